@@ -1,0 +1,118 @@
+"""The callers of one flight, and how long each of them waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from alphapo_async.core.telling import Told
+
+__all__ = ["Callers"]
+
+_LAST_WORD: Final = 0.04
+"""Seconds that a flight at its deadline has to end by itself before its callers are told that it is in flight."""
+
+
+class _Caller:
+    """One who waits, until `due` on the loop's clock; infinite while the policy's deadline does not run yet."""
+
+    __slots__ = ("due", "future", "has_own", "timer")
+
+    def __init__(self, future: asyncio.Future[Told], due: float | None) -> None:
+        self.future = future
+        self.due = inf if due is None else due
+        self.has_own = due is not None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Callers:
+    """Everybody who waits for one flight, each with a deadline of his own or the policy's.
+
+    The policy's deadline runs from the flight's first slot. Before that, time for which an outage keeps the flight from its slot counts as
+    well, and time spent queueing behind others does not.
+
+    Args:
+        loop: whose clock counts.
+        deadline: the policy's, in seconds.
+        on_last: called when the last deadline is over; tells whether the flight will end by itself at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float, on_last: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._deadline = deadline
+        self._on_last = on_last
+        self._all: list[_Caller] = []
+        self._kept = 0.0
+        self._kept_since: float | None = None
+        self.is_running = False
+        """The flight has had a slot."""
+
+    def join(self, due: float | None) -> asyncio.Future[Told]:
+        """Return a future of the flight's end, resolved earlier when this caller's time is up.
+
+        Args:
+            due: until when the caller waits; None for the policy's deadline.
+        """
+        caller = _Caller(self._loop.create_future(), due)
+        self._all.append(caller)
+        if due is not None:
+            self._arm(caller, due)
+        elif self.is_running:
+            self._arm(caller, self._loop.time() + self._deadline)
+        elif self._kept_since is not None:
+            self._arm(caller, self._kept_since + self._deadline - self._kept)
+        return caller.future
+
+    def start(self) -> None:
+        """The flight has its first slot: the policy's deadline runs."""
+        self.on_outage(has_begun=False)
+        self.is_running = True
+        self._arm_all(self._loop.time() + self._deadline - self._kept)
+
+    def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
+        """An outage begins to keep the flight from its slot, or no longer does."""
+        now = self._loop.time()
+        if has_begun and self._kept_since is None:
+            self._kept_since = now
+            self._arm_all(now + self._deadline - self._kept)
+        elif not has_begun and self._kept_since is not None:
+            self._kept += now - self._kept_since
+            self._kept_since = None
+            self._arm_all(inf)
+
+    def is_late(self, seconds: float) -> bool:
+        """Tell whether so many seconds from now everybody's time is up."""
+        return self._loop.time() + seconds >= max((caller.due for caller in self._all), default=inf)
+
+    def tell(self, told: Told) -> None:
+        """Tell everybody who still waits, and stop the clocks."""
+        for caller in self._all:
+            if caller.timer is not None:
+                caller.timer.cancel()
+            if not caller.future.done():
+                caller.future.set_result(told)
+
+    def _arm_all(self, due: float) -> None:
+        for caller in self._all:
+            if not caller.has_own:
+                self._arm(caller, due)
+
+    def _arm(self, caller: _Caller, due: float) -> None:
+        if caller.timer is not None:
+            caller.timer.cancel()
+        caller.due = due
+        caller.timer = None if due == inf else self._loop.call_at(due, self._on_time_up, caller)
+
+    def _on_time_up(self, caller: _Caller) -> None:
+        """Let this caller go; the last one takes a flight that merely queues with him, and waits a moment for its word."""
+        caller.due = min(caller.due, self._loop.time())  # timers may fire a tick early
+        if self.is_late(0.0) and self._on_last():
+            caller.timer = self._loop.call_later(_LAST_WORD, self._leave, caller)
+        else:
+            self._leave(caller)
+
+    def _leave(self, caller: _Caller) -> None:
+        if not caller.future.done():
+            caller.future.set_result(Told("", None, "in flight"))

@@ -1,0 +1,259 @@
+"""Bytes and values: a request becomes the exact bytes to sign, and a reply becomes the values it tells.
+
+Writing: AlphaPo's field names letter for letter, absent fields left out, amounts as plain decimals (msgspec alone would write `1E-8`).
+Reading: figures exact from JSON numbers and strings alike; a reply never raises here, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.models import (
+    CryptoAddress,
+    Fee,
+    Money,
+    Source,
+    Transaction,
+    TransactionPart,
+    Withdrawal,
+    WithdrawalRequest,
+)
+
+__all__ = [
+    "AMOUNT_FORMATS",
+    "UNREADABLE",
+    "AmountFormat",
+    "Unreadable",
+    "decode_body",
+    "digest",
+    "encode_body",
+    "encode_look_up",
+    "is_same_payment",
+    "plain",
+    "read_json",
+    "read_transaction",
+    "read_withdrawal",
+]
+
+AmountFormat = Literal["number", "string"]
+"""How amounts are written: AlphaPo's schema says number, its samples show strings (both on the endpoint's page)."""
+AMOUNT_FORMATS: tuple[AmountFormat, ...] = ("number", "string")
+
+_DOUBLE_IS_EXACT = 16  # characters: up to 15 significant digits survive any reader that takes JSON numbers for doubles
+
+
+class Unreadable:
+    """Stands for a reply that is no JSON at all; `None` would be JSON's own null."""
+
+    __slots__ = ()
+
+
+UNREADABLE = Unreadable()
+
+
+class _Body(msgspec.Struct, omit_defaults=True):
+    """The wire form, in the order of AlphaPo's page."""
+
+    currency: str
+    amount: msgspec.Raw | str | None = None
+    address: str = ""
+    foreign_id: str = ""
+    end_user_reference: str = ""
+    convert_to: str | None = None
+    tag: str | None = None
+    amount_to: msgspec.Raw | str | None = None
+    sender_type: str | None = None
+    sender_data: Any = None
+    receiver_type: str | None = None
+    receiver_data: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def encode_body(request: WithdrawalRequest, amount_format: AmountFormat = "number") -> bytes:
+    """Return the bytes to sign, journal and send.
+
+    Raises:
+        InvalidRequest: in `"number"` format, an amount that readers of JSON numbers would round.
+    """
+    write = _as_string if amount_format == "string" else _as_number
+    return _encode(
+        _Body(
+            request.currency,
+            None if request.amount is None else write("amount", request.amount),
+            request.address,
+            request.foreign_id,
+            request.end_user_reference,
+            request.convert_to,
+            request.tag or None,
+            None if request.amount_to is None else write("amount_to", request.amount_to),
+            request.sender_type,
+            request.sender_data,
+            request.receiver_type,
+            request.receiver_data,
+        )
+    )
+
+
+def encode_look_up(foreign_id: str) -> bytes:
+    """Return the body of a look-up (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata)."""
+    return _encode({"foreign_id": foreign_id})
+
+
+def decode_body(body: bytes) -> WithdrawalRequest:
+    """Return the request that these recorded bytes ask for; the inverse of `encode_body`."""
+    fields: dict[str, Any] = _decode(body)
+    # "" says what an absent tag says, and is allowed where XRP asks for one.
+    return WithdrawalRequest(**{"tag": "", **fields}, allow_personal_reference=True)
+
+
+def plain(amount: Decimal) -> str:
+    """Return the amount without an exponent, every digit kept."""
+    text = str(amount)
+    return format(amount, "f") if "E" in text else text
+
+
+def _as_string(_field: str, amount: Decimal) -> str:
+    return plain(amount)
+
+
+def _as_number(field: str, amount: Decimal) -> msgspec.Raw:
+    text = plain(amount)
+    if len(text) > _DOUBLE_IS_EXACT and Decimal(repr(float(text))) != amount:
+        raise InvalidRequest({field: 'would be rounded as a JSON number; make the client with amount_format="string".'})
+    return msgspec.Raw(text.encode())
+
+
+def _canonical(request: WithdrawalRequest) -> dict[str, Any]:
+    """The fields that make a payment this payment: absent ones left out, amounts comparable as decimals."""
+    fields = {name: getattr(request, name) for name in _Body.__struct_fields__}
+    return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def is_same_payment(one: WithdrawalRequest, other: WithdrawalRequest) -> bool:
+    """Compare field by field: amounts as decimals, ids as text, never byte by byte."""
+    return one is other or _canonical(one) == _canonical(other)
+
+
+def digest(request: WithdrawalRequest) -> str:
+    """Return a digest, equal for equal payments however they were written: `1:` (its version) and 64 hexadecimal digits."""
+    fields = _canonical(request)
+    for name in ("amount", "amount_to"):
+        if name in fields:
+            fields[name] = _normal(fields[name])
+    canonical = msgspec.json.encode(fields, order="deterministic")
+    return f"1:{hashlib.sha256(canonical).hexdigest()}"
+
+
+def _normal(amount: Decimal) -> str:
+    text = plain(amount)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def read_json(body: bytes) -> Any:
+    """Return what the bytes say in JSON, decimals exact; `UNREADABLE` where they say nothing."""
+    try:
+        return _decode(body)
+    except (ValueError, RecursionError, InvalidOperation):
+        return UNREADABLE
+
+
+def read_withdrawal(data: dict[str, Any], source: Source = "reply") -> Withdrawal | None:
+    """Return the withdrawal that `data` names, or None if it names none (no `id`)."""
+    name = _id(data.get("id"))
+    if name is None:
+        return None
+    return Withdrawal(
+        id=name,
+        foreign_id=_text(data.get("foreign_id")),
+        end_user_reference=_text(data.get("end_user_reference")),
+        type=_text(data.get("type")),
+        status=_text(data.get("status")),
+        amount=_amount(data.get("amount")),
+        sender_amount=_amount(data.get("sender_amount")),
+        sender_currency=_text(data.get("sender_currency")),
+        receiver_currency=_text(data.get("receiver_currency")),
+        receiver_amount=_amount(data.get("receiver_amount")),
+        source=source,
+    )
+
+
+def read_transaction(data: Any) -> Transaction | None:
+    """Return the transaction that `data` names, or None if it names none (no object, or no `id`)."""
+    name = _id(data.get("id")) if isinstance(data, dict) else None
+    if name is None:
+        return None
+    return Transaction(
+        id=name,
+        foreign_id=_text(data.get("foreign_id")),
+        end_user_reference=_text(data.get("end_user_reference")),
+        type=_text(data.get("type")),
+        status=_text(data.get("status")),
+        crypto_address=_address(data.get("crypto_address")),
+        currency_sent=_some(Money, data.get("currency_sent")),
+        currency_received=_some(Money, data.get("currency_received")),
+        transactions=_all(TransactionPart, data.get("transactions")),
+        fees=_all(Fee, data.get("fees")),
+        error=_text(data.get("error")) or None,
+    )
+
+
+def _address(data: Any) -> CryptoAddress | None:
+    told = _some(CryptoAddress, data)
+    return told and msgspec.structs.replace(told, tag_is_told="tag" in data)
+
+
+_Value = TypeVar("_Value", Money, CryptoAddress, TransactionPart, Fee)
+_FIGURES = frozenset({"amount", "amount_to", "amount_minus_fee"})
+
+
+def _some(kind: type[_Value], data: Any) -> _Value | None:
+    if not isinstance(data, dict):
+        return None
+    names = (name for name in kind.__struct_fields__ if name in data and name != "tag_is_told")
+    return kind(**{name: _field(name, data[name]) for name in names})
+
+
+def _all(kind: type[_Value], data: Any) -> tuple[_Value, ...]:
+    values = data if isinstance(data, list) else []
+    return tuple(value for item in values if (value := _some(kind, item)) is not None)
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _FIGURES:
+        return _amount(value)
+    return _id(value) if name == "id" else _text(value)
+
+
+def _id(value: Any) -> int | str | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return None if value == "" else value
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _amount(value: Any) -> Decimal | None:
+    """Return the figure; NaN for anything that is told but is no finite number; None for what is not told."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return Decimal("NaN")
+    try:
+        figure = Decimal(value)
+    except InvalidOperation:
+        return Decimal("NaN")
+    return figure if figure.is_finite() else Decimal("NaN")

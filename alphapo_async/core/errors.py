@@ -1,0 +1,239 @@
+"""What can go wrong, told so that the caller knows three things: did money move, which foreign_id, and what to do now.
+
+    AlphapoError
+    ├── InvalidRequest (ValueError)         wrong input; nothing was sent
+    ├── ConfigurationError (ValueError)     wrong settings; nothing was sent
+    ├── WithdrawalError                     one withdrawal did not end in acceptance
+    │   ├── WithdrawalRejected              AlphaPo refused; no money moved
+    │   ├── WithdrawalFailed                AlphaPo had it and ended it; no money moved
+    │   ├── WithdrawalNotSent               it never arrived; no money moved
+    │   ├── WithdrawalUnknown               nobody can say yet: keep it pending
+    │   ├── ForeignIdConflict               the foreign_id belongs to another payment
+    │   └── AuthenticationError             AlphaPo does not accept the key or the signature
+    ├── JournalError                        nothing was sent; the journal could not be used
+    └── AlphapoUnavailable                  a question to AlphaPo had no usable answer
+
+Every one survives `pickle` and `copy`, and none holds an exception of the HTTP library as its cause or context.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from typing import Any, ClassVar
+
+__all__ = [
+    "AlphapoError",
+    "AlphapoUnavailable",
+    "AuthenticationError",
+    "ConfigurationError",
+    "ForeignIdConflict",
+    "InvalidRequest",
+    "JournalError",
+    "WithdrawalError",
+    "WithdrawalFailed",
+    "WithdrawalNotSent",
+    "WithdrawalRejected",
+    "WithdrawalUnknown",
+]
+
+
+class AlphapoError(Exception):
+    """The root: whatever this library raises on purpose is one of these."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args` alone, which loses what was passed by name.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+class InvalidRequest(AlphapoError, ValueError):
+    """The request is wrong; nothing was sent.
+
+    Attributes:
+        problems: every problem at once, from field name to text.
+    """
+
+    problems: dict[str, str]
+
+    def __init__(self, problems: dict[str, str]) -> None:
+        self.problems = problems
+        told = "; ".join(f"{field}: {text}" for field, text in problems.items())
+        super().__init__(f"The withdrawal request is not valid, nothing was sent. {told}")
+
+
+class ConfigurationError(AlphapoError, ValueError):
+    """The settings are wrong; nothing was sent."""
+
+
+class AlphapoUnavailable(AlphapoError):
+    """A question to AlphaPo (`look_up`, `ping`, `balances`) had no usable answer; it says nothing about any withdrawal.
+
+    Attributes:
+        status: the HTTP status of the reply, None if there was none.
+        code: AlphaPo's error code where it gave one, such as `bad_header_signature`.
+        retry_after: seconds AlphaPo asked to wait, None if it did not.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class _AboutOne(AlphapoError):
+    """What an error about one withdrawal tells besides its text."""
+
+    outcome: ClassVar[str]
+    """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `authentication`."""
+    is_retry_safe: ClassVar[bool]
+    """Calling again with the same request is sensible and cannot pay twice."""
+    next_step: ClassVar[str]
+    """What to do now, in a sentence."""
+    _may_release_funds: ClassVar[bool]
+
+    def __init__(
+        self, message: str, *, foreign_id: str | None = None, attempts: int = 0, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{message} {self.next_step}")
+        self.foreign_id = foreign_id
+        self.attempts = attempts
+        self.retry_after = retry_after
+
+    foreign_id: str | None
+    """The withdrawal this is about."""
+    attempts: int
+    """How many times the body left, or may have left, in this and earlier calls."""
+    retry_after: float | None
+    """Seconds AlphaPo asked to wait before the next try, None if it did not."""
+
+    @property
+    def may_release_funds(self) -> bool:
+        """No money moved and none will under this request: the user's balance may be given back."""
+        return self._may_release_funds
+
+
+class WithdrawalError(_AboutOne):
+    """One withdrawal did not end in acceptance; the subclass says whether money can have moved."""
+
+    foreign_id: str
+
+
+class WithdrawalRejected(WithdrawalError):
+    """AlphaPo refused. No money moved.
+
+    Attributes:
+        errors: AlphaPo's words, from field name to texts.
+    """
+
+    outcome = "rejected"
+    is_retry_safe = False
+    next_step = "Correct the request, or give the funds back; resend_rejected=True sends the same request again."
+    _may_release_funds = True
+
+    def __init__(self, message: str, *, errors: dict[str, list[str]], **about: Any) -> None:
+        super().__init__(message, **about)
+        self.errors = errors
+
+
+class WithdrawalFailed(WithdrawalError):
+    """AlphaPo had the withdrawal and ended it. No money moved.
+
+    Attributes:
+        transaction: what AlphaPo last said of it, None if only its status is still known.
+    """
+
+    outcome = "failed"
+    is_retry_safe = False
+    next_step = "Give the funds back, or pay again under a new foreign_id."
+    _may_release_funds = True
+
+    def __init__(self, message: str, *, transaction: Any = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.transaction = transaction
+
+
+class WithdrawalNotSent(WithdrawalError):
+    """It never arrived. No money moved.
+
+    Attributes:
+        reason: `throttled`, `no connection`, `outage`, `queue`, `closed` or `expired`.
+    """
+
+    outcome = "not_sent"
+    is_retry_safe = True
+    next_step = "Call again with the same request when you like, or give the funds back."
+    _may_release_funds = True
+
+    def __init__(self, message: str, *, reason: str, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.reason = reason
+
+
+class WithdrawalUnknown(WithdrawalError):
+    """Nobody can say yet whether money moved.
+
+    Attributes:
+        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`.
+    """
+
+    outcome = "unknown"
+    is_retry_safe = True
+    next_step = (
+        "Keep it pending: do not refund it and do not pay it under a new foreign_id. "
+        "Calling again with the same request is safe and looks for the truth."
+    )
+    _may_release_funds = False
+
+    def __init__(self, message: str, *, reason: str, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.reason = reason
+
+
+class ForeignIdConflict(WithdrawalError):
+    """This foreign_id belongs to another payment; this one was not and will not be paid under it."""
+
+    outcome = "conflict"
+    is_retry_safe = False
+    next_step = "Pay this one under a foreign_id of its own."
+    _may_release_funds = True
+
+
+class AuthenticationError(WithdrawalError):
+    """AlphaPo does not accept the key or the signature. No money moved.
+
+    Attributes:
+        code: AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`, `required_header_key`.
+    """
+
+    outcome = "authentication"
+    is_retry_safe = False
+    next_step = "Check key, secret, base_url and the key's IP allowlist, then call again with the same request."
+    _may_release_funds = True
+
+    def __init__(self, message: str, *, code: str, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.code = code
+
+
+class JournalError(_AboutOne):
+    """The journal could not be used, and nothing was sent yet.
+
+    Attributes:
+        recorded: whether the withdrawal was written down; if so, or if nobody can say (None), it may be sent later by `resume`.
+    """
+
+    outcome = "not_sent"
+    is_retry_safe = True
+    next_step = "Call again with the same request once the journal works."
+    _may_release_funds = False
+
+    def __init__(self, message: str, *, recorded: bool | None = False, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.recorded = recorded
+
+    @property
+    def may_release_funds(self) -> bool:
+        """Only if it is certain that nothing was written down."""
+        return self.recorded is False

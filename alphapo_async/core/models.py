@@ -1,0 +1,353 @@
+"""What is asked of AlphaPo, and what AlphaPo says it has: plain frozen values in AlphaPo's own words.
+
+A `WithdrawalRequest` checks itself when it is made and names every problem at once, so that whatever reaches the wire is well formed. What
+comes back is taken as it comes: any field may be missing (`None`), and a figure that is no finite number is kept as `Decimal("NaN")`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from alphapo_async.core.errors import InvalidRequest
+
+__all__ = [
+    "CryptoAddress",
+    "Fee",
+    "Money",
+    "Source",
+    "Totals",
+    "Transaction",
+    "TransactionPart",
+    "Withdrawal",
+    "WithdrawalRequest",
+]
+
+Source = Literal["reply", "look-up", "callback", "journal"]
+"""Which witness told of a withdrawal."""
+
+ENDED = frozenset({"cancelled", "declined"})
+"""AlphaPo ended it and no money moved (https://docs.alphapo.net/withdrawals/statuses)."""
+FINAL = ENDED | {"confirmed"}
+"""Nothing more will happen to it (https://docs.alphapo.net/api-reference/about-transaction-statuses)."""
+
+_LONGEST = 255  # characters; AlphaPo documents it for end_user_reference and, on its exchange pages, for foreign_id
+_E_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_FIGURE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+
+
+class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment out, as you ask for it.
+
+    Fields and their meaning: https://docs.alphapo.net/api-reference/withdrawal/withdraw-crypto
+
+    Args:
+        currency: the balance to debit, an AlphaPo currency code such as `"BTC"` or `"USDTT"`.
+        address: where the money goes.
+        foreign_id: your unique name for this withdrawal and AlphaPo's idempotency key; str, int or UUID, kept as text.
+        end_user_reference: your lasting internal id of the user; no personal data.
+        amount: in `currency`; Decimal, str or int, never a float. Exactly one of `amount` and `amount_to`.
+        amount_to: in `convert_to`, what shall arrive.
+        convert_to: the currency to pay out in; left out, nothing is converted.
+        tag: destination tag or memo. XRP needs one; `tag=""` says "none, on purpose".
+        sender_type: `natural` or `legal`; sent only when given, like the next three (documented by AlphaPo's sibling only).
+        sender_data: who sends.
+        receiver_type: `natural` or `legal`.
+        receiver_data: who receives.
+        allow_personal_reference: lets an e-mail address pass as `end_user_reference`.
+
+    Raises:
+        InvalidRequest: with every problem at once; nothing was sent.
+    """
+
+    currency: str = ""
+    address: str = ""
+    foreign_id: str = ""
+    end_user_reference: str = ""
+    amount: Decimal | None = None
+    amount_to: Decimal | None = None
+    convert_to: str | None = None
+    tag: str | None = None
+    sender_type: str | None = None
+    sender_data: Mapping[str, Any] | None = None
+    receiver_type: str | None = None
+    receiver_data: Mapping[str, Any] | None = None
+    allow_personal_reference: bool = False
+
+    if TYPE_CHECKING:
+        # What the constructor takes is wider than what the attributes hold.
+        def __init__(
+            self,
+            *,
+            currency: str,
+            address: str,
+            foreign_id: str | int | UUID,
+            end_user_reference: str,
+            amount: Decimal | str | int | None = None,
+            amount_to: Decimal | str | int | None = None,
+            convert_to: str | None = None,
+            tag: str | int | None = None,
+            sender_type: str | None = None,
+            sender_data: Mapping[str, Any] | None = None,
+            receiver_type: str | None = None,
+            receiver_data: Mapping[str, Any] | None = None,
+            allow_personal_reference: bool = False,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        problems: dict[str, str] = {}
+        _take_ids(self)
+        _check_texts(self, problems)
+        _take_amounts(self, problems)
+        _take_parties(self, problems)
+        if problems:
+            raise InvalidRequest(problems)
+
+    def __repr__(self) -> str:
+        # Names and birthdays of sender and receiver stay out of logs.
+        shown = ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag")
+        told = ", ".join(f"{name}={str(value)!r}" for name in shown if (value := getattr(self, name)) is not None)
+        return f"WithdrawalRequest({told})"
+
+    @property
+    def asked(self) -> tuple[Decimal, str]:
+        """The figure asked for and its currency: `amount` in `currency`, or `amount_to` in `convert_to`."""
+        if self.amount is not None:
+            return self.amount, self.currency
+        assert self.amount_to is not None  # noqa: S101 - exactly one of the two is given: checked at construction
+        assert self.convert_to is not None  # noqa: S101 - likewise
+        return self.amount_to, self.convert_to
+
+
+def _take_ids(request: WithdrawalRequest) -> None:
+    """Keep an int or UUID as the text it is written as."""
+    for name in ("foreign_id", "tag"):
+        value: object = getattr(request, name)
+        if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+            force_setattr(request, name, str(value))
+
+
+def _check_texts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+    for name in ("currency", "address", "foreign_id", "end_user_reference"):
+        if problem := _problem_of_text(getattr(request, name)):
+            problems[name] = problem
+    for name in ("convert_to", "tag", "sender_type", "receiver_type"):
+        value = getattr(request, name)
+        if value is None or (value == "" and name == "tag"):
+            continue
+        if problem := _problem_of_text(value):
+            problems[name] = problem
+    _check_meaning(request, problems)
+
+
+def _problem_of_text(value: object) -> str | None:
+    if value in ("", None):
+        return "is required and must not be empty."
+    if not isinstance(value, str):
+        return f"must be text, not {type(value).__name__}."
+    if len(value) > _LONGEST:
+        return f"has {len(value)} characters, at most {_LONGEST} are allowed."
+    if value.strip() != value:
+        return "has blanks around it; is it cut right?"
+    if not value.isprintable():
+        return "holds a control or invisible character."
+    return None
+
+
+def _check_meaning(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+    reference = request.end_user_reference
+    if (
+        "end_user_reference" not in problems
+        and "@" in reference
+        and not request.allow_personal_reference
+        and _E_MAIL.fullmatch(reference)
+    ):
+        problems["end_user_reference"] = (
+            "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
+        )
+    if request.tag is None and "XRP" in (request.convert_to or request.currency,):
+        problems["tag"] = (
+            'is missing: XRP sent without a tag to an exchange can be lost; tag="" says that none is wanted.'
+        )
+
+
+def _take_amounts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+    """Keep figures as plain decimals; exactly one of the two, and `amount_to` only together with `convert_to`."""
+    given = [name for name in ("amount", "amount_to") if getattr(request, name) is not None]
+    for name in given:
+        figure = _figure(getattr(request, name))
+        if isinstance(figure, str):
+            problems[name] = figure
+        else:
+            force_setattr(request, name, figure)
+    if not given:
+        problems["amount"] = "is required: give exactly one of amount and amount_to."
+    elif len(given) > 1:
+        problems["amount_to"] = "cannot be given together with amount: give exactly one of the two."
+    if request.amount_to is not None and request.convert_to is None:
+        problems["convert_to"] = "is required with amount_to, which is counted in it."
+
+
+def _figure(value: object) -> Decimal | str:
+    """Return the figure as a decimal that can be written plainly, or the problem."""
+    if isinstance(value, float):
+        return f"is a float, which cannot hold most decimals exactly; write Decimal({str(value)!r})."
+    if isinstance(value, bool) or not isinstance(value, Decimal | str | int):
+        return f"must be a Decimal, str or int, not {type(value).__name__}."
+    if isinstance(value, str) and not _FIGURE.fullmatch(value):
+        return "is not a decimal number."
+    try:
+        figure = Decimal(value)
+    except InvalidOperation:
+        return "is not a decimal number."
+    return _problem_of_figure(figure) or figure.copy_abs()
+
+
+def _problem_of_figure(figure: Decimal) -> str | None:
+    if not figure.is_finite():
+        return "is not a finite number."
+    if figure < 0:
+        return "is negative."
+    exponent = figure.as_tuple().exponent
+    if max(figure.adjusted(), 0) - min(int(exponent), 0) > _LONGEST:
+        return f"has more than {_LONGEST} digits when written out."
+    return None
+
+
+def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+    """Copy sender_data and receiver_data, so that a later change of the caller's objects changes nothing here."""
+    for name in ("sender_data", "receiver_data"):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if not isinstance(value, Mapping):
+            problems[name] = f"must be a mapping, not {type(value).__name__}."
+            continue
+        try:
+            force_setattr(request, name, msgspec.json.decode(msgspec.json.encode(dict(value))))
+        except (TypeError, ValueError, RecursionError):
+            problems[name] = "holds something that JSON cannot say."
+
+
+class Money(msgspec.Struct, frozen=True):
+    """A figure and its currency."""
+
+    currency: str | None = None
+    amount: Decimal | None = None
+    amount_minus_fee: Decimal | None = None
+
+
+class CryptoAddress(msgspec.Struct, frozen=True):
+    """Where a transaction went. `tag_is_told` keeps "no tag" and "nothing said of a tag" apart."""
+
+    id: int | str | None = None
+    currency: str | None = None
+    address: str | None = None
+    tag: str | None = None
+    tag_is_told: bool = False
+    convert_to: str | None = None
+
+
+class TransactionPart(msgspec.Struct, frozen=True):
+    """One entry of `transactions`; select by `transaction_type`, for their order differs between AlphaPo's pages."""
+
+    id: int | str | None = None
+    currency: str | None = None
+    transaction_type: str | None = None
+    type: str | None = None
+    address: str | None = None
+    tag: str | None = None
+    amount: Decimal | None = None
+    txid: str | None = None
+    confirmations: str | None = None
+    currency_to: str | None = None
+    amount_to: Decimal | None = None
+
+
+class Fee(msgspec.Struct, frozen=True):
+    """One entry of `fees`."""
+
+    type: str | None = None
+    currency: str | None = None
+    amount: Decimal | None = None
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What AlphaPo answers to a look-up, and sends in a callback.
+
+    Source: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata
+    """
+
+    id: int | str
+    foreign_id: str | None = None
+    end_user_reference: str | None = None
+    type: str | None = None
+    status: str | None = None
+    crypto_address: CryptoAddress | None = None
+    currency_sent: Money | None = None
+    currency_received: Money | None = None
+    transactions: tuple[TransactionPart, ...] = ()
+    fees: tuple[Fee, ...] = ()
+    error: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will happen: `confirmed`, `cancelled` or `declined`."""
+        return self.status in FINAL
+
+    @property
+    def blockchain(self) -> TransactionPart | None:
+        """The entry that went, or will go, to a blockchain."""
+        return next((part for part in self.transactions if part.transaction_type == "blockchain"), None)
+
+    @property
+    def txids(self) -> tuple[str, ...]:
+        """The names of the blockchain transactions, where AlphaPo tells them."""
+        return tuple(part.txid for part in self.transactions if part.txid)
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """A withdrawal that AlphaPo has. What the witness does not tell is `None`.
+
+    Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto
+    """
+
+    id: int | str
+    foreign_id: str | None = None
+    end_user_reference: str | None = None
+    type: str | None = None
+    status: str | None = None
+    amount: Decimal | None = None
+    sender_amount: Decimal | None = None
+    sender_currency: str | None = None
+    receiver_currency: str | None = None
+    receiver_amount: Decimal | None = None
+    source: Source = "reply"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will happen: AlphaPo says `confirmed`, `cancelled` or `declined`."""
+        return self.status in FINAL
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all that was asked in one currency, to the last decimal.
+
+    `requested == open + accepted + failed + rejected + not_sent + unknown + conflict`, at every moment.
+    `open` is under way; `unknown` is open too, but an attempt may have arrived; a refused key counts as `not_sent`.
+    """
+
+    requested: Decimal = Decimal(0)
+    open: Decimal = Decimal(0)
+    accepted: Decimal = Decimal(0)
+    failed: Decimal = Decimal(0)
+    rejected: Decimal = Decimal(0)
+    not_sent: Decimal = Decimal(0)
+    unknown: Decimal = Decimal(0)
+    conflict: Decimal = Decimal(0)

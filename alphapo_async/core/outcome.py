@@ -1,0 +1,439 @@
+"""What one reply proves, and whether a withdrawal that AlphaPo shows is the one we asked for.
+
+Two doors: `judge_reply` for the answer to a body we sent, `judge_look_up` for the answer to a question by foreign_id. Whatever is not
+written in these tables proves nothing, and leaves an attempt in doubt. The facts behind them: https://docs.alphapo.net/api-reference/errors
+(the two error shapes), https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto (success) and
+https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata (look-up).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.codec import read_json, read_transaction, read_withdrawal
+from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
+
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Comparison",
+    "Difference",
+    "Duplicate",
+    "Found",
+    "InDoubt",
+    "Mismatched",
+    "NoAnswer",
+    "NoReply",
+    "NoneFound",
+    "NotSent",
+    "Proof",
+    "Refused",
+    "Rejected",
+    "Reply",
+    "compare",
+    "judge_look_up",
+    "judge_reply",
+    "retry_after_seconds",
+]
+
+AUTHENTICATION_CODES = frozenset(
+    {"bad_header_signature", "required_header_signature", "bad_header_key", "required_header_key"}
+)
+"""The four codes AlphaPo's engine documents at status 403 (https://docs.cryptoprocessing.com/api-reference/errors)."""
+
+
+# ── what comes in from the wire ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole reply as it came: status, body and the three headers that matter."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    retry_after: str | None = None
+    date: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Reply(status={self.status}, body=<{len(self.body)} bytes>)"
+
+
+class NoReply(msgspec.Struct, frozen=True):
+    """No whole reply came, and whether a byte of the request may have left all the same."""
+
+    reason: str
+    may_have_left: bool
+
+
+# ── what a reply to a body proves ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """AlphaPo has it: this foreign_id, this payment."""
+
+    withdrawal: Withdrawal
+
+
+class Mismatched(msgspec.Struct, frozen=True):
+    """AlphaPo shows a withdrawal that is not the one asked for: in doubt, and never followed by another body."""
+
+    withdrawal: Withdrawal
+    differences: tuple[Difference, ...]
+
+
+class InDoubt(msgspec.Struct, frozen=True):
+    """It may have arrived, and nothing proves that it did."""
+
+    reason: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """AlphaPo refused this body, and says why."""
+
+    errors: dict[str, list[str]]
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """AlphaPo blames foreign_id, and not for its form: it has this id already."""
+
+    errors: dict[str, list[str]]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """AlphaPo does not accept the key or the signature."""
+
+    code: str
+
+
+class NotSent(msgspec.Struct, frozen=True):
+    """This attempt was not processed: it never left, or AlphaPo throttled it."""
+
+    reason: str
+    retry_after: float | None = None
+
+    @property
+    def is_throttled(self) -> bool:
+        """AlphaPo asked for a pause (429)."""
+        return self.reason == THROTTLED
+
+
+Proof: TypeAlias = Accepted | Mismatched | InDoubt | Rejected | Duplicate | Refused | NotSent
+"""What one reply to a body proves."""
+
+THROTTLED = "throttled"
+
+
+# ── what an answer to a look-up says ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Found(msgspec.Struct, frozen=True):
+    """AlphaPo shows a withdrawal."""
+
+    transaction: Transaction
+
+
+class NoneFound(msgspec.Struct, frozen=True):
+    """AlphaPo answered "none", which proves nothing: it may be another key's, or not visible yet."""
+
+
+class NoAnswer(msgspec.Struct, frozen=True):
+    """AlphaPo did not answer the question."""
+
+    reason: str
+    status: int | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def is_throttled(self) -> bool:
+        """AlphaPo asked for a pause (429)."""
+        return self.reason == THROTTLED
+
+
+Answer: TypeAlias = Found | NoneFound | NoAnswer
+"""What an answer to a look-up says."""
+
+
+# ── the first door: a reply to a body ────────────────────────────────────────────────────────────────────────────────
+
+_OK = range(200, 300)
+_CLIENT_ERROR = range(400, 500)
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _REQUEST_TIMEOUT, _THROTTLED = 400, 401, 403, 404, 408, 429
+_NEVER_A_NO = frozenset({_UNAUTHORIZED, _NOT_FOUND, _REQUEST_TIMEOUT})
+
+
+def judge_reply(reply: Reply | NoReply, asked: WithdrawalRequest, now: float) -> Proof:
+    """Say what the reply to a body proves about this attempt.
+
+    Args:
+        reply: what came back.
+        asked: the payment that the body asks for.
+        now: seconds since the epoch, for a `Retry-After` that is a date.
+    """
+    if isinstance(reply, NoReply):
+        return InDoubt(reply.reason) if reply.may_have_left else NotSent(reply.reason)
+    if reply.status in _OK:
+        return _judge_success(reply, asked)
+    if reply.status == _THROTTLED:
+        return NotSent(THROTTLED, retry_after_seconds(reply, now))
+    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")
+
+
+def _judge_success(reply: Reply, asked: WithdrawalRequest) -> Proof:
+    told = read_json(reply.body)
+    data = told.get("data") if isinstance(told, dict) else None
+    withdrawal = read_withdrawal(data) if isinstance(data, dict) else None
+    if withdrawal is None:
+        return InDoubt(f"HTTP {reply.status} without a withdrawal")
+    differences = _differences_of_reply(asked, withdrawal)
+    return Mismatched(withdrawal, differences) if differences else Accepted(withdrawal)
+
+
+def _judge_refusal(reply: Reply) -> Proof | None:
+    if reply.status not in _CLIENT_ERROR or reply.status in _NEVER_A_NO or "html" in reply.content_type:
+        return None
+    told = read_json(reply.body)
+    if not isinstance(told, dict):
+        return None
+    if errors := _errors(told.get("errors")):
+        return Duplicate(errors) if _is_duplicate(errors) else Rejected(errors)
+    if reply.status == _BAD_REQUEST and told.get("code") == "bad_content_format":
+        return Rejected({"body": [str(told.get("error", "Bad content format"))]})
+    if reply.status == _FORBIDDEN and (code := _code(told)) in AUTHENTICATION_CODES:
+        return Refused(str(code))
+    return None
+
+
+def _code(told: dict[str, Any]) -> str | None:
+    code = told.get("code")
+    return code if isinstance(code, str) else None
+
+
+def _errors(told: Any) -> dict[str, list[str]] | None:
+    """Return the validation errors, each field with a list of texts; None for any other shape."""
+    if not isinstance(told, dict) or not told:
+        return None
+    errors = {field: [texts] if isinstance(texts, str) else texts for field, texts in told.items()}
+    return errors if all(_are_texts(texts) for texts in errors.values()) else None
+
+
+def _are_texts(texts: Any) -> bool:
+    return isinstance(texts, list) and bool(texts) and all(isinstance(text, str) for text in texts)
+
+
+_OF_FORM = ("required", "must be", "format")
+# "must be unique" is a word about a duplicate, not about form: these win.
+_OF_DUPLICATE = ("taken", "already", "unique", "exist", "duplicate", "used")
+
+
+def _is_duplicate(errors: dict[str, list[str]]) -> bool:
+    return any(not _is_about_form(text.lower()) for text in errors.get("foreign_id", ()))
+
+
+def _is_about_form(text: str) -> bool:
+    return any(word in text for word in _OF_FORM) and not any(word in text for word in _OF_DUPLICATE)
+
+
+# ── the second door: an answer to a look-up ──────────────────────────────────────────────────────────────────────────
+
+
+def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
+    """Say what an answer to a look-up tells; only a withdrawal it shows proves anything."""
+    if isinstance(reply, NoReply):
+        return NoAnswer(reply.reason)
+    if reply.status == _THROTTLED:
+        return NoAnswer(THROTTLED, reply.status, retry_after=retry_after_seconds(reply, now))
+    told = read_json(reply.body)
+    if reply.status in _OK:
+        return _judge_look_up_success(reply, told)
+    if _says_none(reply.status, told):
+        return NoneFound()
+    code = _code(told) if isinstance(told, dict) else None
+    return NoAnswer(f"HTTP {reply.status}", reply.status, code)
+
+
+def _judge_look_up_success(reply: Reply, told: Any) -> Answer:
+    # The object stands alone on AlphaPo's page; one wrapped in `data`, as its POSTs are, is the same witness.
+    bare = told["data"] if isinstance(told, dict) and "id" not in told and isinstance(told.get("data"), dict) else told
+    transaction = read_transaction(bare)
+    if transaction is not None:
+        return Found(transaction)
+    if reply.status == _OK[0] and (told is None or told == {}):
+        return NoneFound()
+    return NoAnswer(f"HTTP {reply.status} without a withdrawal", reply.status)
+
+
+def _says_none(status: int, told: Any) -> bool:
+    """A JSON 404, a 400 that blames foreign_id, or a 403 with a code that is not about the key."""
+    if not isinstance(told, dict):
+        return False
+    if status == _NOT_FOUND:
+        return True
+    if status == _BAD_REQUEST:
+        return "foreign_id" in (_errors(told.get("errors")) or {})
+    code = _code(told)
+    return status == _FORBIDDEN and code is not None and code not in AUTHENTICATION_CODES
+
+
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def retry_after_seconds(reply: Reply, now: float) -> float | None:
+    """Return the seconds that `Retry-After` asks for, given as seconds or as a date; None if it asks for nothing readable.
+
+    A date is read against the reply's own `Date` where it has one, so that a wrong clock on either side does not matter.
+    """
+    if reply.retry_after is None:
+        return None
+    text = reply.retry_after.strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    until = _epoch(text)
+    if until is None:
+        return None
+    since = _epoch(reply.date) if reply.date else None
+    return max(0.0, until - (now if since is None else since))
+
+
+def _epoch(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+# ── is it ours? ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One field in which AlphaPo's withdrawal is not the one asked for."""
+
+    field: str
+    asked: str | None
+    told: str | None
+
+    def __str__(self) -> str:
+        return f"{self.field}: asked {self.asked!r}, AlphaPo tells {self.told!r}"
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Which of the fields that AlphaPo told agree with what was asked, and which do not; what is not told is in neither."""
+
+    agreeing: frozenset[str]
+    differences: tuple[Difference, ...]
+
+    @property
+    def is_other(self) -> bool:
+        """So different that it is another's payment: two fields disagree."""
+        return len(self.differences) >= 2  # noqa: PLR2004 - the sentence above
+
+    def is_ours(self, *needed: str) -> bool:
+        """Nothing disagrees, foreign_id is told, and so are the fields named."""
+        return not self.differences and self.agreeing.issuperset({"foreign_id", *needed})
+
+
+_Verdict: TypeAlias = tuple[str, str | None, str | None, bool]  # field, asked, told, agrees
+
+
+def _differences_of_reply(asked: WithdrawalRequest, told: Withdrawal) -> tuple[Difference, ...]:
+    """A reply to our own body: it must name our foreign_id, and contradict neither amount nor currency."""
+    figure, currency = asked.asked
+    is_sent = asked.amount is not None
+    told_figure = told.sender_amount if is_sent else told.receiver_amount
+    told_currency = told.sender_currency if is_sent else told.receiver_currency
+    found = []
+    if told.foreign_id != asked.foreign_id:
+        found.append(Difference("foreign_id", asked.foreign_id, told.foreign_id))
+    if told_currency is not None and told_currency != currency:
+        found.append(Difference("currency", currency, told_currency))
+    if told_figure is not None and not _same_figure(figure, told_figure, ()):
+        found.append(Difference("amount", str(figure), str(told_figure)))
+    return tuple(found)
+
+
+def compare(asked: WithdrawalRequest, told: Transaction) -> Comparison:
+    """Compare what was asked with a transaction from a look-up or a callback, field by field."""
+    verdicts = list(_verdicts(asked, told))
+    return Comparison(
+        frozenset(field for field, _, _, agrees in verdicts if agrees),
+        tuple(Difference(field, ours, theirs) for field, ours, theirs, agrees in verdicts if not agrees),
+    )
+
+
+def _verdicts(asked: WithdrawalRequest, told: Transaction) -> Iterable[_Verdict]:
+    if told.foreign_id is not None:
+        yield "foreign_id", asked.foreign_id, told.foreign_id, asked.foreign_id == told.foreign_id
+    place = told.crypto_address
+    if place is not None and place.address is not None:
+        yield "address", asked.address, place.address, _bare(asked.address) == _bare(place.address)
+    if place is not None and place.tag_is_told:
+        yield "tag", asked.tag, place.tag, (asked.tag or None) == (place.tag or None)
+    figure, currency = asked.asked
+    money = _money_told(asked, told)
+    if money.currency is not None:
+        yield "currency", currency, money.currency, currency == money.currency
+    if money.amount is not None:
+        fees = _fees_in(told, currency)
+        agrees = any(_same_figure(figure, told_figure, fees) for told_figure in (money.amount, money.amount_minus_fee))
+        yield "amount", str(figure), str(money.amount), agrees
+
+
+def _bare(address: str) -> str:
+    """An address without the scheme some wallets write before it, and without case."""
+    return address.rpartition(":")[2].lower()
+
+
+def _money_told(asked: WithdrawalRequest, told: Transaction) -> Money:
+    """The side that was asked for, and never the other one; the blockchain's entry stands in where it shows the same side."""
+    money = told.currency_sent if asked.amount is not None else told.currency_received
+    money = money or Money()
+    is_on_chain = asked.amount is None or asked.convert_to in (None, asked.currency)
+    entry = told.blockchain
+    if entry is None or not is_on_chain:
+        return money
+    if money.amount is None and money.currency is None:
+        return Money(entry.currency, entry.amount)
+    return money
+
+
+# Enough digits that sums of figures of 255 digits are exact.
+_EXACT = Context(prec=1_000)
+_PLACES = 8
+"""AlphaPo's samples show eight places, fiat included, so a figure may come back cut or rounded to eight, never to fewer."""
+
+
+def _fees_in(told: Transaction, currency: str) -> tuple[Decimal, ...]:
+    fees = [fee.amount for fee in told.fees if fee.currency == currency and _is_figure(fee.amount)]
+    total = Decimal(0)
+    for fee in fees:
+        total = _EXACT.add(total, fee or Decimal(0))
+    return (*(fee for fee in fees if fee is not None), total) if fees else ()
+
+
+def _is_figure(figure: Decimal | None) -> bool:
+    """Finite, and small enough to count with: a hostile reply may tell `1e999999999`."""
+    return figure is not None and figure.is_finite() and abs(figure.adjusted()) <= 300  # noqa: PLR2004 - 255 digits and room
+
+
+def _same_figure(asked: Decimal, told: Decimal | None, fees: tuple[Decimal, ...]) -> bool:
+    """Equal, or equal but for rounding, or but for a fee that AlphaPo names."""
+    if told is None or not _is_figure(told):
+        return told is not None and asked == told
+    if asked == told or _is_rounded(asked, told):
+        return True
+    return any(
+        asked_with_fee == told or _is_rounded(asked_with_fee, told)
+        for fee in fees
+        for asked_with_fee in (_EXACT.add(asked, fee), _EXACT.subtract(asked, fee))
+    )
+
+
+def _is_rounded(asked: Decimal, told: Decimal) -> bool:
+    places = Decimal(1).scaleb(min(int(told.as_tuple().exponent), -_PLACES))
+    return any(asked.quantize(places, way, _EXACT) == told for way in (ROUND_DOWN, ROUND_HALF_UP))

@@ -1,0 +1,323 @@
+"""How often AlphaPo is asked: backoff, budget, throttling, outages and the pace of all withdrawals of one client together.
+
+Pure like the rest: a `Pace` is what the client's gate knows, and every function takes one and the time and returns the next one. The figures are
+those of the promise: a failing AlphaPo is not stormed.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from math import inf
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.outcome import Answer, InDoubt, NoAnswer, NotSent, Proof
+from alphapo_async.core.row import Row
+
+__all__ = [
+    "Flown",
+    "Heard",
+    "Kind",
+    "Pace",
+    "RetryPolicy",
+    "Ticket",
+    "backoff",
+    "hears",
+    "heard",
+    "is_outage",
+    "is_worth_another_round",
+    "left",
+    "may_leave_at",
+    "may_look_up",
+]
+
+BUDGET: Final = 100.0
+"""Tokens in a full bucket."""
+REFILL: Final = 0.5
+"""Tokens that a second gives, and that a definite reply to a first request gives."""
+STREAK: Final = 20
+"""Attempts in a row without a readable answer that make an outage."""
+LONGEST_HOLD: Final = 60.0
+"""Seconds that one throttled withdrawal holds the others back at most."""
+_RAMP: Final = 2.0
+"""Bodies under way at once when sending opens again."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how often one withdrawal is tried; every try carries the same bytes and the same foreign_id.
+
+    Args:
+        attempts: bodies sent at most in one call, the first included; 1 or more.
+        deadline: seconds for one call, from the moment the withdrawal gets its slot or an outage keeps it from one.
+        attempt_timeout: seconds for one request, from a free slot to the last byte of its reply.
+        wait_initial: seconds; the first backoff is drawn between 0 and this, every next one up to twice as much.
+        wait_max: seconds; no backoff is drawn above it. `Retry-After` may ask for more.
+        quiet: assumed of AlphaPo (A3): it accepts nothing later than this many seconds after the last byte could have left.
+        resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds; older rows are only looked up.
+
+    Raises:
+        ConfigurationError: a figure is out of range.
+    """
+
+    attempts: int = 5
+    deadline: float = 60.0
+    attempt_timeout: float = 15.0
+    wait_initial: float = 0.5
+    wait_max: float = 20.0
+    quiet: float = 1_800.0
+    resend_within: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigurationError(f"attempts must be a whole number from 1, not {self.attempts!r}.")
+        for name in ("deadline", "attempt_timeout"):
+            _check_seconds(name, getattr(self, name), zero=False)
+        for name in ("wait_initial", "wait_max", "quiet", "resend_within"):
+            _check_seconds(name, getattr(self, name), zero=True)
+        if self.wait_initial > self.wait_max:
+            raise ConfigurationError(
+                f"wait_initial ({self.wait_initial}) must not be above wait_max ({self.wait_max})."
+            )
+
+    @classmethod
+    def none(cls) -> RetryPolicy:
+        """Return the policy of at most one POST and one look-up, for durable engines that retry by themselves.
+
+        They pass `attempted_before=True` on their own retries.
+        """
+        return cls(attempts=1)
+
+
+def _check_seconds(name: str, value: object, *, zero: bool) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (0 <= value < inf) or (value == 0 and not zero):  # type: ignore[operator]
+        raise ConfigurationError(f"{name} must be seconds, {'0 or more' if zero else 'more than 0'}, not {value!r}.")
+
+
+# ── one withdrawal ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def backoff(number: int, policy: RetryPolicy, chance: float) -> float:
+    """Return the seconds to wait before the next round: full jitter below an exponential ceiling.
+
+    Args:
+        number: how many rounds there were, from 1.
+        policy: the limits.
+        chance: a draw from 0 to 1.
+    """
+    ceiling = min(policy.wait_max, policy.wait_initial * 2.0 ** min(number - 1, 60))
+    return ceiling * chance
+
+
+class Flown(msgspec.Struct, frozen=True):
+    """What one flight has done so far: bodies sent, look-ups made, and look-ups made since AlphaPo was known to have the id."""
+
+    sent: int = 0
+    look_ups: int = 0
+    look_ups_since_taken: int = 0
+
+
+def is_worth_another_round(row: Row, flown: Flown, policy: RetryPolicy) -> bool:
+    """Tell whether another round of look-up and body can still help this flight."""
+    if row.state != "open" or row.code is not None:
+        return False
+    if row.blamed:
+        return may_look_up(flown, policy) and flown.look_ups_since_taken < policy.attempts
+    if row.refusal is not None and row.owes_look_up:
+        return may_look_up(flown, policy)
+    return flown.sent < policy.attempts or (row.owes_look_up and may_look_up(flown, policy))
+
+
+def may_look_up(flown: Flown, policy: RetryPolicy) -> bool:
+    """Tell whether the flight has look-ups left: one between any two bodies, and as many as bodies at the end.
+
+    With a single attempt that makes a single look-up.
+    """
+    return flown.look_ups < 2 * policy.attempts - 1
+
+
+# ── all withdrawals of a client ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Kind(IntEnum):
+    """What wants to leave, in the order in which it is let through."""
+
+    LOOK_UP = 0
+    QUESTION = 1
+    """A look-up, or another question, that is the first request of its call."""
+    RETRY = 2
+    FIRST = 3
+
+    @property
+    def is_body(self) -> bool:
+        """Carries a withdrawal."""
+        return self >= Kind.RETRY
+
+    @property
+    def is_first(self) -> bool:
+        """The first request of its call, which is free."""
+        return self in (Kind.QUESTION, Kind.FIRST)
+
+
+class Heard(IntEnum):
+    """What a request brought home, as far as the pace is concerned."""
+
+    DEFINITE = 0
+    """A definite reply: a look-up's "none" is one."""
+    THROTTLED = 1
+    NOTHING = 2
+    """Nothing readable."""
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """The right to send one request now."""
+
+    kind: Kind
+    has_paid: bool = False
+    """A token was taken for it."""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate knows. Times are seconds of one monotonic clock."""
+
+    tokens: float = BUDGET
+    counted_at: float = 0.0
+    streak: int = 0
+    """Attempts in a row without a readable answer."""
+    outage_since: float | None = None
+    probe_at: float = 0.0
+    probe_wait: float = 0.0
+    held_until: float = 0.0
+    """Throttled until then."""
+    window: float = inf
+    """Bodies that may be under way at once while sending opens again."""
+    start_at: float = 0.0
+    """When the next first attempt may start, with `max_rate`."""
+
+
+def is_outage(pace: Pace) -> bool:
+    """AlphaPo gave no readable answer for a while: bodies leave only as probes."""
+    return pace.outage_since is not None
+
+
+def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
+    """Return when a request of this kind may leave: at once if that is not after `now`, never before something is heard if infinite.
+
+    Args:
+        pace: what is known.
+        kind: what wants to leave.
+        bodies: bodies under way.
+        now: the time.
+    """
+    is_free = kind.is_first or (kind.is_body and is_outage(pace))
+    when = max(pace.held_until, now if is_free else _token_at(pace, now))
+    if not kind.is_body:
+        return when
+    if is_outage(pace):
+        return max(when, pace.probe_at)
+    if bodies >= pace.window:
+        return inf
+    return max(when, pace.start_at) if kind is Kind.FIRST else when
+
+
+def left(pace: Pace, kind: Kind, now: float, policy: RetryPolicy, max_rate: float | None = None) -> tuple[Pace, Ticket]:
+    """Return the pace after a request of this kind has left, and its ticket."""
+    if is_outage(pace) and kind.is_body:
+        # A probe takes no token; the next one waits twice as long.
+        wait = min(pace.probe_wait * 2, policy.wait_max)
+        return replace(pace, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]
+    if kind.is_first:
+        if max_rate is None or not kind.is_body:
+            return pace, _TICKETS[kind]
+        return replace(pace, start_at=max(pace.start_at, now) + 1 / max_rate), _TICKETS[kind]
+    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]
+
+
+_TICKETS: Final = {kind: Ticket(kind) for kind in Kind}
+_PAID: Final = {kind: Ticket(kind, has_paid=True) for kind in Kind}
+
+
+def _tokens(pace: Pace, now: float) -> float:
+    return min(BUDGET, pace.tokens + (now - pace.counted_at) * REFILL)
+
+
+_ROUNDING = 1e-9  # of adding up seconds in floating point
+
+
+def _token_at(pace: Pace, now: float) -> float:
+    missing = 1 - _tokens(pace, now)
+    return now if missing <= _ROUNDING else now + missing / REFILL
+
+
+def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
+    """Return what the judgement means for the pace, and the seconds that `Retry-After` asks for."""
+    match judged:
+        case NotSent() | NoAnswer() if judged.is_throttled:
+            return Heard.THROTTLED, judged.retry_after
+        case NoAnswer(code=str()):
+            return _DEFINITE  # a refused key is an answer from AlphaPo itself
+        case InDoubt() | NotSent() | NoAnswer():
+            return _NOTHING
+        case _:
+            return _DEFINITE
+
+
+_DEFINITE: Final = (Heard.DEFINITE, None)
+_NOTHING: Final = (Heard.NOTHING, None)
+
+
+def heard(
+    pace: Pace, ticket: Ticket, what: Heard, now: float, policy: RetryPolicy, retry_after: float | None = None
+) -> Pace:
+    """Return the pace after a request came home."""
+    if what is Heard.DEFINITE:
+        return _paid_back(_answered(pace, ticket), ticket, now)
+    if what is Heard.THROTTLED:
+        return _throttled(pace, now, policy.wait_initial if retry_after is None else retry_after)
+    return _unanswered(pace, now, policy) if ticket.kind.is_body else pace
+
+
+def _paid_back(pace: Pace, ticket: Ticket, now: float) -> Pace:
+    gift = 1.0 if ticket.has_paid else REFILL
+    tokens = _tokens(pace, now)
+    if tokens >= BUDGET:
+        return pace if pace.tokens >= BUDGET else replace(pace, tokens=BUDGET, counted_at=now)
+    return replace(pace, tokens=min(BUDGET, tokens + gift), counted_at=now)
+
+
+def _answered(pace: Pace, ticket: Ticket) -> Pace:
+    """A readable answer to a body ends an outage, and opens the window wider: twice as wide each round trip."""
+    if not ticket.kind.is_body:
+        return pace
+    if is_outage(pace):
+        return replace(pace, outage_since=None, streak=0, window=_RAMP)
+    if pace.window == inf:
+        return replace(pace, streak=0) if pace.streak else pace
+    return replace(pace, streak=0, window=pace.window + 1 if pace.window < _OPEN else inf)
+
+
+_OPEN: Final = 512.0
+"""A window this wide is no limit any more."""
+
+
+def _unanswered(pace: Pace, now: float, policy: RetryPolicy) -> Pace:
+    streak = pace.streak + 1
+    if is_outage(pace) or streak < STREAK:
+        window = pace.window if pace.window == inf else max(1.0, pace.window / 2)
+        return replace(pace, streak=streak, window=window)
+    return replace(
+        pace,
+        streak=streak,
+        outage_since=now,
+        probe_at=now + policy.wait_initial,
+        probe_wait=policy.wait_initial,
+        window=inf,
+    )
+
+
+def _throttled(pace: Pace, now: float, seconds: float) -> Pace:
+    until = now + min(seconds, LONGEST_HOLD)
+    return replace(pace, held_until=max(pace.held_until, until), window=_RAMP)

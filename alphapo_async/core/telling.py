@@ -1,0 +1,155 @@
+"""What a caller is told of a row: the withdrawal, or the error that says whether money moved and what to do now."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from alphapo_async.core.errors import (
+    AuthenticationError,
+    ForeignIdConflict,
+    JournalError,
+    WithdrawalError,
+    WithdrawalFailed,
+    WithdrawalNotSent,
+    WithdrawalRejected,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.row import Row
+
+__all__ = ["Told", "tell"]
+
+Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded"]
+"""Why the flight has less to say than its row: still under way, closing, journal failed, held elsewhere, another payment's id."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a flight hands to its callers: a plain value, from which each of them makes its own result or exception."""
+
+    foreign_id: str
+    row: Row | None = None
+    why: Why = ""
+    detail: str = ""
+    retry_after: float | None = None
+    is_from_journal: bool = False
+    """Nothing was asked of AlphaPo: the row was settled before."""
+    recorded: bool | None = False
+    """With `unrecorded`: whether the row was written down."""
+
+    @property
+    def attempts(self) -> int:
+        """Bodies that left or may have left."""
+        return 0 if self.row is None else self.row.attempts
+
+
+def tell(told: Told) -> Withdrawal | WithdrawalError | JournalError:
+    """Return the withdrawal that AlphaPo has accepted, or the error to raise."""
+    if told.why and not (told.why == "journal" and _is_accepted(told.row)):
+        return _tell_less(told)
+    assert told.row is not None  # noqa: S101 - a flight with nothing to hold back has its row
+    return _tell_row(told, told.row)
+
+
+def _is_accepted(row: Row | None) -> bool:
+    return row is not None and row.state == "accepted"
+
+
+def _about(told: Told) -> dict[str, Any]:
+    return {"foreign_id": told.foreign_id, "attempts": told.attempts, "retry_after": told.retry_after}
+
+
+_LESS = {
+    "in flight": "is still under way, and its deadline is over",
+    "closing": "was under way when the client was closed",
+    "journal": "had an answer that could not be written down",
+    "held": "is being worked on by another worker",
+}
+
+
+def _tell_less(told: Told) -> WithdrawalError | JournalError:
+    about = _about(told)
+    if told.why == "clash":
+        return ForeignIdConflict(
+            f"Withdrawal {told.foreign_id!r}: the journal knows another payment under this foreign_id; "
+            "this one was not sent.",
+            **about,
+        )
+    if told.why == "unrecorded":
+        return JournalError(
+            f"Withdrawal {told.foreign_id!r} was not sent: {told.detail}", recorded=told.recorded, **about
+        )
+    return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {_LESS[told.why]}.", reason=told.why, **about)
+
+
+def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
+    about, name = _about(told), f"Withdrawal {told.foreign_id!r}"
+    match row.state:
+        case "accepted":
+            assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
+            return replace(row.withdrawal, source="journal") if told.is_from_journal else row.withdrawal
+        case "failed":
+            status = row.withdrawal.status if row.withdrawal else "ended"
+            return WithdrawalFailed(
+                f"{name} is {status}: AlphaPo had it and ended it. No money moved.",
+                transaction=row.transaction or row.withdrawal,
+                **about,
+            )
+        case "rejected":
+            errors = row.refusal or {}
+            return WithdrawalRejected(
+                f"{name}: AlphaPo refused it ({_words(errors)}). No money moved.", errors=errors, **about
+            )
+        case "conflict":
+            return ForeignIdConflict(
+                f"{name} is another payment at AlphaPo ({_figures(row)}). This one was not sent.", **about
+            )
+        case "authentication":
+            code = row.code or "unknown"
+            return AuthenticationError(
+                f"{name}: AlphaPo does not accept the key or the signature ({code}).", code=code, **about
+            )
+        case "not_sent":
+            return WithdrawalNotSent(
+                f"{name} never arrived ({told.detail or row.reason}). No money moved.",
+                reason=_not_sent(told, row),
+                **about,
+            )
+        case "open":
+            return _tell_open(name, row, about)
+
+
+def _tell_open(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
+    reason = _unknown(row)
+    detail = _figures(row) if row.differences else row.reason
+    return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
+
+
+def _unknown(row: Row) -> str:
+    """One of `mismatch`, `taken`, `key refused`, `refused`, `no answer`."""
+    if row.differences:
+        return "mismatch"
+    if row.blamed:
+        return "taken"
+    if row.code is not None:
+        return "key refused"
+    return "refused" if row.refusal is not None else "no answer"
+
+
+def _not_sent(told: Told, row: Row) -> str:
+    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`."""
+    return (told.detail or row.reason).partition(":")[0]
+
+
+_LONGEST = 300
+
+
+def _words(errors: dict[str, list[str]]) -> str:
+    told = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in errors.items())
+    return (told[:_LONGEST] + "…" if len(told) > _LONGEST else told) or "its words are no longer kept"
+
+
+def _figures(row: Row) -> str:
+    return "; ".join(str(difference)[:_LONGEST] for difference in row.differences) or "its figures are no longer kept"

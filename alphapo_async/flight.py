@@ -1,0 +1,374 @@
+"""A flight: the work on one withdrawal in one process, from the journal to the wire and back.
+
+It runs in a task of its own, so that a caller who leaves takes nothing with him; callers of one foreign_id share it, each with his own deadline.
+What to do next is decided by `core.row` and `core.pacing`; a flight carries it out and writes down what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from alphapo_async.callers import Callers
+from alphapo_async.core.codec import encode_look_up
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.outcome import (
+    Answer,
+    Found,
+    InDoubt,
+    NoAnswer,
+    NoReply,
+    Proof,
+    Reply,
+    judge_look_up,
+    judge_reply,
+)
+from alphapo_async.core.pacing import (
+    Flown,
+    Kind,
+    RetryPolicy,
+    Ticket,
+    backoff,
+    is_outage,
+    is_worth_another_round,
+    may_look_up,
+)
+from alphapo_async.core.row import Assumed, LookUp, Row, Send, Wait, learn, new_row, next_step
+from alphapo_async.core.signer import Signer
+from alphapo_async.core.telling import Told
+from alphapo_async.gate import Gate, Place
+from alphapo_async.journal import Journal
+from alphapo_async.retrying import rounds_after
+from alphapo_async.session import SessionManager
+
+__all__ = ["Crew", "Flight", "World"]
+
+_HELD_POLL: Final = 0.05  # seconds between two looks at a row that another worker holds
+)
+
+
+class World(msgspec.Struct, frozen=True):
+    """Time, chance and sleep, handed in."""
+
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    chance: Callable[[], float]
+    """A draw from 0 to 1."""
+    sleep: Callable[[float], Awaitable[None]]
+
+
+class Crew:
+    """What all flights of one client share."""
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        worker: str,
+        signers: Mapping[str, Signer],
+        journal: Journal,
+        session: SessionManager,
+        policy: RetryPolicy,
+        max_rate: float | None,
+        base_url: str,
+        world: World,
+        notice: Callable[[Row | None, Row, Evidence], None],
+        notice_outage: Callable[[bool], None],
+    ) -> None:
+        self.account = account
+        self.worker = worker
+        self.signers = signers
+        self.journal = journal
+        self.session = session
+        self.policy = policy
+        self.assumed = Assumed(resend_within=policy.resend_within, quiet=policy.quiet)
+        self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
+        self.look_up_url = f"{base_url}/api/v2/transactions/info"
+        self.world = world
+        self.notice = notice
+        self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
+        self.queueing: set[Flight] = set()
+        """Flights that have not had a slot yet."""
+        self._notice_outage = notice_outage
+
+    def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
+        self._notice_outage(has_begun)
+        for flight in self.queueing:
+            flight.callers.on_outage(has_begun)
+
+    async def ask(
+        self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
+    ) -> Answer | None:
+        """Make one look-up; None if it could not leave in time."""
+        ticket = await place(kind)
+        if ticket is None:
+            return None
+        body = encode_look_up(foreign_id)
+        answer: Answer | None = None
+        try:
+            reply = await self.exchange("GET", self.look_up_url, body, signer)
+            answer = judge_look_up(reply, self.world.clock())
+        finally:
+            self.gate.leave(ticket, answer)
+        return answer
+
+    async def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Reply | NoReply:
+        """Send one signed request."""
+        headers = signer.headers(body)
+        return await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
+
+
+class Flight:
+    """The work on one withdrawal.
+
+    Args:
+        crew: what all flights share.
+        asked: the payment, its bytes and what the caller said about it.
+        request: the payment.
+        loop: where it runs.
+    """
+
+    def __init__(self, crew: Crew, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> None:
+        self.asked = asked
+        self.task: asyncio.Task[None] | None = None
+        self._crew = crew
+        self._request = request
+        self._foreign_id = request.foreign_id
+        self._loop = loop
+        self._row: Row | None = None
+        self._unwritten: list[Evidence] = []
+        self._flown = Flown()
+        self._place: Place | None = None
+        self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up)
+
+    # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> Told:
+        """Write it down, send it, and send the same bytes again or ask by foreign_id while that helps; write down how it ended."""
+        try:
+            told = await self._write_down()
+            if told is not None:
+                return told
+            row = await self._round(self._known)
+            if row.state == "open":
+                row = await self._more_rounds(row)
+            return await self._end(row)
+        except asyncio.CancelledError:
+            return await self._abandon()
+        finally:
+            self._crew.queueing.discard(self)
+
+    async def _write_down(self) -> Told | None:
+        """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
+        try:
+            row = await self._record()
+            while row.state == "open" and row.holder != self._crew.worker:
+                self._start_clock()
+                if self.callers.is_late(_HELD_POLL):
+                    return self._told(row, "held")
+                await self._crew.world.sleep(_HELD_POLL)
+                row = await self._record()
+        except JournalError as error:
+            return Told(self._foreign_id, None, "unrecorded", str(error.args[0]), recorded=error.recorded)
+        self._row = row
+        if not row.revision.is_same_payment(self.asked.revision):
+            return self._told(row, "clash")
+        return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
+
+    async def _round(self, row: Row) -> Row:
+        """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
+        row = await self._ask_if_owed(row)
+        if isinstance(self._next_step(row), Send) and self._flown.sent < self._crew.policy.attempts:
+            row = await self._send(row)
+        return row if row.refusal is None else await self._ask_if_owed(row)
+
+    async def _more_rounds(self, row: Row) -> Row:
+        return await rounds_after(
+            row,
+            self._round,
+            is_worth=self._is_worth_another_round,
+            wait=self._wait_before,
+            is_late=self.callers.is_late,
+            sleep=self._crew.world.sleep,
+        )
+
+    async def _end(self, row: Row) -> Told:
+        """Let go of the row, and say what is known of it."""
+        detail = "" if row.state != "open" else self._why_not_sent(row)
+        if row.state == "open":
+            row = await self._learn(GivenUp(self._crew.worker, detail))
+        return self._told(row, "journal" if self._unwritten else "", detail)
+
+    async def _abandon(self) -> Told:
+        """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
+        if self._row is None:
+            return Told(self._foreign_id, None, "unrecorded", "the client was closed.", recorded=None)
+        row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._crew.worker, "closed"))
+        return self._told(row, "closing" if row.state == "open" else "", "closed")
+
+    # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _send(self, row: Row) -> Row:
+        """Send the recorded bytes once, say what the reply proves, and add it to what was known."""
+        crew, signer = self._crew, self._crew.signers.get(row.key)
+        ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
+        if ticket is None or signer is None:
+            return row
+        began = crew.world.clock()
+        proof: Proof | None = None
+        try:
+            reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
+            proof = judge_reply(reply, self._request, crew.world.clock())
+        finally:
+            crew.gate.leave(ticket, proof)
+            if proof is None:
+                await self._learn(Attempt(crew.worker, InDoubt("cancelled"), began, crew.world.clock()))
+        self._flown = msgspec.structs.replace(self._flown, sent=self._flown.sent + 1)
+        return await self._learn(Attempt(crew.worker, proof, began, crew.world.clock()))
+
+    async def _ask_if_owed(self, row: Row) -> Row:
+        """Look up where the row asks for it; a control where only that is missing."""
+        step = self._next_step(row)
+        if isinstance(step, LookUp) and step.accepted_after is None:
+            row = await self._look_up(row)
+            step = self._next_step(row)
+        if isinstance(step, LookUp) and step.accepted_after is not None:
+            row = await self._control(row, step.accepted_after)
+        return row
+
+    async def _look_up(self, row: Row) -> Row:
+        answer = await self._ask(row, row.foreign_id)
+        return row if answer is None else await self._learn(LookedUp(self._crew.worker, answer))
+
+    async def _control(self, row: Row, after: float) -> Row:
+        """Ask for another withdrawal of the same key, accepted since, to see whether look-ups see such."""
+        crew = self._crew
+        try:
+            other = await crew.journal.find_control(crew.account, row.key, after)
+        except JournalError:
+            return row
+        answer = None if other is None else await self._ask(row, other.foreign_id)
+        if other is None or not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
+            return row
+        return await self._learn(Control(crew.worker, other.created_at))
+
+    async def _ask(self, row: Row, foreign_id: str) -> Answer | None:
+        signer = self._crew.signers.get(row.key)
+        if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
+            return None
+        kind = Kind.LOOK_UP if self._has_flown else Kind.QUESTION
+        answer = await self._crew.ask(foreign_id, signer, kind, self._enter)
+        if answer is None:
+            return None
+        self._flown = Flown(
+            self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.blamed else 0)
+        )
+        return answer
+
+    @property
+    def _has_flown(self) -> bool:
+        return self._flown.sent > 0 or self._flown.look_ups > 0
+
+    async def _enter(self, kind: Kind) -> Ticket | None:
+        """Wait for a slot; None if the time is up first."""
+        gate = self._crew.gate
+        if self.callers.is_late(0.0):
+            return None
+        ticket = gate.try_enter(kind, self._loop) or await self._queue(kind)
+        if ticket is not None:
+            self._start_clock()
+        return ticket
+
+    def _start_clock(self) -> None:
+        """The policy's deadline runs from the first slot on."""
+        if not self.callers.is_running:
+            self._crew.queueing.discard(self)
+            self.callers.start()
+
+    def _on_last_time_up(self) -> bool:
+        """Nobody waits any longer: a flight that only queues ends now. Tell whether it will."""
+        if self._place is None:
+            return False
+        self._crew.gate.give_up(self._place)
+        return True
+
+    async def _queue(self, kind: Kind) -> Ticket | None:
+        gate = self._crew.gate
+        self._place = place = gate.queue(kind, self._loop)
+        if not self.callers.is_running:
+            self._crew.queueing.add(self)
+            self.callers.on_outage(is_outage(gate.pace))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and (ticket := place.result()) is not None:
+                gate.leave(ticket, None)
+            raise
+        finally:
+            self._place = None
+
+    # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _known(self) -> Row:
+        assert self._row is not None  # noqa: S101 - a flight writes down before all else
+        return self._row
+
+    async def _record(self) -> Row:
+        """Ask the journal to take the withdrawal on, and hear what it knew."""
+        crew, asked = self._crew, self.asked
+        now = crew.world.clock()
+
+        def change(known: Row | None) -> Row:
+            if known is not None:
+                return learn(known, asked, now, crew.assumed)
+            return new_row(crew.account, self._foreign_id, asked, now, is_durable=crew.journal.is_durable)
+
+        return await crew.journal.update(crew.account, self._foreign_id, change)
+
+    async def _learn(self, evidence: Evidence) -> Row:
+        """Add to what was known, in the journal first; what it would not take is kept and offered again."""
+        crew, before, now = self._crew, self._known, self._crew.world.clock()
+        self._unwritten.append(evidence)
+        unwritten = tuple(self._unwritten)
+
+        def change(known: Row | None) -> Row:
+            row = before if known is None else known
+            for one in unwritten:
+                row = learn(row, one, now, crew.assumed)
+            return row
+
+        try:
+            self._row = await crew.journal.update(crew.account, self._foreign_id, change)
+            self._unwritten.clear()
+        except JournalError:
+            self._row = learn(before, evidence, now, crew.assumed)
+        crew.notice(before, self._row, evidence)
+        return self._row
+
+    def _next_step(self, row: Row) -> Send | LookUp | Wait | object:
+        return next_step(row, self._crew.world.clock(), self._crew.assumed)
+
+    def _is_worth_another_round(self, row: Row) -> bool:
+        return row.key in self._crew.signers and is_worth_another_round(row, self._flown, self._crew.policy)
+
+    def _wait_before(self, row: Row, number: int) -> float:
+        jitter = backoff(number, self._crew.policy, self._crew.world.chance())
+        step = self._next_step(row)
+        return max(jitter, step.until - self._crew.world.clock()) if isinstance(step, Wait) else jitter
+
+    def _why_not_sent(self, row: Row) -> str:
+        """Say why nothing arrived, for a row of which nothing is in doubt."""
+        pace = self._crew.gate.pace
+        if is_outage(pace):
+            return "outage"
+        return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")
+
+    def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
+        retry_after = row.not_before - self._crew.world.clock()
+        return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

@@ -1,0 +1,136 @@
+"""The gate: every request of a client passes here, and is let through when its pace allows and a slot is free.
+
+The rules are in `core.pacing`; here are only the queue, the clock and the slots. A slot is held for one request, never during a wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import TypeAlias
+
+from alphapo_async.core.outcome import Answer, Proof
+from alphapo_async.core.pacing import Kind, Pace, RetryPolicy, Ticket, heard, hears, is_outage, left, may_leave_at
+from alphapo_async.session import Slots
+
+__all__ = ["Gate", "Place"]
+
+Place: TypeAlias = "asyncio.Future[Ticket | None]"
+"""A place in the queue: resolved with a ticket, or with None when it is given up."""
+
+
+class Gate:
+    """Lets requests leave: look-ups before retries, retries before first attempts.
+
+    Args:
+        slots: how many requests may be under way at once.
+        policy: waits and limits.
+        max_rate: first attempts per second, None for no limit.
+        on_outage: called with True when an outage begins and with False when it ends.
+    """
+
+    def __init__(
+        self, slots: Slots, policy: RetryPolicy, max_rate: float | None, on_outage: Callable[[bool], None]
+    ) -> None:
+        self._slots = slots
+        self._policy = policy
+        self._max_rate = max_rate
+        self._on_outage = on_outage
+        self._pace = Pace()
+        self._queues: dict[Kind, deque[Place]] = {kind: deque() for kind in Kind}
+        self._bodies = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        slots.listen(self._pump)
+
+    @property
+    def pace(self) -> Pace:
+        """What is known of AlphaPo's willingness."""
+        return self._pace
+
+    def __repr__(self) -> str:
+        waiting = sum(len(queue) for queue in self._queues.values())
+        return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._pace!r})"
+
+    def try_enter(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Ticket | None:
+        """Return a ticket if the request may leave at once, overtaking nobody of its kind."""
+        self._loop = loop
+        now = loop.time()
+        if self._slots.free <= 0 or any(self._queues.values()):
+            return None
+        if may_leave_at(self._pace, kind, self._bodies, now) > now:
+            return None
+        return self._let(kind, now)
+
+    def queue(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Place:
+        """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
+        self._loop = loop
+        place: Place = loop.create_future()
+        self._queues[kind].append(place)
+        self._pump()
+        return place
+
+    def give_up(self, place: Place) -> None:
+        """Resolve the place with None; a ticket already given stays given."""
+        if not place.done():
+            place.set_result(None)
+
+    def leave(self, ticket: Ticket, judged: Proof | Answer | None) -> None:
+        """Take the slot back and hear what the request brought home; None if it was cancelled."""
+        assert self._loop is not None  # noqa: S101 - whoever leaves has entered
+        if ticket.kind.is_body:
+            self._bodies -= 1
+        if judged is not None:
+            self._hear(ticket, judged, self._loop.time())
+        self._slots.give()
+
+    def _hear(self, ticket: Ticket, judged: Proof | Answer, now: float) -> None:
+        was_outage = is_outage(self._pace)
+        what, retry_after = hears(judged)
+        self._pace = heard(self._pace, ticket, what, now, self._policy, retry_after)
+        if is_outage(self._pace) is not was_outage:
+            self._on_outage(not was_outage)
+
+    def close(self) -> None:
+        """Give up every place, and listen to the slots no more."""
+        self._slots.forget(self._pump)
+        if self._timer is not None:
+            self._timer.cancel()
+        for queue in self._queues.values():
+            while queue:
+                self.give_up(queue.popleft())
+
+    def _let(self, kind: Kind, now: float) -> Ticket:
+        self._pace, ticket = left(self._pace, kind, now, self._policy, self._max_rate)
+        self._slots.take()
+        if kind.is_body:
+            self._bodies += 1
+        return ticket
+
+    def _pump(self) -> None:
+        """Let through whoever may go now, and come back when the next one may."""
+        if self._loop is None or not any(self._queues.values()):
+            return
+        now = self._loop.time()
+        soonest = inf
+        for kind, queue in self._queues.items():
+            soonest = min(soonest, self._pump_one(kind, queue, now))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if soonest < inf and self._slots.free > 0:
+            self._timer = self._loop.call_at(soonest, self._pump)
+
+    def _pump_one(self, kind: Kind, queue: deque[Place], now: float) -> float:
+        """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""
+        while queue:
+            if queue[0].done():
+                queue.popleft()
+                continue
+            when = may_leave_at(self._pace, kind, self._bodies, now)
+            if when > now or self._slots.free <= 0:
+                return when
+            queue.popleft().set_result(self._let(kind, now))
+        return inf

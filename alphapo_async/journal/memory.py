@@ -1,0 +1,166 @@
+"""The journal in memory: exact and quick, and gone with the process.
+
+Bounded, so that a service may run for months: rows still open are never forgotten, the newest 10,000 settled rows are kept whole, and of a
+million older ones what keeps an id from being paid twice: the digest of the payment, the outcome and AlphaPo's id.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from decimal import Context, Decimal
+from typing import Final, NamedTuple, TypeAlias
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.row import Row, State, bucket
+
+__all__ = ["MemoryJournal"]
+
+WHOLE_ROWS: Final = 10_000
+REMEMBERED: Final = 1_000_000
+_EXACT: Final = Context(prec=1_000)
+
+_Name: TypeAlias = tuple[str, str]  # account and foreign_id
+
+
+class _Essence(NamedTuple):
+    """What is remembered of an old settled row."""
+
+    state: State
+    bucket: str
+    digest: str
+    number: int
+    figure: Decimal
+    currency: str
+    created_at: float
+    id: int | str | None
+    status: str | None
+
+
+class MemoryJournal:
+    """Rows in this process.
+
+    Args:
+        whole_rows: settled rows kept whole, the newest ones.
+        remembered: older settled rows of which only the essence is kept.
+    """
+
+    is_durable: Final = False
+
+    def __init__(self, *, whole_rows: int = WHOLE_ROWS, remembered: int = REMEMBERED) -> None:
+        self._whole_rows = whole_rows
+        self._remembered = remembered
+        self._open: dict[_Name, Row] = {}
+        self._settled: OrderedDict[_Name, Row] = OrderedDict()
+        self._old: OrderedDict[_Name, _Essence] = OrderedDict()
+        self._old_sums: dict[str, dict[str, dict[str, Decimal]]] = {}
+
+    def __repr__(self) -> str:
+        return f"MemoryJournal({len(self._open)} open, {len(self._settled)} settled, {len(self._old)} older)"
+
+    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
+        """Replace the row by what `change` makes of it and return the new one."""
+        name = (account, foreign_id)
+        known = self._known(name)
+        row = change(known)
+        if row is not known:
+            self._forget_essence(name)
+            self._keep(name, row)
+        return row
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        """Return the row, None if the journal has none."""
+        return self._known((account, foreign_id))
+
+    async def find_control(self, account: str, key: str, after: float) -> Row | None:
+        """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
+        return next((row for row in reversed(self._settled.values()) if _is_control(row, account, key, after)), None)
+
+    async def totals(self, account: str) -> dict[str, Totals]:
+        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        sums = {currency: dict(buckets) for currency, buckets in self._old_sums.get(account, {}).items()}
+        for rows in (self._open, self._settled):
+            for row in rows.values():
+                if row.account == account:
+                    _add(sums, _essence(row), 1)
+        return {currency: _totals(buckets) for currency, buckets in sorted(sums.items())}
+
+    async def aclose(self) -> None:
+        """Nothing is left to write down; the rows stay as long as this object does."""
+
+    def _known(self, name: _Name) -> Row | None:
+        row = self._open.get(name) or self._settled.get(name)
+        if row is not None:
+            return row
+        essence = self._old.get(name)
+        return None if essence is None else _row_of(name, essence)
+
+    def _keep(self, name: _Name, row: Row) -> None:
+        if row.state == "open":
+            self._settled.pop(name, None)
+            self._open[name] = row
+            return
+        self._open.pop(name, None)
+        self._settled[name] = row
+        if len(self._settled) > self._whole_rows:
+            self._condense(*self._settled.popitem(last=False))
+
+    def _condense(self, name: _Name, row: Row) -> None:
+        self._old[name] = essence = _essence(row)
+        _add(self._old_sums.setdefault(row.account, {}), essence, 1)
+        if len(self._old) > self._remembered:
+            self._old.popitem(last=False)
+
+    def _forget_essence(self, name: _Name) -> None:
+        essence = self._old.pop(name, None)
+        if essence is not None:
+            _add(self._old_sums[name[0]], essence, -1)
+
+
+def _is_control(row: Row, account: str, key: str, after: float) -> bool:
+    """Accepted by a reply to its own body, and begun after that time: so AlphaPo accepted it after that time."""
+    is_accepted = row.state == "accepted" and row.withdrawal is not None and row.withdrawal.source == "reply"
+    return is_accepted and row.account == account and row.key == key and row.created_at > after
+
+
+def _essence(row: Row) -> _Essence:
+    revision, known = row.revision, row.withdrawal
+    figure, currency = (Decimal(0), "") if revision.payment is None else revision.payment.asked
+    return _Essence(
+        row.state,
+        bucket(row),
+        revision.digest,
+        revision.number,
+        figure,
+        currency,
+        row.created_at,
+        None if known is None else known.id,
+        None if known is None else known.status,
+    )
+
+
+def _row_of(name: _Name, essence: _Essence) -> Row:
+    account, foreign_id = name
+    known = None
+    if essence.id is not None:
+        known = Withdrawal(id=essence.id, foreign_id=foreign_id, status=essence.status, source="journal")
+    return Row(
+        account=account,
+        foreign_id=foreign_id,
+        revision=Revision(b"", None, essence.number, essence.digest),
+        key="",
+        created_at=essence.created_at,
+        state=essence.state,
+        withdrawal=known,
+    )
+
+
+def _add(sums: dict[str, dict[str, Decimal]], essence: _Essence, sign: int) -> None:
+    buckets = sums.setdefault(essence.currency, {})
+    for name in ("requested", essence.bucket):
+        buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), sign * essence.figure)
+
+
+def _totals(buckets: dict[str, Decimal]) -> Totals:
+    return Totals(**buckets)
