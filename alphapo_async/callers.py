@@ -37,9 +37,17 @@ class Callers:
         loop: whose clock counts.
         deadline: the policy's, in seconds.
         on_last: called when the last deadline is over; tells whether the flight will end by itself at once.
+        in_flight: what a caller is told who leaves before the end.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float, on_last: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadline: float,
+        on_last: Callable[[], bool],
+        in_flight: Callable[[], Told],
+    ) -> None:
+        self._in_flight = in_flight
         self._loop = loop
         self._deadline = deadline
         self._on_last = on_last
@@ -115,4 +123,4 @@ class Callers:
 
     def _leave(self, caller: _Caller) -> None:
         if not caller.future.done():
-            caller.future.set_result(Told("", None, "in flight"))
+            caller.future.set_result(self._in_flight())

@@ -1,35 +1,384 @@
-"""AlphapoClient: pays withdrawals, each exactly once, and knows whether money moved."""
+"""AlphapoClient: pays withdrawals, each of them once, and knows whether money moved."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import logging
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
-from urllib.parse import urlsplit
-
-from msgspec.structs import replace
+from types import TracebackType
+from typing import Any, Self, cast
 
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
-from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError
+from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Attempt, Evidence, LookedUp, Revision
+from alphapo_async.core.evidence import Asked, LookedUp, Revision
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
+from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.row import Row, learn
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.flight import Crew, Flight, World
-from alphapo_async.journal import Journal, open_journal
+from alphapo_async.journal import Journal
+from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
+from alphapo_async.settings import (
+    PRODUCTION,
+    check_base_url,
+    check_rate,
+    check_seconds,
+    from_environment,
+    the_journal,
+    the_signers,
+)
 
 __all__ = ["AlphapoClient"]
+
+_CANCEL_GRACE = 5.0  # seconds that cancelled flights get to write down where they stand
+
+
+class AlphapoClient:
+    """Sends crypto withdrawals to AlphaPo, each of them once.
+
+    Making one does no I/O and needs no running loop; it opens at `async with` or at first use, and belongs to that event loop from then on.
+
+    Args:
+        key: public API key.
+        secret: secret key; it stays in memory.
+        journal: what is promised and what came of it: `"memory"`, or a `Journal`. May be left out only for a loopback `base_url`.
+        base_url: AlphaPo's host; https, except for loopback.
+        account: your name for the merchant account; the journal knows a withdrawal by account and foreign_id.
+        retired_keys: (key, secret) pairs under which rows still in doubt were sent.
+        policy: how long and how often one withdrawal is tried.
+        max_connections: requests under way at once; the session's, if one is given.
+        max_rate: withdrawals started per second, evenly; None for no limit.
+        session: a `SessionManager` of your own, for a proxy, a certificate authority or a pool shared by clients; you close it.
+        amount_format: `"number"`, as AlphaPo's schema has it, or `"string"`, as its samples do.
+        on_event: called with every `Event`, synchronously; what it raises is logged and goes no further.
+        close_grace: seconds that closing gives to what is under way.
+        world: time, chance and sleep, for tests.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        secret: str,
+        *,
+        journal: Journal | str | Path | None = None,
+        base_url: str = PRODUCTION,
+        account: str = "default",
+        retired_keys: Iterable[tuple[str, str]] = (),
+        policy: RetryPolicy | None = None,
+        max_connections: int = 100,
+        max_rate: float | None = None,
+        session: SessionManager | None = None,
+        amount_format: AmountFormat = "number",
+        on_event: Callable[[Event], None] | None = None,
+        close_grace: float = 10.0,
+        world: World | None = None,
+    ) -> None:
+        signer = Signer(key, secret)
+        if amount_format not in AMOUNT_FORMATS:
+            raise ConfigurationError(f'amount_format must be "number" or "string", not {amount_format!r}.')
+        if not isinstance(account, str) or not account or not account.isprintable():
+            raise ConfigurationError("account must be a name, printable and not empty.")
+        if policy is not None and not isinstance(policy, RetryPolicy):
+            raise ConfigurationError(f"policy must be a RetryPolicy, not {type(policy).__name__}.")
+        self._base_url = check_base_url(base_url)
+        self._signer = signer
+        self._amount_format = amount_format
+        self._close_grace = check_seconds("close_grace", close_grace)
+        self._owns_journal = journal is None or isinstance(journal, str | Path)
+        self._owns_session = session is None
+        world = world or World(time.time, random.random, asyncio.sleep)
+        noticing = Noticing(account, on_event, world.clock)
+        self._crew = Crew(
+            account=account,
+            worker=uuid.uuid4().hex,
+            signers=the_signers(signer, retired_keys),
+            journal=the_journal(journal, self._base_url),
+            session=session or SessionManager(max_connections=max_connections),
+            policy=policy or RetryPolicy(),
+            max_rate=check_rate(max_rate),
+            base_url=self._base_url,
+            world=world,
+            noticing=noticing,
+        )
+        self._flights: dict[str, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closing = False
+        self._is_closed = False
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Make a client from the environment.
+
+        It reads `ALPHAPO_KEY`, `ALPHAPO_SECRET` or `ALPHAPO_SECRET_FILE`, `ALPHAPO_BASE_URL`, `ALPHAPO_JOURNAL` and `ALPHAPO_ACCOUNT`.
+
+        Args:
+            settings: further arguments of `AlphapoClient`; they win over the environment.
+
+        Raises:
+            ConfigurationError: a setting is missing or wrong.
+        """
+        return cls(**{**from_environment(os.environ), **settings})
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closing else "open" if self._loop else "not opened"
+        return (
+            f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._tasks)} in flight)"
+        )
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def withdraw(
+        self,
+        request: WithdrawalRequest,
+        *,
+        deadline: float | None = None,
+        resend_rejected: bool = False,
+        attempted_before: bool = False,
+    ) -> Withdrawal:
+        """Pay, once, and return what AlphaPo has; calling again with the same request never pays again.
+
+        Args:
+            request: what to pay.
+            deadline: seconds from now after which you want to be told, instead of the policy's; the work goes on in the background while
+                an attempt is under way.
+            resend_rejected: send again what AlphaPo has rejected before.
+            attempted_before: this may have been sent under the same foreign_id before, from somewhere the journal knows nothing of.
+
+        Raises:
+            InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
+            WithdrawalRejected: AlphaPo refused. No money moved.
+            WithdrawalFailed: AlphaPo had it and ended it. No money moved.
+            WithdrawalNotSent: it never arrived. No money moved.
+            WithdrawalUnknown: nobody can say yet. Keep it pending.
+            ForeignIdConflict: the foreign_id belongs to another payment.
+            AuthenticationError: AlphaPo does not accept the key or the signature.
+            JournalError: nothing was sent, since it could not be written down.
+            ConfigurationError: the client is closed or belongs to another event loop; this call sent nothing.
+        """
+        loop = self._enter()
+        due = None if deadline is None else loop.time() + check_seconds("deadline", deadline)
+        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before)
+        flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
+        if not flight.asked.revision.is_same_payment(asked.revision):
+            flight = await self._make_way(flight, asked, request, loop)
+        told = await flight.callers.join(due)
+        outcome = tell(told)
+        if isinstance(outcome, Withdrawal):
+            return outcome
+        raise outcome
+
+    def _asked(self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool) -> Asked:
+        """Encode once: these bytes are signed, written down and sent."""
+        if not isinstance(request, WithdrawalRequest):
+            raise ConfigurationError(
+                f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
+            )
+        revision = Revision(encode_body(request, self._amount_format), request)
+        return Asked(self._crew.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
+
+    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> Flight:
+        """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
+        flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop)
+        task = loop.create_task(self._fly(flight, request.foreign_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def _fly(self, flight: Flight, foreign_id: str) -> None:
+        try:
+            told = await flight.run()
+        finally:
+            # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
+            del self._flights[foreign_id]
+        flight.callers.tell(told)
+
+    async def _make_way(
+        self, flight: Flight, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop
+    ) -> Flight:
+        """Another payment is under way with this foreign_id: a conflict, unless the journal turns that one away."""
+        while True:
+            if await flight.has_taken_on():
+                raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
+            flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
+            if flight.asked.revision.is_same_payment(asked.revision):
+                return flight
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def look_up(self, foreign_id: str | int | uuid.UUID) -> Transaction | None:
+        """Ask AlphaPo for the withdrawal with this foreign_id, once.
+
+        Returns:
+            What AlphaPo shows; or None if it answered "none", which proves nothing: the withdrawal may be another key's, or not visible yet.
+
+        Raises:
+            AlphapoUnavailable: AlphaPo gave no usable answer.
+            ConfigurationError: the client is closed or belongs to another event loop.
+        """
+        loop, crew, name = self._enter(), self._crew, str(foreign_id)
+        row = None
+        with contextlib.suppress(JournalError):
+            row = await crew.journal.find(crew.account, name)
+        signer = crew.signers.get(row.key, self._signer) if row else self._signer
+        answer = await crew.ask(name, signer, Kind.QUESTION, partial(self._wait_for_slot, loop))
+        if isinstance(answer, Found):
+            if row is not None:
+                await self._bear_witness(row, answer)
+            return answer.transaction
+        if isinstance(answer, NoneFound):
+            return None
+        raise _unavailable("the look-up", answer)
+
+    async def _bear_witness(self, row: Row, answer: Found) -> None:
+        """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it."""
+        crew, now = self._crew, self._crew.world.clock()
+        evidence = LookedUp(crew.worker, answer)
+        with contextlib.suppress(JournalError):
+            after = await crew.journal.update(
+                crew.account, row.foreign_id, lambda known: learn(known or row, evidence, now, crew.assumed)
+            )
+            crew.noticing.learned(row, after, evidence)
+
+    async def ping(self) -> None:
+        """Return if AlphaPo is reachable; that says nothing about the key (https://docs.alphapo.net/api-reference/authentication).
+
+        Raises:
+            AlphapoUnavailable: it is not.
+        """
+        reply = await self._ask("GET", "/api/v2/ping", None, {})
+        if not isinstance(reply, Reply) or reply.status != _OK:
+            raise _unavailable("the ping", judge_look_up(reply, self._crew.world.clock()))
+
+    async def balances(self) -> dict[str, Decimal]:
+        """Return the balance of every currency, those at zero included (`/accounts/list`).
+
+        Raises:
+            AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
+        """
+        body = b"{}"
+        reply = await self._ask("POST", "/api/v2/accounts/list", body, self._signer.headers(body))
+        balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
+        if balances is None:
+            raise _unavailable("the balances", judge_look_up(reply, self._crew.world.clock()))
+        return balances
+
+    async def totals(self) -> dict[str, Totals]:
+        """Return what became of everything asked for under this account, by asked currency, to the last decimal.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return await self._crew.journal.totals(self._crew.account)
+
+    async def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Reply | NoReply:
+        """Put one question that is about no withdrawal."""
+        loop, crew = self._enter(), self._crew
+        ticket = await self._wait_for_slot(loop, Kind.QUESTION)
+        if ticket is None:
+            return NoReply("no slot in time", may_have_left=False)
+        answer: Answer | None = None
+        try:
+            reply = await crew.session.exchange(
+                method, self._base_url + path, body=body, headers=headers, timeout=crew.policy.attempt_timeout
+            )
+            is_answer = isinstance(reply, Reply) and reply.status == _OK
+            answer = NoneFound() if is_answer else judge_look_up(reply, crew.world.clock())
+        finally:
+            crew.gate.leave(ticket, answer)
+        return reply
+
+    async def _wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
+        """Wait for a slot as long as the policy's deadline allows."""
+        gate = self._crew.gate
+        ticket = gate.try_enter(kind, loop)
+        if ticket is not None:
+            return ticket
+        return await gate.wait(kind, loop, self._crew.policy.deadline)
+
+    # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop, which is the client's from the first use on."""
+        loop = asyncio.get_running_loop()
+        if self._is_closing:
+            raise ConfigurationError(
+                "The client is closed; this call sent nothing, and says nothing about earlier ones."
+            )
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ConfigurationError(
+                    "The client belongs to another event loop, in which it was first used; this call sent nothing. "
+                    "Make one client for each loop, and let them share a journal."
+                )
+            self._loop = loop
+        return loop
+
+    async def aclose(self, grace: float | None = None) -> None:
+        """Refuse new calls, let what is under way end, cancel what does not, and let go of everything.
+
+        Callers who still wait then hear `WithdrawalUnknown(reason="closing")`, or `WithdrawalNotSent(reason="closed")` where nothing left.
+
+        Args:
+            grace: seconds for what is under way; None for the client's `close_grace`.
+        """
+        grace = self._close_grace if grace is None else check_seconds("grace", grace)
+        if self._is_closing:
+            return
+        self._is_closing = True
+        try:
+            await self._wait_for_flights(grace)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._wait_for_flights(_CANCEL_GRACE)
+            self._crew.gate.close()
+            if self._owns_session:
+                await self._crew.session.aclose()
+            if self._owns_journal:
+                await self._crew.journal.aclose()
+
+    async def _wait_for_flights(self, grace: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+
+
+_OK = 200
+
+
+def _unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
+    """Say why a question had no usable answer."""
+    if not isinstance(answer, NoAnswer):
+        return AlphapoUnavailable(
+            f"AlphaPo did not answer {what}: {'no slot in time' if answer is None else 'unexpected reply'}."
+        )
+    refused = f"; it does not accept the key or the signature ({answer.code})" if answer.code else ""
+    return AlphapoUnavailable(
+        f"AlphaPo did not answer {what}: {answer.reason}{refused}.",
+        status=answer.status,
+        code=answer.code,
+        retry_after=answer.retry_after,
+    )

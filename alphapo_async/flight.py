@@ -1,6 +1,6 @@
 """A flight: the work on one withdrawal in one process, from the journal to the wire and back.
 
-It runs in a task of its own, so that a caller who leaves takes nothing with him; callers of one foreign_id share it, each with his own deadline.
+It runs in a task of its own, so that a caller who leaves takes nothing with him; callers of one foreign_id share it.
 What to do next is decided by `core.row` and `core.pacing`; a flight carries it out and writes down what came of it.
 """
 
@@ -21,7 +21,6 @@ from alphapo_async.core.outcome import (
     Answer,
     Found,
     InDoubt,
-    NoAnswer,
     NoReply,
     Proof,
     Reply,
@@ -43,13 +42,13 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told
 from alphapo_async.gate import Gate, Place
 from alphapo_async.journal import Journal
+from alphapo_async.noticing import Noticing
 from alphapo_async.retrying import rounds_after
 from alphapo_async.session import SessionManager
 
 __all__ = ["Crew", "Flight", "World"]
 
 _HELD_POLL: Final = 0.05  # seconds between two looks at a row that another worker holds
-)
 
 
 class World(msgspec.Struct, frozen=True):
@@ -77,8 +76,7 @@ class Crew:
         max_rate: float | None,
         base_url: str,
         world: World,
-        notice: Callable[[Row | None, Row, Evidence], None],
-        notice_outage: Callable[[bool], None],
+        noticing: Noticing,
     ) -> None:
         self.account = account
         self.worker = worker
@@ -90,14 +88,13 @@ class Crew:
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
         self.world = world
-        self.notice = notice
+        self.noticing = noticing
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
         self.queueing: set[Flight] = set()
         """Flights that have not had a slot yet."""
-        self._notice_outage = notice_outage
 
     def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
-        self._notice_outage(has_begun)
+        self.noticing.outage(has_begun)
         for flight in self.queueing:
             flight.callers.on_outage(has_begun)
 
@@ -144,7 +141,7 @@ class Flight:
         self._unwritten: list[Evidence] = []
         self._flown = Flown()
         self._place: Place | None = None
-        self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up)
+        self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +176,13 @@ class Flight:
         if not row.revision.is_same_payment(self.asked.revision):
             return self._told(row, "clash")
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
+
+    async def has_taken_on(self) -> bool:
+        """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
+        if self._row is None or not self._row.revision.is_same_payment(self.asked.revision):
+            await self.callers.join(None)
+            return False
+        return True
 
     async def _round(self, row: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
@@ -299,16 +303,12 @@ class Flight:
 
     async def _queue(self, kind: Kind) -> Ticket | None:
         gate = self._crew.gate
-        self._place = place = gate.queue(kind, self._loop)
+        self._place = gate.queue(kind, self._loop)
         if not self.callers.is_running:
             self._crew.queueing.add(self)
             self.callers.on_outage(is_outage(gate.pace))
         try:
-            return await place
-        except asyncio.CancelledError:
-            if not place.cancelled() and (ticket := place.result()) is not None:
-                gate.leave(ticket, None)
-            raise
+            return await gate.wait_in(self._place)
         finally:
             self._place = None
 
@@ -348,7 +348,7 @@ class Flight:
             self._unwritten.clear()
         except JournalError:
             self._row = learn(before, evidence, now, crew.assumed)
-        crew.notice(before, self._row, evidence)
+        crew.noticing.learned(before, self._row, evidence)
         return self._row
 
     def _next_step(self, row: Row) -> Send | LookUp | Wait | object:
@@ -368,6 +368,9 @@ class Flight:
         if is_outage(pace):
             return "outage"
         return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")
+
+    def _in_flight(self) -> Told:
+        return Told(self._foreign_id, self._row, "in flight")
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
         retry_after = row.not_before - self._crew.world.clock()

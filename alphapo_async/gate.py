@@ -72,6 +72,24 @@ class Gate:
         self._pump()
         return place
 
+    async def wait_in(self, place: Place) -> Ticket | None:
+        """Wait in the queue; None if the place is given up. A ticket that comes too late for a cancelled waiter is handed back."""
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and (ticket := place.result()) is not None:
+                self.leave(ticket, None)
+            raise
+
+    async def wait(self, kind: Kind, loop: asyncio.AbstractEventLoop, seconds: float) -> Ticket | None:
+        """Wait in the queue for so many seconds at most; None if that was not enough."""
+        place = self.queue(kind, loop)
+        timer = loop.call_later(seconds, self.give_up, place)
+        try:
+            return await self.wait_in(place)
+        finally:
+            timer.cancel()
+
     def give_up(self, place: Place) -> None:
         """Resolve the place with None; a ticket already given stays given."""
         if not place.done():

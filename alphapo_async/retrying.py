@@ -1,6 +1,7 @@
 """RetryPolicy -> AsyncRetrying: the only door to tenacity.
 
-It is entered only after a first round has failed, so the happy path does not pay for it; every withdrawal gets an `AsyncRetrying` of its own.
+It is entered only after a first round has failed, so the happy path does not pay for it; every withdrawal gets an
+`AsyncRetrying` of its own.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ __all__ = [
     "encode_look_up",
     "is_same_payment",
     "plain",
+    "read_balances",
     "read_json",
     "read_transaction",
     "read_withdrawal",
@@ -203,6 +204,19 @@ def read_transaction(data: Any) -> Transaction | None:
         fees=_all(Fee, data.get("fees")),
         error=_text(data.get("error")) or None,
     )
+
+
+def read_balances(body: bytes) -> dict[str, Decimal] | None:
+    """Return the balance of every currency, or None where the bytes tell no list of accounts.
+
+    Source: https://docs.cryptoprocessing.com/api-reference/openapi.yaml (`/accounts/list`)
+    """
+    told = read_json(body)
+    accounts = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(accounts, list):
+        return None
+    balances = {_text(one.get("currency")): _amount(one.get("balance")) for one in accounts if isinstance(one, dict)}
+    return {currency: balance for currency, balance in balances.items() if currency and balance is not None}
 
 
 def _address(data: Any) -> CryptoAddress | None:

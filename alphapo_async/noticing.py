@@ -1,0 +1,89 @@
+"""What happens is told: as events to whoever asked for them, and to the logger `alphapo_async`. Never a key, a signature or a body."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from alphapo_async.core.events import Event, EventName
+from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, LookedUp
+from alphapo_async.core.row import Row, bucket
+
+__all__ = ["Noticing"]
+
+logger = logging.getLogger("alphapo_async")
+logger.addHandler(logging.NullHandler())
+
+_LEVELS: dict[EventName, int] = {
+    "attempt": logging.DEBUG,
+    "look-up": logging.DEBUG,
+    "settled": logging.INFO,
+    "unknown": logging.WARNING,
+    "contradiction": logging.ERROR,
+    "outage began": logging.WARNING,
+    "outage ended": logging.INFO,
+}
+
+
+class Noticing:
+    """Turns what a row has learned into events and log lines.
+
+    Args:
+        account: whose withdrawals they are.
+        on_event: called with every event; what it raises is logged and goes no further.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, account: str, on_event: Callable[[Event], None] | None, clock: Callable[[], float]) -> None:
+        self._account = account
+        self._on_event = on_event
+        self._clock = clock
+
+    def learned(self, before: Row, after: Row, evidence: Evidence) -> None:
+        """A row has learned something."""
+        if self._on_event is None and not logger.isEnabledFor(logging.INFO):
+            return
+        if isinstance(evidence, Attempt):
+            self._tell("attempt", after, reason=_named(evidence.proof))
+        elif isinstance(evidence, LookedUp):
+            self._tell("look-up", after, reason=_named(evidence.answer))
+        if after.contradiction is not None and after.contradiction != before.contradiction:
+            self._tell("contradiction", after, reason=after.contradiction)
+        if after.state != "open" and after.state != before.state:
+            self._tell("settled", after, outcome=after.state)
+        elif isinstance(evidence, GivenUp) and after.state == "open":
+            self._tell("unknown", after, outcome=bucket(after), reason=after.reason)
+
+    def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
+        """AlphaPo stopped giving readable answers, or gives them again."""
+        self._emit(Event(name="outage began" if has_begun else "outage ended", at=self._clock(), account=self._account))
+
+    def _tell(self, name: EventName, row: Row, **told: Any) -> None:
+        self._emit(
+            Event(
+                name=name,
+                at=self._clock(),
+                account=self._account,
+                foreign_id=row.foreign_id,
+                attempts=row.attempts,
+                look_ups=row.look_ups,
+                **told,
+            )
+        )
+
+    def _emit(self, event: Event) -> None:
+        words = [word for word in (event.foreign_id, event.outcome, event.reason) if word]
+        logger.log(_LEVELS[event.name], "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id})
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("on_event raised at %s", event.name, extra={"foreign_id": event.foreign_id})
+
+
+def _named(judged: object) -> str:
+    """The judgement's name and its reason: `InDoubt: HTTP 502`."""
+    reason = getattr(judged, "reason", None) or getattr(judged, "code", None)
+    return f"{type(judged).__name__}: {reason}" if reason else type(judged).__name__

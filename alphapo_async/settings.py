@@ -1,0 +1,141 @@
+"""Settings: checked when the client is made, so that a wrong one never waits for the first withdrawal."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.signer import Signer
+from alphapo_async.journal import Journal, open_journal
+
+__all__ = ["check_base_url", "check_seconds", "from_environment", "is_loopback", "the_journal", "the_signers"]
+
+PRODUCTION: Final = "https://app.alphapo.net"
+"""AlphaPo's production host (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto)."""
+
+
+def check_base_url(base_url: str) -> str:
+    """Return scheme, host and port, without a closing slash or the API's own path.
+
+    Raises:
+        ConfigurationError: no such URL, or plain http to a host that is not loopback.
+    """
+    told = str(base_url)
+    try:
+        parts = urlsplit(told)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigurationError(f"base_url must be scheme and host, such as {PRODUCTION!r}; this one is not.")
+    if parts.path.rstrip("/") not in ("", "/api/v2"):
+        raise ConfigurationError(f"base_url must have no path, not {parts.path!r}; the API's own is added to it.")
+    if parts.scheme == "http" and not is_loopback(told):
+        raise ConfigurationError(f"base_url must be https: http to {host!r} would show withdrawals to the network.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_loopback(base_url: str) -> bool:
+    """Tell whether the host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return the seconds.
+
+    Raises:
+        ConfigurationError: not a number, negative or without end.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ConfigurationError(f"{name} must be seconds, 0 or more, not {value!r}.")
+    return float(value)
+
+
+def check_rate(max_rate: float | None) -> float | None:
+    """Return the withdrawals per second.
+
+    Raises:
+        ConfigurationError: not a number, or not above 0.
+    """
+    if max_rate is None:
+        return None
+    if check_seconds("max_rate", max_rate) == 0:
+        raise ConfigurationError("max_rate must be withdrawals per second, above 0; None sets no limit.")
+    return float(max_rate)
+
+
+def the_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> Mapping[str, Signer]:
+    """Return the signers of all keys by fingerprint, the current one first."""
+    signers = {current.fingerprint: current}
+    for pair in retired:
+        if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise ConfigurationError("retired_keys must be (key, secret) pairs.")
+        signer = Signer(*pair)
+        signers.setdefault(signer.fingerprint, signer)
+    return signers
+
+
+def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
+    """Return the journal to use.
+
+    Raises:
+        ConfigurationError: none was named for a host that is not loopback, or its name is not known.
+    """
+    if journal is None:
+        if not is_loopback(base_url):
+            raise ConfigurationError(
+                'Name the journal: journal="memory" forgets with the process what was sent, so that P2, P4, P5 and P6 of the '
+                "promise end with it; or pass a Journal of your own, which keeps them. Only a loopback base_url may go without."
+            )
+        return open_journal("memory")
+    if isinstance(journal, str | Path):
+        return open_journal(str(journal))
+    if not all(
+        callable(getattr(journal, verb, None)) for verb in ("update", "find", "find_control", "totals", "aclose")
+    ):
+        raise ConfigurationError(
+            'journal must be "memory" or an object with the verbs of alphapo_async.journal.Journal.'
+        )
+    return journal
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the client's arguments that the environment names.
+
+    Raises:
+        ConfigurationError: key or secret is missing, or the secret's file cannot be read.
+    """
+    told: dict[str, Any] = {"key": environment.get("ALPHAPO_KEY", ""), "secret": _secret(environment)}
+    if not told["key"]:
+        raise ConfigurationError("ALPHAPO_KEY is not set: it names the public API key.")
+    for name, variable in (
+        ("base_url", "ALPHAPO_BASE_URL"),
+        ("journal", "ALPHAPO_JOURNAL"),
+        ("account", "ALPHAPO_ACCOUNT"),
+    ):
+        if environment.get(variable):
+            told[name] = environment[variable]
+    return told
+
+
+def _secret(environment: Mapping[str, str]) -> str:
+    if secret := environment.get("ALPHAPO_SECRET"):
+        return secret
+    name = environment.get("ALPHAPO_SECRET_FILE")
+    if not name:
+        raise ConfigurationError(
+            "ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE: one of them holds the secret key."
+        )
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    raise ConfigurationError(f"ALPHAPO_SECRET_FILE names {name!r}, which cannot be read.")
