@@ -233,7 +233,8 @@ class AlphapoClient:
         """Ask AlphaPo for the withdrawal with this foreign_id, once.
 
         Returns:
-            What AlphaPo shows; or None if it answered "none", which proves nothing: the withdrawal may be another key's, or not visible yet.
+            What AlphaPo shows; or None if it answered "none", which proves nothing: the withdrawal may be another key's,
+            or not visible yet.
 
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer.

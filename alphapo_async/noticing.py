@@ -50,7 +50,7 @@ class Noticing:
             self._tell("look-up", after, reason=_named(evidence.answer))
         if after.contradiction is not None and after.contradiction != before.contradiction:
             self._tell("contradiction", after, reason=after.contradiction)
-        if after.state != "open" and after.state != before.state:
+        if after.state not in ("open", before.state):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason)

@@ -1,7 +1,8 @@
 """SessionManager: the pooled HTTP session, and the only door to aiohttp's client.
 
 Whatever happens on the wire comes out as a value: a whole `Reply`, or a `NoReply` that knows whether a byte of the
-request may have left. That turns on one fact, noted at the one place where it happens: was a connection handed over to the request, a reused one included?
+request may have left. That turns on one fact, noted at the one place where it happens: was a connection handed over to
+the request, a reused one included?
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""How punctual a deadline is against a server that says nothing: `python -m benchmarks.bench_deadline`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+
+from alphapo_async import AlphapoClient, WithdrawalRequest, WithdrawalUnknown
+from benchmarks.server import serving
+
+
+async def _one(client: AlphapoClient, number: int, deadline: float) -> float:
+    request = WithdrawalRequest(
+        currency="BTC", amount="0.0015", address="bc1qmadeup", foreign_id=f"late-{number}", end_user_reference="user-1"
+    )
+    began = time.perf_counter()
+    try:
+        await client.withdraw(request, deadline=deadline)
+    except WithdrawalUnknown as unknown:
+        assert unknown.reason == "in flight"
+        return time.perf_counter() - began
+    raise AssertionError("a silent server cannot have accepted it")
+
+
+async def _all(url: str, number: int, deadline: float) -> list[float]:
+    client = AlphapoClient("benchmark-key", "benchmark-secret", base_url=url, close_grace=0.0)
+    async with client:
+        return sorted(await asyncio.gather(*(_one(client, one, deadline) for one in range(number))))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=100, help="withdrawals at once")
+    parser.add_argument("--deadline", type=float, default=1.0)
+    wanted = parser.parse_args()
+    with serving("silent") as url:
+        times = asyncio.run(_all(url, wanted.number, wanted.deadline))
+    print(
+        f"deadline {wanted.deadline:.3f} s, {wanted.number} at once: first {times[0]:.4f} s, "
+        f"median {times[len(times) // 2]:.4f} s, last {times[-1]:.4f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

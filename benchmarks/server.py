@@ -1,0 +1,87 @@
+"""A server that costs as little as it can: it accepts every withdrawal at once, and never limits what is measured.
+
+It runs in a process of its own (`with serving() as url`), speaks just enough HTTP/1.1 with keep-alive, and checks nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+_LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_FOREIGN_ID: Final = re.compile(rb'"foreign_id": *"([^"]*)"')
+_AMOUNT: Final = re.compile(rb'"amount": *"?([0-9.]+)')
+_CURRENCY: Final = re.compile(rb'"currency": *"([^"]*)"')
+
+
+class _Accepting(asyncio.Protocol):
+    """Answers every request that ends in this connection's buffer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (head := self._buffer.find(b"\r\n\r\n")) >= 0:
+            found = _LENGTH.search(self._buffer, 0, head)
+            end = head + 4 + (int(found[1]) if found else 0)
+            if len(self._buffer) < end:
+                return
+            body, self._buffer = self._buffer[head + 4 : end], self._buffer[end:]
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        foreign_id, amount, currency = _FOREIGN_ID.search(body), _AMOUNT.search(body), _CURRENCY.search(body)
+        if foreign_id is None or amount is None or currency is None:
+            data = b"{}"
+        else:
+            data = (
+                b'{"data":{"id":134702815,"foreign_id":"%b","end_user_reference":"user-42","type":"withdrawal",'
+                b'"status":"processing","amount":"%b","sender_amount":"%b","sender_currency":"%b",'
+                b'"receiver_currency":"%b","receiver_amount":"%b"}}'
+            ) % (foreign_id[1], amount[1], amount[1], currency[1], currency[1], amount[1])
+        self._transport.write(
+            b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
+        )
+
+
+class _Silent(_Accepting):
+    """Takes every request and answers none."""
+
+    def answer(self, body: bytes) -> None:
+        """Say nothing."""
+
+
+async def _serve(kind: type[_Accepting]) -> None:
+    server = await asyncio.get_running_loop().create_server(kind, "127.0.0.1", 0, backlog=2048)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    async with server:
+        # It ends when whoever started it closes its standard input, or dies.
+        await asyncio.to_thread(sys.stdin.read)
+
+
+@contextlib.contextmanager
+def serving(kind: str = "accepting") -> Iterator[str]:
+    """Run the server in a process of its own, and give its URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.server", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve({"accepting": _Accepting, "silent": _Silent}[sys.argv[1]]))
