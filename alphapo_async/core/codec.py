@@ -1,6 +1,7 @@
 """Bytes and values: a request becomes the exact bytes to sign, and a reply becomes the values it tells.
 
-Writing: AlphaPo's field names letter for letter, absent fields left out, amounts as plain decimals (msgspec alone would write `1E-8`).
+Writing: AlphaPo's field names letter for letter, absent fields left out, amounts as plain decimals (msgspec alone would
+write `1E-8`).
 Reading: figures exact from JSON numbers and strings alike; a reply never raises here, whatever it holds.
 """
 
@@ -14,6 +15,7 @@ import msgspec
 
 from alphapo_async.core.errors import InvalidRequest
 from alphapo_async.core.models import (
+    FIGURE,
     CryptoAddress,
     Fee,
     Money,
@@ -45,7 +47,7 @@ AmountFormat = Literal["number", "string"]
 """How amounts are written: AlphaPo's schema says number, its samples show strings (both on the endpoint's page)."""
 AMOUNT_FORMATS: tuple[AmountFormat, ...] = ("number", "string")
 
-_DOUBLE_IS_EXACT = 16  # characters: up to 15 significant digits survive any reader that takes JSON numbers for doubles
+_DOUBLE_IS_EXACT = 15  # characters: up to 15 significant digits survive any reader that takes JSON numbers for doubles
 
 
 class Unreadable:
@@ -111,6 +113,10 @@ def encode_look_up(foreign_id: str) -> bytes:
 def decode_body(body: bytes) -> WithdrawalRequest:
     """Return the request that these recorded bytes ask for; the inverse of `encode_body`."""
     fields: dict[str, Any] = _decode(body)
+    if "sender_data" in fields or "receiver_data" in fields:
+        # Figures in these are floats, as they were in the request: as decimals they would make it another payment.
+        as_given: dict[str, Any] = msgspec.json.decode(body)
+        fields |= {name: as_given[name] for name in ("sender_data", "receiver_data") if name in as_given}
     # "" says what an absent tag says, and is allowed where XRP asks for one.
     return WithdrawalRequest(**{"tag": "", **fields}, allow_personal_reference=True)
 
@@ -144,7 +150,10 @@ def is_same_payment(one: WithdrawalRequest, other: WithdrawalRequest) -> bool:
 
 
 def digest(request: WithdrawalRequest) -> str:
-    """Return a digest, equal for equal payments however they were written: `1:` (its version) and 64 hexadecimal digits."""
+    """Return a digest, equal for equal payments however they were written.
+
+    It is `1:` (its version) and 64 hexadecimal digits.
+    """
     fields = _canonical(request)
     for name in ("amount", "amount_to"):
         if name in fields:
@@ -265,6 +274,8 @@ def _amount(value: Any) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return Decimal("NaN")
+    if isinstance(value, str) and not FIGURE.fullmatch(value):
         return Decimal("NaN")
     try:
         figure = Decimal(value)

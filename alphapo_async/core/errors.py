@@ -204,7 +204,8 @@ class AuthenticationError(WithdrawalError):
     """AlphaPo does not accept the key or the signature. No money moved.
 
     Attributes:
-        code: AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`, `required_header_key`.
+        code: AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`,
+            `required_header_key`.
     """
 
     outcome = "authentication"
@@ -221,7 +222,8 @@ class JournalError(_AboutOne):
     """The journal could not be used, and nothing was sent yet.
 
     Attributes:
-        recorded: whether the withdrawal was written down; if so, or if nobody can say (None), it may be sent later by `resume`.
+        recorded: whether the withdrawal was written down; if so, or if nobody can say (None), it may be sent later by
+            `resume`.
     """
 
     outcome = "not_sent"

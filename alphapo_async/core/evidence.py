@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
-from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.outcome import Answer, Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alphapo_async.core.models import WithdrawalRequest
+    from alphapo_async.core.outcome import Answer, Proof
 
 __all__ = ["Asked", "Attempt", "Control", "Evidence", "GivenUp", "LookedUp", "Revision"]
 
@@ -26,6 +30,10 @@ class Revision(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Revision(number={self.number}, body=<{len(self.body)} bytes>)"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "number", self.number
+        yield "body", f"<{len(self.body)} bytes>"
 
     @property
     def digest(self) -> str:
@@ -50,7 +58,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """A worker sent the body, and this is what the reply proves. `began` and `until` bound the time in which bytes could leave."""
+    """A worker sent the body, and this is what the reply proves.
+
+    `began` and `until` bound the time in which bytes could leave.
+    """
 
     worker: str
     proof: Proof

@@ -1,13 +1,15 @@
 """What is asked of AlphaPo, and what AlphaPo says it has: plain frozen values in AlphaPo's own words.
 
-A `WithdrawalRequest` checks itself when it is made and names every problem at once, so that whatever reaches the wire is well formed. What
-comes back is taken as it comes: any field may be missing (`None`), and a figure that is no finite number is kept as `Decimal("NaN")`.
+A `WithdrawalRequest` checks itself when it is made and names every problem at once, so that whatever reaches the wire
+is well formed. What comes back is taken as it comes: any field may be missing (`None`), and a figure that is no finite
+number is kept as `Decimal("NaN")`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -39,7 +41,9 @@ FINAL = ENDED | {"confirmed"}
 
 _LONGEST = 255  # characters; AlphaPo documents it for end_user_reference and, on its exchange pages, for foreign_id
 _E_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_FIGURE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_BITS = 1_000  # an int with more of them has too many digits for any field, and so many that writing it may be refused
+FIGURE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+"""A decimal number in text; `Decimal` itself would take `1_000`, ` 1` and digits of any script."""
 
 
 class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +60,8 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
         amount_to: in `convert_to`, what shall arrive.
         convert_to: the currency to pay out in; left out, nothing is converted.
         tag: destination tag or memo. XRP needs one; `tag=""` says "none, on purpose".
-        sender_type: `natural` or `legal`; sent only when given, like the next three (documented by AlphaPo's sibling only).
+        sender_type: `natural` or `legal`; sent only when given, like the next three (documented by AlphaPo's sibling
+            only).
         sender_data: who sends.
         receiver_type: `natural` or `legal`.
         receiver_data: who receives.
@@ -102,7 +107,7 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems: dict[str, str] = {}
-        _take_ids(self)
+        _take_texts(self)
         _check_texts(self, problems)
         _take_amounts(self, problems)
         _take_parties(self, problems)
@@ -110,10 +115,14 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(problems)
 
     def __repr__(self) -> str:
-        # Names and birthdays of sender and receiver stay out of logs.
-        shown = ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag")
-        told = ", ".join(f"{name}={str(value)!r}" for name in shown if (value := getattr(self, name)) is not None)
+        told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"WithdrawalRequest({told})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+        # Names and birthdays of sender and receiver stay out of logs.
+        for name in ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag"):
+            if (value := getattr(self, name)) is not None:
+                yield name, str(value)
 
     @property
     def asked(self) -> tuple[Decimal, str]:
@@ -125,19 +134,29 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
         return self.amount_to, self.convert_to
 
 
-def _take_ids(request: WithdrawalRequest) -> None:
-    """Keep an int or UUID as the text it is written as."""
+_REQUIRED_TEXTS = ("currency", "address", "foreign_id", "end_user_reference")
+_OPTIONAL_TEXTS = ("convert_to", "tag", "sender_type", "receiver_type")
+
+
+def _take_texts(request: WithdrawalRequest) -> None:
+    """Keep an int or UUID as the text it is written as, and an enumeration's text as mere text."""
     for name in ("foreign_id", "tag"):
         value: object = getattr(request, name)
-        if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _BITS:
+            force_setattr(request, name, str(int(value)))
+        elif isinstance(value, UUID):
             force_setattr(request, name, str(value))
+    for name in _REQUIRED_TEXTS + _OPTIONAL_TEXTS:
+        value = getattr(request, name)
+        if isinstance(value, str) and type(value) is not str:
+            force_setattr(request, name, str.__str__(value))
 
 
 def _check_texts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
-    for name in ("currency", "address", "foreign_id", "end_user_reference"):
+    for name in _REQUIRED_TEXTS:
         if problem := _problem_of_text(getattr(request, name)):
             problems[name] = problem
-    for name in ("convert_to", "tag", "sender_type", "receiver_type"):
+    for name in _OPTIONAL_TEXTS:
         value = getattr(request, name)
         if value is None or (value == "" and name == "tag"):
             continue
@@ -171,7 +190,7 @@ def _check_meaning(request: WithdrawalRequest, problems: dict[str, str]) -> None
         problems["end_user_reference"] = (
             "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
         )
-    if request.tag is None and "XRP" in (request.convert_to or request.currency,):
+    if request.tag is None and str(request.convert_to or request.currency).upper() == "XRP":
         problems["tag"] = (
             'is missing: XRP sent without a tag to an exchange can be lost; tag="" says that none is wanted.'
         )
@@ -200,7 +219,7 @@ def _figure(value: object) -> Decimal | str:
         return f"is a float, which cannot hold most decimals exactly; write Decimal({str(value)!r})."
     if isinstance(value, bool) or not isinstance(value, Decimal | str | int):
         return f"must be a Decimal, str or int, not {type(value).__name__}."
-    if isinstance(value, str) and not _FIGURE.fullmatch(value):
+    if isinstance(value, str) and not FIGURE.fullmatch(value):
         return "is not a decimal number."
     try:
         figure = Decimal(value)
@@ -215,7 +234,7 @@ def _problem_of_figure(figure: Decimal) -> str | None:
     if figure < 0:
         return "is negative."
     exponent = figure.as_tuple().exponent
-    if max(figure.adjusted(), 0) - min(int(exponent), 0) > _LONGEST:
+    if max(figure.adjusted(), 0) + 1 - min(int(exponent), 0) > _LONGEST:
         return f"has more than {_LONGEST} digits when written out."
     return None
 
@@ -230,6 +249,7 @@ def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
             problems[name] = f"must be a mapping, not {type(value).__name__}."
             continue
         try:
+            json.dumps(msgspec.to_builtins(dict(value), str_keys=True), allow_nan=False)  # msgspec writes NaN as null
             force_setattr(request, name, msgspec.json.decode(msgspec.json.encode(dict(value))))
         except (TypeError, ValueError, RecursionError):
             problems[name] = "holds something that JSON cannot say."

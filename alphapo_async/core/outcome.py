@@ -1,23 +1,27 @@
 """What one reply proves, and whether a withdrawal that AlphaPo shows is the one we asked for.
 
-Two doors: `judge_reply` for the answer to a body we sent, `judge_look_up` for the answer to a question by foreign_id. Whatever is not
-written in these tables proves nothing, and leaves an attempt in doubt. The facts behind them: https://docs.alphapo.net/api-reference/errors
-(the two error shapes), https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto (success) and
+Two doors: `judge_reply` for the answer to a body we sent, `judge_look_up` for the answer to a question by foreign_id.
+Whatever is not written in these tables proves nothing, and leaves an attempt in doubt. The facts behind them:
+https://docs.alphapo.net/api-reference/errors (the two error shapes),
+https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto (success) and
 https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata (look-up).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from datetime import UTC
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from alphapo_async.core.codec import read_json, read_transaction, read_withdrawal
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "Accepted",
@@ -62,6 +66,10 @@ class Reply(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Reply(status={self.status}, body=<{len(self.body)} bytes>)"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "status", self.status
+        yield "body", f"<{len(self.body)} bytes>"
 
 
 class NoReply(msgspec.Struct, frozen=True):
@@ -196,18 +204,35 @@ def _judge_success(reply: Reply, asked: WithdrawalRequest) -> Proof:
 
 
 def _judge_refusal(reply: Reply) -> Proof | None:
-    if reply.status not in _CLIENT_ERROR or reply.status in _NEVER_A_NO or "html" in reply.content_type:
+    if reply.status not in _CLIENT_ERROR or reply.status in _NEVER_A_NO or _is_html(reply):
         return None
     told = read_json(reply.body)
     if not isinstance(told, dict):
         return None
-    if errors := _errors(told.get("errors")):
-        return Duplicate(errors) if _is_duplicate(errors) else Rejected(errors)
-    if reply.status == _BAD_REQUEST and told.get("code") == "bad_content_format":
+    errors = _errors(told.get("errors"))
+    if errors and _blames_foreign_id(errors):
+        return Duplicate(errors)
+    if _shows_a_withdrawal(told):
+        return None
+    return Rejected(errors) if errors else _judge_code(reply.status, told)
+
+
+def _judge_code(status: int, told: dict[str, Any]) -> Proof | None:
+    code = _code(told)
+    if status == _BAD_REQUEST and code == "bad_content_format":
         return Rejected({"body": [str(told.get("error", "Bad content format"))]})
-    if reply.status == _FORBIDDEN and (code := _code(told)) in AUTHENTICATION_CODES:
-        return Refused(str(code))
+    if status == _FORBIDDEN and code is not None and code in AUTHENTICATION_CODES:
+        return Refused(code)
     return None
+
+
+def _is_html(reply: Reply) -> bool:
+    return "html" in reply.content_type.lower()
+
+
+def _shows_a_withdrawal(told: dict[str, Any]) -> bool:
+    """A "no" that shows a withdrawal in the same breath is neither a "no" nor a "none"."""
+    return read_transaction(told.get("data")) is not None
 
 
 def _code(told: dict[str, Any]) -> str | None:
@@ -229,11 +254,17 @@ def _are_texts(texts: Any) -> bool:
 
 _OF_FORM = ("required", "must be", "format")
 # "must be unique" is a word about a duplicate, not about form: these win.
-_OF_DUPLICATE = ("taken", "already", "unique", "exist", "duplicate", "used")
+_OF_DUPLICATE = ("taken", "already", "unique", "exist", "duplicate", "used", "in use", "differ", "distinct", "another")
+_FOREIGN_ID = re.compile(r"foreign[\s_-]*id")
 
 
-def _is_duplicate(errors: dict[str, list[str]]) -> bool:
-    return any(not _is_about_form(text.lower()) for text in errors.get("foreign_id", ()))
+def _blames_foreign_id(errors: dict[str, list[str]]) -> bool:
+    """`foreign_id` is blamed, under its own name or in the words of another field, for anything but its form."""
+    return any(
+        _FOREIGN_ID.search(f"{field} {text}".lower()) and not _is_about_form(text.lower())
+        for field, texts in errors.items()
+        for text in texts
+    )
 
 
 def _is_about_form(text: str) -> bool:
@@ -252,7 +283,7 @@ def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
     told = read_json(reply.body)
     if reply.status in _OK:
         return _judge_look_up_success(reply, told)
-    if _says_none(reply.status, told):
+    if _says_none(reply, told):
         return NoneFound()
     code = _code(told) if isinstance(told, dict) else None
     return NoAnswer(f"HTTP {reply.status}", reply.status, code)
@@ -269,25 +300,29 @@ def _judge_look_up_success(reply: Reply, told: Any) -> Answer:
     return NoAnswer(f"HTTP {reply.status} without a withdrawal", reply.status)
 
 
-def _says_none(status: int, told: Any) -> bool:
-    """A JSON 404, a 400 that blames foreign_id, or a 403 with a code that is not about the key."""
-    if not isinstance(told, dict):
+def _says_none(reply: Reply, told: Any) -> bool:
+    """A JSON 404, a 400 that blames foreign_id, or a 403 with a code that is not about the key.
+
+    "The foreign id field is required" is no answer: it says that the question was lost on its way.
+    """
+    if not isinstance(told, dict) or _is_html(reply) or _shows_a_withdrawal(told):
         return False
-    if status == _NOT_FOUND:
+    if reply.status == _NOT_FOUND:
         return True
-    if status == _BAD_REQUEST:
-        return "foreign_id" in (_errors(told.get("errors")) or {})
+    if reply.status == _BAD_REQUEST:
+        return _blames_foreign_id(_errors(told.get("errors")) or {})
     code = _code(told)
-    return status == _FORBIDDEN and code is not None and code not in AUTHENTICATION_CODES
+    return reply.status == _FORBIDDEN and code is not None and code not in AUTHENTICATION_CODES
 
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def retry_after_seconds(reply: Reply, now: float) -> float | None:
-    """Return the seconds that `Retry-After` asks for, given as seconds or as a date; None if it asks for nothing readable.
+    """Return the seconds that `Retry-After` asks for, as seconds or as a date; None if it asks for nothing readable.
 
-    A date is read against the reply's own `Date` where it has one, so that a wrong clock on either side does not matter.
+    A date is read against the reply's own `Date` where it has one, so that a wrong clock on either side does not
+    matter.
     """
     if reply.retry_after is None:
         return None
@@ -303,7 +338,9 @@ def retry_after_seconds(reply: Reply, now: float) -> float | None:
 
 def _epoch(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        # The dates of HTTP are all GMT; an old form does not say so, and would be taken for local time.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -323,7 +360,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Which of the fields that AlphaPo told agree with what was asked, and which do not; what is not told is in neither."""
+    """Which fields that AlphaPo told agree with what was asked, and which do not; what is not told is in neither."""
 
     agreeing: frozenset[str]
     differences: tuple[Difference, ...]
@@ -380,7 +417,8 @@ def _verdicts(asked: WithdrawalRequest, told: Transaction) -> Iterable[_Verdict]
         yield "currency", currency, money.currency, currency == money.currency
     if money.amount is not None:
         fees = _fees_in(told, currency)
-        agrees = any(_same_figure(figure, told_figure, fees) for told_figure in (money.amount, money.amount_minus_fee))
+        told_figures = (money.amount, money.amount_minus_fee) if money.amount.is_finite() else ()
+        agrees = any(_same_figure(figure, told_figure, fees) for told_figure in told_figures)
         yield "amount", str(figure), str(money.amount), agrees
 
 
@@ -390,7 +428,7 @@ def _bare(address: str) -> str:
 
 
 def _money_told(asked: WithdrawalRequest, told: Transaction) -> Money:
-    """The side that was asked for, and never the other one; the blockchain's entry stands in where it shows the same side."""
+    """The side that was asked for, never the other; the blockchain's entry stands in where it shows the same side."""
     money = told.currency_sent if asked.amount is not None else told.currency_received
     money = money or Money()
     is_on_chain = asked.amount is None or asked.convert_to in (None, asked.currency)
@@ -404,6 +442,8 @@ def _money_told(asked: WithdrawalRequest, told: Transaction) -> Money:
 
 # Enough digits that sums of figures of 255 digits are exact.
 _EXACT = Context(prec=1_000)
+_MOST = 300
+"""Places before or after the point of a figure worth counting with: the 255 of an amount, and room."""
 _PLACES = 8
 """AlphaPo's samples show eight places, fiat included, so a figure may come back cut or rounded to eight, never to fewer."""
 
@@ -418,7 +458,7 @@ def _fees_in(told: Transaction, currency: str) -> tuple[Decimal, ...]:
 
 def _is_figure(figure: Decimal | None) -> bool:
     """Finite, and small enough to count with: a hostile reply may tell `1e999999999`."""
-    return figure is not None and figure.is_finite() and abs(figure.adjusted()) <= 300  # noqa: PLR2004 - 255 digits and room
+    return figure is not None and figure.is_finite() and abs(figure.adjusted()) <= _MOST
 
 
 def _same_figure(asked: Decimal, told: Decimal | None, fees: tuple[Decimal, ...]) -> bool:
@@ -435,5 +475,6 @@ def _same_figure(asked: Decimal, told: Decimal | None, fees: tuple[Decimal, ...]
 
 
 def _is_rounded(asked: Decimal, told: Decimal) -> bool:
-    places = Decimal(1).scaleb(min(int(told.as_tuple().exponent), -_PLACES))
+    exponent = max(min(int(told.as_tuple().exponent), -_PLACES), -_MOST)
+    places = Decimal(1).scaleb(exponent, _EXACT)
     return any(asked.quantize(places, way, _EXACT) == told for way in (ROUND_DOWN, ROUND_HALF_UP))

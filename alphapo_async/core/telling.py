@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -17,13 +17,16 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.row import Row
+
+if TYPE_CHECKING:
+    from alphapo_async.core.models import Withdrawal
+    from alphapo_async.core.row import Row
 
 __all__ = ["Told", "tell"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded"]
-"""Why the flight has less to say than its row: still under way, closing, journal failed, held elsewhere, another payment's id."""
+"""Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker, another
+payment's id, not written down."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -97,20 +100,8 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 transaction=row.transaction or row.withdrawal,
                 **about,
             )
-        case "rejected":
-            errors = row.refusal or {}
-            return WithdrawalRejected(
-                f"{name}: AlphaPo refused it ({_words(errors)}). No money moved.", errors=errors, **about
-            )
-        case "conflict":
-            return ForeignIdConflict(
-                f"{name} is another payment at AlphaPo ({_figures(row)}). This one was not sent.", **about
-            )
-        case "authentication":
-            code = row.code or "unknown"
-            return AuthenticationError(
-                f"{name}: AlphaPo does not accept the key or the signature ({code}).", code=code, **about
-            )
+        case "rejected" | "conflict" | "authentication":
+            return _tell_no(name, row, about)
         case "not_sent":
             return WithdrawalNotSent(
                 f"{name} never arrived ({told.detail or row.reason}). No money moved.",
@@ -119,6 +110,24 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
             )
         case "open":
             return _tell_open(name, row, about)
+        case _:
+            assert_never(row.state)
+
+
+def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
+    if row.state == "rejected":
+        errors = row.refusal or {}
+        return WithdrawalRejected(
+            f"{name}: AlphaPo refused it ({_words(errors)}). No money moved.", errors=errors, **about
+        )
+    if row.state == "conflict":
+        return ForeignIdConflict(
+            f"{name} is another payment at AlphaPo ({_figures(row)}). This one was not sent.", **about
+        )
+    code = row.code or "unknown"
+    return AuthenticationError(
+        f"{name}: AlphaPo does not accept the key or the signature ({code}).", code=code, **about
+    )
 
 
 def _tell_open(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:

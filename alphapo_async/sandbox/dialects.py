@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
-__all__ = ["DIALECT_CHOICES", "Dialect", "covering_dialects", "fold"]
+__all__ = ["DIALECT_CHOICES", "Dialect", "bucket", "covering_dialects", "fold"]
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,3 +139,8 @@ def fold(foreign_id: str, dialect: Dialect) -> str:
     if dialect.foreign_id_form == "caseless":
         return foreign_id.casefold()
     return foreign_id
+
+
+def bucket(foreign_id: str) -> str:
+    """Return a name that all foreign_ids share that any dialect may hold for the same: where to look for them."""
+    return foreign_id.casefold().strip()

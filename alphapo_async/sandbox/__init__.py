@@ -1,0 +1,31 @@
+"""The local sandbox: AlphaPo's side of the wire, for tests and demonstrations. It pays nobody.
+
+Use `Sandbox` as an async context manager and point a client at its `url`; `Faults`, `Script` and `OutagePlan` say what goes wrong,
+`Dialect` says how AlphaPo answers where its documents are silent, and `Ledger` tells afterwards who was paid.
+"""
+
+from __future__ import annotations
+
+from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
+from alphapo_async.sandbox.faults import FAULT_SETS, Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
+from alphapo_async.sandbox.http import Sandbox
+from alphapo_async.sandbox.ledger import Accepted, Ledger, PaidTwice, Seen
+
+__all__ = [
+    "DIALECT_CHOICES",
+    "FAULT_SETS",
+    "Accepted",
+    "Call",
+    "Dialect",
+    "Fault",
+    "FaultPlan",
+    "Faults",
+    "Ledger",
+    "OutagePlan",
+    "PaidTwice",
+    "Sandbox",
+    "Script",
+    "Seen",
+    "Several",
+    "covering_dialects",
+]

@@ -1,0 +1,263 @@
+"""How AlphaPo puts its answers into bytes, in each dialect.
+
+The object of an accepted withdrawal: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto. The object of a look-up and
+of a callback: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata. The two shapes of an error:
+https://docs.cryptoprocessing.com/api-reference/errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from typing import Any
+
+import msgspec
+
+from alphapo_async.sandbox import catalogue
+from alphapo_async.sandbox.catalogue import EXACT, PRECISION
+from alphapo_async.sandbox.checks import AuthenticationProblem
+from alphapo_async.sandbox.dialects import Dialect
+from alphapo_async.sandbox.rules import FEE_SHARE, Record, Refusal, txid
+
+__all__ = [
+    "Answer",
+    "accepted",
+    "accounts",
+    "bad_format",
+    "currencies",
+    "figure",
+    "not_let_in",
+    "refused",
+    "shown",
+    "textual",
+    "transaction",
+    "unknown",
+]
+
+_encode = msgspec.json.Encoder().encode
+_LAST_PLACE = Decimal(1).scaleb(-PRECISION)
+_MAPPED = {"processing": "not_confirmed"}
+"""Statuses are mapped before a look-up tells them (https://docs.cryptoprocessing.com, transactions-info)."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer: what goes back over the wire."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Answer(status={self.status}, body=<{len(self.body)} bytes>)"
+
+
+def _json(status: int, value: Any) -> Answer:
+    return Answer(status, _encode(value))
+
+
+def figure(value: Decimal, dialect: Dialect) -> str | msgspec.Raw:
+    """Return a figure as the dialect tells it: a string or a JSON number, plain decimals, all places or 8."""
+    if dialect.places != "exact":
+        value = value.quantize(_LAST_PLACE, ROUND_DOWN if dialect.places == "cut" else ROUND_HALF_UP, EXACT)
+    elif int(value.as_tuple().exponent) > -PRECISION:
+        # Every sample pads with zeros to 8 places.
+        value = value.quantize(_LAST_PLACE, context=EXACT)
+    text = f"{value:f}"
+    return text if dialect.figures == "strings" else msgspec.Raw(text.encode())
+
+
+def _address(address: str, dialect: Dialect) -> str:
+    if dialect.address_case == "kept":
+        return address
+    lower = address.lower()
+    return lower if lower != address else address.upper()
+
+
+def _type(record: Record) -> str:
+    return "withdrawal" if record.asked.convert_to is None else "withdrawal_exchange"
+
+
+def _foreign_id(record: Record, dialect: Dialect) -> str | int:
+    told = record.asked.foreign_id
+    return told.strip() if dialect.foreign_id_form == "trimmed" and isinstance(told, str) else told
+
+
+# ── answers to a withdrawal ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def accepted(record: Record, dialect: Dialect, now: float, changes: Mapping[str, Any] | None = None) -> Answer:
+    """Return the answer to an accepted withdrawal.
+
+    Args:
+        record: what was accepted.
+        dialect: how to tell it.
+        now: the moment that the status is told for.
+        changes: fields to tell wrongly, on purpose.
+    """
+    status = record.status(now)
+    data = {
+        "id": record.id,
+        "foreign_id": _foreign_id(record, dialect),
+        "end_user_reference": record.asked.end_user_reference,
+        "type": _type(record),
+        "status": dialect.over_limit_status if status == "pending" else status,
+        "amount": figure(record.sent, dialect),
+        "sender_amount": figure(record.sent, dialect),
+        "sender_currency": record.asked.currency,
+        "receiver_currency": record.asked.receiver_currency,
+        "receiver_amount": figure(record.received, dialect),
+    }
+    return _json(dialect.success_status, {"data": {**data, **changes} if changes else data})
+
+
+def refused(refusal: Refusal, dialect: Dialect) -> Answer:
+    """Return the answer that blames fields: `{"errors": {field: text}}`, or lists of texts."""
+    if dialect.reused_shape == "list":
+        return _json(refusal.status, {"errors": {name: [text] for name, text in refusal.errors.items()}})
+    return _json(refusal.status, {"errors": dict(refusal.errors)})
+
+
+def not_let_in(problem: AuthenticationProblem) -> Answer:
+    """Return one of the four documented answers with status 403."""
+    return textual(403, problem.error, problem.code)
+
+
+def bad_format() -> Answer:
+    """Return the documented answer to a body that is no JSON, or is not called JSON by its Content-Type."""
+    return textual(400, "Bad content format", "bad_content_format")
+
+
+def textual(status: int, error: str, code: str | None = None) -> Answer:
+    """Return an error of the other shape: `{"error": text, "code": code}`."""
+    return _json(status, {"error": error} if code is None else {"error": error, "code": code})
+
+
+# ── answers to a look-up ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shown(record: Record, dialect: Dialect, now: float, changes: Mapping[str, Any] | None = None) -> Answer:
+    """Return the answer to a look-up that finds a withdrawal; it is not wrapped in `data`."""
+    return _json(200, {**transaction(record, dialect, record.status(now)), **(changes or {})})
+
+
+def unknown(asked_by: str, dialect: Dialect) -> Answer:
+    """Return the answer to a look-up that finds nothing; which one AlphaPo gives is not documented."""
+    if dialect.look_up_unknown == "404":
+        return textual(404, "Transaction not found", "not_found")
+    if dialect.look_up_unknown == "400":
+        return _json(400, {"errors": {asked_by: f"The selected {asked_by.replace('_', ' ')} is invalid."}})
+    if dialect.look_up_unknown == "403":
+        return textual(403, "Access denied", "access_denied")
+    return Answer(200, dialect.look_up_unknown.removeprefix("200 ").encode())
+
+
+def transaction(record: Record, dialect: Dialect, status: str) -> dict[str, Any]:
+    """Return the object that look-ups and callbacks tell of a withdrawal.
+
+    Args:
+        record: the withdrawal.
+        dialect: how to tell it.
+        status: AlphaPo's own status; `processing` is told as `not_confirmed`.
+    """
+    asked = record.asked
+    address = _address(asked.address, dialect)
+    told: dict[str, Any] = {
+        "id": record.id,
+        "foreign_id": _foreign_id(record, dialect),
+        "end_user_reference": asked.end_user_reference,
+        "type": _type(record),
+        "crypto_address": {"id": record.id, "currency": asked.receiver_currency, "address": address, "tag": asked.tag},
+    }
+    if asked.convert_to is not None:
+        told["crypto_address"]["convert_to"] = asked.convert_to
+    fee_currency, fee = _fee(record, dialect)
+    # Both sides are told only for confirmed, verifying or processing ones (transactions-info).
+    if status in {"processing", "confirmed"}:
+        told |= _sides(record, dialect, fee)
+    has_fees = bool(fee) and status in {"processing", "confirmed"}
+    return told | {
+        "transactions": _parts(record, dialect, address, confirmed=status == "confirmed"),
+        "fees": [{"type": "mining", "currency": fee_currency, "amount": figure(fee, dialect)}] if has_fees else [],
+        "error": record.ending.error if status == record.ending.last else "",
+        "status": _MAPPED.get(status, status),
+    }
+
+
+def _fee(record: Record, dialect: Dialect) -> tuple[str, Decimal]:
+    if dialect.fees == "outside":
+        return record.asked.currency, EXACT.multiply(record.sent, FEE_SHARE)
+    if dialect.fees == "inside":
+        return record.asked.receiver_currency, EXACT.multiply(record.received, FEE_SHARE)
+    return record.asked.currency, Decimal(0)
+
+
+def _sides(record: Record, dialect: Dialect, fee: Decimal) -> dict[str, Any]:
+    sent = EXACT.add(record.sent, fee) if dialect.fees == "outside" else record.sent
+    received = EXACT.subtract(record.received, fee) if dialect.fees == "inside" else record.received
+    return {
+        "currency_sent": {"currency": record.asked.currency, "amount": figure(sent, dialect)},
+        "currency_received": {"currency": record.asked.receiver_currency, "amount": figure(received, dialect)},
+    }
+
+
+def _parts(record: Record, dialect: Dialect, address: str, *, confirmed: bool) -> list[dict[str, Any]]:
+    asked = record.asked
+    parts: list[dict[str, Any]] = [
+        {
+            "id": record.id * 2,
+            "currency": asked.receiver_currency,
+            "transaction_type": "blockchain",
+            "type": "withdrawal",
+            "address": address,
+            "tag": asked.tag,
+            "amount": figure(record.received, dialect),
+            "txid": txid(record) if confirmed else None,
+            "confirmations": "0",
+        }
+    ]
+    if asked.convert_to is not None:
+        exchange = {
+            "id": record.id * 2 + 1,
+            "currency": asked.currency,
+            "currency_to": asked.convert_to,
+            "transaction_type": "exchange",
+            "type": "exchange",
+            "amount": figure(record.sent, dialect),
+            "amount_to": figure(record.received, dialect),
+        }
+        parts.append(exchange)
+    return parts
+
+
+# ── the other answers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> Answer:
+    """Return every balance (https://docs.cryptoprocessing.com/api-reference/openapi.yaml, accounts/list)."""
+    rows = [
+        {
+            "currency": currency,
+            "type": "fiat" if currency in catalogue.FIAT else "crypto",
+            "balance": figure(balance, dialect),
+        }
+        for currency, balance in balances.items()
+    ]
+    return _json(200, {"data": rows})
+
+
+def currencies(dialect: Dialect) -> Answer:
+    """Return every currency (https://docs.cryptoprocessing.com/api-reference/endpoints/currencies-list)."""
+    rows = [
+        {
+            "id": number,
+            "type": "fiat" if code in catalogue.FIAT else "crypto",
+            "currency": code,
+            "minimum_amount": figure(catalogue.minimum(code), dialect),
+            "deposit_fee_percent": figure(Decimal(0), dialect),
+            "withdrawal_fee_percent": figure(Decimal(0), dialect),
+            "precision": PRECISION,
+        }
+        for number, code in enumerate(catalogue.VALUES, start=1)
+    ]
+    return _json(200, {"data": rows})

@@ -1,0 +1,309 @@
+"""AlphaPo's rules and its state of the world: who paid what, what that leaves, and what became of it. Time is handed in.
+
+The rules that are documented come from https://docs.alphapo.net/integration-guide/make-withdrawals (a foreign_id is used once),
+https://docs.alphapo.net/withdrawals/statuses (the life of a withdrawal) and
+https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata (who sees what). Everything else asks the dialect.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from alphapo_async.sandbox import catalogue
+from alphapo_async.sandbox.catalogue import EXACT
+from alphapo_async.sandbox.checks import Asked, Errors, check_withdrawal, spell, text_of
+from alphapo_async.sandbox.dialects import Dialect, bucket, fold
+
+__all__ = [
+    "FEE_SHARE",
+    "NOT_ENOUGH",
+    "Ending",
+    "Original",
+    "Record",
+    "Refusal",
+    "Verdict",
+    "World",
+    "insufficient_refusal",
+    "look_up_problem",
+    "txid",
+]
+
+RICH = Decimal(1_000_000_000)
+"""What the merchant owns of every currency unless told otherwise."""
+
+FEE_SHARE = Decimal("0.001")
+"""The share that a fee takes where the dialect knows fees. A made-up figure."""
+
+NOT_ENOUGH: Mapping[str, str] = MappingProxyType({"amount": "Not enough amount", "currency": "Invalid balance."})
+"""The two texts of V1 for an insufficient balance (https://github.com/coinspaid/docs, v1.md); those of V2 are not published."""
+
+TAKEN = "The foreign id has already been taken."
+"""The text of the sibling endpoint V2 invoices/create (https://github.com/coinspaid/docs); none is published for withdrawals."""
+
+MAGIC_CANCELLED = "12345"
+"""The address that AlphaPo's engine shows cancelled in its sample callback (https://github.com/coinspaid/docs, callbacks.md)."""
+MAGIC_DECLINED = "decline"
+"""Addresses that begin so wait for a person, who declines them. Made up: the sandbox has no persons."""
+
+_CANCELLED_TEXT = "Invalid params: expected a hex-encoded hash with 0x prefix."
+_NO_MONEY_TEXT = "Not enough money on balance"
+_DECLINED_TEXT = "Declined by a team member."
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a withdrawal begins, how it ends, and why."""
+
+    first: Literal["processing", "pending"]
+    last: Literal["confirmed", "cancelled", "declined"]
+    error: str = ""
+
+    @property
+    def moves_money(self) -> bool:
+        """Whether it ends with the money sent."""
+        return self.last == "confirmed"
+
+
+_CONFIRMED = Ending("processing", "confirmed")
+_CANCELLED = Ending("processing", "cancelled", _CANCELLED_TEXT)
+_DECLINED = Ending("pending", "declined", _DECLINED_TEXT)
+_NO_MONEY = Ending("processing", "cancelled", _NO_MONEY_TEXT)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A withdrawal that AlphaPo accepted."""
+
+    id: int
+    asked: Asked
+    key: str
+    at: float
+    settles_at: float
+    ending: Ending
+    sent: Decimal
+    """What leaves the balance, without a fee."""
+    received: Decimal
+    """What reaches the receiver, without a fee."""
+    debit: Decimal
+
+    def status(self, now: float) -> str:
+        """Return AlphaPo's own status at a moment."""
+        return self.ending.last if now >= self.settles_at else self.ending.first
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A "no" that blames fields."""
+
+    errors: Mapping[str, str]
+    status: int
+    is_reuse: bool = False
+
+
+def insufficient_refusal() -> Refusal:
+    """Return the refusal of a withdrawal beyond the balance, with V1's status (https://github.com/coinspaid/docs, v1.md)."""
+    return Refusal(NOT_ENOUGH, _UNPAID)
+
+
+class Original(msgspec.Struct, frozen=True):
+    """A reused foreign_id, answered with the withdrawal that has it."""
+
+    record: Record
+
+
+Verdict: TypeAlias = Record | Refusal | Original
+"""What the rules say to a body: accepted, refused, or had before."""
+
+_INVALID = 400
+_UNPAID = 422
+
+
+class World:
+    """Everything AlphaPo knows of one merchant.
+
+    Args:
+        dialect: how it answers where the documents are silent; may be replaced at any time.
+        balances: what the merchant owns; None: plenty of everything.
+        settle_after: seconds from acceptance to the end of a withdrawal.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect | None = None,
+        *,
+        balances: Mapping[str, Decimal | str | int] | None = None,
+        settle_after: float = 1.0,
+    ) -> None:
+        self.dialect = dialect or Dialect()
+        self.settle_after = settle_after
+        self.records: list[Record] = []
+        owned = dict.fromkeys(catalogue.VALUES, RICH) if balances is None else balances
+        self._balances = {currency: Decimal(figure) for currency, figure in owned.items()}
+        self._by_bucket: dict[str, list[Record]] = {}
+        self._used_up: dict[str, set[str]] = {}
+        self._refunds: list[tuple[float, int]] = []
+
+    # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def withdraw(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
+        """Judge a body that was let in, and remember what follows from it."""
+        self._refund(now)
+        verdict = self._judge(fields, key, now)
+        if isinstance(verdict, Record):
+            self._remember(verdict)
+        elif isinstance(verdict, Refusal) and self.dialect.failed_uses_up:
+            foreign_id = spell(fields.get("foreign_id"))
+            self._used_up.setdefault(bucket(foreign_id), set()).add(foreign_id)
+        return verdict
+
+    def _judge(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
+        asked = check_withdrawal(fields, strings_only=self.dialect.foreign_id_form == "string only")
+        first = self.dialect.reused_order == "before"
+        if first and (reuse := self._reuse(fields, asked, now)):
+            return reuse
+        if not isinstance(asked, Asked):
+            return Refusal(asked, _INVALID)
+        record = self._book(asked, key, now)
+        if record is None:
+            return insufficient_refusal()
+        return (None if first else self._reuse(fields, asked, now)) or record
+
+    def _reuse(self, fields: Mapping[str, Any], asked: Asked | Errors, now: float) -> Refusal | Original | None:
+        foreign_id = spell(fields.get("foreign_id"))
+        # A foreign_id that is wrong by its form is blamed for its form.
+        if not isinstance(asked, Asked) and "foreign_id" in asked:
+            return None
+        holder = self._holder(foreign_id, now)
+        if holder is None and not self._is_used_up(foreign_id):
+            return None
+        if holder is not None and self.dialect.reused_answer == "original":
+            return Original(holder)
+        company: Mapping[str, str] = {}
+        if self.dialect.reused_company == "with others":
+            company = NOT_ENOUGH if isinstance(asked, Asked) else asked
+        return Refusal({"foreign_id": TAKEN, **company}, self.dialect.reused_status, is_reuse=True)
+
+    def _holder(self, foreign_id: str, now: float) -> Record | None:
+        """Return the withdrawal that has this foreign_id, whatever key of the merchant made it."""
+        for record in reversed(self.named(foreign_id)):
+            unseen = self.dialect.race == "broken" and now - record.at <= self.dialect.race_window
+            freed = self.dialect.cancelled_frees and now >= record.settles_at and not record.ending.moves_money
+            if not unseen and not freed:
+                return record
+        return None
+
+    def _is_used_up(self, foreign_id: str) -> bool:
+        folded = fold(foreign_id, self.dialect)
+        return any(fold(used, self.dialect) == folded for used in self._used_up.get(bucket(foreign_id), ()))
+
+    def named(self, foreign_id: str) -> list[Record]:
+        """Return what was accepted under a foreign_id, oldest first, compared as the dialect compares."""
+        folded = fold(foreign_id, self.dialect)
+        near = self._by_bucket.get(bucket(foreign_id), ())
+        return [record for record in near if fold(spell(record.asked.foreign_id), self.dialect) == folded]
+
+    def _book(self, asked: Asked, key: str, now: float) -> Record | None:
+        """Return the record of an acceptance, or None where the balance does not allow it."""
+        sent, received = _figures(asked)
+        outside = self.dialect.fees == "outside"
+        debit = EXACT.add(sent, EXACT.multiply(sent, FEE_SHARE)) if outside else sent
+        ending = _ending(asked.address)
+        if debit > self._balances.get(asked.currency, 0):
+            if self.dialect.insufficient == "refused":
+                return None
+            debit, ending = Decimal(0), _NO_MONEY
+        return Record(
+            id=_FIRST_ID + len(self.records),
+            asked=asked,
+            key=key,
+            at=now,
+            settles_at=now + self.settle_after,
+            ending=ending,
+            sent=sent,
+            received=received,
+            debit=debit,
+        )
+
+    def _remember(self, record: Record) -> None:
+        currency = record.asked.currency
+        if record.debit:
+            self._balances[currency] = EXACT.subtract(self._balances[currency], record.debit)
+        if not record.ending.moves_money:
+            heapq.heappush(self._refunds, (record.settles_at, record.id))
+        self.records.append(record)
+        self._by_bucket.setdefault(bucket(spell(record.asked.foreign_id)), []).append(record)
+
+    def _refund(self, now: float) -> None:
+        """Give back what was taken for withdrawals that have ended without moving money by now."""
+        while self._refunds and self._refunds[0][0] <= now:
+            record = self.records[heapq.heappop(self._refunds)[1] - _FIRST_ID]
+            currency = record.asked.currency
+            self._balances[currency] = EXACT.add(self._balances.get(currency, Decimal(0)), record.debit)
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def balances(self, now: float) -> dict[str, Decimal]:
+        """Return what the merchant owns at a moment."""
+        self._refund(now)
+        return dict(self._balances)
+
+    def look_up(self, fields: Mapping[str, Any], key: str, now: float) -> Record | None:
+        """Return the withdrawal a look-up names, if this key may see it yet.
+
+        Only the key that made a withdrawal sees it:
+        https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata.
+        """
+        seen = [record for record in self._candidates(fields) if record.key == key and self._is_visible(record, now)]
+        return seen[-1] if seen else None
+
+    def _candidates(self, fields: Mapping[str, Any]) -> list[Record]:
+        if "foreign_id" in fields:
+            return self.named(spell(fields["foreign_id"]))
+        if "txid" in fields:
+            return [record for record in self.records if txid(record) == fields["txid"]]
+        number = text_of(fields.get("id")) or ""
+        # Compared as text: a name of thousands of digits is a legal question, and no withdrawal's.
+        return [record for record in self.records if str(record.id) == number]
+
+    def _is_visible(self, record: Record, now: float) -> bool:
+        if self.dialect.visibility == "delayed":
+            return now - record.at >= self.dialect.visibility_delay
+        return self.dialect.visibility == "at once"
+
+
+_FIRST_ID = 100_000_001
+
+
+def _figures(asked: Asked) -> tuple[Decimal, Decimal]:
+    """Return what the sender pays and what the receiver gets."""
+    target = asked.receiver_currency
+    if asked.amount is not None:
+        same = target == asked.currency
+        return asked.amount, asked.amount if same else catalogue.convert(asked.amount, asked.currency, target)
+    wanted = asked.amount_to or Decimal(0)
+    return catalogue.units_needed(wanted, target, asked.currency), wanted
+
+
+def _ending(address: str) -> Ending:
+    if address == MAGIC_CANCELLED:
+        return _CANCELLED
+    return _DECLINED if address.startswith(MAGIC_DECLINED) else _CONFIRMED
+
+
+def txid(record: Record) -> str:
+    """Return the made-up name of a withdrawal on its blockchain."""
+    return f"{record.id:064x}"
+
+
+def look_up_problem(fields: Mapping[str, Any]) -> tuple[int, str] | None:
+    """Return status and text for a look-up that does not name exactly one of id, foreign_id and txid.
+
+    Source of the texts: https://docs.cryptoprocessing.com/api-documentation/transactions; their bodies are not published.
+    """
+    named = sum(fields.get(name) is not None for name in ("id", "foreign_id", "txid"))
+    if named == 0:
+        return 400, "No parameters present"
+    return (404, "Validation Exception: more than one param is present") if named > 1 else None

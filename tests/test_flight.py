@@ -1,0 +1,542 @@
+"""What a flight does between the journal and the wire, in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AuthenticationError,
+    ForeignIdConflict,
+    JournalError,
+    WithdrawalError,
+    WithdrawalFailed,
+    WithdrawalNotSent,
+    WithdrawalRejected,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.outcome import Reply
+from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.row import Row
+from alphapo_async.core.signer import Signer
+from alphapo_async.journal.memory import MemoryJournal
+from tests.virtual import run
+from tests.wire import HTML_502, INSUFFICIENT, LOST, NO_CONNECTION, NOT_FOUND, TAKEN, Wire, client, reply, request
+
+BAD_KEY = reply(403, {"error": "Bad key header", "code": "bad_header_key"})
+THROTTLED = reply(429, {"error": "slow down"}, retry_after="3")
+
+
+def paid(wire: Wire, *, now: Callable[[], float] | None = None, **settings: Any) -> Withdrawal | AlphapoError:
+    """Pay one withdrawal in virtual time and return what the caller hears."""
+
+    async def story() -> Withdrawal | AlphapoError:
+        async with client(wire, **settings) as alphapo:
+            try:
+                return await alphapo.withdraw(request())
+            except AlphapoError as error:
+                return error
+
+    return run(story())
+
+
+def test_the_happy_path_is_one_post_and_no_look_up() -> None:
+    """One body leaves, nothing is asked, and the reply is returned."""
+    wire = Wire()
+
+    told = paid(wire)
+
+    assert isinstance(told, Withdrawal)
+    assert (told.source, told.foreign_id, wire.posts, wire.look_ups) == ("reply", "payout-17", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("posts", "look_ups", "outcome", "sent", "asked"),
+    [
+        pytest.param(["accept, lost"], [], "look-up", 1, 1, id="lost reply, found by look-up"),
+        pytest.param([LOST], [], "reply", 2, 1, id="lost body, not found, sent again"),
+        pytest.param(
+            [LOST, LOST], [HTML_502, HTML_502], "reply", 3, 2, id="an unanswered look-up does not stop the same bytes"
+        ),
+        pytest.param(
+            ["accept, lost"], [NOT_FOUND], "look-up", 2, 2, id="not found yet, sent again, already taken, found"
+        ),
+        pytest.param(["accept, lost", INSUFFICIENT], [NOT_FOUND], "look-up", 2, 2, id="a later refusal proves nothing"),
+        pytest.param(
+            ["accept, lost", NO_CONNECTION], [NOT_FOUND], "look-up", 3, 2, id="a later refused connection neither"
+        ),
+        pytest.param(["silent"], [], "reply", 2, 1, id="a silent server, then the same bytes"),
+        pytest.param([NO_CONNECTION, NO_CONNECTION], [], "reply", 3, 0, id="no connection needs no look-up"),
+        pytest.param([THROTTLED], [], "reply", 2, 0, id="throttled was not processed"),
+        pytest.param([reply(302, {})], [], "reply", 2, 1, id="a redirect is doubt"),
+        pytest.param([Reply(200, b"<html></html>", "text/html")], [], "reply", 2, 1, id="HTML 200 is doubt"),
+        pytest.param(
+            [reply(401, {"errors": {"amount": "no"}})], [], "reply", 2, 1, id="401 is doubt, whatever it says"
+        ),
+    ],
+)
+def test_doubt_is_resolved(posts: list[Any], look_ups: list[Any], outcome: str, sent: int, asked: int) -> None:
+    """After a doubtful attempt: wait, look up, then the same bytes, in that order, until AlphaPo is known to have it."""
+    wire = Wire(posts, look_ups)
+
+    told = paid(wire)
+
+    assert isinstance(told, Withdrawal), told
+    assert (told.source, wire.posts, wire.look_ups) == (outcome, sent, asked)
+    assert len(set(wire.bodies["payout-17"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("posts", "look_ups", "error", "sent", "asked"),
+    [
+        pytest.param(
+            [INSUFFICIENT], [], WithdrawalRejected, 1, 1, id="rejected after a look-up, the journal being in memory"
+        ),
+        pytest.param(
+            [INSUFFICIENT], [HTML_502] * 20, WithdrawalUnknown, 1, 9, id="rejected, but nobody answers the look-up"
+        ),
+        pytest.param([BAD_KEY], [], AuthenticationError, 1, 0, id="a refused key settles at once"),
+        pytest.param([LOST, BAD_KEY], [], WithdrawalUnknown, 2, 1, id="a refused key leaves the doubt"),
+        pytest.param([TAKEN], [NOT_FOUND] * 20, WithdrawalUnknown, 1, 5, id="taken, and never found"),
+        pytest.param([LOST, INSUFFICIENT], [NOT_FOUND] * 20, WithdrawalUnknown, 2, 2, id="refused while in doubt"),
+        pytest.param([HTML_502] * 9, [HTML_502] * 20, WithdrawalUnknown, 5, 5, id="nothing readable at all"),
+        pytest.param([NO_CONNECTION] * 9, [], WithdrawalNotSent, 5, 0, id="never any connection"),
+        pytest.param(
+            [reply(429, {}, retry_after="120")], [], WithdrawalNotSent, 1, 0, id="Retry-After beyond the deadline"
+        ),
+        pytest.param(
+            [reply(201, {"data": {"id": 1, "foreign_id": "another"}})],
+            [],
+            WithdrawalUnknown,
+            1,
+            5,
+            id="201 for another id",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_is_told_as_it_is(
+    posts: list[Any], look_ups: list[Any], error: type[AlphapoError], sent: int, asked: int
+) -> None:
+    """Nothing less certain than a definite "no" without doubt is told as one, and requests stay few."""
+    wire = Wire(posts, look_ups)
+
+    told = paid(wire)
+
+    assert type(told) is error, told
+    assert (wire.posts, wire.look_ups) == (sent, asked)
+
+
+def _found(**other: Any) -> Reply:
+    told = {
+        "id": 9,
+        "foreign_id": "payout-17",
+        "status": "not_confirmed",
+        "crypto_address": {"address": "bc1qmadeup", "tag": None},
+        "currency_sent": {"currency": "BTC", "amount": "0.0015"},
+    }
+    return reply(200, {**told, **other})
+
+
+def test_another_payment_under_our_id_is_a_conflict() -> None:
+    """Taken at the first try, and the look-up shows another address and amount: that is somebody else's payment."""
+    other = _found(crypto_address={"address": "bc1qother"}, currency_sent={"currency": "BTC", "amount": "9"})
+    wire = Wire([TAKEN], [other])
+
+    told = paid(wire)
+
+    assert isinstance(told, ForeignIdConflict)
+    assert "bc1qother" in str(told)
+
+
+def test_another_payment_after_a_doubtful_attempt_stays_unknown() -> None:
+    """With an attempt of ours in doubt, even another payment's figures prove nothing about it."""
+    other = _found(crypto_address={"address": "bc1qother"}, currency_sent={"currency": "BTC", "amount": "9"})
+    wire = Wire([LOST], [other] * 20)
+
+    told = paid(wire)
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert (told.reason, wire.posts) == ("mismatch", 1)
+    assert "bc1qother" in str(told)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "declined"])
+def test_a_withdrawal_that_alphapo_ended_has_failed(status: str) -> None:
+    """A look-up that says cancelled or declined: AlphaPo had it and ended it."""
+    wire = Wire(["accept, lost"], [_found(status=status)])
+
+    told = paid(wire)
+
+    assert isinstance(told, WithdrawalFailed)
+    assert told.may_release_funds
+    assert told.transaction.status == status
+
+
+def test_no_retries_is_at_most_one_post_and_one_look_up() -> None:
+    """With RetryPolicy.none() a call makes one POST and one look-up, whatever happens."""
+    for posts, look_ups in (
+        [[LOST], [NOT_FOUND]],
+        [[TAKEN], [NOT_FOUND]],
+        [[INSUFFICIENT], [HTML_502]],
+        [[NO_CONNECTION], []],
+    ):
+        wire = Wire(posts * 3, look_ups * 3)
+
+        paid(wire, policy=RetryPolicy.none())
+
+        assert wire.posts == 1
+        assert wire.look_ups <= 1
+
+
+def test_attempted_before_looks_up_first() -> None:
+    """A row new to the journal that may have been sent before is in doubt: it is looked up before anything is sent."""
+    wire = Wire()
+    wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+
+    async def story() -> Withdrawal:
+        async with client(wire, policy=RetryPolicy.none()) as alphapo:
+            return await alphapo.withdraw(request(), attempted_before=True)
+
+    assert run(story()).source == "look-up"
+    assert (wire.posts, wire.look_ups) == (0, 1)
+
+
+def test_retry_after_is_obeyed_within_the_deadline() -> None:
+    """The next body leaves no sooner than Retry-After says."""
+    wire = Wire([THROTTLED])
+
+    told = paid(wire)
+
+    assert isinstance(told, Withdrawal)
+    (first, _), (second, _) = wire.times
+    assert second - first >= 3
+
+
+def test_retry_after_beyond_the_deadline_ends_at_once() -> None:
+    """A wait that would end too late is not begun, and the caller hears how long AlphaPo asked for."""
+    wire = Wire([reply(429, {}, retry_after="120")])
+
+    async def story() -> tuple[float, AlphapoError]:
+        async with client(wire) as alphapo:
+            with pytest.raises(WithdrawalNotSent) as caught:
+                await alphapo.withdraw(request(), deadline=10)
+            return asyncio.get_running_loop().time(), caught.value
+
+    now, told = run(story())
+
+    assert now < 1
+    assert isinstance(told, WithdrawalNotSent)
+    assert told.reason == "throttled"
+    assert told.retry_after == pytest.approx(120, abs=1)
+
+
+def test_one_withdrawals_day_long_retry_after_holds_the_others_back_for_a_minute() -> None:
+    """Retry-After: 86400 to one withdrawal of many: it is told at once, and the others go on after 60 s at most."""
+    wire = Wire()
+    throttled = reply(429, {}, retry_after="86400")
+
+    class OneThrottled(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Any:
+            if b"unlucky" in (told["body"] or b""):
+                return throttled
+            return await super().exchange(method, url, **told)
+
+    wire = OneThrottled()
+
+    async def story() -> tuple[list[Any], float]:
+        async with client(wire) as alphapo:
+            with pytest.raises(WithdrawalNotSent) as caught:
+                await alphapo.withdraw(request("unlucky"))
+            assert caught.value.retry_after == pytest.approx(86_400, abs=1)
+            told = await asyncio.gather(*(alphapo.withdraw(request(f"other-{one}")) for one in range(50)))
+            return told, asyncio.get_running_loop().time()
+
+    told, now = run(story())
+
+    assert len(told) == 50
+    assert 60 <= now < 65
+
+
+# ── the quiet exit ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _quiet_story(wire: Wire, *, with_control: bool) -> WithdrawalError:
+    async def story() -> WithdrawalError:
+        async with client(wire, policy=RetryPolicy(quiet=2.0, wait_initial=0.1, deadline=120.0)) as alphapo:
+            doubtful = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1.5)
+            if with_control:
+                await alphapo.withdraw(request("another"))
+            with pytest.raises(WithdrawalError) as caught:
+                await doubtful
+            return caught.value
+
+    return run(story())
+
+
+class _Refusing(Wire):
+    """Loses the first body of payout-17 and refuses every later one."""
+
+    async def exchange(self, method: str, url: str, **told: Any) -> Any:
+        body = told["body"] or b""
+        if method == "POST" and b"payout-17" in body:
+            self.bodies["payout-17"].append(body)
+            return LOST if len(self.bodies["payout-17"]) == 1 else INSUFFICIENT
+        return await super().exchange(method, url, **told)
+
+
+def test_the_quiet_exit_needs_its_control() -> None:
+    """Refused, quiet, refused again, not found, and a control seen: rejected; without a control it stays unknown."""
+    assert isinstance(_quiet_story(_Refusing(), with_control=True), WithdrawalRejected)
+    assert isinstance(_quiet_story(_Refusing(), with_control=False), WithdrawalUnknown)
+
+
+# ── the journal fails ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Failing(MemoryJournal):
+    """A journal that raises at the given updates, counted from 1, and works otherwise."""
+
+    def __init__(self, *at: int, is_durable: bool = True) -> None:
+        super().__init__()
+        self.is_durable = is_durable  # type: ignore[misc]
+        self._at = at
+        self._count = 0
+
+    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
+        self._count += 1
+        if self._count in self._at:
+            raise JournalError("The disk is full.")
+        return await super().update(account, foreign_id, change)
+
+
+def test_nothing_is_sent_that_is_not_written_down() -> None:
+    """The journal refuses the record: nothing leaves, and the caller hears it."""
+    wire = Wire()
+
+    told = paid(wire, journal=Failing(1))
+
+    assert isinstance(told, JournalError)
+    assert (told.foreign_id, told.may_release_funds, wire.posts) == ("payout-17", True, 0)
+
+
+def test_an_acceptance_is_told_although_the_journal_fails() -> None:
+    """Good news needs no journal."""
+    assert isinstance(paid(Wire(), journal=Failing(2)), Withdrawal)
+
+
+def test_a_no_that_cannot_be_written_down_is_unknown() -> None:
+    """A refusal that the journal does not take is not told as one."""
+    told = paid(Wire([INSUFFICIENT]), journal=Failing(2, 3, 4))
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "journal"
+
+
+def test_doubt_that_the_journal_missed_is_offered_again() -> None:
+    """An unwritten doubt goes in with the next evidence, so that a later refusal cannot settle the row."""
+    journal = Failing(2)
+    wire = Wire([LOST, INSUFFICIENT], [NOT_FOUND] * 20)
+
+    told = paid(wire, journal=journal)
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "refused"
+
+
+def test_a_durable_journal_needs_no_look_up_for_a_refusal() -> None:
+    """With a journal that outlives the process, a refusal with no doubt on record settles at once."""
+    wire = Wire([INSUFFICIENT])
+
+    assert isinstance(paid(wire, journal=Failing()), WithdrawalRejected)
+    assert wire.look_ups == 0
+
+
+# ── keys, holders and what the journal knows ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_in_doubt_goes_out_under_its_own_key() -> None:
+    """After a key rotation a row in doubt is looked up and sent again under the key it was signed with."""
+    journal = MemoryJournal()
+    wire = Wire(["accept, lost"], [HTML_502])
+
+    async def story() -> Withdrawal:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as old:
+            with pytest.raises(WithdrawalUnknown):
+                await old.withdraw(request())
+        wire.headers.clear()
+        rotated = client(wire, journal=journal, retired_keys=[("made-up-key", "made-up-secret")])
+        rotated._signer = Signer("newer-key", "newer-secret")
+        rotated._crew.signers = {**rotated._crew.signers, rotated._signer.fingerprint: rotated._signer}
+        async with rotated:
+            return await rotated.withdraw(request())
+
+    assert run(story()).source == "look-up"
+    assert {headers["X-Processing-Key"] for headers in wire.headers} == {"made-up-key"}
+
+
+def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
+    """Without its key nothing is sent or asked for a row in doubt: another key's look-up would prove nothing."""
+    journal = MemoryJournal()
+    wire = Wire(["accept, lost"], [HTML_502])
+
+    async def story() -> WithdrawalError:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as old:
+            with pytest.raises(WithdrawalUnknown):
+                await old.withdraw(request())
+        wire.times.clear()
+        strange = client(wire, journal=journal)
+        strange._crew.signers = {}
+        async with strange:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await strange.withdraw(request())
+            return caught.value
+
+    assert isinstance(run(story()), WithdrawalUnknown)
+    assert wire.times == []
+
+
+def test_a_row_that_another_worker_holds_is_waited_for() -> None:
+    """Two clients share a journal: the second waits for the first one's outcome instead of sending."""
+    journal = MemoryJournal()
+    wire = Wire(seconds=1.0)
+
+    async def story() -> list[Withdrawal]:
+        async with client(wire, journal=journal) as one, client(wire, journal=journal) as other:
+            return list(await asyncio.gather(one.withdraw(request()), other.withdraw(request())))
+
+    told = run(story())
+
+    assert [withdrawal.source for withdrawal in told] == ["reply", "journal"]
+    assert wire.posts == 1
+
+
+def test_a_row_held_beyond_the_deadline_is_unknown() -> None:
+    """The holder is slower than the other caller's deadline."""
+    journal = MemoryJournal()
+    wire = Wire(seconds=10.0)
+
+    async def story() -> WithdrawalError:
+        async with client(wire, journal=journal) as one, client(wire, journal=journal) as other:
+            first = asyncio.ensure_future(one.withdraw(request()))
+            await asyncio.sleep(0.1)
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await other.withdraw(request(), deadline=1.0)
+            await first
+            return caught.value
+
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "held"
+
+
+def test_a_settled_row_is_told_from_the_journal() -> None:
+    """The same request again is answered without a request; a rejection is raised again unless it is to be sent again."""
+    wire = Wire([INSUFFICIENT])
+
+    async def story() -> list[Any]:
+        heard: list[Any] = []
+
+        async def hear(call: Awaitable[Withdrawal]) -> None:
+            try:
+                heard.append((await call).source)
+            except WithdrawalError as error:
+                heard.append(error.outcome)
+
+        async with client(wire) as alphapo:
+            await hear(alphapo.withdraw(request()))
+            await hear(alphapo.withdraw(request()))
+            await hear(alphapo.withdraw(request(), resend_rejected=True))
+            await hear(alphapo.withdraw(request()))
+            await hear(alphapo.withdraw(request(amount="0.00150")))
+            await hear(alphapo.withdraw(request(amount="7")))
+        return heard
+
+    assert run(story()) == ["rejected", "rejected", "reply", "journal", "journal", "conflict"]
+    assert wire.posts == 2
+
+
+def test_a_corrected_payload_is_the_next_revision() -> None:
+    """After a definite "no" the same foreign_id takes another payload, and totals count it once."""
+    wire = Wire([INSUFFICIENT])
+
+    async def story() -> tuple[Withdrawal, dict[str, Totals]]:
+        async with client(wire) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request(amount="5"))
+            told = await alphapo.withdraw(request(amount="4"))
+            return told, await alphapo.totals()
+
+    told, totals = run(story())
+
+    assert told.sender_amount == 4
+    assert totals["BTC"].requested == totals["BTC"].accepted == 4
+
+
+# ── outage, waiting and the end ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_outage_ends_a_withdrawal_that_never_left_at_its_deadline() -> None:
+    """Who is kept from a slot by an outage hears so at the policy's deadline, counted from the outage."""
+    wire = Wire()
+    wire.always = HTML_502
+
+    async def story() -> tuple[list[Any], float]:
+        async with client(wire, policy=RetryPolicy(deadline=5.0)) as alphapo:
+            told = await asyncio.gather(
+                *(alphapo.withdraw(request(f"payout-{one}")) for one in range(300)), return_exceptions=True
+            )
+            return told, asyncio.get_running_loop().time()
+
+    told, now = run(story())
+
+    never_left = [one for one in told if isinstance(one, WithdrawalNotSent)]
+    assert len(never_left) > 150
+    assert {one.reason for one in never_left} == {"outage"}
+    assert now < 6
+
+
+def test_a_cancelled_flight_leaves_its_row_in_doubt() -> None:
+    """Closing without grace cancels what is on the wire: the caller hears so, and the row can still be resolved."""
+    journal = MemoryJournal()
+    wire = Wire(["silent"])
+
+    async def story() -> WithdrawalError:
+        alphapo = client(wire, journal=journal)
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(1)
+        await alphapo.aclose(grace=0)
+        with pytest.raises(WithdrawalUnknown) as caught:
+            await paying
+        row = await journal.find("default", "payout-17")
+        assert row is not None
+        assert row.doubt_since is not None
+        assert row.holder is None
+        return caught.value
+
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "closing"
+
+
+def test_a_flight_that_never_left_is_told_closed() -> None:
+    """Closing while a withdrawal queues for a slot: nothing left, and that is said."""
+    wire = Wire(["silent", "silent"], max_connections=1)
+
+    async def story() -> list[Any]:
+        alphapo = client(wire)
+        calls = [asyncio.ensure_future(alphapo.withdraw(request(f"payout-{one}"))) for one in range(2)]
+        await asyncio.sleep(1)
+        await alphapo.aclose(grace=0)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, second = run(story())
+
+    assert isinstance(first, WithdrawalUnknown)
+    assert isinstance(second, WithdrawalNotSent)
+    assert second.reason == "closed"

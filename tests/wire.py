@@ -1,0 +1,176 @@
+"""The far end behind the session's door: a scripted AlphaPo that answers in virtual time, without sockets.
+
+It stands where a `SessionManager` stands. Each POST plays the next entry of its script and then accepts; what it accepts
+it remembers, so that a reused foreign_id is refused and a look-up tells the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.flight import World
+from alphapo_async.session import SessionManager
+
+EPOCH = 1_800_000_000.0
+"""What the wall clock shows when the virtual clock shows zero."""
+
+
+def reply(status: int, body: Any, **headers: str) -> Reply:
+    """Return a JSON reply."""
+    return Reply(status, msgspec.json.encode(body), "application/json", **headers)
+
+
+NOT_FOUND = reply(404, {"error": "Not found", "code": "not_found"})
+TAKEN = reply(400, {"errors": {"foreign_id": "The foreign id has already been taken."}})
+INSUFFICIENT = reply(400, {"errors": {"amount": "Not enough amount", "currency": "Invalid balance."}})
+LOST = NoReply("connection lost", may_have_left=True)
+NO_CONNECTION = NoReply("no connection", may_have_left=False)
+HTML_502 = Reply(502, b"<html>Bad gateway</html>", "text/html")
+
+
+class Wire(SessionManager):
+    """A scripted AlphaPo.
+
+    Args:
+        posts: what the first POSTs of every foreign_id meet: a reply, a `NoReply`, or `"accept, lost"` (accepted, and the reply is lost),
+            `"silent"` (no answer until the attempt's time-out), `"late SECONDS"` (silent, and accepted so much later).
+        look_ups: what the first look-ups meet; after that they tell the truth.
+        seconds: how long every answer takes.
+        max_connections: slots.
+    """
+
+    def __init__(
+        self,
+        posts: list[Any] | None = None,
+        look_ups: list[Any] | None = None,
+        *,
+        seconds: float = 0.01,
+        max_connections: int = 100,
+    ) -> None:
+        super().__init__(max_connections=max_connections)
+        self.scripts: dict[str, list[Any]] = {"POST": posts or [], "GET": look_ups or []}
+        self.always: Any = None
+        self.seconds = seconds
+        self.accepted: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.bodies: dict[str, list[bytes]] = defaultdict(list)
+        self.times: list[tuple[float, str]] = []
+        self.seen: dict[tuple[str, str], int] = defaultdict(int)
+        self.headers: list[Mapping[str, str]] = []
+        self.under_way = 0
+        self.most_under_way = 0
+
+    @property
+    def posts(self) -> int:
+        """How many bodies arrived or may have."""
+        return sum(1 for _, method in self.times if method == "POST")
+
+    @property
+    def look_ups(self) -> int:
+        """How many look-ups were made."""
+        return sum(1 for _, method in self.times if method == "GET")
+
+    async def exchange(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Reply | NoReply:
+        """Play the next answer."""
+        self.times.append((asyncio.get_running_loop().time(), method))
+        self.headers.append(headers)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if url.endswith("/ping"):
+                return Reply(200, b"OK", "text/html")
+            if url.endswith("/accounts/list"):
+                return reply(200, {"data": [{"currency": "BTC", "type": "crypto", "balance": "1.5"}]})
+            return await self._play(method, msgspec.json.decode(body or b"{}"), body or b"", timeout)
+        finally:
+            self.under_way -= 1
+
+    async def _play(self, method: str, fields: dict[str, Any], body: bytes, timeout: float) -> Reply | NoReply:
+        name = str(fields["foreign_id"])
+        number = self.seen[method, name]
+        self.seen[method, name] += 1
+        if method == "POST":
+            self.bodies[name].append(body)
+        script = self.scripts[method]
+        entry = script[number] if number < len(script) else self.always if method == "POST" else None
+        if entry == "silent":
+            await asyncio.sleep(timeout)
+            return NoReply("no answer in time", may_have_left=True)
+        if isinstance(entry, str) and entry.startswith("late "):
+            asyncio.get_running_loop().call_later(float(entry[5:]), self._accept, name, fields)
+            await asyncio.sleep(timeout)
+            return NoReply("no answer in time", may_have_left=True)
+        await asyncio.sleep(self.seconds)
+        if entry == "accept, lost":
+            self._accept(name, fields)
+            return LOST
+        if entry is not None:
+            return entry  # type: ignore[no-any-return]
+        return self._posted(name, fields) if method == "POST" else self._found(name)
+
+    def _accept(self, name: str, fields: dict[str, Any]) -> None:
+        if not self.accepted[name]:
+            self.accepted[name].append(fields)
+
+    def _posted(self, name: str, fields: dict[str, Any]) -> Reply:
+        if self.accepted[name]:
+            return TAKEN
+        self._accept(name, fields)
+        amount = str(fields.get("amount"))
+        told = {"sender_amount": amount, "sender_currency": fields["currency"]}
+        return reply(201, {"data": {"id": 7, "foreign_id": name, "status": "processing", "type": "withdrawal", **told}})
+
+    def _found(self, name: str) -> Reply:
+        if not self.accepted[name]:
+            return NOT_FOUND
+        fields = self.accepted[name][0]
+        return reply(
+            200,
+            {
+                "id": 7,
+                "foreign_id": name,
+                "type": "withdrawal",
+                "status": "not_confirmed",
+                "crypto_address": {
+                    "address": fields["address"],
+                    "tag": fields.get("tag"),
+                    "currency": fields["currency"],
+                },
+                "currency_sent": {"currency": fields["currency"], "amount": str(fields["amount"])},
+            },
+        )
+
+
+def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:
+    """Return a well-formed request."""
+    usual: dict[str, Any] = {
+        "currency": "BTC",
+        "address": "bc1qmadeup",
+        "amount": "0.0015",
+        "end_user_reference": "user-42",
+    }
+    return WithdrawalRequest(foreign_id=foreign_id, **{**usual, **fields})
+
+
+def client(wire: SessionManager, *, seed: int = 1, **settings: Any) -> AlphapoClient:
+    """Return a client of this far end, in virtual time."""
+    loop = asyncio.get_running_loop()
+    world = World(lambda: EPOCH + loop.time(), random.Random(seed).random, asyncio.sleep)
+    usual: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "world": world, "session": wire}
+    return AlphapoClient("made-up-key", "made-up-secret", **{**usual, **settings})
+
+
+def real_world(seed: int = 1) -> World:
+    """Return real time with written-down chance."""
+    return World(time.time, random.Random(seed).random, asyncio.sleep)
