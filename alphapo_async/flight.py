@@ -164,7 +164,7 @@ class Flight:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
             row = await self._record()
-            while row.state == "open" and row.holder != self._crew.worker:
+            while self._is_held_elsewhere(row):
                 self._start_clock()
                 if self.callers.is_late(_HELD_POLL):
                     return self._told(row, "held")
@@ -176,6 +176,10 @@ class Flight:
         if not row.revision.is_same_payment(self.asked.revision):
             return self._told(row, "clash")
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
+
+    def _is_held_elsewhere(self, row: Row) -> bool:
+        is_ours_to_pay = row.revision.is_same_payment(self.asked.revision)
+        return row.state == "open" and is_ours_to_pay and row.holder != self._crew.worker
 
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from alphapo_async.core.models import WithdrawalRequest
     from alphapo_async.core.outcome import Answer, Proof
 
@@ -31,9 +29,8 @@ class Revision(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Revision(number={self.number}, body=<{len(self.body)} bytes>)"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
-        yield "number", self.number
-        yield "body", f"<{len(self.body)} bytes>"
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("number", self.number), ("body", f"<{len(self.body)} bytes>")]
 
     @property
     def digest(self) -> str:

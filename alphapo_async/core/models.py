@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -118,11 +118,10 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
         told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"WithdrawalRequest({told})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         # Names and birthdays of sender and receiver stay out of logs.
-        for name in ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag"):
-            if (value := getattr(self, name)) is not None:
-                yield name, str(value)
+        shown = ("foreign_id", "currency", "amount", "amount_to", "convert_to", "address", "tag")
+        return [(name, str(value)) for name in shown if (value := getattr(self, name)) is not None]
 
     @property
     def asked(self) -> tuple[Decimal, str]:

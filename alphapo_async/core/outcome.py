@@ -21,7 +21,7 @@ from alphapo_async.core.codec import read_json, read_transaction, read_withdrawa
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 __all__ = [
     "Accepted",
@@ -67,9 +67,8 @@ class Reply(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Reply(status={self.status}, body=<{len(self.body)} bytes>)"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
-        yield "status", self.status
-        yield "body", f"<{len(self.body)} bytes>"
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("status", self.status), ("body", f"<{len(self.body)} bytes>")]
 
 
 class NoReply(msgspec.Struct, frozen=True):

@@ -1,0 +1,187 @@
+import copy
+import pickle  # noqa: S403 - survival of pickling is what is tested
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from alphapo_async.core import errors
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    AuthenticationError,
+    ConfigurationError,
+    ForeignIdConflict,
+    InvalidRequest,
+    JournalError,
+    WithdrawalError,
+    WithdrawalFailed,
+    WithdrawalNotSent,
+    WithdrawalRejected,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Transaction
+
+ABOUT: dict[str, Any] = {"foreign_id": "payout-17", "attempts": 3, "retry_after": 2.5}
+
+ABOUT_ONE: list[WithdrawalError | JournalError] = [
+    WithdrawalRejected("Said no.", errors={"amount": ["too small"]}, **ABOUT),
+    WithdrawalFailed("Ended.", transaction=Transaction(id=7, status="cancelled"), **ABOUT),
+    WithdrawalNotSent("Never left.", reason="outage", **ABOUT),
+    WithdrawalUnknown("Who knows.", reason="in flight", **ABOUT),
+    ForeignIdConflict("Another's.", **ABOUT),
+    AuthenticationError("Wrong key.", code="bad_header_key", **ABOUT),
+    JournalError("Disk full.", recorded=None, **ABOUT),
+]
+ALL: list[AlphapoError] = [
+    *ABOUT_ONE,
+    InvalidRequest({"amount": "is negative.", "tag": "is missing."}),
+    ConfigurationError("No key."),
+    AlphapoUnavailable("No answer.", status=503, code="maintenance", retry_after=9.0),
+]
+
+
+def name_of(value: object) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "may_release_funds", "is_retry_safe"),
+    [
+        # the table of DESIGN section 4, row by row
+        (WithdrawalRejected("", errors={}), "rejected", True, False),
+        (WithdrawalFailed(""), "failed", True, False),
+        (WithdrawalNotSent("", reason="queue"), "not_sent", True, True),
+        (WithdrawalUnknown("", reason="no answer"), "unknown", False, True),
+        (ForeignIdConflict(""), "conflict", True, False),
+        (AuthenticationError("", code="bad_header_key"), "authentication", True, False),
+        (JournalError("", recorded=False), "not_sent", True, True),
+        (JournalError("", recorded=True), "not_sent", False, True),
+        (JournalError("", recorded=None), "not_sent", False, True),
+        (JournalError(""), "not_sent", True, True),
+    ],
+)
+def test_each_error_says_whether_money_moved_and_whether_to_try_again(
+    error: WithdrawalError | JournalError,
+    outcome: str,
+    may_release_funds: bool,  # noqa: FBT001 - a column of the table
+    is_retry_safe: bool,  # noqa: FBT001 - likewise
+) -> None:
+    """Outcome, the word on funds and the word on retries are those of the table in DESIGN section 4."""
+    assert (error.outcome, error.may_release_funds, error.is_retry_safe) == (outcome, may_release_funds, is_retry_safe)
+
+
+def test_only_doubt_and_an_uncertain_journal_hold_funds_back() -> None:
+    """Nothing but an unknown outcome or a withdrawal that may be written down forbids giving the funds back."""
+    assert [name_of(error) for error in ABOUT_ONE if not error.may_release_funds] == [
+        "WithdrawalUnknown",
+        "JournalError",
+    ]
+
+
+@pytest.mark.parametrize("error", ABOUT_ONE, ids=name_of)
+def test_an_error_about_one_withdrawal_names_it_and_the_next_step(error: WithdrawalError | JournalError) -> None:
+    """Each carries foreign_id, attempts and retry_after, and its text ends with what to do now."""
+    assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 3, 2.5)
+    assert error.next_step.endswith(".")
+    assert str(error).endswith(f". {error.next_step}")
+
+
+def test_what_is_not_told_of_an_error_is_empty() -> None:
+    """Without details an error names no withdrawal, no attempt and no waiting time."""
+    error = JournalError("Disk full.")
+    assert (error.foreign_id, error.attempts, error.retry_after) == (None, 0, None)
+    unavailable = AlphapoUnavailable("No answer.")
+    assert (unavailable.status, unavailable.code, unavailable.retry_after) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "attribute", "value"),
+    [
+        (ABOUT_ONE[0], "errors", {"amount": ["too small"]}),
+        (ABOUT_ONE[1], "transaction", Transaction(id=7, status="cancelled")),
+        (ABOUT_ONE[2], "reason", "outage"),
+        (ABOUT_ONE[3], "reason", "in flight"),
+        (ABOUT_ONE[5], "code", "bad_header_key"),
+        (ABOUT_ONE[6], "recorded", None),
+        (ALL[7], "problems", {"amount": "is negative.", "tag": "is missing."}),
+        (ALL[9], "status", 503),
+        (ALL[9], "code", "maintenance"),
+        (ALL[9], "retry_after", 9.0),
+    ],
+)
+def test_each_error_carries_its_own_detail(error: AlphapoError, attribute: str, value: object) -> None:
+    """What is particular to one class is an attribute of it."""
+    assert getattr(error, attribute) == value
+
+
+def through_pickle(error: AlphapoError, protocol: int) -> AlphapoError:
+    again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own bytes
+    assert isinstance(again, AlphapoError)
+    return again
+
+
+@pytest.mark.parametrize("error", ALL, ids=name_of)
+@pytest.mark.parametrize(
+    "again",
+    [
+        copy.copy,
+        copy.deepcopy,
+        *(lambda error, protocol=protocol: through_pickle(error, protocol) for protocol in range(2, 6)),
+    ],
+    ids=["copy", "deepcopy", *(f"pickle {protocol}" for protocol in range(2, 6))],
+)
+def test_errors_survive_pickle_and_copy(error: AlphapoError, again: Callable[[AlphapoError], AlphapoError]) -> None:
+    """The class, the text, the arguments and every attribute are the same afterwards."""
+    twin = again(error)
+    assert twin is not error
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_notes_survive_too() -> None:
+    """What a caller noted on an error is still on its copy."""
+    error = WithdrawalUnknown("Who knows.", reason="no answer")
+    error.add_note("batch 7")
+    assert through_pickle(error, 5).__notes__ == ["batch 7"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        (AlphapoError, (Exception,)),
+        (InvalidRequest, (AlphapoError, ValueError)),
+        (ConfigurationError, (AlphapoError, ValueError)),
+        (WithdrawalError, (AlphapoError,)),
+        (WithdrawalRejected, (WithdrawalError,)),
+        (WithdrawalFailed, (WithdrawalError,)),
+        (WithdrawalNotSent, (WithdrawalError,)),
+        (WithdrawalUnknown, (WithdrawalError,)),
+        (ForeignIdConflict, (WithdrawalError,)),
+        (AuthenticationError, (WithdrawalError,)),
+        (JournalError, (AlphapoError,)),
+        (AlphapoUnavailable, (AlphapoError,)),
+    ],
+)
+def test_the_class_tree_is_the_documented_one(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+    """Each class can be caught as what the tree in the module's docstring says it is."""
+    assert all(issubclass(kind, base) for base in bases)
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", [JournalError, AlphapoUnavailable, InvalidRequest, ConfigurationError])
+def test_what_is_no_word_on_one_withdrawal_is_not_caught_as_one(kind: type[Exception]) -> None:
+    """`except WithdrawalError` catches outcomes only, never wrong input, a journal or an unanswered question."""
+    assert not issubclass(kind, WithdrawalError)
+
+
+def test_every_public_error_is_listed() -> None:
+    """`__all__` holds exactly the error classes of the module that have a public name."""
+    public = {name for name, value in vars(errors).items() if isinstance(value, type) and not name.startswith("_")}
+    assert set(errors.__all__) == public
+
+
+def test_an_invalid_request_tells_every_problem_in_its_text() -> None:
+    """The text says that nothing was sent, and then each field with its problem."""
+    text = str(InvalidRequest({"amount": "is negative.", "tag": "is missing."}))
+    assert text == "The withdrawal request is not valid, nothing was sent. amount: is negative.; tag: is missing."

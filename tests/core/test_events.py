@@ -1,0 +1,46 @@
+from typing import get_args
+
+import msgspec
+import pytest
+
+from alphapo_async.core.events import Event, EventName
+
+
+def test_an_event_holds_what_it_was_told_and_nothing_else() -> None:
+    """An event is its name, its time and its account; everything else is empty until told."""
+    event = Event(name="attempt", at=1_700_000_000.5, account="default")
+    assert (event.name, event.at, event.account) == ("attempt", 1_700_000_000.5, "default")
+    assert (event.foreign_id, event.outcome, event.reason) == (None, None, None)
+    assert (event.attempts, event.look_ups) == (0, 0)
+
+
+def test_an_event_has_no_place_for_secrets() -> None:
+    """The fields are these and no more, so that no key, signature, body or address can ride along."""
+    fields = "name", "at", "account", "foreign_id", "outcome", "reason", "attempts", "look_ups"
+    assert Event.__struct_fields__ == fields
+
+
+def test_an_event_cannot_be_changed() -> None:
+    """A listener cannot alter what the next one hears."""
+    event = Event(name="settled", at=0.0, account="default")
+    with pytest.raises(AttributeError):
+        event.outcome = "accepted"  # type: ignore[misc]
+
+
+def test_equal_events_are_one_in_a_set() -> None:
+    """Events are values: equal where all they tell is equal."""
+    events = {Event(name="settled", at=at, account="default", outcome="accepted") for at in (1.0, 1.0, 2.0)}
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize("name", get_args(EventName))
+def test_an_event_can_go_into_a_json_log(name: EventName) -> None:
+    """Every event of every name survives the way through JSON."""
+    event = Event(name=name, at=1.5, account="a", foreign_id="f", outcome="o", reason="r", attempts=2, look_ups=3)
+    assert msgspec.json.decode(msgspec.json.encode(event), type=Event) == event
+
+
+def test_the_names_of_events_are_a_contract() -> None:
+    """No name disappears or changes without a major release (DESIGN section 9)."""
+    promised = {"attempt", "look-up", "settled", "unknown", "contradiction", "outage began", "outage ended"}
+    assert promised <= set(get_args(EventName))

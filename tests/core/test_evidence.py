@@ -1,0 +1,86 @@
+import pytest
+
+from alphapo_async.core.codec import digest, encode_body
+from alphapo_async.core.evidence import Asked, Attempt, Control, GivenUp, LookedUp, Revision
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.outcome import InDoubt, NoneFound
+
+
+def request(amount: str = "0.0015", **fields: str) -> WithdrawalRequest:
+    asked = {"currency": "BTC", "address": "bc1q-secret", "foreign_id": "f", "end_user_reference": "u"} | fields
+    return WithdrawalRequest(amount=amount, **asked)  # type: ignore[arg-type]
+
+
+def revision(amount: str = "0.0015", **fields: str) -> Revision:
+    payment = request(amount, **fields)
+    return Revision(encode_body(payment), payment)
+
+
+FORGOTTEN = Revision(b"", None, kept_digest=digest(request()))
+OTHER_FORGOTTEN = Revision(b"", None, kept_digest=digest(request("2")))
+
+
+def test_a_revision_knows_the_digest_of_its_payment() -> None:
+    """The digest is the payment's own, whatever the bytes look like."""
+    assert revision().digest == digest(request())
+    assert revision("0.00150").digest == revision().digest
+
+
+def test_a_kept_digest_stands_for_a_forgotten_payment() -> None:
+    """An old row that remembers the digest alone still knows which payment it was."""
+    assert FORGOTTEN.digest == digest(request())
+
+
+def test_a_revision_that_remembers_nothing_has_an_empty_digest() -> None:
+    """Neither payment nor digest is told as nothing, never as an error."""
+    assert not Revision(b"", None).digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (revision(), revision(), True),
+        (revision(), revision("0.001500"), True),
+        (revision(), revision("0.0016"), False),
+        (revision(), revision(address="bc1q-other"), False),
+        (revision(), FORGOTTEN, True),
+        (FORGOTTEN, revision("0.001500"), True),
+        (FORGOTTEN, revision("0.0016"), False),
+        (revision(), OTHER_FORGOTTEN, False),
+        (FORGOTTEN, FORGOTTEN, True),
+        (FORGOTTEN, OTHER_FORGOTTEN, False),
+    ],
+)
+def test_payments_are_compared_by_fields_or_by_digest(
+    one: Revision,
+    other: Revision,
+    is_same: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """The same payment is known again however it was written and however little of it is remembered."""
+    assert one.is_same_payment(other) is is_same
+    assert other.is_same_payment(one) is is_same
+
+
+def test_no_text_of_a_revision_shows_its_body() -> None:
+    """Signed bodies never reach a repr, neither Python's nor rich's, nor that of the evidence around them."""
+    kept = revision()
+    shown = repr(kept) + repr(kept.__rich_repr__()) + repr(Asked("w", kept, "fingerprint"))
+    assert f"body=<{len(kept.body)} bytes>" in shown
+    assert "bc1q-secret" not in shown.replace(repr(kept.payment), "")
+    assert kept.body.decode() not in shown
+
+
+def test_evidence_is_made_of_plain_equal_values() -> None:
+    """Two pieces of the same evidence are equal, and a caller's asking claims nothing that was not said."""
+    assert Attempt("w", InDoubt("x"), 1.0, 2.0) == Attempt("w", InDoubt("x"), 1.0, 2.0)
+    assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
+    assert (Control("w", 5.0).accepted_at, GivenUp("w", "queue").reason) == (5.0, "queue")
+    asked = Asked("w", revision(), "fingerprint")
+    assert (asked.resend_rejected, asked.attempted_before) == (False, False)
+
+
+def test_evidence_cannot_be_changed() -> None:
+    """What was witnessed stays as it was witnessed."""
+    attempt = Attempt("w", InDoubt("x"), 1.0, 2.0)
+    with pytest.raises(AttributeError):
+        attempt.until = 0.0  # type: ignore[misc]

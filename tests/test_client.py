@@ -1,0 +1,616 @@
+"""AlphapoClient as its users meet it; in virtual time where time matters."""
+
+import asyncio
+import copy
+import logging
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    ConfigurationError,
+    ForeignIdConflict,
+    InvalidRequest,
+    JournalError,
+    WithdrawalError,
+    WithdrawalNotSent,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.events import Event
+from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.core.row import Row
+from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.session import SessionManager
+from tests.virtual import run
+from tests.wire import HTML_502, LOST, NOT_FOUND, Wire, client, reply, request
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"key": ""},
+        {"secret": " "},
+        {"key": None},
+        {"base_url": "http://app.alphapo.net", "journal": "memory"},
+        {"base_url": "ftp://127.0.0.1"},
+        {"base_url": "https://app.alphapo.net"},
+        {"base_url": "http://127.0.0.1/path"},
+        {"journal": "payouts.db"},
+        {"journal": "postgresql://user:password@host/db"},
+        {"journal": object()},
+        {"amount_format": "float"},
+        {"account": ""},
+        {"policy": {"attempts": 5}},
+        {"max_connections": 0},
+        {"max_rate": -1},
+        {"max_rate": 0},
+        {"close_grace": -1},
+        {"retired_keys": ["key"]},
+        {"retired_keys": [("key", "")]},
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_named_when_the_client_is_made(settings: dict[str, Any]) -> None:
+    """No wrong setting waits for the first withdrawal, and no password is shown."""
+    usual = {"key": "made-up-key", "secret": "made-up-secret", "base_url": "http://127.0.0.1:9"}
+
+    with pytest.raises(ConfigurationError) as caught:
+        AlphapoClient(**{**usual, **settings})
+
+    assert "password" not in str(caught.value).replace("may hold a password", "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"attempts": 0}, {"attempts": 1.5}, {"deadline": -1}, {"attempt_timeout": 0}, {"quiet": float("nan")}]
+)
+def test_a_wrong_policy_is_named_when_it_is_made(wrong: dict[str, Any]) -> None:
+    """Negative time-outs and attempts are refused at once."""
+    with pytest.raises(ConfigurationError):
+        RetryPolicy(**wrong)
+
+
+def test_making_a_client_needs_no_loop() -> None:
+    """The constructor does no I/O, and shows neither key nor secret."""
+    alphapo = AlphapoClient("made-up-key", "made-up-secret", base_url="http://localhost:9")
+
+    assert "made-up" not in repr(alphapo)
+
+
+def test_from_env_takes_the_environment_and_what_is_passed() -> None:
+    """The environment names credentials and host; arguments win. Tried in a process of its own, whose environment is its own."""
+    program = (
+        "from alphapo_async import AlphapoClient\n"
+        "print(repr(AlphapoClient.from_env()))\n"
+        "print(repr(AlphapoClient.from_env(account='other')))\n"
+    )
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ALPHAPO_")},
+        "ALPHAPO_KEY": "made-up-key",
+        "ALPHAPO_SECRET": "made-up-secret",
+        "ALPHAPO_BASE_URL": "http://127.0.0.1:9",
+        "ALPHAPO_ACCOUNT": "shop",
+    }
+
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+
+    first, second = ran.stdout.splitlines()
+    assert "account='shop'" in first
+    assert "account='other'" in second
+    assert "made-up" not in ran.stdout
+
+
+# ── input ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_amount_that_a_json_number_would_round_is_refused_before_the_journal() -> None:
+    """In "number" format such an amount is refused with advice, and goes out exactly in "string" format."""
+    exact = request(amount="0.123456789012345678")
+
+    async def story() -> list[Any]:
+        journal, wire = MemoryJournal(), Wire()
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(InvalidRequest, match="string"):
+                await alphapo.withdraw(exact)
+            assert await journal.find("default", exact.foreign_id) is None
+        async with client(wire, amount_format="string") as alphapo:
+            await alphapo.withdraw(exact)
+        return wire.bodies[exact.foreign_id]
+
+    (body,) = run(story())
+    assert b'"amount":"0.123456789012345678"' in body
+
+
+def test_something_else_than_a_request_is_refused() -> None:
+    """A mapping is no WithdrawalRequest, and nothing is sent."""
+
+    async def story() -> int:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            with pytest.raises(ConfigurationError):
+                await alphapo.withdraw({"currency": "BTC"})  # type: ignore[arg-type]
+            with pytest.raises(ConfigurationError):
+                await alphapo.withdraw(request(), deadline=-1)
+        return wire.posts
+
+    assert run(story()) == 0
+
+
+# ── one flight, many callers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_callers_of_one_foreign_id_share_a_flight() -> None:
+    """Fifty callers, one POST, and each has a result of his own."""
+
+    async def story() -> tuple[list[Withdrawal], int]:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            told = await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(50)))
+        return told, wire.posts
+
+    told, posts = run(story())
+
+    assert posts == 1
+    assert {withdrawal.foreign_id for withdrawal in told} == {"payout-17"}
+
+
+def test_each_caller_has_an_exception_of_his_own() -> None:
+    """A shared outcome is no shared exception object, whose traceback would grow with every caller."""
+
+    async def story() -> list[Any]:
+        wire = Wire([reply(403, {"error": "Bad key header", "code": "bad_header_key"})])
+        async with client(wire) as alphapo:
+            return await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(3)), return_exceptions=True)
+
+    told = run(story())
+
+    assert len({id(error) for error in told}) == 3
+    assert all(error.__cause__ is None and error.__context__ is None for error in told)
+
+
+def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> None:
+    """The second payload is turned away while the first is under way; nothing of it leaves."""
+
+    async def story() -> tuple[Any, int]:
+        wire = Wire(seconds=1)
+        async with client(wire) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            with pytest.raises(ForeignIdConflict) as caught:
+                await alphapo.withdraw(request(amount="7"))
+            await first
+        return caught.value, wire.posts
+
+    told, posts = run(story())
+
+    assert told.may_release_funds
+    assert posts == 1
+
+
+class _Slow(MemoryJournal):
+    """A journal that takes a second for everything."""
+
+    async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+        await asyncio.sleep(1)
+        return await super().update(account, foreign_id, change)
+
+
+def test_a_wrong_payload_that_came_first_does_not_turn_the_right_one_away() -> None:
+    """The journal knows the right payment in doubt; a wrong payload is being checked just when the right one is asked for again."""
+
+    async def story() -> tuple[Any, Any]:
+        journal = _Slow()
+        wire = Wire(["accept, lost"], [HTML_502])
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as first:
+            with pytest.raises(WithdrawalUnknown):
+                await first.withdraw(request())
+        async with client(wire, journal=journal) as alphapo:
+            wrong = asyncio.ensure_future(alphapo.withdraw(request(amount="7")))
+            await asyncio.sleep(0.5)
+            right = asyncio.ensure_future(alphapo.withdraw(request()))
+            return await asyncio.gather(wrong, right, return_exceptions=True)  # type: ignore[return-value]
+
+    wrong, right = run(story())
+
+    assert isinstance(wrong, ForeignIdConflict)
+    assert isinstance(right, Withdrawal)
+
+
+# ── deadlines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ends_at(wire: Wire, *, deadline: float | None = None, **settings: Any) -> tuple[float, Any]:
+    """Return when the caller hears and what."""
+
+    async def story() -> tuple[float, Any]:
+        async with client(wire, close_grace=60, **settings) as alphapo:
+            try:
+                told: Any = await alphapo.withdraw(request(), deadline=deadline)
+            except WithdrawalError as error:
+                told = error
+            return asyncio.get_running_loop().time(), told
+
+    return run(story())
+
+
+def test_a_deadline_against_a_silent_server_ends_exactly_then() -> None:
+    """One second is one second; the work goes on in the background."""
+    now, told = _ends_at(Wire(["silent"] * 9), deadline=1.0)
+
+    assert now == pytest.approx(1.0, abs=1e-6)
+    assert told.reason == "in flight"
+
+
+def test_the_policys_deadline_bounds_a_withdrawal() -> None:
+    """Without a deadline of his own a caller waits as long as the policy says, attempts and waits included."""
+    now, told = _ends_at(Wire(["silent"] * 9, ["silent"] * 9), policy=RetryPolicy(deadline=20.0))
+
+    assert now == pytest.approx(20.0, abs=1e-6)
+    assert isinstance(told, WithdrawalUnknown)
+
+
+def test_a_longer_deadline_of_the_callers_own_is_his() -> None:
+    """The call's own deadline replaces the policy's."""
+    now, told = _ends_at(Wire([reply(429, {}, retry_after="90")]), deadline=100.0)
+
+    assert isinstance(told, Withdrawal)
+    assert now >= 90
+
+
+def test_a_deadline_in_the_queue_is_punctual_and_true() -> None:
+    """A caller whose time is up before his withdrawal had a slot hears that it was not sent."""
+
+    async def story() -> tuple[float, Any, int]:
+        wire = Wire(["silent"], max_connections=1)
+        async with client(wire, close_grace=60) as alphapo:
+            slow = asyncio.ensure_future(alphapo.withdraw(request("slow")))
+            await asyncio.sleep(0)
+            with pytest.raises(WithdrawalNotSent) as caught:
+                await alphapo.withdraw(request(), deadline=2.0)
+            now = asyncio.get_running_loop().time()
+            await slow
+        return now, caught.value, len(wire.bodies["payout-17"])
+
+    now, told, sent = run(story())
+
+    assert now == pytest.approx(2.0, abs=1e-6)
+    assert (told.reason, sent) == ("queue", 0)
+
+
+def test_a_joining_caller_extends_the_flight() -> None:
+    """The first caller leaves at his deadline, the second hears the outcome."""
+
+    async def story() -> tuple[Any, Any]:
+        wire = Wire(seconds=3.0)
+        async with client(wire) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request(), deadline=1.0))
+            second = asyncio.ensure_future(alphapo.withdraw(request(), deadline=10.0))
+            return await asyncio.gather(first, second, return_exceptions=True)  # type: ignore[return-value]
+
+    first, second = run(story())
+
+    assert isinstance(first, WithdrawalUnknown)
+    assert isinstance(second, Withdrawal)
+
+
+def test_calling_again_after_a_deadline_returns_the_truth() -> None:
+    """A flight that outlives its caller is joined by the next call."""
+
+    async def story() -> tuple[Withdrawal, int]:
+        wire = Wire(["silent"])
+        async with client(wire) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request(), deadline=1.0)
+            return await alphapo.withdraw(request()), wire.posts
+
+    told, posts = run(story())
+
+    assert told.source == "reply"
+    assert posts == 2
+
+
+def test_a_queue_behind_others_costs_no_deadline() -> None:
+    """The policy's deadline runs from the slot: 40 withdrawals of 1 s over one connection all succeed under a deadline of 3 s."""
+
+    async def story() -> list[Withdrawal]:
+        wire = Wire(seconds=1.0, max_connections=1)
+        async with client(wire, policy=RetryPolicy(deadline=3.0)) as alphapo:
+            return await asyncio.gather(*(alphapo.withdraw(request(f"payout-{one}")) for one in range(40)))
+
+    assert len(run(story())) == 40
+
+
+# ── closing and misuse ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_closed_client_says_so() -> None:
+    """After closing, every call is refused with a sentence; closing twice is harmless."""
+
+    async def story() -> None:
+        alphapo = client(Wire())
+        async with alphapo:
+            await alphapo.withdraw(request())
+        await alphapo.aclose()
+        for call in (alphapo.withdraw(request()), alphapo.ping(), alphapo.look_up("x"), alphapo.balances()):
+            with pytest.raises(ConfigurationError, match="closed"):
+                await call
+
+    run(story())
+
+
+def test_a_client_belongs_to_one_loop() -> None:
+    """Used from another event loop a client refuses with a clear error."""
+    made: list[AlphapoClient] = []
+
+    async def first() -> None:
+        made.append(client(Wire()))
+        await made[0].withdraw(request())
+
+    async def second() -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await made[0].withdraw(request())
+
+    run(first())
+    run(second())
+
+
+def test_closing_gives_what_is_under_way_its_grace() -> None:
+    """A flight that ends within the grace ends well."""
+
+    async def story() -> Withdrawal:
+        alphapo = client(Wire(seconds=2.0))
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0.1)
+        await alphapo.aclose(grace=5)
+        return await paying
+
+    assert isinstance(run(story()), Withdrawal)
+
+
+# ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_look_up_tells_what_alphapo_shows() -> None:
+    """A transaction, or None, which proves nothing; and what is found goes into the journal."""
+
+    async def story() -> tuple[Any, Any, Any]:
+        wire = Wire(["accept, lost"], [HTML_502])
+        async with client(wire, policy=RetryPolicy.none()) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            wire.scripts["GET"] = []
+            found = await alphapo.look_up("payout-17")
+            nothing = await alphapo.look_up(5)
+            again = await alphapo.withdraw(request())
+            assert wire.posts == 1
+            return found, nothing, again
+
+    found, nothing, again = run(story())
+
+    assert isinstance(found, Transaction)
+    assert nothing is None
+    assert again.source == "journal"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (HTML_502, 502, None),
+        (LOST, None, None),
+        (reply(403, {"error": "Bad key header", "code": "bad_header_key"}), 403, "bad_header_key"),
+        (reply(429, {}, retry_after="7"), 429, None),
+    ],
+)
+def test_questions_without_a_usable_answer_say_so(
+    answer: Reply | NoReply, status: int | None, code: str | None
+) -> None:
+    """`look_up`, `balances` and `ping` raise AlphapoUnavailable with what is known."""
+
+    class Always(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+            return answer
+
+    async def story() -> list[AlphapoUnavailable]:
+        heard = []
+        async with client(Always()) as alphapo:
+            for ask in (lambda: alphapo.look_up("payout-17"), alphapo.balances, alphapo.ping):
+                with pytest.raises(AlphapoUnavailable) as caught:
+                    await ask()  # type: ignore[no-untyped-call]
+                heard.append(caught.value)
+        return heard
+
+    for error in run(story()):
+        assert (error.status, error.code) == (status, code)
+
+
+def test_ping_and_balances() -> None:
+    """A reachable AlphaPo, and its balances as decimals."""
+
+    async def story() -> dict[str, Decimal]:
+        async with client(Wire()) as alphapo:
+            await alphapo.ping()
+            return await alphapo.balances()
+
+    assert run(story()) == {"BTC": Decimal("1.5")}
+
+
+def test_an_unexpected_body_is_no_balance() -> None:
+    """A 200 that tells no accounts is no answer."""
+
+    class Odd(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+            return reply(200, {})
+
+    async def story() -> None:
+        async with client(Odd()) as alphapo:
+            with pytest.raises(AlphapoUnavailable):
+                await alphapo.balances()
+
+    run(story())
+
+
+def test_a_question_that_finds_no_slot_in_time_gives_up() -> None:
+    """Questions queue like everything else, no longer than the policy's deadline."""
+
+    async def story() -> float:
+        wire = Wire(["silent"], max_connections=1)
+        policy = RetryPolicy(deadline=2.0)
+        async with client(wire, policy=policy) as alphapo:
+            slow = asyncio.ensure_future(alphapo.withdraw(request("slow"), deadline=50))
+            await asyncio.sleep(0.01)
+            for call in (alphapo.ping(), alphapo.look_up("payout-17")):
+                with pytest.raises(AlphapoUnavailable, match="no slot in time"):
+                    await call
+            now = asyncio.get_running_loop().time()
+            await slow
+            return now
+
+    assert run(story()) == pytest.approx(4.01, abs=1e-6)
+
+
+class _Unreadable(MemoryJournal):
+    """A journal that can be written and not read, and breaks at the given update."""
+
+    def __init__(self, *, find: bool, update_at: int) -> None:
+        super().__init__()
+        self._find, self._update_at, self._count = find, update_at, 0
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        if not self._find:
+            raise JournalError("The file is gone.")
+        return await super().find(account, foreign_id)
+
+    async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+        self._count += 1
+        if self._count == self._update_at:
+            raise JournalError("The disk is full.")
+        return await super().update(account, foreign_id, change)
+
+
+@pytest.mark.parametrize("journal", [_Unreadable(find=False, update_at=0), _Unreadable(find=True, update_at=3)])
+def test_a_look_up_answers_although_the_journal_does_not(journal: MemoryJournal) -> None:
+    """What AlphaPo shows is told whether or not it can be written down."""
+
+    async def story() -> Transaction | None:
+        async with client(Wire(), journal=journal) as alphapo:
+            await alphapo.withdraw(request())
+            return await alphapo.look_up("payout-17")
+
+    assert isinstance(run(story()), Transaction)
+
+
+# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_events_tell_the_story() -> None:
+    """Attempts, look-ups and the outcome, in order; a listener that raises does no harm."""
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        raise RuntimeError("a broken listener")
+
+    async def story() -> None:
+        async with client(Wire(["accept, lost"], [NOT_FOUND]), on_event=listen) as alphapo:
+            await alphapo.withdraw(request())
+
+    run(story())
+
+    assert [event.name for event in heard] == ["attempt", "look-up", "attempt", "look-up", "settled"]
+    assert heard[-1].outcome == "accepted"
+
+
+def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Logs at debug level, reprs, events and exceptions with their causes: none holds a secret, a signature or a body."""
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+
+    async def story() -> tuple[list[str], list[bytes]]:
+        wire = Wire([LOST, reply(400, {"errors": {"amount": "no"}})], [HTML_502] * 30)
+        alphapo = client(wire, on_event=lambda event: told.append(repr(event)))
+        async with alphapo:
+            for one in range(3):
+                try:
+                    await alphapo.withdraw(request(f"payout-{one}"))
+                except AlphapoError as error:
+                    seen: BaseException | None = error
+                    while seen is not None:
+                        told.extend((repr(seen), str(seen), repr(vars(seen)), repr(copy.copy(seen))))
+                        seen = seen.__cause__ or seen.__context__
+            row = await alphapo._crew.journal.find("default", "payout-1")
+            told.extend(map(repr, (alphapo, alphapo._crew.gate, alphapo._signer, wire, row, request())))
+        signatures = [headers["X-Processing-Signature"] for headers in wire.headers]
+        return signatures, [body for bodies in wire.bodies.values() for body in bodies]
+
+    signatures, bodies = run(story())
+
+    everything = "\n".join([*told, caplog.text])
+    assert signatures
+    assert "payout-1" in everything
+    for secret in ("made-up-secret", "made-up-key", *signatures, *(body.decode() for body in bodies)):
+        assert secret not in everything
+
+
+def test_a_session_handed_in_stays_its_owners() -> None:
+    """Closing the client does not close a session that it was given."""
+
+    class Watched(Wire):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    async def story() -> bool:
+        wire = Watched()
+        async with client(wire) as alphapo:
+            await alphapo.withdraw(request())
+        return wire.closed
+
+    assert run(story()) is False
+
+
+def test_a_cancelled_question_gives_its_slot_back() -> None:
+    """A ping that its caller no longer waits for leaves no slot taken."""
+
+    class Stalling(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
+            await asyncio.sleep(1000)
+            raise AssertionError
+
+    async def story() -> int:
+        wire = Stalling(max_connections=1)
+        async with client(wire) as alphapo:
+            ping = asyncio.ensure_future(alphapo.ping())
+            await asyncio.sleep(1)
+            ping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ping
+            assert alphapo._crew.gate.try_enter(Kind.QUESTION, asyncio.get_running_loop()) is not None
+            return wire.slots.free
+
+    assert run(story()) == 0
+
+
+async def test_a_client_with_its_own_session_over_a_real_socket() -> None:
+    """Nothing listens there: the withdrawal was not sent, and closing leaves nothing open."""
+    alphapo = AlphapoClient(
+        "made-up-key", "made-up-secret", base_url="http://127.0.0.1:1", policy=RetryPolicy(attempts=2, wait_initial=0)
+    )
+    assert isinstance(alphapo._crew.session, SessionManager)
+
+    async with alphapo:
+        with pytest.raises(WithdrawalNotSent) as caught:
+            await alphapo.withdraw(request())
+
+    assert caught.value.reason == "no connection"
+    assert len(asyncio.all_tasks()) == 1
