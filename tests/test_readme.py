@@ -1,0 +1,118 @@
+"""What the README says is true: its programs run, and its commands are those that are checked."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from alphapo_async.core import errors
+from alphapo_async.sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BACKEND, GATHERED, WORKER = PROGRAMS
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """A local AlphaPo."""
+    async with Sandbox("readme-key", "readme-secret") as running:
+        yield running
+
+
+def _environment(sandbox: Sandbox) -> dict[str, str]:
+    usual = {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAPO_", "COV"))}
+    told = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
+    return {**usual, **told, "PYTHONPATH": str(ROOT)}
+
+
+async def _ran(program: str, sandbox: Sandbox) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        program,
+        env=_environment(sandbox),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+async def test_the_gathered_example_pays_a_hundred(sandbox: Sandbox) -> None:
+    """The second way of use runs as it stands, and its totals are true."""
+    said = await _ran(GATHERED, sandbox)
+
+    assert "USDTT requested 2500.00 accepted 2500.00 unknown 0" in said
+    assert len(sandbox.ledger.all_accepted()) == 100
+
+
+async def test_the_worker_example_pays_its_queue(sandbox: Sandbox) -> None:
+    """The third way of use runs as it stands."""
+    said = await _ran(WORKER, sandbox)
+
+    assert said.count("accepted as") == 10
+    assert sandbox.ledger.paid_more_than_once() == []
+
+
+async def test_the_backend_example_answers(sandbox: Sandbox) -> None:
+    """The first way of use runs as it stands: a payout asked for twice is paid once, and a refused one says what to do."""
+    serve = f"{BACKEND}\nimport sys\nweb.run_app(app, host='127.0.0.1', port=int(sys.argv[1]), print=None)\n"
+    with __import__("socket").socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", serve, str(port), env=_environment(sandbox))
+    try:
+        async with aiohttp.ClientSession() as session:
+            asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
+            first = await _posted(session, port, asked)
+            again = await _posted(session, port, asked)
+            other = await _posted(session, port, {**asked, "amount": "7"})
+    finally:
+        process.terminate()
+        await process.wait()
+
+    assert [status for status, _ in (first, again, other)] == [201, 201, 409]
+    assert first[1] == again[1]
+    assert other[1]["outcome"] == "conflict"
+    assert len(sandbox.ledger.accepted("payout-1")) == 1
+
+
+async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, str]) -> tuple[int, Any]:
+    for _ in range(200):
+        try:
+            async with session.post(f"http://127.0.0.1:{port}/payouts", json=asked) as reply:
+                return reply.status, await reply.json()
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(0.05)  # it is still starting
+    raise AssertionError("the backend did not start")
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    """The command that CI runs is the command that the README shows."""
+    shown = [line.strip() for line in README.splitlines() if line.startswith("    python3 -m venv")]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    ran = script.split("# README: begin\n")[1].split("\n# README: end")[0]
+
+    assert len(shown) == 2
+    assert ran == shown[1]
+
+
+def test_the_outcome_table_names_every_error_of_a_withdrawal() -> None:
+    """No error that `withdraw` can raise is missing from the table."""
+    told = errors.WithdrawalError.__subclasses__()
+
+    assert len(told) == 6
+    for kind in [*told, errors.JournalError, errors.InvalidRequest, errors.ConfigurationError]:
+        assert f"`{kind.__name__}`" in README
