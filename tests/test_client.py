@@ -218,7 +218,7 @@ def test_a_wrong_payload_that_came_first_does_not_turn_the_right_one_away() -> N
             wrong = asyncio.ensure_future(alphapo.withdraw(request(amount="7")))
             await asyncio.sleep(0.5)
             right = asyncio.ensure_future(alphapo.withdraw(request()))
-            return await asyncio.gather(wrong, right, return_exceptions=True)  # type: ignore[return-value]
+            return await asyncio.gather(wrong, right, return_exceptions=True)
 
     wrong, right = run(story())
 
@@ -295,7 +295,7 @@ def test_a_joining_caller_extends_the_flight() -> None:
         async with client(wire) as alphapo:
             first = asyncio.ensure_future(alphapo.withdraw(request(), deadline=1.0))
             second = asyncio.ensure_future(alphapo.withdraw(request(), deadline=10.0))
-            return await asyncio.gather(first, second, return_exceptions=True)  # type: ignore[return-value]
+            return await asyncio.gather(first, second, return_exceptions=True)
 
     first, second = run(story())
 
@@ -425,7 +425,7 @@ def test_questions_without_a_usable_answer_say_so(
         async with client(Always()) as alphapo:
             for ask in (lambda: alphapo.look_up("payout-17"), alphapo.balances, alphapo.ping):
                 with pytest.raises(AlphapoUnavailable) as caught:
-                    await ask()  # type: ignore[no-untyped-call]
+                    await ask()
                 heard.append(caught.value)
         return heard
 

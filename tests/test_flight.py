@@ -177,13 +177,14 @@ def test_a_withdrawal_that_alphapo_ended_has_failed(status: str) -> None:
 
 def test_no_retries_is_at_most_one_post_and_one_look_up() -> None:
     """With RetryPolicy.none() a call makes one POST and one look-up, whatever happens."""
-    for posts, look_ups in (
-        [[LOST], [NOT_FOUND]],
-        [[TAKEN], [NOT_FOUND]],
-        [[INSUFFICIENT], [HTML_502]],
-        [[NO_CONNECTION], []],
-    ):
-        wire = Wire(posts * 3, look_ups * 3)
+    stories: list[tuple[Any, Any]] = [
+        (LOST, NOT_FOUND),
+        (TAKEN, NOT_FOUND),
+        (INSUFFICIENT, HTML_502),
+        (NO_CONNECTION, HTML_502),
+    ]
+    for post, look_up in stories:
+        wire = Wire([post] * 3, [look_up] * 3)
 
         paid(wire, policy=RetryPolicy.none())
 

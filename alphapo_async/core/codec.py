@@ -277,8 +277,5 @@ def _amount(value: Any) -> Decimal | None:
         return Decimal("NaN")
     if isinstance(value, str) and not FIGURE.fullmatch(value):
         return Decimal("NaN")
-    try:
-        figure = Decimal(value)
-    except InvalidOperation:
-        return Decimal("NaN")
+    figure = Decimal(value)
     return figure if figure.is_finite() else Decimal("NaN")

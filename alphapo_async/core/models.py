@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -220,10 +220,7 @@ def _figure(value: object) -> Decimal | str:
         return f"must be a Decimal, str or int, not {type(value).__name__}."
     if isinstance(value, str) and not FIGURE.fullmatch(value):
         return "is not a decimal number."
-    try:
-        figure = Decimal(value)
-    except InvalidOperation:
-        return "is not a decimal number."
+    figure = Decimal(value)
     return _problem_of_figure(figure) or figure.copy_abs()
 
 

@@ -346,7 +346,8 @@ def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
         return row
     wait = proof.retry_after or 0.0
     attempts = row.attempts + proof.is_throttled
-    return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=proof.reason)
+    reason = proof.reason if row.doubt_since is None else row.reason
+    return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=reason)
 
 
 def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, now: float, assumed: Assumed) -> Row:

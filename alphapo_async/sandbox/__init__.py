@@ -7,7 +7,8 @@ Use `Sandbox` as an async context manager and point a client at its `url`; `Faul
 from __future__ import annotations
 
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
-from alphapo_async.sandbox.faults import FAULT_SETS, Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
+from alphapo_async.sandbox.fault_sets import FAULT_SETS
+from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
 from alphapo_async.sandbox.http import Sandbox
 from alphapo_async.sandbox.ledger import Accepted, Ledger, PaidTwice, Seen
 

@@ -17,7 +17,8 @@ from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT, PRECISION
 from alphapo_async.sandbox.checks import AuthenticationProblem
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.rules import FEE_SHARE, Record, Refusal, txid
+from alphapo_async.sandbox.records import FEE_SHARE, Record, txid
+from alphapo_async.sandbox.rules import Refusal
 
 __all__ = [
     "Answer",
@@ -86,15 +87,8 @@ def _foreign_id(record: Record, dialect: Dialect) -> str | int:
 # ── answers to a withdrawal ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def accepted(record: Record, dialect: Dialect, now: float, changes: Mapping[str, Any] | None = None) -> Answer:
-    """Return the answer to an accepted withdrawal.
-
-    Args:
-        record: what was accepted.
-        dialect: how to tell it.
-        now: the moment that the status is told for.
-        changes: fields to tell wrongly, on purpose.
-    """
+def accepted(record: Record, dialect: Dialect, now: float) -> Answer:
+    """Return the answer to an accepted withdrawal, with its status at a moment."""
     status = record.status(now)
     data = {
         "id": record.id,
@@ -108,7 +102,7 @@ def accepted(record: Record, dialect: Dialect, now: float, changes: Mapping[str,
         "receiver_currency": record.asked.receiver_currency,
         "receiver_amount": figure(record.received, dialect),
     }
-    return _json(dialect.success_status, {"data": {**data, **changes} if changes else data})
+    return _json(dialect.success_status, {"data": data})
 
 
 def refused(refusal: Refusal, dialect: Dialect) -> Answer:
@@ -136,9 +130,9 @@ def textual(status: int, error: str, code: str | None = None) -> Answer:
 # ── answers to a look-up ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def shown(record: Record, dialect: Dialect, now: float, changes: Mapping[str, Any] | None = None) -> Answer:
+def shown(record: Record, dialect: Dialect, now: float) -> Answer:
     """Return the answer to a look-up that finds a withdrawal; it is not wrapped in `data`."""
-    return _json(200, {**transaction(record, dialect, record.status(now)), **(changes or {})})
+    return _json(200, transaction(record, dialect, record.status(now)))
 
 
 def unknown(asked_by: str, dialect: Dialect) -> Answer:

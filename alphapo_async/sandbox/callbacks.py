@@ -15,7 +15,7 @@ import msgspec
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import transaction
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.rules import Record
+from alphapo_async.sandbox.records import Record
 
 __all__ = ["REPEATED_AFTER", "Courier", "Post", "announcements", "repetitions"]
 

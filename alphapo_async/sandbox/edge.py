@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from email.utils import formatdate
+from http import HTTPStatus
 from types import MappingProxyType
 
 import msgspec
@@ -15,7 +16,7 @@ from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.faults import Fault
 from alphapo_async.sandbox.rules import insufficient_refusal
 
-__all__ = ["PLAIN", "Behaviour", "Way", "behaviour", "throttled"]
+__all__ = ["PLAIN", "Behaviour", "Way", "behaviour", "half", "throttled"]
 
 
 class Way(enum.Enum):
@@ -128,3 +129,13 @@ def throttled(dialect: Dialect, seconds: float, now: float) -> Answer:
         answer = textual(429, "Too many requests", "too_many_requests")
         return Answer(429, answer.body, headers=headers)
     return Answer(429, b'{"errors": {"error code: 1015"}}', "text/plain", headers)
+
+
+def half(answer: Answer) -> bytes:
+    """Return the bytes of a reply that breaks off in the middle of its body."""
+    lines = [
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        f"Content-Type: {answer.content_type}",
+        f"Content-Length: {len(answer.body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body[: len(answer.body) // 2]

@@ -7,14 +7,13 @@ seed and the call, so that it does not depend on the order in which requests arr
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-__all__ = ["FAULT_SETS", "Call", "Fault", "FaultPlan", "Faults", "OutagePlan", "Script", "Several", "named_faults"]
+__all__ = ["Call", "Fault", "FaultPlan", "Faults", "Kind", "OutagePlan", "Script", "Several"]
 
 
 class Fault(enum.StrEnum):
@@ -203,7 +202,12 @@ class OutagePlan:
     """
 
     def __init__(
-        self, start: float, seconds: float, mode: Literal["503", "stall", "reset"] = "503", *, every: float | None = None
+        self,
+        start: float,
+        seconds: float,
+        mode: Literal["503", "stall", "reset"] = "503",
+        *,
+        every: float | None = None,
     ) -> None:
         self._start = start
         self._seconds = seconds
@@ -227,66 +231,3 @@ class Several:
     def next(self, call: Call, /) -> Fault | None:
         """Return the fault of the first plan that has one."""
         return next((fault for plan in self._plans if (fault := plan.next(call)) is not None), None)
-
-
-_NONE = Script({})
-_DEMO = {
-    Fault.RESET_AFTER: 0.04,
-    Fault.RESET_BEFORE: 0.03,
-    Fault.HTML_502_AFTER: 0.03,
-    Fault.HTML_503_BEFORE: 0.03,
-    Fault.CUT_BODY: 0.03,
-    Fault.ERROR_500_AFTER: 0.02,
-    Fault.SLOW: 0.03,
-    Fault.CLOSE_KEEPALIVE: 0.02,
-    Fault.THROTTLE: 0.01,
-    Fault.STALL_AFTER: 0.005,
-    Fault.LATE: 0.005,
-}
-_DEMO_LOOK_UPS = {Fault.HTML_502_BEFORE: 0.02, Fault.RESET_BEFORE: 0.01, Fault.SLOW: 0.01}
-# Everything but the faults that end a whole batch (the key) or that nobody can settle without a person.
-_HEAVY = dict.fromkeys(
-    [fault for fault in Fault if fault not in {Fault.REFUSED_KEY, Fault.OTHER_FOREIGN_ID, Fault.INSUFFICIENT}], 0.02
-)
-_HEAVY_LOOK_UPS = {
-    Fault.HTML_502_BEFORE: 0.1,
-    Fault.RESET_BEFORE: 0.1,
-    Fault.GARBAGE: 0.05,
-    Fault.THROTTLE: 0.05,
-    Fault.STALL_BEFORE: 0.01,
-}
-
-
-def _demo(seed: int) -> FaultPlan:
-    return Several(Faults(_DEMO, seed, later=0.3), Faults(_DEMO_LOOK_UPS, seed, ("look-up",)))
-
-
-def _heavy(seed: int) -> FaultPlan:
-    return Several(Faults(_HEAVY, seed, later=0.5), Faults(_HEAVY_LOOK_UPS, seed, ("look-up",)))
-
-
-def _single(fault: Fault) -> Callable[[int], FaultPlan]:
-    return lambda _seed: Script({"*": {"withdrawal": [fault]}})
-
-
-FAULT_SETS: Mapping[str, Callable[[int], FaultPlan]] = MappingProxyType(
-    {
-        "none": lambda _seed: _NONE,
-        "demo": _demo,
-        "heavy": _heavy,
-        "outage": lambda _seed: OutagePlan(5.0, 3.0, every=15.0),
-        **{fault.value: _single(fault) for fault in Fault},
-    }
-)
-"""Named plans, each made from a seed. A single fault's name strikes the first body of every withdrawal with it."""
-
-
-def named_faults(name: str, seed: int = 0) -> FaultPlan:
-    """Return the named plan.
-
-    Raises:
-        ValueError: no plan has this name.
-    """
-    if name not in FAULT_SETS:
-        raise ValueError(f"There are no faults named {name!r}. Known: {', '.join(FAULT_SETS)}.")
-    return FAULT_SETS[name](seed)

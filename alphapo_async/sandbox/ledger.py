@@ -10,7 +10,8 @@ import msgspec
 
 from alphapo_async.sandbox.checks import spell
 from alphapo_async.sandbox.dialects import bucket, fold
-from alphapo_async.sandbox.rules import Record, World
+from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.rules import World
 
 __all__ = ["Accepted", "Ledger", "PaidTwice", "Seen"]
 

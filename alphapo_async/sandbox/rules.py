@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -19,80 +19,30 @@ from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT
 from alphapo_async.sandbox.checks import Asked, Errors, check_withdrawal, spell, text_of
 from alphapo_async.sandbox.dialects import Dialect, bucket, fold
+from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Record, ending, figures, txid
 
 __all__ = [
-    "FEE_SHARE",
     "NOT_ENOUGH",
-    "Ending",
+    "TAKEN",
     "Original",
-    "Record",
     "Refusal",
     "Verdict",
     "World",
+    "asked_by",
     "insufficient_refusal",
     "look_up_problem",
-    "txid",
 ]
+
+_FIRST_ID = 100_000_001
 
 RICH = Decimal(1_000_000_000)
 """What the merchant owns of every currency unless told otherwise."""
-
-FEE_SHARE = Decimal("0.001")
-"""The share that a fee takes where the dialect knows fees. A made-up figure."""
 
 NOT_ENOUGH: Mapping[str, str] = MappingProxyType({"amount": "Not enough amount", "currency": "Invalid balance."})
 """The two texts of V1 for an insufficient balance (https://github.com/coinspaid/docs, v1.md); those of V2 are not published."""
 
 TAKEN = "The foreign id has already been taken."
 """The text of the sibling endpoint V2 invoices/create (https://github.com/coinspaid/docs); none is published for withdrawals."""
-
-MAGIC_CANCELLED = "12345"
-"""The address that AlphaPo's engine shows cancelled in its sample callback (https://github.com/coinspaid/docs, callbacks.md)."""
-MAGIC_DECLINED = "decline"
-"""Addresses that begin so wait for a person, who declines them. Made up: the sandbox has no persons."""
-
-_CANCELLED_TEXT = "Invalid params: expected a hex-encoded hash with 0x prefix."
-_NO_MONEY_TEXT = "Not enough money on balance"
-_DECLINED_TEXT = "Declined by a team member."
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """How a withdrawal begins, how it ends, and why."""
-
-    first: Literal["processing", "pending"]
-    last: Literal["confirmed", "cancelled", "declined"]
-    error: str = ""
-
-    @property
-    def moves_money(self) -> bool:
-        """Whether it ends with the money sent."""
-        return self.last == "confirmed"
-
-
-_CONFIRMED = Ending("processing", "confirmed")
-_CANCELLED = Ending("processing", "cancelled", _CANCELLED_TEXT)
-_DECLINED = Ending("pending", "declined", _DECLINED_TEXT)
-_NO_MONEY = Ending("processing", "cancelled", _NO_MONEY_TEXT)
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A withdrawal that AlphaPo accepted."""
-
-    id: int
-    asked: Asked
-    key: str
-    at: float
-    settles_at: float
-    ending: Ending
-    sent: Decimal
-    """What leaves the balance, without a fee."""
-    received: Decimal
-    """What reaches the receiver, without a fee."""
-    debit: Decimal
-
-    def status(self, now: float) -> str:
-        """Return AlphaPo's own status at a moment."""
-        return self.ending.last if now >= self.settles_at else self.ending.first
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -151,7 +101,7 @@ class World:
     def withdraw(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
         """Judge a body that was let in, and remember what follows from it."""
         self._refund(now)
-        verdict = self._judge(fields, key, now)
+        verdict = self.judge(fields, key, now)
         if isinstance(verdict, Record):
             self._remember(verdict)
         elif isinstance(verdict, Refusal) and self.dialect.failed_uses_up:
@@ -159,7 +109,8 @@ class World:
             self._used_up.setdefault(bucket(foreign_id), set()).add(foreign_id)
         return verdict
 
-    def _judge(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
+    def judge(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
+        """Return what the rules say to a body, without remembering it."""
         asked = check_withdrawal(fields, strings_only=self.dialect.foreign_id_form == "string only")
         first = self.dialect.reused_order == "before"
         if first and (reuse := self._reuse(fields, asked, now)):
@@ -207,21 +158,21 @@ class World:
 
     def _book(self, asked: Asked, key: str, now: float) -> Record | None:
         """Return the record of an acceptance, or None where the balance does not allow it."""
-        sent, received = _figures(asked)
+        sent, received = figures(asked)
         outside = self.dialect.fees == "outside"
         debit = EXACT.add(sent, EXACT.multiply(sent, FEE_SHARE)) if outside else sent
-        ending = _ending(asked.address)
+        becomes = ending(asked.address)
         if debit > self._balances.get(asked.currency, 0):
             if self.dialect.insufficient == "refused":
                 return None
-            debit, ending = Decimal(0), _NO_MONEY
+            debit, becomes = Decimal(0), NO_MONEY
         return Record(
             id=_FIRST_ID + len(self.records),
             asked=asked,
             key=key,
             at=now,
             settles_at=now + self.settle_after,
-            ending=ending,
+            ending=becomes,
             sent=sent,
             received=received,
             debit=debit,
@@ -260,12 +211,12 @@ class World:
         return seen[-1] if seen else None
 
     def _candidates(self, fields: Mapping[str, Any]) -> list[Record]:
-        if "foreign_id" in fields:
-            return self.named(spell(fields["foreign_id"]))
-        if "txid" in fields:
-            return [record for record in self.records if txid(record) == fields["txid"]]
-        number = text_of(fields.get("id")) or ""
-        # Compared as text: a name of thousands of digits is a legal question, and no withdrawal's.
+        name = asked_by(fields)
+        if name == "foreign_id":
+            return self.named(spell(fields[name]))
+        if name == "txid":
+            return [record for record in self.records if txid(record) == fields[name]]
+        number = text_of(fields.get("id"))
         return [record for record in self.records if str(record.id) == number]
 
     def _is_visible(self, record: Record, now: float) -> bool:
@@ -274,28 +225,12 @@ class World:
         return self.dialect.visibility == "at once"
 
 
-_FIRST_ID = 100_000_001
+_NAMES = ("foreign_id", "txid", "id")
 
 
-def _figures(asked: Asked) -> tuple[Decimal, Decimal]:
-    """Return what the sender pays and what the receiver gets."""
-    target = asked.receiver_currency
-    if asked.amount is not None:
-        same = target == asked.currency
-        return asked.amount, asked.amount if same else catalogue.convert(asked.amount, asked.currency, target)
-    wanted = asked.amount_to or Decimal(0)
-    return catalogue.units_needed(wanted, target, asked.currency), wanted
-
-
-def _ending(address: str) -> Ending:
-    if address == MAGIC_CANCELLED:
-        return _CANCELLED
-    return _DECLINED if address.startswith(MAGIC_DECLINED) else _CONFIRMED
-
-
-def txid(record: Record) -> str:
-    """Return the made-up name of a withdrawal on its blockchain."""
-    return f"{record.id:064x}"
+def asked_by(fields: Mapping[str, Any]) -> str:
+    """Return which of its three names a look-up names a withdrawal by."""
+    return next((name for name in _NAMES if fields.get(name) is not None), "id")
 
 
 def look_up_problem(fields: Mapping[str, Any]) -> tuple[int, str] | None:
@@ -303,7 +238,7 @@ def look_up_problem(fields: Mapping[str, Any]) -> tuple[int, str] | None:
 
     Source of the texts: https://docs.cryptoprocessing.com/api-documentation/transactions; their bodies are not published.
     """
-    named = sum(fields.get(name) is not None for name in ("id", "foreign_id", "txid"))
+    named = sum(fields.get(name) is not None for name in _NAMES)
     if named == 0:
         return 400, "No parameters present"
     return (404, "Validation Exception: more than one param is present") if named > 1 else None

@@ -7,11 +7,13 @@ from alphapo_async.core.outcome import InDoubt, NoneFound
 
 
 def request(amount: str = "0.0015", **fields: str) -> WithdrawalRequest:
+    """Return a request with these changes."""
     asked = {"currency": "BTC", "address": "bc1q-secret", "foreign_id": "f", "end_user_reference": "u"} | fields
     return WithdrawalRequest(amount=amount, **asked)  # type: ignore[arg-type]
 
 
 def revision(amount: str = "0.0015", **fields: str) -> Revision:
+    """Return the revision of such a request."""
     payment = request(amount, **fields)
     return Revision(encode_body(payment), payment)
 
@@ -66,8 +68,7 @@ def test_no_text_of_a_revision_shows_its_body() -> None:
     kept = revision()
     shown = repr(kept) + repr(kept.__rich_repr__()) + repr(Asked("w", kept, "fingerprint"))
     assert f"body=<{len(kept.body)} bytes>" in shown
-    assert "bc1q-secret" not in shown.replace(repr(kept.payment), "")
-    assert kept.body.decode() not in shown
+    assert "bc1q-secret" not in shown
 
 
 def test_evidence_is_made_of_plain_equal_values() -> None:

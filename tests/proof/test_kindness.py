@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
@@ -20,7 +21,7 @@ from tests.wire import HTML_502, NO_CONNECTION, Wire, client, request
 SEED = 1
 
 
-async def _gathered(alphapo: Any, number: int) -> list[Withdrawal | BaseException]:
+async def _gathered(alphapo: AlphapoClient, number: int) -> list[Withdrawal | BaseException]:
     return await asyncio.gather(
         *(alphapo.withdraw(request(f"payout-{one}")) for one in range(number)), return_exceptions=True
     )

@@ -1,0 +1,29 @@
+"""`alphapo`, and `python -m alphapo_async`: the entry point of the command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+_EXTRA = frozenset({"click", "rich"})
+_WRONG = 2  # said here too: the table of exit codes cannot be imported without the extra
+
+
+def main() -> None:
+    """Run the command line; without the extra `cli`, say in one sentence how to get it."""
+    try:
+        from alphapo_async.cli import alphapo  # noqa: PLC0415 - the extra may be missing, and that is said, not raised
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write("The command line needs the extra cli: pip install 'alphapo-async[cli]'\n")
+        sys.exit(_WRONG)
+    for stream in (sys.stdout, sys.stderr):
+        # What AlphaPo says may not fit a terminal's encoding; it is then shown escaped instead of failing a command that has paid.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    alphapo(prog_name="alphapo")
+
+
+if __name__ == "__main__":
+    main()

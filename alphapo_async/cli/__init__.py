@@ -1,0 +1,61 @@
+"""The command line (extra `cli`): one group, one module for each kind of command, and one place where errors become sentences."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+from alphapo_async.cli.asking import check, status
+from alphapo_async.cli.demo import demo
+from alphapo_async.cli.ending import explain
+from alphapo_async.cli.paying import withdraw
+from alphapo_async.cli.running_sandbox import sandbox
+from alphapo_async.cli.showing import clean
+
+__all__ = ["alphapo"]
+
+
+class _Alphapo(click.Group):
+    """Commands whose errors end as sentences and exit codes, never as tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever read the output has left; click ends quietly
+            lines, code = explain(error)
+            for line in lines:
+                click.echo(clean(line), err=True)
+            ctx.exit(code)
+
+
+_EPILOG = """\b
+Exit codes:
+  0  all accepted
+  1  something refused, failed, invalid or conflicting
+  2  wrong usage, input or configuration
+  3  something unknown or not sent: run again (wins over 1)
+  4  key refused
+
+\b
+Start here, without an account:
+  alphapo demo
+"""
+
+
+@click.group(cls=_Alphapo, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="alphapo-async")
+def alphapo() -> None:
+    """Pay crypto withdrawals with AlphaPo, each of them once, and know whether money moved.
+
+    Credentials come from the environment only: ALPHAPO_KEY, and ALPHAPO_SECRET or ALPHAPO_SECRET_FILE.
+    """
+
+
+for _command in (demo, withdraw, status, check, sandbox):
+    alphapo.add_command(_command)

@@ -1,0 +1,87 @@
+"""`alphapo status` and `alphapo check`: questions that pay nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import click
+
+from alphapo_async.cli.checking import Line, check_everything, line_of
+from alphapo_async.cli.comparing import side_by_side, status_code
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.showing import clean, make_console, table
+from alphapo_async.core.errors import AlphapoUnavailable
+from alphapo_async.core.models import Transaction
+from alphapo_async.core.row import Row
+from alphapo_async.journal import Journal
+
+__all__ = ["check", "status"]
+
+_STATUS_EPILOG = """\b
+Example:
+  alphapo status payout-17
+"""
+
+_CHECK_EPILOG = """\b
+Example:
+  alphapo check --journal memory
+"""
+
+
+@click.command(epilog=_STATUS_EPILOG)
+@click.argument("foreign_id")
+@access_options
+def status(*, foreign_id: str, journal: str | None, base_url: str | None, account: str | None) -> None:
+    """Show what the journal knows of a withdrawal, and what AlphaPo answers to a look-up, side by side."""
+    if not foreign_id.strip():
+        raise click.BadParameter("must not be empty.", param_hint="FOREIGN_ID")
+    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
+    opened = access.open_journal()
+    row, answer = asyncio.run(_ask(foreign_id, access, opened))
+    heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
+    make_console().print(table("", heads, side_by_side(row, answer, is_durable=opened.is_durable)))
+    if isinstance(answer, AlphapoUnavailable):
+        click.echo(clean(str(answer)), err=True)
+    elif answer is None:
+        click.echo("AlphaPo: not visible to this key; this does not mean unpaid.")
+    sys.exit(status_code(row, answer))
+
+
+async def _ask(
+    foreign_id: str, access: Access, journal: Journal
+) -> tuple[Row | None, Transaction | AlphapoUnavailable | None]:
+    """Read the journal first, so that the look-up's own evidence does not stand on both sides."""
+    try:
+        async with access.open_client(journal) as client:
+            row = await journal.find(access.account, foreign_id)
+            try:
+                return row, await client.look_up(foreign_id)
+            except AlphapoUnavailable as error:
+                return row, error
+    finally:
+        await journal.aclose()
+
+
+@click.command(epilog=_CHECK_EPILOG)
+@access_options
+def check(*, journal: str | None, base_url: str | None, account: str | None) -> None:
+    """Check journal, clock, connection and key; nothing is paid."""
+    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
+    click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
+    worst = asyncio.run(_check(access))
+    sys.exit(worst)
+
+
+async def _check(access: Access) -> Exit:
+    worst = Exit.ALL_ACCEPTED
+    async for found in check_everything(access):
+        _show(found)
+        worst = max(worst, found.code)
+    return worst
+
+
+def _show(found: Line) -> None:
+    click.echo(clean(line_of(found)))

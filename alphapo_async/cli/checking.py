@@ -1,0 +1,94 @@
+"""What `alphapo check` asks, one line for each question."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.options import Access
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import AlphapoError
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.journal import MemoryJournal
+from alphapo_async.session import SessionManager
+
+__all__ = ["Line", "check_everything", "compare_clocks", "line_of"]
+
+_SECONDS = 10.0  # for the request that asks for the time
+_APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One thing that was checked."""
+
+    name: str
+    text: str
+    code: Exit = Exit.ALL_ACCEPTED
+
+
+def line_of(found: Line) -> str:
+    """Return the line as it is shown."""
+    return f"{'ok' if found.code is Exit.ALL_ACCEPTED else 'failed':<8}{found.name:<9}{found.text}"
+
+
+async def check_everything(access: Access) -> AsyncIterator[Line]:
+    """Check one thing after the other; each yields its line, whatever the others say."""
+    yield await _check_journal(access)
+    session = SessionManager(max_connections=2)
+    try:
+        yield compare_clocks(await _ask_for_the_time(session, access.host), time.time())
+        async with access.open_client(MemoryJournal(), session=session) as client:
+            yield await _check_ping(client)
+            yield await _check_key(client)
+    finally:
+        await session.aclose()
+
+
+async def _check_journal(access: Access) -> Line:
+    try:
+        journal = access.open_journal()
+        try:
+            await journal.totals(access.account)
+        finally:
+            await journal.aclose()
+    except AlphapoError as error:
+        return Line("journal", str(error), Exit.WRONG)
+    if journal.is_durable:
+        return Line("journal", "it opens and is durable")
+    return Line("journal", "it opens and is not durable: it is in memory and forgets with the process what was sent")
+
+
+async def _ask_for_the_time(session: SessionManager, host: str) -> Reply | NoReply:
+    return await session.exchange("GET", f"{host}/api/v2/ping", body=None, headers={}, timeout=_SECONDS)
+
+
+def compare_clocks(reply: Reply | NoReply, now: float) -> Line:
+    """Return how far this machine's clock is from AlphaPo's."""
+    if isinstance(reply, NoReply):
+        return Line("clock", f"nothing to compare it with: {reply.reason}", Exit.UNKNOWN)
+    try:
+        apart = now - parsedate_to_datetime(reply.date or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return Line("clock", "not compared: AlphaPo's reply tells no time")
+    told = f"{abs(apart):.0f} s {'after' if apart > 0 else 'before'} AlphaPo's"
+    return Line("clock", told, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
+
+
+async def _check_ping(client: AlphapoClient) -> Line:
+    try:
+        await client.ping()
+    except AlphapoError as error:
+        return Line("ping", str(error), explain(error)[1])
+    return Line("ping", "AlphaPo is reachable")
+
+
+async def _check_key(client: AlphapoClient) -> Line:
+    try:
+        balances = await client.balances()
+    except AlphapoError as error:
+        return Line("key", str(error), explain(error)[1])
+    return Line("key", f"AlphaPo accepts it and told {len(balances)} balances")

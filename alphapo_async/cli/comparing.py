@@ -1,0 +1,97 @@
+"""One withdrawal as the journal knows it and as AlphaPo shows it, side by side. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.showing import amount
+from alphapo_async.core.errors import AlphapoUnavailable
+from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
+from alphapo_async.core.row import Row, bucket
+
+__all__ = ["side_by_side", "status_code"]
+
+_NAMES = (
+    "known",
+    "status",
+    "id",
+    "end_user_reference",
+    "asked",
+    "sent",
+    "received",
+    "address",
+    "tag",
+    "txid",
+    "error",
+    "attempts",
+    "look-ups",
+)
+
+
+def side_by_side(
+    row: Row | None, answer: Transaction | AlphapoUnavailable | None, *, is_durable: bool
+) -> list[tuple[str, str, str]]:
+    """Return name, the journal's word and AlphaPo's word, line by line; what neither tells is left out."""
+    left, right = _journal(row, is_durable=is_durable), _alphapo(answer)
+    return [(name, left.get(name, ""), right.get(name, "")) for name in _NAMES if left.get(name) or right.get(name)]
+
+
+def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None) -> Exit:
+    """Return the exit code: AlphaPo's word where it has one, the journal's otherwise."""
+    if isinstance(answer, Transaction):
+        return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
+    if isinstance(answer, AlphapoUnavailable):
+        return Exit.UNKNOWN if answer.code is None else Exit.KEY_REFUSED
+    return Exit.UNKNOWN if row is None else code_of([bucket(row)])
+
+
+def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
+    if row is None:
+        return {"known": "nothing" if is_durable else "nothing: a journal in memory knows only its own process"}
+    asked, known = row.revision.payment, row.withdrawal or Withdrawal(id="")
+    told = {
+        "known": bucket(row).replace("_", " "),
+        "status": known.status or "",
+        "id": str(known.id),
+        "sent": _figure(known.sender_amount, known.sender_currency),
+        "received": _figure(known.receiver_amount, known.receiver_currency),
+        "error": row.contradiction or "",
+        "attempts": str(row.attempts),
+        "look-ups": str(row.look_ups),
+    }
+    if asked is None:
+        return told
+    return {
+        **told,
+        "asked": amount(*asked.asked),
+        "address": asked.address,
+        "tag": asked.tag or "",
+        "end_user_reference": asked.end_user_reference,
+    }
+
+
+def _alphapo(answer: Transaction | AlphapoUnavailable | None) -> Mapping[str, str]:
+    if answer is None:
+        return {"known": "not visible to this key"}
+    if isinstance(answer, AlphapoUnavailable):
+        return {"known": "no answer"}
+    sent, received = answer.currency_sent or Money(), answer.currency_received or Money()
+    at = answer.crypto_address
+    return {
+        "known": "found",
+        "status": answer.status or "",
+        "id": str(answer.id),
+        "end_user_reference": answer.end_user_reference or "",
+        "sent": _figure(sent.amount, sent.currency),
+        "received": _figure(received.amount, received.currency),
+        "address": (at and at.address) or "",
+        "tag": (at and at.tag) or "",
+        "txid": " ".join(answer.txids),
+        "error": answer.error or "",
+    }
+
+
+def _figure(figure: Decimal | None, currency: str | None) -> str:
+    return "" if figure is None else amount(figure, currency)

@@ -1,0 +1,213 @@
+"""`alphapo demo`: pays a bundled CSV through the library while the local sandbox fails on purpose, and reconciles the books."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.progress import Advance, show_progress
+from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, reconcile
+from alphapo_async.cli.running_sandbox import KEY, SECRET
+from alphapo_async.cli.showing import adds_up, make_console, table, totals_table
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
+from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.sandbox import Sandbox
+
+__all__ = ["Report", "closing_words", "demo", "exit_code", "read_rows", "report_rows"]
+
+# Short waits, since the sandbox is near: one request gets a second, and no body is accepted later than half a second after it arrived.
+_POLICY = RetryPolicy(attempts=6, deadline=30.0, attempt_timeout=1.0, wait_initial=0.05, wait_max=1.0, quiet=2.0)
+_LATENCY = 0.05  # seconds; what a real host takes, more or less
+_SETTLES_AFTER = 0.5  # seconds until the sandbox confirms, cancels or declines what it accepted
+
+_EPILOG = """\b
+Example:
+  alphapo demo --rows 200 --seed 7
+"""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a demo brought about."""
+
+    told: Mapping[str, str]
+    """Outcome by foreign_id, after the second pass."""
+    asked_again: int
+    """Rows that were unknown after the first pass, and asked again."""
+    retries: int
+    look_ups: int
+    ended_later: int
+    """Rows told accepted that AlphaPo cancelled or declined afterwards."""
+    totals: Mapping[str, Totals]
+    verdict: Verdict
+    seconds: float
+
+    @property
+    def unknown(self) -> int:
+        """Rows still unknown after the second pass."""
+        return list(self.told.values()).count("unknown")
+
+    @property
+    def adds_up(self) -> bool:
+        """In every currency, requested is the sum of what became of it."""
+        return all(adds_up(sums) for sums in self.totals.values())
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--rows", type=click.IntRange(min=1), help="How many rows of the CSV to pay.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
+def demo(*, rows: int | None, seed: int) -> None:
+    """Pay a bundled CSV while a local AlphaPo fails on purpose, then compare what was told with its books.
+
+    Nobody is paid and nothing leaves this machine: addresses are made up, and the AlphaPo is the local sandbox.
+    """
+    requests = read_rows()
+    if rows is not None and rows > len(requests):
+        raise click.BadParameter(f"the bundled CSV has {len(requests)} rows.", param_hint="--rows")
+    requests = requests[:rows]
+    console = make_console()
+    console.print(
+        f"Paying {len(requests)} made-up withdrawals at a local AlphaPo that resets, stalls, throttles and breaks off on purpose "
+        f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them."
+    )
+    report = asyncio.run(_run(requests, seed, console))
+    _show(report, console)
+    sys.exit(exit_code(report))
+
+
+def read_rows() -> list[WithdrawalRequest]:
+    """Return the rows of the bundled CSV; an empty cell is a field that was not given."""
+    lines = files("alphapo_async.cli").joinpath("demo.csv").read_text(encoding="utf-8").splitlines()
+    return [_request(row) for row in csv.DictReader(lines)]
+
+
+def _request(row: Mapping[str, Any]) -> WithdrawalRequest:
+    return WithdrawalRequest(**{name: cell for name, cell in row.items() if cell})
+
+
+# ── paying ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> Report:
+    """Pay everything, ask again where nobody could say, and read the books."""
+    tally, began = Tally(), time.monotonic()
+    async with Sandbox(KEY, SECRET, faults="demo", seed=seed, latency=_LATENCY, settle_after=_SETTLES_AFTER) as sandbox:
+        async with AlphapoClient(
+            KEY, SECRET, base_url=sandbox.url, journal="memory", policy=_POLICY, on_event=tally.notice
+        ) as client:
+            async with show_progress(console, len(requests)) as advance:
+                first = await _pay_all(client, requests, advance)
+            unknown = [request for request in requests if first[request.foreign_id] == "unknown"]
+            second = await _pay_all(client, unknown, lambda _outcome: None)
+            totals = await client.totals()
+        # The books are read once nothing in them can change any more.
+        await sandbox.drain()
+        await asyncio.sleep(_SETTLES_AFTER)
+        booked = sandbox.ledger.all_accepted()
+    told = first | second
+    return Report(
+        told=told,
+        asked_again=len(unknown),
+        retries=tally.retries,
+        look_ups=tally.look_ups,
+        ended_later=ended_later(told, booked),
+        totals=totals,
+        verdict=reconcile(requests, told, booked),
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _pay_all(client: AlphapoClient, requests: Iterable[WithdrawalRequest], advance: Advance) -> dict[str, str]:
+    """Pay all of them at once, each in a task of its own, and return what each caller was told."""
+    told: dict[str, str] = {}
+
+    async def pay(request: WithdrawalRequest) -> None:
+        told[request.foreign_id] = outcome = await _pay(client, request)
+        advance(outcome)
+
+    async with asyncio.TaskGroup() as group:
+        for request in requests:
+            group.create_task(pay(request))
+    return told
+
+
+async def _pay(client: AlphapoClient, request: WithdrawalRequest) -> str:
+    try:
+        await client.withdraw(request)
+    except (WithdrawalError, JournalError) as error:
+        return error.outcome
+    except InvalidRequest:
+        return "invalid"
+    return "accepted"
+
+
+# ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _show(report: Report, console: Console) -> None:
+    console.print(table("Withdrawals", ["", "rows"], report_rows(report), right=True))
+    console.print(totals_table(report.totals))
+    for words in closing_words(report):
+        console.print(words)
+
+
+def report_rows(report: Report) -> list[tuple[str, str]]:
+    """Return the lines of the closing table."""
+    outcomes = Counter(report.told.values())
+    shown = [name for name in OUTCOMES if outcomes[name] or name in _ALWAYS]
+    return [
+        ("requested", str(len(report.told))),
+        *((name.replace("_", " "), str(outcomes[name])) for name in shown),
+        ("retries", str(report.retries)),
+        ("look-ups", str(report.look_ups)),
+        ("unknown after the first pass, asked again", str(report.asked_again)),
+        ("  settled by that", str(report.asked_again - report.unknown)),
+        ("paid more than once (sandbox's ledger)", str(len(report.verdict.paid_twice))),
+        ("told wrong (sandbox's ledger)", str(len(report.verdict.told_wrong))),
+    ]
+
+
+_ALWAYS = ("accepted", "failed", "rejected", "not_sent", "unknown")
+
+
+def closing_words(report: Report) -> list[str]:
+    """Return what the demo has shown, in sentences."""
+    words = []
+    if report.ended_later:
+        words.append(
+            f"Accepted means that AlphaPo has it. {report.ended_later} of those it cancelled or declined later, as these rows were made for: "
+            "no money moved for them, and `alphapo status` or a callback tells."
+        )
+    if report.unknown:
+        words.append(
+            f"Unknown ({report.unknown}): nobody can say yet whether AlphaPo has them. A client that guessed would pay twice or give "
+            "back money that is gone; keep such a withdrawal pending and call again with the same request."
+        )
+    if not report.adds_up:
+        words.append("The totals do not add up: requested is not the sum of what became of it.")
+    broken = sorted({*report.verdict.paid_twice, *report.verdict.told_wrong})
+    if broken:
+        words.append(f"The promise was broken for: {', '.join(broken)}.")
+    else:
+        words.append(
+            f"Shown in {report.seconds:.1f} s: {len(report.told)} withdrawals under faults, {report.retries} of the attempts were retries, "
+            "none was paid twice, and no caller was told wrong whether money moved."
+        )
+    return words
+
+
+def exit_code(report: Report) -> Exit:
+    """Return 0 if the promise was kept, unknown rows or not, and 1 if it was broken."""
+    return Exit.ALL_ACCEPTED if report.verdict.is_clean and report.adds_up else Exit.REFUSED

@@ -1,0 +1,86 @@
+"""How a command ends: exit codes, and the sentences that errors become. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from enum import IntEnum
+from pathlib import PurePath
+
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    ConfigurationError,
+    InvalidRequest,
+    JournalError,
+    WithdrawalError,
+)
+
+__all__ = ["Exit", "code_of", "explain"]
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command."""
+
+    ALL_ACCEPTED = 0
+    REFUSED = 1
+    """Something was refused, failed, invalid or conflicting."""
+    WRONG = 2
+    """Wrong usage, input or configuration."""
+    UNKNOWN = 3
+    """Something is unknown or was not sent: run again. Wins over `REFUSED`."""
+    KEY_REFUSED = 4
+    """AlphaPo does not accept the key or the signature. Wins over everything."""
+
+
+_CODES = {
+    "accepted": Exit.ALL_ACCEPTED,
+    "failed": Exit.REFUSED,
+    "rejected": Exit.REFUSED,
+    "conflict": Exit.REFUSED,
+    "invalid": Exit.REFUSED,
+    "not_sent": Exit.UNKNOWN,
+    "unknown": Exit.UNKNOWN,
+    "authentication": Exit.KEY_REFUSED,
+}
+
+
+def code_of(outcomes: Iterable[str]) -> Exit:
+    """Return the exit code of a command that ended with these outcomes; one that is not known counts as unknown."""
+    return max((_CODES.get(outcome, Exit.UNKNOWN) for outcome in outcomes), default=Exit.ALL_ACCEPTED)
+
+
+def explain(error: Exception) -> tuple[list[str], Exit]:
+    """Return what to say about an error, line by line, and the exit code."""
+    match error:
+        case InvalidRequest():
+            problems = [f"  --{field.replace('_', '-')}: {text}" for field, text in error.problems.items()]
+            return ["The withdrawal request is not valid, nothing was sent.", *problems], Exit.WRONG
+        case WithdrawalError() | JournalError():
+            return _explain_withdrawal(error), code_of([error.outcome])
+        case AlphapoUnavailable():
+            return [str(error)], Exit.UNKNOWN if error.code is None else Exit.KEY_REFUSED
+        case ConfigurationError():
+            return [str(error)], Exit.WRONG
+        case AlphapoError():
+            return [str(error)], Exit.UNKNOWN
+        case _:
+            return [_unexpected(error)], Exit.UNKNOWN
+
+
+def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:
+    return [
+        str(error).removesuffix(error.next_step).rstrip(),
+        f"may release funds: {'yes' if error.may_release_funds else 'no'}",
+        f"next step: {error.next_step}",
+    ]
+
+
+def _unexpected(error: Exception) -> str:
+    """Name the kind and the place, not the text, which may hold anything."""
+    last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
+    place = "" if last is None else f" in {PurePath(last.filename).name}, line {last.lineno}"
+    return (
+        f"alphapo failed with {type(error).__name__}{place}: a fault of its own. If a withdrawal was under way, nobody can say "
+        "whether AlphaPo has it: keep it pending, and call again with the same request."
+    )

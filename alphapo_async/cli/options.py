@@ -1,0 +1,82 @@
+"""What every command that talks to AlphaPo needs: its options, the credentials from the environment, the journal, the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.signer import Signer
+from alphapo_async.journal import Journal, open_journal
+from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
+
+__all__ = ["Access", "access_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--journal", help='Where the journal is: "memory" in this release. Default: ALPHAPO_JOURNAL.'),
+    click.option("--base-url", help=f"AlphaPo's host. Default: ALPHAPO_BASE_URL, or {PRODUCTION}."),
+    click.option("--account", help='Your name for the merchant account. Default: ALPHAPO_ACCOUNT, or "default".'),
+)
+
+
+def access_options(command: _Command) -> _Command:
+    """Add --journal, --base-url and --account to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+class Access:
+    """Which AlphaPo, as whom, and with which journal.
+
+    Args:
+        environment: holds the credentials, and the defaults of the rest.
+        given: what the options say; None where one was not given.
+
+    Raises:
+        ConfigurationError: something is missing or wrong.
+    """
+
+    def __init__(self, environment: Mapping[str, str], **given: str | None) -> None:
+        self._settings: dict[str, Any] = {
+            **from_environment(environment),
+            **{name: value for name, value in given.items() if value is not None},
+        }
+        self.host = check_base_url(self._settings.get("base_url", PRODUCTION))
+        self.account: str = self._settings.get("account", "default")
+        self.fingerprint = Signer(self._settings["key"], self._settings["secret"]).fingerprint
+
+    def __repr__(self) -> str:
+        return f"Access({self.host!r}, account={self.account!r}, key={self.fingerprint!r})"
+
+    @property
+    def is_local(self) -> bool:
+        """Nobody is paid: the host is this machine."""
+        return is_loopback(self.host)
+
+    def open_journal(self) -> Journal:
+        """Return the journal that was named; the local sandbox may go without.
+
+        Raises:
+            ConfigurationError: none was named, or its name is not known.
+        """
+        name = self._settings.get("journal")
+        if name is None and not self.is_local:
+            raise ConfigurationError(
+                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. This release knows "
+                '"memory", which forgets with the process what was sent.'
+            )
+        return open_journal("memory" if name is None else name)
+
+    def open_client(self, journal: Journal, **settings: Any) -> AlphapoClient:
+        """Return a client; the journal stays the caller's to close.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+        """
+        return AlphapoClient(**{**self._settings, **settings, "journal": journal})

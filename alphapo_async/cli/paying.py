@@ -1,0 +1,156 @@
+"""`alphapo withdraw`: one withdrawal, and what to do if it does not end in acceptance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
+from alphapo_async.core.codec import AMOUNT_FORMATS
+from alphapo_async.core.errors import ConfigurationError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from alphapo_async.journal import Journal
+
+__all__ = ["question", "withdraw"]
+
+_EPILOG = """\b
+Example:
+  alphapo withdraw --currency BTC --address bc1q... --amount 0.0015 \\
+      --foreign-id payout-17 --end-user-reference user-42 --journal memory
+"""
+
+_ONCE_SENT = (
+    "note: the journal of this run is in memory and knows nothing of earlier runs. If one of them may have sent this foreign_id, "
+    "this outcome says nothing about it: run again with --attempted-before."
+)
+_STILL_OPEN = "note: the journal of this run was in memory and ends with it: run again with --attempted-before."
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--currency", required=True, help='The balance to debit, such as "BTC" or "USDTT".')
+@click.option("--address", required=True, help="Where the money goes.")
+@click.option("--amount", help="How much leaves, in --currency. Exactly one of --amount and --amount-to.")
+@click.option("--amount-to", help="How much is to arrive, in --convert-to.")
+@click.option("--convert-to", help="The currency to pay out in, if it is another one.")
+@click.option("--tag", help='Destination tag or memo. XRP needs one; --tag "" says that none is wanted.')
+@click.option(
+    "--foreign-id", required=True, help="Your unique name for this withdrawal; a second call with it never pays again."
+)
+@click.option("--end-user-reference", required=True, help="Your lasting internal id of the user; no personal data.")
+@click.option(
+    "--amount-format",
+    type=click.Choice(AMOUNT_FORMATS),
+    default="number",
+    show_default=True,
+    help="How amounts are written.",
+)
+@click.option("--deadline", type=float, help="Seconds after which you want to be told. Default: 60.")
+@click.option(
+    "--attempted-before", is_flag=True, help="An earlier run that this journal knows nothing of may have sent it."
+)
+@click.option(
+    "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal, unless the host is this machine."
+)
+@access_options
+def withdraw(
+    *,
+    amount_format: str,
+    deadline: float | None,
+    attempted_before: bool,
+    yes: bool,
+    journal: str | None,
+    base_url: str | None,
+    account: str | None,
+    **fields: Any,
+) -> None:
+    """Pay one withdrawal, once, and say whether money moved."""
+    request = WithdrawalRequest(**fields)
+    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
+    opened = access.open_journal()
+    calling = {"deadline": deadline, "attempted_before": attempted_before}
+    if not access.is_local and not _may_pay(request, access, opened, yes=yes):
+        click.echo("Not confirmed: this call sent nothing.", err=True)
+        sys.exit(Exit.UNKNOWN)
+    try:
+        told = asyncio.run(_withdraw(request, access, opened, amount_format, calling))
+    except KeyboardInterrupt:
+        told = WithdrawalUnknown(
+            f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
+        )
+    sys.exit(_show(told, is_durable=opened.is_durable))
+
+
+async def _withdraw(
+    request: WithdrawalRequest, access: Access, journal: Journal, amount_format: str, calling: dict[str, Any]
+) -> Withdrawal | WithdrawalError:
+    try:
+        async with access.open_client(journal, amount_format=amount_format) as client:
+            return await client.withdraw(request, **calling)
+    except WithdrawalError as error:
+        return error
+    finally:
+        await journal.aclose()
+
+
+def _show(told: Withdrawal | WithdrawalError, *, is_durable: bool) -> int:
+    if isinstance(told, Withdrawal):
+        for line in pairs(withdrawal_pairs(told)):
+            click.echo(line)
+        return Exit.ALL_ACCEPTED
+    lines, code = explain(told)
+    if not is_durable:
+        lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
+    for line in lines:
+        click.echo(clean(line), err=True)
+    return code
+
+
+# ── asking before money moves ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _may_pay(request: WithdrawalRequest, access: Access, journal: Journal, *, yes: bool) -> bool:
+    """Show what is about to happen, and ask unless told not to."""
+    if not yes and not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
+        )
+    totals = asyncio.run(journal.totals(access.account))
+    for line in question(request, access, totals, is_durable=journal.is_durable):
+        click.echo(line, err=True)
+    if yes:
+        return True
+    try:
+        return click.confirm("Pay this?", err=True)
+    except click.Abort:
+        return False
+
+
+def question(request: WithdrawalRequest, access: Access, totals: dict[str, Totals], *, is_durable: bool) -> list[str]:
+    """Return what a person has to see before money moves."""
+    figure, currency = request.asked
+    known = [
+        f"{amount(sums.requested, asked)} requested, {amount(sums.accepted)} accepted" for asked, sums in totals.items()
+    ]
+    to = request.address if not request.tag else f"{request.address}, tag {request.tag}"
+    paid_from = [] if request.amount is not None else [("from", request.currency)]
+    into = [("paid out in", request.convert_to)] if request.convert_to else []
+    return pairs(
+        [
+            ("host", access.host),
+            ("account", access.account),
+            ("key", f"fingerprint {access.fingerprint}"),
+            ("journal", "durable" if is_durable else "in memory: forgets with this process what was sent"),
+            ("so far", "; ".join(known) or "nothing in this journal"),
+            ("foreign_id", request.foreign_id),
+            ("total to pay", amount(figure, currency)),
+            *paid_from,
+            *into,
+            ("to", to),
+        ]
+    )

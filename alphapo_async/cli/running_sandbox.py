@@ -1,0 +1,70 @@
+"""`alphapo sandbox`: the local AlphaPo, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import click
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.sandbox import FAULT_SETS, Sandbox
+
+__all__ = ["KEY", "SECRET", "sandbox"]
+
+KEY = "sandbox-key"
+"""The key of the local sandbox unless told otherwise; made up."""
+SECRET = "sandbox-secret"  # noqa: S105 - made up, and opens nothing but the local sandbox
+"""Its secret."""
+
+_EPILOG = """\b
+Examples:
+  alphapo sandbox --port 8080
+  alphapo sandbox --faults heavy --seed 7
+
+\b
+Then, in another terminal:
+  export ALPHAPO_KEY=sandbox-key ALPHAPO_SECRET=sandbox-secret
+  alphapo check --base-url http://127.0.0.1:8080
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Where to listen; 0: on any free port.  [default: 0]"
+)
+@click.option("--key", default=KEY, show_default=True, help="A made-up public key.")
+@click.option("--secret", default=SECRET, show_default=True, help="A made-up secret; never a real one.")
+@click.option(
+    "--faults",
+    metavar="NAME",
+    type=click.Choice(list(FAULT_SETS)),
+    default="none",
+    show_default=True,
+    help="What goes wrong: none, demo, heavy, outage, or one fault by its name; a wrong name shows them all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
+def sandbox(*, port: int, key: str, secret: str, faults: str, seed: int) -> None:
+    """Run the local AlphaPo: it listens on this machine only and pays nobody.
+
+    Its first line is its URL. It runs until Ctrl-C or SIGTERM.
+    """
+    asyncio.run(_run(Sandbox(key, secret, port=port, faults=faults, seed=seed), port))
+
+
+async def _run(local: Sandbox, port: int) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(local)
+        except OSError as error:
+            raise ConfigurationError(f"Port {port} cannot be listened on: {os.strerror(error.errno or 0)}.") from None
+        # The first line is for programs: the URL and nothing else. `echo` flushes.
+        click.echo(local.url)
+        click.echo(f"key: {local.key}")
+        click.echo(f"secret: {SECRET}, made up" if local.secret == SECRET else "secret: the one that was given")
+        await stopped.wait()

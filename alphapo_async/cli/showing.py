@@ -1,0 +1,92 @@
+"""What is shown: the console, and tables and lines made from values. Everything but the console is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, localcontext
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alphapo_async.core.codec import plain
+from alphapo_async.core.models import Totals, Withdrawal
+
+__all__ = ["adds_up", "amount", "clean", "make_console", "pairs", "table", "totals_table", "withdrawal_pairs"]
+
+_WIDTH_OF_A_PIPE = 160
+_BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
+
+
+def make_console() -> Console:
+    """Return the console of standard output; it honours NO_COLOR and takes no text for markup."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    # What is piped is read by programs and people who search it: values are not to be broken at 80 columns.
+    return (
+        console if console.is_terminal else Console(width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
+    )
+
+
+def clean(text: str) -> str:
+    """Return the text with every character that could steer a terminal shown as its escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def amount(figure: Decimal | None, currency: str | None = None) -> str:
+    """Return a figure as a plain decimal, with its currency where one is told."""
+    if figure is None:
+        return "not told"
+    return plain(figure) if currency is None else f"{plain(figure)} {currency}"
+
+
+def pairs(named: Iterable[tuple[str, str]]) -> list[str]:
+    """Return names and values as aligned lines."""
+    rows = list(named)
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    return [f"{name + ':':<{width}}{clean(value)}" for name, value in rows]
+
+
+def withdrawal_pairs(withdrawal: Withdrawal) -> list[tuple[str, str]]:
+    """Return what is known of an accepted withdrawal, in AlphaPo's words."""
+    return [
+        ("outcome", "accepted"),
+        ("foreign_id", _told(withdrawal.foreign_id)),
+        ("id", _told(withdrawal.id)),
+        ("status", _told(withdrawal.status)),
+        ("type", _told(withdrawal.type)),
+        ("end_user_reference", _told(withdrawal.end_user_reference)),
+        ("sender_amount", amount(withdrawal.sender_amount, withdrawal.sender_currency)),
+        ("receiver_amount", amount(withdrawal.receiver_amount, withdrawal.receiver_currency)),
+        ("source", withdrawal.source),
+    ]
+
+
+def _told(value: object) -> str:
+    return "not told" if value is None else str(value)
+
+
+def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
+    """Return a table of texts; every column but the first to the right if `right`."""
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for place, head in enumerate(heads):
+        shown.add_column(head, justify="right" if right and place else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(clean(cell)) for cell in row))
+    return shown
+
+
+def totals_table(totals: Mapping[str, Totals]) -> Table:
+    """Return what became of everything asked for, by currency: requested is the sum of the columns behind it; empty ones are left out."""
+    shown = [name for name in _BUCKETS if name == "accepted" or any(getattr(sums, name) for sums in totals.values())]
+    heads = [f"{'=' if place == 0 else '+'} {name.replace('_', ' ')}" for place, name in enumerate(shown)]
+    rows = [
+        [currency, plain(sums.requested), *(plain(getattr(sums, name)) for name in shown)]
+        for currency, sums in totals.items()
+    ]
+    return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
+
+
+def adds_up(sums: Totals) -> bool:
+    """Tell whether requested is the sum of what became of it, to the last decimal."""
+    with localcontext(prec=1_000):  # so that no digit is rounded away
+        return sums.requested == sum((getattr(sums, name) for name in _BUCKETS), Decimal(0))

@@ -1,0 +1,517 @@
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.models import Totals, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
+
+GOOD: dict[str, Any] = {
+    "currency": "BTC",
+    "address": "bc1q9x",
+    "amount": "0.0015",
+    "foreign_id": "payout-17",
+    "end_user_reference": "user-42",
+}
+
+
+def make(**changes: Any) -> WithdrawalRequest:
+    """Return a good request with these changes."""
+    return WithdrawalRequest(**(GOOD | changes))
+
+
+def problems(**changes: Any) -> dict[str, str]:
+    """Return what is wrong with a good request after these changes."""
+    with pytest.raises(InvalidRequest) as caught:
+        make(**changes)
+    return caught.value.problems
+
+
+# ── what is taken, and what it becomes ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_good_request_is_kept_as_asked() -> None:
+    """What is given is kept letter for letter, and what is not given is absent."""
+    request = make()
+    assert (request.currency, request.address) == ("BTC", "bc1q9x")
+    assert (request.foreign_id, request.end_user_reference) == ("payout-17", "user-42")
+    assert (request.amount, request.amount_to, request.convert_to, request.tag) == (Decimal("0.0015"), None, None, None)
+    assert (request.sender_type, request.sender_data) == (None, None)
+    assert (request.receiver_type, request.receiver_data) == (None, None)
+
+
+def test_a_request_cannot_be_changed() -> None:
+    """What was checked is what will be sent."""
+    with pytest.raises(AttributeError):
+        make().amount = Decimal(2)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given_amount", "kept"),
+    [
+        ("0.0015", "0.0015"),
+        ("1.500", "1.500"),
+        (Decimal("1.50"), "1.50"),
+        (7, "7"),
+        ("+2", "2"),
+        ("2.", "2"),
+        (".5", "0.5"),
+        ("007", "7"),
+        ("1E-8", "1E-8"),
+        ("1e3", "1E+3"),
+        (0, "0"),
+        ("0.00", "0.00"),
+        ("-0", "0"),
+        (Decimal("-0.0"), "0.0"),
+        (10**254, "1" + "0" * 254),
+        ("0." + "1" * 254, "0." + "1" * 254),
+    ],
+)
+def test_amounts_are_kept_as_exact_decimals(given_amount: Decimal | str | int, kept: str) -> None:
+    """Text, int and Decimal become the same Decimal, every digit kept, zero allowed and without a sign."""
+    amount = make(amount=given_amount).amount
+    assert type(amount) is Decimal
+    assert str(amount) == kept
+
+
+@settings(derandomize=True, deadline=None)
+@given(figure=st.decimals(min_value=0, max_value=10**15, allow_nan=False, allow_infinity=False, places=12))
+def test_any_plain_decimal_is_taken_in_any_writing(figure: Decimal) -> None:
+    """Decimal, its text and its plain text ask for exactly the same amount."""
+    assert make(amount=figure).amount == make(amount=str(figure)).amount == make(amount=f"{figure:f}").amount == figure
+
+
+@pytest.mark.parametrize(
+    ("identity", "text"),
+    [
+        ("payout-17", "payout-17"),
+        (5, "5"),
+        ("5", "5"),
+        (0, "0"),
+        (-5, "-5"),
+        (10**254, "1" + "0" * 254),
+        (UUID("12345678-1234-5678-1234-567812345678"), "12345678-1234-5678-1234-567812345678"),
+        ("with blank inside", "with blank inside"),
+        ("ünïcödé-№", "ünïcödé-№"),
+        ("x" * 255, "x" * 255),
+    ],
+)
+def test_a_foreign_id_is_kept_as_text(identity: str | int | UUID, text: str) -> None:
+    """Text, int and UUID name the withdrawal as the text they are written as."""
+    foreign_id = make(foreign_id=identity).foreign_id
+    assert type(foreign_id) is str
+    assert foreign_id == text
+
+
+def test_a_numeric_tag_is_kept_as_text() -> None:
+    """XRP tags are numbers in most systems; on the wire they are text."""
+    assert make(tag=123456).tag == "123456"
+
+
+class Coin(str, Enum):  # noqa: UP042 - the older kind, whose str() is "Coin.BITCOIN"
+    BITCOIN = "BTC"
+
+
+class Number(IntEnum):
+    SEVEN = 7
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+def test_enumerations_and_other_texts_become_mere_text() -> None:
+    """A subclass of str or int is kept as the plain text it holds, so that it can be written down and compared."""
+    request = make(currency=Coin.BITCOIN, address=Text("bc1q9x"), foreign_id=Number.SEVEN, convert_to=Text("ETH"))
+    kept = request.currency, request.address, request.foreign_id, request.convert_to
+    assert kept == ("BTC", "bc1q9x", "7", "ETH")
+    assert {type(text) for text in kept} == {str}
+
+
+def test_what_was_asked_is_the_amount_in_its_currency() -> None:
+    """Without `amount_to` the asked figure is counted in `currency`, conversion or not."""
+    assert make().asked == (Decimal("0.0015"), "BTC")
+    assert make(convert_to="ETH").asked == (Decimal("0.0015"), "BTC")
+
+
+def test_what_was_asked_to_arrive_is_counted_in_convert_to() -> None:
+    """With `amount_to` the asked figure is counted in `convert_to`."""
+    assert make(amount=None, amount_to="20", convert_to="USDTT").asked == (Decimal(20), "USDTT")
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("amount", "problem"),
+    [
+        (0.1, "is a float, which cannot hold most decimals exactly; write Decimal('0.1')."),
+        (1.0, "is a float"),
+        (float("nan"), "is a float"),
+        (float("inf"), "is a float"),
+        (True, "must be a Decimal, str or int, not bool."),
+        (False, "must be a Decimal, str or int, not bool."),
+        (b"1", "must be a Decimal, str or int, not bytes."),
+        ([1], "must be a Decimal, str or int, not list."),
+        (1 + 0j, "must be a Decimal, str or int, not complex."),
+        (Decimal("NaN"), "is not a finite number."),
+        (Decimal("sNaN"), "is not a finite number."),
+        (Decimal("Infinity"), "is not a finite number."),
+        (Decimal("-Infinity"), "is not a finite number."),
+        ("NaN", "is not a decimal number."),
+        ("Infinity", "is not a decimal number."),
+        ("inf", "is not a decimal number."),
+        ("1_000", "is not a decimal number."),
+        ("1,000", "is not a decimal number."),
+        ("1,5", "is not a decimal number."),
+        (" 1", "is not a decimal number."),
+        ("1 ", "is not a decimal number."),
+        ("1\n", "is not a decimal number."),
+        ("\uff11\uff12", "is not a decimal number."),
+        ("\u0663", "is not a decimal number."),
+        ("0x10", "is not a decimal number."),
+        ("", "is not a decimal number."),
+        (".", "is not a decimal number."),
+        ("+", "is not a decimal number."),
+        ("1e", "is not a decimal number."),
+        ("--1", "is not a decimal number."),
+        ("1e99999", "is not a decimal number."),
+        ("1e999999999999999999999", "is not a decimal number."),
+        ("-1", "is negative."),
+        (-1, "is negative."),
+        (Decimal("-0.00000001"), "is negative."),
+        ("1e9999", "has more than 255 digits when written out."),
+        ("1e-9999", "has more than 255 digits when written out."),
+        (Decimal("1e999999"), "has more than 255 digits when written out."),
+        (Decimal("0e-999"), "has more than 255 digits when written out."),
+        (Decimal("0e999"), "has more than 255 digits when written out."),
+        (10**255, "has more than 255 digits when written out."),
+        pytest.param(10**5000, "has more than 255 digits when written out.", id="10**5000"),
+        ("0." + "1" * 255, "has more than 255 digits when written out."),
+    ],
+)
+@pytest.mark.parametrize("name", ["amount", "amount_to"])
+def test_what_is_no_amount_is_refused(name: str, amount: object, problem: str) -> None:
+    """Floats, bools, signs, scripts, blanks and figures without end are refused under the field's own name."""
+    other = {"amount": None, "amount_to": None, "convert_to": "ETH"}
+    told = problems(**(other | {name: amount}))
+    assert set(told) == {name}
+    assert told[name].startswith(problem)
+
+
+def test_a_hostile_amount_is_refused_at_once() -> None:
+    """A long text that is almost a number costs no more than reading it once (the quadratic way took minutes)."""
+    assert problems(amount="1" * 300_000 + "x") == {"amount": "is not a decimal number."}
+
+
+@settings(derandomize=True, deadline=None)
+@given(text=st.text(st.sampled_from("0123456789.eE+-_ xNaInf\uff11\u0663"), max_size=12))
+def test_any_text_is_an_amount_or_a_problem(text: str) -> None:
+    """Construction ends in a finite Decimal that is not negative, or in InvalidRequest, and never in anything else."""
+    try:
+        amount = make(amount=text).amount
+    except InvalidRequest as error:
+        assert set(error.problems) == {"amount"}  # noqa: PT017 - either end is right
+    else:
+        assert amount is not None
+        assert amount.is_finite()
+        assert amount == Decimal(text)
+        assert not amount.is_signed()
+
+
+REQUIRED = "is required and must not be empty."
+BLANKS = "has blanks around it; is it cut right?"
+INVISIBLE = "holds a control or invisible character."
+TOO_LONG = "has 256 characters, at most 255 are allowed."
+BAD_TEXTS = [
+    ("", REQUIRED),
+    (" x", BLANKS),
+    ("x ", BLANKS),
+    ("x\n", BLANKS),
+    ("\tx", BLANKS),
+    ("\u00a0x", BLANKS),
+    (" ", BLANKS),
+    ("a\x00b", INVISIBLE),
+    ("a\nb", INVISIBLE),
+    ("a\x7fb", INVISIBLE),
+    ("a\u200bb", INVISIBLE),
+    ("a\u202eb", INVISIBLE),
+    ("a\u00a0b", INVISIBLE),
+    ("a\ud800b", INVISIBLE),
+    ("x" * 256, TOO_LONG),
+    (b"x", "must be text, not bytes."),
+    (True, "must be text, not bool."),
+    (1.5, "must be text, not float."),
+    (["x"], "must be text, not list."),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), BAD_TEXTS)
+@pytest.mark.parametrize(
+    "name",
+    ["currency", "address", "foreign_id", "end_user_reference", "convert_to", "tag", "sender_type", "receiver_type"],
+)
+def test_what_is_no_clean_text_is_refused(name: str, text: object, problem: str) -> None:
+    """Empty, untrimmed, over-long and invisible texts are refused in every field; only an empty tag means something."""
+    if (name, text) == ("tag", ""):
+        assert make(tag="").tag == ""
+    else:
+        assert problems(**{name: text}) == {name: problem}
+
+
+@pytest.mark.parametrize("name", ["currency", "address", "foreign_id", "end_user_reference"])
+@pytest.mark.parametrize("is_none", [True, False])
+def test_a_missing_field_is_a_problem_and_no_type_error(name: str, is_none: bool) -> None:  # noqa: FBT001 - a column
+    """A required field that is left out, or None, is named like any other problem."""
+    fields = GOOD | {name: None} if is_none else {key: value for key, value in GOOD.items() if key != name}
+    with pytest.raises(InvalidRequest) as caught:
+        WithdrawalRequest(**fields)
+    assert caught.value.problems == {name: REQUIRED}
+
+
+@pytest.mark.parametrize("name", ["currency", "address", "end_user_reference", "convert_to"])
+def test_only_names_may_be_numbers(name: str) -> None:
+    """An int stands for text in foreign_id and tag alone."""
+    assert problems(**{name: 5}) == {name: "must be text, not int."}
+
+
+def test_a_number_too_long_to_be_a_name_is_refused() -> None:
+    """An int that Python itself refuses to write out is a problem of the field like any other."""
+    assert problems(foreign_id=10**5000) == {"foreign_id": "must be text, not int."}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"amount": None}, {"amount": "is required: give exactly one of amount and amount_to."}),
+        (
+            {"amount_to": "1", "convert_to": "ETH"},
+            {"amount_to": "cannot be given together with amount: give exactly one of the two."},
+        ),
+        (
+            {"amount": None, "amount_to": "1"},
+            {"convert_to": "is required with amount_to, which is counted in it."},
+        ),
+        (
+            {"amount": None, "amount_to": 0.5},
+            {
+                "amount_to": "is a float, which cannot hold most decimals exactly; write Decimal('0.5').",
+                "convert_to": "is required with amount_to, which is counted in it.",
+            },
+        ),
+    ],
+)
+def test_exactly_one_amount_is_asked(changes: dict[str, Any], expected: dict[str, str]) -> None:
+    """No amount, both amounts, and `amount_to` without the currency it counts are refused."""
+    assert problems(**changes) == expected
+
+
+NO_TAG = 'is missing: XRP sent without a tag to an exchange can be lost; tag="" says that none is wanted.'
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_refused"),
+    [
+        ({"currency": "XRP"}, True),
+        ({"currency": "xrp"}, True),
+        ({"currency": "EUR", "convert_to": "XRP"}, True),
+        ({"currency": "XRP", "convert_to": "XRP"}, True),
+        ({"currency": "XRP", "convert_to": "BTC"}, False),
+        ({"currency": "XRP", "tag": "77"}, False),
+        ({"currency": "XRP", "tag": 77}, False),
+        ({"currency": "XRP", "tag": ""}, False),
+        ({"currency": "EUR", "convert_to": "XRP", "tag": ""}, False),
+        ({"currency": "BTC"}, False),
+        ({"currency": "XRPX"}, False),
+    ],
+)
+def test_xrp_needs_a_tag_or_a_word_that_none_is_wanted(
+    changes: dict[str, Any],
+    is_refused: bool,  # noqa: FBT001 - a column
+) -> None:
+    """What arrives as XRP needs `tag`, be it empty on purpose; what leaves as XRP and arrives as else does not."""
+    if is_refused:
+        assert problems(**changes) == {"tag": NO_TAG}
+    else:
+        assert make(**changes).currency == changes["currency"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_refused"),
+    [
+        ("ann@example.com", True),
+        ("a.b+c@mail.example.co.uk", True),
+        ("user-42", False),
+        ("@ann", False),
+        ("ann@home", False),
+        ("a@b@c.d", False),
+        ("ann @ example.com", False),
+    ],
+)
+def test_an_e_mail_address_is_no_reference(reference: str, is_refused: bool) -> None:  # noqa: FBT001 - a column
+    """Personal data stays at home, unless it is let through by name."""
+    if is_refused:
+        assert "looks like an e-mail address" in problems(end_user_reference=reference)["end_user_reference"]
+    else:
+        assert make(end_user_reference=reference).end_user_reference == reference
+    assert make(end_user_reference=reference, allow_personal_reference=True).end_user_reference == reference
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """One look at the error shows all that is to be mended."""
+    with pytest.raises(InvalidRequest) as caught:
+        WithdrawalRequest(  # type: ignore[call-arg]
+            currency="XRP",
+            address=" x",
+            end_user_reference="ann@example.com",
+            amount=-1,
+            amount_to=0.5,  # type: ignore[arg-type]
+            sender_type="",
+            sender_data=5,  # type: ignore[arg-type]
+            receiver_data={"x": object()},
+        )
+    assert list(caught.value.problems) == [
+        "address",
+        "foreign_id",
+        "sender_type",
+        "end_user_reference",
+        "tag",
+        "amount",
+        "amount_to",
+        "convert_to",
+        "sender_data",
+        "receiver_data",
+    ]
+
+
+def test_nothing_given_names_all_that_is_required() -> None:
+    """An empty request is told every field it needs."""
+    with pytest.raises(InvalidRequest) as caught:
+        WithdrawalRequest()  # type: ignore[call-arg]
+    assert set(caught.value.problems) == {"currency", "address", "foreign_id", "end_user_reference", "amount"}
+
+
+# ── sender and receiver ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["sender_data", "receiver_data"])
+def test_the_callers_objects_are_copied(name: str) -> None:
+    """What the caller changes afterwards, however deep, changes nothing in the request."""
+    inner = ["Ann"]
+    data: dict[str, Any] = {"first_name": inner}
+    request = make(**{name: data})
+    inner.append("Bea")
+    data["last_name"] = "Cole"
+    assert getattr(request, name) == {"first_name": ["Ann"]}
+
+
+@pytest.mark.parametrize(
+    "data", [{}, MappingProxyType({"legal_name": "ACME", "n": 1.5, "none": None, "deep": {"a": []}})]
+)
+def test_any_mapping_that_json_can_say_is_taken(data: Mapping[str, Any]) -> None:
+    """A mapping is kept as a plain dict of what JSON says."""
+    kept = make(sender_type="legal", sender_data=data).sender_data
+    assert type(kept) is dict
+    assert kept == data
+
+
+def endless() -> dict[str, Any]:
+    """Return an object that holds itself."""
+    data: dict[str, Any] = {}
+    data["self"] = data
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("text", "must be a mapping, not str."),
+        ([("a", 1)], "must be a mapping, not list."),
+        ({"x": object()}, "holds something that JSON cannot say."),
+        ({"x": float("nan")}, "holds something that JSON cannot say."),
+        ({"x": [float("inf")]}, "holds something that JSON cannot say."),
+        ({"x": "\ud800"}, "holds something that JSON cannot say."),
+        ({("a", "b"): 1}, "holds something that JSON cannot say."),
+        (endless(), "holds something that JSON cannot say."),
+    ],
+)
+@pytest.mark.parametrize("name", ["sender_data", "receiver_data"])
+def test_what_json_cannot_say_is_refused(name: str, data: object, problem: str) -> None:
+    """Objects, figures and keys that would be lost or changed on the wire are refused beforehand."""
+    assert problems(**{name: data}) == {name: problem}
+
+
+def test_no_text_of_a_request_shows_whose_money_it_is() -> None:
+    """Names, birthdays and references stay out of logs, Python's and rich's; what is needed to find a payment is shown."""
+    request = make(tag="9", sender_data={"first_name": "Ann"}, receiver_data={"date_of_birth": "1990-01-02"})
+    assert repr(request) == (
+        "WithdrawalRequest(foreign_id='payout-17', currency='BTC', amount='0.0015', address='bc1q9x', tag='9')"
+    )
+    assert dict(request.__rich_repr__()).keys() == {"foreign_id", "currency", "amount", "address", "tag"}
+
+
+# ── what AlphaPo has ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"),
+    [
+        ("confirmed", True),
+        ("cancelled", True),
+        ("declined", True),
+        ("processing", False),
+        ("not_confirmed", False),
+        ("pending", False),
+        ("Confirmed", False),
+        ("brand new", False),
+        (None, False),
+    ],
+)
+def test_three_statuses_are_final(status: str | None, is_final: bool) -> None:  # noqa: FBT001 - a column
+    """Only `confirmed`, `cancelled` and `declined` end a withdrawal; whatever is not known does not."""
+    assert Transaction(id=1, status=status).is_final is is_final
+    assert Withdrawal(id=1, status=status).is_final is is_final
+
+
+EXCHANGE = TransactionPart(id=2, transaction_type="exchange")
+ON_CHAIN = TransactionPart(id=1, transaction_type="blockchain", txid="bb04")
+
+
+@pytest.mark.parametrize(
+    ("parts", "blockchain", "txids"),
+    [
+        ((), None, ()),
+        ((EXCHANGE,), None, ()),
+        ((ON_CHAIN, EXCHANGE), ON_CHAIN, ("bb04",)),
+        ((EXCHANGE, ON_CHAIN), ON_CHAIN, ("bb04",)),
+    ],
+)
+def test_the_blockchain_entry_is_found_by_its_type(
+    parts: tuple[TransactionPart, ...], blockchain: TransactionPart | None, txids: tuple[str, ...]
+) -> None:
+    """Entries come in any order, so that the type alone selects; untold txids are left out."""
+    transaction = Transaction(id=1, transactions=parts)
+    assert (transaction.blockchain, transaction.txids) == (blockchain, txids)
+
+
+def test_a_witness_that_tells_nothing_is_all_none() -> None:
+    """What AlphaPo does not tell is None, and a withdrawal comes from a reply unless said otherwise."""
+    withdrawal = Withdrawal(id=1)
+    told = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {1, "reply"}
+    assert told == {None}
+    assert withdrawal.source == "reply"
+
+
+def test_totals_begin_at_nothing() -> None:
+    """Every sum is an exact zero until something is asked."""
+    totals = Totals()
+    assert [getattr(totals, name) for name in Totals.__struct_fields__] == [Decimal(0)] * 8

@@ -1,0 +1,914 @@
+import json
+from decimal import Decimal, localcontext
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.codec import UNREADABLE, read_json, read_transaction
+from alphapo_async.core.models import CryptoAddress, Fee, Money, Transaction, TransactionPart, WithdrawalRequest
+from alphapo_async.core.outcome import (
+    Accepted,
+    Difference,
+    Duplicate,
+    Found,
+    InDoubt,
+    Mismatched,
+    NoAnswer,
+    NoneFound,
+    NoReply,
+    NotSent,
+    Proof,
+    Refused,
+    Rejected,
+    Reply,
+    compare,
+    judge_look_up,
+    judge_reply,
+    retry_after_seconds,
+)
+
+JSON = "application/json"
+NOW = 1_700_000_000.0
+ASKED = WithdrawalRequest(
+    currency="BTC", address="bc1q9x", amount="0.0002", foreign_id="f-17", end_user_reference="user-42"
+)
+
+
+def success(**changes: Any) -> bytes:
+    """Return AlphaPo's documented success for `ASKED`, with these changes to `data`; `...` leaves a field out."""
+    data = {
+        "id": 134702815,
+        "foreign_id": "f-17",
+        "end_user_reference": "user-42",
+        "type": "withdrawal",
+        "status": "processing",
+        "amount": "0.00020000",
+        "sender_amount": "0.00020000",
+        "sender_currency": "BTC",
+        "receiver_currency": "BTC",
+        "receiver_amount": "0.00020000",
+    } | changes
+    return json.dumps({"data": {name: value for name, value in data.items() if value is not ...}}).encode()
+
+
+def errors(**fields: Any) -> bytes:
+    """Return a validation error, AlphaPo's second shape."""
+    return json.dumps({"errors": fields}).encode()
+
+
+def code(value: Any, **more: Any) -> bytes:
+    """Return an error with a code, AlphaPo's first shape."""
+    return json.dumps({"error": "Text", "code": value} | more).encode()
+
+
+def proof_of(status: int, body: bytes, content_type: str = JSON, asked: WithdrawalRequest = ASKED) -> Proof:
+    """Return what such a reply proves."""
+    return judge_reply(Reply(status, body, content_type), asked, NOW)
+
+
+TAKEN = "The foreign id has already been taken."
+TOO_SMALL = "The amount must be at least 0.001."
+HTML = b"<html><body>502 Bad Gateway</body></html>"
+NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throttled reply
+
+
+# ── the table "What one reply proves" of DESIGN section 3 ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type", "proof"),
+    [
+        # 2xx with `data`, this foreign_id, this payment
+        (200, success(), JSON, Accepted),
+        (201, success(), JSON, Accepted),
+        (202, success(), JSON, Accepted),
+        (299, success(), JSON, Accepted),
+        (201, success(), "", Accepted),
+        (201, success(), "text/html", Accepted),  # mislabelled, but nobody else could write this body
+        (201, success(id="134702815"), JSON, Accepted),
+        (201, success(sender_amount=0.0002, receiver_amount=5), JSON, Accepted),
+        (201, success(sender_amount=..., sender_currency=...), JSON, Accepted),
+        (201, success(sender_amount=None, sender_currency=None), JSON, Accepted),
+        (201, success(receiver_amount="9", receiver_currency="ETH"), JSON, Accepted),  # never the other side
+        (201, success(status="brand new", surprise={"a": [1]}), JSON, Accepted),
+        # 2xx with `data.id` but another or no foreign_id, or another amount or currency
+        (201, success(foreign_id="f-18"), JSON, Mismatched),
+        (201, success(foreign_id="F-17"), JSON, Mismatched),
+        (201, success(foreign_id=" f-17"), JSON, Mismatched),
+        (201, success(foreign_id=...), JSON, Mismatched),
+        (201, success(foreign_id=None), JSON, Mismatched),
+        (201, success(foreign_id=["f-17"]), JSON, Mismatched),
+        (201, success(sender_amount="0.0003"), JSON, Mismatched),
+        (201, success(sender_amount="0.002"), JSON, Mismatched),
+        (201, success(sender_amount="-0.0002"), JSON, Mismatched),
+        (201, success(sender_amount="0"), JSON, Mismatched),
+        (201, success(sender_amount="0.00"), JSON, Mismatched),  # cut to two places it would agree: never fewer than 8
+        (201, success(sender_amount="NaN"), JSON, Mismatched),
+        (201, success(sender_amount="junk"), JSON, Mismatched),
+        (201, success(sender_amount="1e999999999"), JSON, Mismatched),
+        (201, success(sender_currency="ETH"), JSON, Mismatched),
+        (201, success(sender_currency="btc"), JSON, Mismatched),
+        # any other 2xx
+        (200, b"", JSON, InDoubt),
+        (200, success()[:-1], JSON, InDoubt),
+        (200, success()[1:], JSON, InDoubt),
+        (200, HTML, "text/html", InDoubt),
+        (200, b"OK", "text/html", InDoubt),
+        (200, b"null", JSON, InDoubt),
+        (200, b"{}", JSON, InDoubt),
+        (200, b"[]", JSON, InDoubt),
+        (200, b'{"data":null}', JSON, InDoubt),
+        (200, b'{"data":[]}', JSON, InDoubt),
+        (200, b'{"data":"x"}', JSON, InDoubt),
+        (200, b'[{"data":{"id":1}}]', JSON, InDoubt),
+        (200, success(id=...), JSON, InDoubt),
+        (200, success(id=None), JSON, InDoubt),
+        (200, success(id=""), JSON, InDoubt),
+        (200, success(id=True), JSON, InDoubt),
+        (200, success(id=1.5), JSON, InDoubt),
+        (200, b'{"id":1,"foreign_id":"f-17"}', JSON, InDoubt),
+        (200, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (200, code("bad_header_key"), JSON, InDoubt),
+        (204, b"", "", InDoubt),
+        # any 3xx, 1xx and nonsense
+        (301, b"", "", InDoubt),
+        (302, success(), JSON, InDoubt),
+        (307, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (100, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (0, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (600, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (-1, success(), JSON, InDoubt),
+        # 401, 404, 408, 5xx, whatever they say
+        (401, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (401, code("bad_header_key"), JSON, InDoubt),
+        (404, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (404, errors(foreign_id=TAKEN), JSON, InDoubt),
+        (404, success(), JSON, InDoubt),
+        (408, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (500, errors(amount=TOO_SMALL), JSON, InDoubt),
+        (502, HTML, "text/html", InDoubt),
+        (503, code("bad_content_format"), JSON, InDoubt),
+        (520, b"", "text/html", InDoubt),
+        (599, errors(foreign_id=TAKEN), JSON, InDoubt),
+        # all HTML, in any case
+        (400, HTML, "text/html", InDoubt),
+        (403, HTML, "text/html; charset=UTF-8", InDoubt),
+        (400, errors(amount=TOO_SMALL), "text/html", InDoubt),
+        (422, errors(amount=TOO_SMALL), "Text/HTML; charset=utf-8", InDoubt),
+        (400, errors(amount=TOO_SMALL), "application/xhtml+xml", InDoubt),
+        (403, code("bad_header_key"), "TEXT/HTML", InDoubt),
+        # 4xx with errors
+        (400, errors(amount=TOO_SMALL), JSON, Rejected),
+        (422, errors(amount=[TOO_SMALL, "Not enough amount"]), JSON, Rejected),
+        (409, errors(currency="The selected currency is invalid."), JSON, Rejected),
+        (403, errors(currency="Currency BTC is not enabled for your merchant"), JSON, Rejected),
+        (400, errors(amount=TOO_SMALL), "", Rejected),
+        (400, errors(amount=TOO_SMALL), "text/plain", Rejected),
+        (400, json.dumps({"errors": {"amount": "x"}, "error_code": "not_enough_balance"}).encode(), JSON, Rejected),
+        (400, json.dumps({"errors": {"amount": "x"}, "data": None}).encode(), JSON, Rejected),
+        (400, json.dumps({"errors": {"amount": "x"}, "data": []}).encode(), JSON, Rejected),
+        (400, errors(foreign_id="The foreign id field is required."), JSON, Rejected),
+        (400, errors(foreign_id="The foreign id must be a string."), JSON, Rejected),
+        (400, errors(foreign_id="The foreign id format is invalid."), JSON, Rejected),
+        (400, errors(foreign_id=["The foreign id must be a string."], amount=TOO_SMALL), JSON, Rejected),
+        # foreign_id blamed for anything but its form
+        (400, errors(foreign_id=TAKEN), JSON, Duplicate),
+        (409, errors(foreign_id=[TAKEN]), JSON, Duplicate),
+        (422, errors(foreign_id="The Foreign ID has already been taken."), JSON, Duplicate),
+        (400, errors(foreign_id=TAKEN, amount=TOO_SMALL), JSON, Duplicate),
+        (400, errors(foreign_id=["The foreign id must be a string.", TAKEN]), JSON, Duplicate),
+        (400, errors(foreign_id="must be unique"), JSON, Duplicate),
+        (400, errors(foreign_id="MUST BE UNIQUE"), JSON, Duplicate),
+        (400, errors(foreign_id="must be different from earlier ones"), JSON, Duplicate),
+        (400, errors(foreign_id="The foreign id must be distinct."), JSON, Duplicate),
+        (400, errors(foreign_id="Another foreign id is required."), JSON, Duplicate),
+        (400, errors(foreign_id="A foreign id of this format already exists"), JSON, Duplicate),
+        (400, errors(foreign_id="must be an id that is not in use"), JSON, Duplicate),
+        (400, errors(foreign_id="The selected foreign id is invalid."), JSON, Duplicate),
+        (400, errors(foreign_id="wird schon verwendet"), JSON, Duplicate),
+        (400, errors(foreign_id=""), JSON, Duplicate),
+        (400, errors(foreignId=TAKEN), JSON, Duplicate),  # under another spelling of its name
+        (400, errors(**{"foreign_id.0": "taken"}), JSON, Duplicate),
+        (400, errors(**{"Foreign ID": "taken"}), JSON, Duplicate),
+        (409, errors(general=TAKEN), JSON, Duplicate),  # in the words of another field
+        (409, errors(transaction="exists with this foreign_id"), JSON, Duplicate),
+        (409, json.dumps({"errors": {"foreign_id": TAKEN}, **json.loads(success())}).encode(), JSON, Duplicate),
+        # a "no" that shows a withdrawal is no "no"
+        (400, json.dumps({"errors": {"amount": "x"}, **json.loads(success())}).encode(), JSON, InDoubt),
+        (403, code("bad_header_key", data={"id": 1}), JSON, InDoubt),
+        # errors of another shape
+        (400, b'{"errors":{}}', JSON, InDoubt),
+        (400, b'{"errors":[]}', JSON, InDoubt),
+        (400, b'{"errors":null}', JSON, InDoubt),
+        (400, b'{"errors":"amount"}', JSON, InDoubt),
+        (400, b'{"errors":["amount"]}', JSON, InDoubt),
+        (400, errors(amount=None), JSON, InDoubt),
+        (400, errors(amount=[]), JSON, InDoubt),
+        (400, errors(amount=[1]), JSON, InDoubt),
+        (400, errors(amount=True), JSON, InDoubt),
+        (400, errors(amount={"min": "x"}), JSON, InDoubt),
+        (400, errors(amount=TOO_SMALL, foreign_id=None), JSON, InDoubt),
+        (400, b'[{"errors":{"amount":"x"}}]', JSON, InDoubt),
+        (400, errors(amount=TOO_SMALL)[:-1], JSON, InDoubt),
+        (400, b"", JSON, InDoubt),
+        (400, b"null", JSON, InDoubt),
+        (400, NO_JSON, JSON, InDoubt),
+        # 400 bad_content_format
+        (400, code("bad_content_format"), JSON, Rejected),
+        (400, b'{"code":"bad_content_format"}', JSON, Rejected),
+        (422, code("bad_content_format"), JSON, InDoubt),
+        (403, code("bad_content_format"), JSON, InDoubt),
+        # 403 with one of the four documented codes
+        (403, code("bad_header_signature"), JSON, Refused),
+        (403, code("required_header_signature"), JSON, Refused),
+        (403, code("bad_header_key"), JSON, Refused),
+        (403, code("required_header_key"), JSON, Refused),
+        (400, code("bad_header_key"), JSON, InDoubt),
+        # unknown codes
+        (403, code("ip_not_allowed"), JSON, InDoubt),
+        (403, code(None), JSON, InDoubt),
+        (403, code(["bad_header_key"]), JSON, InDoubt),
+        (403, code({"bad_header_key": 1}), JSON, InDoubt),
+        (403, b"{}", JSON, InDoubt),
+        (403, b"", JSON, InDoubt),
+        (400, code("maintenance"), JSON, InDoubt),
+        # 429, any body
+        (429, b"", "", NotSent),
+        (429, NO_JSON, JSON, NotSent),
+        (429, HTML, "text/html", NotSent),
+        (429, errors(foreign_id=TAKEN), JSON, NotSent),
+        (429, success(), JSON, NotSent),
+    ],
+)
+def test_what_one_reply_proves(status: int, body: bytes, content_type: str, proof: type[Proof]) -> None:
+    """Each reply proves what DESIGN's table says, and whatever is not in the table proves nothing."""
+    assert type(proof_of(status, body, content_type)) is proof
+
+
+@pytest.mark.parametrize(
+    ("reply", "proof"),
+    [
+        (NoReply("no connection", may_have_left=False), NotSent("no connection")),
+        (NoReply("connection lost", may_have_left=True), InDoubt("connection lost")),
+    ],
+)
+def test_no_reply_proves_something_only_where_nothing_left(reply: NoReply, proof: Proof) -> None:
+    """Without a connection it was not sent; with one, a reused one included, nobody knows."""
+    assert judge_reply(reply, ASKED, NOW) == proof
+
+
+def test_a_proof_tells_alphapos_words() -> None:
+    """Errors come as lists of texts, a code as it is, a throttled reply with the time to wait."""
+    assert proof_of(400, errors(amount=TOO_SMALL, tag=["a", "b"])) == Rejected(
+        {"amount": [TOO_SMALL], "tag": ["a", "b"]}
+    )
+    assert proof_of(400, errors(foreign_id=TAKEN)) == Duplicate({"foreign_id": [TAKEN]})
+    assert proof_of(403, code("bad_header_key")) == Refused("bad_header_key")
+    assert proof_of(400, code("bad_content_format")) == Rejected({"body": ["Text"]})
+    assert proof_of(400, b'{"code":"bad_content_format"}') == Rejected({"body": ["Bad content format"]})
+    throttled = judge_reply(Reply(429, retry_after="7"), ASKED, NOW)
+    assert throttled == NotSent("throttled", 7.0)
+    assert throttled.is_throttled
+    assert not NotSent("no connection").is_throttled
+    assert proof_of(502, HTML) == InDoubt("HTTP 502")
+    assert proof_of(200, HTML) == InDoubt("HTTP 200 without a withdrawal")
+
+
+def test_an_acceptance_holds_the_withdrawal() -> None:
+    """What AlphaPo has is handed on as it tells it."""
+    proof = proof_of(201, success())
+    assert isinstance(proof, Accepted)
+    assert (proof.withdrawal.id, proof.withdrawal.status, proof.withdrawal.source) == (134702815, "processing", "reply")
+
+
+def test_a_mismatch_shows_every_difference() -> None:
+    """The figures are shown side by side."""
+    proof = proof_of(201, success(foreign_id="f-18", sender_currency="ETH", sender_amount="7"))
+    assert isinstance(proof, Mismatched)
+    assert proof.withdrawal.id == 134702815
+    assert proof.differences == (
+        Difference("foreign_id", "f-17", "f-18"),
+        Difference("currency", "BTC", "ETH"),
+        Difference("amount", "0.0002", "7"),
+    )
+    assert str(proof.differences[2]) == "amount: asked '0.0002', AlphaPo tells '7'"
+
+
+@pytest.mark.parametrize("told", [5, "5"])
+@pytest.mark.parametrize("ours", [5, "5"])
+def test_numbers_and_texts_are_the_same_foreign_id(told: int | str, ours: int | str) -> None:
+    """5 and "5" are the same, on either side."""
+    asked = WithdrawalRequest(currency="BTC", address="a", amount="0.0002", foreign_id=ours, end_user_reference="u")
+    assert isinstance(proof_of(201, success(foreign_id=told), asked=asked), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "proof"),
+    [
+        ({"receiver_amount": "20", "receiver_currency": "ETH"}, Accepted),
+        ({"receiver_amount": "21", "receiver_currency": "ETH"}, Mismatched),
+        ({"receiver_amount": "20", "receiver_currency": "BTC"}, Mismatched),
+        ({"receiver_amount": "20", "receiver_currency": "ETH", "sender_amount": "999"}, Accepted),
+        ({"receiver_amount": "7", "receiver_currency": "ETH", "sender_amount": "20"}, Mismatched),
+    ],
+)
+def test_what_shall_arrive_is_compared_with_what_arrives(changes: dict[str, Any], proof: type[Proof]) -> None:
+    """With `amount_to` the receiver's side is compared, and the sender's never."""
+    asked = WithdrawalRequest(
+        currency="BTC", convert_to="ETH", address="a", amount_to="20", foreign_id="f-17", end_user_reference="u"
+    )
+    assert type(proof_of(201, success(**changes), asked=asked)) is proof
+
+
+def test_no_repr_of_a_reply_shows_its_body() -> None:
+    """Bodies never reach a log, neither by Python's repr nor by rich's."""
+    reply = Reply(200, success())
+    assert repr(reply) == f"Reply(status=200, body=<{len(success())} bytes>)"
+    assert reply.__rich_repr__() == [("status", 200), ("body", f"<{len(success())} bytes>")]
+
+
+# ── Retry-After ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "seconds"),
+    [
+        (None, None, None),
+        ("0", None, 0.0),
+        ("120", None, 120.0),
+        (" 120 ", None, 120.0),
+        ("999999999", None, 999999999.0),
+        ("9999999999", None, None),
+        ("-1", None, None),
+        ("1.5", None, None),
+        ("1_0", None, None),
+        ("\uff11", None, None),
+        ("", None, None),
+        ("soon", None, None),
+        (formatdate(NOW + 90, usegmt=True), None, 90.0),
+        (formatdate(NOW - 90, usegmt=True), None, 0.0),
+        # against the reply's own Date, whatever our clock says
+        (formatdate(5000 + 30, usegmt=True), formatdate(5000, usegmt=True), 30.0),
+        (formatdate(5000 - 30, usegmt=True), formatdate(5000, usegmt=True), 0.0),
+        (formatdate(NOW + 90, usegmt=True), "no date", 90.0),
+        (formatdate(NOW + 90, usegmt=True), "", 90.0),
+        ("7", formatdate(5000, usegmt=True), 7.0),
+        # the two older forms that HTTP allows; neither may be taken for local time
+        ("Tue Nov 14 22:14:50 2023", None, 90.0),
+        ("Tuesday, 14-Nov-23 22:14:50 GMT", None, 90.0),
+        ("Tue, 14 Nov 2023 22:14:50 -0000", None, 90.0),
+        # dates out of this world
+        ("Sun, 06 Nov 99999 08:49:37 GMT", None, None),
+        ("Mon, 99 Foo 9999 99:99:99 GMT", None, None),
+        ("Sun, 06 Nov 1994 08:49:37 +9999999999", None, None),
+        ("Sun, 06 Nov " + "9" * 5000 + " 08:49:37 GMT", None, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(retry_after: str | None, date: str | None, seconds: float | None) -> None:
+    """Both forms of RFC 9110 are read; anything else asks for nothing."""
+    reply = Reply(429, retry_after=retry_after, date=date)
+    assert retry_after_seconds(reply, NOW) == seconds
+    assert judge_reply(reply, ASKED, NOW) == NotSent("throttled", seconds)
+    assert judge_look_up(reply, NOW) == NoAnswer("throttled", 429, retry_after=seconds)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    words=st.lists(
+        st.one_of(
+            st.sampled_from(
+                ["Sun,", "Nov", "GMT", "+0000", "-9999", "08:49:37", "1994", "6", "6-Nov-94", ":", ",", "-"]
+            ),
+            st.text(max_size=4),
+        ),
+        max_size=8,
+    ),
+    date=st.none() | st.text(max_size=20),
+)
+def test_retry_after_never_raises(words: list[str], date: str | None) -> None:
+    """Whatever the headers hold, the answer is a time to wait that is not negative, or none."""
+    seconds = retry_after_seconds(Reply(429, retry_after=" ".join(words), date=date), NOW)
+    assert seconds is None or seconds >= 0
+
+
+# ── what an answer to a look-up says ─────────────────────────────────────────────────────────────────────────────────
+
+BARE = json.dumps({"id": 5, "foreign_id": "f-17", "status": "confirmed"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type", "answer"),
+    [
+        # a withdrawal, bare as documented or wrapped as in a POST's reply
+        (200, BARE, JSON, Found),
+        (201, BARE, JSON, Found),
+        (200, BARE, "text/html", Found),
+        (200, success(), JSON, Found),
+        (200, b'{"id":5,"data":{"id":6}}', JSON, Found),
+        # "none"
+        (404, b"{}", JSON, NoneFound),
+        (404, b'{"error":"Not found"}', JSON, NoneFound),
+        (404, errors(foreign_id="x"), JSON, NoneFound),
+        (400, errors(foreign_id="The selected foreign id is invalid."), JSON, NoneFound),
+        (400, errors(foreign_id=["not found"], id="x"), JSON, NoneFound),
+        (400, errors(foreign_id="The foreign id must exist."), JSON, NoneFound),
+        (403, code("transaction_not_found"), JSON, NoneFound),
+        (200, b"null", JSON, NoneFound),
+        (200, b"{}", JSON, NoneFound),
+        (200, b" { } ", JSON, NoneFound),
+        # no answer: another shape of success
+        (200, b"", JSON, NoAnswer),
+        (200, b"[]", JSON, NoAnswer),
+        (200, b"false", JSON, NoAnswer),
+        (200, b"0", JSON, NoAnswer),
+        (200, b'""', JSON, NoAnswer),
+        (200, b'{"data":null}', JSON, NoAnswer),
+        (200, b'{"data":{}}', JSON, NoAnswer),
+        (200, b'{"foreign_id":"f-17"}', JSON, NoAnswer),
+        (200, BARE[:-1], JSON, NoAnswer),
+        (200, HTML, "text/html", NoAnswer),
+        (201, b"{}", JSON, NoAnswer),
+        (204, b"", "", NoAnswer),
+        (204, b"null", JSON, NoAnswer),
+        # no answer: a 404 that is not AlphaPo's word
+        (404, HTML, "text/html", NoAnswer),
+        (404, b"", JSON, NoAnswer),
+        (404, b"null", JSON, NoAnswer),
+        (404, b"[]", JSON, NoAnswer),
+        (404, b'"Not found"', JSON, NoAnswer),
+        (404, b'{"error":"Not found"}', "Text/HTML", NoAnswer),
+        (404, success(), JSON, NoAnswer),
+        # no answer: a 400 about something else, or about a question that lost its body on the way
+        (400, errors(id="x"), JSON, NoAnswer),
+        (400, errors(foreign_id="The foreign id field is required."), JSON, NoAnswer),
+        (400, errors(foreign_id="The foreign id must be a string."), JSON, NoAnswer),
+        (400, errors(foreign_id=None), JSON, NoAnswer),
+        (400, b'{"error":"No parameters present"}', JSON, NoAnswer),
+        (400, code("bad_content_format"), JSON, NoAnswer),
+        (400, HTML, "text/html", NoAnswer),
+        (422, errors(foreign_id="not found"), JSON, NoAnswer),
+        # no answer: the four authentication codes, and a 403 without a code
+        (403, code("bad_header_signature"), JSON, NoAnswer),
+        (403, code("required_header_signature"), JSON, NoAnswer),
+        (403, code("bad_header_key"), JSON, NoAnswer),
+        (403, code("required_header_key"), JSON, NoAnswer),
+        (403, b"{}", JSON, NoAnswer),
+        (403, code(None), JSON, NoAnswer),
+        (403, code(1020), JSON, NoAnswer),
+        (403, HTML, "text/html", NoAnswer),
+        # no answer: everything else
+        (301, BARE, JSON, NoAnswer),
+        (401, b"{}", JSON, NoAnswer),
+        (408, b"{}", JSON, NoAnswer),
+        (409, b"{}", JSON, NoAnswer),
+        (429, BARE, JSON, NoAnswer),
+        (500, b"{}", JSON, NoAnswer),
+        (502, HTML, "text/html", NoAnswer),
+        (503, BARE, JSON, NoAnswer),
+    ],
+)
+def test_what_an_answer_to_a_look_up_says(status: int, body: bytes, content_type: str, answer: type) -> None:
+    """A withdrawal, one of DESIGN's four ways to say "none", or no answer."""
+    assert type(judge_look_up(Reply(status, body, content_type), NOW)) is answer
+
+
+def test_a_look_up_tells_what_it_heard() -> None:
+    """A withdrawal is handed on; no answer says why, with status, code and the time to wait."""
+    found = judge_look_up(Reply(200, BARE), NOW)
+    assert found == Found(Transaction(id=5, foreign_id="f-17", status="confirmed"))
+    assert judge_look_up(Reply(403, code("bad_header_key")), NOW) == NoAnswer("HTTP 403", 403, "bad_header_key")
+    assert judge_look_up(Reply(502, HTML), NOW) == NoAnswer("HTTP 502", 502)
+    assert judge_look_up(Reply(200, HTML), NOW) == NoAnswer("HTTP 200 without a withdrawal", 200)
+    assert judge_look_up(NoReply("timeout", may_have_left=True), NOW) == NoAnswer("timeout")
+    assert NoAnswer("throttled").is_throttled
+    assert not NoAnswer("timeout").is_throttled
+
+
+# ── nothing raises, and nothing is said that was not told ────────────────────────────────────────────────────────────
+
+STATUSES = st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 422, 429, 500, 503]) | st.integers(
+    -5, 1000
+)
+TYPES = st.sampled_from([JSON, "", "text/html"]) | st.text(max_size=5)
+SAID = [
+    success(),
+    errors(amount=TOO_SMALL),
+    errors(foreign_id=TAKEN),
+    code("bad_header_key"),
+    code("bad_content_format"),
+]
+HEADERS = st.none() | st.text(max_size=10)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from(
+        [10**400, "1e999999999", "NaN", "2." + "0" * 5000, "bad_header_key", TAKEN, "f-17", "BTC", "0.0002"]
+    ),
+    st.text(max_size=5),
+)
+WORDS = st.sampled_from(
+    "data id foreign_id errors code error amount sender_amount sender_currency crypto_address address tag fees currency "
+    "currency_sent currency_received transactions transaction_type amount_minus_fee".split()
+)
+OBJECTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=5), max_leaves=12
+)
+
+
+@st.composite
+def telling_bodies(draw: st.DrawFn) -> bytes:
+    """Bodies close enough to AlphaPo's that each of them could be mistaken for one."""
+    told = draw(st.dictionaries(st.sampled_from(["data", "errors", "code", "error", "id"]), OBJECTS, max_size=4))
+    if draw(st.booleans()):
+        told["data"] = draw(st.dictionaries(WORDS, SCALARS, max_size=6)) | {"id": draw(SCALARS)}
+    if draw(st.booleans()):
+        told["errors"] = draw(st.dictionaries(WORDS, st.text(max_size=5) | st.just(TAKEN), max_size=2))
+    return json.dumps(told).encode()
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    status=STATUSES,
+    body=st.binary(max_size=30) | telling_bodies(),
+    content_type=TYPES,
+    retry_after=HEADERS,
+    date=HEADERS,
+)
+def test_the_judges_never_raise(
+    status: int, body: bytes, content_type: str, retry_after: str | None, date: str | None
+) -> None:
+    """Every reply has a proof and every answer a meaning, and what a look-up shows can be compared."""
+    reply = Reply(status, body, content_type, retry_after, date)
+    judge_reply(reply, ASKED, NOW)
+    answer = judge_look_up(reply, NOW)
+    if isinstance(answer, Found):
+        compare(ASKED, answer.transaction)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(status=STATUSES, content_type=TYPES, body=telling_bodies())
+def test_nothing_definite_is_said_without_its_words(status: int, content_type: str, body: bytes) -> None:
+    """Each definite proof, however the reply was made up, rests on the very words the table asks for."""
+    proof, told = proof_of(status, body, content_type), json.loads(body)
+    match proof:
+        case Accepted():
+            assert 200 <= status < 300
+            assert told["data"]["id"] == proof.withdrawal.id
+            assert told["data"]["foreign_id"] == "f-17"
+            assert told["data"].get("sender_amount") in {None, "0.0002"}
+            assert told["data"].get("sender_currency") in {None, "BTC"}
+        case Rejected() | Duplicate():
+            assert 400 <= status < 500
+            assert status not in {401, 404, 408, 429}
+            assert "html" not in content_type
+            assert told.get("errors") or (status, told["code"]) == (400, "bad_content_format")
+            assert isinstance(proof, Duplicate) is ("foreign" in json.dumps(told.get("errors")))
+        case Refused():
+            assert (status, told["code"]) == (403, "bad_header_key")
+        case NotSent():
+            assert status == 429
+
+
+@st.composite
+def bodies_that_are_no_json(draw: st.DrawFn) -> bytes:
+    """Noise, and definite words of AlphaPo that were cut, joined or dressed on the way."""
+    said = draw(st.sampled_from(SAID))
+    kind = draw(st.sampled_from(["noise", "cut", "joined", "dressed"]))
+    if kind == "noise":
+        return draw(st.binary(max_size=60).filter(lambda body: read_json(body) is UNREADABLE))
+    if kind == "cut":
+        return said[: draw(st.integers(0, len(said) - 1))]
+    if kind == "joined":
+        return said + draw(st.sampled_from(SAID))
+    return b"<pre>" + said + b"</pre>"
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(status=STATUSES, body=bodies_that_are_no_json(), content_type=TYPES)
+def test_what_is_no_json_never_proves_anything(status: int, body: bytes, content_type: str) -> None:
+    """The dangerous direction: no reply that is not whole JSON is a yes or a no, whatever status it comes with."""
+    proof = proof_of(status, body, content_type)
+    assert isinstance(proof, NotSent if status == 429 else InDoubt)
+    assert isinstance(judge_look_up(Reply(status, body, content_type), NOW), NoAnswer)
+
+
+# ── is it ours? ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def asked_for(**changes: Any) -> WithdrawalRequest:
+    """Return a request for 1 BTC with these changes."""
+    fields: dict[str, Any] = {
+        "currency": "BTC",
+        "address": "bc1qAbC",
+        "amount": "1",
+        "foreign_id": "f-17",
+        "end_user_reference": "u",
+    }
+    return WithdrawalRequest(**(fields | changes))
+
+
+def shown(**changes: Any) -> Transaction:
+    """Return the transaction of such a request, as a look-up shows it, with these changes."""
+    fields: dict[str, Any] = {
+        "id": 5,
+        "foreign_id": "f-17",
+        "crypto_address": CryptoAddress(address="bc1qAbC", tag_is_told=True),
+        "currency_sent": Money("BTC", Decimal(1)),
+        "currency_received": Money("BTC", Decimal(1)),
+    }
+    return Transaction(**(fields | changes))
+
+
+def verdict(field: str, asked: WithdrawalRequest, told: Transaction) -> str:
+    """Say whether this field agrees, disagrees or is not told."""
+    comparison = compare(asked, told)
+    if field in comparison.agreeing:
+        return "agrees"
+    return "disagrees" if field in {difference.field for difference in comparison.differences} else "untold"
+
+
+def test_what_is_ours_agrees_in_everything() -> None:
+    """Nothing disagrees, and all that can be told is told."""
+    comparison = compare(asked_for(), shown())
+    assert comparison.agreeing == {"foreign_id", "address", "tag", "currency", "amount"}
+    assert comparison.differences == ()
+    assert comparison.is_ours("amount", "currency", "address")
+    assert not comparison.is_other
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed", "is_ours"),
+    [
+        ({}, ("amount", "currency", "address"), True),
+        ({"foreign_id": None}, (), False),  # foreign_id must always be told
+        ({"foreign_id": "f-18"}, (), False),
+        ({"crypto_address": None}, (), True),
+        ({"crypto_address": None}, ("amount", "currency"), True),
+        ({"crypto_address": None}, ("amount", "currency", "address"), False),
+        ({"currency_sent": None}, (), True),
+        ({"currency_sent": None}, ("amount", "currency"), False),
+        ({"currency_sent": Money("BTC")}, ("amount", "currency"), False),
+        ({"currency_sent": Money("BTC")}, ("currency",), True),
+        ({"currency_sent": Money("BTC", Decimal(2))}, (), False),
+    ],
+)
+def test_ours_is_what_nothing_contradicts_and_enough_is_told_of(
+    changes: dict[str, Any],
+    needed: tuple[str, ...],
+    is_ours: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Nothing disagrees, foreign_id is told, and so is whatever the row needs told."""
+    assert compare(asked_for(), shown(**changes)).is_ours(*needed) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "is_other"),
+    [
+        ({}, 0, False),
+        ({"foreign_id": "x"}, 1, False),
+        ({"currency_sent": Money("ETH", Decimal(1))}, 1, False),
+        ({"currency_sent": Money("ETH", Decimal(2))}, 2, True),
+        ({"foreign_id": "x", "crypto_address": CryptoAddress(address="y")}, 2, True),
+    ],
+)
+def test_anothers_is_what_disagrees_twice(changes: dict[str, Any], count: int, is_other: bool) -> None:  # noqa: FBT001
+    """One difference may be a surprise of form; two make it another payment."""
+    comparison = compare(asked_for(), shown(**changes))
+    assert (len(comparison.differences), comparison.is_other) == (count, is_other)
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("f-17", "f-17", "agrees"),
+        (5, "5", "agrees"),
+        ("f-17", "F-17", "disagrees"),
+        ("f-17", "f-17 ", "disagrees"),
+        ("f-17", "", "disagrees"),
+        ("f-17", None, "untold"),
+    ],
+)
+def test_a_foreign_id_is_compared_letter_for_letter(ours: str | int, told: str | None, expected: str) -> None:
+    """Exact text, and nothing less."""
+    assert verdict("foreign_id", asked_for(foreign_id=ours), shown(foreign_id=told)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("bc1qAbC", "bc1qAbC", "agrees"),
+        ("bc1qAbC", "BC1QABC", "agrees"),
+        ("bitcoincash:qAbC", "qabc", "agrees"),
+        ("qabc", "bitcoincash:qAbC", "agrees"),
+        ("bc1qAbC", "bc1qAbD", "disagrees"),
+        ("bc1qAbC", "bc1qAb", "disagrees"),
+        ("bc1qAbC", "", "disagrees"),
+        ("bc1qAbC", None, "untold"),
+    ],
+)
+def test_an_address_agrees_but_for_case_and_scheme(ours: str, told: str | None, expected: str) -> None:
+    """Case and a scheme before it are forms of writing; anything else is another address."""
+    assert verdict("address", asked_for(address=ours), shown(crypto_address=CryptoAddress(address=told))) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("77", {"address": "x", "tag": "77"}, "agrees"),
+        ("77", {"address": "x", "tag": 77}, "agrees"),
+        (None, {"address": "x", "tag": None}, "agrees"),
+        ("", {"address": "x", "tag": None}, "agrees"),
+        (None, {"address": "x", "tag": ""}, "agrees"),
+        ("77", {"address": "x", "tag": "78"}, "disagrees"),
+        ("77", {"address": "x", "tag": "077"}, "disagrees"),
+        ("77", {"address": "x", "tag": None}, "disagrees"),
+        (None, {"address": "x", "tag": "77"}, "disagrees"),
+        ("77", {"address": "x"}, "untold"),
+        ("77", None, "untold"),
+    ],
+)
+def test_a_tag_is_equal_or_both_are_none(ours: str | None, told: Any, expected: str) -> None:
+    """No tag and an empty tag are the same; a witness that does not mention it says nothing."""
+    transaction = read_transaction({"id": 1, "crypto_address": told})
+    assert transaction is not None
+    assert verdict("tag", asked_for(tag=ours), transaction) == expected
+
+
+SENT = {"amount": "1"}
+SENT_CONVERTED = {"amount": "1", "convert_to": "ETH"}
+RECEIVED = {"amount": None, "amount_to": "1", "convert_to": "ETH"}
+ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(1))
+ETH_ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="ETH", amount=Decimal(1))
+OTHER_ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(9))
+EXCHANGE = TransactionPart(transaction_type="exchange", currency="BTC", amount=Decimal(9))
+
+
+@pytest.mark.parametrize(
+    ("ours", "sent", "received", "parts", "amount", "currency"),
+    [
+        # the side that was asked, and never the other one
+        (SENT, Money("BTC", Decimal(1)), Money("ETH", Decimal(9)), (), "agrees", "agrees"),
+        (SENT, Money("BTC", Decimal(9)), Money("BTC", Decimal(1)), (), "disagrees", "agrees"),
+        (SENT, Money("ETH", Decimal(1)), Money("BTC", Decimal(1)), (), "agrees", "disagrees"),
+        (RECEIVED, Money("BTC", Decimal(9)), Money("ETH", Decimal(1)), (), "agrees", "agrees"),
+        (RECEIVED, Money("ETH", Decimal(1)), Money("ETH", Decimal(9)), (), "disagrees", "agrees"),
+        (SENT, None, Money("BTC", Decimal(1)), (), "untold", "untold"),
+        (RECEIVED, Money("ETH", Decimal(1)), None, (), "untold", "untold"),
+        # where it is missing, the blockchain's entry stands in
+        (SENT, None, None, (ON_CHAIN,), "agrees", "agrees"),
+        (SENT, None, None, (EXCHANGE, ON_CHAIN), "agrees", "agrees"),
+        (SENT, None, None, (OTHER_ON_CHAIN,), "disagrees", "agrees"),
+        (SENT, None, None, (EXCHANGE,), "untold", "untold"),
+        (SENT, Money(), None, (ON_CHAIN,), "agrees", "agrees"),
+        (SENT | {"convert_to": "BTC"}, None, None, (ON_CHAIN,), "agrees", "agrees"),
+        (RECEIVED, None, None, (ETH_ON_CHAIN,), "agrees", "agrees"),
+        (RECEIVED, None, None, (ON_CHAIN,), "agrees", "disagrees"),
+        # but only where it shows the same side, and only where the side itself is silent
+        (SENT_CONVERTED, None, None, (ETH_ON_CHAIN,), "untold", "untold"),
+        (SENT, Money("BTC", Decimal(9)), None, (ON_CHAIN,), "disagrees", "agrees"),
+        (SENT, Money("BTC", None), None, (ON_CHAIN,), "untold", "agrees"),
+        (SENT, Money(None, Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees", "untold"),
+    ],
+)
+def test_the_side_that_was_asked_is_compared(
+    ours: dict[str, Any],
+    sent: Money | None,
+    received: Money | None,
+    parts: tuple[TransactionPart, ...],
+    amount: str,
+    currency: str,
+) -> None:
+    """`amount` is compared with what was sent, `amount_to` with what was received; the blockchain may stand in."""
+    asked, told = asked_for(**ours), shown(currency_sent=sent, currency_received=received, transactions=parts)
+    assert verdict("amount", asked, told) == amount
+    assert verdict("currency", asked, told) == currency
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "fees", "expected"),
+    [
+        # equal, however written
+        ("1", "1.00000000", [], "agrees"),
+        ("0", "0.00", [], "agrees"),
+        ("0.1", "0.10000000000000001", [], "disagrees"),
+        # cut or rounded to eight places, or to more if more are told, never to fewer
+        ("0.123456789", "0.12345678", [], "agrees"),
+        ("0.123456789", "0.12345679", [], "agrees"),
+        ("0.123456784", "0.12345678", [], "agrees"),
+        ("0.123456784", "0.12345679", [], "disagrees"),
+        ("0.123456789", "0.1234567", [], "disagrees"),
+        ("0.123456789", "0.12", [], "disagrees"),
+        ("0.1234567890123", "0.1234567890", [], "agrees"),
+        ("0.1234567890123", "0.1234567891", [], "disagrees"),
+        ("0.5", "1", [], "disagrees"),
+        ("0.5", "0", [], "disagrees"),
+        ("1.00000001", "1", [], "disagrees"),
+        # a fee that is named, inside or outside, alone or together, rounded too
+        ("1", "0.9", ["0.1"], "agrees"),
+        ("1", "1.1", ["0.1"], "agrees"),
+        ("1", "1.3", ["0.1", "0.2"], "agrees"),
+        ("1", "0.8", ["0.1", "0.2"], "agrees"),
+        ("1", "0.99876543", ["0.001234567"], "agrees"),
+        ("1", "0.9", [], "disagrees"),
+        ("1", "0.9", ["0.2"], "disagrees"),
+        ("1", "0.85", ["0.1", "0.2"], "disagrees"),
+        ("1", "0.9", [None], "disagrees"),
+        ("1", "0.9", ["NaN"], "disagrees"),
+        ("1", "0.9", ["NaN", "0.1"], "agrees"),
+        ("1", "0.9", ["1e999999999", "0.1"], "agrees"),
+        # what is no finite number, or hostile, disagrees
+        ("1", "NaN", [], "disagrees"),
+        ("1", "-1", [], "disagrees"),
+        ("1", "1e999999999", [], "disagrees"),
+        ("1", "-1e999999999", ["1e999999999"], "disagrees"),
+        ("1", "1e-999999999", [], "disagrees"),
+        ("0", "0e999999999", [], "agrees"),
+        ("0", "1e-999999999", [], "disagrees"),
+        ("1", "1." + "0" * 5000, [], "agrees"),
+        ("1", "1." + "0" * 5000 + "1", [], "disagrees"),
+        ("1", "2." + "0" * 5000, ["0." + "3" * 5000], "disagrees"),
+        ("9" * 255, "9" * 255 + "." + "0" * 5000, [], "agrees"),
+        ("9" * 255, "1e300", ["1e300", "1e-300"], "disagrees"),
+        ("1", "1", ["1e-300"] * 50, "agrees"),
+    ],
+)
+def test_amounts_agree_but_for_places_and_named_fees(
+    ours: str, told: str, fees: list[str | None], expected: str
+) -> None:
+    """Only AlphaPo's eight places and a fee it names may come between; nothing hangs and nothing raises."""
+    named = tuple(Fee(currency="BTC", amount=None if fee is None else Decimal(fee)) for fee in fees)
+    transaction = shown(currency_sent=Money("BTC", Decimal(told)), fees=named)
+    assert verdict("amount", asked_for(amount=ours), transaction) == expected
+
+
+@pytest.mark.parametrize("fee", [Fee(currency="ETH", amount=Decimal("0.1")), Fee(amount=Decimal("0.1"))])
+def test_a_fee_in_another_currency_excuses_nothing(fee: Fee) -> None:
+    """A mining fee in the chain's coin does not change the figure of a token."""
+    assert verdict("amount", asked_for(), shown(currency_sent=Money("BTC", Decimal("0.9")), fees=(fee,))) == "disagrees"
+
+
+@pytest.mark.parametrize(
+    ("amount", "amount_minus_fee", "expected"),
+    [
+        ("1.1", "1", "agrees"),
+        ("1", "0.9", "agrees"),
+        ("1", "NaN", "agrees"),
+        ("1.1", "0.9", "disagrees"),
+        ("NaN", "1", "disagrees"),  # what is told but is no number is not excused by another figure
+        (None, "1", "untold"),
+    ],
+)
+def test_the_amount_minus_fee_may_be_the_one_asked(amount: str | None, amount_minus_fee: str, expected: str) -> None:
+    """Where AlphaPo tells the figure with and without its fee, either may be the one we asked for."""
+    money = Money("ETH", None if amount is None else Decimal(amount), Decimal(amount_minus_fee))
+    assert verdict("amount", asked_for(**RECEIVED), shown(currency_received=money)) == expected
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    ours=st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=12),
+    told=st.decimals(allow_nan=True, allow_infinity=False).filter(lambda figure: not figure.is_snan())
+    | st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=8),
+)
+def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: Decimal) -> None:
+    """Without a fee, figures that agree are less than one unit of the eighth place apart."""
+    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees":
+        assert abs(ours - told) < Decimal("1e-8")
+
+
+@settings(derandomize=True, deadline=None)
+@given(ours=st.decimals(min_value=0, max_value=10**9, allow_nan=False, places=12), places=st.integers(8, 14))
+def test_our_own_figure_is_known_again_however_it_is_rounded(ours: Decimal, places: int) -> None:
+    """Our figure, told with eight places or more, always agrees."""
+    told = Decimal(f"{ours:.{places}f}")
+    assert verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees"
+
+
+def test_the_callers_decimal_settings_change_no_verdict() -> None:
+    """A program that counts with few digits in its own context is judged the same."""
+    with localcontext(prec=3, Emax=9, Emin=-5):
+        assert (
+            verdict("amount", asked_for(amount="0.123456789"), shown(currency_sent=Money("BTC", Decimal("0.12345678"))))
+            == "agrees"
+        )
+        assert isinstance(proof_of(201, success(sender_amount="0.00020001")), Mismatched)
+
+
+def test_every_difference_is_shown_with_both_figures() -> None:
+    """Whoever has to decide sees what was asked beside what AlphaPo tells."""
+    told = shown(
+        foreign_id="x",
+        crypto_address=CryptoAddress(address="y", tag="7", tag_is_told=True),
+        currency_sent=Money("ETH", Decimal(2)),
+    )
+    assert compare(asked_for(), told).differences == (
+        Difference("foreign_id", "f-17", "x"),
+        Difference("address", "bc1qAbC", "y"),
+        Difference("tag", None, "7"),
+        Difference("currency", "BTC", "ETH"),
+        Difference("amount", "1", "2"),
+    )

@@ -1,0 +1,33 @@
+"""Is what a caller was told the truth? Read from the local sandbox's ledger, after everything late has happened."""
+
+from __future__ import annotations
+
+from alphapo_async.core.errors import AlphapoError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.sandbox import Ledger
+
+Told = Withdrawal | AlphapoError
+
+
+def outcome_of(told: Told) -> str:
+    """Return the outcome's name."""
+    if isinstance(told, Withdrawal):
+        return "accepted"
+    return told.outcome if isinstance(told, WithdrawalError) else type(told).__name__
+
+
+def lies(foreign_id: str, told: Told, ledger: Ledger) -> list[str]:
+    """Return what is wrong: a payment that moved money twice, bytes that changed, or an outcome that the ledger contradicts."""
+    accepted = ledger.accepted(foreign_id)
+    moved = [one for one in accepted if one.moved_money]
+    bodies = {seen.body for seen in ledger.requests(foreign_id)}
+    found = []
+    if len(moved) > 1:
+        found.append(f"{foreign_id}: paid {len(moved)} times")
+    if len(bodies) > 1:
+        found.append(f"{foreign_id}: {len(bodies)} different bodies")
+    if isinstance(told, Withdrawal) and not accepted:
+        found.append(f"{foreign_id}: told accepted, and nothing was")
+    if isinstance(told, WithdrawalError) and not isinstance(told, WithdrawalUnknown) and moved:
+        found.append(f"{foreign_id}: told {told.outcome}, and money moved")
+    return found

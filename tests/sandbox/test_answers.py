@@ -1,0 +1,204 @@
+"""How answers are put into bytes."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from alphapo_async.sandbox import answers
+from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.checks import AuthenticationProblem
+from alphapo_async.sandbox.dialects import Dialect
+from alphapo_async.sandbox.rules import Refusal, World
+from tests.sandbox.helpers import accepted
+
+
+def read(answer: Answer) -> Any:
+    """Return the JSON of an answer, its figures exact."""
+    return json.loads(answer.body, parse_float=Decimal)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "value", "told"),
+    [
+        (Dialect(), "0.0015", "0.00150000"),
+        (Dialect(), "1E-9", "0.000000001"),
+        (Dialect(), "1E+2", "100.00000000"),
+        (Dialect(places="cut"), "0.123456789", "0.12345678"),
+        (Dialect(places="rounded"), "0.123456789", "0.12345679"),
+        (Dialect(figures="numbers"), "1E-9", b"0.000000001"),
+    ],
+)
+def test_a_figure_is_told_in_plain_decimals(dialect: Dialect, value: str, told: str | bytes) -> None:
+    """As a string or a number, whole or with 8 places, never with an exponent."""
+    figure = answers.figure(Decimal(value), dialect)
+    assert (bytes(figure) if isinstance(figure, msgspec.Raw) else figure) == told
+
+
+def test_an_accepted_withdrawal_looks_like_the_sample() -> None:
+    """The fields of the documented reply, wrapped in `data`."""
+    record = accepted(World())
+    answer = answers.accepted(record, Dialect(), 0.0)
+    assert (answer.status, answer.content_type) == (201, "application/json")
+    assert read(answer) == {
+        "data": {
+            "id": record.id,
+            "foreign_id": "payout-17",
+            "end_user_reference": "user-42",
+            "type": "withdrawal",
+            "status": "processing",
+            "amount": "0.00150000",
+            "sender_amount": "0.00150000",
+            "sender_currency": "BTC",
+            "receiver_currency": "BTC",
+            "receiver_amount": "0.00150000",
+        }
+    }
+    assert "payout" not in repr(answer)
+
+
+def test_a_number_comes_back_as_a_number() -> None:
+    """A foreign_id keeps its type, and loses its blanks in one dialect."""
+    world = World()
+    assert read(answers.accepted(accepted(world, foreign_id=164), Dialect(), 0.0))["data"]["foreign_id"] == 164
+    record = accepted(world, foreign_id=" a ")
+    trimmed = Dialect(foreign_id_form="trimmed", success_status=200, figures="numbers")
+    answer = answers.accepted(record, trimmed, 0.0)
+    assert answer.status == 200
+    assert read(answer)["data"]["foreign_id"] == "a"
+    assert read(answer)["data"]["amount"] == Decimal("0.0015")
+
+
+def test_a_withdrawal_over_the_limit() -> None:
+    """What its reply says is one of the open questions; a look-up says "pending", without the two sides."""
+    record = accepted(World(), address="decline-1")
+    for status in ("pending", "processing"):
+        dialect = Dialect(over_limit_status=status)  # type: ignore[arg-type]
+        assert read(answers.accepted(record, dialect, 0.0))["data"]["status"] == status
+    told = read(answers.shown(record, Dialect(fees="inside"), 0.0))
+    assert (told["status"], told["error"], told["fees"]) == ("pending", "", [])
+    assert "currency_sent" not in told
+    assert read(answers.shown(record, Dialect(), 1.0))["status"] == "declined"
+
+
+def test_refusals_blame_fields() -> None:
+    """One text for each field, or a list of texts."""
+    refusal = Refusal({"amount": "Not enough amount"}, 422)
+    assert read(answers.refused(refusal, Dialect())) == {"errors": {"amount": "Not enough amount"}}
+    assert read(answers.refused(refusal, Dialect(reused_shape="list"))) == {"errors": {"amount": ["Not enough amount"]}}
+
+
+def test_errors_of_the_other_shape() -> None:
+    """A text and a code."""
+    problem = AuthenticationProblem("bad_header_key", "Bad key header")
+    assert answers.not_let_in(problem).status == 403
+    assert read(answers.not_let_in(problem)) == {"error": "Bad key header", "code": "bad_header_key"}
+    assert read(answers.bad_format()) == {"error": "Bad content format", "code": "bad_content_format"}
+    assert read(answers.textual(400, "No parameters present")) == {"error": "No parameters present"}
+
+
+def test_a_look_up_shows_the_callbacks_object() -> None:
+    """Not wrapped in `data`; processing is told as not_confirmed; confirmed has a txid."""
+    record = accepted(World(), tag="7")
+    told = read(answers.shown(record, Dialect(), 0.0))
+    assert told == {
+        "id": record.id,
+        "foreign_id": "payout-17",
+        "end_user_reference": "user-42",
+        "type": "withdrawal",
+        "crypto_address": {"id": record.id, "currency": "BTC", "address": "bc1qSomebody", "tag": "7"},
+        "currency_sent": {"currency": "BTC", "amount": "0.00150000"},
+        "currency_received": {"currency": "BTC", "amount": "0.00150000"},
+        "transactions": [
+            {
+                "id": record.id * 2,
+                "currency": "BTC",
+                "transaction_type": "blockchain",
+                "type": "withdrawal",
+                "address": "bc1qSomebody",
+                "tag": "7",
+                "amount": "0.00150000",
+                "txid": None,
+                "confirmations": "0",
+            }
+        ],
+        "fees": [],
+        "error": "",
+        "status": "not_confirmed",
+    }
+    later = read(answers.shown(record, Dialect(), 1.0))
+    assert later["status"] == "confirmed"
+    assert later["transactions"][0]["txid"] == f"{record.id:064x}"
+
+
+def test_a_conversion_has_two_transactions() -> None:
+    """The blockchain one in the target, the exchange in both currencies."""
+    record = accepted(World(), currency="EUR", convert_to="BTC", amount=500)
+    told = read(answers.shown(record, Dialect(), 1.0))
+    assert told["type"] == "withdrawal_exchange"
+    assert told["crypto_address"]["convert_to"] == "BTC"
+    assert [part["transaction_type"] for part in told["transactions"]] == ["blockchain", "exchange"]
+    assert told["currency_received"] == {"currency": "BTC", "amount": "0.01000000"}
+    assert told["transactions"][1]["amount_to"] == "0.01000000"
+
+
+@pytest.mark.parametrize(
+    ("fees", "sent", "received", "fee"),
+    [("outside", "1.00100000", "1.00000000", "0.00100000"), ("inside", "1.00000000", "0.99900000", "0.00100000")],
+)
+def test_fees_are_named(fees: str, sent: str, received: str, fee: str) -> None:
+    """On top of what is sent, or out of what is received, and told beside."""
+    record = accepted(World(), amount=1)
+    dialect = Dialect(fees=fees)  # type: ignore[arg-type]
+    told = read(answers.shown(record, dialect, 0.0))
+    assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == (sent, received)
+    assert told["fees"] == [{"type": "mining", "currency": "BTC", "amount": fee}]
+
+
+@pytest.mark.parametrize(("address", "told"), [("bc1qSomebody", "bc1qsomebody"), ("bc1q", "BC1Q")])
+def test_an_address_may_come_back_in_another_case(address: str, told: str) -> None:
+    """Some spelling that is not the one sent."""
+    record = accepted(World(), address=address)
+    assert read(answers.shown(record, Dialect(address_case="other"), 0.0))["crypto_address"]["address"] == told
+
+
+def test_cancelled_says_why() -> None:
+    """The text of the documented sample, no txid, no sides."""
+    told = read(answers.shown(accepted(World(), address="12345"), Dialect(fees="outside"), 1.0))
+    assert told["status"] == "cancelled"
+    assert told["error"] == "Invalid params: expected a hex-encoded hash with 0x prefix."
+    assert told["transactions"][0]["txid"] is None
+    assert not told["fees"]
+    assert "currency_sent" not in told
+
+
+@pytest.mark.parametrize(
+    ("dialect", "status", "body"),
+    [
+        ("404", 404, {"error": "Transaction not found", "code": "not_found"}),
+        ("400", 400, {"errors": {"foreign_id": "The selected foreign id is invalid."}}),
+        ("403", 403, {"error": "Access denied", "code": "access_denied"}),
+        ("200 null", 200, None),
+        ("200 {}", 200, {}),
+    ],
+)
+def test_the_unknown_is_told_in_five_ways(dialect: str, status: int, body: Any) -> None:
+    """No document says which."""
+    answer = answers.unknown("foreign_id", Dialect(look_up_unknown=dialect))  # type: ignore[arg-type]
+    assert (answer.status, read(answer)) == (status, body)
+
+
+def test_accounts_and_currencies() -> None:
+    """Every balance and every currency, crypto and fiat."""
+    rows = read(answers.accounts({"BTC": Decimal(0), "EUR": Decimal(5)}, Dialect()))["data"]
+    assert rows == [
+        {"currency": "BTC", "type": "crypto", "balance": "0.00000000"},
+        {"currency": "EUR", "type": "fiat", "balance": "5.00000000"},
+    ]
+    currencies = {row["currency"]: row for row in read(answers.currencies(Dialect()))["data"]}
+    assert currencies["XRP"]["minimum_amount"] == "0.00100000"
+    assert (currencies["BTC"]["type"], currencies["USD"]["type"]) == ("crypto", "fiat")
