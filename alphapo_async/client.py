@@ -211,9 +211,11 @@ class AlphapoClient:
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
         try:
             told = await flight.run()
-        finally:
-            # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
-            del self._flights[foreign_id]
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
+            self._crew.noticing.failed(foreign_id, error)
+            told = Told(foreign_id, None, "error")
+        # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
+        del self._flights[foreign_id]
         flight.callers.tell(told)
 
     async def _make_way(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -42,8 +43,6 @@ class Noticing:
 
     def learned(self, before: Row, after: Row, evidence: Evidence) -> None:
         """A row has learned something."""
-        if self._on_event is None and not logger.isEnabledFor(logging.INFO):
-            return
         if isinstance(evidence, Attempt):
             self._tell("attempt", after, reason=_named(evidence.proof))
         elif isinstance(evidence, LookedUp):
@@ -59,7 +58,14 @@ class Noticing:
         """AlphaPo stopped giving readable answers, or gives them again."""
         self._emit(Event(name="outage began" if has_begun else "outage ended", at=self._clock(), account=self._account))
 
+    def failed(self, foreign_id: str, error: Exception) -> None:
+        """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
+        where = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id})
+
     def _tell(self, name: EventName, row: Row, **told: Any) -> None:
+        if self._on_event is None and not logger.isEnabledFor(_LEVELS[name]):
+            return
         self._emit(
             Event(
                 name=name,

@@ -12,6 +12,7 @@ import contextlib
 import socket
 import ssl as tls
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -29,14 +30,21 @@ __all__ = ["SessionManager", "Slots"]
 LARGEST_REPLY: Final = 1024 * 1024
 """Bytes of a reply that are read; a larger one is no reply."""
 
+
+class _UnaskedAnswer(aiohttp.ServerDisconnectedError):
+    """Something arrived on the connection before the request left, or it is gone; the request does not leave on it."""
+
+
 # No connection was handed over when these are raised: the name, the network, TLS or the proxy said no.
 _BEFORE_HANDOVER: Final = (
+    _UnaskedAnswer,
     aiohttp.ClientConnectorError,
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
 )
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (_UnaskedAnswer, "no connection: the pooled one was spoilt"),
     (aiohttp.ClientConnectorDNSError, "no connection: name not found"),
     (aiohttp.ClientConnectorCertificateError, "no connection: certificate not trusted"),
     (aiohttp.ClientSSLError, "no connection: TLS failed"),
@@ -59,15 +67,16 @@ class Slots:
 
     def __init__(self, number: int) -> None:
         self.free = number
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: deque[Callable[[], None]] = deque()
 
     def take(self) -> None:
         """Take one; the caller has seen that one is free."""
         self.free -= 1
 
     def give(self) -> None:
-        """Give one back, and tell everyone who may be waiting for it."""
+        """Give one back, and tell everyone who may be waiting for it, each time another one first."""
         self.free += 1
+        self._listeners.rotate(-1)
         for listener in self._listeners:
             listener()
 
@@ -113,6 +122,9 @@ class _Request(aiohttp.ClientRequest):
         if handover.transport is not None:
             # aiohttp repeats a GET on a fresh connection when a reused one was dropped; that would be an uncounted look-up.
             raise _RepeatRefused
+        if conn.protocol is None or conn.protocol.should_close:
+            # What came unasked would be taken for the answer to this request: an old 429 would say that this body never arrived.
+            raise _UnaskedAnswer
         handover.transport = conn.transport
         return await super().send(conn)
 
@@ -144,9 +156,9 @@ class SessionManager:
             raise ConfigurationError(f"max_connections must be a whole number from 1, not {max_connections!r}.")
         if isinstance(connect_timeout, bool) or not isinstance(connect_timeout, int | float) or not connect_timeout > 0:
             raise ConfigurationError(f"connect_timeout must be seconds, more than 0, not {connect_timeout!r}.")
-        if ssl is not None and (not isinstance(ssl, tls.SSLContext) or ssl.verify_mode is not tls.CERT_REQUIRED):
+        if ssl is not None and not _verifies(ssl):
             raise ConfigurationError(
-                "ssl must be an ssl.SSLContext that verifies certificates; to trust your own certificate authority, "
+                "ssl must be an ssl.SSLContext that verifies certificates and host names; to trust your own certificate authority, "
                 "pass ssl.create_default_context(cafile=...)."
             )
         self.max_connections = max_connections
@@ -192,7 +204,11 @@ class SessionManager:
                 return await _read(response)
         except asyncio.CancelledError:
             handover.reset()
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled us: the session was closed while a name was being looked up.
+            return NoReply("no connection: closed", may_have_left=handover.transport is not None)
         except Exception as error:  # noqa: BLE001 - whatever fails out there is a value in here
             handover.reset()
             return _told(error, is_handed_over=handover.transport is not None)
@@ -224,6 +240,10 @@ class SessionManager:
             known = aiohttp.ClientTimeout(total=seconds, connect=connect, ceil_threshold=float("inf"))
             self._timeouts[seconds] = known
         return known
+
+
+def _verifies(context: object) -> bool:
+    return isinstance(context, tls.SSLContext) and context.verify_mode is tls.CERT_REQUIRED and context.check_hostname
 
 
 async def _read(response: aiohttp.ClientResponse) -> Reply | NoReply:

@@ -30,7 +30,8 @@ def check_base_url(base_url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if host is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment or "@" in parts.netloc:
+    is_odd = parts.query or parts.fragment or "@" in parts.netloc or any(sign.isspace() for sign in told)
+    if host is None or parts.scheme not in ("http", "https") or is_odd:
         raise ConfigurationError(f"base_url must be scheme and host, such as {PRODUCTION!r}; this one is not.")
     if parts.path.rstrip("/") not in ("", "/api/v2"):
         raise ConfigurationError(f"base_url must have no path, not {parts.path!r}; the API's own is added to it.")

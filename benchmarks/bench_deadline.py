@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import time
 
 from alphapo_async import AlphapoClient, WithdrawalRequest, WithdrawalUnknown
@@ -15,12 +16,9 @@ async def _one(client: AlphapoClient, number: int, deadline: float) -> float:
         currency="BTC", amount="0.0015", address="bc1qmadeup", foreign_id=f"late-{number}", end_user_reference="user-1"
     )
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(WithdrawalUnknown):
         await client.withdraw(request, deadline=deadline)
-    except WithdrawalUnknown as unknown:
-        assert unknown.reason == "in flight"
-        return time.perf_counter() - began
-    raise AssertionError("a silent server cannot have accepted it")
+    return time.perf_counter() - began
 
 
 async def _all(url: str, number: int, deadline: float) -> list[float]:

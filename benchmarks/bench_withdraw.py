@@ -1,8 +1,8 @@
 """Client CPU per withdrawal, as a ratio to hand-written aiohttp: `python -m benchmarks.bench_withdraw`.
 
-Both pay the same withdrawals to the same server in another process, over the same number of kept-alive connections, in turn, several times over;
-only this process's own CPU time is counted. The hand-written client is what one would write in a hurry: `json.dumps`, `hmac.new`, no retry, no
-journal, no deadline.
+Both pay the same withdrawals to the same server in another process, over the same number of kept-alive connections, in
+turn, several times over; only this process's own CPU time is counted. The hand-written client is what one would write in a
+hurry: `json.dumps`, `hmac.new`, no retry, no journal, no deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.server import serving
 KEY, SECRET = "benchmark-key", "benchmark-secret"
 
 
-def _fields(number: int) -> dict[str, str]:
+def _fields(number: int) -> dict[str, Any]:
     return {
         "currency": "BTC",
         "amount": "0.0015",
@@ -111,7 +111,9 @@ def main() -> None:
             ratios = [ours / hand for hand, ours in pairs]
             hands, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
             median = statistics.median(ratios)
-            print(f"{concurrency:>9} {hands:>12.1f} {ours:>12.1f} {median:>14.3f} {min(ratios):>6.3f} {max(ratios):>6.3f}")
+            print(
+                f"{concurrency:>9} {hands:>12.1f} {ours:>12.1f} {median:>14.3f} {min(ratios):>6.3f} {max(ratios):>6.3f}"
+            )
             figures.append({"in_flight": concurrency, "pairs_us": pairs, "ratio_median": median})
     if wanted.json:
         wanted.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -48,7 +48,8 @@ class _Accepting(asyncio.Protocol):
                 b'"receiver_currency":"%b","receiver_amount":"%b"}}'
             ) % (foreign_id[1], amount[1], amount[1], currency[1], currency[1], amount[1])
         self._transport.write(
-            b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
+            b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(data), data)
         )
 
 

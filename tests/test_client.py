@@ -561,6 +561,29 @@ def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureF
         assert secret not in everything
 
 
+def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """A journal that raises something else than JournalError: the caller hears unknown, and the log says where, not what."""
+
+    class Broken(MemoryJournal):
+        url = "postgresql://user:hush@host"
+
+        async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+            raise KeyError(self.url)
+
+    async def story() -> WithdrawalError:
+        async with client(Wire(), journal=Broken()) as alphapo:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await alphapo.withdraw(request())
+            return caught.value
+
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "error"
+    assert "KeyError" in caplog.text
+    assert "hush" not in caplog.text
+
+
 def test_a_session_handed_in_stays_its_owners() -> None:
     """Closing the client does not close a session that it was given."""
 

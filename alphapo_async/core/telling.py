@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Told", "tell"]
 
-Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded"]
+Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker, another
 payment's id, not written down."""
 
@@ -69,6 +69,7 @@ _LESS = {
     "closing": "was under way when the client was closed",
     "journal": "had an answer that could not be written down",
     "held": "is being worked on by another worker",
+    "error": "met an error that should not be; the log says which",
 }
 
 

@@ -71,7 +71,7 @@ class Courier:
         await asyncio.sleep(max(0.0, due - self._clock()))
         body = msgspec.json.encode(transaction(record, dialect, status))
         headers = self._signers[record.key].headers(body)
-        for wait in (*self._waits, None):
-            if await self._post(body, headers) == HEARD or wait is None:
-                return
+        for wait in (0.0, *self._waits):
             await asyncio.sleep(wait)
+            if await self._post(body, headers) == HEARD:
+                return

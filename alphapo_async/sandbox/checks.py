@@ -173,11 +173,12 @@ def _required(name: str) -> str:
 def _check_foreign_id(value: Any, errors: Errors, *, strings_only: bool) -> str | int:
     if value is None or (isinstance(value, str) and not value.strip()):
         errors["foreign_id"] = _required("foreign_id")
-    elif text_of(value) is None or (strings_only and not isinstance(value, str)):
+        return ""
+    if text_of(value) is None or (strings_only and not isinstance(value, str)):
         errors["foreign_id"] = "The foreign id must be a string."
-    elif isinstance(value, (str, int)):
-        return value
-    return ""
+        return ""
+    named: str | int = value
+    return named
 
 
 def _check_text(fields: Mapping[str, Any], name: str, errors: Errors, longest: int | None = None) -> str:

@@ -77,7 +77,7 @@ def test_a_withdrawal_over_the_limit() -> None:
     """What its reply says is one of the open questions; a look-up says "pending", without the two sides."""
     record = accepted(World(), address="decline-1")
     for status in ("pending", "processing"):
-        dialect = Dialect(over_limit_status=status)  # type: ignore[arg-type]
+        dialect = Dialect(over_limit_status=status)
         assert read(answers.accepted(record, dialect, 0.0))["data"]["status"] == status
     told = read(answers.shown(record, Dialect(fees="inside"), 0.0))
     assert (told["status"], told["error"], told["fees"]) == ("pending", "", [])

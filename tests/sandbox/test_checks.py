@@ -116,8 +116,10 @@ def test_amounts_that_pass(amount: Any) -> None:
 
 @pytest.mark.parametrize(
     "amount",
-    [True, [], {}, "x", "", "1,5", "١", "NaN", Decimal("NaN"), "1e50", Decimal("1E+50"), "0." + "1" * 40, "9" * 200]
-    + [Decimal("1E-999999"), Decimal("0E+999999"), "1" * 31 + "." + "1" * 30],
+    [
+        *(True, [], {}, "x", "", "1,5", "\N{ARABIC-INDIC DIGIT ONE}", "NaN", Decimal("NaN"), "1e50", Decimal("1E+50")),
+        *("0." + "1" * 40, "9" * 200, Decimal("1E-999999"), Decimal("0E+999999"), "1" * 31 + "." + "1" * 30),
+    ],
 )
 def test_amounts_that_are_none(amount: Any) -> None:
     """What is no figure, or has more digits than any currency, is blamed."""
@@ -183,9 +185,7 @@ def test_a_foreign_id_may_have_to_be_a_string() -> None:
     assert isinstance(check_withdrawal(fields(foreign_id="5"), strings_only=True), Asked)
 
 
-@given(
-    st.fixed_dictionaries({}, optional={name: ANY_JSON | FIGURES for name in (*fields(), "amount_to", "convert_to")})
-)
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys((*fields(), "amount_to", "convert_to"), ANY_JSON | FIGURES)))
 def test_any_json_is_answered(body: dict[str, Any]) -> None:
     """Whatever is sent, it passes or is blamed, and nothing is raised."""
     told = check_withdrawal(read_object(msgspec.json.encode(body)))

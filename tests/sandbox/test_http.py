@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,11 +49,18 @@ class Merchant:
 async def merchant(sandbox: Sandbox, timeout: float = 5.0) -> AsyncIterator[Merchant]:
     """Open a sandbox and a client, and see that nothing is left of the sandbox afterwards."""
     before = asyncio.all_tasks()
-    async with sandbox:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session:
-            yield Merchant(sandbox, session)
+    async with sandbox, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session:
+        yield Merchant(sandbox, session)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before
+
+
+async def until(has_come: Callable[[], object]) -> None:
+    """Wait for something that comes soon; what comes of it is asserted elsewhere."""
+    for _ in range(200):
+        if has_come():
+            break
+        await asyncio.sleep(0.005)
 
 
 def first(fault: Fault | None) -> Script:
@@ -212,10 +219,7 @@ async def test_what_arrived_is_processed_even_if_the_client_left() -> None:
         writer.write("\r\n".join(head).encode() + raw)
         writer.close()
         await writer.wait_closed()
-        for _ in range(100):
-            if client.paid():
-                break
-            await asyncio.sleep(0.01)
+        await until(client.paid)
         assert len(client.paid()) == 1
 
 
@@ -233,10 +237,9 @@ async def test_a_body_that_never_ends_is_nothing() -> None:
 
 async def test_refusing_connections() -> None:
     """While it does not listen, nobody gets in; open connections are reset; afterwards the port is the same."""
-    async with merchant(Sandbox(faults=first(Fault.STALL_AFTER))) as client:
+    async with merchant(Sandbox(faults="stall_after")) as client:
         stalled = asyncio.create_task(client.post())
-        while not client.paid():
-            await asyncio.sleep(0.005)
+        await until(client.paid)
         url = client.sandbox.url
         refusing = asyncio.create_task(client.sandbox.refuse(0.1))
         with pytest.raises(aiohttp.ClientError):
@@ -275,7 +278,7 @@ async def test_settings_may_change_while_it_runs() -> None:
     """Faults by plan or name, dialect, pause."""
     async with merchant(Sandbox(throttle_seconds=3.0)) as client:
         sandbox = client.sandbox
-        sandbox.faults = "throttle"  # type: ignore[assignment]
+        sandbox.faults = "throttle"
         sandbox.throttle_seconds *= 2
         raw = json.dumps(fields()).encode()
         url = f"{sandbox.url}/api/v2/withdrawal/crypto"
@@ -331,10 +334,7 @@ async def test_status_changes_are_told() -> None:
             await client.post(foreign_id="b", address="decline")
             with pytest.raises(TimeoutError):
                 await client.post(foreign_id="a")
-            for _ in range(100):
-                if len(receiver.heard) >= 4:
-                    break
-                await asyncio.sleep(0.01)
+            await until(lambda: len(receiver.heard) >= 4)
     assert sorted((told["foreign_id"], told["status"]) for told in receiver.heard) == [
         ("a", "confirmed"),
         ("b", "declined"),

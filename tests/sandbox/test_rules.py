@@ -179,7 +179,8 @@ def test_a_look_up_finds_by_each_name() -> None:
     for name in ({"foreign_id": "payout-17"}, {"id": record.id}, {"id": str(record.id)}, {"txid": f"{record.id:064x}"}):
         assert world.look_up(name, "sandbox-key", 0.0) == record
     assert world.look_up({"foreign_id": 5, "id": None}, "sandbox-key", 0.0) == second
-    for nothing in ({"foreign_id": "x"}, {"id": 1}, {"txid": "x"}, {"id": []}, {}):
+    nothings: list[dict[str, Any]] = [{"foreign_id": "x"}, {"id": 1}, {"txid": "x"}, {"id": []}, {}]
+    for nothing in nothings:
         assert world.look_up(nothing, "sandbox-key", 0.0) is None
 
 
