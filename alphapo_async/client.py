@@ -20,12 +20,13 @@ from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, Jo
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
-from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
+from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
+from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row, learn
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
-from alphapo_async.flight import Crew, Flight, World
+from alphapo_async.crew import Crew, World
+from alphapo_async.flight import Flight
 from alphapo_async.journal import Journal
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
@@ -247,7 +248,7 @@ class AlphapoClient:
         with contextlib.suppress(JournalError):
             row = await crew.journal.find(crew.account, name)
         signer = crew.signers.get(row.key, self._signer) if row else self._signer
-        answer = await crew.ask(name, signer, Kind.QUESTION, partial(self._wait_for_slot, loop))
+        answer = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
         if isinstance(answer, Found):
             if row is not None:
                 await self._bear_witness(row, answer)
@@ -272,7 +273,7 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: it is not.
         """
-        reply = await self._ask("GET", "/api/v2/ping", None, {})
+        reply = await self._crew.put(self._enter(), "GET", "/api/v2/ping", None, {})
         if not isinstance(reply, Reply) or reply.status != _OK:
             raise _unavailable("the ping", judge_look_up(reply, self._crew.world.clock()))
 
@@ -283,7 +284,8 @@ class AlphapoClient:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
         body = b"{}"
-        reply = await self._ask("POST", "/api/v2/accounts/list", body, self._signer.headers(body))
+        headers = self._signer.headers(body)
+        reply = await self._crew.put(self._enter(), "POST", "/api/v2/accounts/list", body, headers)
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
             raise _unavailable("the balances", judge_look_up(reply, self._crew.world.clock()))
@@ -296,31 +298,6 @@ class AlphapoClient:
             JournalError: the journal cannot be read.
         """
         return await self._crew.journal.totals(self._crew.account)
-
-    async def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Reply | NoReply:
-        """Put one question that is about no withdrawal."""
-        loop, crew = self._enter(), self._crew
-        ticket = await self._wait_for_slot(loop, Kind.QUESTION)
-        if ticket is None:
-            return NoReply("no slot in time", may_have_left=False)
-        answer: Answer | None = None
-        try:
-            reply = await crew.session.exchange(
-                method, self._base_url + path, body=body, headers=headers, timeout=crew.policy.attempt_timeout
-            )
-            is_answer = isinstance(reply, Reply) and reply.status == _OK
-            answer = NoneFound() if is_answer else judge_look_up(reply, crew.world.clock())
-        finally:
-            crew.gate.leave(ticket, answer)
-        return reply
-
-    async def _wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
-        """Wait for a slot as long as the policy's deadline allows."""
-        gate = self._crew.gate
-        ticket = gate.try_enter(kind, loop)
-        if ticket is not None:
-            return ticket
-        return await gate.wait(kind, loop, self._crew.policy.deadline)
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────
 

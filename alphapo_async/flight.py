@@ -7,13 +7,11 @@ What to do next is decided by `core.row` and `core.pacing`; a flight carries it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from alphapo_async.callers import Callers
-from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp
 from alphapo_async.core.models import WithdrawalRequest
@@ -21,103 +19,27 @@ from alphapo_async.core.outcome import (
     Answer,
     Found,
     InDoubt,
-    NoReply,
     Proof,
-    Reply,
-    judge_look_up,
     judge_reply,
 )
 from alphapo_async.core.pacing import (
     Flown,
     Kind,
-    RetryPolicy,
     Ticket,
     backoff,
     is_outage,
     is_worth_another_round,
     may_look_up,
 )
-from alphapo_async.core.row import Assumed, LookUp, Row, Send, Wait, learn, new_row, next_step
-from alphapo_async.core.signer import Signer
+from alphapo_async.core.row import LookUp, Row, Send, Wait, learn, new_row, next_step
 from alphapo_async.core.telling import Told
-from alphapo_async.gate import Gate, Place
-from alphapo_async.journal import Journal
-from alphapo_async.noticing import Noticing
+from alphapo_async.crew import Crew
+from alphapo_async.gate import Place
 from alphapo_async.retrying import rounds_after
-from alphapo_async.session import SessionManager
 
-__all__ = ["Crew", "Flight", "World"]
+__all__ = ["Flight"]
 
 _HELD_POLL: Final = 0.05  # seconds between two looks at a row that another worker holds
-
-
-class World(msgspec.Struct, frozen=True):
-    """Time, chance and sleep, handed in."""
-
-    clock: Callable[[], float]
-    """Seconds since the epoch."""
-    chance: Callable[[], float]
-    """A draw from 0 to 1."""
-    sleep: Callable[[float], Awaitable[None]]
-
-
-class Crew:
-    """What all flights of one client share."""
-
-    def __init__(
-        self,
-        *,
-        account: str,
-        worker: str,
-        signers: Mapping[str, Signer],
-        journal: Journal,
-        session: SessionManager,
-        policy: RetryPolicy,
-        max_rate: float | None,
-        base_url: str,
-        world: World,
-        noticing: Noticing,
-    ) -> None:
-        self.account = account
-        self.worker = worker
-        self.signers = signers
-        self.journal = journal
-        self.session = session
-        self.policy = policy
-        self.assumed = Assumed(resend_within=policy.resend_within, quiet=policy.quiet)
-        self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
-        self.look_up_url = f"{base_url}/api/v2/transactions/info"
-        self.world = world
-        self.noticing = noticing
-        self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
-        self.queueing: set[Flight] = set()
-        """Flights that have not had a slot yet."""
-
-    def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
-        self.noticing.outage(has_begun)
-        for flight in self.queueing:
-            flight.callers.on_outage(has_begun)
-
-    async def ask(
-        self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
-    ) -> Answer | None:
-        """Make one look-up; None if it could not leave in time."""
-        ticket = await place(kind)
-        if ticket is None:
-            return None
-        body = encode_look_up(foreign_id)
-        answer: Answer | None = None
-        try:
-            reply = await self.exchange("GET", self.look_up_url, body, signer)
-            answer = judge_look_up(reply, self.world.clock())
-        finally:
-            self.gate.leave(ticket, answer)
-        return answer
-
-    async def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Reply | NoReply:
-        """Send one signed request."""
-        headers = signer.headers(body)
-        return await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
 
 
 class Flight:
@@ -158,7 +80,7 @@ class Flight:
         except asyncio.CancelledError:
             return await self._abandon()
         finally:
-            self._crew.queueing.discard(self)
+            self._crew.queueing.discard(self.callers)
 
     async def _write_down(self) -> Told | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
@@ -295,7 +217,7 @@ class Flight:
     def _start_clock(self) -> None:
         """The policy's deadline runs from the first slot on."""
         if not self.callers.is_running:
-            self._crew.queueing.discard(self)
+            self._crew.queueing.discard(self.callers)
             self.callers.start()
 
     def _on_last_time_up(self) -> bool:
@@ -309,7 +231,7 @@ class Flight:
         gate = self._crew.gate
         self._place = gate.queue(kind, self._loop)
         if not self.callers.is_running:
-            self._crew.queueing.add(self)
+            self._crew.queueing.add(self.callers)
             self.callers.on_outage(is_outage(gate.pace))
         try:
             return await gate.wait_in(self._place)

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
@@ -30,14 +30,17 @@ def check_base_url(base_url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    is_odd = parts.query or parts.fragment or "@" in parts.netloc or any(sign.isspace() for sign in told)
-    if host is None or parts.scheme not in ("http", "https") or is_odd:
+    if host is None or parts.scheme not in ("http", "https") or _has_more(parts) or any(map(str.isspace, told)):
         raise ConfigurationError(f"base_url must be scheme and host, such as {PRODUCTION!r}; this one is not.")
     if parts.path.rstrip("/") not in ("", "/api/v2"):
         raise ConfigurationError(f"base_url must have no path, not {parts.path!r}; the API's own is added to it.")
     if parts.scheme == "http" and not is_loopback(told):
         raise ConfigurationError(f"base_url must be https: http to {host!r} would show withdrawals to the network.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _has_more(parts: SplitResult) -> bool:
+    return bool(parts.query or parts.fragment or "@" in parts.netloc)
 
 
 def is_loopback(base_url: str) -> bool:

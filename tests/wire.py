@@ -18,7 +18,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.flight import World
+from alphapo_async.crew import World
 from alphapo_async.session import SessionManager
 
 EPOCH = 1_800_000_000.0

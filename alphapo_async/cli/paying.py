@@ -25,6 +25,8 @@ Example:
       --foreign-id payout-17 --end-user-reference user-42 --journal memory
 """
 
+_GRACE = 2.0  # seconds that an answer under way still gets when a person presses Ctrl-C
+
 _ONCE_SENT = (
     "note: the journal of this run is in memory and knows nothing of earlier runs. If one of them may have sent this foreign_id, "
     "this outcome says nothing about it: run again with --attempted-before."
@@ -90,7 +92,7 @@ async def _withdraw(
     request: WithdrawalRequest, access: Access, journal: Journal, amount_format: str, calling: dict[str, Any]
 ) -> Withdrawal | WithdrawalError:
     try:
-        async with access.open_client(journal, amount_format=amount_format) as client:
+        async with access.open_client(journal, amount_format=amount_format, close_grace=_GRACE) as client:
             return await client.withdraw(request, **calling)
     except WithdrawalError as error:
         return error

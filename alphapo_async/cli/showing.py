@@ -83,7 +83,9 @@ def totals_table(totals: Mapping[str, Totals]) -> Table:
         [currency, plain(sums.requested), *(plain(getattr(sums, name)) for name in shown)]
         for currency, sums in totals.items()
     ]
-    return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
+    return table(
+        "Totals by asked currency (without columns of zeros)", ["currency", "requested", *heads], rows, right=True
+    )
 
 
 def adds_up(sums: Totals) -> bool:

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -32,7 +33,7 @@ __all__ = ["Sandbox"]
 
 _HOST = "127.0.0.1"
 _LINGER = struct.pack("ii", 1, 0)
-_STOP_STEPS = 200
+_STOP_SECONDS = 2.0
 _BREATH = 0.005
 _DELIVERY_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -47,18 +48,28 @@ class _Server(web.Server):
         # The handler of a client that has left is cancelled: that is how stalls end. What is accepted, is so before any wait.
         super().__init__(handler, handler_cancellation=True, access_log=None)
         self._ledger = ledger
-        self.transports: dict[RequestHandler, asyncio.Transport] = {}
+        self.is_open = False
+        self._transports: dict[RequestHandler, asyncio.Transport] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection."""
         super().connection_made(handler, transport)
-        self.transports[handler] = transport
+        self._transports[handler] = transport
         self._ledger.connections += 1
+        if not self.is_open:
+            # It was on its way in when the door was closed.
+            _reset(transport)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
         super().connection_lost(handler, exc)
-        self.transports.pop(handler, None)
+        self._transports.pop(handler, None)
+
+    def reset_all(self) -> None:
+        """Reset every connection, and those that are on their way in."""
+        self.is_open = False
+        for transport in list(self._transports.values()):
+            _reset(transport)
 
 
 class Sandbox:
@@ -124,9 +135,10 @@ class Sandbox:
         self._courier: Courier | None = None
         self._session: aiohttp.ClientSession | None = None
         self._server: _Server | None = None
-        self._listener: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._late_tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._entering: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._late_tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"Sandbox(url={self.url!r}, {self.ledger!r})"
@@ -179,7 +191,8 @@ class Sandbox:
         self._server = _Server(self._handle, self.ledger)
         if self._callback_url is not None:
             self._session = aiohttp.ClientSession(timeout=_DELIVERY_TIMEOUT)
-            self._courier = Courier(self._signers, self._deliver, self.now, self._callback_time_scale)
+            deliver = partial(_deliver, self._session, self._callback_url)
+            self._courier = Courier(self._signers, deliver, self.now, self._callback_time_scale)
         try:
             await self.listen_again()
         except OSError:
@@ -198,28 +211,42 @@ class Sandbox:
         tasks = self._tasks | self._late_tasks
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._entering, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
-        for _ in range(_STOP_STEPS):
-            if server is None or not server.connections:
-                break
-            await asyncio.sleep(_BREATH)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                # aiohttp tells nobody when the last handler of a lost connection has ended.
+                while server is not None and server.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(_BREATH)
 
     async def listen_again(self) -> None:
         """Listen on the same port as before; nothing happens if it listens, or is closed."""
         if self._listener is None and self._server is not None:
-            loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._server, _HOST, self._port, backlog=1024)
-            self._port = self._listener.sockets[0].getsockname()[1]
+            self._listener = socket.create_server((_HOST, self._port), backlog=1024)
+            self._listener.setblocking(False)
+            self._port = self._listener.getsockname()[1]
+            self._server.is_open = True
+            asyncio.get_running_loop().add_reader(self._listener, self._let_in, self._listener, self._server)
 
     async def stop_listening(self) -> None:
         """Refuse new connections and reset the open ones; nothing happens if it does so already."""
         listener, self._listener = self._listener, None
         if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
-        for transport in [] if self._server is None else list(self._server.transports.values()):
-            _reset(transport)
+        if self._server is not None:
+            self._server.reset_all()
+
+    def _let_in(self, listener: socket.socket, server: _Server) -> None:
+        # asyncio's own server forgets, open, a connection that it has just accepted when it is closed: its client would wait
+        # for ever. So connections are accepted here, and those that are still on their way in are reset by the server.
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                self._start(loop.connect_accepted_socket(server, connection), self._entering)
 
     async def refuse(self, seconds: float) -> None:
         """Refuse connections for so long."""
@@ -282,18 +309,17 @@ class Sandbox:
         if record is not None and self._courier is not None:
             self._start(self._courier.announce(record, self.dialect), self._tasks)
 
-    def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    def _start(self, work: Coroutine[Any, Any, Any], tasks: set[asyncio.Task[Any]]) -> None:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _deliver(self, body: bytes, headers: Mapping[str, str]) -> int | None:
-        if self._session is None or self._callback_url is None:
-            return None
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with self._session.post(self._callback_url, data=body, headers=headers) as answer:
-                return answer.status
-        return None
+
+async def _deliver(session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> int | None:
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with session.post(url, data=body, headers=headers) as answer:
+            return answer.status
+    return None
 
 
 def _response(answer: Answer) -> web.Response:
@@ -303,10 +329,10 @@ def _response(answer: Answer) -> web.Response:
 
 def _reset(transport: asyncio.Transport) -> None:
     """Close a connection with RST: lingering for no time at all throws away what is unsent."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+    sock: socket.socket = transport.get_extra_info("socket")
+    # It may be closed already.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
     transport.abort()
 
 

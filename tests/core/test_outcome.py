@@ -479,6 +479,8 @@ def test_a_look_up_tells_what_it_heard() -> None:
     """A withdrawal is handed on; no answer says why, with status, code and the time to wait."""
     found = judge_look_up(Reply(200, BARE), NOW)
     assert found == Found(Transaction(id=5, foreign_id="f-17", status="confirmed"))
+    assert judge_look_up(Reply(200, b'{"data":{"id":6}}'), NOW) == Found(Transaction(id=6))
+    assert judge_look_up(Reply(200, b'{"id":5,"data":{"id":6}}'), NOW) == Found(Transaction(id=5))
     assert judge_look_up(Reply(403, code("bad_header_key")), NOW) == NoAnswer("HTTP 403", 403, "bad_header_key")
     assert judge_look_up(Reply(502, HTML), NOW) == NoAnswer("HTTP 502", 502)
     assert judge_look_up(Reply(200, HTML), NOW) == NoAnswer("HTTP 200 without a withdrawal", 200)
@@ -511,8 +513,11 @@ SCALARS = st.one_of(
     st.text(max_size=5),
 )
 WORDS = st.sampled_from(
-    "data id foreign_id errors code error amount sender_amount sender_currency crypto_address address tag fees currency "
-    "currency_sent currency_received transactions transaction_type amount_minus_fee".split()
+    [
+        *("data", "id", "foreign_id", "errors", "code", "error", "amount", "sender_amount", "sender_currency"),
+        *("crypto_address", "address", "tag", "fees", "currency", "currency_sent", "currency_received"),
+        *("transactions", "transaction_type", "amount_minus_fee"),
+    ]
 )
 OBJECTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=5), max_leaves=12
@@ -748,30 +753,30 @@ EXCHANGE = TransactionPart(transaction_type="exchange", currency="BTC", amount=D
 
 
 @pytest.mark.parametrize(
-    ("ours", "sent", "received", "parts", "amount", "currency"),
+    ("ours", "sent", "received", "parts", "expected"),
     [
-        # the side that was asked, and never the other one
-        (SENT, Money("BTC", Decimal(1)), Money("ETH", Decimal(9)), (), "agrees", "agrees"),
-        (SENT, Money("BTC", Decimal(9)), Money("BTC", Decimal(1)), (), "disagrees", "agrees"),
-        (SENT, Money("ETH", Decimal(1)), Money("BTC", Decimal(1)), (), "agrees", "disagrees"),
-        (RECEIVED, Money("BTC", Decimal(9)), Money("ETH", Decimal(1)), (), "agrees", "agrees"),
-        (RECEIVED, Money("ETH", Decimal(1)), Money("ETH", Decimal(9)), (), "disagrees", "agrees"),
-        (SENT, None, Money("BTC", Decimal(1)), (), "untold", "untold"),
-        (RECEIVED, Money("ETH", Decimal(1)), None, (), "untold", "untold"),
+        # the verdict on the amount, then the one on the currency; the side that was asked, and never the other one
+        (SENT, Money("BTC", Decimal(1)), Money("ETH", Decimal(9)), (), "agrees, agrees"),
+        (SENT, Money("BTC", Decimal(9)), Money("BTC", Decimal(1)), (), "disagrees, agrees"),
+        (SENT, Money("ETH", Decimal(1)), Money("BTC", Decimal(1)), (), "agrees, disagrees"),
+        (RECEIVED, Money("BTC", Decimal(9)), Money("ETH", Decimal(1)), (), "agrees, agrees"),
+        (RECEIVED, Money("ETH", Decimal(1)), Money("ETH", Decimal(9)), (), "disagrees, agrees"),
+        (SENT, None, Money("BTC", Decimal(1)), (), "untold, untold"),
+        (RECEIVED, Money("ETH", Decimal(1)), None, (), "untold, untold"),
         # where it is missing, the blockchain's entry stands in
-        (SENT, None, None, (ON_CHAIN,), "agrees", "agrees"),
-        (SENT, None, None, (EXCHANGE, ON_CHAIN), "agrees", "agrees"),
-        (SENT, None, None, (OTHER_ON_CHAIN,), "disagrees", "agrees"),
-        (SENT, None, None, (EXCHANGE,), "untold", "untold"),
-        (SENT, Money(), None, (ON_CHAIN,), "agrees", "agrees"),
-        (SENT | {"convert_to": "BTC"}, None, None, (ON_CHAIN,), "agrees", "agrees"),
-        (RECEIVED, None, None, (ETH_ON_CHAIN,), "agrees", "agrees"),
-        (RECEIVED, None, None, (ON_CHAIN,), "agrees", "disagrees"),
+        (SENT, None, None, (ON_CHAIN,), "agrees, agrees"),
+        (SENT, None, None, (EXCHANGE, ON_CHAIN), "agrees, agrees"),
+        (SENT, None, None, (OTHER_ON_CHAIN,), "disagrees, agrees"),
+        (SENT, None, None, (EXCHANGE,), "untold, untold"),
+        (SENT, Money(), None, (ON_CHAIN,), "agrees, agrees"),
+        (SENT | {"convert_to": "BTC"}, None, None, (ON_CHAIN,), "agrees, agrees"),
+        (RECEIVED, None, None, (ETH_ON_CHAIN,), "agrees, agrees"),
+        (RECEIVED, None, None, (ON_CHAIN,), "agrees, disagrees"),
         # but only where it shows the same side, and only where the side itself is silent
-        (SENT_CONVERTED, None, None, (ETH_ON_CHAIN,), "untold", "untold"),
-        (SENT, Money("BTC", Decimal(9)), None, (ON_CHAIN,), "disagrees", "agrees"),
-        (SENT, Money("BTC", None), None, (ON_CHAIN,), "untold", "agrees"),
-        (SENT, Money(None, Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees", "untold"),
+        (SENT_CONVERTED, None, None, (ETH_ON_CHAIN,), "untold, untold"),
+        (SENT, Money("BTC", Decimal(9)), None, (ON_CHAIN,), "disagrees, agrees"),
+        (SENT, Money("BTC", None), None, (ON_CHAIN,), "untold, agrees"),
+        (SENT, Money(None, Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees, untold"),
     ],
 )
 def test_the_side_that_was_asked_is_compared(
@@ -779,13 +784,11 @@ def test_the_side_that_was_asked_is_compared(
     sent: Money | None,
     received: Money | None,
     parts: tuple[TransactionPart, ...],
-    amount: str,
-    currency: str,
+    expected: str,
 ) -> None:
     """`amount` is compared with what was sent, `amount_to` with what was received; the blockchain may stand in."""
     asked, told = asked_for(**ours), shown(currency_sent=sent, currency_received=received, transactions=parts)
-    assert verdict("amount", asked, told) == amount
-    assert verdict("currency", asked, told) == currency
+    assert f"{verdict('amount', asked, told)}, {verdict('currency', asked, told)}" == expected
 
 
 @pytest.mark.parametrize(

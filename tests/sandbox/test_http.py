@@ -253,6 +253,20 @@ async def test_refusing_connections() -> None:
         assert (await client.look_up())[0] == 200
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_no_connection_slips_through_a_closing_door(steps: int) -> None:
+    """However far a connection has come when the sandbox stops listening, it ends."""
+    async with merchant(Sandbox()) as client:
+        with socket.create_connection(("127.0.0.1", int(client.sandbox.url.rpartition(":")[2]))) as caller:
+            caller.setblocking(False)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await client.sandbox.stop_listening()
+            async with asyncio.timeout(1):
+                with pytest.raises(ConnectionResetError):
+                    await asyncio.get_running_loop().sock_recv(caller, 1)
+
+
 async def test_listening_again_after_the_end_does_nothing() -> None:
     """A refusal that outlives the sandbox does not wake it up."""
     async with Sandbox() as sandbox:

@@ -1,0 +1,314 @@
+from decimal import Decimal
+from typing import Any, get_args
+
+import pytest
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import (
+    AuthenticationError,
+    ForeignIdConflict,
+    JournalError,
+    WithdrawalError,
+    WithdrawalFailed,
+    WithdrawalNotSent,
+    WithdrawalRejected,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import Difference
+from alphapo_async.core.row import Row, State
+from alphapo_async.core.telling import Told, Why, tell
+
+REQUEST = WithdrawalRequest(
+    currency="BTC",
+    address="bc1q-private-address",
+    amount="0.0015",
+    foreign_id="payout-17",
+    end_user_reference="private-user",
+    sender_data={"first_name": "Private-Ann"},
+)
+BODY = encode_body(REQUEST)
+HAS = Withdrawal(id=5, foreign_id="payout-17", status="processing", sender_amount=Decimal("0.0015"))
+ENDED = Withdrawal(id=5, foreign_id="payout-17", status="declined")
+TRANSACTION = Transaction(id=5, foreign_id="payout-17", status="declined", error="A person said no.")
+DIFFERENCES = (Difference("amount", "0.0015", "7"), Difference("currency", "BTC", "ETH"))
+
+
+def row_with(state: State = "open", **changes: Any) -> Row:
+    """Return a row in this state."""
+    fields: dict[str, Any] = {
+        "account": "default",
+        "foreign_id": "payout-17",
+        "revision": Revision(BODY, REQUEST),
+        "key": "fingerprint",
+        "created_at": 0.0,
+        "attempts": 3,
+    }
+    return Row(**(fields | {"state": state} | changes))
+
+
+def error_of(row: Row | None, **told: Any) -> WithdrawalError | JournalError:
+    """Return the error that is told of this row."""
+    error = tell(Told("payout-17", row, **told))
+    assert isinstance(error, Exception)
+    return error
+
+
+# ── the row has the last word ────────────────────────────────────────────────────────────────────────────────────────
+
+BY_STATE: list[tuple[Row, type[Exception], str]] = [
+    (
+        row_with("failed", withdrawal=ENDED),
+        WithdrawalFailed,
+        "Withdrawal 'payout-17' is declined: AlphaPo had it and ended it. No money moved.",
+    ),
+    (
+        row_with("failed"),
+        WithdrawalFailed,
+        "Withdrawal 'payout-17' is ended: AlphaPo had it and ended it. No money moved.",
+    ),
+    (
+        row_with("rejected", refusal={"amount": ["too small", "not enough"], "tag": ["bad"]}),
+        WithdrawalRejected,
+        "Withdrawal 'payout-17': AlphaPo refused it (amount: too small not enough; tag: bad). No money moved.",
+    ),
+    (
+        row_with("rejected"),
+        WithdrawalRejected,
+        "Withdrawal 'payout-17': AlphaPo refused it (its words are no longer kept). No money moved.",
+    ),
+    (
+        row_with("conflict", differences=DIFFERENCES),
+        ForeignIdConflict,
+        (
+            "Withdrawal 'payout-17' is another payment at AlphaPo (amount: asked '0.0015', AlphaPo tells '7'; "
+            "currency: asked 'BTC', AlphaPo tells 'ETH'). This one was not sent."
+        ),
+    ),
+    (
+        row_with("conflict"),
+        ForeignIdConflict,
+        "Withdrawal 'payout-17' is another payment at AlphaPo (its figures are no longer kept). This one was not sent.",
+    ),
+    (
+        row_with("authentication", code="bad_header_key"),
+        AuthenticationError,
+        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (bad_header_key).",
+    ),
+    (
+        row_with("authentication"),
+        AuthenticationError,
+        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (unknown).",
+    ),
+    (
+        row_with("not_sent", reason="no connection: refused"),
+        WithdrawalNotSent,
+        "Withdrawal 'payout-17' never arrived (no connection: refused). No money moved.",
+    ),
+    (
+        row_with("open", reason="HTTP 502"),
+        WithdrawalUnknown,
+        "Withdrawal 'payout-17': nobody can say yet whether AlphaPo has it (HTTP 502).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "text"), BY_STATE, ids=[f"{row.state}-{kind}" for row, kind, _ in BY_STATE])
+def test_each_state_is_told_as_its_own_error(row: Row, kind: type[Exception], text: str) -> None:
+    """A settled or open row becomes this class with these words, and then the next step."""
+    error = error_of(row, retry_after=2.5)
+    assert type(error) is kind
+    assert str(error) == f"{text} {error.next_step}"
+    assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 3, 2.5)
+
+
+def test_every_state_but_accepted_is_in_the_table() -> None:
+    """The table above is whole: a new state needs its words."""
+    assert {row.state for row, _, _ in BY_STATE} | {"accepted"} == set(get_args(State))
+
+
+@pytest.mark.parametrize("row", [row for row, _, _ in BY_STATE], ids=[row.state for row, _, _ in BY_STATE])
+def test_funds_are_held_back_exactly_while_the_row_is_open(row: Row) -> None:
+    """An open row never releases funds, and every settled "no" does."""
+    assert error_of(row).may_release_funds is (row.state != "open")
+
+
+@pytest.mark.parametrize(("is_from_journal", "source"), [(False, "reply"), (True, "journal")])
+def test_an_acceptance_is_told_as_the_withdrawal(is_from_journal: bool, source: str) -> None:  # noqa: FBT001 - a column
+    """What AlphaPo has is returned; the witness is the journal where AlphaPo was not asked again."""
+    told = tell(Told("payout-17", row_with("accepted", withdrawal=HAS), is_from_journal=is_from_journal))
+    assert isinstance(told, Withdrawal)
+    assert (told.id, told.status, told.sender_amount, told.source) == (5, "processing", Decimal("0.0015"), source)
+
+
+def test_a_rejection_carries_alphapos_words() -> None:
+    """The errors are an attribute, whole, and empty where they are no longer kept."""
+    words = {"amount": ["x" * 1000]}
+    rejected = error_of(row_with("rejected", refusal=words))
+    assert isinstance(rejected, WithdrawalRejected)
+    assert rejected.errors == words
+    forgotten = error_of(row_with("rejected"))
+    assert isinstance(forgotten, WithdrawalRejected)
+    assert forgotten.errors == {}
+
+
+def test_a_rejection_without_end_is_cut_in_the_text() -> None:
+    """A hostile reply does not fill the log."""
+    text = str(error_of(row_with("rejected", refusal={"amount": ["x" * 100_000]})))
+    assert f"(amount: {'x' * 292}…)" in text
+    assert len(text) < 600
+
+
+@pytest.mark.parametrize("state", ["conflict", "open"])
+def test_a_figure_without_end_is_cut_in_the_text(state: State) -> None:
+    """Neither do its figures."""
+    differences = (Difference("amount", "1", "9" * 100_000),)
+    text = str(error_of(row_with(state, differences=differences)))
+    assert "amount: asked '1', AlphaPo tells '999" in text
+    assert len(text) < 800
+
+
+@pytest.mark.parametrize(
+    ("known", "transaction"),
+    [
+        ({"withdrawal": ENDED, "transaction": TRANSACTION}, TRANSACTION),
+        ({"withdrawal": ENDED}, ENDED),
+        ({}, None),
+    ],
+)
+def test_a_failure_carries_what_alphapo_last_said(known: dict[str, Any], transaction: object) -> None:
+    """The transaction where there is one, else the withdrawal, else nothing."""
+    failed = error_of(row_with("failed", **known))
+    assert isinstance(failed, WithdrawalFailed)
+    assert failed.transaction is transaction
+
+
+@pytest.mark.parametrize(
+    ("detail", "kept", "reason"),
+    [
+        ("", "no connection", "no connection"),
+        ("", "no connection: refused by 127.0.0.1:443", "no connection"),
+        ("", "throttled", "throttled"),
+        ("outage", "no connection", "outage"),
+        ("queue: no slot in time", "", "queue"),
+        ("closed", "throttled", "closed"),
+    ],
+)
+def test_the_reason_why_nothing_was_sent_is_one_word(detail: str, kept: str, reason: str) -> None:
+    """The flight's own reason comes before the row's, and what follows a colon is for people only."""
+    error = error_of(row_with("not_sent", reason=kept), detail=detail)
+    assert isinstance(error, WithdrawalNotSent)
+    assert error.reason == reason
+    assert f"({detail or kept})" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("known", "reason", "words"),
+    [
+        ({"doubt_since": 1.0, "reason": "HTTP 502"}, "no answer", "(HTTP 502)"),
+        ({"refusal": {"amount": ["x"]}, "reason": "refused"}, "refused", "(refused)"),
+        ({"code": "bad_header_key", "reason": "key refused"}, "key refused", "(key refused)"),
+        ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
+        ({"blamed": True, "code": "bad_header_key", "reason": "foreign_id is taken"}, "taken", "(foreign_id is taken)"),
+        ({"differences": DIFFERENCES, "blamed": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
+    ],
+)
+def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], reason: str, words: str) -> None:
+    """Another's figures, then a taken id, then a refused key, then a refusal, then silence."""
+    error = error_of(row_with("open", **known))
+    assert isinstance(error, WithdrawalUnknown)
+    assert error.reason == reason
+    assert words in str(error)
+
+
+# ── the flight has less to say than its row ──────────────────────────────────────────────────────────────────────────
+
+LESS: list[tuple[Why, str]] = [
+    ("in flight", "Withdrawal 'payout-17' is still under way, and its deadline is over."),
+    ("closing", "Withdrawal 'payout-17' was under way when the client was closed."),
+    ("journal", "Withdrawal 'payout-17' had an answer that could not be written down."),
+    ("held", "Withdrawal 'payout-17' is being worked on by another worker."),
+    ("error", "Withdrawal 'payout-17' met an error that should not be; the log says which."),
+]
+
+
+@pytest.mark.parametrize(("why", "text"), LESS)
+@pytest.mark.parametrize("state", ["open", "rejected", "not_sent", "authentication", "conflict", "failed"])
+def test_a_flight_that_has_not_ended_leaves_it_unknown(why: Why, text: str, state: State) -> None:
+    """Whatever the row says meanwhile, funds are not released on a word that is not final or not written down."""
+    error = error_of(row_with(state), why=why, retry_after=2.5)
+    assert isinstance(error, WithdrawalUnknown)
+    assert error.reason == why
+    assert str(error) == f"{text} {error.next_step}"
+    assert not error.may_release_funds
+    assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 3, 2.5)
+
+
+@pytest.mark.parametrize(("why", "_text"), LESS)
+def test_a_flight_without_a_row_leaves_it_unknown_too(why: Why, _text: str) -> None:
+    """Where there is no row to look at, no attempt is counted and nothing is released."""
+    error = error_of(None, why=why)
+    assert isinstance(error, WithdrawalUnknown)
+    assert (error.reason, error.attempts) == (why, 0)
+
+
+def test_an_acceptance_that_could_not_be_written_down_is_told_all_the_same() -> None:
+    """AlphaPo has it, whatever the journal says (DESIGN section 3)."""
+    assert tell(Told("payout-17", row_with("accepted", withdrawal=HAS), why="journal")) == HAS
+
+
+@pytest.mark.parametrize("why", ["in flight", "closing", "held", "error"])
+def test_other_reasons_hold_even_an_acceptance_back(why: Why) -> None:
+    """A caller who left early hears what was true for him: nobody could say."""
+    assert isinstance(error_of(row_with("accepted", withdrawal=HAS), why=why), WithdrawalUnknown)
+
+
+@pytest.mark.parametrize("row", [None, row_with("open"), row_with("accepted", withdrawal=HAS)])
+def test_another_payments_id_is_a_conflict(row: Row | None) -> None:
+    """Caught before anything left: this payment was not sent, whatever became of the other."""
+    error = error_of(row, why="clash")
+    assert isinstance(error, ForeignIdConflict)
+    assert str(error) == (
+        "Withdrawal 'payout-17': the journal knows another payment under this foreign_id; this one was not sent. "
+        + error.next_step
+    )
+    assert error.may_release_funds
+
+
+@pytest.mark.parametrize(("recorded", "may_release_funds"), [(False, True), (True, False), (None, False)])
+def test_a_journal_that_failed_first_releases_funds_only_if_nothing_was_recorded(
+    recorded: bool | None,  # noqa: FBT001 - a column
+    may_release_funds: bool,  # noqa: FBT001 - likewise
+) -> None:
+    """What may have been written down may be sent later by `resume`."""
+    error = error_of(None, why="unrecorded", detail="the disk is full.", recorded=recorded, retry_after=2.5)
+    assert isinstance(error, JournalError)
+    assert (error.recorded, error.may_release_funds) == (recorded, may_release_funds)
+    assert str(error) == f"Withdrawal 'payout-17' was not sent: the disk is full. {error.next_step}"
+    assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 0, 2.5)
+
+
+def test_every_why_is_told() -> None:
+    """The cases above are all there are: a new one needs its words."""
+    assert {why for why, _ in LESS} | {"", "clash", "unrecorded"} == set(get_args(Why))
+
+
+def test_each_caller_gets_an_exception_of_its_own() -> None:
+    """Told twice, it is raised twice, so that tracebacks do not grow into each other."""
+    told = Told("payout-17", row_with("open"))
+    assert tell(told) is not tell(told)
+
+
+ALL_TOLD = [
+    *(Told("payout-17", row) for row, _, _ in BY_STATE),
+    *(Told("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why)),
+]
+
+
+@pytest.mark.parametrize("told", ALL_TOLD, ids=[f"{told.why}-{told.row and told.row.state}" for told in ALL_TOLD])
+def test_no_text_shows_the_body_or_the_people(told: Told) -> None:
+    """The signed body, its address and whoever sends or receives reach neither text nor repr nor attributes."""
+    error = tell(told)
+    shown = f"{error!s} {error!r} {vars(error) if isinstance(error, Exception) else ''} {told!r}"
+    assert not [private for private in ("private", "Private", BODY.decode()) if private in shown]

@@ -1,0 +1,255 @@
+"""Events and log lines: what happened, how loud, and nothing that must stay secret."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from alphapo_async.core.events import Event
+from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.outcome import (
+    Accepted,
+    Duplicate,
+    InDoubt,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Refused,
+    Rejected,
+)
+from alphapo_async.core.row import Row
+from alphapo_async.noticing import Noticing
+
+SECRET = "bc1q-secret-address"
+BODY = b'{"address":"bc1q-secret-address","amount":1}'
+OPEN = Row(
+    account="ops",
+    foreign_id="payout-17",
+    revision=Revision(BODY, None, kept_digest="d1"),
+    key="fingerprint-0001",
+    created_at=1.0,
+    holder="worker",
+)
+PAID = Withdrawal(id=7, foreign_id="payout-17", source="reply")
+
+
+def changed(row: Row, **fields: Any) -> Row:
+    """Return the row with other fields."""
+    return msgspec.structs.replace(row, **fields)
+
+
+def attempt(proof: Any) -> Attempt:
+    """Return an attempt with this proof."""
+    return Attempt("worker", proof, 1.0, 2.0)
+
+
+class Heard:
+    """An owner who writes down all events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.noticing = Noticing("ops", self.events.append, lambda: 42.5)
+
+    def learned(self, before: Row, after: Row, evidence: Evidence) -> list[Any]:
+        self.noticing.learned(before, after, evidence)
+        return [(event.name, event.outcome, event.reason) for event in self.events]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name", "reason"),
+    [
+        (attempt(InDoubt("HTTP 502")), "attempt", "InDoubt: HTTP 502"),
+        (attempt(NotSent("throttled")), "attempt", "NotSent: throttled"),
+        (attempt(Refused("bad_header_key")), "attempt", "Refused: bad_header_key"),
+        (attempt(Duplicate({"foreign_id": ["taken"]})), "attempt", "Duplicate"),
+        (attempt(Rejected({"address": [SECRET]})), "attempt", "Rejected"),
+        (attempt(Accepted(PAID)), "attempt", "Accepted"),
+        (LookedUp("worker", NoneFound()), "look-up", "NoneFound"),
+        (LookedUp("worker", NoAnswer("HTTP 502")), "look-up", "NoAnswer: HTTP 502"),
+        (LookedUp("worker", NoAnswer("", code="bad_header_key")), "look-up", "NoAnswer: bad_header_key"),
+    ],
+)
+def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str, reason: str) -> None:
+    """The judgement's name and its reason, and never what stands in the errors."""
+    assert Heard().learned(OPEN, OPEN, evidence) == [(name, None, reason)]
+
+
+def test_an_event_names_the_withdrawal_and_counts() -> None:
+    """Time, account, foreign_id and the row's figures after the evidence are told."""
+    heard = Heard()
+
+    heard.learned(OPEN, changed(OPEN, attempts=3, look_ups=2), attempt(InDoubt("HTTP 502")))
+
+    (event,) = heard.events
+    assert (event.at, event.account, event.foreign_id) == (42.5, "ops", "payout-17")
+    assert (event.attempts, event.look_ups) == (3, 2)
+
+
+@pytest.mark.parametrize("state", ["accepted", "failed", "rejected", "conflict", "authentication"])
+def test_a_row_that_settles_is_told_once(state: str) -> None:
+    """When the state changes, and not again while it stays."""
+    settled = changed(OPEN, state=state)
+    evidence = attempt(InDoubt("x"))
+
+    assert Heard().learned(OPEN, settled, evidence)[1:] == [("settled", state, None)]
+    assert Heard().learned(settled, settled, evidence)[1:] == []
+
+
+def test_not_sent_is_settled_too() -> None:
+    """A flight that gave up without doubt has settled its row, and is not told as unknown."""
+    assert Heard().learned(OPEN, changed(OPEN, state="not_sent"), GivenUp("worker", "outage")) == [
+        ("settled", "not_sent", None)
+    ]
+
+
+def test_a_flight_that_ends_without_knowing_is_told_as_unknown() -> None:
+    """Given up while open: the sum in which the row counts, and the last word."""
+    doubtful = changed(OPEN, doubt_since=1.0, reason="HTTP 502")
+
+    assert Heard().learned(doubtful, doubtful, GivenUp("worker", "")) == [("unknown", "unknown", "HTTP 502")]
+
+
+def test_a_row_opened_again_is_no_news() -> None:
+    """Asked for once more, a settled row opens: nothing is settled and nothing is unknown."""
+    asked = Asked("worker", OPEN.revision, OPEN.key)
+
+    assert Heard().learned(changed(OPEN, state="not_sent"), OPEN, asked) == []
+    assert Heard().learned(OPEN, OPEN, Control("worker", 1.0)) == []
+
+
+def test_a_contradiction_is_told_once_and_beside_the_new_outcome() -> None:
+    """AlphaPo now says otherwise: the contradiction, then the outcome; the same one again is no news."""
+    before = changed(OPEN, state="rejected")
+    after = changed(OPEN, state="accepted", contradiction="accepted after rejected")
+    other = changed(after, contradiction="declined after confirmed")
+    evidence = LookedUp("worker", NoneFound())
+
+    assert Heard().learned(before, after, evidence)[1:] == [
+        ("contradiction", None, "accepted after rejected"),
+        ("settled", "accepted", None),
+    ]
+    assert Heard().learned(after, after, evidence)[1:] == []
+    assert Heard().learned(after, other, evidence)[1:] == [("contradiction", None, "declined after confirmed")]
+
+
+def test_an_outage_begins_and_ends() -> None:
+    """Both are events of the client, of no withdrawal."""
+    heard = Heard()
+
+    heard.noticing.outage(has_begun=True)
+    heard.noticing.outage(has_begun=False)
+
+    assert [(one.name, one.foreign_id, one.account, one.at) for one in heard.events] == [
+        ("outage began", None, "ops", 42.5),
+        ("outage ended", None, "ops", 42.5),
+    ]
+
+
+# ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DOUBTFUL = changed(OPEN, doubt_since=1.0, reason="HTTP 502")
+LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
+    (lambda n: n.learned(OPEN, OPEN, attempt(InDoubt("HTTP 502"))), logging.DEBUG, "attempt payout-17 InDoubt: HTTP 502"),
+    (lambda n: n.learned(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
+    (
+        lambda n: n.learned(OPEN, changed(OPEN, state="accepted"), Control("w", 1.0)),
+        logging.INFO,
+        "settled payout-17 accepted",
+    ),
+    (
+        lambda n: n.learned(DOUBTFUL, DOUBTFUL, GivenUp("w", "")),
+        logging.WARNING,
+        "unknown payout-17 unknown HTTP 502",
+    ),
+    (
+        lambda n: n.learned(OPEN, changed(OPEN, contradiction="x after y"), Control("w", 1.0)),
+        logging.ERROR,
+        "contradiction payout-17 x after y",
+    ),
+    (lambda n: n.outage(has_begun=True), logging.WARNING, "outage began "),
+    (lambda n: n.outage(has_begun=False), logging.INFO, "outage ended "),
+]
+
+
+@pytest.mark.parametrize("threshold", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])
+@pytest.mark.parametrize(("happening", "level", "line"), LOUDNESS)
+@pytest.mark.parametrize("has_owner", [True, False])
+def test_each_event_has_its_level(
+    caplog: pytest.LogCaptureFixture,
+    happening: Callable[[Noticing], None],
+    level: int,
+    line: str,
+    threshold: int,
+    *,
+    has_owner: bool,
+) -> None:
+    """Whoever logs from a level on hears everything from that level on, whether or not events are asked for."""
+    with caplog.at_level(threshold, logger="alphapo_async"):
+        happening(Noticing("ops", (lambda _: None) if has_owner else None, lambda: 0.0))
+
+    heard = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    assert heard == ([("alphapo_async", level, line)] if level >= threshold else [])
+
+
+def test_a_log_line_carries_the_foreign_id_as_a_field(caplog: pytest.LogCaptureFixture) -> None:
+    """Structured logs find it without reading the text."""
+    with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
+        Noticing("ops", None, lambda: 0.0).learned(OPEN, OPEN, attempt(InDoubt("x")))
+
+    assert caplog.records[0].__dict__["foreign_id"] == "payout-17"
+
+
+def test_an_owner_who_raises_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    """The work on the money goes on, and later events are told as well."""
+    told: list[str] = []
+
+    def raising(event: Event) -> None:
+        told.append(event.name)
+        raise ZeroDivisionError("the owner's own mistake")
+
+    noticing = Noticing("ops", raising, lambda: 0.0)
+    with caplog.at_level(logging.ERROR, logger="alphapo_async"):
+        noticing.learned(OPEN, changed(OPEN, state="accepted"), attempt(Accepted(PAID)))
+
+    assert told == ["attempt", "settled"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "on_event raised at attempt",
+        "on_event raised at settled",
+    ]
+    assert all(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in caplog.records)
+
+
+def test_an_owner_may_stop_the_program() -> None:
+    """What is no `Exception`, such as Ctrl-C, is not swallowed."""
+
+    def stopping(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Noticing("ops", stopping, lambda: 0.0).outage(has_begun=True)
+
+
+def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the evidence, no event and no line holds the body, the address or the key's fingerprint."""
+    heard = Heard()
+    settled = changed(OPEN, state="rejected", refusal={"address": [SECRET]})
+    evidences: list[Evidence] = [
+        Asked("worker", OPEN.revision, OPEN.key),
+        attempt(Rejected({"address": [SECRET]})),
+        attempt(Duplicate({"foreign_id": [SECRET]})),
+        LookedUp("worker", NoneFound()),
+        GivenUp("worker", ""),
+    ]
+
+    with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
+        for evidence in evidences:
+            heard.learned(OPEN, settled, evidence)
+
+    shown = f"{heard.events!r} {caplog.text} {[record.__dict__ for record in caplog.records]!r}"
+    assert SECRET not in shown
+    assert "amount" not in shown
+    assert OPEN.key not in shown
+    assert "payout-17" in shown

@@ -1,0 +1,276 @@
+"""Settings are checked when the client is made; a wrong one never waits for the first withdrawal."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.signer import Signer
+from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.settings import (
+    check_base_url,
+    check_rate,
+    check_seconds,
+    from_environment,
+    is_loopback,
+    the_journal,
+    the_signers,
+)
+
+PRODUCTION = "https://app.alphapo.net"
+KEYED = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "made-up-secret"}
+
+# ── base_url ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given_url", "kept"),
+    [
+        (PRODUCTION, PRODUCTION),
+        (f"{PRODUCTION}/", PRODUCTION),
+        (f"{PRODUCTION}/api/v2", PRODUCTION),
+        (f"{PRODUCTION}/api/v2/", PRODUCTION),
+        ("HTTPS://app.alphapo.net:8443", "https://app.alphapo.net:8443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://localhost:1/", "http://localhost:1"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_base_url_is_kept_as_scheme_host_and_port(given_url: str, kept: str) -> None:
+    """A closing slash and the API's own path are left out, nothing else."""
+    assert check_base_url(given_url) == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "app.alphapo.net",
+        "//app.alphapo.net",
+        "https://",
+        "https://:443",
+        "https://[::1",
+        "https://app.alphapo.net:99999",
+        "https://app.alphapo.net:x",
+        "ftp://app.alphapo.net",
+        "file:///etc/passwd",
+        "https://app.alphapo.net?x=1",
+        "https://app.alphapo.net#x",
+        "https://user:word@app.alphapo.net",
+        "http://localhost@evil.example",
+        "https://app.alphapo.net ",
+        " https://app.alphapo.net",
+        "https://app.alphapo.net\n",
+        "https://app alphapo.net",
+        "https://app.alphapo.net/api/v1",
+        "https://app.alphapo.net/api/v2/withdrawal",
+        "http://app.alphapo.net",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://127.1.evil",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "http://[::2]",
+        None,
+        7,
+    ],
+)
+def test_a_base_url_that_cannot_be_meant_is_refused(url: Any) -> None:
+    """No URL, something beside scheme and host, a blank that would spoil every request, or plain http to the network."""
+    with pytest.raises(ConfigurationError, match="base_url must"):
+        check_base_url(url)
+
+
+def test_a_password_in_the_base_url_is_not_shown() -> None:
+    """The refusal does not repeat what may be a credential."""
+    with pytest.raises(ConfigurationError) as caught:
+        check_base_url("https://user:hunter2@app.alphapo.net")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@settings(derandomize=True)
+@given(st.ip_addresses(v=4))
+def test_plain_http_is_for_127_alone(address: Any) -> None:
+    """Of all IPv4 addresses exactly 127.0.0.0/8 may be spoken to without TLS."""
+    url = f"http://{address}"
+    is_here = str(address).startswith("127.")
+
+    assert is_loopback(url) is is_here
+    if is_here:
+        assert check_base_url(url) == url
+    else:
+        with pytest.raises(ConfigurationError, match="https"):
+            check_base_url(url)
+
+
+def test_a_url_without_host_is_not_loopback() -> None:
+    """Nowhere is not here."""
+    assert not is_loopback("nonsense")
+
+
+# ── seconds and rates ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1, 2.5, 1e9])
+def test_seconds_are_numbers_from_zero(value: float) -> None:
+    """Whole or not, they come back as a float."""
+    seconds = check_seconds("close_grace", value)
+
+    assert seconds == value
+    assert type(seconds) is float
+
+
+@pytest.mark.parametrize("value", [-1, -0.1, float("inf"), float("nan"), True, "1", None, [1]])
+def test_other_seconds_are_refused_by_name(value: object) -> None:
+    """Negative, endless, not a number: the message names the setting and the value."""
+    with pytest.raises(ConfigurationError, match="close_grace must be seconds") as caught:
+        check_seconds("close_grace", value)
+
+    assert repr(value) in str(caught.value)
+
+
+def test_rates_are_above_zero_or_not_set() -> None:
+    """None sets no limit; anything above 0 does."""
+    assert check_rate(None) is None
+    assert check_rate(5) == 5.0
+    assert check_rate(0.1) == 0.1
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1, float("inf"), float("nan"), True, "5"])
+def test_other_rates_are_refused(rate: Any) -> None:
+    """A rate of nothing would never send, and an endless one is spelt None."""
+    with pytest.raises(ConfigurationError, match="max_rate must be"):
+        check_rate(rate)
+
+
+# ── signers and journals ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_signers_are_found_by_fingerprint_the_current_one_first() -> None:
+    """Retired keys follow; a key that is both current and retired signs with the current secret."""
+    current = Signer("key-2", "secret-2")
+    old = Signer("key-1", "secret-1")
+
+    signers = the_signers(current, [("key-1", "secret-1"), ("key-2", "another secret")])
+
+    assert list(signers) == [current.fingerprint, old.fingerprint]
+    assert signers[current.fingerprint] is current
+    assert signers[old.fingerprint].sign(b"x") == old.sign(b"x")
+
+
+@pytest.mark.parametrize("pair", ["ab", ("key",), ("key", "secret", "more"), ["key", "secret"], None])
+def test_a_retired_key_is_a_pair(pair: Any) -> None:
+    """A string of two letters is no pair, and nothing of it is shown."""
+    with pytest.raises(ConfigurationError, match=r"retired_keys must be \(key, secret\) pairs"):
+        the_signers(Signer("key", "secret"), [pair])
+
+
+def test_a_retired_key_is_checked_like_the_current_one() -> None:
+    """An empty secret is refused."""
+    with pytest.raises(ConfigurationError, match="secret"):
+        the_signers(Signer("key", "secret"), [("old", "")])
+
+
+def test_a_journal_may_be_left_out_for_a_loopback_host_only() -> None:
+    """Against the sandbox a journal in memory is made; against AlphaPo it has to be asked for."""
+    assert isinstance(the_journal(None, "http://127.0.0.1:8080"), MemoryJournal)
+    with pytest.raises(ConfigurationError, match="Name the journal"):
+        the_journal(None, PRODUCTION)
+
+
+def test_a_journal_is_taken_by_name_or_as_it_is() -> None:
+    """The name "memory" makes one; an object with the verbs is used itself."""
+    journal = MemoryJournal()
+
+    assert isinstance(the_journal("memory", PRODUCTION), MemoryJournal)
+    assert the_journal(journal, PRODUCTION) is journal
+
+
+@pytest.mark.parametrize("journal", [object(), 7, {"update": None}])
+def test_an_object_without_the_verbs_is_no_journal(journal: Any) -> None:
+    """What cannot be written to is refused at once, not at the first withdrawal."""
+    with pytest.raises(ConfigurationError, match="journal must be"):
+        the_journal(journal, PRODUCTION)
+
+
+def test_an_unknown_journal_is_refused_without_its_password() -> None:
+    """The name of a journal may hold a password."""
+    with pytest.raises(ConfigurationError) as caught:
+        the_journal("nosuch://user:hunter2@host/payouts", PRODUCTION)
+
+    assert "hunter2" not in str(caught.value)
+
+
+# ── the environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_environment_names_every_argument() -> None:
+    """Each variable becomes its argument; other variables are nobody's business."""
+    told = from_environment(
+        {
+            **KEYED,
+            "ALPHAPO_BASE_URL": "http://127.0.0.1:1",
+            "ALPHAPO_JOURNAL": "memory",
+            "ALPHAPO_ACCOUNT": "ops",
+            "ALPHAPO_OTHER": "x",
+        }
+    )
+
+    assert told == {
+        "key": "made-up-key",
+        "secret": "made-up-secret",
+        "base_url": "http://127.0.0.1:1",
+        "journal": "memory",
+        "account": "ops",
+    }
+
+
+def test_what_is_not_set_or_empty_is_left_to_the_defaults() -> None:
+    """An empty variable is the same as none."""
+    told = from_environment({**KEYED, "ALPHAPO_BASE_URL": "", "ALPHAPO_ACCOUNT": ""})
+
+    assert told == {"key": "made-up-key", "secret": "made-up-secret"}
+
+
+@pytest.mark.parametrize("environment", [{"ALPHAPO_SECRET": "s"}, {"ALPHAPO_SECRET": "s", "ALPHAPO_KEY": ""}])
+def test_a_missing_key_is_named(environment: dict[str, str]) -> None:
+    """The message says which variable to set."""
+    with pytest.raises(ConfigurationError, match="ALPHAPO_KEY is not set"):
+        from_environment(environment)
+
+
+@pytest.mark.parametrize("more", [{}, {"ALPHAPO_SECRET": ""}, {"ALPHAPO_SECRET": "", "ALPHAPO_SECRET_FILE": ""}])
+def test_a_missing_secret_is_named(more: dict[str, str]) -> None:
+    """The message says which two variables may hold it."""
+    with pytest.raises(ConfigurationError, match="ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE"):
+        from_environment({"ALPHAPO_KEY": "k", **more})
+
+
+def test_the_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    """The line end that editors add is no part of it; a secret in the environment goes before."""
+    file = tmp_path / "secret"
+    file.write_text("from-the-file\n", encoding="utf-8")
+    environment = {"ALPHAPO_KEY": "k", "ALPHAPO_SECRET_FILE": str(file)}
+
+    assert from_environment(environment)["secret"] == "from-the-file"
+    assert from_environment({**environment, "ALPHAPO_SECRET": "direct"})["secret"] == "direct"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfehunter2"])
+def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """Missing or not text: its name is told, its content neither in the message nor in a cause."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+        from_environment({"ALPHAPO_KEY": "k", "ALPHAPO_SECRET_FILE": str(file)})
+
+    assert str(file) in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
