@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["main"]
 
 _EXTRA = frozenset({"click", "rich"})
 _WRONG = 2  # said here too: the table of exit codes cannot be imported without the extra
 
 
-def main() -> None:
-    """Run the command line; without the extra `cli`, say in one sentence how to get it."""
+def _load() -> Callable[..., Any]:
+    from alphapo_async.cli import alphapo  # noqa: PLC0415 - the extra may be missing, and that is said, not raised
+
+    return alphapo
+
+
+def main(arguments: Sequence[str] | None = None, load: Callable[[], Callable[..., Any]] = _load) -> None:
+    """Run the command line; without the extra `cli`, say in one sentence how to get it.
+
+    Args:
+        arguments: what was typed; None for the process's own.
+        load: returns the commands, or raises `ModuleNotFoundError` where they cannot be had.
+    """
     try:
-        from alphapo_async.cli import alphapo  # noqa: PLC0415 - the extra may be missing, and that is said, not raised
+        alphapo = load()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -22,7 +37,7 @@ def main() -> None:
         # What AlphaPo says may not fit a terminal's encoding; it is then shown escaped instead of failing a command that has paid.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    alphapo(prog_name="alphapo")
+    alphapo(arguments, prog_name="alphapo")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class Flight:
     async def _abandon(self) -> Told:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
-            return Told(self._foreign_id, None, "unrecorded", "the client was closed.", recorded=None)
+            return Told(self._foreign_id, None, "closing")
         row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._crew.worker, "closed"))
         return self._told(row, "closing" if row.state == "open" else "", "closed")
 

@@ -110,6 +110,12 @@ def test_from_env_takes_the_environment_and_what_is_passed() -> None:
     assert "made-up" not in ran.stdout
 
 
+def test_from_env_without_credentials_says_so() -> None:
+    """The tests run without credentials, and the missing variable is named."""
+    with pytest.raises(ConfigurationError, match="ALPHAPO_"):
+        AlphapoClient.from_env()
+
+
 # ── input ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -224,6 +230,26 @@ def test_a_wrong_payload_that_came_first_does_not_turn_the_right_one_away() -> N
 
     assert isinstance(wrong, ForeignIdConflict)
     assert isinstance(right, Withdrawal)
+
+
+def test_three_payloads_under_one_id_are_sorted_out() -> None:
+    """Three payloads arrive together: one is paid, the two others are conflicts, and none waits for ever."""
+
+    async def story() -> tuple[list[Any], int, Any]:
+        wire = Wire()
+        journal = _Slow()
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.withdraw(request(amount="1"))
+            told = await asyncio.gather(
+                *(alphapo.withdraw(request(amount=str(amount))) for amount in (2, 3, 1, 4)), return_exceptions=True
+            )
+            return told, wire.posts, await alphapo.totals()
+
+    told, posts, totals = run(story())
+
+    assert [type(one) for one in told] == [ForeignIdConflict, ForeignIdConflict, Withdrawal, ForeignIdConflict]
+    assert posts == 1
+    assert totals["BTC"].requested == totals["BTC"].accepted == 1
 
 
 # ── deadlines ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -362,6 +388,21 @@ def test_a_client_belongs_to_one_loop() -> None:
 
     run(first())
     run(second())
+
+
+def test_closing_without_grace_cancels_what_is_under_way() -> None:
+    """A caller who still waits hears that the client was closed."""
+
+    async def story() -> Any:
+        alphapo = client(Wire(["silent"]))
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0.1)
+        await alphapo.aclose(grace=0)
+        with pytest.raises(WithdrawalUnknown) as caught:
+            await paying
+        return caught.value.reason
+
+    assert run(story()) == "closing"
 
 
 def test_closing_gives_what_is_under_way_its_grace() -> None:

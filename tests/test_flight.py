@@ -541,3 +541,120 @@ def test_a_flight_that_never_left_is_told_closed() -> None:
     assert isinstance(first, WithdrawalUnknown)
     assert isinstance(second, WithdrawalNotSent)
     assert second.reason == "closed"
+
+
+class Slow(MemoryJournal):
+    """A journal that takes a second to write."""
+
+    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
+        await asyncio.sleep(1)
+        return await super().update(account, foreign_id, change)
+
+
+def test_closing_before_the_journal_has_answered_is_unknown() -> None:
+    """Nobody knows yet what the journal knew of it, so nothing more certain than unknown is told."""
+
+    async def story() -> WithdrawalError:
+        alphapo = client(Wire(), journal=Slow())
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0.5)
+        await alphapo.aclose(grace=0)
+        with pytest.raises(WithdrawalUnknown) as caught:
+            await paying
+        return caught.value
+
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "closing"
+
+
+def test_another_payload_waits_until_it_is_known_who_has_the_row() -> None:
+    """While the journal is being asked for one payload, another one waits; once a flight has the row, it is a conflict at once."""
+
+    async def story() -> tuple[list[Any], float]:
+        wire = Wire(seconds=10)
+        async with client(wire, journal=Slow(), close_grace=60) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(2)
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.withdraw(request(amount="7"))
+            now = asyncio.get_running_loop().time()
+            early = asyncio.ensure_future(alphapo.withdraw(request("other")))
+            await asyncio.sleep(0)
+            late = asyncio.ensure_future(alphapo.withdraw(request("other", amount="7")))
+            told = await asyncio.gather(first, early, late, return_exceptions=True)
+        return list(told), now
+
+    (first, early, late), now = run(story())
+
+    assert now == 2
+    assert isinstance(first, Withdrawal)
+    assert isinstance(early, Withdrawal)
+    assert isinstance(late, ForeignIdConflict)
+
+
+class Uncontrolled(MemoryJournal):
+    """A journal that cannot look for a control."""
+
+    async def find_control(self, account: str, key: str, after: float) -> Row | None:
+        raise JournalError("The index is broken.")
+
+
+def test_without_its_control_the_quiet_exit_stays_shut() -> None:
+    """A journal that cannot name a control leaves the row unknown."""
+
+    async def story() -> Withdrawal:
+        policy = RetryPolicy(quiet=2.0, wait_initial=0.1, deadline=120.0)
+        async with client(_Refusing(), policy=policy, journal=Uncontrolled()) as alphapo:
+            return await alphapo.withdraw(request())
+
+    with pytest.raises(WithdrawalUnknown):
+        run(story())
+
+
+def test_at_the_deadline_nothing_new_begins() -> None:
+    """A look-up that outlasts the deadline is the last thing the flight does."""
+    wire = Wire([LOST], ["silent"])
+
+    async def story() -> WithdrawalError:
+        async with client(wire, close_grace=60) as alphapo:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await alphapo.withdraw(request(), deadline=5.0)
+            assert asyncio.get_running_loop().time() == pytest.approx(5.0)
+            return caught.value
+
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert told.reason == "in flight"
+    assert told.attempts == 1
+    assert (wire.posts, wire.look_ups) == (1, 1)
+
+
+def test_a_look_up_that_finds_no_slot_in_time_is_not_made() -> None:
+    """In doubt, and the only slot is taken until the deadline: unknown, at the deadline."""
+    wire = Wire([LOST], max_connections=1)
+
+    class Busy(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Any:
+            if url.endswith("/ping"):
+                await asyncio.sleep(1000)
+            return await super().exchange(method, url, **told)
+
+    wire = Busy([LOST], max_connections=1)
+
+    async def story() -> float:
+        async with client(wire, close_grace=0) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request(), deadline=5.0))
+            await asyncio.sleep(0.001)
+            ping = asyncio.ensure_future(alphapo.ping())
+            with pytest.raises(WithdrawalUnknown):
+                await paying
+            now = asyncio.get_running_loop().time()
+            ping.cancel()
+            return now
+
+    assert run(story()) == pytest.approx(5.0)
+    assert wire.posts == 1
+    assert wire.look_ups == 0

@@ -152,7 +152,11 @@ def test_an_outage_begins_and_ends() -> None:
 
 DOUBTFUL = changed(OPEN, doubt_since=1.0, reason="HTTP 502")
 LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
-    (lambda n: n.learned(OPEN, OPEN, attempt(InDoubt("HTTP 502"))), logging.DEBUG, "attempt payout-17 InDoubt: HTTP 502"),
+    (
+        lambda n: n.learned(OPEN, OPEN, attempt(InDoubt("HTTP 502"))),
+        logging.DEBUG,
+        "attempt payout-17 InDoubt: HTTP 502",
+    ),
     (lambda n: n.learned(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
     (
         lambda n: n.learned(OPEN, changed(OPEN, state="accepted"), Control("w", 1.0)),

@@ -16,7 +16,7 @@ from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.session import SessionManager
 
-__all__ = ["Line", "check_everything", "compare_clocks", "line_of"]
+__all__ = ["Line", "check_everything", "compare_clocks", "journal_line", "line_of"]
 
 _SECONDS = 10.0  # for the request that asks for the time
 _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
@@ -57,7 +57,12 @@ async def _check_journal(access: Access) -> Line:
             await journal.aclose()
     except AlphapoError as error:
         return Line("journal", str(error), Exit.WRONG)
-    if journal.is_durable:
+    return journal_line(is_durable=journal.is_durable)
+
+
+def journal_line(*, is_durable: bool) -> Line:
+    """Return what is said of a journal that opens."""
+    if is_durable:
         return Line("journal", "it opens and is durable")
     return Line("journal", "it opens and is not durable: it is in memory and forgets with the process what was sent")
 

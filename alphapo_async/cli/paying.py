@@ -17,7 +17,7 @@ from alphapo_async.core.errors import ConfigurationError, WithdrawalError, Withd
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.journal import Journal
 
-__all__ = ["question", "withdraw"]
+__all__ = ["question", "report", "withdraw"]
 
 _EPILOG = """\b
 Example:
@@ -85,7 +85,10 @@ def withdraw(
         told = WithdrawalUnknown(
             f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
         )
-    sys.exit(_show(told, is_durable=opened.is_durable))
+    lines, code = report(told, is_durable=opened.is_durable)
+    for line in lines:
+        click.echo(line, err=code is not Exit.ALL_ACCEPTED)
+    sys.exit(code)
 
 
 async def _withdraw(
@@ -100,17 +103,13 @@ async def _withdraw(
         await journal.aclose()
 
 
-def _show(told: Withdrawal | WithdrawalError, *, is_durable: bool) -> int:
+def report(told: Withdrawal | WithdrawalError, *, is_durable: bool) -> tuple[list[str], Exit]:
+    """Return what to say of a withdrawal's end, line by line, and the exit code."""
     if isinstance(told, Withdrawal):
-        for line in pairs(withdrawal_pairs(told)):
-            click.echo(line)
-        return Exit.ALL_ACCEPTED
+        return pairs(withdrawal_pairs(told)), Exit.ALL_ACCEPTED
     lines, code = explain(told)
-    if not is_durable:
-        lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
-    for line in lines:
-        click.echo(clean(line), err=True)
-    return code
+    forgotten = _ONCE_SENT if told.may_release_funds else _STILL_OPEN
+    return [*map(clean, lines), *([] if is_durable else [forgotten])], code
 
 
 # ── asking before money moves ────────────────────────────────────────────────────────────────────────────────────────

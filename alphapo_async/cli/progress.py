@@ -20,14 +20,20 @@ Advance: TypeAlias = Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
-async def show_progress(console: Console, total: int) -> AsyncIterator[Advance]:
-    """Show how many rows have their outcome while the block runs."""
+async def show_progress(console: Console, total: int, every: float = _EVERY) -> AsyncIterator[Advance]:
+    """Show how many rows have their outcome while the block runs.
+
+    Args:
+        console: a terminal shows a bar, anything else lines.
+        total: rows.
+        every: seconds between two lines.
+    """
     done: Counter[str] = Counter()
     if console.is_terminal:
         async with _bar(console, total) as advance:
             yield advance
         return
-    lines = asyncio.create_task(_lines(console, done, total))
+    lines = asyncio.create_task(_lines(console, done, total, every))
     try:
         yield lambda outcome: done.update([outcome])
     finally:
@@ -41,10 +47,10 @@ def progress_line(done: Counter[str], total: int) -> str:
     return f"{done.total()} of {total} told{': ' if outcomes else ''}{outcomes}"
 
 
-async def _lines(console: Console, done: Counter[str], total: int) -> None:
+async def _lines(console: Console, done: Counter[str], total: int, every: float) -> None:
     while True:
         console.print(progress_line(done, total))
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(every)
 
 
 @contextlib.asynccontextmanager

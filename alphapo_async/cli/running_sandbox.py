@@ -12,7 +12,7 @@ import click
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
 
-__all__ = ["KEY", "SECRET", "sandbox"]
+__all__ = ["KEY", "SECRET", "sandbox", "stop_at_signals"]
 
 KEY = "sandbox-key"
 """The key of the local sandbox unless told otherwise; made up."""
@@ -55,9 +55,7 @@ def sandbox(*, port: int, key: str, secret: str, faults: str, seed: int) -> None
 
 
 async def _run(local: Sandbox, port: int) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_at_signals()
     async with contextlib.AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(local)
@@ -68,3 +66,11 @@ async def _run(local: Sandbox, port: int) -> None:
         click.echo(f"key: {local.key}")
         click.echo(f"secret: {SECRET}, made up" if local.secret == SECRET else "secret: the one that was given")
         await stopped.wait()
+
+
+def stop_at_signals() -> asyncio.Event:
+    """Return an event that Ctrl-C and SIGTERM set, for as long as the running loop lives."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped

@@ -444,7 +444,8 @@ _EXACT = Context(prec=1_000)
 _MOST = 300
 """Places before or after the point of a figure worth counting with: the 255 of an amount, and room."""
 _PLACES = 8
-"""AlphaPo's samples show eight places, fiat included, so a figure may come back cut or rounded to eight, never to fewer."""
+"""AlphaPo's samples show eight places, fiat included, so a figure may come back cut or rounded to eight,
+never to fewer."""
 
 
 def _fees_in(told: Transaction, currency: str) -> tuple[Decimal, ...]:

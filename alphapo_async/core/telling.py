@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Told", "tell"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
-"""Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker, another
-payment's id, not written down."""
+"""Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
+another payment's id, not written down, or an error that should not be."""
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -451,7 +451,7 @@ def test_what_json_cannot_say_is_refused(name: str, data: object, problem: str) 
 
 
 def test_no_text_of_a_request_shows_whose_money_it_is() -> None:
-    """Names, birthdays and references stay out of logs, Python's and rich's; what is needed to find a payment is shown."""
+    """Names, birthdays and references stay out of logs, Python's and rich's; what finds a payment is shown."""
     request = make(tag="9", sender_data={"first_name": "Ann"}, receiver_data={"date_of_birth": "1990-01-02"})
     assert repr(request) == (
         "WithdrawalRequest(foreign_id='payout-17', currency='BTC', amount='0.0015', address='bc1q9x', tag='9')"

@@ -40,7 +40,7 @@ def test_signing_twice_gives_the_same_signature(signer: Signer) -> None:
 @settings(derandomize=True, deadline=None)
 @given(body=st.binary(max_size=300), secret=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
 def test_a_signature_is_plain_hmac_sha512(body: bytes, secret: str) -> None:
-    """Whatever the body and the secret, the signature is lower-case hexadecimal HMAC-SHA512 over exactly these bytes."""
+    """Whatever body and secret, the signature is lower-case hexadecimal HMAC-SHA512 over exactly these bytes."""
     signer = Signer(KEY, secret)
     assert signer.sign(body) == hmac.new(secret.encode(), body, hashlib.sha512).hexdigest()
     assert signer.is_genuine(body, signer.sign(body))

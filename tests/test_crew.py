@@ -1,0 +1,121 @@
+"""What all flights of a client share: questions, slots, and the news of an outage."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from alphapo_async.callers import Callers
+from alphapo_async.core.outcome import Found, NoneFound, NoReply, Reply
+from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
+from alphapo_async.core.signer import Signer
+from alphapo_async.core.telling import Told
+from alphapo_async.crew import Crew, World
+from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.noticing import Noticing
+from tests.virtual import run
+from tests.wire import HTML_502, Wire, reply
+
+SIGNER = Signer("made-up-key", "made-up-secret")
+
+
+def _crew(wire: Wire, heard: list[str] | None = None) -> Crew:
+    listen = None if heard is None else lambda event: heard.append(event.name)
+    world = World(lambda: 0.0, lambda: 0.5, asyncio.sleep)
+    return Crew(
+        account="shop",
+        worker="one",
+        signers={SIGNER.fingerprint: SIGNER},
+        journal=MemoryJournal(),
+        session=wire,
+        policy=RetryPolicy(deadline=2.0),
+        max_rate=None,
+        base_url="http://127.0.0.1:9",
+        world=world,
+        noticing=Noticing("shop", listen, lambda: 0.0),
+    )
+
+
+def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
+    """The body is signed as it is sent, the answer judged, and no slot stays taken."""
+
+    async def story() -> None:
+        wire = Wire()
+        crew = _crew(wire)
+        loop = asyncio.get_running_loop()
+
+        async def slot(kind: Kind) -> Any:
+            return await crew.wait_for_slot(loop, kind)
+
+        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) == NoneFound()
+        wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
+        assert isinstance(await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot), Found)
+        assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b'{"foreign_id":"payout-17"}')
+        assert wire.slots.free == 100
+
+    run(story())
+
+
+def test_without_a_slot_nothing_is_asked() -> None:
+    """A question that finds no slot within the policy's deadline is not put."""
+
+    async def story() -> None:
+        wire = Wire(max_connections=1)
+        crew = _crew(wire)
+        loop = asyncio.get_running_loop()
+        assert crew.gate.try_enter(Kind.FIRST, loop) is not None
+
+        async def slot(kind: Kind) -> Any:
+            return await crew.wait_for_slot(loop, kind)
+
+        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) is None
+        assert await crew.put(loop, "GET", "/api/v2/ping", None, {}) == NoReply("no slot in time", may_have_left=False)
+        assert loop.time() == pytest.approx(4.0)
+        assert wire.times == []
+
+    run(story())
+
+
+@pytest.mark.parametrize("answer", [Reply(200, b"OK", "text/html"), HTML_502, reply(429, {})])
+def test_a_question_is_put_once_whatever_comes_back(answer: Reply) -> None:
+    """The reply is handed on as it came, and the gate has heard of it."""
+
+    class Always(Wire):
+        async def exchange(self, method: str, url: str, **told: Any) -> Reply:
+            assert url == "http://127.0.0.1:9/api/v2/ping"
+            return answer
+
+    async def story() -> None:
+        wire = Always()
+        crew = _crew(wire)
+        assert await crew.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
+        assert wire.slots.free == 100
+
+    run(story())
+
+
+def test_an_outage_is_told_to_whoever_queues() -> None:
+    """Callers of flights without a slot count the time of an outage; the listener hears of its begin and end."""
+
+    async def story() -> tuple[list[str], Told]:
+        heard: list[str] = []
+        crew = _crew(Wire(), heard)
+        loop = asyncio.get_running_loop()
+        told = Told("payout-17", None, "in flight")
+        callers = Callers(loop, 2.0, lambda: False, lambda: told)
+        hearing = callers.join(None)
+        crew.queueing.add(callers)
+        crew._on_outage(has_begun=True)
+        assert is_outage(crew.gate.pace) is False
+        await asyncio.sleep(1)
+        crew._on_outage(has_begun=False)
+        await asyncio.sleep(10)
+        assert not hearing.done()
+        crew._on_outage(has_begun=True)
+        await asyncio.sleep(1.01)
+        return heard, await hearing
+
+    heard, told = run(story())
+
+    assert heard == ["outage began", "outage ended", "outage began"]
+    assert told.why == "in flight"

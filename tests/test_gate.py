@@ -1,0 +1,529 @@
+"""The gate in virtual time: who leaves when, and that no slot is ever lost."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
+from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
+from alphapo_async.gate import Gate
+from alphapo_async.session import Slots
+from tests.virtual import run
+
+NO = Rejected({})
+SILENT = InDoubt("no answer in time")
+POLICY = RetryPolicy()
+KINDS = st.sampled_from(list(Kind))
+
+
+def now() -> float:
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+class Yard:
+    """A gate, and what has left through it."""
+
+    def __init__(self, slots: int | Slots = 1, *, max_rate: float | None = None, policy: RetryPolicy = POLICY) -> None:
+        self.slots = Slots(slots) if isinstance(slots, int) else slots
+        self.outages: list[tuple[float, bool]] = []
+        self.gate = Gate(self.slots, policy, max_rate, lambda begun: self.outages.append((now(), begun)))
+        self.log: list[tuple[Any, float]] = []
+        self.under_way = 0
+        self.most = 0
+
+    async def enter(self, kind: Kind) -> Ticket:
+        """Wait for a ticket as long as it takes."""
+        loop = asyncio.get_running_loop()
+        ticket = self.gate.try_enter(kind, loop) or await self.gate.wait_in(self.gate.queue(kind, loop))
+        assert ticket is not None
+        return ticket
+
+    async def send(self, kind: Kind, judged: Any = NO, *, name: Any = None, seconds: float = 0.0) -> None:
+        """One request from the queue to its answer."""
+        ticket = await self.enter(kind)
+        self.log.append((kind if name is None else name, now()))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            judged = None
+            raise
+        finally:
+            self.under_way -= 1
+            self.gate.leave(ticket, judged)
+
+    async def fall(self) -> None:
+        """Twenty bodies in a row without a readable answer."""
+        for _ in range(20):
+            await self.send(Kind.FIRST, SILENT)
+
+
+# ── order ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(KINDS, max_size=20), st.integers(1, 3))
+def test_look_ups_leave_before_questions_before_retries_before_first_attempts(kinds: list[Kind], slots: int) -> None:
+    """Whatever the order in which they come, they leave by kind, and within a kind in the order in which they came."""
+
+    async def story() -> list[Any]:
+        yard = Yard(slots)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(slots):
+                group.create_task(yard.send(Kind.FIRST, name="earlier", seconds=1))
+            await asyncio.sleep(0)
+            for number, kind in enumerate(kinds):
+                group.create_task(yard.send(kind, name=(kind, number), seconds=1))
+        assert yard.slots.free == slots
+        assert yard.most <= slots
+        return [name for name, _ in yard.log[slots:]]
+
+    assert run(story()) == sorted((kind, number) for number, kind in enumerate(kinds))
+
+
+def test_a_free_slot_is_taken_at_once() -> None:
+    """Nobody waits who need not: as many enter as there are slots, and the next one waits."""
+
+    async def story() -> None:
+        yard, loop = Yard(2), asyncio.get_running_loop()
+        tickets = [yard.gate.try_enter(Kind.FIRST, loop) for _ in range(3)]
+        assert [ticket is not None for ticket in tickets] == [True, True, False]
+        assert yard.slots.free == 0
+
+    run(story())
+
+
+def test_nobody_is_overtaken_by_a_newcomer() -> None:
+    """Where others queue for time, even a look-up goes through the queue, which lets it pass by its kind."""
+
+    async def story() -> None:
+        yard, loop = Yard(5, max_rate=1), asyncio.get_running_loop()
+        await yard.send(Kind.FIRST)
+        waiting = yard.gate.queue(Kind.FIRST, loop)
+        assert not waiting.done()
+        assert yard.gate.try_enter(Kind.LOOK_UP, loop) is None
+        assert yard.gate.queue(Kind.LOOK_UP, loop).done()
+        await waiting
+        assert now() == 1
+
+    run(story())
+
+
+def test_a_slot_is_held_for_one_request_only() -> None:
+    """With one slot two withdrawals take turns: while one waits between its requests the other sends."""
+
+    async def story() -> list[Any]:
+        yard = Yard(1)
+
+        async def twice(name: str) -> None:
+            for kind in (Kind.FIRST, Kind.RETRY):
+                await yard.send(kind, name=name, seconds=1)
+                await asyncio.sleep(0.5)
+
+        await asyncio.gather(twice("a"), twice("b"))
+        return yard.log
+
+    assert run(story()) == [("a", 0), ("b", 1), ("a", 2), ("b", 3)]
+
+
+# ── rate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(st.floats(0.2, 500), st.integers(2, 40), st.floats(0, 100))
+def test_the_rate_is_smooth_from_the_first_second(rate: float, number: int, idle: float) -> None:
+    """First attempts are evenly spaced from the first on, and an idle time is not made up for with a burst."""
+
+    async def story() -> list[float]:
+        yard = Yard(100, max_rate=rate)
+        await asyncio.sleep(idle)
+        await asyncio.gather(*(yard.send(Kind.FIRST) for _ in range(number)))
+        return [when for _, when in yard.log]
+
+    times = run(story())
+
+    assert times == pytest.approx([idle + n / rate for n in range(number)], abs=1e-6)
+
+
+def test_the_rate_counts_first_attempts_alone() -> None:
+    """Retries, look-ups and questions leave between them."""
+
+    async def story() -> list[float]:
+        yard = Yard(100, max_rate=0.1)
+        await yard.send(Kind.FIRST)
+        late = asyncio.ensure_future(yard.send(Kind.FIRST))
+        await asyncio.sleep(0)
+        for kind in (Kind.RETRY, Kind.LOOK_UP, Kind.QUESTION):
+            await yard.send(kind)
+        await late
+        return [when for _, when in yard.log]
+
+    assert run(story()) == [0, 0, 0, 0, 10]
+
+
+# ── throttling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("asked", "held"), [(7.0, 7.0), (None, POLICY.wait_initial), (86_400.0, 60.0), (0.0, 0.0)])
+@pytest.mark.parametrize("judged", [NotSent, NoAnswer])
+def test_throttling_holds_everything_back(judged: Any, asked: float | None, held: float) -> None:
+    """A 429 to anything holds back every kind for as long as it asks, at most a minute; without a word for `wait_initial`."""
+
+    async def story() -> list[float]:
+        yard = Yard(100)
+        await yard.send(Kind.QUESTION, judged("throttled", retry_after=asked))
+        await asyncio.gather(*(yard.send(kind) for kind in Kind))
+        return [when for _, when in yard.log[1:]]
+
+    assert run(story()) == [held] * 4
+
+
+def test_after_throttling_sending_opens_gradually() -> None:
+    """Two bodies at once, then twice as many with every round trip; look-ups do not count."""
+
+    async def story() -> tuple[list[int], int]:
+        yard = Yard(100)
+        await yard.send(Kind.FIRST, NotSent("throttled", retry_after=1))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(14):
+                group.create_task(yard.send(Kind.FIRST, seconds=1))
+            group.create_task(yard.send(Kind.QUESTION))
+        left = [when for name, when in yard.log[1:] if name is Kind.FIRST]
+        return [left.count(second) for second in (1, 2, 3)], yard.slots.free
+
+    assert run(story()) == ([2, 4, 8], 100)
+
+
+# ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_in_an_outage_bodies_leave_as_probes_alone() -> None:
+    """After twenty silent bodies: the first probe after `wait_initial`, each next after twice as long, up to `wait_max`."""
+
+    async def story() -> tuple[list[float], list[Any], float]:
+        yard = Yard(100, policy=RetryPolicy(wait_initial=1.0, wait_max=5.0))
+        await yard.fall()
+        await asyncio.gather(*(yard.send(Kind.FIRST, SILENT) for _ in range(5)))
+        return [when for _, when in yard.log[20:]], yard.outages, yard.gate.pace.tokens
+
+    assert run(story()) == ([1, 3, 7, 12, 17], [(0, True)], 100)
+
+
+def test_a_retry_probes_before_a_first_attempt_and_look_ups_go_on() -> None:
+    """Look-ups leave at once during an outage; of the bodies the waiting retry goes first."""
+
+    async def story() -> list[Any]:
+        yard = Yard(100, policy=RetryPolicy(wait_initial=1.0))
+        await yard.fall()
+        async with asyncio.TaskGroup() as group:
+            for kind in (Kind.FIRST, Kind.RETRY, Kind.QUESTION, Kind.LOOK_UP):
+                group.create_task(yard.send(kind, NoAnswer("HTTP 502") if kind < Kind.RETRY else SILENT))
+        return yard.log[20:]
+
+    assert run(story()) == [(Kind.QUESTION, 0), (Kind.LOOK_UP, 0), (Kind.RETRY, 1), (Kind.FIRST, 3)]
+
+
+def test_a_readable_answer_ends_the_outage_and_sending_ramps_up() -> None:
+    """The probe that is answered opens the window to two bodies, then four, then eight."""
+
+    async def story() -> tuple[list[int], list[Any]]:
+        yard = Yard(100, policy=RetryPolicy(wait_initial=1.0))
+        await yard.fall()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(15):
+                group.create_task(yard.send(Kind.FIRST, seconds=0.5))
+        left = [when for _, when in yard.log[20:]]
+        return [left.count(when) for when in (1, 1.5, 2, 2.5)], yard.outages
+
+    assert run(story()) == ([1, 2, 4, 8], [(0, True), (1.5, False)])
+
+
+def test_look_ups_say_nothing_about_an_outage() -> None:
+    """Twenty silent look-ups are no outage, a look-up that is answered ends none, and neither does a cancelled body."""
+
+    async def story() -> tuple[list[Any], list[Any]]:
+        yard = Yard(100)
+        for _ in range(25):
+            await yard.send(Kind.QUESTION, NoAnswer("HTTP 502"))
+        before = list(yard.outages)
+        await yard.fall()
+        await yard.send(Kind.QUESTION, NoneFound())
+        yard.gate.leave(await yard.enter(Kind.FIRST), None)
+        return before, yard.outages
+
+    before, outages = run(story())
+
+    assert before == []
+    assert outages == [(0, True)]
+
+
+# ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_empty_budget_makes_retries_and_look_ups_wait_and_nobody_else() -> None:
+    """A hundred unanswered look-ups empty it; then one leaves every two seconds, and first requests of a call are free."""
+
+    async def story() -> list[Any]:
+        yard = Yard(500)
+        for _ in range(100):
+            await yard.send(Kind.LOOK_UP, NoAnswer("HTTP 502"))
+        async with asyncio.TaskGroup() as group:
+            for kind in (Kind.LOOK_UP, Kind.LOOK_UP, Kind.RETRY, Kind.QUESTION, Kind.FIRST):
+                group.create_task(yard.send(kind, NoAnswer("HTTP 502"), seconds=9))
+        return yard.log[100:]
+
+    assert run(story()) == [
+        (Kind.QUESTION, 0),
+        (Kind.FIRST, 0),
+        (Kind.LOOK_UP, 2),
+        (Kind.LOOK_UP, 4),
+        (Kind.RETRY, 6),
+    ]
+
+
+def test_definite_replies_give_their_tokens_back() -> None:
+    """A thousand look-ups answered "none" never wait."""
+
+    async def story() -> float:
+        yard = Yard(10)
+        for _ in range(1000):
+            await yard.send(Kind.LOOK_UP, NoneFound())
+        return now()
+
+    assert run(story()) == 0
+
+
+# ── giving up, cancelling, closing ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_waiting_ends_with_a_ticket_or_when_the_time_is_up() -> None:
+    """`wait` gives None after its seconds; the place is no longer in anybody's way, and the timer does not linger."""
+
+    async def story() -> None:
+        yard, loop = Yard(1), asyncio.get_running_loop()
+        ticket = await yard.enter(Kind.FIRST)
+        assert await yard.gate.wait(Kind.QUESTION, loop, 3) is None
+        assert now() == 3
+        waiting = asyncio.ensure_future(yard.gate.wait(Kind.QUESTION, loop, 3))
+        await asyncio.sleep(1)
+        yard.gate.leave(ticket, NO)
+        second = await waiting
+        assert second is not None
+        assert now() == 4
+        await asyncio.sleep(10)
+        yard.gate.leave(second, NoneFound())
+        assert yard.slots.free == 1
+        assert yard.gate.try_enter(Kind.FIRST, loop) is not None
+
+    run(story())
+
+
+def test_a_ticket_already_given_stays_given() -> None:
+    """Giving up a place that has its ticket changes nothing; the slot is in use until it is left."""
+
+    async def story() -> None:
+        yard, loop = Yard(1), asyncio.get_running_loop()
+        place = yard.gate.queue(Kind.FIRST, loop)
+        yard.gate.give_up(place)
+        ticket = await yard.gate.wait_in(place)
+        assert ticket is not None
+        assert yard.slots.free == 0
+        yard.gate.leave(ticket, NO)
+        assert yard.slots.free == 1
+
+    run(story())
+
+
+def test_a_ticket_that_comes_too_late_for_a_cancelled_waiter_goes_to_the_next() -> None:
+    """Slot given and waiter cancelled in the same moment: the slot is handed on, not lost."""
+
+    async def story() -> None:
+        yard, loop = Yard(1), asyncio.get_running_loop()
+        ticket = await yard.enter(Kind.FIRST)
+        doomed = asyncio.ensure_future(yard.gate.wait_in(yard.gate.queue(Kind.FIRST, loop)))
+        next_one = yard.gate.queue(Kind.FIRST, loop)
+        await asyncio.sleep(0)
+        yard.gate.leave(ticket, NO)
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        assert await yard.gate.wait_in(next_one) is not None
+        assert yard.slots.free == 0
+
+    run(story())
+
+
+def test_a_waiter_cancelled_after_his_place_was_given_up_takes_no_slot_back() -> None:
+    """No ticket was given, so none is handed back: there are never more slots than at first."""
+
+    async def story() -> None:
+        yard, loop = Yard(1), asyncio.get_running_loop()
+        await yard.enter(Kind.FIRST)
+        place = yard.gate.queue(Kind.FIRST, loop)
+        doomed = asyncio.ensure_future(yard.gate.wait_in(place))
+        await asyncio.sleep(0)
+        yard.gate.give_up(place)
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        assert yard.slots.free == 0
+
+    run(story())
+
+
+STEPS = st.lists(
+    st.tuples(KINDS, st.integers(0, 6), st.one_of(st.none(), st.integers(0, 12)), st.integers(0, 5)), max_size=25
+)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(STEPS, st.integers(1, 3))
+def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Kind, int, int | None, int]], slots: int) -> None:
+    """Requests come, wait, take their time and are cancelled at any moment: the others all leave, and every slot comes back."""
+
+    async def story() -> None:
+        yard = Yard(slots)
+        loop = asyncio.get_running_loop()
+
+        async def come(number: int, kind: Kind, at: int, seconds: int) -> int:
+            await asyncio.sleep(at)
+            await yard.send(kind, name=number, seconds=seconds)
+            return number
+
+        tasks = []
+        for number, (kind, at, cancelled_at, seconds) in enumerate(steps):
+            task = asyncio.ensure_future(come(number, kind, at, seconds))
+            tasks.append(task)
+            if cancelled_at is not None:
+                loop.call_later(cancelled_at, task.cancel)
+        told = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+
+        for number, (result, step) in enumerate(zip(told, steps, strict=True)):
+            if step[2] is None:
+                assert result == number
+            else:
+                assert result == number or isinstance(result, asyncio.CancelledError)
+        assert yard.slots.free == slots
+        assert yard.most <= slots
+        assert yard.gate.try_enter(Kind.FIRST, loop) is not None or yard.gate.queue(Kind.FIRST, loop).done()
+        assert "1 bodies under way, 0 waiting" in repr(yard.gate)
+
+    run(story())
+
+
+def test_closing_gives_up_every_place_and_lets_go_of_the_slots() -> None:
+    """Everybody who waits hears None, whether for a slot or for time, and a slot that comes free wakes nobody."""
+
+    async def story() -> None:
+        yard, loop = Yard(1, max_rate=0.01), asyncio.get_running_loop()
+        await yard.send(Kind.FIRST)
+        for_time = yard.gate.queue(Kind.FIRST, loop)
+        ticket = await yard.enter(Kind.QUESTION)
+        for_a_slot = [yard.gate.queue(kind, loop) for kind in Kind]
+        yard.gate.close()
+        assert [await yard.gate.wait_in(place) for place in (for_time, *for_a_slot)] == [None] * 5
+        yard.gate.leave(ticket, NO)
+        assert yard.slots.free == 1
+        await asyncio.sleep(1000)
+        assert yard.slots.free == 1
+
+    run(story())
+
+
+def test_closing_stops_the_timer() -> None:
+    """A gate whose waiters waited for time leaves nothing behind on the loop."""
+
+    async def story() -> None:
+        yard, loop = Yard(9, max_rate=0.01), asyncio.get_running_loop()
+        await yard.send(Kind.FIRST)
+        place = yard.gate.queue(Kind.FIRST, loop)
+        assert yard.gate._timer is not None
+        yard.gate.close()
+        assert await place is None
+        assert yard.gate._timer.cancelled()
+
+    run(story())
+
+
+# ── two gates ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_gates_share_the_slots_in_turn() -> None:
+    """Clients of one session never have more under way than it has slots, and a busy one does not starve the other."""
+
+    async def story() -> list[Any]:
+        slots = Slots(1)
+        busy, other = Yard(slots), Yard(slots)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(6):
+                group.create_task(busy.send(Kind.FIRST, name="busy", seconds=1))
+            for _ in range(2):
+                group.create_task(other.send(Kind.FIRST, name="other", seconds=1))
+        assert slots.free == 1
+        return [name for name, _ in sorted(busy.log + other.log, key=lambda entry: entry[1])]
+
+    left = run(story())
+
+    assert left.count("busy") == 6
+    assert {"busy", "other"} == set(left[:3])
+    assert set(left[:5]) == {"busy", "other"}
+    assert left[:5].count("other") == 2
+
+
+def test_a_gate_that_was_never_used_minds_no_slot() -> None:
+    """A slot given back tells all gates, also one that does not know its loop yet, or whose slots are gone elsewhere."""
+
+    async def story() -> None:
+        slots = Slots(1)
+        yard = Yard(slots)
+        Yard(slots)
+        other = Yard(slots)
+        waiting = [asyncio.ensure_future(one.send(Kind.FIRST, seconds=1)) for one in (yard, yard, other)]
+        await asyncio.gather(*waiting)
+        assert slots.free == 1
+        assert now() == 3
+
+    run(story())
+
+
+async def _refused(entering: Awaitable[Any]) -> bool:
+    try:
+        async with asyncio.timeout(5):
+            await entering
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_one_gates_throttling_is_its_own() -> None:
+    """Two clients share connections, not AlphaPo's patience: another account is not held back."""
+
+    async def story() -> None:
+        slots = Slots(3)
+        throttled, other = Yard(slots), Yard(slots)
+        await throttled.send(Kind.FIRST, NotSent("throttled", retry_after=30))
+        await other.send(Kind.FIRST)
+        assert now() == 0
+        assert await _refused(throttled.send(Kind.FIRST))
+        assert slots.free == 3
+
+    run(story())
+
+
+def test_the_repr_says_what_goes_on() -> None:
+    """Bodies under way and how many wait."""
+
+    async def story() -> str:
+        yard = Yard(1)
+        await yard.enter(Kind.FIRST)
+        yard.gate.queue(Kind.RETRY, asyncio.get_running_loop())
+        return repr(yard.gate)
+
+    assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, Pace(")
