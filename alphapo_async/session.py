@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -140,7 +141,7 @@ class SessionManager:
         trust_env: take the proxy from the environment (`HTTPS_PROXY` and its kin).
 
     Raises:
-        ConfigurationError: a figure is out of range, or `ssl` would switch verification off.
+        ConfigurationError: a figure is out of range, `proxy` is no URL, or `ssl` would switch verification off.
     """
 
     def __init__(
@@ -156,6 +157,8 @@ class SessionManager:
             raise ConfigurationError(f"max_connections must be a whole number from 1, not {max_connections!r}.")
         if isinstance(connect_timeout, bool) or not isinstance(connect_timeout, int | float) or not connect_timeout > 0:
             raise ConfigurationError(f"connect_timeout must be seconds, more than 0, not {connect_timeout!r}.")
+        if proxy is not None and not _is_proxy(proxy):
+            raise ConfigurationError("proxy must be the URL of an HTTP proxy, such as 'http://proxy.example:3128'; this is none.")
         if ssl is not None and not _verifies(ssl):
             raise ConfigurationError(
                 "ssl must be an ssl.SSLContext that verifies certificates and host names; to trust your own certificate authority, "
@@ -240,6 +243,14 @@ class SessionManager:
             known = aiohttp.ClientTimeout(total=seconds, connect=connect, ceil_threshold=float("inf"))
             self._timeouts[seconds] = known
         return known
+
+
+def _is_proxy(url: object) -> bool:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _verifies(context: object) -> bool:

@@ -48,7 +48,7 @@ from tests.wire import HTML_502, LOST, NOT_FOUND, Wire, client, reply, request
         {"base_url": "http://127.0.0.1/path"},
         {"journal": "payouts.db"},
         {"journal": "postgresql://user:password@host/db"},
-        {"journal": object()},
+        {"journal": 5},
         {"amount_format": "float"},
         {"account": ""},
         {"policy": {"attempts": 5}},

@@ -257,3 +257,18 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "amount" not in shown
     assert OPEN.key not in shown
     assert "payout-17" in shown
+
+
+def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    """The kind of error and the place where it came from; what it says may hold anything."""
+    try:
+        raise ZeroDivisionError(" ".join(["hidden", "in the error"]))
+    except ZeroDivisionError as error:
+        Noticing("ops", None, lambda: 0.0).failed("payout-17", error)
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.__dict__["foreign_id"] == "payout-17"
+    assert "payout-17 ZeroDivisionError" in caplog.text
+    assert "test_noticing.py" in caplog.text
+    assert "hidden in the error" not in caplog.text
