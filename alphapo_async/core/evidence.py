@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
-
-if TYPE_CHECKING:
-    from alphapo_async.core.models import WithdrawalRequest
-    from alphapo_async.core.outcome import Answer, Proof
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.outcome import Answer, Proof
 
 __all__ = ["Asked", "Attempt", "Control", "Evidence", "GivenUp", "LookedUp", "Revision"]
 

@@ -20,11 +20,11 @@ from typing import Final, Literal, TypeAlias, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from alphapo_async.core.comparison import Difference, compare
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
-    Difference,
     Duplicate,
     Found,
     InDoubt,
@@ -34,7 +34,6 @@ from alphapo_async.core.outcome import (
     NotSent,
     Refused,
     Rejected,
-    compare,
 )
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -17,10 +17,8 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-
-if TYPE_CHECKING:
-    from alphapo_async.core.models import Withdrawal
-    from alphapo_async.core.row import Row
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.row import Row
 
 __all__ = ["Told", "tell"]
 

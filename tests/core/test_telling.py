@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 
 from alphapo_async.core.codec import encode_body
+from alphapo_async.core.comparison import Difference
 from alphapo_async.core.errors import (
     AuthenticationError,
     ForeignIdConflict,
@@ -16,7 +17,6 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Difference
 from alphapo_async.core.row import Row, State
 from alphapo_async.core.telling import Told, Why, tell
 

@@ -1,0 +1,372 @@
+"""Is it ours: clause by clause."""
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.codec import read_transaction
+from alphapo_async.core.comparison import Difference, compare
+from alphapo_async.core.models import (
+    CryptoAddress,
+    Fee,
+    Money,
+    Transaction,
+    TransactionPart,
+    Withdrawal,
+    WithdrawalRequest,
+)
+
+ASKED = WithdrawalRequest(
+    currency="BTC", address="bc1q9x", amount="0.0002", foreign_id="f-17", end_user_reference="user-42"
+)
+
+
+def asked_for(**changes: Any) -> WithdrawalRequest:
+    """Return a request for 1 BTC with these changes."""
+    fields: dict[str, Any] = {
+        "currency": "BTC",
+        "address": "bc1qAbC",
+        "amount": "1",
+        "foreign_id": "f-17",
+        "end_user_reference": "u",
+    }
+    return WithdrawalRequest(**(fields | changes))
+
+
+def shown(**changes: Any) -> Transaction:
+    """Return the transaction of such a request, as a look-up shows it, with these changes."""
+    fields: dict[str, Any] = {
+        "id": 5,
+        "foreign_id": "f-17",
+        "crypto_address": CryptoAddress(address="bc1qAbC", tag_is_told=True),
+        "currency_sent": Money("BTC", Decimal(1)),
+        "currency_received": Money("BTC", Decimal(1)),
+    }
+    return Transaction(**(fields | changes))
+
+
+def verdict(field: str, asked: WithdrawalRequest, told: Transaction) -> str:
+    """Say whether this field agrees, disagrees or is not told."""
+    comparison = compare(asked, told)
+    if field in comparison.agreeing:
+        return "agrees"
+    return "disagrees" if field in {difference.field for difference in comparison.differences} else "untold"
+
+
+def test_what_is_ours_agrees_in_everything() -> None:
+    """Nothing disagrees, and all that can be told is told."""
+    comparison = compare(asked_for(), shown())
+    assert comparison.agreeing == {"foreign_id", "address", "tag", "currency", "amount"}
+    assert comparison.differences == ()
+    assert comparison.is_ours("amount", "currency", "address")
+    assert not comparison.is_other
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed", "is_ours"),
+    [
+        ({}, ("amount", "currency", "address"), True),
+        ({"foreign_id": None}, (), False),  # foreign_id must always be told
+        ({"foreign_id": "f-18"}, (), False),
+        ({"crypto_address": None}, (), True),
+        ({"crypto_address": None}, ("amount", "currency"), True),
+        ({"crypto_address": None}, ("amount", "currency", "address"), False),
+        ({"currency_sent": None}, (), True),
+        ({"currency_sent": None}, ("amount", "currency"), False),
+        ({"currency_sent": Money("BTC")}, ("amount", "currency"), False),
+        ({"currency_sent": Money("BTC")}, ("currency",), True),
+        ({"currency_sent": Money("BTC", Decimal(2))}, (), False),
+    ],
+)
+def test_ours_is_what_nothing_contradicts_and_enough_is_told_of(
+    changes: dict[str, Any],
+    needed: tuple[str, ...],
+    is_ours: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Nothing disagrees, foreign_id is told, and so is whatever the row needs told."""
+    assert compare(asked_for(), shown(**changes)).is_ours(*needed) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "is_other"),
+    [
+        ({}, 0, False),
+        ({"foreign_id": "x"}, 1, False),
+        ({"currency_sent": Money("ETH", Decimal(1))}, 1, False),
+        ({"currency_sent": Money("ETH", Decimal(2))}, 2, True),
+        ({"foreign_id": "x", "crypto_address": CryptoAddress(address="y")}, 2, True),
+    ],
+)
+def test_anothers_is_what_disagrees_twice(changes: dict[str, Any], count: int, is_other: bool) -> None:  # noqa: FBT001
+    """One difference may be a surprise of form; two make it another payment."""
+    comparison = compare(asked_for(), shown(**changes))
+    assert (len(comparison.differences), comparison.is_other) == (count, is_other)
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("f-17", "f-17", "agrees"),
+        (5, "5", "agrees"),
+        ("f-17", "F-17", "disagrees"),
+        ("f-17", "f-17 ", "disagrees"),
+        ("f-17", "", "disagrees"),
+        ("f-17", None, "untold"),
+    ],
+)
+def test_a_foreign_id_is_compared_letter_for_letter(ours: str | int, told: str | None, expected: str) -> None:
+    """Exact text, and nothing less."""
+    assert verdict("foreign_id", asked_for(foreign_id=ours), shown(foreign_id=told)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("bc1qAbC", "bc1qAbC", "agrees"),
+        ("bc1qAbC", "BC1QABC", "agrees"),
+        ("bitcoincash:qAbC", "qabc", "agrees"),
+        ("qabc", "bitcoincash:qAbC", "agrees"),
+        ("bc1qAbC", "bc1qAbD", "disagrees"),
+        ("bc1qAbC", "bc1qAb", "disagrees"),
+        ("bc1qAbC", "", "disagrees"),
+        ("bc1qAbC", None, "untold"),
+    ],
+)
+def test_an_address_agrees_but_for_case_and_scheme(ours: str, told: str | None, expected: str) -> None:
+    """Case and a scheme before it are forms of writing; anything else is another address."""
+    assert verdict("address", asked_for(address=ours), shown(crypto_address=CryptoAddress(address=told))) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "expected"),
+    [
+        ("77", {"address": "x", "tag": "77"}, "agrees"),
+        ("77", {"address": "x", "tag": 77}, "agrees"),
+        (None, {"address": "x", "tag": None}, "agrees"),
+        ("", {"address": "x", "tag": None}, "agrees"),
+        (None, {"address": "x", "tag": ""}, "agrees"),
+        ("77", {"address": "x", "tag": "78"}, "disagrees"),
+        ("77", {"address": "x", "tag": "077"}, "disagrees"),
+        ("77", {"address": "x", "tag": None}, "disagrees"),
+        (None, {"address": "x", "tag": "77"}, "disagrees"),
+        ("77", {"address": "x"}, "untold"),
+        ("77", None, "untold"),
+    ],
+)
+def test_a_tag_is_equal_or_both_are_none(ours: str | None, told: Any, expected: str) -> None:
+    """No tag and an empty tag are the same; a witness that does not mention it says nothing."""
+    transaction = read_transaction({"id": 1, "crypto_address": told})
+    assert transaction is not None
+    assert verdict("tag", asked_for(tag=ours), transaction) == expected
+
+
+SENT = {"amount": "1"}
+SENT_CONVERTED = {"amount": "1", "convert_to": "ETH"}
+RECEIVED = {"amount": None, "amount_to": "1", "convert_to": "ETH"}
+ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(1))
+ETH_ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="ETH", amount=Decimal(1))
+OTHER_ON_CHAIN = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(9))
+EXCHANGE = TransactionPart(transaction_type="exchange", currency="BTC", amount=Decimal(9))
+
+
+@pytest.mark.parametrize(
+    ("ours", "sent", "received", "parts", "expected"),
+    [
+        # the verdict on the amount, then the one on the currency; the side that was asked, and never the other one
+        (SENT, Money("BTC", Decimal(1)), Money("ETH", Decimal(9)), (), "agrees, agrees"),
+        (SENT, Money("BTC", Decimal(9)), Money("BTC", Decimal(1)), (), "disagrees, agrees"),
+        (SENT, Money("ETH", Decimal(1)), Money("BTC", Decimal(1)), (), "agrees, disagrees"),
+        (RECEIVED, Money("BTC", Decimal(9)), Money("ETH", Decimal(1)), (), "agrees, agrees"),
+        (RECEIVED, Money("ETH", Decimal(1)), Money("ETH", Decimal(9)), (), "disagrees, agrees"),
+        (SENT, None, Money("BTC", Decimal(1)), (), "untold, untold"),
+        (RECEIVED, Money("ETH", Decimal(1)), None, (), "untold, untold"),
+        # where it is missing, the blockchain's entry stands in
+        (SENT, None, None, (ON_CHAIN,), "agrees, agrees"),
+        (SENT, None, None, (EXCHANGE, ON_CHAIN), "agrees, agrees"),
+        (SENT, None, None, (OTHER_ON_CHAIN,), "disagrees, agrees"),
+        (SENT, None, None, (EXCHANGE,), "untold, untold"),
+        (SENT, Money(), None, (ON_CHAIN,), "agrees, agrees"),
+        (SENT | {"convert_to": "BTC"}, None, None, (ON_CHAIN,), "agrees, agrees"),
+        (RECEIVED, None, None, (ETH_ON_CHAIN,), "agrees, agrees"),
+        (RECEIVED, None, None, (ON_CHAIN,), "agrees, disagrees"),
+        # but only where it shows the same side, and only where the side itself is silent
+        (SENT_CONVERTED, None, None, (ETH_ON_CHAIN,), "untold, untold"),
+        (SENT, Money("BTC", Decimal(9)), None, (ON_CHAIN,), "disagrees, agrees"),
+        (SENT, Money("BTC", None), None, (ON_CHAIN,), "untold, agrees"),
+        (SENT, Money(None, Decimal(1)), None, (OTHER_ON_CHAIN,), "agrees, untold"),
+    ],
+)
+def test_the_side_that_was_asked_is_compared(
+    ours: dict[str, Any],
+    sent: Money | None,
+    received: Money | None,
+    parts: tuple[TransactionPart, ...],
+    expected: str,
+) -> None:
+    """`amount` is compared with what was sent, `amount_to` with what was received; the blockchain may stand in."""
+    asked, told = asked_for(**ours), shown(currency_sent=sent, currency_received=received, transactions=parts)
+    assert f"{verdict('amount', asked, told)}, {verdict('currency', asked, told)}" == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "told", "fees", "expected"),
+    [
+        # equal, however written
+        ("1", "1.00000000", [], "agrees"),
+        ("0", "0.00", [], "agrees"),
+        ("0.1", "0.10000000000000001", [], "disagrees"),
+        # cut or rounded to eight places, or to more if more are told, never to fewer
+        ("0.123456789", "0.12345678", [], "agrees"),
+        ("0.123456789", "0.12345679", [], "agrees"),
+        ("0.123456784", "0.12345678", [], "agrees"),
+        ("0.123456784", "0.12345679", [], "disagrees"),
+        ("0.123456789", "0.1234567", [], "disagrees"),
+        ("0.123456789", "0.12", [], "disagrees"),
+        ("0.1234567890123", "0.1234567890", [], "agrees"),
+        ("0.1234567890123", "0.1234567891", [], "disagrees"),
+        ("0.5", "1", [], "disagrees"),
+        ("0.5", "0", [], "disagrees"),
+        ("1.00000001", "1", [], "disagrees"),
+        # a fee that is named, inside or outside, alone or together, rounded too
+        ("1", "0.9", ["0.1"], "agrees"),
+        ("1", "1.1", ["0.1"], "agrees"),
+        ("1", "1.3", ["0.1", "0.2"], "agrees"),
+        ("1", "0.8", ["0.1", "0.2"], "agrees"),
+        ("1", "0.99876543", ["0.001234567"], "agrees"),
+        ("1", "0.9", [], "disagrees"),
+        ("1", "0.9", ["0.2"], "disagrees"),
+        ("1", "0.85", ["0.1", "0.2"], "disagrees"),
+        ("1", "0.9", [None], "disagrees"),
+        ("1", "0.9", ["NaN"], "disagrees"),
+        ("1", "0.9", ["NaN", "0.1"], "agrees"),
+        ("1", "0.9", ["1e999999999", "0.1"], "agrees"),
+        # what is no finite number, or hostile, disagrees
+        ("1", "NaN", [], "disagrees"),
+        ("1", "-1", [], "disagrees"),
+        ("1", "1e999999999", [], "disagrees"),
+        ("1", "-1e999999999", ["1e999999999"], "disagrees"),
+        ("1", "1e-999999999", [], "disagrees"),
+        ("0", "0e999999999", [], "agrees"),
+        ("0", "1e-999999999", [], "disagrees"),
+        ("1", "1." + "0" * 5000, [], "agrees"),
+        ("1", "1." + "0" * 5000 + "1", [], "disagrees"),
+        ("1", "2." + "0" * 5000, ["0." + "3" * 5000], "disagrees"),
+        ("9" * 255, "9" * 255 + "." + "0" * 5000, [], "agrees"),
+        ("9" * 255, "1e300", ["1e300", "1e-300"], "disagrees"),
+        ("1", "1", ["1e-300"] * 50, "agrees"),
+    ],
+)
+def test_amounts_agree_but_for_places_and_named_fees(
+    ours: str, told: str, fees: list[str | None], expected: str
+) -> None:
+    """Only AlphaPo's eight places and a fee it names may come between; nothing hangs and nothing raises."""
+    named = tuple(Fee(currency="BTC", amount=None if fee is None else Decimal(fee)) for fee in fees)
+    transaction = shown(currency_sent=Money("BTC", Decimal(told)), fees=named)
+    assert verdict("amount", asked_for(amount=ours), transaction) == expected
+
+
+@pytest.mark.parametrize("fee", [Fee(currency="ETH", amount=Decimal("0.1")), Fee(amount=Decimal("0.1"))])
+def test_a_fee_in_another_currency_excuses_nothing(fee: Fee) -> None:
+    """A mining fee in the chain's coin does not change the figure of a token."""
+    assert verdict("amount", asked_for(), shown(currency_sent=Money("BTC", Decimal("0.9")), fees=(fee,))) == "disagrees"
+
+
+@pytest.mark.parametrize(
+    ("amount", "amount_minus_fee", "expected"),
+    [
+        ("1.1", "1", "agrees"),
+        ("1", "0.9", "agrees"),
+        ("1", "NaN", "agrees"),
+        ("1.1", "0.9", "disagrees"),
+        ("NaN", "1", "disagrees"),  # what is told but is no number is not excused by another figure
+        (None, "1", "untold"),
+    ],
+)
+def test_the_amount_minus_fee_may_be_the_one_asked(amount: str | None, amount_minus_fee: str, expected: str) -> None:
+    """Where AlphaPo tells the figure with and without its fee, either may be the one we asked for."""
+    money = Money("ETH", None if amount is None else Decimal(amount), Decimal(amount_minus_fee))
+    assert verdict("amount", asked_for(**RECEIVED), shown(currency_received=money)) == expected
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    ours=st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=12),
+    told=st.decimals(allow_nan=True, allow_infinity=False).filter(lambda figure: not figure.is_snan())
+    | st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=8),
+)
+def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: Decimal) -> None:
+    """Without a fee, figures that agree are less than one unit of the eighth place apart."""
+    if verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees":
+        assert abs(ours - told) < Decimal("1e-8")
+
+
+@settings(derandomize=True, deadline=None)
+@given(ours=st.decimals(min_value=0, max_value=10**9, allow_nan=False, places=12), places=st.integers(8, 14))
+def test_our_own_figure_is_known_again_however_it_is_rounded(ours: Decimal, places: int) -> None:
+    """Our figure, told with eight places or more, always agrees."""
+    told = Decimal(f"{ours:.{places}f}")
+    assert verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees"
+
+
+def test_the_callers_decimal_settings_change_no_verdict() -> None:
+    """A program that counts with few digits in its own context is judged the same."""
+    with localcontext(prec=3, Emax=9, Emin=-5):
+        assert (
+            verdict("amount", asked_for(amount="0.123456789"), shown(currency_sent=Money("BTC", Decimal("0.12345678"))))
+            == "agrees"
+        )
+        told = Withdrawal(id=1, foreign_id="f-17", sender_amount=Decimal("0.00020001"))
+        assert [one.field for one in differences_of_reply(ASKED, told)] == ["amount"]
+
+
+def test_every_difference_is_shown_with_both_figures() -> None:
+    """Whoever has to decide sees what was asked beside what AlphaPo tells."""
+    told = shown(
+        foreign_id="x",
+        crypto_address=CryptoAddress(address="y", tag="7", tag_is_told=True),
+        currency_sent=Money("ETH", Decimal(2)),
+    )
+    assert compare(asked_for(), told).differences == (
+        Difference("foreign_id", "f-17", "x"),
+        Difference("address", "bc1qAbC", "y"),
+        Difference("tag", None, "7"),
+        Difference("currency", "BTC", "ETH"),
+        Difference("amount", "1", "2"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "fields"),
+    [
+        ({}, []),
+        ({"foreign_id": "other"}, ["foreign_id"]),
+        ({"foreign_id": None}, ["foreign_id"]),
+        ({"sender_currency": "BTC", "sender_amount": Decimal("0.00020000")}, []),
+        ({"sender_currency": "LTC"}, ["currency"]),
+        ({"sender_amount": Decimal("0.0003")}, ["amount"]),
+        ({"sender_amount": Decimal("NaN")}, ["amount"]),
+        ({"receiver_amount": Decimal(9), "receiver_currency": "LTC"}, []),
+        (
+            {"foreign_id": "other", "sender_currency": "LTC", "sender_amount": Decimal(1)},
+            ["foreign_id", "currency", "amount"],
+        ),
+    ],
+)
+def test_a_reply_to_our_body_must_name_us_and_contradict_nothing(told: dict[str, Any], fields: list[str]) -> None:
+    """The foreign_id must be told; amount and currency of the asked side may be missing, and must not differ."""
+    withdrawal = Withdrawal(**{"id": 1, "foreign_id": "f-17", **told})
+
+    assert [one.field for one in differences_of_reply(ASKED, withdrawal)] == fields
+
+
+def test_a_reply_is_compared_on_the_side_that_was_asked() -> None:
+    """With `amount_to` the receiver's figures count, and the sender's never."""
+    asked = asked_for(amount=None, amount_to="5", convert_to="LTC")
+    told = Withdrawal(id=1, foreign_id=asked.foreign_id, sender_amount=Decimal(9), sender_currency="EUR")
+
+    assert differences_of_reply(asked, told) == ()
+    told = Withdrawal(id=1, foreign_id=asked.foreign_id, receiver_amount=Decimal(9), receiver_currency="EUR")
+    assert [one.field for one in differences_of_reply(asked, told)] == ["currency", "amount"]
