@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.codec import read_transaction
-from alphapo_async.core.comparison import Difference, compare
+from alphapo_async.core.comparison import Difference, compare, differences_of_reply
 from alphapo_async.core.models import (
     CryptoAddress,
     Fee,
