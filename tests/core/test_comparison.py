@@ -370,3 +370,8 @@ def test_a_reply_is_compared_on_the_side_that_was_asked() -> None:
     assert differences_of_reply(asked, told) == ()
     told = Withdrawal(id=1, foreign_id=asked.foreign_id, receiver_amount=Decimal(9), receiver_currency="EUR")
     assert [one.field for one in differences_of_reply(asked, told)] == ["currency", "amount"]
+
+
+def test_a_difference_reads_as_a_sentence() -> None:
+    """What was asked and what is told, in words that a message can hold."""
+    assert str(Difference("amount", "1", "2")) == "amount: asked '1', AlphaPo tells '2'"
