@@ -20,7 +20,7 @@ def _request(number: int) -> WithdrawalRequest:
     return WithdrawalRequest(
         currency="BTC",
         amount="0.0015",
-        address="bc1qmadeup",
+        address=f"bc1qmadeup{number}",
         foreign_id=f"gathered-{number}",
         end_user_reference="user-1",
     )
