@@ -158,7 +158,9 @@ class SessionManager:
         if isinstance(connect_timeout, bool) or not isinstance(connect_timeout, int | float) or not connect_timeout > 0:
             raise ConfigurationError(f"connect_timeout must be seconds, more than 0, not {connect_timeout!r}.")
         if proxy is not None and not _is_proxy(proxy):
-            raise ConfigurationError("proxy must be the URL of an HTTP proxy, such as 'http://proxy.example:3128'; this is none.")
+            raise ConfigurationError(
+                "proxy must be the URL of an HTTP proxy, such as 'http://proxy.example:3128'; this is none."
+            )
         if ssl is not None and not _verifies(ssl):
             raise ConfigurationError(
                 "ssl must be an ssl.SSLContext that verifies certificates and host names; to trust your own certificate authority, "

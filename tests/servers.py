@@ -10,7 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-__all__ = ["Far", "Handler", "Peer", "answer", "serving"]
+__all__ = ["Far", "Handler", "Peer", "answer", "relay", "serving"]
 
 
 def answer(body: bytes = b"{}", *headers: str, status: str = "200 OK", kind: str = "application/json") -> bytes:
@@ -57,6 +57,27 @@ class Peer:
         return "closed"
 
 
+async def relay(peer: Peer, port: int) -> str:
+    """Hand everything on between the client and a port of this machine; return how the client ended it: `closed` or `reset`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    back = asyncio.ensure_future(_copy(reader, peer.writer))
+    try:
+        await _copy(peer.reader, writer)
+    except ConnectionResetError:
+        return "reset"
+    finally:
+        writer.close()
+        await asyncio.gather(back, writer.wait_closed(), return_exceptions=True)
+    return "closed"
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while told := await reader.read(65_536):
+        writer.write(told)
+        await writer.drain()
+    writer.close()
+
+
 Handler: TypeAlias = Callable[[Peer], Awaitable[None]]
 
 
@@ -73,8 +94,6 @@ class Far:
     def stop_listening(self) -> None:
         """Refuse further connections; those that stand go on."""
         assert self.server is not None
-        for listening in self.server.sockets:
-            asyncio.get_running_loop().remove_reader(listening.fileno())
         self.server.close()
 
 
@@ -92,7 +111,8 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), 1)
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(serve(reader, writer))

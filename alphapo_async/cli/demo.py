@@ -84,9 +84,7 @@ def demo(*, rows: int | None, seed: int) -> None:
         f"Paying {len(requests)} made-up withdrawals at a local AlphaPo that resets, stalls, throttles and breaks off on purpose "
         f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them."
     )
-    report = asyncio.run(_run(requests, seed, console))
-    _show(report, console)
-    sys.exit(exit_code(report))
+    sys.exit(_show(asyncio.run(_run(requests, seed, console)), console))
 
 
 def read_rows() -> list[WithdrawalRequest]:
@@ -160,7 +158,7 @@ async def _pay(client: AlphapoClient, request: WithdrawalRequest) -> str:
 # ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _show(report: Report, console: Console) -> None:
+def _show(report: Report, console: Console) -> Exit:
     console.print(table("Withdrawals", ["", "rows"], report_rows(report), right=True))
     console.print(
         "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
@@ -168,6 +166,7 @@ def _show(report: Report, console: Console) -> None:
     console.print(totals_table(report.totals))
     for words in closing_words(report):
         console.print(words)
+    return exit_code(report)
 
 
 def report_rows(report: Report) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from typing import Any
@@ -79,12 +80,12 @@ def withdraw(
     if not access.is_local and not _may_pay(request, access, opened, yes=yes):
         click.echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
-    try:
+    # What holds if Ctrl-C comes before an answer does.
+    told: Withdrawal | WithdrawalError = WithdrawalUnknown(
+        f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
+    )
+    with contextlib.suppress(KeyboardInterrupt):
         told = asyncio.run(_withdraw(request, access, opened, amount_format, calling))
-    except KeyboardInterrupt:
-        told = WithdrawalUnknown(
-            f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
-        )
     lines, code = report(told, is_durable=opened.is_durable)
     for line in lines:
         click.echo(line, err=code is not Exit.ALL_ACCEPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeAlias
 
 from rich.console import Console
@@ -30,7 +30,7 @@ async def show_progress(console: Console, total: int, every: float = _EVERY) -> 
     """
     done: Counter[str] = Counter()
     if console.is_terminal:
-        async with _bar(console, total) as advance:
+        with _bar(console, total) as advance:
             yield advance
         return
     lines = asyncio.create_task(_lines(console, done, total, every))
@@ -53,8 +53,8 @@ async def _lines(console: Console, done: Counter[str], total: int, every: float)
         await asyncio.sleep(every)
 
 
-@contextlib.asynccontextmanager
-async def _bar(console: Console, total: int) -> AsyncIterator[Advance]:
+@contextlib.contextmanager
+def _bar(console: Console, total: int) -> Iterator[Advance]:
     columns = (TextColumn("paying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("paying", total=total)

@@ -1,0 +1,70 @@
+"""`alphapo status` and `alphapo check` against a local sandbox."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.cli.conftest import Local, invoke, withdrawing
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def test_status_shows_what_a_look_up_finds(local: Local) -> None:
+    """A withdrawal of another process is seen through AlphaPo, and the fresh journal says why it knows nothing."""
+    assert local.invoke(*withdrawing("asking-1")).exit_code == 0
+    told = local.run("status", "asking-1")
+    assert told.returncode == 0
+    assert "0.50000000 BTC" in told.stdout
+    assert "a journal in memory knows only its own process" in told.stdout
+
+
+def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
+    """An answer "none" is no proof that nothing was paid, and the exit code says unknown."""
+    told = local.invoke("status", "asking-never")
+    assert told.exit_code == 3
+    assert "not visible to this key; this does not mean unpaid" in told.stdout
+
+
+def test_status_says_who_ended_it(local: Local) -> None:
+    """A cancelled withdrawal ends with exit code 1 once AlphaPo says so."""
+    assert local.invoke(*withdrawing("asking-cancelled", address="12345")).exit_code == 0
+    until = time.monotonic() + 10
+    while not (told := local.invoke("status", "asking-cancelled")).exit_code and time.monotonic() < until:
+        time.sleep(0.1)
+    assert told.exit_code == 1
+    assert "cancelled" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "words"),
+    [
+        ({"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
+        ({"ALPHAPO_BASE_URL": NOBODY}, 3, "no connection"),
+        ({"ALPHAPO_JOURNAL": "carrier-pigeon"}, 2, "journal"),
+        ({"ALPHAPO_SECRET": ""}, 2, "ALPHAPO_SECRET"),
+    ],
+)
+@pytest.mark.parametrize("command", [("status", "asking-2"), ("check",)])
+def test_exit_codes_of_questions(
+    local: Local, command: tuple[str, ...], environment: dict[str, str], code: int, words: str
+) -> None:
+    """Refused key 4, no answer 3, wrong configuration 2, each with a reason in words."""
+    told = local.invoke(*command, **environment)
+    assert told.exit_code == code
+    assert words in told.output
+
+
+def test_status_wants_a_foreign_id() -> None:
+    """An empty foreign_id is wrong usage."""
+    assert invoke("status", " ").exit_code == 2
+
+
+def test_check_tells_every_line(local: Local) -> None:
+    """Four lines, each ok, and exit code 0, in a process of its own."""
+    told = local.run("check")
+    assert told.returncode == 0
+    first, *lines = told.stdout.splitlines()
+    assert local.url in first
+    assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]

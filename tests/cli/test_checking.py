@@ -1,0 +1,82 @@
+"""What `alphapo check` asks."""
+
+from __future__ import annotations
+
+import pytest
+
+from alphapo_async.cli.checking import Line, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.options import Access
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.sandbox import Sandbox
+
+KEYS = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
+DATE = "Fri, 01 Jan 2027 00:00:00 GMT"
+THEN = 1_798_761_600.0
+
+
+async def checked(access: Access) -> dict[str, Exit]:
+    """Return what each line says."""
+    return {line.name: line.code async for line in check_everything(access)}
+
+
+async def test_all_is_well_with_a_sandbox() -> None:
+    """Journal, clock, ping and key, each with its line."""
+    async with Sandbox() as sandbox:
+        found = await checked(Access(KEYS, base_url=sandbox.url))
+    assert found == dict.fromkeys(("journal", "clock", "ping", "key"), Exit.ALL_ACCEPTED)
+
+
+async def test_a_wrong_key_fails_the_signed_read_only() -> None:
+    """The ping answers without a key, so that only the signed read tells."""
+    async with Sandbox(key="another-key") as sandbox:
+        found = await checked(Access(KEYS, base_url=sandbox.url))
+    assert (found["ping"], found["key"]) == (Exit.ALL_ACCEPTED, Exit.KEY_REFUSED)
+
+
+async def test_where_nobody_listens_everything_but_the_journal_fails() -> None:
+    """Each question is asked for itself, whatever the others said."""
+    async with Sandbox() as sandbox:
+        url = sandbox.url
+    found = await checked(Access(KEYS, base_url=url))
+    assert found == {"journal": Exit.ALL_ACCEPTED, **dict.fromkeys(("clock", "ping", "key"), Exit.UNKNOWN)}
+
+
+async def test_a_journal_that_does_not_open_is_told_and_the_rest_goes_on() -> None:
+    """The journal is no condition for asking AlphaPo."""
+    async with Sandbox() as sandbox:
+        found = await checked(Access(KEYS, base_url=sandbox.url, journal="carrier-pigeon"))
+    assert (found["journal"], found["key"]) == (Exit.WRONG, Exit.ALL_ACCEPTED)
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_the_journal_says_whether_it_is_durable(*, is_durable: bool) -> None:
+    """A journal in memory opens well and forgets all the same."""
+    assert ("not durable" in journal_line(is_durable=is_durable).text) is not is_durable
+
+
+@pytest.mark.parametrize(
+    ("reply", "now", "code", "words"),
+    [
+        (Reply(200, date=DATE), THEN + 3, 0, "3 s after"),
+        (Reply(200, date=DATE), THEN - 60, 0, "60 s before"),
+        (Reply(200, date=DATE), THEN - 61, 1, "61 s before"),
+        (Reply(200, date=DATE), THEN + 3600, 1, "3600 s after"),
+        (Reply(200), THEN, 0, "not compared"),
+        (Reply(200, date="yesterday"), THEN, 0, "not compared"),
+        (NoReply("no connection", may_have_left=False), THEN, 3, "no connection"),
+    ],
+)
+def test_the_clock_is_compared_with_the_date_of_the_reply(
+    reply: Reply | NoReply, now: float, code: int, words: str
+) -> None:
+    """More than a minute apart is too much; a reply without a date is no failure."""
+    line = compare_clocks(reply, now)
+    assert line.code == code
+    assert words in line.text
+
+
+def test_a_line_says_ok_or_failed() -> None:
+    """The first word is for scripts and tired eyes."""
+    assert line_of(Line("ping", "AlphaPo is reachable")).split()[:2] == ["ok", "ping"]
+    assert line_of(Line("key", "no", Exit.KEY_REFUSED)).split()[:2] == ["failed", "key"]

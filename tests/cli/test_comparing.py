@@ -1,0 +1,107 @@
+"""The journal's word beside AlphaPo's."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from alphapo_async.cli.comparing import side_by_side, status_code
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import AlphapoUnavailable
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import CryptoAddress, Money, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
+from alphapo_async.core.row import Row, State
+
+REQUEST = WithdrawalRequest(
+    currency="XRP", address="made-up", amount="5", foreign_id="payout-17", end_user_reference="user-42", tag="77"
+)
+FOUND = Transaction(
+    id=9,
+    foreign_id="payout-17",
+    status="confirmed",
+    crypto_address=CryptoAddress(address="made-up", tag="77"),
+    currency_sent=Money(currency="XRP", amount=Decimal(5)),
+    transactions=(TransactionPart(transaction_type="blockchain", txid="abc"),),
+)
+
+
+def row(state: State = "accepted", *, is_old: bool = False, in_doubt: bool = False) -> Row:
+    """Return a row of the journal."""
+    revision = Revision(b"", None, 1, "1:0") if is_old else Revision(encode_body(REQUEST), REQUEST)
+    known = Withdrawal(id=9, status="processing", sender_amount=Decimal(5), sender_currency="XRP")
+    return Row(
+        account="default",
+        foreign_id="payout-17",
+        revision=revision,
+        key="0" * 16,
+        created_at=1.0,
+        state=state,
+        attempts=2,
+        look_ups=1,
+        doubt_since=1.0 if in_doubt else None,
+        withdrawal=known if state == "accepted" else None,
+    )
+
+
+def lines(*told: object, is_durable: bool = True) -> dict[str, tuple[str, str]]:
+    """Return both words by name."""
+    return {name: (left, right) for name, left, right in side_by_side(*told, is_durable=is_durable)}  # type: ignore[arg-type]
+
+
+def test_both_sides_stand_beside_each_other() -> None:
+    """Every word stands with its witness."""
+    shown = lines(row(), FOUND)
+    assert shown["known"] == ("accepted", "found")
+    assert shown["status"] == ("processing", "confirmed")
+    assert shown["asked"] == ("5 XRP", "")
+    assert shown["sent"] == ("5 XRP", "5 XRP")
+    assert shown["tag"] == ("77", "77")
+    assert shown["txid"] == ("", "abc")
+    assert shown["attempts"] == ("2", "")
+    assert "error" not in shown
+
+
+def test_a_fresh_memory_journal_says_why_it_knows_nothing() -> None:
+    """Nothing in a journal that began with this process is no news."""
+    assert lines(None, None, is_durable=False)["known"] == (
+        "nothing: a journal in memory knows only its own process",
+        "not visible to this key",
+    )
+    assert lines(None, None)["known"][0] == "nothing"
+
+
+def test_an_old_row_shows_what_is_still_remembered() -> None:
+    """Of old rows the payment is forgotten, and the rest is shown."""
+    shown = lines(row(is_old=True), AlphapoUnavailable("no"))
+    assert "asked" not in shown
+    assert shown["id"] == ("9", "")
+    assert shown["known"] == ("accepted", "no answer")
+
+
+def test_a_bare_transaction_is_shown_as_far_as_it_goes() -> None:
+    """A look-up may tell next to nothing."""
+    assert lines(None, Transaction(id=9)) == {"known": ("nothing", "found"), "id": ("", "9")}
+
+
+@pytest.mark.parametrize(
+    ("known", "answer", "code"),
+    [
+        (None, FOUND, 0),
+        (row("rejected"), FOUND, 0),
+        (None, Transaction(id=9, status="cancelled"), 1),
+        (row(), Transaction(id=9, status="declined"), 1),
+        (row(), AlphapoUnavailable("no"), 3),
+        (row(), AlphapoUnavailable("no", code="bad_header_key"), 4),
+        (None, None, 3),
+        (row(), None, 0),
+        (row("rejected"), None, 1),
+        (row("open", in_doubt=True), None, 3),
+        (row("open"), None, 3),
+    ],
+)
+def test_the_exit_code_follows_the_better_witness(
+    known: Row | None, answer: Transaction | AlphapoUnavailable | None, code: int
+) -> None:
+    """AlphaPo's word where it has one, the journal's where AlphaPo shows nothing."""
+    assert status_code(known, answer) == code

@@ -1,0 +1,122 @@
+"""The demo: its CSV, its report, and one whole run."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.cli.demo import Report, _pay, closing_words, exit_code, read_rows, report_rows
+from alphapo_async.cli.reconciling import Verdict, payment_of
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.pacing import RetryPolicy
+from tests.cli.conftest import invoke, run
+
+GOOD = Report(
+    told={"demo-0001": "accepted", "demo-0002": "rejected"},
+    asked_again=1,
+    retries=3,
+    look_ups=4,
+    ended_later=0,
+    totals={"BTC": Totals(requested=Decimal(2), accepted=Decimal(1), rejected=Decimal(1))},
+    verdict=Verdict(),
+    seconds=1.0,
+)
+UNKNOWN = replace(GOOD, told={"demo-0001": "unknown"}, totals={"BTC": Totals(requested=Decimal(2), unknown=Decimal(2))})
+PAID_TWICE = replace(GOOD, verdict=Verdict(paid_twice=("demo-0001",)))
+TOLD_WRONG = replace(GOOD, verdict=Verdict(told_wrong=("demo-0002",)))
+NOT_ADDED_UP = replace(GOOD, totals={"BTC": Totals(requested=Decimal(2))})
+
+
+def test_the_csv_has_what_a_demo_needs() -> None:
+    """At least 500 valid rows in several currencies, some exchanged, some by what arrives, some with a tag, no address a real one."""
+    rows = read_rows()
+    assert len(rows) >= 500
+    assert [row.foreign_id for row in rows] == [f"demo-{number:04d}" for number in range(1, len(rows) + 1)]
+    assert len({row.currency for row in rows}) >= 8
+    for field in ("convert_to", "amount_to", "tag"):
+        assert sum(getattr(row, field) is not None for row in rows) >= 20
+    assert all("made-up" in row.address or row.address in ("unsupported", "12345") for row in rows)
+
+
+def test_no_two_rows_pay_the_same() -> None:
+    """Payments are counted by row, so that two equal rows would look like one that is paid twice."""
+    rows = read_rows()
+    assert len({payment_of(row) for row in rows}) == len(rows)
+
+
+def test_a_whole_run() -> None:
+    """Sixty rows under faults in a process of their own: both zeros, totals, a closing sentence, exit code 0, no terminal codes."""
+    told = run("demo", "--rows", "60", "--seed", "1")
+    assert (told.returncode, told.stderr) == (0, "")
+    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", told.stdout))
+    assert figures["requested"] == "60"
+    assert figures["paid more than once (sandbox's ledger)"] == "0"
+    assert figures["told wrong (sandbox's ledger)"] == "0"
+    assert int(figures["accepted"]) >= 50
+    assert int(figures["retries"]) + int(figures["look-ups"]) > 0
+    assert "requested = open + accepted" in told.stdout
+    assert "60 of 60 told" in told.stdout
+    assert "none was paid twice" in told.stdout
+    assert "\x1b" not in told.stdout
+
+
+def test_a_run_in_this_process_asks_again_where_nobody_could_say() -> None:
+    """A row whose first reply is lost and whose second is a refusal is unknown first, and settled when it is asked again."""
+    told = invoke("demo", "--rows", "300")
+    assert told.exit_code == 0
+    figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", told.output))
+    assert int(figures["unknown after the first pass, asked again"]) > 0
+    assert int(figures["settled by that"]) > 0
+
+
+@pytest.mark.parametrize("rows", ["0", "100000", "many"])
+def test_a_wrong_number_of_rows_is_wrong_usage(rows: str) -> None:
+    """There are only so many rows: exit code 2."""
+    assert invoke("demo", "--rows", rows).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("report", "code", "words"),
+    [
+        (GOOD, 0, "none was paid twice"),
+        (UNKNOWN, 0, "keep such a withdrawal pending"),
+        (replace(GOOD, ended_later=2), 0, "2 of those it cancelled or declined later"),
+        (PAID_TWICE, 1, "The promise was broken for: demo-0001."),
+        (TOLD_WRONG, 1, "The promise was broken for: demo-0002."),
+        (NOT_ADDED_UP, 1, "do not add up"),
+    ],
+)
+def test_the_verdict_decides(report: Report, code: int, words: str) -> None:
+    """Unknown rows are honest and end with 0; a payment made twice, a caller told wrong, or a sum that is off ends with 1."""
+    assert exit_code(report) == code
+    assert words in " ".join(closing_words(report))
+
+
+def test_only_a_kept_promise_is_praised() -> None:
+    """The closing sentence is not said by rote."""
+    assert not any("none was paid twice" in words for words in closing_words(PAID_TWICE))
+
+
+def test_the_table_counts_rows() -> None:
+    """Every line of it comes from the report."""
+    rows = dict(report_rows(replace(UNKNOWN, verdict=Verdict(("demo-0001",), ("demo-0001",)))))
+    assert rows["requested"] == rows["unknown"] == "1"
+    assert (rows["accepted"], rows["retries"], rows["look-ups"]) == ("0", "3", "4")
+    assert rows["  settled by that"] == "0"
+    assert rows["paid more than once (sandbox's ledger)"] == rows["told wrong (sandbox's ledger)"] == "1"
+    assert "conflict" not in rows
+
+
+@pytest.mark.parametrize(("amount", "outcome"), [("0.12345678901234567890", "invalid"), ("1", "not_sent")])
+async def test_a_row_ends_as_its_error_says(amount: str, outcome: str) -> None:
+    """What a caller is told is the error's outcome; an amount that cannot be written exactly is invalid."""
+    request = WithdrawalRequest(
+        currency="BTC", address="made-up", amount=amount, foreign_id="f", end_user_reference="u"
+    )
+    policy = RetryPolicy(attempts=1, deadline=0.1, attempt_timeout=0.1)
+    async with AlphapoClient("k", "s", base_url="http://127.0.0.1:9", policy=policy) as client:
+        assert await _pay(client, request) == outcome

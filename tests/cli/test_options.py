@@ -1,0 +1,84 @@
+"""Which AlphaPo, as whom, with which journal."""
+
+from __future__ import annotations
+
+import hashlib
+
+import click
+import pytest
+
+from alphapo_async.cli.options import Access, access_options
+from alphapo_async.core.errors import ConfigurationError
+
+KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
+LOOPBACK = "http://127.0.0.1:9"
+
+
+def test_options_win_over_the_environment() -> None:
+    """What is typed counts, and what is not typed comes from the environment."""
+    environment = {**KEYS, "ALPHAPO_BASE_URL": "https://elsewhere.example", "ALPHAPO_ACCOUNT": "main"}
+    access = Access(environment, base_url=LOOPBACK, account=None, journal=None)
+    assert (access.host, access.account, access.is_local) == (LOOPBACK, "main", True)
+
+
+def test_without_anything_it_is_production() -> None:
+    """AlphaPo's own host is what is meant by default, and that is not this machine."""
+    access = Access(KEYS)
+    assert (access.host, access.account, access.is_local) == ("https://app.alphapo.net", "default", False)
+
+
+def test_an_option_given_empty_is_not_taken_for_absent() -> None:
+    """An empty variable in a script must not lead to production."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        Access(KEYS, base_url="")
+
+
+def test_a_missing_key_is_told() -> None:
+    """Credentials come from the environment, so that their absence is told with the variable's name."""
+    with pytest.raises(ConfigurationError, match="ALPHAPO_KEY"):
+        Access({"ALPHAPO_SECRET": "a-made-up-secret"})
+
+
+def test_neither_key_nor_secret_is_shown() -> None:
+    """Its repr names the key by its fingerprint."""
+    shown = repr(Access(KEYS, base_url=LOOPBACK))
+    assert hashlib.sha256(b"made-up-key").hexdigest()[:16] in shown
+    assert "made-up-key" not in shown
+    assert "a-made-up-secret" not in shown
+
+
+def test_a_real_host_needs_a_journal_by_name() -> None:
+    """Forgetting what was sent is a choice, never a default, where money moves."""
+    with pytest.raises(ConfigurationError, match="--journal"):
+        Access(KEYS).open_journal()
+    assert not Access(KEYS, journal="memory").open_journal().is_durable
+
+
+def test_the_local_sandbox_goes_without_a_journal() -> None:
+    """Where nobody is paid nothing needs to be remembered."""
+    assert not Access(KEYS, base_url=LOOPBACK).open_journal().is_durable
+
+
+def test_the_name_of_an_unknown_journal_is_not_repeated() -> None:
+    """It may hold a password."""
+    with pytest.raises(ConfigurationError) as told:
+        Access(KEYS, journal="postgresql://user:pass-word@host/base").open_journal()
+    assert "pass-word" not in str(told.value)
+
+
+async def test_the_client_gets_the_settings() -> None:
+    """Host and account of the options are those of the client."""
+    access = Access(KEYS, base_url=LOOPBACK, account="main")
+    async with access.open_client(access.open_journal(), close_grace=0.0) as client:
+        assert "'http://127.0.0.1:9', account='main'" in repr(client)
+
+
+def test_a_command_gets_the_three_options() -> None:
+    """`access_options` adds them in the order in which help shows them."""
+
+    @click.command()
+    @access_options
+    def command() -> None:
+        """Do nothing."""
+
+    assert [option.name for option in command.params] == ["journal", "base_url", "account"]

@@ -1,0 +1,204 @@
+"""`alphapo withdraw` against a local sandbox, and what it asks before it pays anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import threading
+from decimal import Decimal
+
+import pytest
+
+from alphapo_async.cli.options import Access
+from alphapo_async.cli.paying import question, report
+from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
+from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from tests.cli.conftest import SECRET, Local, invoke, withdrawing
+
+KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
+ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid", "ALPHAPO_JOURNAL": "memory"}
+NOBODY = "http://127.0.0.1:9"
+
+
+def test_an_accepted_withdrawal_is_shown_and_never_paid_again(local: Local) -> None:
+    """A second run with the same foreign_id finds the first withdrawal and says the same id."""
+    first, again = (local.run(*withdrawing("paying-1")) for _ in range(2))
+    assert (first.returncode, again.returncode) == (0, 0)
+    shown = [dict(line.split(":", 1) for line in told.stdout.splitlines()) for told in (first, again)]
+    assert shown[0]["outcome"].strip() == "accepted"
+    assert shown[0]["id"] == shown[1]["id"]
+    assert shown[1]["source"].strip() == "look-up"
+
+
+@pytest.mark.parametrize(
+    ("changed", "environment", "code", "words"),
+    [
+        ({}, {}, 0, "accepted"),
+        ({"amount": None, "currency": "EUR", "convert_to": "BTC", "amount_to": "0.01"}, {}, 0, "accepted"),
+        ({"currency": "XRP", "tag": "77", "amount_format": "string", "deadline": "20"}, {}, 0, "accepted"),
+        ({"address": "unsupported"}, {}, 1, "may release funds: yes"),
+        ({"amount": "-1"}, {}, 2, "--amount: is negative."),
+        ({"amount": None}, {}, 2, "--amount: is required"),
+        ({"currency": None}, {}, 2, "--currency"),
+        ({"amount": "0.12345678901234567890"}, {}, 2, "--amount"),
+        ({"deadline": "-1"}, {}, 2, "deadline"),
+        ({"deadline": "nan"}, {}, 2, "deadline"),
+        ({}, {"ALPHAPO_KEY": ""}, 2, "ALPHAPO_KEY"),
+        ({"journal": "carrier-pigeon"}, {}, 2, "journal"),
+        ({"deadline": "0.2"}, {"ALPHAPO_BASE_URL": NOBODY}, 3, "may release funds: yes"),
+        ({}, {"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
+    ],
+)
+def test_exit_codes(
+    local: Local,
+    request: pytest.FixtureRequest,
+    *,
+    changed: dict[str, str | None],
+    environment: dict[str, str],
+    code: int,
+    words: str,
+) -> None:
+    """Accepted 0, refused 1, wrong 2, not sent 3, refused key 4; each says what happened, and never with a traceback."""
+    told = local.invoke(*withdrawing(f"paying-{request.node.name}", **changed), **environment)
+    assert told.exit_code == code
+    assert words in told.output
+    assert "Traceback" not in told.output
+
+
+def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> None:
+    """Another address and another amount cannot be ours: exit code 1, and the advice to take another foreign_id."""
+    assert local.invoke(*withdrawing("paying-taken")).exit_code == 0
+    told = local.invoke(*withdrawing("paying-taken", amount="7", address="another-address"))
+    assert told.exit_code == 1
+    assert "under a foreign_id of its own" in told.stderr
+
+
+def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
+    """With --attempted-before a refusal proves nothing: the outcome is unknown, and funds stay where they are."""
+    arguments = withdrawing("paying-before", address="unsupported", deadline="0.3")
+    told = local.invoke(*arguments, "--attempted-before")
+    assert told.exit_code == 3
+    assert "may release funds: no" in told.stderr
+
+
+# ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Terminal(io.BytesIO):
+    """Standard input that says it is a terminal, and what is typed there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_terminal_a_real_host_needs_yes() -> None:
+    """A script has to say that it means it: exit code 2, nothing sent."""
+    told = invoke(*withdrawing("paying-2"), **ELSEWHERE)
+    assert told.exit_code == 2
+    assert "pass --yes" in told.stderr
+
+
+@pytest.mark.parametrize("typed", [b"n\n", b"\n", b""])
+def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
+    """No, nothing at all, or the end of input: exit code 3, nothing sent, and everything was shown before."""
+    told = invoke(*withdrawing("paying-3"), stdin=Terminal(typed), **ELSEWHERE)
+    assert told.exit_code == 3
+    assert "this call sent nothing" in told.stderr
+    assert "https://alphapo.invalid" in told.stderr
+    assert "0.5 BTC" in told.stderr
+
+
+@pytest.mark.parametrize(("typed", "more"), [(b"y\n", []), (b"", ["--yes"])])
+def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
+    """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
+    told = invoke(*withdrawing("paying-4", deadline="0.2"), *more, stdin=Terminal(typed), **ELSEWHERE)
+    assert told.exit_code == 3
+    assert "never arrived" in told.stderr
+
+
+def test_the_question_shows_everything_that_matters() -> None:
+    """Host, account, fingerprint of the key, what the journal knows, and where how much goes."""
+    access = Access(ELSEWHERE, account="main")
+    request = WithdrawalRequest(
+        currency="EUR",
+        convert_to="XRP",
+        amount_to="5",
+        address="made-up",
+        tag="77",
+        foreign_id="f",
+        end_user_reference="u",
+    )
+    totals = {"BTC": Totals(requested=Decimal(3), accepted=Decimal(2))}
+    shown = "\n".join(question(request, access, totals, is_durable=True))
+    for word in (
+        "alphapo.invalid",
+        "main",
+        access.fingerprint,
+        "3 BTC requested, 2 accepted",
+        "durable",
+        "5 XRP",
+        "EUR",
+        "made-up, tag 77",
+    ):
+        assert word in shown
+    assert SECRET not in shown
+
+
+def test_the_question_warns_of_a_journal_that_forgets() -> None:
+    """A journal in memory is told as what it is."""
+    request = WithdrawalRequest(currency="BTC", amount="5", address="a", foreign_id="f", end_user_reference="u")
+    shown = "\n".join(question(request, Access(ELSEWHERE), {}, is_durable=False))
+    assert "forgets" in shown
+    assert "nothing in this journal" in shown
+
+
+# ── what is said at the end ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("told", "is_durable", "code", "last"),
+    [
+        (Withdrawal(id=7), False, 0, "source:             reply"),
+        (WithdrawalRejected("no", errors={}), True, 1, f"next step: {WithdrawalRejected.next_step}"),
+        (
+            WithdrawalRejected("no", errors={}),
+            False,
+            1,
+            "this outcome says nothing about it: run again with --attempted-before.",
+        ),
+        (WithdrawalUnknown("no", reason="held"), False, 3, "ends with it: run again with --attempted-before."),
+    ],
+)
+def test_a_journal_that_forgets_is_told_with_the_outcome(
+    told: Withdrawal | WithdrawalRejected | WithdrawalUnknown, *, is_durable: bool, code: int, last: str
+) -> None:
+    """Where the journal ends with the process, the next run has to be told of this one."""
+    lines, ended = report(told, is_durable=is_durable)
+    assert ended == code
+    assert lines[-1].endswith(last)
+
+
+def test_an_interrupted_withdrawal_is_unknown() -> None:
+    """Ctrl-C while the body is out: nobody can say, exit code 3, keep it pending."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=interrupt_at_first_byte, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        told = invoke(*withdrawing("paying-5"), **KEYS, ALPHAPO_BASE_URL=url)
+        thread.join()
+    assert told.exit_code == 3
+    assert "was interrupted" in told.stderr
+    assert "may release funds: no" in told.stderr
+
+
+def interrupt_at_first_byte(server: socket.socket) -> None:
+    """Press Ctrl-C as soon as a request arrives, and answer nothing."""
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(ConnectionError):  # the client ends it with a reset
+        connection.recv(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        while connection.recv(65536):
+            pass

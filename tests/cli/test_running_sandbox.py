@@ -1,0 +1,77 @@
+"""`alphapo sandbox`, from its first line to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from alphapo_async.cli.running_sandbox import _run, stop_at_signals
+from alphapo_async.sandbox import Sandbox
+from tests.cli.conftest import clean_environment, command_line, invoke, run, withdrawing
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("given", [[], ["--secret", "given-secret", "--key", "given-key", "--faults", "slow"]])
+def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, given: list[str]) -> None:
+    """The first line is a URL that answers, a given secret is not repeated, and a signal ends it with 0."""
+    command = command_line("sandbox", "--seed", "3", *given)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=clean_environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        key = process.stdout.readline().strip().removeprefix("key: ")
+        secret = "given-secret" if given else "sandbox-secret"
+        paid = run(*withdrawing("sandbox-1"), ALPHAPO_KEY=key, ALPHAPO_SECRET=secret, ALPHAPO_BASE_URL=url)
+        process.send_signal(number)
+        rest, complaints = process.communicate(timeout=10)
+    assert paid.returncode == 0
+    assert key == ("given-key" if given else "sandbox-key")
+    assert "given-secret" not in rest
+    assert (process.returncode, complaints) == (0, "")
+
+
+def test_a_taken_port_is_told() -> None:
+    """A port in use is a wrong setting: a sentence, exit code 2."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        told = invoke("sandbox", "--port", str(port))
+    assert told.exit_code == 2
+    assert f"Port {port} cannot be listened on" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--faults", "unheard-of"], ["--port", "65536"], ["--secret", ""], ["--seed", "x"]]
+)
+def test_wrong_settings_are_wrong_usage(arguments: list[str]) -> None:
+    """Nothing starts with a setting that is wrong: exit code 2."""
+    told = invoke("sandbox", *arguments)
+    assert told.exit_code == 2
+    assert "http://" not in told.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_sets_the_event(number: signal.Signals) -> None:
+    """Both signals ask to stop, and neither kills."""
+    stopped = stop_at_signals()
+    assert not stopped.is_set()
+    signal.raise_signal(number)
+    await asyncio.wait_for(stopped.wait(), 5)
+
+
+async def test_it_serves_until_the_signal_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines are told once it listens, the URL first, and then nothing happens before the signal."""
+    sandbox = Sandbox(key="given-key", secret="given-secret")
+    running = asyncio.create_task(_run(sandbox, 0))
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if told := capsys.readouterr().out:
+            break
+    assert told == f"{sandbox.url}\nkey: given-key\nsecret: the one that was given\n"
+    assert not running.done()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(running, 5)

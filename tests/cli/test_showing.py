@@ -1,0 +1,141 @@
+"""The console, tables and lines."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+from rich.console import Console
+
+from alphapo_async.cli.showing import adds_up, amount, clean, make_console, pairs, table, totals_table, withdrawal_pairs
+from alphapo_async.core.models import Totals, Withdrawal
+from tests.cli.conftest import clean_environment
+
+D = Decimal
+
+
+def printed(shown: object) -> str:
+    """Return what a console of 100 columns prints."""
+    told = io.StringIO()
+    Console(file=told, width=100, markup=False).print(shown)
+    return told.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("payout-17", "payout-17"),
+        ("a b ü €", "a b ü €"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("two\nlines", "two\\nlines"),
+        ("left\u202eright", "left\\u202eright"),
+        ("half\ud800", "half\\ud800"),
+    ],
+)
+def test_nothing_that_steers_a_terminal_is_shown_as_it_is(text: str, shown: str) -> None:
+    """AlphaPo's words and foreign_ids come from outside: control characters are shown as escapes."""
+    assert clean(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("figure", "currency", "shown"),
+    [(D("1E-8"), "BTC", "0.00000001 BTC"), (D("5.50"), None, "5.50"), (None, "BTC", "not told")],
+)
+def test_a_figure_is_shown_plainly(figure: Decimal | None, currency: str | None, shown: str) -> None:
+    """No exponent, no digit lost, and no figure where none was told."""
+    assert amount(figure, currency) == shown
+
+
+def test_names_and_values_are_aligned() -> None:
+    """Values begin in one column."""
+    assert pairs([("id", "7"), ("status", "pro\ncessing")]) == ["id:     7", "status: pro\\ncessing"]
+    assert pairs([]) == []
+
+
+def test_a_withdrawal_is_shown_whole() -> None:
+    """What is told is shown, and what is not told says so."""
+    withdrawal = Withdrawal(
+        id=7, foreign_id="payout-17", status="processing", sender_amount=D("0.5"), sender_currency="BTC"
+    )
+    shown = dict(withdrawal_pairs(withdrawal))
+    assert shown["outcome"] == "accepted"
+    assert (shown["id"], shown["foreign_id"], shown["status"]) == ("7", "payout-17", "processing")
+    assert (shown["sender_amount"], shown["receiver_amount"], shown["type"]) == ("0.5 BTC", "not told", "not told")
+
+
+def test_a_table_takes_no_text_for_markup() -> None:
+    """A foreign_id in square brackets is shown, not obeyed."""
+    shown = printed(table("", ["name", "value"], [["[red]a[/red]", "\x1b[0m"]], right=True))
+    assert "[red]a[/red]" in shown
+    assert "\\x1b[0m" in shown
+
+
+def test_totals_leave_out_empty_columns_only() -> None:
+    """Requested is the sum of the columns behind it, so that a column may be left out only if it is zero everywhere."""
+    shown = printed(
+        totals_table(
+            {
+                "BTC": Totals(requested=D("3.5"), accepted=D("3"), not_sent=D("0.5")),
+                "ETH": Totals(requested=D("1"), accepted=D("1")),
+            }
+        )
+    )
+    assert "= accepted" in shown
+    assert "+ not sent" in shown
+    assert "unknown" not in shown
+    assert "3.5" in shown
+
+
+@pytest.mark.parametrize(
+    ("sums", "is_right"),
+    [
+        (Totals(), True),
+        (
+            Totals(requested=D(6), open=D(1), accepted=D(1), failed=D(1), rejected=D(1), unknown=D(1), conflict=D(1)),
+            True,
+        ),
+        (Totals(requested=D("1E+30") + D(0), accepted=D("1E+30"), unknown=D("1E-30")), False),
+        (Totals(requested=D(1)), False),
+    ],
+)
+def test_totals_are_added_to_the_last_decimal(sums: Totals, *, is_right: bool) -> None:
+    """A digit far behind the comma is not rounded away."""
+    assert adds_up(sums) is is_right
+
+
+class Terminal(io.StringIO):
+    """Standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_is_wide_and_a_terminal_as_wide_as_it_is() -> None:
+    """Values are not broken where programs read them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert make_console().width == 160
+    with contextlib.redirect_stdout(Terminal()):
+        assert make_console().is_terminal
+
+
+def test_no_color_is_respected() -> None:
+    """With NO_COLOR even a forced terminal gets no colours."""
+    code = "from alphapo_async.cli.showing import make_console; make_console().print('paid', style='red')"
+    plain, coloured = (run_code(code, FORCE_COLOR="1", **more) for more in ({"NO_COLOR": "1"}, {}))
+    assert "\x1b[31m" not in plain
+    assert "\x1b[31m" in coloured
+
+
+def run_code(code: str, **environment: str) -> str:
+    """Run Python in a clean environment and return what it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(TERM="xterm", **environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout

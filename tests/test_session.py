@@ -1,0 +1,1089 @@
+"""The session at real sockets: whatever the network does comes out as a value that does not lie about what may have left."""
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.outcome import NoReply, NotSent, Reply
+from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.gate import Gate
+from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
+from tests.servers import Handler, Peer, answer, relay, serving
+
+BODY = b'{"amount":0.0015}'
+SIGNED = {"Content-Type": "application/json", "X-Processing-Key": "made-up", "X-Processing-Signature": "0f"}
+METHODS = ["GET", "POST"]
+
+
+async def send(session: SessionManager, url: str, method: str = "POST", *, timeout: float = 3.0) -> Reply | NoReply:
+    """Send one signed request."""
+    return await session.exchange(method, url, body=BODY, headers=SIGNED, timeout=timeout)
+
+
+@contextlib.asynccontextmanager
+async def opened(**settings: Any) -> AsyncIterator[SessionManager]:
+    """Open a session manager, and see afterwards that it left no task and no complaint behind."""
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    before = asyncio.all_tasks()
+    session = SessionManager(**settings)
+    try:
+        yield session
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [task for task in asyncio.all_tasks() - before if _is_the_clients(task)] == []
+        assert connections_in_use(session) == 0
+        assert session.slots.free == session.max_connections
+    finally:
+        await session.aclose()
+    assert complaints == []
+
+
+def _is_the_clients(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and ("aiohttp" in code.co_filename or "alphapo_async" in code.co_filename)
+
+
+def connections_in_use(session: SessionManager) -> int:
+    """Return how many connections are with a request."""
+    pool = session._session and session._session.connector
+    return 0 if pool is None else len(pool._acquired)
+
+
+def answering(*replies: bytes) -> Handler:
+    """Return a server that gives these replies on every connection, one a request, the last one for ever."""
+
+    async def handler(peer: Peer) -> None:
+        number = 0
+        while True:
+            await peer.request()
+            await peer.send(replies[min(number, len(replies) - 1)])
+            number += 1
+
+    return handler
+
+
+def ending(*told: bytes, end: str = "close", pause: float = 0.0) -> Handler:
+    """Return a server that reads a request, sends something and ends the connection, or does not end it at all."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        for one in told:
+            await peer.send(one)
+            await asyncio.sleep(pause)
+        if end == "reset":
+            peer.reset()
+        elif end == "hang":
+            await peer.fate()
+
+    return handler
+
+
+def head(*headers: str, status: str = "200 OK") -> bytes:
+    """Return the head of a reply."""
+    return "\r\n".join([f"HTTP/1.1 {status}", "Content-Type: application/json", *headers, "", ""]).encode()
+
+
+# ── certificates ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """Make certificates, each its own authority: certificate and key for a name."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name: str) -> tuple[Path, Path]:
+        crt, key = folder / f"{len(name)}.crt", folder / f"{len(name)}.key"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=made-up".split()
+        extensions = ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+        subprocess.run([*command, *extensions, "-keyout", str(key), "-out", str(crt)], check=True, capture_output=True)
+        return crt, key
+
+    return make
+
+
+def server_side(crt: Path, key: Path) -> ssl.SSLContext:
+    """Return the server's context."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(crt, key)
+    return context
+
+
+@pytest.fixture(scope="module")
+def tls(certificate: Callable[[str], tuple[Path, Path]]) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of a server on 127.0.0.1 and of a client that trusts it."""
+    crt, key = certificate("IP:127.0.0.1")
+    return server_side(crt, key), ssl.create_default_context(cafile=str(crt))
+
+
+# ── a whole reply ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back() -> None:
+    """Path, body and headers leave as given, on a GET as well; status, body and the three headers come back."""
+    reply = answer(
+        b'{"data":1}',
+        "Retry-After: 7",
+        "Date: Tue, 01 Jan 2030 00:00:00 GMT",
+        status="201 Created",
+        kind="Application/JSON; Charset=UTF-8",
+    )
+    async with serving(answering(reply)) as far, opened() as session:
+        for method in METHODS:
+            told = await send(session, f"{far.url}/api/v2/x?y=1", method)
+            assert told == Reply(
+                201, b'{"data":1}', "application/json; charset=utf-8", "7", "Tue, 01 Jan 2030 00:00:00 GMT"
+            )
+    for method, request in zip(METHODS, far.requests, strict=True):
+        lines = request.split(b"\r\n")
+        assert lines[0] == f"{method} /api/v2/x?y=1 HTTP/1.1".encode()
+        assert lines[-1] == BODY
+        assert {b"X-Processing-Key: made-up", b"X-Processing-Signature: 0f", b"Accept-Encoding: identity"} < set(lines)
+        assert {b"Accept: application/json", b"User-Agent: alphapo-async"} < set(lines)
+    assert far.connections == 1
+
+
+async def test_a_reply_without_headers_or_body_is_a_reply() -> None:
+    """What is missing is empty or None."""
+    async with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as far, opened() as session:
+        told = await session.exchange("GET", far.url, body=None, headers={}, timeout=3)
+
+    assert told == Reply(204)
+
+
+async def test_a_reply_that_ends_with_the_connection_is_whole() -> None:
+    """Without a length the end of the connection is the end of the reply."""
+    async with serving(ending(b'HTTP/1.1 200 OK\r\n\r\n{"a"', b":1}")) as far, opened() as session:
+        told = await send(session, far.url)
+
+    assert told == Reply(200, b'{"a":1}')
+
+
+async def test_cookies_are_not_kept() -> None:
+    """One exchange leaves nothing that the next one would send."""
+    async with serving(answering(answer(b"{}", "Set-Cookie: session=1; Path=/"))) as far, opened() as session:
+        await send(session, far.url)
+        await send(session, far.url)
+
+    assert len(far.requests) == 2
+    assert b"cookie" not in far.requests[1].lower()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", METHODS)
+async def test_redirects_are_never_followed(status: int, method: str) -> None:
+    """A redirect is the reply, and no signed body goes where it points."""
+    async with serving(answering(answer())) as elsewhere:
+        reply = answer(b"", f"Location: {elsewhere.url}/", status=f"{status} Moved")
+        async with serving(answering(reply)) as far, opened() as session:
+            told = await send(session, far.url, method)
+
+    assert isinstance(told, Reply)
+    assert told.status == status
+    assert (len(far.requests), elsewhere.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(("status", "payload"), [(201, {"data": {"id": 7}}), (429, {"error": "slow down"})])
+async def test_scripted_replies_come_through_as_they_are(status: int, payload: dict[str, Any]) -> None:
+    """Users who test with aioresponses see the same replies as from a socket."""
+
+    class Response(aiohttp.ClientResponse):
+        def __init__(self, *args: Any, **told: Any) -> None:
+            super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **told)
+
+    session = SessionManager()
+    with aioresponses() as scripted:
+        scripted.post(
+            "http://127.0.0.1:9/x",
+            status=status,
+            payload=payload,
+            headers={"Retry-After": "3"},
+            response_class=Response,
+        )
+        told = await send(session, "http://127.0.0.1:9/x")
+    await session.aclose()
+
+    assert isinstance(told, Reply)
+    assert (told.status, told.content_type, told.retry_after) == (status, "application/json", "3")
+    assert told.body.startswith(b"{")
+
+
+async def test_a_scripted_time_out_is_no_reply() -> None:
+    """A time-out that comes from nowhere may have had a connection."""
+    session = SessionManager()
+    with aioresponses() as scripted:
+        scripted.post("http://127.0.0.1:9/x", timeout=True)
+        told = await send(session, "http://127.0.0.1:9/x")
+    await session.aclose()
+
+    assert told == NoReply("no answer in time", may_have_left=True)
+
+
+# ── something may have left ──────────────────────────────────────────────────────────────────────────────────────────
+
+HANDED_OVER: list[Any] = [
+    pytest.param(ending(end="reset"), "connection lost", id="reset"),
+    pytest.param(ending(), "connection closed without an answer", id="closed"),
+    pytest.param(ending(end="hang"), "no answer in time", id="silent"),
+    pytest.param(ending(b"HTTP/1.1 200"), "connection closed without an answer", id="cut in the status line"),
+    pytest.param(ending(b"HTTP/1.1 200 OK\r\nConte"), "connection closed without an answer", id="cut in the headers"),
+    pytest.param(ending(head("Content-Length: 99"), b"{"), "answer cut short", id="cut body"),
+    pytest.param(
+        ending(head("Content-Length: 99"), b"{", end="reset", pause=0.05), "answer cut short", id="reset body"
+    ),
+    pytest.param(ending(head("Transfer-Encoding: chunked"), b"9\r\n{"), "answer cut short", id="cut chunk"),
+    pytest.param(ending(head("Transfer-Encoding: chunked"), b"1\r\n{\r\n"), "answer cut short", id="no last chunk"),
+    pytest.param(ending(head("Transfer-Encoding: chunked"), b"x\r\n{"), None, id="bad chunk"),
+    pytest.param(ending(head("Content-Length: 9"), b"{", end="hang"), "no answer in time", id="stalled body"),
+    pytest.param(
+        ending(head("Content-Length: 999"), *[b" "] * 40, pause=0.02), "no answer in time", id="dribbled body"
+    ),
+    pytest.param(ending(b"H", *[b"T"] * 40, pause=0.02), None, id="dribbled head"),
+    pytest.param(ending(head(), *[b" "] * 40, pause=0.02), "no answer in time", id="dribbled without length"),
+    pytest.param(ending(b"SSH-2.0-OpenSSH_9\r\n\r\n", end="hang"), None, id="no HTTP"),
+    pytest.param(ending(head(f"X: {'y' * 70_000}"), end="hang"), None, id="endless header"),
+    pytest.param(ending(head("Content-Length: -1"), b"{}", end="hang"), None, id="impossible length"),
+    pytest.param(ending(head("Content-Encoding: gzip", "Content-Length: 2"), b"{}", end="hang"), None, id="not gzip"),
+    pytest.param(
+        ending(head("Content-Encoding: gzip", "Content-Length: 15"), gzip.compress(b"{" * 99)[:15], end="hang"),
+        None,
+        id="cut gzip",
+    ),
+    pytest.param(
+        ending(head("Content-Encoding: br", "Content-Length: 2"), b"{}", end="hang"), None, id="unknown coding"
+    ),
+    pytest.param(ending(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 40, pause=0.02), "no answer in time", id="only 100s"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("handler", "reason"), HANDED_OVER)
+async def test_once_a_connection_was_handed_over_something_may_have_left(
+    handler: Handler, reason: str | None, method: str
+) -> None:
+    """However the exchange fails from then on: the server saw exactly one request, and no reply says "never left"."""
+    async with serving(handler) as far, opened() as session:
+        began = time.monotonic()
+        told = await send(session, far.url, method, timeout=0.4)
+        lasted = time.monotonic() - began
+
+    if isinstance(told, NoReply):
+        assert told.may_have_left
+        # A repetition refused on a GET hides what came before it.
+        assert reason is None or told.reason in (reason, "connection lost" if method == "GET" else reason)
+    else:
+        assert reason is None, told
+        assert told.status == 200
+    assert len(far.requests) == 1
+    assert lasted < 1.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_server_that_hangs_up_on_accepting_may_have_read_something(method: str) -> None:
+    """The connection stood, so nobody can say."""
+
+    async def handler(peer: Peer) -> None:
+        peer.reset()
+
+    async with serving(handler) as far, opened() as session:
+        told = await send(session, far.url, method)
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+
+
+def drops_the_second(end: str, *, stops: bool = False) -> Handler:
+    """Return a server that answers the first request, and on the second one drops the connection."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if len(peer.far.requests) > 1:
+            await peer.send(answer(b"repeated"))
+            return
+        await peer.send(answer())
+        await peer.request()
+        if stops:
+            peer.far.stop_listening()
+        if end == "reset":
+            peer.reset()
+
+    return handler
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("stops", [False, True])
+async def test_a_dropped_keep_alive_connection_is_doubt_and_no_request_is_repeated(
+    method: str, end: str, *, stops: bool
+) -> None:
+    """The HTTP library would repeat a GET by itself: the server counts one request an exchange.
+
+    Not even when that repetition would meet a closed port does the exchange say that nothing left.
+    """
+    async with serving(drops_the_second(end, stops=stops)) as far, opened() as session:
+        first = await send(session, far.url, method)
+        second = await send(session, far.url, method)
+
+    assert isinstance(first, Reply)
+    assert isinstance(second, NoReply)
+    assert second.may_have_left
+    assert len(far.requests) == 2
+
+
+# ── what was not asked for is no answer ──────────────────────────────────────────────────────────────────────────────
+
+UNASKED = answer(b'{"errors":{"amount":"old"}}', status="429 Too Many Requests")
+
+
+def answers_twice(pause: float) -> Handler:
+    """Return a server whose first reply is followed by another one that nobody asked for."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"1") + (b"" if pause else UNASKED))
+        if len(peer.far.requests) == 1 and pause:
+            await asyncio.sleep(pause)
+            await peer.send(UNASKED)
+        await peer.request()
+        await peer.send(answer(b"same connection"))
+
+    return handler
+
+
+@pytest.mark.parametrize("end", [b"", b"HTTP/1.1 4"])
+async def test_a_reply_that_nobody_asked_for_is_never_taken_for_the_answer(end: bytes) -> None:
+    """An old 429 on an idle connection would say "not sent" of the next body: the connection is not used."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await asyncio.sleep(0.05)
+        await peer.send(end or UNASKED)
+        await peer.request()
+
+    async with serving(handler) as far, opened() as session:
+        assert isinstance(await send(session, far.url), Reply)
+        await asyncio.sleep(0.15)
+        told = await send(session, far.url, timeout=0.3)
+
+    if end:  # half a reply is nothing that the library shows us; what follows it must not complete it
+        assert isinstance(told, NoReply)
+        assert told.may_have_left
+    else:
+        assert told == NoReply("no connection: the pooled one was spoilt", may_have_left=False)
+        assert len(far.requests) == 1
+
+
+async def test_a_question_goes_to_a_fresh_connection_instead() -> None:
+    """A GET that has not left yet leaves once, on a connection that nobody has spoilt."""
+    async with serving(answers_twice(0.05)) as far, opened() as session:
+        await send(session, far.url, "GET")
+        await asyncio.sleep(0.15)
+        told = await send(session, far.url, "GET")
+
+    assert isinstance(told, Reply)
+    assert (told.status, told.body) == (200, b"1")
+    assert (len(far.requests), far.connections) == (2, 2)
+
+
+async def test_two_replies_at_once_are_one() -> None:
+    """The second one is dropped with its connection."""
+    async with serving(answers_twice(0)) as far, opened() as session:
+        told = [await send(session, far.url) for _ in range(2)]
+
+    assert [isinstance(one, Reply) and one.body for one in told] == [b"1", b"1"]
+    assert far.connections == 2
+
+
+async def test_a_connection_that_was_closed_while_idle_is_not_used() -> None:
+    """The server hung up between two exchanges: the second one leaves on a fresh connection and is answered."""
+    async with serving(ending(answer())) as far, opened() as session:
+        assert isinstance(await send(session, far.url), Reply)
+        await asyncio.sleep(0.05)
+        assert isinstance(await send(session, far.url), Reply)
+
+    assert (len(far.requests), far.connections) == (2, 2)
+
+
+# ── nothing has left ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """Give a port on which nobody listens, and which nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_refused_connection_left_nothing(method: str) -> None:
+    """Nobody listens."""
+    with closed_port() as port:
+        async with opened() as session:
+            told = await send(session, f"http://127.0.0.1:{port}", method)
+
+    assert told == NoReply("no connection", may_have_left=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_name_that_is_not_found_left_nothing(method: str) -> None:
+    """The name ends in .invalid, which never exists."""
+    async with opened() as session:
+        told = await send(session, "https://nowhere.invalid", method)
+
+    assert told == NoReply("no connection: name not found", may_have_left=False)
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """Give a port that listens, and whose queue of connections is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - the library's own signature
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(("connect_timeout", "timeout"), [(0.2, 5.0), (10.0, 0.3)])
+async def test_a_connect_time_out_left_nothing(connect_timeout: float, timeout: float) -> None:
+    """Nobody takes the connection: told apart from a missing answer, also where the attempt is shorter than connecting."""
+    with full_backlog() as port:
+        async with opened(connect_timeout=connect_timeout) as session:
+            began = time.monotonic()
+            told = await send(session, f"http://127.0.0.1:{port}", timeout=timeout)
+            lasted = time.monotonic() - began
+
+    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+    assert lasted < 1
+
+
+async def silent(peer: Peer) -> None:
+    """Take the connection and say nothing."""
+    await peer.fate()
+
+
+async def plain(peer: Peer) -> None:
+    """Speak plain HTTP to a TLS client."""
+    await peer.reader.read(100)
+    await peer.send(answer(status="400 Bad Request"))
+
+
+async def hang_up(peer: Peer) -> None:
+    """Close at the first bytes."""
+    await peer.reader.read(100)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (silent, "no connection: connect time-out"),
+        (plain, "no connection: TLS failed"),
+        (hang_up, "no connection"),
+    ],
+)
+async def test_a_handshake_that_does_not_succeed_left_nothing(handler: Handler, reason: str, method: str) -> None:
+    """A connection stands, but TLS does not: no byte of the request leaves before it does."""
+    async with serving(handler) as far, opened(connect_timeout=0.3) as session:
+        told = await send(session, far.url.replace("http", "https"), method)
+
+    assert told == NoReply(reason, may_have_left=False)
+
+
+async def test_a_certificate_that_is_not_trusted_left_nothing(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Without the authority the server is a stranger; with it the exchange succeeds."""
+    server, client = tls
+    async with serving(answering(answer()), server) as far:
+        async with opened() as session:
+            stranger = await send(session, far.url)
+        assert far.requests == []
+        async with opened(ssl=client) as session:
+            known = await send(session, far.url)
+
+    assert stranger == NoReply("no connection: certificate not trusted", may_have_left=False)
+    assert isinstance(known, Reply)
+
+
+async def test_a_certificate_for_another_host_left_nothing(certificate: Callable[[str], tuple[Path, Path]]) -> None:
+    """The authority is trusted, the name is another's."""
+    crt, key = certificate("DNS:another.example")
+    client = ssl.create_default_context(cafile=str(crt))
+    async with serving(answering(answer()), server_side(crt, key)) as far, opened(ssl=client) as session:
+        told = await send(session, far.url)
+
+    assert told == NoReply("no connection: certificate not trusted", may_have_left=False)
+    assert far.requests == []
+
+
+async def test_a_tls_connection_reset_after_the_handshake_is_doubt(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """The handshake was the server's last friendly act: the request may have been read."""
+    server, client = tls
+
+    async def handler(peer: Peer) -> None:
+        peer.reset()
+
+    async with serving(handler, server) as far, opened(ssl=client) as session:
+        told = await send(session, far.url)
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+
+
+async def test_what_cannot_be_explained_is_doubt() -> None:
+    """An error that has no place in the table never claims that nothing left."""
+    async with opened() as session:
+        told = await send(session, "http://")
+
+    assert told == NoReply("connection lost", may_have_left=True)
+
+
+CUTS = st.integers(0, len(answer(b'{"data":{"id":7}}')) - 1)
+
+
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(CUTS, st.sampled_from(["close", "reset"]), st.sampled_from(METHODS))
+def test_a_reply_cut_anywhere_is_doubt(at: int, end: str, method: str) -> None:
+    """At whatever byte the reply ends: no reply, and something may have left."""
+
+    async def story() -> Reply | NoReply:
+        handler = ending(answer(b'{"data":{"id":7}}')[:at], end=end)
+        async with serving(handler) as far, opened() as session:
+            told = await send(session, far.url, method)
+        assert len(far.requests) == 1
+        return told
+
+    told = asyncio.run(story())
+
+    assert isinstance(told, NoReply), told
+    assert told.may_have_left
+
+
+# ── size ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_reply_of_one_mebibyte_is_read_and_one_byte_more_is_not() -> None:
+    """The cap is exact."""
+    for size, is_read in ((LARGEST_REPLY, True), (LARGEST_REPLY + 1, False)):
+        async with serving(answering(answer(b" " * size))) as far, opened() as session:
+            told = await send(session, far.url)
+        if is_read:
+            assert isinstance(told, Reply)
+            assert len(told.body) == size
+        else:
+            assert told == NoReply("answer too large", may_have_left=True)
+
+
+@pytest.mark.parametrize("headers", [("Transfer-Encoding: chunked",), ()])
+async def test_an_endless_reply_is_given_up_at_the_cap(headers: tuple[str, ...]) -> None:
+    """No length is told and bytes come for ever: reading stops soon after the cap, and the connection is closed."""
+    sent = 0
+
+    async def handler(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(head(*headers))
+        while True:
+            await peer.send(b"10000\r\n" + b" " * 65_536 + b"\r\n" if headers else b" " * 65_536)
+            sent += 65_536
+
+    async with serving(handler) as far, opened() as session:
+        told = await send(session, far.url)
+        await asyncio.sleep(0.05)
+
+    assert told == NoReply("answer too large", may_have_left=True)
+    assert sent < 16 * LARGEST_REPLY
+
+
+async def test_a_reply_that_is_packed_against_our_wish_is_read() -> None:
+    """We ask for none of it; a rude server's gzip is unpacked all the same."""
+    packed = answer(gzip.compress(b'{"data":{"id":7}}'), "Content-Encoding: gzip")
+    async with serving(answering(packed)) as far, opened() as session:
+        told = await send(session, far.url)
+
+    assert isinstance(told, Reply)
+    assert told.body == b'{"data":{"id":7}}'
+
+
+async def test_a_packed_bomb_does_not_go_off() -> None:
+    """256 MiB of blanks in 256 KiB: no reply, and never much more than the cap in memory."""
+    bomb = answer(gzip.compress(bytes(1024 * 1024), 9) * 256, "Content-Encoding: gzip")
+    async with serving(answering(bomb)) as far, opened() as session:
+        await send(session, far.url, timeout=0.2)
+        tracemalloc.start()
+        try:
+            told = await send(session, far.url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert told == NoReply("answer too large", may_have_left=True)
+    assert peak < 16 * LARGEST_REPLY
+
+
+# ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return everything that an exception leads to."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one not in found:
+            found.append(one)
+            waiting += [one.__cause__, one.__context__]
+    return found
+
+
+class Fates:
+    """A server that reads a request, writes down how the client ends the connection, and answers what it is told to."""
+
+    def __init__(self, *told: bytes, reads: bool = True) -> None:
+        self.told = told
+        self.reads = reads
+        self.fate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.arrived = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, peer: Peer) -> None:
+        if self.reads:
+            await peer.request()
+        for one in self.told:
+            await peer.send(one)
+        self.arrived.set()
+        if not self.reads:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await self.go_on.wait()
+            peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        self.fate.set_result(await peer.fate())
+
+
+@pytest.mark.parametrize("told", [(), (head("Content-Length: 99"), b"{")])
+async def test_a_cancelled_exchange_resets_its_connection(told: tuple[bytes, ...]) -> None:
+    """The server sees a reset, and no exception of the HTTP library clings to the cancellation."""
+    fates = Fates(*told)
+    async with serving(fates) as far, opened() as session:
+        task = asyncio.ensure_future(send(session, far.url))
+        await fates.arrived.wait()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert await asyncio.wait_for(fates.fate, 2) == "reset"
+    assert not [one for one in chain(caught.value) if isinstance(one, aiohttp.ClientError)]
+
+
+async def test_a_cancelled_exchange_resets_its_tls_connection(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Seen on the wire below TLS: a reset, not a polite goodbye alone."""
+    server, client = tls
+    fates = Fates()
+    below: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async with serving(fates, server) as far, opened(ssl=client) as session:
+
+        async def between(peer: Peer) -> None:
+            below.set_result(await relay(peer, far.port))
+
+        async with serving(between) as near:
+            task = asyncio.ensure_future(send(session, near.url.replace("http", "https")))
+            await fates.arrived.wait()
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.wait_for(below, 2) == "reset"
+
+
+async def test_a_failed_exchange_resets_its_connection() -> None:
+    """After a time-out too, nothing that is still unsent can arrive later."""
+    fates = Fates()
+    async with serving(fates) as far, opened() as session:
+        told = await send(session, far.url, timeout=0.1)
+        assert await asyncio.wait_for(fates.fate, 2) == "reset"
+
+    assert told == NoReply("no answer in time", may_have_left=True)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+@pytest.mark.parametrize("way", ["cancel", "time-out"])
+async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
+    """A body larger than all buffers, to a server that does not read: what lingers here is dropped with the connection."""
+    fates = Fates(reads=False)
+    body = bytes(64 * 1024 * 1024)
+    async with serving(fates) as far, opened() as session:
+        task = asyncio.ensure_future(
+            session.exchange("POST", far.url, body=body, headers=SIGNED, timeout=0.3 if way == "time-out" else 9.0)
+        )
+        await fates.arrived.wait()
+        await asyncio.sleep(0.1)
+        if way == "cancel":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert await task == NoReply("no answer in time", may_have_left=True)
+        fates.go_on.set()
+        assert await asyncio.wait_for(fates.fate, 2) == "reset"
+
+
+async def test_cancelled_before_a_connection_stands_nothing_is_left_behind() -> None:
+    """While connecting: the cancellation comes through and neither connection nor task remains."""
+    with full_backlog() as port:
+        async with opened() as session:
+            task = asyncio.ensure_future(send(session, f"http://127.0.0.1:{port}"))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+async def test_a_callers_time_out_is_a_cancellation() -> None:
+    """`asyncio.timeout` around an exchange works as everywhere: it is not mistaken for the attempt's own."""
+    async with serving(ending(end="hang")) as far, opened() as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await send(session, far.url)
+
+
+async def test_a_failed_exchange_clings_to_nothing() -> None:
+    """What is raised after it has no exception of the HTTP library as cause or context."""
+    with closed_port() as port:
+        async with opened() as session:
+            told = await send(session, f"http://127.0.0.1:{port}")
+            with pytest.raises(RuntimeError) as caught:
+                raise RuntimeError(told)
+
+    assert chain(caught.value) == [caught.value]
+    assert not [value for value in (told.reason, told.may_have_left) if isinstance(value, BaseException)]  # type: ignore[union-attr]
+
+
+# ── slots and time ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_queueing_for_a_slot_spends_no_attempt() -> None:
+    """Five requests over one connection, each answered well within its time, all together far beyond it."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await asyncio.sleep(0.1)
+            await peer.send(answer())
+
+    loop = asyncio.get_running_loop()
+    async with serving(handler) as far, opened(max_connections=1) as session:
+        gates = [Gate(session.slots, RetryPolicy(), None, lambda _: None) for _ in range(2)]
+
+        async def through(gate: Gate) -> Reply | NoReply:
+            ticket = await gate.wait_in(gate.queue(Kind.FIRST, loop))
+            assert ticket is not None
+            try:
+                return await send(session, far.url, timeout=0.3)
+            finally:
+                gate.leave(ticket, NotSent("no connection"))
+
+        told = await asyncio.gather(*(through(gates[one % 2]) for one in range(5)))
+
+    assert all(isinstance(one, Reply) for one in told)
+    assert far.connections == 1
+
+
+@pytest.mark.parametrize("end", ["reset", "hang", "cancel", "large"])
+async def test_a_failed_exchange_frees_its_connection_at_once(end: str) -> None:
+    """With a single connection the next exchange does not wait for the last one's remains."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if len(peer.far.requests) > 1:
+            await peer.send(answer())
+        elif end == "reset":
+            peer.reset()
+        elif end == "large":
+            await peer.send(answer(bytes(3 * LARGEST_REPLY)))
+        await peer.fate()
+
+    async with serving(handler) as far, opened(max_connections=1) as session:
+        task = asyncio.ensure_future(send(session, far.url, timeout=0.2))
+        if end == "cancel":
+            await asyncio.sleep(0.05)
+            task.cancel()
+        await asyncio.wait([task])
+        began = time.monotonic()
+        assert isinstance(await send(session, far.url), Reply)
+        assert time.monotonic() - began < 0.1
+
+
+async def test_many_exchanges_at_once_do_not_mix() -> None:
+    """A hundred over ten connections each, some of them failing: each hears its own answer."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            number = int(request.split(b"/", 1)[1].split(b" ")[0])
+            if number % 10 == 3:
+                peer.reset()
+                return
+            await peer.send(answer(str(number).encode()))
+
+    async with serving(handler) as far, opened(max_connections=10) as session:
+        limit = asyncio.Semaphore(10)
+
+        async def one(number: int) -> Reply | NoReply:
+            async with limit:
+                return await send(session, f"{far.url}/{number}")
+
+        told = await asyncio.gather(*(one(number) for number in range(100)))
+
+    for number, reply in enumerate(told):
+        if number % 10 == 3:
+            assert reply == NoReply("connection lost", may_have_left=True)
+        else:
+            assert isinstance(reply, Reply)
+            assert reply.body == str(number).encode()
+    assert len(far.requests) == 100
+
+
+def test_slots_are_counted_and_tell_each_listener_in_turn() -> None:
+    """Every listener hears of a free slot, each time another one first, until it no longer listens."""
+    slots, heard = Slots(2), []
+
+    def first() -> None:
+        heard.append("first")
+
+    def second() -> None:
+        heard.append("second")
+
+    slots.listen(first)
+    slots.listen(second)
+    for _ in range(2):
+        slots.take()
+    assert slots.free == 0
+    for _ in range(2):
+        slots.give()
+    slots.forget(second)
+    slots.take()
+    slots.give()
+
+    assert slots.free == 2
+    assert heard[:4] in (["first", "second", "second", "first"], ["second", "first", "first", "second"])
+    assert heard[4:] == ["first"]
+
+
+# ── proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_proxy_is_used() -> None:
+    """It hears the whole URL; the host itself is not spoken to."""
+    async with serving(answering(answer(b"from the proxy"))) as proxy, serving(answering(answer())) as far:
+        async with opened(proxy=proxy.url) as session:
+            told = await send(session, f"{far.url}/x")
+
+    assert isinstance(told, Reply)
+    assert told.body == b"from the proxy"
+    assert proxy.requests[0].startswith(f"POST {far.url}/x HTTP/1.1\r\n".encode())
+    assert far.connections == 0
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+async def test_a_proxy_from_the_environment_is_used_if_trusted(
+    monkeypatch: pytest.MonkeyPatch, *, trusts: bool
+) -> None:
+    """Only whoever says `trust_env` gets the environment's proxy."""
+    async with serving(answering(answer(b"proxy"))) as proxy, serving(answering(answer(b"host"))) as far:
+        for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("NETRC", "/nowhere")
+        async with opened(trust_env=trusts) as session:
+            told = await send(session, far.url)
+        with_executor = asyncio.get_running_loop()
+        await with_executor.shutdown_default_executor()
+
+    assert isinstance(told, Reply)
+    assert told.body == (b"proxy" if trusts else b"host")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_not_reached_left_nothing(scheme: str) -> None:
+    """Nobody listens where the proxy should be."""
+    with closed_port() as port:
+        async with opened(proxy=f"http://127.0.0.1:{port}") as session:
+            told = await send(session, f"{scheme}://127.0.0.1:9")
+
+    assert told == NoReply("no connection: proxy not reached", may_have_left=False)
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, method: str) -> None:
+    """The tunnel is asked for without key, signature or body; refused, nothing has left."""
+    async with (
+        serving(answering(answer(status=f"{status} No"))) as proxy,
+        opened(proxy=proxy.url) as session,
+    ):
+        told = await send(session, "https://127.0.0.1:9", method)
+
+    assert told == NoReply("no connection: proxy refused", may_have_left=False)
+    assert proxy.requests[0].startswith(b"CONNECT 127.0.0.1:9 ")
+    assert b"made-up" not in proxy.requests[0]
+    assert b"x-processing" not in proxy.requests[0].lower()
+
+
+async def test_a_tunnel_without_tls_behind_it_left_nothing() -> None:
+    """The proxy opens the tunnel, and nobody answers the handshake in it."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await peer.fate()
+
+    async with serving(handler) as proxy, opened(proxy=proxy.url, connect_timeout=0.3) as session:
+        told = await send(session, "https://127.0.0.1:9")
+
+    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+
+
+async def test_a_request_through_a_tunnel_is_doubt_once_it_left(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Tunnel and handshake succeed, then the connection is lost: the request may have arrived, and once only."""
+    server, client = tls
+
+    async def tunnel(peer: Peer) -> None:
+        target = (await peer.request()).split(b" ")[1].decode().rpartition(":")
+        await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await relay(peer, int(target[2]))
+
+    async with (
+        serving(ending(), server) as far,
+        serving(tunnel) as proxy,
+        opened(proxy=proxy.url, ssl=client) as session,
+    ):
+        told = await send(session, far.url)
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+    assert len(far.requests) == 1
+
+
+# ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_it_opens_at_first_use_and_again_after_closing() -> None:
+    """Closing twice is no harm, and the state is shown without a secret."""
+    async with serving(answering(answer())) as far:
+        session = SessionManager(max_connections=3, proxy=None)
+        await session.aclose()
+        assert repr(session) == "SessionManager(closed, 0 of 3 busy)"
+        assert isinstance(await send(session, far.url), Reply)
+        session.slots.take()
+        assert repr(session) == "SessionManager(open, 1 of 3 busy)"
+        await session.aclose()
+        assert isinstance(await send(session, far.url), Reply)
+        await session.aclose()
+        await session.aclose()
+
+
+def test_a_proxys_password_is_not_shown() -> None:
+    """Credentials in the proxy's URL stay out of the repr and of a refusal."""
+    assert "hunter2" not in repr(SessionManager(proxy="http://user:hunter2@proxy.example:3128"))
+    with pytest.raises(ConfigurationError) as caught:
+        SessionManager(proxy="socks5://user:hunter2@proxy.example")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_closed_in_the_midst_of_an_exchange_it_is_a_value_too() -> None:
+    """Somebody else closes the session: nobody was cancelled, so no cancellation is raised; the request may have left."""
+    fates = Fates()
+    async with serving(fates) as far:
+        session = SessionManager()
+        task = asyncio.ensure_future(send(session, far.url))
+        await fates.arrived.wait()
+        await session.aclose()
+        told = await task
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_closed_while_a_name_is_looked_up_nothing_has_left(*, is_cancelled: bool) -> None:
+    """The library cancels its own waiting, which is no cancellation of ours; one of ours comes through."""
+    loop = asyncio.get_running_loop()
+    executor, release = ThreadPoolExecutor(1), threading.Event()
+    loop.set_default_executor(executor)
+    executor.submit(release.wait)
+    session = SessionManager()
+    tasks = [asyncio.ensure_future(send(session, "http://localhost:9")) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    if is_cancelled:
+        for task in tasks:
+            task.cancel()
+    await session.aclose()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    release.set()
+    await loop.shutdown_default_executor()
+
+    if is_cancelled:
+        assert [type(one) for one in told] == [asyncio.CancelledError] * 2
+    else:
+        assert told == [NoReply("no connection: closed", may_have_left=False)] * 2
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _context(verify: ssl.VerifyMode) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = verify
+    return context
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        *(({"max_connections": value}, "max_connections") for value in (0, -1, True, 1.5, "10", None)),
+        *(({"connect_timeout": value}, "connect_timeout") for value in (0, -1.0, True, "10", None, float("nan"))),
+        *(
+            ({"proxy": value}, "proxy")
+            for value in ("", "proxy.example:3128", "proxy.example", "socks5://x", "http://", "http://x:y", 7)
+        ),
+        *(({"ssl": value}, "ssl") for value in (False, True, "no", object())),
+        *(({"ssl": _context(mode)}, "ssl") for mode in (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED)),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    """At construction, and never at the first withdrawal; a context that does not verify chain and host name is one."""
+    with pytest.raises(ConfigurationError, match=f"{named} must be"):
+        SessionManager(**settings)
+
+
+def test_right_settings_are_taken() -> None:
+    """The smallest figures, and a context that verifies."""
+    session = SessionManager(
+        max_connections=1, connect_timeout=0.1, proxy="https://proxy.example", ssl=ssl.create_default_context()
+    )
+
+    assert session.max_connections == session.slots.free == 1
