@@ -320,7 +320,9 @@ def test_the_last_caller_does_not_wait_for_ever_for_that_word() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        assert await heard(flight.callers.join(3)) == (IN_FLIGHT, pytest.approx(3 + MOMENT))
+        told, now = await heard(flight.callers.join(3))
+        assert told == IN_FLIGHT
+        assert now == pytest.approx(3 + MOMENT)
 
     run(story())
 

@@ -261,8 +261,13 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The kind of error and the place where it came from; what it says may hold anything."""
+    words = ("hidden", "in the error")
+
+    def fail() -> None:
+        raise ZeroDivisionError(" ".join(words))
+
     try:
-        raise ZeroDivisionError(" ".join(["hidden", "in the error"]))
+        fail()
     except ZeroDivisionError as error:
         Noticing("ops", None, lambda: 0.0).failed("payout-17", error)
 

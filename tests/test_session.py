@@ -65,7 +65,7 @@ def _is_the_clients(task: asyncio.Task[Any]) -> bool:
 
 def connections_in_use(session: SessionManager) -> int:
     """Return how many connections are with a request."""
-    pool = session._session and session._session.connector
+    pool = None if session._session is None else session._session.connector
     return 0 if pool is None else len(pool._acquired)
 
 
@@ -113,7 +113,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
 
     def make(name: str) -> tuple[Path, Path]:
         crt, key = folder / f"{len(name)}.crt", folder / f"{len(name)}.key"
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=made-up".split()
+        kind = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=made-up",
+        ]
+        command = ["openssl", "req", "-x509", *kind]
         extensions = ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
         subprocess.run([*command, *extensions, "-keyout", str(key), "-out", str(crt)], check=True, capture_output=True)
         return crt, key
@@ -208,7 +219,7 @@ async def test_scripted_replies_come_through_as_they_are(status: int, payload: d
 
     class Response(aiohttp.ClientResponse):
         def __init__(self, *args: Any, **told: Any) -> None:
-            super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **told)
+            super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **told)  # type: ignore[arg-type]
 
     session = SessionManager()
     with aioresponses() as scripted:
@@ -463,7 +474,7 @@ def full_backlog() -> Iterator[int]:
         listening.listen(0)
         for _ in range(8):
             waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)  # noqa: FBT003 - the library's own signature
+            waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
         yield listening.getsockname()[1]
 

@@ -1,15 +1,17 @@
 """The row: what the journal knows of one withdrawal, and the only two judges of it.
 
-`learn(row, evidence, now) -> row` adds whatever happened; `next_step(row, now)` says what would help next. Every path to AlphaPo's truth goes
-through them: the flight of a caller, and whoever resumes, receives a callback or speaks for the operator.
+`learn(row, evidence, now) -> row` adds whatever happened; `next_step(row, now)` says what would help next. Every path to
+AlphaPo's truth goes through them: the flight of a caller, and whoever resumes, receives a callback or speaks for the operator.
 
 The theory, in the order in which it binds:
 
-1. Evidence that AlphaPo has the withdrawal is taken from anybody, at any time, and beats any earlier "no"; that is then a contradiction.
-2. A "no" is taken from the row's holder only, and settles the row only while no attempt is in doubt: after an attempt that may have arrived, a
-   later refusal proves nothing about it.
-3. Out of doubt lead an acceptance, or the quiet exit: no reply ever blamed foreign_id; nothing could leave for `quiet` seconds; then the same
-   bytes are refused; then a look-up is answered "none"; and a control shows that look-ups with this key do see withdrawals accepted since.
+1. Evidence that AlphaPo has the withdrawal is taken from anybody, at any time, and beats any earlier "no"; that is then a
+   contradiction.
+2. A "no" is taken from the row's holder only, and settles the row only while no attempt is in doubt: after an attempt that may
+   have arrived, a later refusal proves nothing about it.
+3. Out of doubt lead an acceptance, or the quiet exit: no reply ever blamed foreign_id; nothing could leave for `quiet` seconds;
+   then the same bytes are refused; then a look-up is answered "none"; and a control shows that look-ups with this key do see
+   withdrawals accepted since.
 4. "Not found" alone proves nothing.
 """
 
@@ -170,7 +172,7 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
-            return _learn_attempt(row, evidence, now, assumed)
+            return _learn_attempt(row, evidence, now)
         case LookedUp():
             return _learn_look_up(row, evidence, now, assumed)
         case Asked():
@@ -290,7 +292,7 @@ def _corrected(row: Row, asked: Asked) -> Row:
 # ── a body was sent ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _learn_attempt(row: Row, attempt: Attempt, now: float, assumed: Assumed) -> Row:
+def _learn_attempt(row: Row, attempt: Attempt, now: float) -> Row:
     proof = attempt.proof
     match proof:
         case Accepted():
@@ -302,7 +304,7 @@ def _learn_attempt(row: Row, attempt: Attempt, now: float, assumed: Assumed) -> 
         case NotSent():
             return _not_sent(row, proof, now)
         case Rejected() | Duplicate() | Refused():
-            return _refused(_counted(row), attempt, proof, now, assumed)
+            return _refused(_counted(row), attempt, proof, now)
         case _:
             assert_never(proof)
 
@@ -349,7 +351,7 @@ def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
     return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=reason)
 
 
-def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, now: float, assumed: Assumed) -> Row:
+def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, now: float) -> Row:
     """A "no": heard from the holder only, and only about what was sent before it."""
     if row.state != "open" or row.holder != attempt.worker:
         return row
@@ -363,12 +365,12 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
                 return replace(row, code=proof.code, reason="key refused")
             return _settled(replace(row, code=proof.code), "authentication", now)
         case Rejected():
-            return _rejected(row, attempt, proof, now, assumed)
+            return _rejected(row, attempt, proof, now)
         case _:
             assert_never(proof)
 
 
-def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float, assumed: Assumed) -> Row:
+def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
     told = replace(row, refusal=proof.errors, refused_at=attempt.began, none_at=None, reason="refused")
     if row.doubt_since is None and not row.blamed and not row.unvouched:
         return _settled(told, "rejected", now)
