@@ -107,7 +107,7 @@ class Gate:
     def _hear(self, ticket: Ticket, judged: Proof | Answer, now: float) -> None:
         was_outage = is_outage(self._pace)
         what, retry_after = hears(judged)
-        self._pace = heard(self._pace, ticket, what, now, self._policy, retry_after)
+        self._pace = heard(self._pace, ticket, what, now, self._policy, retry_after=retry_after)
         if is_outage(self._pace) is not was_outage:
             self._on_outage(not was_outage)
 

@@ -1,7 +1,7 @@
 """How often AlphaPo is asked: backoff, budget, throttling, outages and the pace of all withdrawals of one client together.
 
-Pure like the rest: a `Pace` is what the client's gate knows, and every function takes one and the time and returns the next one. The figures are
-those of the promise: a failing AlphaPo is not stormed.
+Pure like the rest: a `Pace` is what the client's gate knows, and every function takes one and the time and returns the
+next one. The figures are those of the promise: a failing AlphaPo is not stormed.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ _NOTHING: Final = (Heard.NOTHING, None)
 
 
 def heard(
-    pace: Pace, ticket: Ticket, what: Heard, now: float, policy: RetryPolicy, retry_after: float | None = None
+    pace: Pace, ticket: Ticket, what: Heard, now: float, policy: RetryPolicy, *, retry_after: float | None = None
 ) -> Pace:
     """Return the pace after a request came home."""
     if what is Heard.DEFINITE:

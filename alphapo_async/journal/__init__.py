@@ -1,7 +1,7 @@
 """The journal: what was promised and what came of it.
 
-A journal stores rows and answers a few questions about them; it decides nothing. What a row becomes is worked out by the pure function that it is
-handed, so that every kind of storage follows the same rules.
+A journal stores rows and answers a few questions about them; it decides nothing. What a row becomes is worked out by the
+pure function that it is handed, so that every kind of storage follows the same rules.
 """
 
 from __future__ import annotations
