@@ -162,7 +162,7 @@ class Flight:
         return await self._learn(Attempt(crew.worker, proof, began, crew.world.clock()))
 
     async def _ask_if_owed(self, row: Row) -> Row:
-        """Look up where the row asks for it; a control where only that is missing."""
+        """Look up where the row asks for it; where a control is missing, that, and the row once more."""
         step = self._next_step(row)
         if isinstance(step, LookUp) and step.accepted_after is None:
             row = await self._look_up(row)
@@ -176,7 +176,7 @@ class Flight:
         return row if answer is None else await self._learn(LookedUp(self._crew.worker, answer))
 
     async def _control(self, row: Row, after: float) -> Row:
-        """Ask for another withdrawal of the same key, accepted since, to see whether look-ups see such."""
+        """Look up another withdrawal of the same key, accepted since; if it is seen, what is not seen now is not there."""
         crew = self._crew
         try:
             other = await crew.journal.find_control(crew.account, row.key, after)
@@ -185,7 +185,7 @@ class Flight:
         answer = None if other is None else await self._ask(row, other.foreign_id)
         if other is None or not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
-        return await self._learn(Control(crew.worker, other.created_at))
+        return await self._look_up(await self._learn(Control(crew.worker, other.created_at)))
 
     async def _ask(self, row: Row, foreign_id: str) -> Answer | None:
         signer = self._crew.signers.get(row.key)

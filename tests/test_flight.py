@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from alphapo_async.core.errors import (
@@ -264,12 +265,12 @@ def test_one_withdrawals_day_long_retry_after_holds_the_others_back_for_a_minute
 # ── the quiet exit ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _quiet_story(wire: Wire, *, with_control: bool) -> WithdrawalError:
+def _quiet_story(wire: Wire, *, control_after: float | None) -> WithdrawalError:
     async def story() -> WithdrawalError:
         async with client(wire, policy=RetryPolicy(quiet=2.0, wait_initial=0.1, deadline=120.0)) as alphapo:
             doubtful = asyncio.ensure_future(alphapo.withdraw(request()))
-            await asyncio.sleep(1.5)
-            if with_control:
+            if control_after is not None:
+                await asyncio.sleep(control_after)
                 await alphapo.withdraw(request("another"))
             with pytest.raises(WithdrawalError) as caught:
                 await doubtful
@@ -279,20 +280,38 @@ def _quiet_story(wire: Wire, *, with_control: bool) -> WithdrawalError:
 
 
 class _Refusing(Wire):
-    """Loses the first body of payout-17 and refuses every later one."""
+    """Loses the first body of payout-17 and refuses every later one; notes what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
 
     async def exchange(self, method: str, url: str, **told: Any) -> Any:
         body = told["body"] or b""
         if method == "POST" and b"payout-17" in body:
             self.bodies["payout-17"].append(body)
             return LOST if len(self.bodies["payout-17"]) == 1 else INSUFFICIENT
+        if method == "GET":
+            self.asked.append(msgspec.json.decode(body)["foreign_id"])
         return await super().exchange(method, url, **told)
 
 
 def test_the_quiet_exit_needs_its_control() -> None:
-    """Refused, quiet, refused again, not found, and a control seen: rejected; without a control it stays unknown."""
-    assert isinstance(_quiet_story(_Refusing(), with_control=True), WithdrawalRejected)
-    assert isinstance(_quiet_story(_Refusing(), with_control=False), WithdrawalUnknown)
+    """Quiet, refused, not found, a control seen, not found again: rejected; without a control it stays unknown."""
+    assert isinstance(_quiet_story(_Refusing(), control_after=4.0), WithdrawalRejected)
+    assert isinstance(_quiet_story(_Refusing(), control_after=None), WithdrawalUnknown)
+
+
+def test_a_control_from_within_the_quiet_time_proves_nothing() -> None:
+    """What was lost may have been accepted after such a control, and be shown after it."""
+    assert isinstance(_quiet_story(_Refusing(), control_after=1.5), WithdrawalUnknown)
+
+
+def test_the_last_word_of_the_quiet_exit_is_asked_after_the_control() -> None:
+    """The control is seen first; only then does a "none" for our own foreign_id count."""
+    wire = _Refusing()
+    _quiet_story(wire, control_after=4.0)
+    assert wire.asked[-3:] == ["payout-17", "another", "payout-17"]
 
 
 # ── the journal fails ────────────────────────────────────────────────────────────────────────────────────────────────

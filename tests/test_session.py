@@ -908,9 +908,12 @@ def test_slots_are_counted_and_tell_each_listener_in_turn() -> None:
 
 async def test_a_proxy_is_used() -> None:
     """It hears the whole URL; the host itself is not spoken to."""
-    async with serving(answering(answer(b"from the proxy"))) as proxy, serving(answering(answer())) as far:
-        async with opened(proxy=proxy.url) as session:
-            told = await send(session, f"{far.url}/x")
+    async with (
+        serving(answering(answer(b"from the proxy"))) as proxy,
+        serving(answering(answer())) as far,
+        opened(proxy=proxy.url) as session,
+    ):
+        told = await send(session, f"{far.url}/x")
 
     assert isinstance(told, Reply)
     assert told.body == b"from the proxy"

@@ -10,8 +10,8 @@ The theory, in the order in which it binds:
 2. A "no" is taken from the row's holder only, and settles the row only while no attempt is in doubt: after an attempt that may
    have arrived, a later refusal proves nothing about it.
 3. Out of doubt lead an acceptance, or the quiet exit: no reply ever blamed foreign_id; nothing could leave for `quiet` seconds;
-   then the same bytes are refused; then a look-up is answered "none"; and a control shows that look-ups with this key do see
-   withdrawals accepted since.
+   then the same bytes are refused; then a control shows that look-ups with this key see what was accepted after all that; and
+   then, with eyes known to be good, a look-up is answered "none".
 4. "Not found" alone proves nothing.
 """
 
@@ -94,8 +94,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """AlphaPo's latest "no" that could not settle the row by itself."""
     refused_at: float | None = None
     """When the body of that "no" left."""
-    none_at: float | None = None
-    """When a look-up was answered "none" after that "no", with the quiet time over: only a control is missing."""
+    control_at: float | None = None
+    """When a look-up was seen to show another withdrawal, accepted after the quiet time and that "no": a "none" now counts."""
 
     attempts: int = 0
     """Bodies that left or may have left."""
@@ -174,13 +174,13 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Attempt():
             return _learn_attempt(row, evidence, now)
         case LookedUp():
-            return _learn_look_up(row, evidence, now, assumed)
+            return _learn_look_up(row, evidence, now)
         case Asked():
             return _learn_asked(row, evidence)
         case GivenUp():
             return _learn_given_up(row, evidence, now)
         case Control():
-            return _learn_control(row, evidence, now)
+            return _learn_control(row, evidence, now, assumed)
         case _:
             assert_never(evidence)
 
@@ -199,12 +199,12 @@ def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
 
 
 def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assumed) -> Step:
-    if row.none_at is not None:
-        return LookUp(accepted_after=row.may_send_until)
     quiet_from = _quiet_from(row, assumed)
     if row.refusal is not None and now < quiet_from:
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
         return Wait(quiet_from)
+    if _is_refused_after(row, quiet_from):
+        return LOOK_UP if row.control_at is not None else LookUp(accepted_after=quiet_from)
     if now > doubt_since + assumed.resend_within:
         return LOOK_UP
     return SEND
@@ -220,6 +220,11 @@ def bucket(row: Row) -> str:
     if row.state == "open":
         return "unknown" if is_in_doubt(row) else "open"
     return "not_sent" if row.state == "authentication" else row.state
+
+
+def _is_refused_after(row: Row, quiet_from: float) -> bool:
+    """The last word to the body was a "no", and nothing sent before it can be accepted any more."""
+    return row.refusal is not None and row.refused_at is not None and row.refused_at >= quiet_from
 
 
 def _quiet_from(row: Row, assumed: Assumed) -> float:
@@ -275,7 +280,7 @@ def _reopened(row: Row, asked: Asked) -> Row:
         owes_look_up=False,
         refusal=None,
         refused_at=None,
-        none_at=None,
+        control_at=None,
         not_before=0.0,
         reason="",
         code=None,
@@ -333,7 +338,7 @@ def _doubted(row: Row, attempt: Attempt, reason: str) -> Row:
         owes_look_up=True,
         refusal=None,
         refused_at=None,
-        none_at=None,
+        control_at=None,
         reason=reason,
     )
 
@@ -358,7 +363,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
     match proof:
         case Duplicate():
             return replace(
-                row, blamed=True, owes_look_up=True, refusal=None, none_at=None, reason="foreign_id is taken"
+                row, blamed=True, owes_look_up=True, refusal=None, control_at=None, reason="foreign_id is taken"
             )
         case Refused():
             if row.doubt_since is not None or row.blamed:
@@ -371,7 +376,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
 
 
 def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
-    told = replace(row, refusal=proof.errors, refused_at=attempt.began, none_at=None, reason="refused")
+    told = replace(row, refusal=proof.errors, refused_at=attempt.began, control_at=None, reason="refused")
     if row.doubt_since is None and not row.blamed and not row.unvouched:
         return _settled(told, "rejected", now)
     return replace(told, owes_look_up=True)
@@ -380,14 +385,14 @@ def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
 # ── AlphaPo was asked ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
+def _learn_look_up(row: Row, looked_up: LookedUp, now: float) -> Row:
     answer = looked_up.answer
     counted = replace(row, look_ups=row.look_ups + 1)
     match answer:
         case Found():
             return _learn_found(counted, looked_up.worker, answer.transaction, now)
         case NoneFound():
-            return _learn_none(counted, looked_up.worker, now, assumed)
+            return _learn_none(counted, looked_up.worker, now)
         case NoAnswer():
             return _learn_no_answer(counted, answer, now)
         case _:
@@ -422,16 +427,15 @@ def _needed(row: Row) -> tuple[str, ...]:
     return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
 
 
-def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
+def _learn_none(row: Row, worker: str, now: float) -> Row:
+    """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control."""
     if row.state != "open":
         return row
     answered = replace(row, owes_look_up=False, reason=row.reason or "not found")
     if row.refusal is None or row.blamed or row.holder != worker:
         return answered
-    if row.doubt_since is None:
+    if row.doubt_since is None or row.control_at is not None:
         return _settled(replace(answered, unvouched=False), "rejected", now)
-    if row.refused_at is not None and row.refused_at >= _quiet_from(row, assumed):
-        return replace(answered, none_at=now)
     return answered
 
 
@@ -444,12 +448,13 @@ def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     return replace(row, owes_look_up=is_needed, not_before=not_before)
 
 
-def _learn_control(row: Row, control: Control, now: float) -> Row:
-    """The last condition of the quiet exit: look-ups with this key do see what was accepted since the doubt."""
-    is_due = row.state == "open" and row.none_at is not None and not row.blamed and row.holder == control.worker
-    if not is_due or control.accepted_at <= (row.may_send_until or 0.0):
+def _learn_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
+    """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word."""
+    quiet_from = _quiet_from(row, assumed)
+    is_due = row.state == "open" and not row.blamed and row.holder == control.worker
+    if not is_due or not _is_refused_after(row, quiet_from) or control.accepted_at <= quiet_from:
         return row
-    return _settled(row, "rejected", now)
+    return replace(row, control_at=now, owes_look_up=True)
 
 
 # ── the ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────

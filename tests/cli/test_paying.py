@@ -199,6 +199,7 @@ def interrupt_at_first_byte(server: socket.socket) -> None:
     connection, _ = server.accept()
     with connection, contextlib.suppress(ConnectionError):  # the client ends it with a reset
         connection.recv(1)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the main thread, as a terminal's Ctrl-C goes: delivered to this one it would not wake the event loop.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         while connection.recv(65536):
             pass
