@@ -57,7 +57,7 @@ class Crew:
         self.journal = journal
         self.session = session
         self.policy = policy
-        self.assumed = Assumed(resend_within=policy.resend_within, quiet=policy.quiet)
+        self.assumed = Assumed(policy.resend_within, policy.quiet, policy.attempt_timeout)
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"

@@ -149,6 +149,9 @@ class Flight:
         ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
         if ticket is None or signer is None:
             return row
+        if not isinstance(self._next_step(row), Send):  # in doubt, and too old to be sent again since it queued
+            crew.gate.leave(ticket, None)
+            return row
         began = crew.world.clock()
         proof: Proof | None = None
         try:

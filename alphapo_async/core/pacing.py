@@ -56,7 +56,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         wait_initial: seconds; the first backoff is drawn between 0 and this, every next one up to twice as much.
         wait_max: seconds; no backoff is drawn above it. `Retry-After` may ask for more.
         quiet: assumed of AlphaPo (A3): it accepts nothing later than this many seconds after the last byte could have left.
-        resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds; older rows are only looked up.
+        resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
+            body sent now might arrive later than that: `quiet` and `attempt_timeout` before its end.
 
     Raises:
         ConfigurationError: a figure is out of range.

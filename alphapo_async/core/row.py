@@ -11,7 +11,7 @@ The theory, in the order in which it binds:
    have arrived, a later refusal proves nothing about it.
 3. Out of doubt lead an acceptance, or the quiet exit: no reply ever blamed foreign_id; nothing could leave for `quiet` seconds;
    then the same bytes are refused; then a control shows that look-ups with this key see what was accepted after all that; and
-   then, with eyes known to be good, a look-up is answered "none".
+   then, with eyes known to be good, a look-up is answered "none", before AlphaPo may have freed the id.
 4. "Not found" alone proves nothing.
 """
 
@@ -114,10 +114,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assumed(msgspec.Struct, frozen=True):
-    """What is assumed of AlphaPo (A2 and A3), in seconds: how long an id is not freed, and how late a body may still be accepted."""
+    """What is assumed of AlphaPo (A2 and A3), and known of ourselves, in seconds."""
 
     resend_within: float = 86_400.0
+    """How long AlphaPo does not free an id."""
     quiet: float = 1_800.0
+    """How late a body may still be accepted."""
+    attempt_timeout: float = 15.0
+    """How long the bytes of one body may take to leave."""
 
 
 # ── steps: what would help next ──────────────────────────────────────────────────────────────────────────────────────
@@ -174,7 +178,7 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Attempt():
             return _learn_attempt(row, evidence, now)
         case LookedUp():
-            return _learn_look_up(row, evidence, now)
+            return _learn_look_up(row, evidence, now, assumed)
         case Asked():
             return _learn_asked(row, evidence)
         case GivenUp():
@@ -203,11 +207,12 @@ def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assum
     if row.refusal is not None and now < quiet_from:
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
         return Wait(quiet_from)
+    # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
+    freed_from = doubt_since + assumed.resend_within
     if _is_refused_after(row, quiet_from):
-        return LOOK_UP if row.control_at is not None else LookUp(accepted_after=quiet_from)
-    if now > doubt_since + assumed.resend_within:
-        return LOOK_UP
-    return SEND
+        return LOOK_UP if row.control_at is not None or now > freed_from else LookUp(accepted_after=quiet_from)
+    arrives_by = now + assumed.attempt_timeout + assumed.quiet
+    return SEND if arrives_by <= freed_from else LOOK_UP
 
 
 def is_in_doubt(row: Row) -> bool:
@@ -385,14 +390,14 @@ def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
 # ── AlphaPo was asked ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _learn_look_up(row: Row, looked_up: LookedUp, now: float) -> Row:
+def _learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
     answer = looked_up.answer
     counted = replace(row, look_ups=row.look_ups + 1)
     match answer:
         case Found():
             return _learn_found(counted, looked_up.worker, answer.transaction, now)
         case NoneFound():
-            return _learn_none(counted, looked_up.worker, now)
+            return _learn_none(counted, looked_up.worker, now, assumed)
         case NoAnswer():
             return _learn_no_answer(counted, answer, now)
         case _:
@@ -427,16 +432,17 @@ def _needed(row: Row) -> tuple[str, ...]:
     return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
 
 
-def _learn_none(row: Row, worker: str, now: float) -> Row:
-    """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control."""
+def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
+    """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control, in time."""
     if row.state != "open":
         return row
     answered = replace(row, owes_look_up=False, reason=row.reason or "not found")
     if row.refusal is None or row.blamed or row.holder != worker:
         return answered
-    if row.doubt_since is None or row.control_at is not None:
+    if row.doubt_since is None:
         return _settled(replace(answered, unvouched=False), "rejected", now)
-    return answered
+    is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
+    return _settled(answered, "rejected", now) if is_last_word else answered
 
 
 def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:

@@ -1,0 +1,544 @@
+"""The row under everything that can happen to it: an exhaustive search for a way to lose money.
+
+A small world stands for AlphaPo: what it has under one foreign_id, which bodies may still arrive, whether look-ups see what it has.
+Two workers act as the row's judges allow, the world answers in every way that its state and the assumptions permit, and time passes
+anywhere between. The search visits every state that eight pieces of evidence can reach and compares what the row says with
+what is true. The judges are handed in, so that wrong ones, planted here, show that the search would find them.
+
+`python -m tests.core.test_row_model [DEPTH]` runs it and prints how many states were visited.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.comparison import Difference
+from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import (
+    Accepted,
+    Answer,
+    Duplicate,
+    Found,
+    InDoubt,
+    Mismatched,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Proof,
+    Refused,
+    Rejected,
+)
+from alphapo_async.core.row import NO, Assumed, Row, Send, Step, is_in_doubt, learn, new_row, next_step
+
+DEPTH: Final = 8
+QUIET: Final = 1
+RESEND_WITHIN: Final = 3
+LATE: Final = 2
+"""After so long a look-up shows what it shows late: longer than the quiet time, on purpose."""
+ATTEMPT_TIMEOUT: Final = 1
+ASSUMED: Final = Assumed(RESEND_WITHIN, QUIET, ATTEMPT_TIMEOUT)
+WORKERS: Final = ("one", "two")
+
+Learn: TypeAlias = Callable[[Row, Evidence, float, Assumed], Row]
+NextStep: TypeAlias = Callable[[Row, float, Assumed], Step]
+
+
+# ── the payments ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _revision(amount: str) -> Revision:
+    payment = WithdrawalRequest(currency="BTC", address="a", amount=amount, foreign_id="f", end_user_reference="u")
+    return Revision(encode_body(payment), payment)
+
+
+FIRST, OTHER = _revision("1"), _revision("2")
+SPELLED: Final = Revision(FIRST.body + b" ", FIRST.payment)
+"""The first payment in other bytes, as another release might write it."""
+NAMES: Final = {FIRST.body: "first", SPELLED.body: "first", OTHER.body: "second"}
+STRANGER: Final = "stranger"
+"""A payment of somebody else under the same foreign_id."""
+
+Status = Literal["processing", "confirmed", "cancelled"]
+
+
+def _transaction(name: str, status: str, *, is_cut: bool = False) -> Transaction:
+    if is_cut:
+        return Transaction(id=7, foreign_id="f", status=status)
+    amount, address = {"first": ("1", "a"), "second": ("2", "a"), STRANGER: ("9", "z")}[name]
+    return Transaction(
+        id=7,
+        foreign_id="f",
+        status=status,
+        currency_sent=Money("BTC", Decimal(amount)),
+        crypto_address=CryptoAddress(address=address),
+    )
+
+
+_STATUSES: Final = ("processing", "confirmed", "cancelled")
+_NAMES: Final = ("first", "second", STRANGER)
+WHOLE: Final = {(name, status): Found(_transaction(name, status)) for name in _NAMES for status in _STATUSES}
+CUT: Final = {status: Found(_transaction("first", status, is_cut=True)) for status in _STATUSES}
+TOLD: Final = {status: Accepted(Withdrawal(id=7, foreign_id="f", status=status)) for status in _STATUSES}
+MISMATCHED: Final = Mismatched(Withdrawal(id=7), (Difference("foreign_id", "f", None),))
+NO_ANSWERS: Final = (NoAnswer("HTTP 502", 502), NoAnswer("throttled", 429, retry_after=1.0))
+UNSENT: Final = (NotSent("no connection"), NotSent("throttled", retry_after=1.0))
+REFUSALS: Final = (Rejected({"amount": ["no"]}), Refused("bad_header_key"))
+TAKEN: Final = Duplicate({"foreign_id": ["taken"]})
+
+
+# ── the world ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class World(NamedTuple):
+    """What is true."""
+
+    eyes: str
+    """Whether look-ups show what AlphaPo has at once ("good"), `LATE` later ("late"), or never ("blind": another key's)."""
+    now: int = 0
+    has: str | None = None
+    """Whose payment AlphaPo has under the foreign_id."""
+    since: int = 0
+    status: str = "processing"
+    paid: int = 0
+    """Payments of ours that it has accepted and not cancelled: money that moved or will."""
+    flying: tuple[tuple[str, int], ...] = ()
+    """Bodies that may still be accepted, and when their last byte left."""
+
+    @property
+    def shows(self) -> str | None:
+        """What a look-up finds."""
+        is_seen = self.eyes == "good" or (self.eyes == "late" and self.now >= self.since + LATE)
+        return self.has if is_seen else None
+
+    @property
+    def control(self) -> int | None:
+        """The latest time at which another withdrawal can have been accepted that a look-up finds; there always is one."""
+        return {"good": self.now, "late": self.now - LATE, "blind": None}[self.eyes]
+
+    def accepting(self, name: str) -> World:
+        """Return the world in which AlphaPo has accepted a body; it enforces that the foreign_id is unique (A1)."""
+        if self.has is not None:
+            return self
+        return self._replace(has=name, since=self.now, status="processing", paid=self.paid + 1)
+
+    def moves(self) -> Iterator[tuple[str, World]]:
+        """Yield what can happen on AlphaPo's side, with its name."""
+        later = self.now + 1
+        kept = tuple(one for one in self.flying if one[1] + QUIET >= later)  # A3
+        yield "time passes", self._replace(now=later, flying=kept)
+        for place, (name, _) in enumerate(self.flying):
+            flying = self.flying[:place] + self.flying[place + 1 :]
+            yield f"a lost body of the {name} arrives", self._replace(flying=flying).accepting(name)
+        if self.has is None:
+            return
+        if self.status == "processing":
+            yield "AlphaPo confirms", self._replace(status="confirmed")
+            yield "AlphaPo cancels", self._replace(status="cancelled", paid=self.paid - (self.has != STRANGER))
+        if self.now > self.since + RESEND_WITHIN:  # A2
+            yield "AlphaPo frees the foreign_id", self._replace(has=None, status="processing")
+
+
+class State(NamedTuple):
+    """What is true and what the row knows of it."""
+
+    world: World
+    row: Row
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for states with the same future: times count from now, and only as far as anybody asks."""
+        world, row = self.world, self.row
+        now = world.now
+        of_world = (world.eyes, world.has, _ago(now, world.since), world.status, world.paid, _ages(now, world.flying))
+        of_row = (
+            row.state,
+            row.revision.body,
+            row.unvouched,
+            row.blamed,
+            row.doubt_since is None,
+            row.contradiction is None,
+            None if row.withdrawal is None else row.withdrawal.status,
+        )
+        if row.state != "open":
+            return of_world, of_row
+        quiet_from = (row.may_send_until or 0) + QUIET
+        return (
+            of_world,
+            of_row,
+            row.holder is None,  # the workers are alike
+            row.owes_look_up,
+            row.code,
+            _ago(now, row.doubt_since),
+            _ago(now, row.may_send_until),
+            row.refusal is None,
+            row.refused_at is not None and row.refused_at >= quiet_from,
+            row.control_at is None,
+            max(0, row.not_before - now),
+        )
+
+
+_OLD: Final = RESEND_WITHIN + QUIET + 1
+
+
+def _ago(now: int, then: float | None) -> float | None:
+    """How long ago, as far as any rule reaches."""
+    return None if then is None else min(now - then, _OLD)
+
+
+def _ages(now: int, flying: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((name, now - at) for name, at in flying))
+
+
+def beginnings(eyes: str) -> Iterator[tuple[str, State]]:
+    """Yield every world in which a first call can meet a journal that does not know the foreign_id."""
+    for is_durable in (True, False):
+        new = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=is_durable)
+        yield f"durable: {is_durable}", State(World(eyes), new)
+        yield f"a stranger's, durable: {is_durable}", State(World(eyes, has=STRANGER), new)
+        again = new_row("account", "f", Asked("one", FIRST, "key", attempted_before=True), 0, is_durable=is_durable)
+        yield "attempted before, arrived", State(World(eyes).accepting("first"), again)
+        yield "attempted before, on its way", State(World(eyes, flying=(("first", 0),)), again)
+
+
+# ── what the workers hear ────────────────────────────────────────────────────────────────────────────────────────────
+
+Event: TypeAlias = tuple[Evidence, World]
+
+
+def evidence(state: State, step: Step) -> Iterator[Event]:
+    """Yield all that can be heard next: what the holder's next step brings home, and what anybody may hear at any time."""
+    world, row = state
+    for worker in WORKERS:
+        for revision in (FIRST, SPELLED, OTHER):
+            yield Asked(worker, revision, "key"), world
+            yield Asked(worker, revision, "key", resend_rejected=True), world
+        yield GivenUp(worker, "queue"), world
+        for answer in answers(world):
+            yield LookedUp(worker, answer), world
+        if world.control is not None:
+            yield Control(worker, world.control), world
+    if row.holder is not None and isinstance(step, Send):
+        yield from attempts(world, row.holder, NAMES[row.revision.body])
+
+
+def answers(world: World) -> Iterator[Answer]:
+    """Yield every answer to a look-up."""
+    yield from NO_ANSWERS
+    if world.shows is None:
+        yield NoneFound()
+        return
+    yield WHOLE[world.shows, world.status]
+    if (
+        world.shows != STRANGER
+    ):  # of a withdrawal under our own foreign_id, too little told is taken for ours while in doubt
+        yield CUT[world.status]
+
+
+def attempts(world: World, worker: str, name: str) -> Iterator[Event]:
+    """Yield every way in which the sending of a body can end."""
+
+    def heard(proof: Proof, after: World) -> Event:
+        return Attempt(worker, proof, world.now, after.now), after
+
+    later = world._replace(now=world.now + ATTEMPT_TIMEOUT)
+    for unsent in UNSENT:
+        yield heard(unsent, world)
+    for after in (world, later):
+        yield heard(InDoubt("lost"), after._replace(flying=(*after.flying, (name, after.now))))
+    for refusal in REFUSALS:
+        yield heard(refusal, world)  # AlphaPo may look at everything else before it looks at the foreign_id
+    yield heard(TAKEN, world)  # also where it has nothing: a refused body may have used the foreign_id up
+    if world.has is None or world.has == name:
+        accepted = world.accepting(name)
+        yield heard(TOLD[accepted.status], accepted)
+        yield heard(InDoubt("reply lost"), accepted)
+        yield heard(MISMATCHED, accepted)
+    else:
+        yield heard(MISMATCHED, world)
+
+
+# ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def broken(before: State, heard: Evidence, after: State) -> str | None:
+    """Return which promise this step breaks, None if it keeps them all."""
+    return _untrue(after) or _inconsistent(before.row, heard, after.row)
+
+
+def _untrue(state: State) -> str | None:
+    """What the row says against what is true."""
+    world, row = state
+    if world.paid > 1:
+        return "P1: paid twice"
+    if row.state in NO and (world.paid or world.flying):
+        return f"P4: told {row.state}, and money moved or may still move"
+    if row.state == "failed" and world.paid:
+        return "P4: told failed, and money moved"
+    if row.state in ("accepted", "failed") and world.has == STRANGER:
+        return f"told {row.state} of a stranger's payment"
+    return None
+
+
+def _inconsistent(before: Row, heard: Evidence, after: Row) -> str | None:  # noqa: PLR0911 - a list of rules
+    """What the row says now against what it said."""
+    was_doubtful = before.state == "open" and before.doubt_since is not None
+    if after.revision.body != before.revision.body and (before.state not in NO or not isinstance(heard, Asked)):
+        return "P2: other bytes without a definite no"
+    if after.revision.body != before.revision.body and after.revision.number <= before.revision.number:
+        return "P2: other bytes under an old revision number"
+    if was_doubtful and isinstance(heard, Attempt) and after.state in NO:
+        return "P5: a refusal after a doubtful attempt settled it"
+    if before.state in ("accepted", "failed") and after.state not in ("accepted", "failed"):
+        return f"moved back from {before.state}"
+    if (
+        before.withdrawal is not None
+        and before.withdrawal.status == "confirmed"
+        and before.withdrawal != after.withdrawal
+    ):
+        return "moved back from confirmed"
+    if before.state in NO and after.state != before.state and not isinstance(heard, Asked) and not after.contradiction:
+        return f"{after.state} after {before.state} without a word about it"
+    if after.state != "open" and after.holder is not None:
+        return "settled and still held"
+    if before.holder is not None and after.holder not in (before.holder, None):
+        return "taken from its holder"
+    if is_in_doubt(before) and after.state == "open" and not is_in_doubt(after):
+        return "the doubt is gone without a word"
+    return None
+
+
+# ── the search ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Explored(NamedTuple):
+    """What the search found."""
+
+    states: int
+    steps: int
+    outcomes: frozenset[str]
+    """Every state a row was seen in."""
+    broken: str | None = None
+    story: tuple[str, ...] = ()
+    """How the broken promise came about."""
+
+
+class _Search:
+    def __init__(self, learns: Learn, steps: NextStep) -> None:
+        self._learn = learns
+        self._next_step = steps
+        self._came_by: dict[Any, tuple[Any, str]] = {}
+        self._steps = 0
+        self._outcomes: set[str] = set()
+
+    def run(self, eyes: str, depth: int) -> Explored:
+        frontier = [state for name, state in beginnings(eyes) if self._is_new(None, name, state)]
+        for _ in range(depth):
+            found: list[State] = []
+            for state in self._with_moves(frontier):
+                wrong = self._hear(state, found)
+                if wrong is not None:
+                    return self._told(*wrong)
+            frontier = found
+        return self._told()
+
+    def _is_new(self, before: State | None, how: str, state: State) -> bool:
+        key = state.key
+        if key in self._came_by:
+            return False
+        self._came_by[key] = (None if before is None else before.key, how)
+        self._outcomes.add(state.row.state)
+        return True
+
+    def _with_moves(self, frontier: list[State]) -> Iterator[State]:
+        """Yield these states and all that AlphaPo and time make of them before anything is heard."""
+        waiting = list(frontier)
+        while waiting:
+            state = waiting.pop()
+            yield state
+            for how, world in state.world.moves():
+                moved = State(world, state.row)
+                if self._is_new(state, how, moved):
+                    waiting.append(moved)
+
+    def _hear(self, state: State, found: list[State]) -> tuple[State, str, str] | None:
+        now = state.world.now
+        for heard, world in evidence(state, self._next_step(state.row, now, ASSUMED)):
+            self._steps += 1
+            row = self._learn(state.row, heard, world.now, ASSUMED)
+            if row is state.row and world is state.world:
+                continue
+            after = State(world, row)
+            wrong = broken(state, heard, after)
+            if wrong is not None:
+                return state, f"{heard!r} makes it {row.state}", wrong
+            if self._is_new(state, repr(heard), after):
+                found.append(after)
+        return None
+
+    def _told(self, last: State | None = None, how: str = "", wrong: str | None = None) -> Explored:
+        story = [how]
+        key = None if last is None else last.key
+        while key is not None:
+            key, step = self._came_by[key]
+            story.append(step)
+        return Explored(
+            len(self._came_by), self._steps, frozenset(self._outcomes), wrong, tuple(reversed(story)) if last else ()
+        )
+
+
+def explore(eyes: str, depth: int, learns: Learn = learn, steps: NextStep = next_step) -> Explored:
+    """Visit every state that `depth` pieces of evidence can reach, and stop at the first broken promise."""
+    return _Search(learns, steps).run(eyes, depth)
+
+
+EYES: Final = ("good", "late", "blind")
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_every_promise_is_kept_in_every_state(eyes: str) -> None:
+    """Whatever happens, in whatever order: never paid twice, never a no that is none, never other bytes, never back."""
+    found = explore(eyes, DEPTH)
+    print(f"look-ups {eyes}: {found.states:,} states visited")  # noqa: T201 - the figure is part of the proof
+    assert found.broken is None, "\n".join(found.story)
+    assert found.states > 100_000
+    # A blind look-up shows nothing, so that no cancelled withdrawal and no conflict is ever seen.
+    unseen = {"failed", "conflict"} if eyes == "blind" else set()
+    assert found.outcomes | unseen == {"open", "accepted", *NO} | {"failed"}
+
+
+# ── the search finds what is wrong ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _refusal_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """Bad news wins: a refusal settles the row although an earlier body may have arrived."""
+    learned = learn(row, heard, now, assumed)
+    is_refusal = isinstance(heard, Attempt) and isinstance(heard.proof, Rejected) and row.state == "open"
+    return replace(learned, state="rejected", holder=None) if is_refusal else learned
+
+
+def _none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """Not found is taken for never sent."""
+    learned = learn(row, heard, now, assumed)
+    is_none = isinstance(heard, LookedUp) and isinstance(heard.answer, NoneFound) and row.state == "open"
+    return replace(learned, state="not_sent", holder=None) if is_none else learned
+
+
+def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """Refused after the quiet time and not found: enough, without a control."""
+    is_refused = row.refusal is not None and row.refused_at is not None
+    is_quiet = is_refused and (row.refused_at or 0) >= (row.may_send_until or 0) + QUIET
+    return learn(replace(row, control_at=now) if is_quiet else row, heard, now, assumed)
+
+
+def _any_control_will_do(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """A control from within the quiet time counts."""
+    if isinstance(heard, Control) and heard.accepted_at > (row.may_send_until or 0):
+        heard = replace(heard, accepted_at=heard.accepted_at + QUIET)
+    return learn(row, heard, now, assumed)
+
+
+def _control_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """The control itself is the last word, with the "none" before it."""
+    learned = learn(row, heard, now, assumed)
+    is_seen = learned.control_at is not None and not row.owes_look_up and isinstance(heard, Control)
+    return replace(learned, state="rejected", holder=None) if is_seen else learned
+
+
+def _not_quiet(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """Nobody waits until a lost body can no longer be accepted."""
+    return learn(row, heard, now, replace(assumed, quiet=0))
+
+
+def _giving_up_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """A worker that stops says "not sent", whatever it has sent."""
+    is_let_go = isinstance(heard, GivenUp) and row.holder == heard.worker and row.state == "open"
+    return replace(row, state="not_sent", holder=None) if is_let_go else learn(row, heard, now, assumed)
+
+
+def _correction_in_doubt(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """Another payment replaces one that may have arrived."""
+    learned = learn(row, heard, now, assumed)
+    is_corrected = isinstance(heard, Asked) and heard.worker == row.holder and row.state == "open"
+    return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_corrected else learned
+
+
+def _newly_written(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """The payment is encoded again at every call, instead of sending the bytes on record."""
+    learned = learn(row, heard, now, assumed)
+    is_same = isinstance(heard, Asked) and row.revision.is_same_payment(heard.revision)
+    return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_same else learned
+
+
+def _anybody_takes_it(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """A row is taken from the worker that holds it."""
+    is_taken = isinstance(heard, Asked) and row.state == "open"
+    return learn(replace(row, holder=None) if is_taken else row, heard, now, assumed)
+
+
+def _last_word_wins(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """The newest status replaces the one on record."""
+    learned = learn(row, heard, now, assumed)
+    if not isinstance(heard, LookedUp) or not isinstance(heard.answer, Found) or learned.withdrawal is None:
+        return learned
+    return replace(learned, withdrawal=replace(learned.withdrawal, status="cancelled"), state="failed")
+
+
+def _old_none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """A "none" counts although AlphaPo may have freed the foreign_id of what it paid."""
+    return learn(row, heard, now, replace(assumed, resend_within=1_000))
+
+
+WRONG_LEARNS: Final[tuple[Learn, ...]] = (
+    _refusal_settles,
+    _none_settles,
+    _none_after_refusal_settles,
+    _any_control_will_do,
+    _control_settles,
+    _not_quiet,
+    _giving_up_settles,
+    _correction_in_doubt,
+    _newly_written,
+    _anybody_takes_it,
+    _last_word_wins,
+    _old_none_settles,
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG_LEARNS, ids=lambda wrong: wrong.__name__.strip("_"))
+def test_a_row_that_learns_wrongly_is_found_out(wrong: Learn) -> None:
+    """Every planted mistake breaks a promise that the search sees, within the same depth."""
+    assert any(explore(eyes, DEPTH, wrong).broken for eyes in EYES)
+
+
+def test_sending_an_old_body_again_is_found_out() -> None:
+    """Sending until the id may be freed, and not a lost body's flight time less, pays twice."""
+
+    def too_long(row: Row, now: float, assumed: Assumed) -> Step:
+        return next_step(row, now, replace(assumed, quiet=0, attempt_timeout=0))
+
+    assert explore("blind", DEPTH, steps=too_long).broken == "P1: paid twice"
+
+
+def main(depth: int = DEPTH) -> int:
+    """Run the search and print what it visited; the exit code says whether every promise was kept."""
+    results = [explore(eyes, depth) for eyes in EYES]
+    for eyes, found in zip(EYES, results, strict=True):
+        print(
+            f"look-ups {eyes}: {found.states:,} states, {found.steps:,} steps, {found.broken or 'every promise kept'}"
+        )
+        for line in found.story:
+            print("   ", line)  # noqa: T201
+    print(f"depth {depth}: {sum(found.states for found in results):,} states visited")  # noqa: T201
+    return int(any(found.broken for found in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
