@@ -31,7 +31,8 @@ __all__ = ["Report", "closing_words", "demo", "exit_code", "read_rows", "report_
 # Short waits, since the sandbox is near: it answers within a second or not at all, and accepts nothing later than half a second after it
 # arrived. As with the usual figures, a caller is told before the quiet time is over: a refusal after a lost reply is unknown until then.
 _POLICY = RetryPolicy(attempts=6, deadline=5.0, attempt_timeout=1.0, wait_initial=0.05, wait_max=1.0, quiet=6.0)
-_AT_ONCE = 64  # withdrawals; those that begin later show that look-ups work, which a refusal after a lost reply has to wait for
+_AT_ONCE = 64  # withdrawals
+_LATER = 20  # rows of a second pass: they show that look-ups work, which a refusal after a lost reply has to wait for
 _LATENCY = 0.05  # seconds; what a real host takes, more or less
 _SETTLES_AFTER = 0.5  # seconds until the sandbox confirms, cancels or declines what it accepted
 
@@ -101,16 +102,21 @@ def _request(row: Mapping[str, Any]) -> WithdrawalRequest:
 
 
 async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> Report:
-    """Pay everything, ask again where nobody could say, and read the books."""
+    """Pay all but the last rows, then these and once more what nobody could say; read the books."""
     tally, began = Tally(), time.monotonic()
     async with Sandbox(KEY, SECRET, faults="demo", seed=seed, latency=_LATENCY, settle_after=_SETTLES_AFTER) as sandbox:
         async with AlphapoClient(
             KEY, SECRET, base_url=sandbox.url, journal="memory", policy=_POLICY, on_event=tally.notice
         ) as client:
             async with show_progress(console, len(requests)) as advance:
-                first = await _pay_all(client, requests, advance)
-            unknown = [request for request in requests if first[request.foreign_id] == "unknown"]
-            second = await _pay_all(client, unknown, lambda _outcome: None)
+                first = await _pay_all(
+                    client, requests[:-_LATER], lambda told: None if told == "unknown" else advance(told)
+                )
+                unknown = [request for request in requests if first.get(request.foreign_id) == "unknown"]
+                if unknown:
+                    console.print(_waiting(len(unknown)))
+                    await asyncio.sleep(_POLICY.quiet)
+                second = await _pay_all(client, [*unknown, *requests[-_LATER:]], advance)
             totals = await client.totals()
         # The books are read once nothing in them can change any more.
         await sandbox.drain()
@@ -126,6 +132,13 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
         totals=totals,
         verdict=reconcile(requests, told, booked),
         seconds=time.monotonic() - began,
+    )
+
+
+def _waiting(unknown: int) -> str:
+    return (
+        f"{unknown} unknown so far. They are asked again, with the last {_LATER} rows, when nothing sent can arrive any more: "
+        f"{_POLICY.quiet:g} s here, half an hour by default."
     )
 
 
