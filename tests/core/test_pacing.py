@@ -1,0 +1,381 @@
+"""Pacing: budget, backoff, throttling, outages, and the limits of a retry policy."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import (
+    Accepted,
+    Answer,
+    Duplicate,
+    Found,
+    InDoubt,
+    Mismatched,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Proof,
+    Refused,
+    Rejected,
+)
+from alphapo_async.core.pacing import (
+    BUDGET,
+    LONGEST_HOLD,
+    STREAK,
+    Flown,
+    Heard,
+    Kind,
+    Pace,
+    RetryPolicy,
+    Ticket,
+    backoff,
+    heard,
+    hears,
+    is_outage,
+    is_worth_another_round,
+    left,
+    may_leave_at,
+    may_look_up,
+)
+from alphapo_async.core.row import Row, new_row
+
+POLICY = RetryPolicy()
+FIRST, RETRY, LOOK_UP = Ticket(Kind.FIRST), Ticket(Kind.RETRY, has_paid=True), Ticket(Kind.LOOK_UP, has_paid=True)
+
+
+def silent(pace: Pace, times: int, now: float = 0.0) -> Pace:
+    """Return the pace after so many bodies without a readable answer."""
+    for _ in range(times):
+        pace = heard(pace, FIRST, Heard.NOTHING, now, POLICY)
+    return pace
+
+
+OUTAGE = silent(Pace(), STREAK)
+
+
+# ── the policy ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("figures", "says"),
+    [
+        ({"attempts": 0}, "attempts must be a whole number from 1, not 0."),
+        ({"attempts": -1}, "attempts"),
+        ({"attempts": 2.0}, "attempts"),
+        ({"attempts": True}, "attempts"),
+        ({"deadline": 0}, "deadline must be seconds, more than 0, not 0."),
+        ({"deadline": inf}, "deadline"),
+        ({"attempt_timeout": -1.0}, "attempt_timeout"),
+        ({"attempt_timeout": None}, "attempt_timeout"),
+        ({"wait_initial": -0.1}, "wait_initial must be seconds, 0 or more, not -0.1."),
+        ({"wait_max": nan}, "wait_max"),
+        ({"quiet": "1800"}, "quiet"),
+        ({"resend_within": True}, "resend_within"),
+        ({"wait_initial": 21.0}, "wait_initial (21.0) must not be above wait_max (20.0)."),
+    ],
+)
+def test_a_figure_out_of_range_is_refused(figures: dict[str, Any], says: str) -> None:
+    """With its name and what it may be, when the policy is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(**figures)
+    assert str(caught.value).startswith(says)
+
+
+def test_zero_waits_are_allowed() -> None:
+    """Whoever wants no pause, no quiet time or no resending says so with 0."""
+    assert RetryPolicy(wait_initial=0, wait_max=0, quiet=0, resend_within=0).quiet == 0
+
+
+def test_the_policy_for_durable_engines_is_one_body_and_one_look_up() -> None:
+    """They retry by themselves."""
+    policy = RetryPolicy.none()
+    assert policy.attempts == 1
+    assert may_look_up(Flown(sent=1), policy)
+    assert not may_look_up(Flown(sent=1, look_ups=1), policy)
+
+
+# ── backoff ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    """With the largest draw the waits are the ceilings themselves."""
+    assert [backoff(number, POLICY, 1.0) for number in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_jitter_is_full(number: int, chance: float) -> None:
+    """Anything between nothing and the ceiling, in proportion to the draw, however many rounds there were."""
+    assert 0 <= backoff(number, POLICY, chance) <= POLICY.wait_max
+    assert backoff(number, POLICY, chance) == pytest.approx(chance * backoff(number, POLICY, 1.0))
+
+
+# ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_request_of_a_call_is_free() -> None:
+    """A body or a question, also with an empty bucket; whatever follows waits for its token."""
+    empty = Pace(tokens=0)
+    assert may_leave_at(empty, Kind.FIRST, 0, 0.0) == 0.0
+    assert may_leave_at(empty, Kind.QUESTION, 0, 0.0) == 0.0
+    assert may_leave_at(empty, Kind.RETRY, 0, 0.0) == 2.0
+    assert may_leave_at(empty, Kind.LOOK_UP, 0, 0.0) == 2.0
+    for kind in (Kind.FIRST, Kind.QUESTION):
+        assert left(Pace(), kind, 0.0, POLICY) == (Pace(), Ticket(kind))
+
+
+@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.LOOK_UP])
+def test_every_further_request_takes_a_token(kind: Kind) -> None:
+    """When it leaves, and its ticket says so."""
+    pace, ticket = left(Pace(), kind, 0.0, POLICY)
+    assert (pace.tokens, ticket) == (BUDGET - 1, Ticket(kind, has_paid=True))
+
+
+def test_time_gives_half_a_token_a_second() -> None:
+    """Up to a full bucket."""
+    pace = Pace(tokens=0.0)
+    assert left(pace, Kind.RETRY, 10.0, POLICY)[0].tokens == 4.0
+    assert left(pace, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
+
+
+def test_a_definite_reply_gives_the_token_back() -> None:
+    """To a first request a half; a bucket is never more than full."""
+    pace = Pace(tokens=10.0)
+    assert heard(pace, RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert heard(pace, LOOK_UP, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert heard(pace, FIRST, Heard.DEFINITE, 0.0, POLICY).tokens == 10.5
+    assert heard(Pace(tokens=99.5), RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == BUDGET
+
+
+def test_a_full_bucket_costs_nothing() -> None:
+    """The usual case makes no new value."""
+    pace = Pace()
+    assert heard(pace, FIRST, Heard.DEFINITE, 5.0, POLICY) is pace
+    refilled = heard(Pace(tokens=99.0), FIRST, Heard.DEFINITE, 5.0, POLICY)
+    assert (refilled.tokens, refilled.counted_at) == (BUDGET, 5.0)
+
+
+@pytest.mark.parametrize("what", [Heard.NOTHING, Heard.THROTTLED])
+def test_silence_and_throttling_give_nothing_back(what: Heard) -> None:
+    """The token is gone."""
+    assert heard(Pace(tokens=10.0), RETRY, what, 0.0, POLICY).tokens == 10.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(Kind), st.sampled_from(Heard), st.floats(0, 30), st.none() | st.floats(0, 1e6)),
+        max_size=200,
+    )
+)
+def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Kind, Heard, float, float | None]]) -> None:
+    """Whatever leaves when it may, and whatever it hears: and paid requests stay within 100, the gifts and the time."""
+    pace, now, paid, gifts = Pace(), 0.0, 0, 0.0
+    for kind, what, pause, retry_after in story:
+        now += pause
+        when = may_leave_at(pace, kind, 0, now)
+        assert when < inf
+        now = max(now, when)
+        pace, ticket = left(pace, kind, now, POLICY)
+        assert pace.tokens >= -1e-6
+        pace = heard(pace, ticket, what, now, POLICY, retry_after=retry_after)
+        assert pace.tokens <= BUDGET
+        paid += ticket.has_paid
+        gifts += 0 if what is not Heard.DEFINITE else 1.0 if ticket.has_paid else 0.5
+    assert paid <= BUDGET + gifts + now / 2 + 1e-6
+
+
+# ── throttling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_throttling_holds_everything_back() -> None:
+    """Bodies and look-ups alike, for as long as AlphaPo asks."""
+    pace = heard(Pace(), FIRST, Heard.THROTTLED, 10.0, POLICY, retry_after=30.0)
+    assert {may_leave_at(pace, kind, 0, 10.0) for kind in Kind} == {40.0}
+
+
+def test_nobody_is_held_back_for_more_than_a_minute_by_another() -> None:
+    """A day asked of one withdrawal is not asked of all."""
+    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=86_400.0)
+    assert pace.held_until == LONGEST_HOLD == 60.0
+
+
+def test_without_retry_after_the_first_wait_stands_in() -> None:
+    """`wait_initial`; zero asked for is zero."""
+    assert heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
+    assert heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0).held_until == 0.0
+
+
+def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
+    """The latest end holds."""
+    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=30.0)
+    assert heard(pace, FIRST, Heard.THROTTLED, 1.0, POLICY, retry_after=1.0).held_until == 30.0
+
+
+def test_after_throttling_sending_opens_gradually() -> None:
+    """Two bodies at once, then one more for each answer, until it is no limit; look-ups are not counted."""
+    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0)
+    assert (may_leave_at(pace, Kind.FIRST, 1, 0.0), may_leave_at(pace, Kind.FIRST, 2, 0.0)) == (0.0, inf)
+    assert may_leave_at(pace, Kind.LOOK_UP, 2, 0.0) == 0.0
+    windows = []
+    while pace.window < inf:
+        windows.append(pace.window)
+        pace = heard(pace, FIRST, Heard.DEFINITE, 0.0, POLICY)
+    assert windows == [float(number) for number in range(2, 513)]
+
+
+def test_silence_while_opening_halves_what_may_be_under_way() -> None:
+    """Down to one."""
+    pace = Pace(window=8.0)
+    windows = []
+    for _ in range(5):
+        pace = silent(pace, 1)
+        windows.append(pace.window)
+    assert windows == [4, 2, 1, 1, 1]
+
+
+# ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_twenty_silences_in_a_row_are_an_outage() -> None:
+    """Nineteen are not, and an answer between starts the count anew."""
+    assert not is_outage(silent(Pace(), STREAK - 1))
+    assert is_outage(OUTAGE)
+    interrupted = heard(silent(Pace(), STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY)
+    assert not is_outage(silent(interrupted, STREAK - 1))
+
+
+def test_look_ups_say_nothing_about_an_outage() -> None:
+    """Neither their silence nor their answers, and they leave all the same."""
+    pace = Pace()
+    for _ in range(STREAK * 2):
+        pace = heard(pace, LOOK_UP, Heard.NOTHING, 0.0, POLICY)
+    assert not is_outage(pace)
+    assert is_outage(heard(OUTAGE, LOOK_UP, Heard.DEFINITE, 0.0, POLICY))
+    assert may_leave_at(OUTAGE, Kind.LOOK_UP, 0, 0.0) == 0.0
+
+
+def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
+    """The first after wait_initial, the next after twice as long each, up to wait_max; none takes a token, not even a retry."""
+    pace, now, times = replace(OUTAGE, tokens=0.0), 0.0, []
+    for kind in (Kind.RETRY, Kind.FIRST) * 4:
+        now = may_leave_at(pace, kind, 0, now)
+        times.append(now)
+        pace, ticket = left(pace, kind, now, POLICY)
+        assert not ticket.has_paid
+        pace = heard(pace, ticket, Heard.NOTHING, now, POLICY)
+    assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 51.5, 71.5]
+    assert is_outage(pace)
+
+
+def test_a_probe_waits_for_a_pause_that_alphapo_asked_for() -> None:
+    """Throttled in an outage: both hold."""
+    assert may_leave_at(replace(OUTAGE, held_until=30.0), Kind.FIRST, 0, 1.0) == 30.0
+
+
+def test_a_readable_answer_ends_the_outage() -> None:
+    """And sending ramps up from two at once."""
+    over = heard(OUTAGE, FIRST, Heard.DEFINITE, 5.0, POLICY)
+    assert (is_outage(over), over.streak, over.window) == (False, 0, 2.0)
+
+
+# ── a rate of one's own ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_rate_spreads_first_attempts() -> None:
+    """Smoothly: one every so often, none saved up; retries and look-ups are not counted."""
+    pace, times = Pace(), []
+    for _ in range(3):
+        now = may_leave_at(pace, Kind.FIRST, 0, 0.0)
+        times.append(now)
+        pace, _ticket = left(pace, Kind.FIRST, now, POLICY, max_rate=4.0)
+    assert times == [0.0, 0.25, 0.5]
+    assert may_leave_at(pace, Kind.RETRY, 0, 0.0) == 0.0
+    assert left(pace, Kind.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is pace
+    late, _ticket = left(pace, Kind.FIRST, 100.0, POLICY, max_rate=4.0)
+    assert late.start_at == 100.25
+
+
+# ── what a judgement means for the pace ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("judged", "means"),
+    [
+        (Accepted(Withdrawal(id=1)), (Heard.DEFINITE, None)),
+        (Mismatched(Withdrawal(id=1), ()), (Heard.DEFINITE, None)),
+        (Rejected({"amount": ["no"]}), (Heard.DEFINITE, None)),
+        (Duplicate({"foreign_id": ["taken"]}), (Heard.DEFINITE, None)),
+        (Refused("bad_header_key"), (Heard.DEFINITE, None)),
+        (InDoubt("HTTP 502"), (Heard.NOTHING, None)),
+        (NotSent("no connection"), (Heard.NOTHING, None)),
+        (NotSent("throttled", retry_after=7.0), (Heard.THROTTLED, 7.0)),
+        (NotSent("throttled"), (Heard.THROTTLED, None)),
+        (Found(Transaction(id=1)), (Heard.DEFINITE, None)),
+        (NoneFound(), (Heard.DEFINITE, None)),
+        (NoAnswer("HTTP 403", 403, "bad_header_signature"), (Heard.DEFINITE, None)),
+        (NoAnswer("HTTP 502", 502), (Heard.NOTHING, None)),
+        (NoAnswer("throttled", 429, retry_after=3.0), (Heard.THROTTLED, 3.0)),
+    ],
+)
+def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[Heard, float | None]) -> None:
+    """A look-up's "none" is definite, a 429 is not, and silence is silence."""
+    assert hears(judged) == means
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_kinds_know_what_they_are(kind: Kind) -> None:
+    """Look-ups go before retries, retries before first attempts."""
+    assert kind.is_body == (kind in (Kind.RETRY, Kind.FIRST))
+    assert kind.is_first == (kind in (Kind.QUESTION, Kind.FIRST))
+    assert sorted(Kind) == [Kind.LOOK_UP, Kind.QUESTION, Kind.RETRY, Kind.FIRST]
+
+
+# ── how long one withdrawal goes on ──────────────────────────────────────────────────────────────────────────────────
+
+
+def row(**changes: Any) -> Row:
+    """Return an open row with these changes."""
+    payment = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="u")
+    asked = Asked("worker", Revision(encode_body(payment), payment), "key")
+    return replace(new_row("default", "f", asked, 0.0, is_durable=True), **changes)
+
+
+ERRORS = {"amount": ["no"]}
+
+
+@pytest.mark.parametrize(
+    ("known", "flown", "is_worth"),
+    [
+        (row(), Flown(sent=4, look_ups=4), True),
+        (row(), Flown(sent=5, look_ups=4), False),
+        (row(state="accepted"), Flown(sent=1), False),
+        (row(code="bad_header_key", doubt_since=0.0), Flown(sent=1), False),
+        # after the last body, one more look-up
+        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=5, look_ups=4), True),
+        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=5, look_ups=9), False),
+        (row(doubt_since=0.0), Flown(sent=5, look_ups=5), False),
+        # AlphaPo has the id: at most `attempts` look-ups from there
+        (row(blamed=True), Flown(sent=1, look_ups=4, look_ups_since_taken=4), True),
+        (row(blamed=True), Flown(sent=1, look_ups=5, look_ups_since_taken=5), False),
+        (row(blamed=True), Flown(sent=1, look_ups=9, look_ups_since_taken=3), False),
+        # a refusal that waits for its look-up
+        (row(refusal=ERRORS, owes_look_up=True), Flown(sent=5, look_ups=3), True),
+        (row(refusal=ERRORS, owes_look_up=True), Flown(sent=1, look_ups=9), False),
+    ],
+)
+def test_another_round_has_to_be_worth_it(
+    known: Row,
+    flown: Flown,
+    is_worth: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Bodies and look-ups are both limited, and what is settled needs neither."""
+    assert is_worth_another_round(known, flown, POLICY) is is_worth
