@@ -1,0 +1,359 @@
+"""The journal in memory: what it keeps, what it condenses, and that its sums are exact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import Accepted, Duplicate, Found, InDoubt, NotSent, Proof, Refused, Rejected
+from alphapo_async.core.row import Row, learn, new_row
+from alphapo_async.journal.memory import MemoryJournal
+
+ACCOUNT = "default"
+SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
+
+
+def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Asked:
+    """Return a caller's word for such a payment."""
+    payment = WithdrawalRequest(
+        currency=currency, address="a", amount=amount, foreign_id=foreign_id, end_user_reference="u"
+    )
+    return Asked("worker", Revision(encode_body(payment, "string"), payment), more.pop("key", "key"), **more)
+
+
+def accepted(foreign_id: str) -> Attempt:
+    """Return the acceptance of a body by AlphaPo's reply."""
+    told = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
+    return Attempt("worker", Accepted(told), 0.0, 0.0)
+
+
+async def hear(
+    journal: MemoryJournal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT
+) -> Row:
+    """Add evidence to a row, as a flight does."""
+
+    def change(known: Row | None) -> Row:
+        row = known
+        for one in evidence:
+            if row is None:
+                assert isinstance(one, Asked)
+                row = new_row(account, foreign_id, one, now, is_durable=False)
+            else:
+                row = learn(row, one, now)
+        assert row is not None
+        return row
+
+    return await journal.update(account, foreign_id, change)
+
+
+async def pay(journal: MemoryJournal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
+    """Record withdrawals that AlphaPo accepts."""
+    for foreign_id in foreign_ids:
+        await hear(journal, foreign_id, asked(foreign_id, **more), accepted(foreign_id), now=now)
+
+
+def run(story: Any) -> Any:
+    """Run a story to its end."""
+    return asyncio.run(story)
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_is_found_as_it_was_written() -> None:
+    """Under its account and its foreign_id, and nowhere else."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        row = await hear(journal, "f", asked("f"))
+        assert await journal.find(ACCOUNT, "f") is row
+        assert await journal.find(ACCOUNT, "g") is None
+        assert await journal.find("another", "f") is None
+
+    run(story())
+
+
+def test_accounts_do_not_share_foreign_ids() -> None:
+    """The same foreign_id under two accounts is two withdrawals."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await hear(journal, "f", asked("f"), accepted("f"))
+        other = await hear(journal, "f", asked("f"), account="another")
+        assert other.state == "open"
+        assert (await journal.totals("another"))["BTC"] == Totals(requested=Decimal(1), open=Decimal(1))
+        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
+
+    run(story())
+
+
+def test_what_changes_nothing_writes_nothing() -> None:
+    """The row stays where it is among the settled ones, and the same object comes back."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=2)
+        await pay(journal, "a", "b")
+        row = await journal.find(ACCOUNT, "a")
+        assert await journal.update(ACCOUNT, "a", lambda known: known) is row  # type: ignore[arg-type,return-value]
+        await pay(journal, "c")
+        oldest = await journal.find(ACCOUNT, "a")
+        assert oldest is not None
+        assert oldest.revision.payment is None
+
+    run(story())
+
+
+def test_a_change_that_raises_writes_nothing() -> None:
+    """The row on record is the one before."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        row = await hear(journal, "f", asked("f"))
+
+        def change(_known: Row | None) -> Row:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await journal.update(ACCOUNT, "f", change)
+        assert await journal.find(ACCOUNT, "f") is row
+
+    run(story())
+
+
+def test_it_says_what_it_is() -> None:
+    """Not durable, and its repr counts rows and shows none."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=1)
+        await pay(journal, "a", "b")
+        await hear(journal, "c", asked("c"))
+        assert journal.is_durable is False
+        assert repr(journal) == "MemoryJournal(1 open, 1 settled, 1 older)"
+        await journal.aclose()
+        assert await journal.find(ACCOUNT, "c") is not None
+
+    run(story())
+
+
+# ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_open_rows_are_never_forgotten() -> None:
+    """However many there are, and however many settled ones follow."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=1, remembered=1)
+        for number in range(50):
+            await hear(journal, f"open-{number}", asked(f"open-{number}"))
+        await pay(journal, *(f"paid-{number}" for number in range(50)))
+        for number in range(50):
+            row = await journal.find(ACCOUNT, f"open-{number}")
+            assert row is not None
+            assert row.revision.payment is not None
+
+    run(story())
+
+
+def test_of_an_old_row_the_essence_is_kept() -> None:
+    """What keeps the id from being paid twice: outcome, digest, AlphaPo's id and its last status."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=1)
+        await pay(journal, "old", "new", now=7.0)
+        old = await journal.find(ACCOUNT, "old")
+        assert old is not None
+        assert (old.state, old.holder, old.created_at) == ("accepted", None, 7.0)
+        assert old.withdrawal == Withdrawal(id="id of old", foreign_id="old", status="processing", source="journal")
+        assert old.revision.is_same_payment(asked("old").revision)
+        assert not old.revision.is_same_payment(asked("old", "2").revision)
+
+    run(story())
+
+
+def test_an_old_row_is_not_paid_again() -> None:
+    """Asked again it stays settled; asked for another payment too."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=0)
+        await pay(journal, "old")
+        for amount in ("1", "2"):
+            assert (await hear(journal, "old", asked("old", amount))).state == "accepted"
+
+    run(story())
+
+
+def test_an_old_row_that_never_arrived_is_opened_again_with_new_bytes() -> None:
+    """Its bytes are forgotten, and it was proved that nothing moved: the next revision."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=0)
+        await hear(journal, "old", asked("old"), GivenUp("worker", "queue"))
+        again = await hear(journal, "old", asked("old"))
+        assert (again.state, again.revision.number, again.revision.payment is not None) == ("open", 2, True)
+        await hear(journal, "old", accepted("old"))
+        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
+
+    run(story())
+
+
+def test_beyond_a_million_the_oldest_are_forgotten_but_counted() -> None:
+    """The bound is on ids, not on sums."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=1, remembered=2)
+        await pay(journal, "a", "b", "c", "d")
+        assert [await journal.find(ACCOUNT, name) is None for name in "abcd"] == [True, False, False, False]
+        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(4), accepted=Decimal(4))
+
+    run(story())
+
+
+def test_the_default_bounds_are_the_promised_ones() -> None:
+    """The newest 10,000 settled rows whole; read from what is still known after one more."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await pay(journal, *(str(number) for number in range(10_001)))
+        first, second = await journal.find(ACCOUNT, "0"), await journal.find(ACCOUNT, "1")
+        assert first is not None
+        assert second is not None
+        assert (first.revision.payment, second.revision.payment is not None) == (None, True)
+
+    run(story())
+
+
+# ── a control ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_control_is_accepted_by_reply_with_the_same_key_and_newer() -> None:
+    """The newest of those that are."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await pay(journal, "early", now=5.0)
+        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
+        await pay(journal, "late", "later", now=6.0)
+        found = await journal.find_control(ACCOUNT, "key", 5.0)
+        assert found is not None
+        assert found.foreign_id == "later"
+        assert await journal.find_control(ACCOUNT, "another key", 5.0) is None
+        assert await journal.find_control("another", "key", 5.0) is None
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Attempt("worker", Rejected({"amount": ["no"]}), 6.0, 6.0),
+        LookedUp("worker", Found(Transaction(id=7, foreign_id="f", currency_sent=Money("BTC", Decimal(1))))),
+    ],
+)
+def test_only_an_acceptance_by_reply_is_a_control(evidence: Evidence) -> None:
+    """One that was found by look-up may have been accepted before."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await hear(journal, "f", asked("f"), evidence, now=6.0)
+        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
+
+    run(story())
+
+
+# ── totals ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+proofs: st.SearchStrategy[Proof] = st.sampled_from(
+    [
+        InDoubt("lost"),
+        Rejected({"amount": ["no"]}),
+        Duplicate({"foreign_id": ["taken"]}),
+        Refused("bad_header_key"),
+        NotSent("no connection"),
+    ]
+)
+amounts = st.decimals(min_value=0, max_value=10**20, places=8, allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcdefgh"),
+            amounts,
+            st.sampled_from(["BTC", "EUR"]),
+            proofs | st.just("accept") | st.just("end"),
+            st.booleans(),
+        ),
+        max_size=30,
+    ),
+    st.integers(0, 3),
+    st.integers(1, 3),
+)
+def test_requested_is_the_sum_of_what_became_of_it(
+    story: list[tuple[str, Decimal, str, Proof | str, bool]], whole_rows: int, remembered: int
+) -> None:
+    """After every step, in every currency, to the last decimal, whatever is condensed, reopened, corrected or forgotten."""
+
+    async def told() -> None:
+        journal = MemoryJournal(whole_rows=whole_rows, remembered=remembered)
+        for foreign_id, amount, currency, proof, is_given_up in story:
+            await hear(journal, foreign_id, asked(foreign_id, f"{amount:f}", currency, resend_rejected=True))
+            await hear(journal, foreign_id, *_heard(foreign_id, proof))
+            if is_given_up:
+                await hear(journal, foreign_id, GivenUp("worker", "queue"))
+            for sums in (await journal.totals(ACCOUNT)).values():
+                assert sums.requested == sum(Fraction(getattr(sums, name)) for name in SUMS)
+                assert all(getattr(sums, name) >= 0 for name in SUMS)
+
+    run(told())
+
+
+def _heard(foreign_id: str, proof: Proof | str) -> list[Evidence]:
+    if proof == "accept":
+        return [accepted(foreign_id)]
+    if isinstance(proof, str):
+        cancelled = Withdrawal(id=7, foreign_id=foreign_id, status="cancelled", source="reply")
+        return [Attempt("worker", Accepted(cancelled), 0.0, 0.0)]
+    return [Attempt("worker", proof, 0.0, 0.0)]
+
+
+def test_totals_count_the_asked_side() -> None:
+    """By currency in order; what is to arrive counts in the currency in which it is to arrive."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        payment = WithdrawalRequest(
+            currency="BTC", convert_to="EUR", address="a", amount_to="5", foreign_id="e", end_user_reference="u"
+        )
+        await hear(journal, "e", Asked("worker", Revision(encode_body(payment), payment), "key"))
+        await hear(journal, "b", asked("b", "0.00000001"), Attempt("worker", InDoubt("lost"), 0.0, 0.0))
+        assert list((await journal.totals(ACCOUNT)).items()) == [
+            ("BTC", Totals(requested=Decimal("0.00000001"), unknown=Decimal("0.00000001"))),
+            ("EUR", Totals(requested=Decimal(5), open=Decimal(5))),
+        ]
+        assert await journal.totals("another") == {}
+
+    run(story())
+
+
+def test_a_row_of_which_not_even_the_payment_is_known_counts_nothing() -> None:
+    """It has no figure; nothing fails over it."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        row = await hear(journal, "f", asked("f"))
+        change: Callable[[Row | None], Row] = lambda _known: replace(row, revision=Revision(b"", None))  # noqa: E731
+        await journal.update(ACCOUNT, "f", change)
+        assert (await journal.totals(ACCOUNT))[""].requested == 0
+
+    run(story())
