@@ -314,6 +314,41 @@ def test_the_last_word_of_the_quiet_exit_is_asked_after_the_control() -> None:
     assert wire.asked[-3:] == ["payout-17", "another", "payout-17"]
 
 
+# ── too old to be sent again ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Busy(Wire):
+    """Loses the first body of payout-17, and keeps its only slot busy with another withdrawal that gets no answer."""
+
+    def __init__(self) -> None:
+        super().__init__([LOST], [NOT_FOUND] * 20, seconds=1.0, max_connections=1)
+
+    async def exchange(self, method: str, url: str, **told: Any) -> Any:
+        if method == "POST" and b"another" in (told["body"] or b""):
+            await asyncio.sleep(told["timeout"])
+            return LOST
+        return await super().exchange(method, url, **told)
+
+
+def test_a_body_that_grew_too_old_in_the_queue_is_not_sent() -> None:
+    """By the time it gets its slot, it might arrive when AlphaPo has freed the foreign_id: only look-ups follow."""
+    wire = _Busy()
+    policy = RetryPolicy(attempt_timeout=10.0, resend_within=14.0, quiet=0.0, wait_initial=0.1)
+
+    async def story() -> WithdrawalError:
+        async with client(wire, policy=policy) as alphapo:
+            doubtful = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1.5)  # its look-up is under way
+            another = asyncio.ensure_future(alphapo.withdraw(request("another"), deadline=12.0))
+            told = await asyncio.gather(doubtful, another, return_exceptions=True)
+            assert isinstance(told[0], WithdrawalError)
+            return told[0]
+
+    assert isinstance(run(story()), WithdrawalUnknown)
+    assert len(wire.bodies["payout-17"]) == 1
+    assert wire.look_ups > 1
+
+
 # ── the journal fails ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -73,6 +73,14 @@ def test_a_run_in_this_process_asks_again_where_nobody_could_say() -> None:
     assert int(figures["settled by that"]) > 0
 
 
+def test_a_run_of_which_nothing_is_unknown_does_not_wait() -> None:
+    """A few rows are paid at once."""
+    told = invoke("demo", "--rows", "3")
+    assert told.exit_code == 0
+    assert "asked again, with" not in told.output
+    assert "3 of 3 told" in told.output
+
+
 @pytest.mark.parametrize("rows", ["0", "100000", "many"])
 def test_a_wrong_number_of_rows_is_wrong_usage(rows: str) -> None:
     """There are only so many rows: exit code 2."""
