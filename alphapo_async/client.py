@@ -167,7 +167,8 @@ class AlphapoClient:
             deadline: seconds from now after which you want to be told, instead of the policy's; the work goes on in the background while
                 an attempt is under way.
             resend_rejected: send again what AlphaPo has rejected before.
-            attempted_before: this may have been sent under the same foreign_id before, from somewhere the journal knows nothing of.
+            attempted_before: this may have been sent under the same foreign_id before, less than `resend_within` ago, from somewhere the
+                journal knows nothing of. It is looked up before anything leaves. For what may be older use `look_up`.
 
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
