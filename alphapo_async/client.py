@@ -19,10 +19,11 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, 
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
+from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy
-from alphapo_async.core.row import Row, learn
+from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.crew import Crew, World

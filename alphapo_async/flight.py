@@ -14,6 +14,7 @@ import msgspec
 from alphapo_async.callers import Callers
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp
+from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
     Answer,
@@ -31,7 +32,8 @@ from alphapo_async.core.pacing import (
     is_worth_another_round,
     may_look_up,
 )
-from alphapo_async.core.row import LookUp, Row, Send, Wait, learn, new_row, next_step
+from alphapo_async.core.row import Row
+from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, TypeAlias
 
 import msgspec
@@ -10,7 +11,21 @@ from alphapo_async.core.codec import digest, is_same_payment
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Proof
 
-__all__ = ["Asked", "Attempt", "Control", "Evidence", "GivenUp", "LookedUp", "Revision"]
+__all__ = [
+    "Asked",
+    "Attempt",
+    "Control",
+    "Evidence",
+    "GivenUp",
+    "Lapsed",
+    "LookedUp",
+    "Renewed",
+    "Reported",
+    "Restored",
+    "Revision",
+    "Seen",
+    "Word",
+]
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -42,14 +57,39 @@ class Revision(msgspec.Struct, frozen=True):
         return is_same_payment(self.payment, other.payment)
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A caller asked for this payment, and a worker took it on."""
+class Seen(msgspec.Struct, frozen=True):
+    """What came back, kept for whoever reads the history: it decides nothing."""
 
-    worker: str
+    status: int | None = None
+    """HTTP status; None if no reply came."""
+    reply: bytes = b""
+    """The first KiB of its body."""
+
+    def __repr__(self) -> str:
+        return f"Seen(status={self.status}, reply=<{len(self.reply)} bytes>)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("status", self.status), ("reply", f"<{len(self.reply)} bytes>")]
+
+
+UNSEEN = Seen()
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A caller asked for this payment, and a worker took it on; or, without a worker, left it to whoever works.
+
+    The worker holds the row for `lease` seconds. `expires_at` ends the trying of a payment that was left to the workers.
+    """
+
+    worker: str | None
     revision: Revision
     key: str
     resend_rejected: bool = False
     attempted_before: bool = False
+    lease: float = inf
+    expires_at: float | None = None
+    is_heard: bool = True
+    """Somebody waits for the outcome; if not, it has to be reported."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -62,6 +102,7 @@ class Attempt(msgspec.Struct, frozen=True):
     proof: Proof
     began: float
     until: float
+    seen: Seen = UNSEEN
 
 
 class LookedUp(msgspec.Struct, frozen=True):
@@ -69,6 +110,7 @@ class LookedUp(msgspec.Struct, frozen=True):
 
     worker: str
     answer: Answer
+    seen: Seen = UNSEEN
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -78,6 +120,13 @@ class Control(msgspec.Struct, frozen=True):
     accepted_at: float
 
 
+class Renewed(msgspec.Struct, frozen=True):
+    """The worker goes on holding the row for `lease` seconds."""
+
+    worker: str
+    lease: float
+
+
 class GivenUp(msgspec.Struct, frozen=True):
     """The worker stops working on the row and lets go of it."""
 
@@ -85,5 +134,31 @@ class GivenUp(msgspec.Struct, frozen=True):
     reason: str
 
 
-Evidence: TypeAlias = Asked | Attempt | LookedUp | Control | GivenUp
-"""Closed: a new kind of evidence is a new branch in `row.learn`, or the type checker complains."""
+class Lapsed(msgspec.Struct, frozen=True):
+    """The worker that held the row let go of it without a word: it is gone, or its lease is over."""
+
+    worker: str
+    is_gone: bool
+    """Proved dead; if not, only the lease's end counts."""
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """The journal came back from a backup: what happened since is not in it."""
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A person looked at AlphaPo's books and says what became of a withdrawal."""
+
+    by: str
+    because: str
+    is_accepted: bool
+    id: str | None = None
+    """AlphaPo's id, where the person read it."""
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """The outcome was handed out."""
+
+
+Evidence: TypeAlias = Asked | Attempt | LookedUp | Control | Renewed | GivenUp | Lapsed | Restored | Word | Reported
+"""Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

@@ -334,7 +334,7 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto
     """
 
-    id: int | str
+    id: int | str | None
     foreign_id: str | None = None
     end_user_reference: str | None = None
     type: str | None = None

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -47,7 +48,7 @@ from alphapo_async.core.pacing import (
     may_leave_at,
     may_look_up,
 )
-from alphapo_async.core.row import Row, new_row
+from alphapo_async.core.row import Row
 
 POLICY = RetryPolicy()
 FIRST, RETRY, LOOK_UP = Ticket(Kind.FIRST), Ticket(Kind.RETRY, has_paid=True), Ticket(Kind.LOOK_UP, has_paid=True)

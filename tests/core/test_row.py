@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -28,21 +29,8 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import (
-    NO,
-    Assumed,
-    Done,
-    LookUp,
-    Row,
-    Send,
-    Wait,
-    bucket,
-    is_in_doubt,
-    learn,
-    new_row,
-    next_step,
-    withdrawal_of,
-)
+from alphapo_async.core.row import NO, Assumed, Row, bucket, is_in_doubt, withdrawal_of
+from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
 
 HOUR, DAY = 3_600.0, 86_400.0
 QUIET = Assumed().quiet

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -36,7 +37,8 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import NO, Assumed, Row, Send, Step, is_in_doubt, learn, new_row, next_step
+from alphapo_async.core.row import NO, Assumed, Row, is_in_doubt
+from alphapo_async.core.steps import Send, Step, next_step
 
 DEPTH: Final = 8
 QUIET: Final = 1

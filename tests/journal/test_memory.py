@@ -15,9 +15,10 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Duplicate, Found, InDoubt, NotSent, Proof, Refused, Rejected
-from alphapo_async.core.row import Row, learn, new_row
+from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 
 ACCOUNT = "default"

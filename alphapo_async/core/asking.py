@@ -1,0 +1,92 @@
+"""Asking: what an answer by foreign_id adds to a row. Not found proves nothing by itself."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from alphapo_async.core.comparison import compare
+from alphapo_async.core.evidence import Control, LookedUp
+from alphapo_async.core.models import Transaction
+from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
+from alphapo_async.core.row import Assumed, Row, is_refused_after, quiet_from, settled
+from alphapo_async.core.witnesses import withdrawal_from, witnessed
+
+__all__ = ["learn_control", "learn_look_up"]
+
+
+def learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
+    """Return the row after an answer, or the lack of one."""
+    answer = looked_up.answer
+    counted = replace(
+        row, look_ups=row.look_ups + 1, checked_at=row.checked_at if isinstance(answer, NoAnswer) else now
+    )
+    match answer:
+        case Found():
+            return _learn_found(counted, looked_up.worker, answer.transaction, now)
+        case NoneFound():
+            return _learn_none(counted, looked_up.worker, now, assumed)
+        case NoAnswer():
+            return _learn_no_answer(counted, answer, now)
+        case _:
+            assert_never(answer)
+
+
+def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
+    if row.revision.payment is None:
+        return row  # settled long ago; only its digest is remembered
+    comparison = compare(row.revision.payment, found)
+    if comparison.is_ours(*_needed(row)):
+        return witnessed(row, withdrawal_from(found, "look-up"), found, now)
+    if row.state != "open":
+        return row
+    if comparison.is_other and row.doubt_since is None and row.holder == worker:
+        other = replace(row, transaction=found, differences=comparison.differences)
+        return settled(other, "conflict", now)
+    return replace(
+        row,
+        transaction=found,
+        blamed=True,
+        owes_look_up=True,
+        differences=comparison.differences,
+        reason="AlphaPo shows another withdrawal" if comparison.differences else "AlphaPo shows too little",
+    )
+
+
+def _needed(row: Row) -> tuple[str, ...]:
+    """What must be told, not merely uncontradicted, before a withdrawal is taken for ours."""
+    if row.doubt_since is not None:
+        return ()
+    return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
+
+
+def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
+    """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control, in time."""
+    if row.state != "open":
+        return row
+    answered = replace(row, owes_look_up=False, reason=row.reason or "not found")
+    if row.refusal is None or row.blamed or row.holder != worker:
+        return answered
+    if row.doubt_since is None:
+        return settled(replace(answered, unvouched=False), "rejected", now)
+    is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
+    return settled(answered, "rejected", now) if is_last_word else answered
+
+
+def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
+    """Unanswered: a body may follow all the same, since it is the same bytes; a "no" still waits for its answer."""
+    if row.state != "open":
+        return row
+    is_needed = row.refusal is not None or row.blamed
+    not_before = max(row.not_before, now + (answer.retry_after or 0.0))
+    return replace(row, owes_look_up=is_needed, not_before=not_before)
+
+
+def learn_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
+    """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word."""
+    quiet = quiet_from(row, assumed)
+    is_due = row.state == "open" and not row.blamed and row.holder == control.worker
+    if not is_due or not is_refused_after(row, quiet) or control.accepted_at <= quiet:
+        return row
+    return replace(row, control_at=now, owes_look_up=True)

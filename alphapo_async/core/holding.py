@@ -1,0 +1,145 @@
+"""Holding: who works on a row, how it is taken on, reopened, corrected and let go.
+
+One worker at a time holds a row, until its lease ends; only the holder may send, and only its "no" counts.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Renewed, Word
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.row import NO, STICKY, Row, doubted, is_in_doubt, settled
+from alphapo_async.core.witnesses import witnessed
+
+__all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_renewed", "learn_word", "new_row"]
+
+
+def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durable: bool) -> Row:
+    """Return the row of a withdrawal that the journal hears of for the first time."""
+    row = Row(
+        account=account,
+        foreign_id=foreign_id,
+        revision=asked.revision,
+        key=asked.key,
+        created_at=now,
+        expires_at=asked.expires_at,
+        reported=asked.is_heard,
+        unvouched=not is_durable,
+    )
+    row = _held(row, asked, now)
+    if asked.attempted_before:
+        return replace(row, doubt_since=now, may_send_until=now, owes_look_up=True, reason="attempted before")
+    return row
+
+
+def _held(row: Row, asked: Asked, now: float) -> Row:
+    if asked.worker is None:
+        return row
+    return replace(row, holder=asked.worker, held_since=now, held_until=now + asked.lease)
+
+
+def learn_asked(row: Row, asked: Asked, now: float) -> Row:
+    """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
+    if row.holder is not None:
+        # The worker itself, while it still holds the row: an earlier flight of its could not write down how it ended.
+        row = _lapsed(row, now) if row.holder == asked.worker else row
+    if row.holder is not None:
+        return row
+    is_same = row.revision.is_same_payment(asked.revision)
+    if row.state == "open":
+        return _taken_on(row, asked, now) if is_same else row
+    if row.state not in NO:
+        return row
+    if not is_same:
+        return _corrected(row, asked, now)
+    if row.state in STICKY and not asked.resend_rejected:
+        return row
+    return _reopened(row, asked, now)
+
+
+def _taken_on(row: Row, asked: Asked, now: float) -> Row:
+    if asked.worker is None:
+        return row
+    if row.expires_at is not None and now >= row.expires_at and not is_in_doubt(row):
+        return settled(replace(row, reason="expired"), "not_sent", now)
+    return replace(
+        _held(row, asked, now),
+        key=row.key if row.doubt_since is not None else asked.key,
+        owes_look_up=row.owes_look_up or is_in_doubt(row),
+        reported=asked.is_heard,
+        not_before=0.0,
+    )
+
+
+def _reopened(row: Row, asked: Asked, now: float) -> Row:
+    """Open again, as a row without doubt: that is what its "no" has proved."""
+    revision = row.revision
+    if revision.payment is None:
+        # Its bytes are forgotten. They were definitely refused, so that new bytes of the same payment may follow.
+        revision = replace(asked.revision, number=revision.number + 1)
+    opened = replace(
+        row,
+        revision=revision,
+        state="open",
+        settled_at=None,
+        key=asked.key,
+        expires_at=asked.expires_at,
+        reported=asked.is_heard,
+        doubt_since=None,
+        may_send_until=None,
+        blamed=False,
+        owes_look_up=False,
+        refusal=None,
+        refused_at=None,
+        control_at=None,
+        not_before=0.0,
+        reason="",
+        code=None,
+        differences=(),
+        word=None,
+    )
+    return _held(opened, asked, now)
+
+
+def _corrected(row: Row, asked: Asked, now: float) -> Row:
+    """Another payload after a definite "no": the next revision, with the earlier one kept."""
+    revision = replace(asked.revision, number=row.revision.number + 1)
+    return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))
+
+
+def learn_renewed(row: Row, renewed: Renewed, now: float) -> Row:
+    """Return the row held for another lease, if it is still held."""
+    return replace(row, held_until=now + renewed.lease) if row.holder == renewed.worker else row
+
+
+def learn_lapsed(row: Row, lapsed: Lapsed, now: float) -> Row:
+    """Return the row let go of for whoever let it go without a word; unchanged while its lease runs and it may be alive."""
+    is_over = lapsed.is_gone or now >= row.held_until
+    return _lapsed(row, min(now, row.held_until)) if is_over and row.holder == lapsed.worker else row
+
+
+def _lapsed(row: Row, until: float) -> Row:
+    """Whoever held the row may have sent until then, and nobody will ever say."""
+    return replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None, held_until=0.0)
+
+
+def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
+    """Let go: never arrived if nothing is in doubt and it is not left to the workers, open otherwise."""
+    if row.holder != given_up.worker:
+        return row
+    is_tried_on = row.expires_at is not None and now < row.expires_at
+    if row.state != "open" or is_in_doubt(row) or is_tried_on:
+        return replace(row, holder=None, held_until=0.0, checked_at=now)
+    return settled(replace(row, reason=given_up.reason), "not_sent", now)
+
+
+def learn_word(row: Row, word: Word, now: float) -> Row:
+    """Settled by hand, which only a row that nobody works on can be; a later witness beats it, loudly."""
+    if row.holder is not None or row.state != "open":
+        return row
+    said = replace(row, word=f"{'accepted' if word.is_accepted else 'rejected'} by {word.by}: {word.because}")
+    if not word.is_accepted:
+        return settled(said, "rejected", now)
+    told = Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal")
+    return witnessed(said, told, None, now)

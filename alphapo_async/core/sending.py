@@ -1,0 +1,76 @@
+"""Sending: what the reply to a body adds to a row."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched, NotSent, Refused, Rejected
+from alphapo_async.core.row import Row, doubted, settled
+from alphapo_async.core.witnesses import witnessed
+
+__all__ = ["learn_attempt"]
+
+
+def learn_attempt(row: Row, attempt: Attempt, now: float) -> Row:
+    """Return the row after a body that was sent, or should have been."""
+    proof = attempt.proof
+    match proof:
+        case Accepted():
+            return witnessed(_counted(row), proof.withdrawal, None, now)
+        case InDoubt():
+            return doubted(_counted(row), attempt.began, attempt.until, proof.reason)
+        case Mismatched():
+            unsure = doubted(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal")
+            return _mismatched(unsure, proof)
+        case NotSent():
+            return _not_sent(row, proof, now)
+        case Rejected() | Duplicate() | Refused():
+            return _refused(_counted(row), attempt, proof, now)
+        case _:
+            assert_never(proof)
+
+
+def _counted(row: Row) -> Row:
+    return replace(row, attempts=row.attempts + 1)
+
+
+def _mismatched(row: Row, proof: Mismatched) -> Row:
+    return replace(row, blamed=True, differences=proof.differences) if row.state == "open" else row
+
+
+def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
+    if row.state != "open":
+        return row
+    wait = proof.retry_after or 0.0
+    attempts = row.attempts + proof.is_throttled
+    reason = proof.reason if row.doubt_since is None else row.reason
+    return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=reason)
+
+
+def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, now: float) -> Row:
+    """A "no": heard from the holder only, and only about what was sent before it."""
+    if row.state != "open" or row.holder != attempt.worker:
+        return row
+    match proof:
+        case Duplicate():
+            return replace(
+                row, blamed=True, owes_look_up=True, refusal=None, control_at=None, reason="foreign_id is taken"
+            )
+        case Refused():
+            if row.doubt_since is not None or row.blamed:
+                return replace(row, code=proof.code, reason="key refused")
+            return settled(replace(row, code=proof.code), "authentication", now)
+        case Rejected():
+            return _rejected(row, attempt, proof, now)
+        case _:
+            assert_never(proof)
+
+
+def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
+    told = replace(row, refusal=proof.errors, refused_at=attempt.began, control_at=None, reason="refused")
+    if row.doubt_since is None and not row.blamed and not row.unvouched:
+        return settled(told, "rejected", now)
+    return replace(told, owes_look_up=True)

@@ -1,0 +1,95 @@
+"""What would help next, and when: the second of a row's two judges."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.row import Assumed, Row, is_in_doubt, is_refused_after, quiet_from
+
+__all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
+
+HOUR: Final = 3_600.0
+DAY: Final = 86_400.0
+SOON: Final = 10.0
+"""Seconds after which a worker comes back to a row in doubt at the earliest."""
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send the body."""
+
+
+class LookUp(msgspec.Struct, frozen=True):
+    """Ask by foreign_id; as a control, ask for another withdrawal accepted after `accepted_after`."""
+
+    accepted_after: float | None = None
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing helps before this time."""
+
+    until: float
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The row is settled."""
+
+
+Step: TypeAlias = Send | LookUp | Wait | Done
+
+SEND, LOOK_UP, DONE = Send(), LookUp(), Done()
+_ASSUMED = Assumed()
+
+
+def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
+    """Return what would help next."""
+    if row.state != "open":
+        return DONE
+    if now < row.not_before:
+        return Wait(row.not_before)
+    if row.owes_look_up or row.blamed:
+        return LOOK_UP
+    if row.doubt_since is None:
+        return SEND
+    return _next_step_in_doubt(row, now, row.doubt_since, assumed)
+
+
+def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assumed) -> Step:
+    quiet = quiet_from(row, assumed)
+    if row.refusal is not None and now < quiet:
+        # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
+        return Wait(quiet)
+    # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
+    freed_from = doubt_since + assumed.resend_within
+    if is_refused_after(row, quiet):
+        return LOOK_UP if row.control_at is not None or now > freed_from else LookUp(accepted_after=quiet)
+    arrives_by = now + assumed.attempt_timeout + assumed.quiet
+    return SEND if arrives_by <= freed_from else LOOK_UP
+
+
+def may_send_again(row: Row, now: float, assumed: Assumed = _ASSUMED) -> bool:
+    """Tell whether a worker on its rounds may send: whatever is in doubt only once each quiet time."""
+    return row.doubt_since is None or now >= quiet_from(row, assumed)
+
+
+def due_at(row: Row) -> float | None:
+    """Return when a worker on its rounds should come to the row; None if there is nothing left to do.
+
+    A row in doubt is looked at ever more rarely, up to once an hour; one that is accepted and not final from an hour after that on, up to
+    once a day.
+    """
+    if row.state == "open":
+        return max(row.held_until if row.holder else 0.0, _due_while_open(row))
+    if row.state != "accepted" or row.withdrawal is None or row.withdrawal.is_final:
+        return None
+    settled_at = row.settled_at or row.created_at
+    checked_at = max(row.checked_at or 0.0, settled_at)
+    return checked_at + min(max(checked_at - settled_at, HOUR), DAY)
+
+
+def _due_while_open(row: Row) -> float:
+    if row.checked_at is None:
+        return max(row.created_at, row.not_before)
+    pause = min(max(row.checked_at - row.created_at, SOON), HOUR) if is_in_doubt(row) else SOON
+    return max(row.checked_at + pause, row.not_before)
