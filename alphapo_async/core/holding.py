@@ -41,12 +41,11 @@ def _held(row: Row, asked: Asked, now: float) -> Row:
 
 def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
-    if row.holder is not None:
-        # The worker itself, while it still holds the row: an earlier flight of its could not write down how it ended.
-        row = _lapsed(row, now) if row.holder == asked.worker else row
+    is_same = row.revision.is_same_payment(asked.revision)
+    if is_same and row.holder is not None and row.holder == asked.worker:
+        row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
     if row.holder is not None:
         return row
-    is_same = row.revision.is_same_payment(asked.revision)
     if row.state == "open":
         return _taken_on(row, asked, now) if is_same else row
     if row.state not in NO:

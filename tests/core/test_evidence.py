@@ -1,7 +1,7 @@
 import pytest
 
 from alphapo_async.core.codec import digest, encode_body
-from alphapo_async.core.evidence import Asked, Attempt, Control, GivenUp, LookedUp, Revision
+from alphapo_async.core.evidence import Asked, Attempt, Control, GivenUp, LookedUp, Revision, Seen
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import InDoubt, NoneFound
 
@@ -85,3 +85,10 @@ def test_evidence_cannot_be_changed() -> None:
     attempt = Attempt("w", InDoubt("x"), 1.0, 2.0)
     with pytest.raises(AttributeError):
         attempt.until = 0.0  # type: ignore[misc]
+
+
+def test_what_was_seen_shows_no_reply() -> None:
+    """Its repr tells status and size; the bytes are for the history."""
+    seen = Seen(502, b"<html>secret</html>")
+    assert repr(seen) == "Seen(status=502, reply=<19 bytes>)"
+    assert seen.__rich_repr__() == [("status", 502), ("reply", "<19 bytes>")]

@@ -1,0 +1,189 @@
+"""Asking: what an answer by foreign_id adds to a row, and the quiet way out of doubt."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Control, Revision
+from alphapo_async.core.learning import learn
+from alphapo_async.core.outcome import (
+    Found,
+    NoAnswer,
+    NoneFound,
+)
+from alphapo_async.core.row import Row
+from alphapo_async.core.steps import LookUp, Send, Wait, next_step
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    DAY,
+    DOUBTED,
+    ERRORS,
+    LOST,
+    OURS,
+    QUIET,
+    REJECTED,
+    REJECTED_ROW,
+    TAKEN,
+    asked_about,
+    found,
+    refused_in_doubt,
+    row,
+    sent,
+)
+
+
+def test_ours_is_accepted_from_anybody() -> None:
+    """Whoever asks: a withdrawal that agrees settles the row, with what AlphaPo shows."""
+    after = asked_about(DOUBTED, found(), 4.0, worker="another")
+    assert (after.state, after.settled_at, after.look_ups) == ("accepted", 4.0, 1)
+    assert after.withdrawal is not None
+    assert (after.withdrawal.source, after.withdrawal.sender_amount) == ("look-up", Decimal(1))
+    assert after.transaction == found().transaction
+
+
+@pytest.mark.parametrize("status", ["cancelled", "declined"])
+def test_what_alphapo_ended_is_failed(status: str) -> None:
+    """It had the withdrawal, and no money moved."""
+    assert asked_about(DOUBTED, found(status)).state == "failed"
+
+
+def test_in_doubt_too_little_told_is_ours() -> None:
+    """Nothing disagrees, and we know that we sent it."""
+    assert asked_about(DOUBTED, found(amount=None)).state == "accepted"
+
+
+def test_never_in_doubt_too_little_told_proves_nothing() -> None:
+    """A row that never sent anything needs amount and currency before it takes a withdrawal for its own."""
+    after = asked_about(row(), found(amount=None))
+    assert (after.state, after.blamed, after.reason) == ("open", True, "AlphaPo shows too little")
+
+
+def test_after_a_blamed_foreign_id_the_address_is_needed_too() -> None:
+    """Amount and currency alone may be another's."""
+    without_address = Found(replace(found().transaction, crypto_address=None))
+    assert asked_about(sent(row(), TAKEN), without_address).state == "open"
+    assert asked_about(row(), without_address).state == "accepted"
+    assert asked_about(sent(row(), TAKEN), found()).state == "accepted"
+
+
+def test_two_differences_without_doubt_are_a_conflict() -> None:
+    """The id is another payment's, and ours was not and will not be paid under it."""
+    assert (CONFLICT_ROW.state, [one.field for one in CONFLICT_ROW.differences]) == ("conflict", ["address", "amount"])
+    assert CONFLICT_ROW.transaction is not None
+
+
+def test_two_differences_in_doubt_stay_in_doubt() -> None:
+    """Ours may have arrived: whoever decides sees the differences."""
+    after = asked_about(DOUBTED, found(amount="9", address="z"))
+    assert (after.state, after.blamed, len(after.differences)) == ("open", True, 2)
+    assert after.reason == "AlphaPo shows another withdrawal"
+
+
+def test_a_conflict_is_said_to_the_holder_only() -> None:
+    """A conflict is a "no": from another worker it only blames the id."""
+    after = asked_about(row(), found(amount="9", address="z"), worker="another")
+    assert (after.state, after.blamed) == ("open", True)
+
+
+def test_one_difference_is_neither_ours_nor_a_conflict() -> None:
+    """A figure that is off may be a fee that nobody named."""
+    assert asked_about(row(), found(amount="9")).state == "open"
+
+
+def test_another_withdrawal_adds_nothing_to_a_settled_row() -> None:
+    """What is settled is not unsettled by somebody else's payment."""
+    after = asked_about(REJECTED_ROW, found(amount="9", address="z"))
+    assert (after.state, after.transaction) == ("rejected", None)
+
+
+def test_none_after_a_refusal_settles_a_row_that_an_earlier_process_may_have_sent() -> None:
+    """Where the journal does not outlive its process, a refusal waits for one look-up, and one that is answered."""
+    refused = sent(row(is_durable=False), REJECTED)
+    assert (refused.state, next_step(refused, 0.0)) == ("open", LookUp())
+    unanswered = asked_about(refused, NoAnswer("HTTP 502"))
+    assert next_step(unanswered, 0.0) == LookUp()
+    assert asked_about(unanswered, NoneFound()).state == "rejected"
+
+
+def test_none_from_another_worker_settles_nothing() -> None:
+    """It is a "no"."""
+    assert asked_about(sent(row(is_durable=False), REJECTED), NoneFound(), worker="another").state == "open"
+
+
+def test_none_adds_nothing_to_a_settled_row() -> None:
+    """Not even to one that AlphaPo accepted: not found proves nothing."""
+    for settled in (ACCEPTED_ROW, REJECTED_ROW):
+        assert asked_about(settled, NoneFound()) == replace(settled, look_ups=1, checked_at=0.0)
+
+
+def test_no_answer_lets_the_same_bytes_follow() -> None:
+    """A look-up that fails must not stop a retry, and asks for its own pause."""
+    after = asked_about(DOUBTED, NoAnswer("throttled", 429, retry_after=10.0), 1.0)
+    assert next_step(after, 5.0) == Wait(11.0)
+    assert next_step(after, 11.0) == Send()
+
+
+def test_no_answer_adds_nothing_to_a_settled_row() -> None:
+    """Only the count."""
+    assert asked_about(ACCEPTED_ROW, NoAnswer("HTTP 502")) == replace(ACCEPTED_ROW, look_ups=1)
+
+
+def test_a_row_of_which_only_the_digest_is_kept_learns_nothing_from_a_look_up() -> None:
+    """There is nothing to compare with, and the row was settled long ago."""
+    old = row(revision=Revision(b"", None, kept_digest=OURS.digest), state="accepted", holder=None)
+    assert asked_about(old, found("cancelled")) == replace(old, look_ups=1, checked_at=0.0)
+
+
+def test_the_quiet_exit() -> None:
+    """Quiet, refused, none, a control newer than all that, none again: rejected, and only then."""
+    refused = refused_in_doubt(QUIET)
+    assert next_step(refused, QUIET) == LookUp(accepted_after=QUIET)
+    seen = learn(refused, Control("worker", QUIET + 1), QUIET + 2)
+    assert next_step(seen, QUIET + 2) == LookUp()
+    settled = asked_about(seen, NoneFound(), QUIET + 3)
+    assert (settled.state, settled.settled_at, settled.refusal) == ("rejected", QUIET + 3, ERRORS)
+
+
+def test_without_a_control_a_none_is_not_the_last_word() -> None:
+    """However often it is said."""
+    refused = refused_in_doubt(QUIET)
+    for _ in range(3):
+        refused = asked_about(refused, NoneFound(), QUIET + 5)
+    assert refused.state == "open"
+
+
+@pytest.mark.parametrize(
+    ("before", "control"),
+    [
+        (refused_in_doubt(QUIET), Control("worker", QUIET)),  # not newer than what may have been accepted late
+        (refused_in_doubt(QUIET), Control("another", QUIET + 1)),  # not the holder
+        (refused_in_doubt(10.0), Control("worker", QUIET + 1)),  # refused too early
+        (DOUBTED, Control("worker", QUIET + 1)),  # never refused
+        (replace(refused_in_doubt(QUIET), blamed=True), Control("worker", QUIET + 1)),  # AlphaPo knows the id
+        (ACCEPTED_ROW, Control("worker", QUIET + 1)),  # settled
+    ],
+)
+def test_a_control_that_proves_nothing_adds_nothing(before: Row, control: Control) -> None:
+    """Each condition of the quiet exit is needed."""
+    assert learn(before, control, QUIET + 2) is before
+
+
+def test_a_new_doubt_ends_the_way_out() -> None:
+    """Another lost body after the refusal, and it all starts again."""
+    seen = learn(refused_in_doubt(QUIET), Control("worker", QUIET + 1), QUIET + 2)
+    again = sent(seen, LOST, QUIET + 3)
+    assert (again.refusal, again.refused_at, again.control_at) == (None, None, None)
+    assert asked_about(again, NoneFound(), QUIET + 4).state == "open"
+
+
+def test_the_quiet_exit_is_closed_once_alphapo_may_have_freed_the_id() -> None:
+    """Then a "none" may be said of what was paid: only an acceptance, a callback or a person can end the doubt."""
+    refused = refused_in_doubt(DAY - 10)
+    seen = learn(refused, Control("worker", DAY - 5), DAY - 5)
+    assert asked_about(seen, NoneFound(), DAY).state == "rejected"
+    assert asked_about(seen, NoneFound(), DAY + 1).state == "open"
+    assert next_step(refused, DAY + 1) == LookUp()

@@ -1,0 +1,260 @@
+"""Holding: taken on, reopened, corrected, let go."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Renewed, Restored, Revision, Word
+from alphapo_async.core.learning import learn
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.outcome import (
+    Accepted,
+    NoneFound,
+    NotSent,
+)
+from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.steps import LookUp, Send, next_step
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    ASKED,
+    CONFLICT_ROW,
+    CORRECTED,
+    DOUBTED,
+    FAILED_ROW,
+    LOST,
+    NOT_SENT_ROW,
+    OURS,
+    REFUSED_ROW,
+    REJECTED,
+    REJECTED_ROW,
+    TAKEN,
+    TOLD,
+    asked_about,
+    found,
+    row,
+    sent,
+)
+
+
+def test_a_new_row_is_sent() -> None:
+    """Nothing is known against it, and its worker holds it."""
+    new = row(3.0)
+    assert (new.state, new.holder, new.created_at, new.key) == ("open", "worker", 3.0, "key")
+    assert next_step(new, 3.0) == Send()
+    assert not is_in_doubt(new)
+    assert bucket(new) == "open"
+
+
+def test_a_row_attempted_before_is_in_doubt_from_the_start() -> None:
+    """Asked about before it is sent, then sent."""
+    new = row(3.0, asked=replace(ASKED, attempted_before=True))
+    assert is_in_doubt(new)
+    assert next_step(new, 3.0) == LookUp()
+    assert next_step(asked_about(new, NoneFound(), 3.0), 3.0) == Send()
+
+
+def test_a_held_row_is_not_taken() -> None:
+    """Whoever holds it works on it."""
+    assert learn(row(), replace(ASKED, worker="another"), 1.0) == row()
+
+
+def test_a_row_that_nobody_holds_is_taken_on() -> None:
+    """In doubt it keeps the key that it was sent with, and is looked up first; without doubt it takes the new key."""
+    asked = Asked("another", OURS, "new key")
+    doubted = learn(learn(DOUBTED, GivenUp("worker", ""), 1.0), asked, 2.0)
+    assert (doubted.holder, doubted.key, next_step(doubted, 2.0)) == ("another", "key", LookUp())
+    fresh = learn(row(holder=None), asked, 2.0)
+    assert (fresh.holder, fresh.key, next_step(fresh, 2.0)) == ("another", "new key", Send())
+
+
+def test_asking_again_forgets_an_old_pause() -> None:
+    """A pause that AlphaPo asked for binds the flight that heard it; the client's pace remembers the rest."""
+    throttled = replace(sent(row(), NotSent("throttled", retry_after=30.0)), holder=None)
+    assert learn(throttled, ASKED, 1.0).not_before == 0.0
+
+
+def test_another_payment_does_not_touch_an_open_row() -> None:
+    """Same foreign_id, other amount: unchanged, and the caller is told of a conflict."""
+    for before in (row(), DOUBTED):
+        assert learn(before, Asked("worker", CORRECTED, "key"), 1.0) is before
+
+
+@pytest.mark.parametrize("settled", [ACCEPTED_ROW, FAILED_ROW])
+def test_what_alphapo_had_is_never_opened_again(settled: Row) -> None:
+    """Neither for the same payment nor for another."""
+    for asked in (ASKED, Asked("worker", CORRECTED, "key"), replace(ASKED, resend_rejected=True)):
+        assert learn(settled, asked, 9.0) is settled
+
+
+@pytest.mark.parametrize("settled", [REJECTED_ROW, CONFLICT_ROW])
+def test_a_sticky_no_is_told_again_unless_asked_otherwise(settled: Row) -> None:
+    """The same payment is sent again only with resend_rejected."""
+    assert learn(settled, ASKED, 9.0) is settled
+    again = learn(settled, replace(ASKED, resend_rejected=True), 9.0)
+    assert (again.state, again.holder, again.refusal, again.differences) == ("open", "worker", None, ())
+    assert next_step(again, 9.0) == Send()
+
+
+@pytest.mark.parametrize("settled", [NOT_SENT_ROW, REFUSED_ROW])
+def test_what_never_arrived_is_sent_again(settled: Row) -> None:
+    """The same bytes, under the key of today."""
+    again = learn(settled, replace(ASKED, key="new key"), 9.0)
+    assert (again.state, again.key, again.code, again.settled_at) == ("open", "new key", None, None)
+    assert again.revision is settled.revision
+    assert next_step(again, 9.0) == Send()
+
+
+@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
+def test_another_payment_after_a_no_is_the_next_revision(settled: Row) -> None:
+    """The earlier one is kept."""
+    after = learn(settled, Asked("worker", CORRECTED, "key"), 9.0)
+    assert (after.state, after.revision.body, after.revision.number) == ("open", CORRECTED.body, 2)
+    assert after.earlier == (settled.revision,)
+
+
+def test_a_forgotten_body_is_written_anew_under_a_new_number() -> None:
+    """It was definitely refused, and only its digest is on record."""
+    old = replace(NOT_SENT_ROW, revision=Revision(b"", None, 3, OURS.digest))
+    after = learn(old, ASKED, 9.0)
+    assert (after.revision.body, after.revision.number) == (OURS.body, 4)
+
+
+def test_giving_up_without_doubt_is_not_sent() -> None:
+    """With the reason."""
+    assert (NOT_SENT_ROW.state, NOT_SENT_ROW.reason, NOT_SENT_ROW.holder) == ("not_sent", "queue", None)
+
+
+@pytest.mark.parametrize("before", [DOUBTED, sent(row(), TAKEN), sent(row(is_durable=False), REJECTED)])
+def test_giving_up_in_doubt_leaves_the_row_open_to_anybody(before: Row) -> None:
+    """Nothing is said that is not known."""
+    after = learn(before, GivenUp("worker", "queue"), 9.0)
+    assert (after.state, after.holder, bucket(after)) == ("open", None, "unknown")
+
+
+def test_only_the_holder_can_let_go() -> None:
+    """Anybody else's word changes nothing."""
+    before = row()
+    assert learn(before, GivenUp("another", "queue"), 9.0) is before
+    assert learn(ACCEPTED_ROW, GivenUp("worker", "queue"), 9.0) is ACCEPTED_ROW
+
+
+# ── leases ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+LEASED = row(10.0, asked=replace(ASKED, lease=60.0))
+
+
+def test_a_lease_begins_when_the_row_is_taken() -> None:
+    """And a renewal counts from its own time, for the holder alone."""
+    assert (LEASED.held_since, LEASED.held_until) == (10.0, 70.0)
+    assert learn(LEASED, Renewed("worker", 60.0), 50.0).held_until == 110.0
+    assert learn(LEASED, Renewed("another", 60.0), 50.0) is LEASED
+
+
+def test_a_lease_that_runs_is_not_broken() -> None:
+    """A worker that only seems gone keeps its row."""
+    assert learn(LEASED, Lapsed("worker", is_gone=False), 69.9) is LEASED
+    assert learn(LEASED, Lapsed("another", is_gone=True), 100.0) is LEASED
+
+
+def test_a_lease_that_ended_unreleased_is_a_doubt_as_of_its_end() -> None:
+    """Whoever held the row may have sent until then."""
+    lapsed = learn(LEASED, Lapsed("worker", is_gone=False), 500.0)
+    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
+    assert next_step(lapsed, 500.0) == LookUp()
+
+
+def test_a_dead_worker_s_row_is_a_doubt_as_of_its_death() -> None:
+    """It is free at once, and cannot have sent later than that."""
+    lapsed = learn(LEASED, Lapsed("worker", is_gone=True), 30.0)
+    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 30.0)
+
+
+def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
+    """An earlier flight of the same worker ended without writing down how."""
+    again = learn(LEASED, replace(ASKED, lease=60.0), 30.0)
+    assert (again.holder, again.held_until, again.doubt_since, again.may_send_until) == ("worker", 90.0, 10.0, 30.0)
+
+
+def test_a_stale_holder_is_not_believed() -> None:
+    """Another holds the row now: the old one's refusal and its letting go are nobody's, its doubt and its acceptance count."""
+    taken = learn(learn(LEASED, Lapsed("worker", is_gone=False), 80.0), replace(ASKED, worker="another"), 80.0)
+    assert learn(taken, GivenUp("worker", "queue"), 81.0) is taken
+    assert sent(taken, REJECTED, 81.0).refusal is None
+    assert sent(taken, LOST, 81.0).may_send_until == 81.0
+    assert sent(taken, Accepted(TOLD), 81.0).state == "accepted"
+
+
+def test_a_row_from_a_backup_is_in_doubt_until_now() -> None:
+    """Whatever was open when the backup was made may have been sent since; what was settled stays so."""
+    restored = learn(learn(row(), GivenUp("worker", "queue"), 1.0), Restored(), 9.0)
+    assert restored.state == "not_sent"
+    restored = learn(row(3.0, holder=None), Restored(), 9.0)
+    assert (restored.doubt_since, restored.may_send_until) == (3.0, 9.0)
+
+
+# ── left to the workers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+LEFT = row(10.0, asked=replace(ASKED, worker=None, expires_at=100.0, is_heard=False))
+
+
+def test_what_is_left_to_the_workers_is_held_by_nobody() -> None:
+    """Open, to be sent, and to be reported."""
+    assert (LEFT.state, LEFT.holder, LEFT.expires_at, LEFT.reported) == ("open", None, 100.0, False)
+    assert next_step(LEFT, 10.0) == Send()
+
+
+def test_leaving_it_to_the_workers_again_changes_nothing() -> None:
+    """An open row stays as it is, whoever holds it."""
+    left_again = replace(ASKED, worker=None, expires_at=500.0)
+    assert learn(LEFT, left_again, 20.0) is LEFT
+    assert learn(row(), left_again, 20.0) == row()
+
+
+def test_a_worker_that_could_not_send_it_leaves_it_to_the_next() -> None:
+    """Until it expires; then it never arrived."""
+    taken = learn(LEFT, replace(ASKED, is_heard=False), 20.0)
+    let_go = learn(taken, GivenUp("worker", "no connection"), 30.0)
+    assert (let_go.state, let_go.holder, let_go.checked_at) == ("open", None, 30.0)
+    assert learn(taken, GivenUp("worker", "no connection"), 100.0).state == "not_sent"
+
+
+def test_what_has_expired_is_not_taken_on() -> None:
+    """It never arrived, unless it may have."""
+    taken_late = learn(LEFT, replace(ASKED, is_heard=False), 100.0)
+    assert (taken_late.state, taken_late.reason, taken_late.reported) == ("not_sent", "expired", False)
+    doubted = learn(sent(learn(LEFT, ASKED, 20.0), LOST, 20.0), GivenUp("worker", ""), 30.0)
+    assert learn(doubted, ASKED, 100.0).holder == "worker"
+
+
+def test_what_never_arrived_can_be_left_to_the_workers_again() -> None:
+    """Opened again without a holder, with a time of its own."""
+    again = learn(NOT_SENT_ROW, replace(ASKED, worker=None, expires_at=900.0, is_heard=False), 20.0)
+    assert (again.state, again.holder, again.expires_at, again.reported) == ("open", None, 900.0, False)
+
+
+# ── the operator ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FREE_DOUBT = replace(DOUBTED, holder=None)
+
+
+def test_the_operator_settles_what_nobody_works_on() -> None:
+    """With name and reason on record; accepted with AlphaPo's id where it is known."""
+    rejected = learn(FREE_DOUBT, Word("anna", "not in the dashboard", is_accepted=False), 9.0)
+    assert (rejected.state, rejected.word) == ("rejected", "rejected by anna: not in the dashboard")
+    accepted = learn(FREE_DOUBT, Word("anna", "seen there", is_accepted=True, id="55"), 9.0)
+    assert (accepted.state, accepted.word) == ("accepted", "accepted by anna: seen there")
+    assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", source="journal")
+
+
+@pytest.mark.parametrize("before", [DOUBTED, ACCEPTED_ROW, REJECTED_ROW])
+def test_the_operator_cannot_settle_what_is_held_or_settled(before: Row) -> None:
+    """Somebody works on it, or AlphaPo itself has spoken."""
+    assert learn(before, Word("anna", "because", is_accepted=True), 9.0) is before
+
+
+def test_a_later_witness_beats_the_operator() -> None:
+    """Loudly."""
+    rejected = learn(FREE_DOUBT, Word("anna", "because", is_accepted=False), 9.0)
+    after = asked_about(rejected, found(), 10.0)
+    assert (after.state, after.contradiction) == ("accepted", "accepted after rejected")

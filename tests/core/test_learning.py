@@ -1,0 +1,98 @@
+"""Learning: anything, in any order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import (
+    Asked,
+    Attempt,
+    Control,
+    Evidence,
+    GivenUp,
+    Lapsed,
+    LookedUp,
+    Renewed,
+    Reported,
+    Restored,
+    Word,
+)
+from alphapo_async.core.learning import learn
+from alphapo_async.core.outcome import (
+    Accepted,
+    NoneFound,
+    NotSent,
+    Refused,
+)
+from alphapo_async.core.row import NO
+from alphapo_async.core.steps import next_step
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CORRECTED,
+    DAY,
+    LOST,
+    MISMATCHED,
+    OURS,
+    QUIET,
+    REJECTED,
+    TAKEN,
+    TOLD,
+    found,
+    row,
+)
+
+workers = st.sampled_from(["worker", "another"])
+times = st.sampled_from([0.0, 1.0, QUIET, QUIET + 1, DAY, DAY + QUIET])
+proofs = st.sampled_from(
+    [Accepted(TOLD), LOST, MISMATCHED, REJECTED, TAKEN, Refused("bad_header_key"), NotSent("no connection")]
+)
+looked = st.sampled_from(
+    [
+        *(found(status) for status in ("processing", "confirmed", "cancelled")),
+        found(amount="9", address="z"),
+        NoneFound(),
+    ]
+)
+anything: st.SearchStrategy[Evidence] = st.one_of(
+    st.builds(Asked, workers, st.sampled_from([OURS, CORRECTED]), st.just("key"), st.booleans()),
+    st.builds(Attempt, workers, proofs, times, times),
+    st.builds(LookedUp, workers, looked),
+    st.builds(Control, workers, times),
+    st.builds(GivenUp, workers, st.just("queue")),
+    st.builds(Renewed, workers, st.just(60.0)),
+    st.builds(Lapsed, workers, st.booleans()),
+    st.builds(Word, st.just("anna"), st.just("because"), st.booleans()),
+    st.builds(Restored),
+    st.builds(Reported),
+)
+
+
+@given(st.lists(st.tuples(anything, times), max_size=12), st.booleans())
+def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
+    story: list[tuple[Evidence, float]],
+    is_durable: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Even evidence that no honest AlphaPo gives: what is proved is never lost, and no "no" comes out of doubt by itself."""
+    known = row(is_durable=is_durable)
+    for evidence, now in story:
+        before, known = known, learn(known, evidence, now)
+        next_step(known, now)
+        assert known.holder is None or known.state == "open"
+        if before.state in ("accepted", "failed"):
+            assert known.state in ("accepted", "failed")
+        if before.withdrawal is not None and before.withdrawal.status == "confirmed":
+            assert known.withdrawal == before.withdrawal
+        if before.doubt_since is not None and before.state == "open" and known.state in NO:
+            assert isinstance(evidence, Word) or (isinstance(evidence, LookedUp) and before.control_at is not None)
+        if known.revision is not before.revision:
+            assert before.state in NO
+            assert known.revision.number > before.revision.number
+
+
+def test_what_was_reported_is_not_reported_again() -> None:
+    """Once is enough."""
+    settled = replace(ACCEPTED_ROW, reported=False)
+    assert learn(settled, Reported(), 9.0).reported
+    assert learn(ACCEPTED_ROW, Reported(), 9.0) is ACCEPTED_ROW

@@ -1,0 +1,161 @@
+"""Sending: what the reply to a body adds to a row."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.learning import learn
+from alphapo_async.core.outcome import (
+    Accepted,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Proof,
+    Refused,
+)
+from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    DOUBTED,
+    ERRORS,
+    FAILED_ROW,
+    LOST,
+    MISMATCHED,
+    NOT_SENT_ROW,
+    REFUSED_ROW,
+    REJECTED,
+    REJECTED_ROW,
+    TAKEN,
+    TOLD,
+    asked_about,
+    row,
+    sent,
+)
+
+
+def test_an_acceptance_settles() -> None:
+    """The withdrawal of the reply is kept, and nobody holds the row any more."""
+    assert (ACCEPTED_ROW.state, ACCEPTED_ROW.settled_at, ACCEPTED_ROW.holder) == ("accepted", 5.0, None)
+    assert ACCEPTED_ROW.withdrawal == TOLD
+    assert ACCEPTED_ROW.attempts == 1
+    assert next_step(ACCEPTED_ROW, 5.0) == Done()
+
+
+def test_an_acceptance_that_was_ended_at_once_is_failed() -> None:
+    """A reply that tells a cancelled withdrawal is no acceptance to build on."""
+    assert sent(row(), Accepted(replace(TOLD, status="declined"))).state == "failed"
+
+
+def test_a_refusal_without_doubt_settles() -> None:
+    """The errors are kept for whoever asks again."""
+    assert (REJECTED_ROW.state, REJECTED_ROW.refusal, REJECTED_ROW.settled_at) == ("rejected", ERRORS, 5.0)
+
+
+def test_a_refused_key_settles_as_authentication() -> None:
+    """It counts as not sent."""
+    assert (REFUSED_ROW.state, REFUSED_ROW.code, bucket(REFUSED_ROW)) == (
+        "authentication",
+        "bad_header_key",
+        "not_sent",
+    )
+
+
+def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
+    """Looked up first, then the same bytes."""
+    doubted = learn(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
+    assert (doubted.doubt_since, doubted.may_send_until, doubted.reason) == (1.0, 4.0, "connection lost")
+    assert bucket(doubted) == "unknown"
+    assert next_step(doubted, 4.0) == LookUp()
+    assert next_step(asked_about(doubted, NoneFound(), 4.0), 4.0) == Send()
+
+
+def test_doubt_is_as_old_as_the_first_attempt_and_as_young_as_the_last() -> None:
+    """Attempts that are heard of in any order leave the same times."""
+    early, late = Attempt("worker", LOST, 1.0, 2.0), Attempt("worker", LOST, 5.0, 6.0)
+    one = learn(learn(row(), early, 6.0), late, 6.0)
+    other = learn(learn(row(), late, 6.0), early, 6.0)
+    assert (one.doubt_since, one.may_send_until) == (other.doubt_since, other.may_send_until) == (1.0, 6.0)
+
+
+def test_a_refusal_after_a_lost_reply_proves_nothing() -> None:
+    """Nor does a refused key: the row stays in doubt, with what was heard."""
+    for proof in (REJECTED, Refused("bad_header_key")):
+        after = sent(DOUBTED, proof, 1.0)
+        assert (after.state, after.doubt_since) == ("open", 0.0)
+    assert sent(DOUBTED, REJECTED, 1.0).refusal == ERRORS
+    assert sent(DOUBTED, Refused("bad_header_key"), 1.0).code == "bad_header_key"
+
+
+def test_a_refused_key_after_a_blamed_foreign_id_leaves_the_row_open() -> None:
+    """AlphaPo has something under the id; whose it is, a key cannot say."""
+    assert sent(sent(row(), TAKEN), Refused("bad_header_key")).state == "open"
+
+
+def test_a_blamed_foreign_id_is_never_followed_by_a_body() -> None:
+    """Only look-ups follow, whatever they answer."""
+    blamed = sent(row(), TAKEN)
+    assert is_in_doubt(blamed)
+    for answer in (NoneFound(), NoAnswer("HTTP 502")):
+        assert next_step(asked_about(blamed, answer), 1.0) == LookUp()
+
+
+def test_a_reply_that_shows_another_withdrawal_is_never_followed_by_a_body() -> None:
+    """In doubt, with the differences, and looked up only."""
+    mismatched = sent(row(), MISMATCHED)
+    assert mismatched.differences == MISMATCHED.differences
+    assert mismatched.doubt_since == 0.0
+    assert next_step(asked_about(mismatched, NoneFound()), 1.0) == LookUp()
+
+
+def test_a_mismatch_adds_nothing_to_an_accepted_row() -> None:
+    """What is accepted stays accepted, without differences."""
+    after = sent(ACCEPTED_ROW, MISMATCHED)
+    assert (after.state, after.differences, after.doubt_since) == ("accepted", (), None)
+
+
+def test_a_throttled_body_waits_as_long_as_it_is_asked_to() -> None:
+    """It counts as an attempt; one that never left does not."""
+    throttled = sent(row(), NotSent("throttled", retry_after=30.0), 5.0)
+    assert (throttled.attempts, throttled.not_before) == (1, 35.0)
+    assert next_step(throttled, 34.9) == Wait(35.0)
+    assert next_step(throttled, 35.0) == Send()
+    assert sent(row(), NotSent("no connection")).attempts == 0
+
+
+def test_what_did_not_leave_does_not_hide_the_doubt() -> None:
+    """The reason of the doubt is kept, and the doubt with it."""
+    after = sent(DOUBTED, NotSent("no connection"), 1.0)
+    assert (after.reason, after.doubt_since) == ("connection lost", 0.0)
+
+
+@pytest.mark.parametrize("proof", [NotSent("no connection"), REJECTED, TAKEN, Refused("bad_header_key")])
+def test_a_settled_row_does_not_hear_a_no(proof: Proof) -> None:
+    """Neither an accepted one nor one that was refused before."""
+    for settled in (ACCEPTED_ROW, REJECTED_ROW):
+        assert sent(settled, proof).state == settled.state
+
+
+@pytest.mark.parametrize("proof", [REJECTED, TAKEN, Refused("bad_header_key")])
+def test_a_no_counts_from_the_holder_only(proof: Proof) -> None:
+    """Another worker's refusal says nothing about what the holder sends."""
+    after = sent(row(), proof, worker="another")
+    assert (after.state, after.refusal, after.blamed, after.code) == ("open", None, False, None)
+
+
+@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
+def test_a_late_doubt_opens_a_no_again(settled: Row) -> None:
+    """Somebody else's body may have arrived: no "no" survives that, and it is said aloud."""
+    after = sent(settled, LOST, 9.0, worker="another")
+    assert (after.state, after.settled_at, after.doubt_since) == ("open", None, 9.0)
+    assert after.contradiction == f"in doubt after {settled.state}"
+
+
+@pytest.mark.parametrize("settled", [ACCEPTED_ROW, FAILED_ROW])
+def test_a_late_doubt_adds_nothing_to_what_alphapo_is_known_to_have(settled: Row) -> None:
+    """Accepted and failed are proved."""
+    after = sent(settled, LOST, 9.0, worker="another")
+    assert (after.state, after.contradiction) == (settled.state, None)

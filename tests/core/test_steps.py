@@ -1,0 +1,90 @@
+"""Steps: what would help next, and when."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from alphapo_async.core.outcome import (
+    NoneFound,
+)
+from alphapo_async.core.row import Assumed
+from alphapo_async.core.steps import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    ASKED,
+    DAY,
+    DOUBTED,
+    FAILED_ROW,
+    HOUR,
+    QUIET,
+    TOLD,
+    asked_about,
+    found,
+    refused_in_doubt,
+    row,
+)
+
+
+def test_a_refusal_before_the_quiet_time_is_over_waits_for_its_end() -> None:
+    """The same bytes would prove nothing sooner; then they are sent again."""
+    early = refused_in_doubt(10.0)
+    assert next_step(early, 10.0) == Wait(QUIET)
+    assert next_step(early, QUIET) == Send()
+
+
+def test_an_old_doubt_is_only_looked_up() -> None:
+    """No body leaves that could arrive when AlphaPo may have freed the id: a day, less the quiet time and one attempt."""
+    doubted = asked_about(DOUBTED, NoneFound())
+    last = DAY - QUIET - Assumed().attempt_timeout
+    assert next_step(doubted, last) == Send()
+    assert next_step(doubted, last + 1) == LookUp()
+
+
+def test_the_next_step_of_every_row() -> None:
+    """Settled: none. Paused by AlphaPo: wait. An owed or blamed row: ask. A new one: send. After the quiet exit's refusal: a control."""
+    assert next_step(ACCEPTED_ROW, 9.0) == Done()
+    assert next_step(row(not_before=9.0), 8.0) == Wait(9.0)
+    assert next_step(DOUBTED, 8.0) == LookUp()
+    assert next_step(replace(row(), blamed=True), 8.0) == LookUp()
+    assert next_step(row(), 8.0) == Send()
+    assert next_step(refused_in_doubt(QUIET), QUIET) == LookUp(accepted_after=QUIET)
+    assert next_step(replace(refused_in_doubt(QUIET), control_at=QUIET), QUIET) == LookUp()
+
+
+def test_a_worker_on_its_rounds_sends_what_is_in_doubt_once_each_quiet_time() -> None:
+    """What was never sent it sends at once."""
+    assert may_send_again(row(), 0.0)
+    assert not may_send_again(DOUBTED, QUIET - 1)
+    assert may_send_again(DOUBTED, QUIET)
+
+
+# ── when to come back ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_row_is_due_at_once_and_a_held_one_when_its_lease_ends() -> None:
+    """Unless AlphaPo asked for a pause."""
+    assert due_at(row(5.0, holder=None)) == 5.0
+    assert due_at(row(5.0, holder=None, not_before=9.0)) == 9.0
+    assert due_at(row(5.0, asked=replace(ASKED, lease=60.0))) == 65.0
+
+
+def test_a_row_without_doubt_that_was_let_go_is_due_again_soon() -> None:
+    """It is left to the workers and waits for a connection."""
+    assert due_at(row(holder=None, checked_at=30.0)) == 40.0
+
+
+def test_a_row_in_doubt_is_visited_ever_more_rarely() -> None:
+    """From every ten seconds to once an hour."""
+    free = replace(DOUBTED, holder=None)
+    visits = [due_at(replace(free, checked_at=at)) for at in (0.0, 10.0, 600.0, 86_400.0)]
+    assert visits == [10.0, 20.0, 1_200.0, 86_400.0 + HOUR]
+
+
+def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
+    """After an hour, then ever more rarely, down to once a day."""
+    assert due_at(ACCEPTED_ROW) == 5.0 + HOUR
+    checks = [due_at(replace(ACCEPTED_ROW, checked_at=at)) for at in (5.0 + HOUR, 5.0 + 3 * HOUR, 5.0 + 10 * DAY)]
+    assert checks == [5.0 + 2 * HOUR, 5.0 + 6 * HOUR, 5.0 + 11 * DAY]
+    assert due_at(asked_about(DOUBTED, found("confirmed"))) is None
+    assert due_at(FAILED_ROW) is None
+    assert due_at(row(state="accepted", holder=None, settled_at=7.0, withdrawal=TOLD)) == 7.0 + HOUR
