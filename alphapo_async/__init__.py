@@ -18,11 +18,10 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.release import __version__ as __version__
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
 from alphapo_async.session import SessionManager
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AlphapoClient",

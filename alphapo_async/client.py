@@ -19,7 +19,6 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, 
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
-from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy
@@ -106,7 +105,6 @@ class AlphapoClient:
         noticing = Noticing(account, on_event, world.clock)
         self._crew = Crew(
             account=account,
-            worker=uuid.uuid4().hex,
             signers=the_signers(signer, retired_keys),
             journal=the_journal(journal, self._base_url),
             session=session or SessionManager(max_connections=max_connections),
@@ -144,6 +142,7 @@ class AlphapoClient:
 
     async def __aenter__(self) -> Self:
         self._enter()
+        await self._crew.tenure.begin()
         return self
 
     async def __aexit__(
@@ -184,6 +183,8 @@ class AlphapoClient:
         """
         loop = self._enter()
         due = None if deadline is None else loop.time() + check_seconds("deadline", deadline)
+        if not self._crew.tenure.is_running:
+            await self._open_journal(request, due)
         asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before)
         flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
         if not flight.asked.revision.is_same_payment(asked.revision):
@@ -194,6 +195,20 @@ class AlphapoClient:
             return outcome
         raise outcome
 
+    async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
+        """Open it in time, or say that nothing was sent."""
+        wrong = "it could not be opened in time"
+        until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._crew.tenure.begin()
+        except TimeoutError:
+            pass
+        except JournalError as error:
+            wrong = error.detail
+        name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
+        raise JournalError(f"Withdrawal {name!r} was not sent: {wrong}", foreign_id=name)
+
     def _asked(self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool) -> Asked:
         """Encode once: these bytes are signed, written down and sent."""
         if not isinstance(request, WithdrawalRequest):
@@ -201,7 +216,7 @@ class AlphapoClient:
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
         revision = Revision(encode_body(request, self._amount_format), request)
-        return Asked(self._crew.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
+        return Asked(self._crew.tenure.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
@@ -250,24 +265,22 @@ class AlphapoClient:
         with contextlib.suppress(JournalError):
             row = await crew.journal.find(crew.account, name)
         signer = crew.signers.get(row.key, self._signer) if row else self._signer
-        answer = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
+        answered = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
+        answer = None if answered is None else answered[0]
+        if row is not None and answered is not None:
+            await self._bear_witness(row, LookedUp(crew.tenure.worker, *answered))
         if isinstance(answer, Found):
-            if row is not None:
-                await self._bear_witness(row, answer)
             return answer.transaction
         if isinstance(answer, NoneFound):
             return None
         raise _unavailable("the look-up", answer)
 
-    async def _bear_witness(self, row: Row, answer: Found) -> None:
-        """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it."""
-        crew, now = self._crew, self._crew.world.clock()
-        evidence = LookedUp(crew.worker, answer)
+    async def _bear_witness(self, row: Row, evidence: LookedUp) -> None:
+        """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
+        if not isinstance(evidence.answer, Found):
+            return
         with contextlib.suppress(JournalError):
-            after = await crew.journal.update(
-                crew.account, row.foreign_id, lambda known: learn(known or row, evidence, now, crew.assumed)
-            )
-            crew.noticing.learned(row, after, evidence)
+            self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
 
     async def ping(self) -> None:
         """Return if AlphaPo is reachable; that says nothing about the key (https://docs.alphapo.net/api-reference/authentication).
@@ -340,6 +353,8 @@ class AlphapoClient:
             self._crew.gate.close()
             if self._owns_session:
                 await self._crew.session.aclose()
+            await self._crew.flush()
+            await self._crew.tenure.end()
             if self._owns_journal:
                 await self._crew.journal.aclose()
 

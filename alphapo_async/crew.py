@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Evidence, Seen
+from alphapo_async.core.history import entry_of, seen_of
+from alphapo_async.core.learning import learn
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
-from alphapo_async.core.row import Assumed
+from alphapo_async.core.release import __version__
+from alphapo_async.core.row import Assumed, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.gate import Gate
 from alphapo_async.journal import Journal
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
+from alphapo_async.tenure import Tenure
 
-__all__ = ["Crew", "World"]
+__all__ = ["Crew", "World", "host_of"]
 
 _OK: Final = 200
 
@@ -41,7 +49,6 @@ class Crew:
         self,
         *,
         account: str,
-        worker: str,
         signers: Mapping[str, Signer],
         journal: Journal,
         session: SessionManager,
@@ -52,7 +59,6 @@ class Crew:
         noticing: Noticing,
     ) -> None:
         self.account = account
-        self.worker = worker
         self.signers = signers
         self.journal = journal
         self.session = session
@@ -63,7 +69,16 @@ class Crew:
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
         self.world = world
         self.noticing = noticing
+        self.tenure = Tenure(
+            journal,
+            account,
+            host_of(base_url),
+            attempt_timeout=policy.attempt_timeout,
+            clock=world.clock,
+            sleep=world.sleep,
+        )
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
+        self._lagging: set[asyncio.Task[None]] = set()
         self.queueing: set[Callers] = set()
         """The callers of flights that have not had a slot yet."""
 
@@ -74,7 +89,7 @@ class Crew:
 
     async def ask(
         self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
-    ) -> Answer | None:
+    ) -> tuple[Answer, Seen] | None:
         """Make one look-up; None if it could not leave in time."""
         ticket = await place(kind)
         if ticket is None:
@@ -86,7 +101,42 @@ class Crew:
             answer = judge_look_up(reply, self.world.clock())
         finally:
             self.gate.leave(ticket, answer)
-        return answer
+        return answer, seen_of(reply)
+
+    async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
+        """Add evidence to a row in the journal and to its history, and return what the journal then knows.
+
+        Raises:
+            JournalError: it could not be written down.
+        """
+        now = self.world.clock()
+
+        def change(known: Row | None) -> Row:
+            learned = row if known is None else known
+            for one in evidence:
+                learned = learn(learned, one, now, self.assumed)
+            return learned
+
+        lines = (entry_of(one, now, __version__) for one in evidence)
+        entries = tuple(line for line in lines if line is not None)
+        return await self.journal.update(self.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
+
+    def learn_later(self, row: Row, evidence: Evidence) -> None:
+        """Have it written down in the background, a moment late; every later question to the journal finds it."""
+        task = asyncio.get_running_loop().create_task(self._learn_later(row, evidence))
+        self._lagging.add(task)
+        task.add_done_callback(self._lagging.discard)
+
+    async def _learn_later(self, row: Row, evidence: Evidence) -> None:
+        try:
+            await self.learn(row, evidence, may_lag=True)
+        except JournalError as error:
+            self.noticing.unwritten(row.foreign_id, error.detail)
+
+    async def flush(self) -> None:
+        """Wait until all that lags is written down."""
+        while self._lagging:
+            await asyncio.wait(self._lagging)
 
     async def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Reply | NoReply:
         """Send one signed request."""
@@ -114,3 +164,13 @@ class Crew:
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
         """Wait for a slot as long as the policy's deadline allows."""
         return self.gate.try_enter(kind, loop) or await self.gate.wait(kind, loop, self.policy.deadline)
+
+
+def host_of(base_url: str) -> str:
+    """Return what an account is bound to: the host's name; all of this machine's own are one."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost"
+    return "loopback" if is_local else host

@@ -13,7 +13,8 @@ import msgspec
 
 from alphapo_async.callers import Callers
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp
+from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, Lapsed, LookedUp, Seen
+from alphapo_async.core.history import seen_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
@@ -56,6 +57,7 @@ class Flight:
 
     def __init__(self, crew: Crew, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> None:
         self.asked = asked
+        self._worker = asked.worker or ""
         self.task: asyncio.Task[None] | None = None
         self._crew = crew
         self._request = request
@@ -92,10 +94,9 @@ class Flight:
                 self._start_clock()
                 if self.callers.is_late(_HELD_POLL):
                     return self._told(row, "held")
-                await self._crew.world.sleep(_HELD_POLL)
-                row = await self._record()
+                row = await self._wait_for(row.holder or "")
         except JournalError as error:
-            return Told(self._foreign_id, None, "unrecorded", str(error.args[0]), recorded=error.recorded)
+            return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not row.revision.is_same_payment(self.asked.revision):
             return self._told(row, "clash")
@@ -103,7 +104,16 @@ class Flight:
 
     def _is_held_elsewhere(self, row: Row) -> bool:
         is_ours_to_pay = row.revision.is_same_payment(self.asked.revision)
-        return row.state == "open" and is_ours_to_pay and row.holder != self._crew.worker
+        return row.state == "open" and is_ours_to_pay and row.holder != self._worker
+
+    async def _wait_for(self, holder: str) -> Row:
+        """Wait a moment for the worker that holds the row; take it over if that worker can send no more."""
+        now = self._crew.world.clock()
+        until = await self._crew.journal.lease_end(holder, now)
+        if until <= now:
+            return await self._record(Lapsed(holder, until))
+        await self._crew.world.sleep(_HELD_POLL)
+        return await self._record()
 
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
@@ -133,14 +143,14 @@ class Flight:
         """Let go of the row, and say what is known of it."""
         detail = "" if row.state != "open" else self._why_not_sent(row)
         if row.state == "open":
-            row = await self._learn(GivenUp(self._crew.worker, detail))
+            row = await self._learn(GivenUp(self._worker, detail))
         return self._told(row, "journal" if self._unwritten else "", detail)
 
     async def _abandon(self) -> Told:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
             return Told(self._foreign_id, None, "closing")
-        row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._crew.worker, "closed"))
+        row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._worker, "closed"))
         return self._told(row, "closing" if row.state == "open" else "", "closed")
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
@@ -151,7 +161,9 @@ class Flight:
         ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
         if ticket is None or signer is None:
             return row
-        if not isinstance(self._next_step(row), Send):  # in doubt, and too old to be sent again since it queued
+        if not self._may_send(
+            row
+        ):  # since it queued, its lease may have become too short, or the body too old to be sent again
             crew.gate.leave(ticket, None)
             return row
         began = crew.world.clock()
@@ -162,9 +174,14 @@ class Flight:
         finally:
             crew.gate.leave(ticket, proof)
             if proof is None:
-                await self._learn(Attempt(crew.worker, InDoubt("cancelled"), began, crew.world.clock()))
+                await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))
         self._flown = msgspec.structs.replace(self._flown, sent=self._flown.sent + 1)
-        return await self._learn(Attempt(crew.worker, proof, began, crew.world.clock()))
+        return await self._learn(Attempt(self._worker, proof, began, crew.world.clock(), seen_of(reply)))
+
+    def _may_send(self, row: Row) -> bool:
+        """It still helps, and the row is still this worker's for long enough."""
+        is_held = row.holder == self._worker and self._crew.tenure.may_send(self._worker)
+        return is_held and isinstance(self._next_step(row), Send)
 
     async def _ask_if_owed(self, row: Row) -> Row:
         """Look up where the row asks for it; where a control is missing, that, and the row once more."""
@@ -177,8 +194,8 @@ class Flight:
         return row
 
     async def _look_up(self, row: Row) -> Row:
-        answer = await self._ask(row, row.foreign_id)
-        return row if answer is None else await self._learn(LookedUp(self._crew.worker, answer))
+        answered = await self._ask(row, row.foreign_id)
+        return row if answered is None else await self._learn(LookedUp(self._worker, *answered))
 
     async def _control(self, row: Row, after: float) -> Row:
         """Look up another withdrawal of the same key, accepted since; if it is seen, what is not seen now is not there."""
@@ -187,23 +204,24 @@ class Flight:
             other = await crew.journal.find_control(crew.account, row.key, after)
         except JournalError:
             return row
-        answer = None if other is None else await self._ask(row, other.foreign_id)
+        answered = None if other is None else await self._ask(row, other.foreign_id)
+        answer = None if answered is None else answered[0]
         if other is None or not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
-        return await self._look_up(await self._learn(Control(crew.worker, other.created_at)))
+        return await self._look_up(await self._learn(Control(self._worker, other.created_at)))
 
-    async def _ask(self, row: Row, foreign_id: str) -> Answer | None:
+    async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen] | None:
         signer = self._crew.signers.get(row.key)
         if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
             return None
         kind = Kind.LOOK_UP if self._has_flown else Kind.QUESTION
-        answer = await self._crew.ask(foreign_id, signer, kind, self._enter)
-        if answer is None:
+        answered = await self._crew.ask(foreign_id, signer, kind, self._enter)
+        if answered is None:
             return None
         self._flown = Flown(
             self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.blamed else 0)
         )
-        return answer
+        return answered
 
     @property
     def _has_flown(self) -> bool:
@@ -250,43 +268,48 @@ class Flight:
         assert self._row is not None  # noqa: S101 - a flight writes down before all else
         return self._row
 
-    async def _record(self) -> Row:
+    async def _record(self, *lapses: Lapsed) -> Row:
         """Ask the journal to take the withdrawal on, and hear what it knew."""
         crew, asked = self._crew, self.asked
         now = crew.world.clock()
 
         def change(known: Row | None) -> Row:
-            if known is not None:
-                return learn(known, asked, now, crew.assumed)
-            return new_row(crew.account, self._foreign_id, asked, now, is_durable=crew.journal.is_durable)
+            if known is None:
+                return new_row(crew.account, self._foreign_id, asked, now, is_durable=crew.journal.is_durable)
+            evidence: tuple[Evidence, ...] = (*lapses, asked)
+            for one in evidence:
+                known = learn(known, one, now, crew.assumed)
+            return known
 
         return await crew.journal.update(crew.account, self._foreign_id, change)
 
     async def _learn(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
-        crew, before, now = self._crew, self._known, self._crew.world.clock()
+        crew, before = self._crew, self._known
+        if not self._unwritten and crew.journal.is_durable:
+            learned = learn(before, evidence, crew.world.clock(), crew.assumed)
+            if learned.state == "accepted":
+                crew.learn_later(before, evidence)
+                return self._noticed(before, learned, evidence)
         self._unwritten.append(evidence)
-        unwritten = tuple(self._unwritten)
-
-        def change(known: Row | None) -> Row:
-            row = before if known is None else known
-            for one in unwritten:
-                row = learn(row, one, now, crew.assumed)
-            return row
-
         try:
-            self._row = await crew.journal.update(crew.account, self._foreign_id, change)
+            learned = await crew.learn(before, *self._unwritten)
             self._unwritten.clear()
         except JournalError:
-            self._row = learn(before, evidence, now, crew.assumed)
-        crew.noticing.learned(before, self._row, evidence)
-        return self._row
+            learned = learn(before, evidence, crew.world.clock(), crew.assumed)
+        return self._noticed(before, learned, evidence)
+
+    def _noticed(self, before: Row, learned: Row, evidence: Evidence) -> Row:
+        self._row = learned
+        self._crew.noticing.learned(before, learned, evidence)
+        return learned
 
     def _next_step(self, row: Row) -> Send | LookUp | Wait | object:
         return next_step(row, self._crew.world.clock(), self._crew.assumed)
 
     def _is_worth_another_round(self, row: Row) -> bool:
-        return row.key in self._crew.signers and is_worth_another_round(row, self._flown, self._crew.policy)
+        is_possible = row.key in self._crew.signers and row.holder == self._worker == self._crew.tenure.worker
+        return is_possible and is_worth_another_round(row, self._flown, self._crew.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
         jitter = backoff(number, self._crew.policy, self._crew.world.chance())

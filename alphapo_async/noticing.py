@@ -9,6 +9,7 @@ from typing import Any
 
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, LookedUp
+from alphapo_async.core.history import named
 from alphapo_async.core.row import Row, bucket
 
 __all__ = ["Noticing"]
@@ -44,9 +45,9 @@ class Noticing:
     def learned(self, before: Row, after: Row, evidence: Evidence) -> None:
         """A row has learned something."""
         if isinstance(evidence, Attempt):
-            self._tell("attempt", after, reason=_named(evidence.proof))
+            self._tell("attempt", after, reason=named(evidence.proof))
         elif isinstance(evidence, LookedUp):
-            self._tell("look-up", after, reason=_named(evidence.answer))
+            self._tell("look-up", after, reason=named(evidence.answer))
         if after.contradiction is not None and after.contradiction != before.contradiction:
             self._tell("contradiction", after, reason=after.contradiction)
         if after.state not in ("open", before.state):
@@ -62,6 +63,10 @@ class Noticing:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error("error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id})
+
+    def unwritten(self, foreign_id: str, detail: str) -> None:
+        """An acceptance was told and could not be written down: the row stays open, and is looked up when it comes up again."""
+        logger.error("not written down: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
 
     def _tell(self, name: EventName, row: Row, **told: Any) -> None:
         if self._on_event is None and not logger.isEnabledFor(_LEVELS[name]):
@@ -87,9 +92,3 @@ class Noticing:
             self._on_event(event)
         except Exception:
             logger.exception("on_event raised at %s", event.name, extra={"foreign_id": event.foreign_id})
-
-
-def _named(judged: object) -> str:
-    """The judgement's name and its reason: `InDoubt: HTTP 502`."""
-    reason = getattr(judged, "reason", None) or getattr(judged, "code", None)
-    return f"{type(judged).__name__}: {reason}" if reason else type(judged).__name__

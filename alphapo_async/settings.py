@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
-from alphapo_async.journal import Journal, open_journal
+from alphapo_async.journal import VERBS, Journal, open_journal
 
 __all__ = ["check_base_url", "check_seconds", "from_environment", "is_loopback", "the_journal", "the_signers"]
 
@@ -102,9 +102,7 @@ def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
         return open_journal("memory")
     if isinstance(journal, str | Path):
         return open_journal(str(journal))
-    if not all(
-        callable(getattr(journal, verb, None)) for verb in ("update", "find", "find_control", "totals", "aclose")
-    ):
+    if not all(callable(getattr(journal, verb, None)) for verb in VERBS):
         raise ConfigurationError(
             'journal must be "memory" or an object with the verbs of alphapo_async.journal.Journal.'
         )

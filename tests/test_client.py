@@ -46,7 +46,7 @@ from tests.wire import HTML_502, LOST, NOT_FOUND, Wire, client, reply, request
         {"base_url": "ftp://127.0.0.1"},
         {"base_url": "https://app.alphapo.net"},
         {"base_url": "http://127.0.0.1/path"},
-        {"journal": "payouts.db"},
+        {"journal": "carrier://pigeon"},
         {"journal": "postgresql://user:password@host/db"},
         {"journal": 5},
         {"amount_format": "float"},
@@ -206,9 +206,9 @@ def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> N
 class _Slow(MemoryJournal):
     """A journal that takes a second for everything."""
 
-    async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
         await asyncio.sleep(1)
-        return await super().update(account, foreign_id, change)
+        return await super().update(account, foreign_id, change, **how)
 
 
 def test_a_wrong_payload_that_came_first_does_not_turn_the_right_one_away() -> None:
@@ -531,11 +531,11 @@ class _Unreadable(MemoryJournal):
             raise JournalError("The file is gone.")
         return await super().find(account, foreign_id)
 
-    async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
         self._count += 1
         if self._count == self._update_at:
             raise JournalError("The disk is full.")
-        return await super().update(account, foreign_id, change)
+        return await super().update(account, foreign_id, change, **how)
 
 
 @pytest.mark.parametrize("journal", [_Unreadable(find=False, update_at=0), _Unreadable(find=True, update_at=3)])
@@ -608,7 +608,7 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
     class Broken(MemoryJournal):
         url = "postgresql://user:hush@host"
 
-        async def update(self, account: str, foreign_id: str, change: Any) -> Row:
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
             raise KeyError(self.url)
 
     async def story() -> WithdrawalError:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from alphapo_async.callers import Callers
+from alphapo_async.core.evidence import Seen
 from alphapo_async.core.outcome import Found, NoneFound, NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
 from alphapo_async.core.signer import Signer
@@ -14,7 +15,7 @@ from alphapo_async.crew import Crew, World
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Noticing
 from tests.virtual import run
-from tests.wire import HTML_502, Wire, reply
+from tests.wire import HTML_502, NOT_FOUND, Wire, reply
 
 SIGNER = Signer("made-up-key", "made-up-secret")
 
@@ -24,7 +25,6 @@ def _crew(wire: Wire, heard: list[str] | None = None) -> Crew:
     world = World(lambda: 0.0, lambda: 0.5, asyncio.sleep)
     return Crew(
         account="shop",
-        worker="one",
         signers={SIGNER.fingerprint: SIGNER},
         journal=MemoryJournal(),
         session=wire,
@@ -47,9 +47,11 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
         async def slot(kind: Kind) -> Any:
             return await crew.wait_for_slot(loop, kind)
 
-        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) == NoneFound()
+        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) == (NoneFound(), Seen(404, NOT_FOUND.body))
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
-        assert isinstance(await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot), Found)
+        answered = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
+        assert answered is not None
+        assert isinstance(answered[0], Found)
         assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b'{"foreign_id":"payout-17"}')
         assert wire.slots.free == 100
 

@@ -361,11 +361,11 @@ class Failing(MemoryJournal):
         self._at = at
         self._count = 0
 
-    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
         self._count += 1
         if self._count in self._at:
             raise JournalError("The disk is full.")
-        return await super().update(account, foreign_id, change)
+        return await super().update(account, foreign_id, change, **how)
 
 
 def test_nothing_is_sent_that_is_not_written_down() -> None:
@@ -600,9 +600,9 @@ def test_a_flight_that_never_left_is_told_closed() -> None:
 class Slow(MemoryJournal):
     """A journal that takes a second to write."""
 
-    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
         await asyncio.sleep(1)
-        return await super().update(account, foreign_id, change)
+        return await super().update(account, foreign_id, change, **how)
 
 
 def test_closing_before_the_journal_has_answered_is_unknown() -> None:

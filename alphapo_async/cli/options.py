@@ -18,7 +18,7 @@ __all__ = ["Access", "access_options"]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--journal", help='Where the journal is: "memory" in this release. Default: ALPHAPO_JOURNAL.'),
+    click.option("--journal", help='Where the journal is: a file, or "memory". Default: ALPHAPO_JOURNAL.'),
     click.option("--base-url", help=f"AlphaPo's host. Default: ALPHAPO_BASE_URL, or {PRODUCTION}."),
     click.option("--account", help='Your name for the merchant account. Default: ALPHAPO_ACCOUNT, or "default".'),
 )

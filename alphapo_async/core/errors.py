@@ -236,6 +236,11 @@ class JournalError(_AboutOne):
         self.recorded = recorded
 
     @property
+    def detail(self) -> str:
+        """What is wrong with the journal, without the advice to the caller."""
+        return str(self.args[0]).removesuffix(self.next_step).rstrip()
+
+    @property
     def may_release_funds(self) -> bool:
         """Only if it is certain that nothing was written down."""
         return self.recorded is False

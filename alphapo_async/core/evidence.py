@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any, TypeAlias
 
 import msgspec
@@ -19,7 +18,6 @@ __all__ = [
     "GivenUp",
     "Lapsed",
     "LookedUp",
-    "Renewed",
     "Reported",
     "Restored",
     "Revision",
@@ -78,7 +76,7 @@ UNSEEN = Seen()
 class Asked(msgspec.Struct, frozen=True):
     """A caller asked for this payment, and a worker took it on; or, without a worker, left it to whoever works.
 
-    The worker holds the row for `lease` seconds. `expires_at` ends the trying of a payment that was left to the workers.
+    `expires_at` ends the trying of a payment that was left to the workers.
     """
 
     worker: str | None
@@ -86,7 +84,6 @@ class Asked(msgspec.Struct, frozen=True):
     key: str
     resend_rejected: bool = False
     attempted_before: bool = False
-    lease: float = inf
     expires_at: float | None = None
     is_heard: bool = True
     """Somebody waits for the outcome; if not, it has to be reported."""
@@ -120,13 +117,6 @@ class Control(msgspec.Struct, frozen=True):
     accepted_at: float
 
 
-class Renewed(msgspec.Struct, frozen=True):
-    """The worker goes on holding the row for `lease` seconds."""
-
-    worker: str
-    lease: float
-
-
 class GivenUp(msgspec.Struct, frozen=True):
     """The worker stops working on the row and lets go of it."""
 
@@ -138,8 +128,8 @@ class Lapsed(msgspec.Struct, frozen=True):
     """The worker that held the row let go of it without a word: it is gone, or its lease is over."""
 
     worker: str
-    is_gone: bool
-    """Proved dead; if not, only the lease's end counts."""
+    until: float
+    """It could send until then: the end of its lease, or when it was found dead."""
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -160,5 +150,5 @@ class Reported(msgspec.Struct, frozen=True):
     """The outcome was handed out."""
 
 
-Evidence: TypeAlias = Asked | Attempt | LookedUp | Control | Renewed | GivenUp | Lapsed | Restored | Word | Reported
+Evidence: TypeAlias = Asked | Attempt | LookedUp | Control | GivenUp | Lapsed | Restored | Word | Reported
 """Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

@@ -1,18 +1,18 @@
 """Holding: who works on a row, how it is taken on, reopened, corrected and let go.
 
-One worker at a time holds a row, until its lease ends; only the holder may send, and only its "no" counts.
+One worker at a time holds a row; only the holder may send, and only its "no" counts.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Renewed, Word
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import NO, STICKY, Row, doubted, is_in_doubt, settled
 from alphapo_async.core.witnesses import witnessed
 
-__all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_renewed", "learn_word", "new_row"]
+__all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
 
 
 def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durable: bool) -> Row:
@@ -36,7 +36,7 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
 def _held(row: Row, asked: Asked, now: float) -> Row:
     if asked.worker is None:
         return row
-    return replace(row, holder=asked.worker, held_since=now, held_until=now + asked.lease)
+    return replace(row, holder=asked.worker, held_since=now)
 
 
 def learn_asked(row: Row, asked: Asked, now: float) -> Row:
@@ -107,20 +107,14 @@ def _corrected(row: Row, asked: Asked, now: float) -> Row:
     return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))
 
 
-def learn_renewed(row: Row, renewed: Renewed, now: float) -> Row:
-    """Return the row held for another lease, if it is still held."""
-    return replace(row, held_until=now + renewed.lease) if row.holder == renewed.worker else row
-
-
 def learn_lapsed(row: Row, lapsed: Lapsed, now: float) -> Row:
-    """Return the row let go of for whoever let it go without a word; unchanged while its lease runs and it may be alive."""
-    is_over = lapsed.is_gone or now >= row.held_until
-    return _lapsed(row, min(now, row.held_until)) if is_over and row.holder == lapsed.worker else row
+    """Return the row let go of for whoever let it go without a word; unchanged while that worker may still send."""
+    return _lapsed(row, lapsed.until) if now >= lapsed.until and row.holder == lapsed.worker else row
 
 
 def _lapsed(row: Row, until: float) -> Row:
     """Whoever held the row may have sent until then, and nobody will ever say."""
-    return replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None, held_until=0.0)
+    return replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None)
 
 
 def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
@@ -129,7 +123,7 @@ def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
         return row
     is_tried_on = row.expires_at is not None and now < row.expires_at
     if row.state != "open" or is_in_doubt(row) or is_tried_on:
-        return replace(row, holder=None, held_until=0.0, checked_at=now)
+        return replace(row, holder=None, checked_at=now)
     return settled(replace(row, reason=given_up.reason), "not_sent", now)
 
 

@@ -31,12 +31,11 @@ from alphapo_async.core.evidence import (
     GivenUp,
     Lapsed,
     LookedUp,
-    Renewed,
     Reported,
     Restored,
     Word,
 )
-from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_renewed, learn_word, new_row
+from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_word, new_row
 from alphapo_async.core.row import Assumed, Row, doubted
 from alphapo_async.core.sending import learn_attempt
 
@@ -45,7 +44,7 @@ __all__ = ["learn", "new_row"]
 _ASSUMED = Assumed()
 
 
-def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911 - a table
+def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: PLR0911 - a table
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
@@ -56,8 +55,6 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
             return learn_asked(row, evidence, now)
         case GivenUp():
             return learn_given_up(row, evidence, now)
-        case Renewed():
-            return learn_renewed(row, evidence, now)
         case Lapsed():
             return learn_lapsed(row, evidence, now)
         case Control():

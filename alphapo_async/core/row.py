@@ -53,8 +53,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0
-    held_until: float = 0.0
-    """The end of the holder's lease: nothing of its may leave after it."""
     expires_at: float | None = None
     """Left to the workers, who try until then."""
     reported: bool = True
@@ -139,7 +137,7 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
 def settled(row: Row, state: State, now: float) -> Row:
     """Return the row settled: held by nobody, owing nothing."""
     since = row.settled_at if row.state == state else now
-    return replace(row, state=state, settled_at=since, holder=None, held_until=0.0, owes_look_up=False)
+    return replace(row, state=state, settled_at=since, holder=None, owes_look_up=False)
 
 
 def doubted(row: Row, began: float, until: float, reason: str) -> Row:

@@ -74,13 +74,13 @@ def may_send_again(row: Row, now: float, assumed: Assumed = _ASSUMED) -> bool:
 
 
 def due_at(row: Row) -> float | None:
-    """Return when a worker on its rounds should come to the row; None if there is nothing left to do.
+    """Return when a worker on its rounds should come to the row; None if another holds it, or nothing is left to do.
 
     A row in doubt is looked at ever more rarely, up to once an hour; one that is accepted and not final from an hour after that on, up to
     once a day.
     """
     if row.state == "open":
-        return max(row.held_until if row.holder else 0.0, _due_while_open(row))
+        return None if row.holder is not None else _due_while_open(row)
     if row.state != "accepted" or row.withdrawal is None or row.withdrawal.is_final:
         return None
     settled_at = row.settled_at or row.created_at

@@ -7,29 +7,64 @@ pure function that it is handed, so that every kind of storage follows the same 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["Change", "Journal", "MemoryJournal", "open_journal"]
+__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "SqliteJournal", "open_journal"]
 
 Change: TypeAlias = Callable[[Row | None], Row]
 """Makes the new row from the one on record, None if there is none; pure, so that a journal may call it again."""
 
 
 class Journal(Protocol):
-    """Storage of a few verbs. Every one may raise `JournalError`, and no other exception."""
+    """Storage of a few verbs. Every one may raise `JournalError`, and no other exception but where it says so."""
 
     @property
     def is_durable(self) -> bool:
         """What is written survives this process."""
         ...
 
-    async def update(self, account: str, foreign_id: str, change: Change) -> Row:
-        """Replace the row by what `change` makes of it, atomically, and return the new one once it is written down."""
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Open the storage, bind the account to its host, and give the worker a lease until then.
+
+        Raises:
+            ConfigurationError: the account belongs to another host.
+        """
+        ...
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong the worker's lease, unless it is over: a lease that has ended never runs again."""
+        ...
+
+    async def leave(self, worker: str, now: float) -> None:
+        """End the worker's lease; what it still holds is free for others."""
+        ...
+
+    async def lease_end(self, worker: str, now: float) -> float:
+        """Return until when the worker can send: `now` at the latest for one that is gone or known to be dead."""
+        ...
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return the workers that can no longer send and have not left, each with the end of its lease."""
+        ...
+
+    async def find_held(self, worker: str, limit: int) -> list[Row]:
+        """Return rows that this worker holds."""
+        ...
+
+    async def update(
+        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+    ) -> Row:
+        """Replace the row by what `change` makes of it, add to its history, and return the new row once both are written down.
+
+        What `may_lag` may be written down a moment later than it could be, together with others.
+        """
         ...
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
@@ -38,6 +73,22 @@ class Journal(Protocol):
 
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
+        ...
+
+    async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+        """Return open rows, oldest first, from behind the one with this (created_at, foreign_id) on."""
+        ...
+
+    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+        """Return rows that a worker should come to by now, the longest overdue first."""
+        ...
+
+    async def find_unreported(self, account: str, limit: int) -> list[Row]:
+        """Return settled rows whose outcome was not handed out."""
+        ...
+
+    async def history(self, account: str, foreign_id: str) -> list[Entry]:
+        """Return all that was heard of a withdrawal, in order."""
         ...
 
     async def totals(self, account: str) -> dict[str, Totals]:
@@ -49,18 +100,28 @@ class Journal(Protocol):
         ...
 
 
+VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") and name != "is_durable")
+"""What an object must be able to do to be a journal."""
+
+
 def open_journal(url: str) -> Journal:
-    """Return the journal that `url` names.
+    """Return the journal that `url` names. It is opened at first use.
 
     Args:
-        url: `"memory"` keeps rows in this process only: they end with it.
+        url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `"memory"`: rows in this process
+            only, which end with it.
 
     Raises:
         ConfigurationError: the name is not known.
     """
     if url == "memory":
         return MemoryJournal()
+    scheme, found, path = url.partition("://")
+    if not found and url.strip():
+        return SqliteJournal(url)
+    if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
+        return SqliteJournal(path.removeprefix("/"))
     raise ConfigurationError(
-        'This release keeps its journal in memory only: pass journal="memory", or an object with the verbs of '
+        'The journal must be a path or sqlite:///PATH (a file), "memory" (ends with the process), or an object with the verbs of '
         "alphapo_async.journal.Journal. The name given is not shown, since it may hold a password."
     )

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from decimal import Context, Decimal
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.evidence import Revision
+from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.row import Row, State, bucket
+from alphapo_async.core.steps import due_at
+from alphapo_async.journal.hosts import check_host
 
 __all__ = ["MemoryJournal"]
 
@@ -55,15 +59,63 @@ class MemoryJournal:
         self._settled: OrderedDict[_Name, Row] = OrderedDict()
         self._old: OrderedDict[_Name, _Essence] = OrderedDict()
         self._old_sums: dict[str, dict[str, dict[str, Decimal]]] = {}
+        self._history: dict[_Name, list[Entry]] = {}
+        self._hosts: dict[str, str] = {}
+        self._workers: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"MemoryJournal({len(self._open)} open, {len(self._settled)} settled, {len(self._old)} older)"
 
-    async def update(self, account: str, foreign_id: str, change: Callable[[Row | None], Row]) -> Row:
-        """Replace the row by what `change` makes of it and return the new one."""
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Bind the account to its host, and give the worker a lease until then.
+
+        Raises:
+            ConfigurationError: the account belongs to another host.
+        """
+        check_host(account, self._hosts.setdefault(account, host), host)
+        self._workers[worker] = until
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong the worker's lease, unless it is over."""
+        if self._workers.get(worker, now) <= now:
+            return False
+        self._workers[worker] = until
+        return True
+
+    async def leave(self, worker: str, now: float) -> None:
+        """End the worker's lease; what it still holds is free for others."""
+        if await self.find_held(worker, 1):
+            self._workers[worker] = min(now, self._workers.get(worker, now))
+        else:
+            self._workers.pop(worker, None)
+
+    async def lease_end(self, worker: str, now: float) -> float:
+        """Return until when the worker can send: `now` for one that has left."""
+        return self._workers.get(worker, now)
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return the workers whose lease is over and that have not left."""
+        return [(worker, until) for worker, until in self._workers.items() if until <= now]
+
+    async def find_held(self, worker: str, limit: int) -> list[Row]:
+        """Return rows that this worker holds."""
+        return list(islice((row for row in self._open.values() if row.holder == worker), limit))
+
+    async def update(
+        self,
+        account: str,
+        foreign_id: str,
+        change: Callable[[Row | None], Row],
+        *,
+        entries: tuple[Entry, ...] = (),
+        may_lag: bool = False,  # noqa: ARG002 - nothing is late here
+    ) -> Row:
+        """Replace the row by what `change` makes of it, add to its history, and return the new row."""
         name = (account, foreign_id)
         known = self._known(name)
         row = change(known)
+        if entries:
+            self._history.setdefault(name, []).extend(entries)
         if row is not known:
             self._forget_essence(name)
             self._keep(name, row)
@@ -76,6 +128,27 @@ class MemoryJournal:
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
         return next((row for row in reversed(self._settled.values()) if _is_control(row, account, key, after)), None)
+
+    async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+        """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
+        rows = (row for row in self._open.values() if row.account == account)
+        ordered = sorted(rows, key=lambda row: (row.created_at, row.foreign_id))
+        return [row for row in ordered if after is None or (row.created_at, row.foreign_id) > after][:limit]
+
+    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+        """Return rows that a worker should come to by now, the longest overdue first."""
+        rows = (row for rows in (self._open, self._settled) for row in rows.values() if row.account == account)
+        due = [(when, row) for row in rows if (when := due_at(row)) is not None and when <= now]
+        return [row for _, row in sorted(due, key=lambda one: one[0])[:limit]]
+
+    async def find_unreported(self, account: str, limit: int) -> list[Row]:
+        """Return settled rows whose outcome was not handed out."""
+        rows = (row for row in self._settled.values() if row.account == account and not row.reported)
+        return list(islice(rows, limit))
+
+    async def history(self, account: str, foreign_id: str) -> list[Entry]:
+        """Return all that was heard of a withdrawal, in order; nothing of one that is kept in essence only."""
+        return list(self._history.get((account, foreign_id), ()))
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""
@@ -108,6 +181,7 @@ class MemoryJournal:
 
     def _condense(self, name: _Name, row: Row) -> None:
         self._old[name] = essence = _essence(row)
+        self._history.pop(name, None)
         _add(self._old_sums.setdefault(row.account, {}), essence, 1)
         if len(self._old) > self._remembered:
             self._old.popitem(last=False)

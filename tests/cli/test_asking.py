@@ -42,7 +42,7 @@ def test_status_says_who_ended_it(local: Local) -> None:
     [
         ({"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
         ({"ALPHAPO_BASE_URL": NOBODY}, 3, "no connection"),
-        ({"ALPHAPO_JOURNAL": "carrier-pigeon"}, 2, "journal"),
+        ({"ALPHAPO_JOURNAL": "carrier://pigeon"}, 2, "journal"),
         ({"ALPHAPO_SECRET": ""}, 2, "ALPHAPO_SECRET"),
     ],
 )

@@ -45,7 +45,7 @@ async def test_where_nobody_listens_everything_but_the_journal_fails() -> None:
 async def test_a_journal_that_does_not_open_is_told_and_the_rest_goes_on() -> None:
     """The journal is no condition for asking AlphaPo."""
     async with Sandbox() as sandbox:
-        found = await checked(Access(KEYS, base_url=sandbox.url, journal="carrier-pigeon"))
+        found = await checked(Access(KEYS, base_url=sandbox.url, journal="carrier://pigeon"))
     assert (found["journal"], found["key"]) == (Exit.WRONG, Exit.ALL_ACCEPTED)
 
 

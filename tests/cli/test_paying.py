@@ -46,7 +46,7 @@ def test_an_accepted_withdrawal_is_shown_and_never_paid_again(local: Local) -> N
         ({"deadline": "-1"}, {}, 2, "deadline"),
         ({"deadline": "nan"}, {}, 2, "deadline"),
         ({}, {"ALPHAPO_KEY": ""}, 2, "ALPHAPO_KEY"),
-        ({"journal": "carrier-pigeon"}, {}, 2, "journal"),
+        ({"journal": "carrier://pigeon"}, {}, 2, "journal"),
         ({"deadline": "0.2"}, {"ALPHAPO_BASE_URL": NOBODY}, 3, "may release funds: yes"),
         ({}, {"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
     ],

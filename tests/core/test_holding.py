@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Renewed, Restored, Revision, Word
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Restored, Revision, Word
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
@@ -139,46 +139,38 @@ def test_only_the_holder_can_let_go() -> None:
     assert learn(ACCEPTED_ROW, GivenUp("worker", "queue"), 9.0) is ACCEPTED_ROW
 
 
-# ── leases ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── lapses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-LEASED = row(10.0, asked=replace(ASKED, lease=60.0))
-
-
-def test_a_lease_begins_when_the_row_is_taken() -> None:
-    """And a renewal counts from its own time, for the holder alone."""
-    assert (LEASED.held_since, LEASED.held_until) == (10.0, 70.0)
-    assert learn(LEASED, Renewed("worker", 60.0), 50.0).held_until == 110.0
-    assert learn(LEASED, Renewed("another", 60.0), 50.0) is LEASED
+HELD = row(10.0)
 
 
-def test_a_lease_that_runs_is_not_broken() -> None:
-    """A worker that only seems gone keeps its row."""
-    assert learn(LEASED, Lapsed("worker", is_gone=False), 69.9) is LEASED
-    assert learn(LEASED, Lapsed("another", is_gone=True), 100.0) is LEASED
+def test_a_row_is_held_from_when_it_is_taken() -> None:
+    """By whoever took it."""
+    assert (HELD.holder, HELD.held_since) == ("worker", 10.0)
 
 
-def test_a_lease_that_ended_unreleased_is_a_doubt_as_of_its_end() -> None:
-    """Whoever held the row may have sent until then."""
-    lapsed = learn(LEASED, Lapsed("worker", is_gone=False), 500.0)
+def test_a_worker_that_may_still_send_keeps_its_row() -> None:
+    """And nobody lets go for another."""
+    assert learn(HELD, Lapsed("worker", until=70.0), 69.9) is HELD
+    assert learn(HELD, Lapsed("another", until=70.0), 100.0) is HELD
+
+
+def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:
+    """Whoever held it may have sent until its lease ended, or until it was found dead."""
+    lapsed = learn(HELD, Lapsed("worker", until=70.0), 500.0)
     assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 500.0) == LookUp()
 
 
-def test_a_dead_worker_s_row_is_a_doubt_as_of_its_death() -> None:
-    """It is free at once, and cannot have sent later than that."""
-    lapsed = learn(LEASED, Lapsed("worker", is_gone=True), 30.0)
-    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 30.0)
-
-
 def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
     """An earlier flight of the same worker ended without writing down how."""
-    again = learn(LEASED, replace(ASKED, lease=60.0), 30.0)
-    assert (again.holder, again.held_until, again.doubt_since, again.may_send_until) == ("worker", 90.0, 10.0, 30.0)
+    again = learn(HELD, ASKED, 30.0)
+    assert (again.holder, again.held_since, again.doubt_since, again.may_send_until) == ("worker", 30.0, 10.0, 30.0)
 
 
 def test_a_stale_holder_is_not_believed() -> None:
     """Another holds the row now: the old one's refusal and its letting go are nobody's, its doubt and its acceptance count."""
-    taken = learn(learn(LEASED, Lapsed("worker", is_gone=False), 80.0), replace(ASKED, worker="another"), 80.0)
+    taken = learn(learn(HELD, Lapsed("worker", until=70.0), 80.0), replace(ASKED, worker="another"), 80.0)
     assert learn(taken, GivenUp("worker", "queue"), 81.0) is taken
     assert sent(taken, REJECTED, 81.0).refusal is None
     assert sent(taken, LOST, 81.0).may_send_until == 81.0

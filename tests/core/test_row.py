@@ -72,12 +72,11 @@ def test_the_quiet_time_counts_from_the_last_byte() -> None:
 
 def test_settling_frees_the_row_and_keeps_the_first_time() -> None:
     """Held by nobody, owing nothing."""
-    once = settled(row(owes_look_up=True, held_until=9.0), "accepted", 5.0)
-    assert (once.state, once.settled_at, once.holder, once.held_until, once.owes_look_up) == (
+    once = settled(row(owes_look_up=True), "accepted", 5.0)
+    assert (once.state, once.settled_at, once.holder, once.owes_look_up) == (
         "accepted",
         5.0,
         None,
-        0.0,
         False,
     )
     assert settled(once, "accepted", 8.0).settled_at == 5.0

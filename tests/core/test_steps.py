@@ -11,7 +11,6 @@ from alphapo_async.core.row import Assumed
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
-    ASKED,
     DAY,
     DOUBTED,
     FAILED_ROW,
@@ -61,11 +60,11 @@ def test_a_worker_on_its_rounds_sends_what_is_in_doubt_once_each_quiet_time() ->
 # ── when to come back ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_new_row_is_due_at_once_and_a_held_one_when_its_lease_ends() -> None:
+def test_a_new_row_is_due_at_once_and_a_held_one_is_its_holder_s() -> None:
     """Unless AlphaPo asked for a pause."""
     assert due_at(row(5.0, holder=None)) == 5.0
     assert due_at(row(5.0, holder=None, not_before=9.0)) == 9.0
-    assert due_at(row(5.0, asked=replace(ASKED, lease=60.0))) == 65.0
+    assert due_at(row(5.0)) is None
 
 
 def test_a_row_without_doubt_that_was_let_go_is_due_again_soon() -> None:

@@ -1,0 +1,85 @@
+"""The history: what was heard of a withdrawal, line by line, for whoever has to explain it later. It is only ever added to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from alphapo_async.core.evidence import (
+    UNSEEN,
+    Asked,
+    Attempt,
+    Control,
+    Evidence,
+    GivenUp,
+    Lapsed,
+    LookedUp,
+    Reported,
+    Restored,
+    Seen,
+    Word,
+)
+from alphapo_async.core.outcome import NoReply, Reply
+
+__all__ = ["EXCERPT", "Entry", "entry_of", "named", "seen_of"]
+
+EXCERPT: Final = 1_024
+"""Bytes of a reply that are kept."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line. `at` is seconds since the epoch; `worker` and `release` say who wrote it."""
+
+    at: float
+    kind: str
+    """`attempt`, `look-up`, `control`, `given up`, `lapsed`, `restored` or `operator`."""
+    what: str
+    worker: str | None = None
+    status: int | None = None
+    """HTTP status of the reply, None if none came."""
+    reply: bytes = b""
+    """The first KiB of the reply."""
+    release: str = ""
+
+    def __repr__(self) -> str:
+        return f"Entry({self.at}, {self.kind!r}, {self.what!r}, status={self.status}, reply=<{len(self.reply)} bytes>)"
+
+
+def seen_of(reply: Reply | NoReply) -> Seen:
+    """Return what is kept of a reply."""
+    return Seen(reply.status, reply.body[:EXCERPT]) if isinstance(reply, Reply) else UNSEEN
+
+
+def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
+    """Return the line for this evidence; None for what says nothing about the withdrawal itself."""
+    match evidence:
+        case Attempt(worker, proof, _, _, seen):
+            return Entry(now, "attempt", named(proof), worker, seen.status, seen.reply, release)
+        case LookedUp(worker, answer, seen):
+            return Entry(now, "look-up", named(answer), worker, seen.status, seen.reply, release)
+        case _:
+            told = _told(evidence)
+            return None if told is None else Entry(now, *told, release=release)
+
+
+def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:
+    match evidence:
+        case Control(worker, accepted_at):
+            return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
+        case GivenUp(worker, reason):
+            return "given up", reason, worker
+        case Lapsed(worker, until):
+            return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker
+        case Restored():
+            return "restored", "from a backup", None
+        case Word(by, because, is_accepted):
+            return "operator", f"{'accepted' if is_accepted else 'rejected'} by {by}: {because}", None
+        case Asked() | Reported() | _:
+            return None
+
+
+def named(judged: object) -> str:
+    """Return a judgement's name and its reason: `InDoubt: HTTP 502`."""
+    reason = getattr(judged, "reason", None) or getattr(judged, "code", None)
+    return f"{type(judged).__name__}: {reason}" if reason else type(judged).__name__

@@ -1,0 +1,146 @@
+"""The record: a row as a journal writes it down, in columns that an auditor can read and another release can finish."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from alphapo_async.core.codec import decode_body, plain
+from alphapo_async.core.comparison import Difference
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.row import Row, State, bucket
+from alphapo_async.core.steps import due_at
+
+__all__ = ["COLUMNS", "Record", "Written", "read_record", "read_revision", "to_record", "written"]
+
+
+class Record(NamedTuple):
+    """One row. Times are seconds since the epoch; what an index or an auditor asks for stands in a column, the rest in `rest`."""
+
+    account: str
+    foreign_id: str
+    state: State
+    bucket: str
+    """Which of the sums it counts in."""
+    currency: str
+    amount: str
+    """The asked figure, a plain decimal."""
+    created_at: float
+    settled_at: float | None
+    due_at: float | None
+    """When a worker on its rounds should come."""
+    reported: int
+    holder: str | None
+    key: str
+    """Fingerprint of the key; never the key."""
+    source: str | None
+    """The witness of what AlphaPo has."""
+    alphapo_id: str | None
+    status: str | None
+    revision: int
+    rest: bytes
+    """JSON."""
+
+
+class Written(NamedTuple):
+    """One revision: the exact bytes, and what they amount to."""
+
+    number: int
+    body: bytes
+    sha256: str
+    digest: str
+    """Versioned; equal for equal payments however they were written."""
+
+
+COLUMNS: Final = Record._fields
+
+
+class _Rest(msgspec.Struct, omit_defaults=True):
+    """What no column is needed for."""
+
+    held_since: float = 0.0
+    expires_at: float | None = None
+    unvouched: bool = False
+    doubt_since: float | None = None
+    may_send_until: float | None = None
+    blamed: bool = False
+    owes_look_up: bool = False
+    refusal: dict[str, list[str]] | None = None
+    refused_at: float | None = None
+    control_at: float | None = None
+    attempts: int = 0
+    look_ups: int = 0
+    not_before: float = 0.0
+    reason: str = ""
+    code: str | None = None
+    withdrawal: Withdrawal | None = None
+    transaction: Transaction | None = None
+    differences: tuple[Difference, ...] = ()
+    contradiction: str | None = None
+    word: str | None = None
+    checked_at: float | None = None
+
+
+_REST: Final = _Rest.__struct_fields__
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Rest).decode
+
+
+def to_record(row: Row) -> Record:
+    """Return the columns of a row."""
+    payment, known = row.revision.payment, row.withdrawal
+    figure, currency = (Decimal(0), "") if payment is None else payment.asked
+    return Record(
+        row.account,
+        row.foreign_id,
+        row.state,
+        bucket(row),
+        currency,
+        plain(figure),
+        row.created_at,
+        row.settled_at,
+        due_at(row),
+        int(row.reported),
+        row.holder,
+        row.key,
+        None if known is None else known.source,
+        None if known is None or known.id is None else str(known.id),
+        None if known is None else known.status,
+        row.revision.number,
+        _encode(_Rest(*(getattr(row, name) for name in _REST))),
+    )
+
+
+def written(revision: Revision) -> Written:
+    """Return a revision as it is written down."""
+    body = revision.body
+    return Written(revision.number, body, hashlib.sha256(body).hexdigest(), revision.digest)
+
+
+def read_revision(number: int, body: bytes) -> Revision:
+    """Return the revision that these bytes were."""
+    return Revision(body, decode_body(body), number)
+
+
+def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revision, ...] = ()) -> Row:
+    """Return the row, from its columns and its revisions."""
+    record = Record(*columns)
+    rest = _decode(record.rest)
+    return Row(
+        account=record.account,
+        foreign_id=record.foreign_id,
+        revision=revision,
+        key=record.key,
+        created_at=record.created_at,
+        earlier=earlier,
+        state=record.state,
+        settled_at=record.settled_at,
+        holder=record.holder,
+        reported=bool(record.reported),
+        **{name: getattr(rest, name) for name in _REST},
+    )

@@ -1,0 +1,143 @@
+"""Group commit: one thread that writes down what many ask for at the same time, in one transaction.
+
+While a group is written the next one gathers, so that the more is asked for at once, the less each costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = ["Group", "Request"]
+
+LINGER: Final = 0.002
+"""Seconds that a group waits for company at most, where the one before it had some."""
+LAG: Final = 0.05
+"""Seconds that a request which may lag waits for a group to ride on."""
+
+C = TypeVar("C")
+
+
+class Request(Generic[C]):
+    """Something to be done by the thread, and who waits for it."""
+
+    __slots__ = ("due", "error", "future", "loop", "result", "run", "writes")
+
+    def __init__(self, run: Callable[[C], Any], *, writes: bool, lag: float) -> None:
+        self.run = run
+        self.writes = writes
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.due = time.monotonic() + lag
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def tell(self) -> None:
+        """Tell whoever waits; in his loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Group(Generic[C]):
+    """A thread that serves requests group by group.
+
+    Args:
+        name: of the thread.
+        serve: called in the thread with each group; sets `result` or `error` of every request and raises nothing.
+        end: called in the thread at its end.
+    """
+
+    def __init__(self, name: str, serve: Callable[[list[Request[C]]], None], end: Callable[[], None]) -> None:
+        self._name = name
+        self._serve = serve
+        self._end = end
+        self._waiting: list[Request[C]] = []
+        self._news = threading.Condition()
+        self._is_closing = False
+        self._had_company = False
+        self._thread: threading.Thread | None = None
+
+    async def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
+        """Have it done by the thread and return its result.
+
+        Args:
+            run: what to do.
+            writes: it changes something.
+            may_lag: it need not begin a group; it rides on the next one, or goes by itself a moment later.
+        """
+        request = Request(run, writes=writes, lag=LAG if may_lag else 0.0)
+        with self._news:
+            if self._is_closing:
+                raise RuntimeError("The journal is closed.")
+            if self._thread is None:
+                # A daemon, so that a program that forgets to close the journal can end all the same.
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
+            self._waiting.append(request)
+            self._news.notify()
+        return await request.future
+
+    async def aclose(self) -> None:
+        """Serve what is left and end the thread."""
+        with self._news:
+            self._is_closing = True
+            self._news.notify()
+            thread = self._thread
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+
+    def _work(self) -> None:
+        while group := self._next_group():
+            self._had_company = len(group) > 1
+            try:
+                self._serve(group)
+            except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
+                for request in group:
+                    request.error = request.error or error
+            _tell(group)
+        self._end()
+
+    def _next_group(self) -> list[Request[C]]:
+        """Wait for requests; none when the group is closed and nothing is left."""
+        with self._news:
+            while not self._is_closing:
+                due = min((request.due for request in self._waiting), default=None)
+                if due is not None and due <= time.monotonic():
+                    break
+                self._news.wait(None if due is None else due - time.monotonic())
+            if self._had_company and not self._is_closing:
+                self._gather()
+            group, self._waiting = self._waiting, []
+            return group
+
+    def _gather(self) -> None:
+        """Wait for company, a moment at most, as long as some comes."""
+        until = time.monotonic() + LINGER
+        known = 0
+        while len(self._waiting) > known and (left := until - time.monotonic()) > 0:
+            known = len(self._waiting)
+            self._news.wait(min(left, LINGER / 4))
+
+
+def _tell(group: list[Request[Any]]) -> None:
+    """Tell each loop once, whatever it waits for."""
+    loops: dict[asyncio.AbstractEventLoop, list[Request[Any]]] = {}
+    for request in group:
+        loops.setdefault(request.loop, []).append(request)
+    for loop, requests in loops.items():
+        try:
+            loop.call_soon_threadsafe(_tell_all, requests)
+        except RuntimeError:
+            continue  # the loop is closed, and nobody waits in it any more
+
+
+def _tell_all(requests: list[Request[Any]]) -> None:
+    for request in requests:
+        request.tell()

@@ -1,0 +1,306 @@
+"""The journal in a file: what it acknowledged survives the death of the process and of the machine.
+
+One thread holds the connection; whatever is asked for at the same time is written down in one transaction. Any number of processes on one
+machine may share the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable
+from copy import copy
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Totals
+from alphapo_async.core.record import to_record
+from alphapo_async.core.row import Row
+from alphapo_async.journal import sqlite_rows as rows
+from alphapo_async.journal.grouping import Group, Request
+from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.sqlite_file import connect, journal_error
+from alphapo_async.journal.workers import Workers
+
+__all__ = ["SqliteJournal"]
+
+_Name: TypeAlias = tuple[str, str]
+_REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
+
+
+class _File:
+    """The open file, used by the journal's thread alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = connect(path)
+        self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
+        self._version = 0
+
+    def begin(self) -> None:
+        """Begin a transaction; forget what was remembered if another process has written since."""
+        self.connection.execute("begin immediate")
+        version = self.connection.execute("pragma data_version").fetchone()[0]
+        if version != self._version:
+            self._known.clear()
+            self._version = version
+
+    def commit(self) -> None:
+        """Have it on disk."""
+        self.connection.execute("commit")
+
+    def undo(self) -> None:
+        """Forget what was not committed."""
+        self._known.clear()
+        if self.connection.in_transaction:
+            self.connection.execute("rollback")
+
+    def change(
+        self, name: _Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...], made: Row | None = None
+    ) -> Row:
+        """Replace a row by what `change` makes of it; but not twice, where it is on record already as what was made before."""
+        found = self._known.get(name) or rows.find(self.connection, *name)
+        if found is not None and made is not None and to_record(found[1]) == to_record(made):
+            return made
+        row = change(None if found is None else found[1])
+        if found is None:
+            place = rows.insert(self.connection, row)
+        else:
+            place = found[0]
+            if row is not found[1]:
+                rows.update(self.connection, place, found[1], row)
+        for entry in entries:
+            rows.add_history(self.connection, place, entry)
+        self._remember(name, place, row)
+        return row
+
+    def _remember(self, name: _Name, place: int, row: Row) -> None:
+        self._known.pop(name, None)
+        if row.state == "open":
+            self._known[name] = place, row
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+
+class SqliteJournal:
+    """Rows in an SQLite file.
+
+    Args:
+        path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
+    """
+
+    is_durable: Final = True
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._workers = Workers(self.path.with_name(f"{self.path.name}.workers"))
+        self._group: Group[_File] = Group(f"journal {self.path.name}", self._serve, self._close)
+        self._file: _File | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"SqliteJournal({str(self.path)!r})"
+
+    # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Open the file, bind the account to its host, and give the worker a lease until then.
+
+        Raises:
+            JournalError: the file cannot be used.
+            ConfigurationError: the account belongs to another host.
+        """
+        bound = await self._ask(lambda file: rows.bind(file.connection, account, host), writes=True)
+        check_host(account, bound, host)
+        try:
+            self._workers.join(worker)
+        except OSError as error:
+            raise journal_error(self.path, error) from None
+        await self._ask(lambda file: rows.enlist(file.connection, worker, until), writes=True)
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong the worker's lease, unless it is over."""
+        return bool(await self._ask(lambda file: rows.renew(file.connection, worker, until, now), writes=True))
+
+    async def leave(self, worker: str, now: float) -> None:
+        """End the worker's lease; what it still holds is free for others."""
+        await self._ask(lambda file: rows.strike(file.connection, worker, now), writes=True)
+        self._workers.leave(worker)
+
+    async def lease_end(self, worker: str, now: float) -> float:
+        """Return until when the worker can send: `now` at the latest for one that has left or died."""
+        return self._end(worker, await self._ask(lambda file: rows.lease(file.connection, worker)), now)
+
+    def _end(self, worker: str, until: float | None, now: float) -> float:
+        if until is None:
+            return now
+        return min(until, now) if self._workers.is_gone(worker) else until
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return the workers that died or whose lease is over, and that have not left."""
+        leases: list[tuple[str, float]] = await self._ask(lambda file: rows.leases(file.connection))
+        ends = [(worker, self._end(worker, until, now)) for worker, until in leases]
+        return [(worker, until) for worker, until in ends if until <= now]
+
+    async def find_held(self, worker: str, limit: int) -> list[Row]:
+        """Return rows that this worker holds."""
+        found: list[Row] = await self._ask(lambda file: rows.select_held(file.connection, worker, limit))
+        return found
+
+    async def update(
+        self,
+        account: str,
+        foreign_id: str,
+        change: Callable[[Row | None], Row],
+        *,
+        entries: tuple[Entry, ...] = (),
+        may_lag: bool = False,
+    ) -> Row:
+        """Replace the row by what `change` makes of it, add to its history, and return the new row once it is on disk."""
+        row: Row = await self._ask(_Change((account, foreign_id), change, entries), writes=True, may_lag=may_lag)
+        return row
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        """Return the row, None if the journal has none."""
+        found = await self._ask(lambda file: rows.find(file.connection, account, foreign_id))
+        return None if found is None else found[1]
+
+    async def find_control(self, account: str, key: str, after: float) -> Row | None:
+        """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
+        row: Row | None = await self._ask(lambda file: rows.find_control(file.connection, account, key, after))
+        return row
+
+    async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+        """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
+        found: list[Row] = await self._ask(lambda file: rows.select_open(file.connection, account, after, limit))
+        return found
+
+    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+        """Return rows that a worker should come to by now, the longest overdue first."""
+        found: list[Row] = await self._ask(lambda file: rows.select_due(file.connection, account, now, limit))
+        return found
+
+    async def find_unreported(self, account: str, limit: int) -> list[Row]:
+        """Return settled rows whose outcome was not handed out."""
+        found: list[Row] = await self._ask(lambda file: rows.select_unreported(file.connection, account, limit))
+        return found
+
+    async def history(self, account: str, foreign_id: str) -> list[Entry]:
+        """Return all that was heard of a withdrawal, in order."""
+        found: list[Entry] = await self._ask(lambda file: rows.history_of(file.connection, account, foreign_id))
+        return found
+
+    async def totals(self, account: str) -> dict[str, Totals]:
+        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        found: dict[str, Totals] = await self._ask(lambda file: rows.sums(file.connection, account))
+        return found
+
+    async def aclose(self) -> None:
+        """Write down what is left and let go of the file."""
+        self._is_closed = True
+        await self._group.aclose()
+
+    async def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
+        if self._is_closed:
+            raise JournalError(f"The journal {str(self.path)!r} is closed.", recorded=False)
+        return await self._group.ask(run, writes=writes, may_lag=may_lag)
+
+    # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _serve(self, group: list[Request[_File]]) -> None:
+        """Serve a group in one transaction; one by one where that fails."""
+        try:
+            file = self._opened()
+        except JournalError as error:
+            _fail(group, error)
+            return
+        if not any(request.writes for request in group):
+            for request in group:
+                self._read(file, request)
+        elif not self._commit(file, group):
+            for request in group:
+                self._serve_alone(file, request)
+
+    def _opened(self) -> _File:
+        if self._file is None:
+            self._file = _File(self.path)
+        return self._file
+
+    def _read(self, file: _File, request: Request[_File]) -> None:
+        try:
+            request.result = request.run(file)
+        except sqlite3.Error as error:
+            request.error = journal_error(self.path, error)
+
+    def _commit(self, file: _File, group: list[Request[_File]]) -> bool:
+        try:
+            file.begin()
+            for request in group:
+                _run(file, request)
+            file.commit()
+        except sqlite3.Error:
+            self._undo(file)
+            return False
+        return True
+
+    def _serve_alone(self, file: _File, request: Request[_File]) -> None:
+        """Once more, with nothing else in the transaction; a commit that fails leaves nobody sure."""
+        request.result = request.error = None
+        recorded: bool | None = False
+        try:
+            file.begin()
+            _run(file, request)
+            recorded = None
+            file.commit()
+        except sqlite3.Error as error:
+            self._undo(file)
+            request.error = journal_error(self.path, error, recorded=recorded)
+
+    def _undo(self, file: _File) -> None:
+        """Take back what was not committed; a file that cannot even do that is opened anew at the next request."""
+        try:
+            file.undo()
+        except sqlite3.Error:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class _Change:
+    """A change that can be run again after a commit that failed, or only seemed to."""
+
+    __slots__ = ("_change", "_entries", "_made", "_name")
+
+    def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...]) -> None:
+        self._name = name
+        self._change = change
+        self._entries = entries
+        self._made: Row | None = None
+
+    def __call__(self, file: _File) -> Row:
+        self._made = file.change(self._name, self._change, self._entries, self._made)
+        return self._made
+
+
+def _run(file: _File, request: Request[_File]) -> None:
+    """Have it done; what a caller's own function raises is his alone."""
+    try:
+        request.result = request.run(file)
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # noqa: BLE001 - told to whoever handed in the function
+        request.error = error
+
+
+def _fail(group: list[Request[_File]], error: JournalError) -> None:
+    for request in group:
+        request.error = copy(error)

@@ -1,0 +1,213 @@
+"""The journal's file: opened only where it can be trusted, and told in a sentence where it cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from alphapo_async.core.errors import JournalError
+
+__all__ = ["APPLICATION", "SCHEMA", "connect", "filesystem_of", "is_wal_safe", "journal_error"]
+
+logger = logging.getLogger("alphapo_async")
+
+APPLICATION: Final = 0x414C5041
+"""What marks the file as a journal of this library ("ALPA")."""
+SCHEMA: Final = 1
+"""Version of the tables below."""
+BUSY: Final = 30.0
+"""Seconds to wait for another process that writes."""
+_SHARED: Final = ("nfs", "cifs", "smb", "fuse")
+"""File systems on which locks or flushes cannot be relied on."""
+
+_TABLES: Final = """
+create table accounts (
+  account text primary key,
+  host text not null
+) without rowid;
+
+create table workers (
+  worker text primary key,
+  until real not null
+) without rowid;
+
+create table withdrawals (
+  id integer primary key,
+  account text not null,
+  foreign_id text not null,
+  state text not null,
+  bucket text not null,
+  currency text not null,
+  amount text not null,
+  created_at real not null,
+  settled_at real,
+  due_at real,
+  reported integer not null,
+  holder text,
+  key text not null,
+  source text,
+  alphapo_id text,
+  status text,
+  revision integer not null,
+  rest text not null,
+  body blob not null,
+  sha256 text not null,
+  digest text not null
+);
+create unique index withdrawals_by_foreign_id on withdrawals (account, foreign_id);
+create index withdrawals_open on withdrawals (account, created_at, id) where state = 'open';
+create index withdrawals_due on withdrawals (account, due_at) where due_at is not null;
+create index withdrawals_held on withdrawals (holder, id) where holder is not null;
+create index withdrawals_unreported on withdrawals (account, id) where reported = 0;
+
+create table revisions (
+  withdrawal integer not null references withdrawals (id),
+  number integer not null,
+  body blob not null,
+  sha256 text not null,
+  digest text not null,
+  primary key (withdrawal, number)
+) without rowid;
+
+create table history (
+  id integer primary key,
+  withdrawal integer not null references withdrawals (id),
+  at real not null,
+  kind text not null,
+  what text not null,
+  worker text,
+  status integer,
+  reply blob not null,
+  release text not null
+);
+create index history_of on history (withdrawal);
+"""
+
+
+def is_wal_safe(version: tuple[int, ...]) -> bool:
+    """Tell whether this SQLite is free of the bug by which a checkpoint of one connection can lose commits of another.
+
+    Source: https://www.sqlite.org/wal.html (the WAL-reset bug, 3.7.0 to 3.51.2; fixed in 3.51.3, and in 3.50.7 and 3.44.6 of older lines).
+    """
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def filesystem_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds the path, from the text of `/proc/self/mountinfo`; "" if it does not tell."""
+    best, found = "", ""
+    for line in mounts.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields = head.split(" ")
+        if len(fields) < 5 or not tail:  # noqa: PLR2004 - the fifth field is the mount point
+            continue
+        place = fields[4].replace("\\040", " ")
+        if len(place) >= len(best) and (path == Path(place) or Path(place) in path.parents):
+            best, found = place, tail.split(" ")[0]
+    return found
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the journal, making it where there is none.
+
+    Raises:
+        JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
+    """
+    _check_place(path)
+    try:
+        is_new = _make(path)
+        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise journal_error(path, error) from None
+    try:
+        _check_kind(connection, path, is_new=is_new)
+        _set_up(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise journal_error(path, error) from None
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise JournalError(f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.")
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # not Linux: nothing tells
+    kind = filesystem_of(path.parent.resolve(), mounts)
+    if kind.startswith(_SHARED):
+        raise JournalError(
+            f"The journal {str(path)!r} is on a file system ({kind}) whose locks and flushes cannot be relied on: "
+            "put it on a local disk, or use PostgreSQL."
+        )
+
+
+def _make(path: Path) -> bool:
+    """Make an empty file that only its owner can read; tell whether there was none."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return path.stat().st_size == 0
+    return True
+
+
+def _check_kind(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None:
+    application = connection.execute("pragma application_id").fetchone()[0]
+    schema = connection.execute("pragma user_version").fetchone()[0]
+    if application == APPLICATION and schema > SCHEMA:
+        raise JournalError(
+            f"The journal {str(path)!r} was written by a newer release (its schema is {schema}, this release knows {SCHEMA}): "
+            "use that release. Nothing in it was changed."
+        )
+    has_tables = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
+    if application != APPLICATION and (has_tables or not is_new):
+        raise JournalError(
+            f"{str(path)!r} is not a journal of this library: name another file. Nothing in it was changed."
+        )
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    """Choose how commits reach the disk, and make the tables where there are none."""
+    if is_wal_safe(sqlite3.sqlite_version_info):
+        mode, synchronous = "wal", "full"
+    else:
+        mode, synchronous = "delete", "extra"
+    connection.execute(f"pragma journal_mode = {mode}")
+    connection.execute(f"pragma synchronous = {synchronous}")
+    connection.execute("pragma temp_store = memory")
+    logger.info("SQLite %s: journal mode %s, synchronous %s", sqlite3.sqlite_version, mode, synchronous)
+    connection.execute("begin immediate")
+    try:
+        if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"pragma application_id = {APPLICATION}")
+            connection.execute(f"pragma user_version = {SCHEMA}")
+        connection.execute("commit")
+    finally:
+        if connection.in_transaction:
+            connection.execute("rollback")
+
+
+_ADVICE: Final = (
+    ("full", "its disk is full: make room, then call again"),
+    ("readonly", "it cannot be written: check its owner and mode"),
+    ("not a database", "it is not a SQLite database: name another file; nothing in it was changed"),
+    ("malformed", "it is damaged: keep a copy of it as it is, then restore a backup; nothing in it was overwritten"),
+    ("locked", f"another process has been writing to it for {BUSY:.0f} s: look for one that hangs"),
+    ("unable to open", "it cannot be opened: check its folder, owner and mode"),
+    ("Permission denied", "it cannot be opened: check its folder, owner and mode"),
+)
+
+
+def journal_error(path: Path, error: Exception, *, recorded: bool | None = False) -> JournalError:
+    """Return the error that says which file, and what to do."""
+    told = str(error)
+    advice = next((advice for words, advice in _ADVICE if words in told), f"it cannot be used ({told})")
+    return JournalError(f"The journal {str(path)!r}: {advice}.", recorded=recorded)

@@ -1,0 +1,213 @@
+"""The statements of a journal in SQLite, each with a name and a sentence that says what for."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from decimal import Context, Decimal
+from typing import Final
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Totals
+from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
+from alphapo_async.core.row import Row
+
+__all__ = [
+    "add_history",
+    "bind",
+    "enlist",
+    "find",
+    "find_control",
+    "history_of",
+    "insert",
+    "lease",
+    "leases",
+    "renew",
+    "select_due",
+    "select_held",
+    "select_open",
+    "select_unreported",
+    "strike",
+    "sums",
+    "update",
+]
+
+_ALL: Final = ", ".join(COLUMNS)
+_ROW: Final = f"select id, body, {_ALL} from withdrawals "  # noqa: S608 - our own names
+
+FIND: Final = _ROW + "where account = ? and foreign_id = ?"
+"""The row of a withdrawal."""
+OPEN: Final = _ROW + (
+    "where account = ? and state = 'open' and (created_at, id) > (?, ?) order by created_at, id limit ?"
+)
+"""What is open, oldest first, page by page."""
+DUE: Final = _ROW + "where account = ? and due_at <= ? order by due_at limit ?"
+"""What a worker on its rounds should look at."""
+UNREPORTED: Final = _ROW + "where account = ? and reported = 0 and state <> 'open' order by id limit ?"
+"""What is settled and nobody heard of."""
+CONTROL: Final = _ROW + (
+    "where account = ? and key = ? and created_at > ? and state = 'accepted' and source = 'reply' order by id desc limit 1"
+)
+"""A withdrawal of this key that AlphaPo accepted and that did not exist before."""
+INSERT: Final = f"insert into withdrawals ({_ALL}, body, sha256, digest) values ({', '.join('?' * (len(COLUMNS) + 3))})"  # noqa: S608 - our own names
+"""A withdrawal that the journal hears of for the first time."""
+UPDATE: Final = f"update withdrawals set {', '.join(f'{name} = ?' for name in COLUMNS)} where id = ?"  # noqa: S608 - our own names
+"""What became of it."""
+CORRECT: Final = "update withdrawals set body = ?, sha256 = ?, digest = ? where id = ?"
+"""The bytes of its next revision."""
+KEEP: Final = (
+    "insert into revisions (withdrawal, number, body, sha256, digest) "
+    "select id, revision, body, sha256, digest from withdrawals where id = ?"
+)
+"""The bytes of the revision before."""
+EARLIER: Final = "select number, body from revisions where withdrawal = ? order by number"
+"""Its earlier revisions."""
+NOTE: Final = (
+    "insert into history (withdrawal, at, kind, what, worker, status, reply, release) values (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+"""One line of its history."""
+HISTORY: Final = (
+    "select at, kind, what, history.worker, history.status, reply, release from history "
+    "join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? order by history.id"
+)
+"""Its whole history, in the order in which it was heard."""
+BIND: Final = "insert into accounts (account, host) values (?, ?) on conflict do nothing"
+"""Which host an account belongs to."""
+HOST: Final = "select host from accounts where account = ?"
+"""The host that an account is bound to."""
+ENLIST: Final = "insert into workers (worker, until) values (?, ?)"
+"""A worker, and the end of its lease."""
+RENEW: Final = "update workers set until = ? where worker = ? and until > ?"
+"""A longer lease, for one that still runs."""
+END: Final = "update workers set until = min(until, ?) where worker = ?"
+"""The end of the lease of a worker that leaves."""
+STRIKE: Final = "delete from workers where worker = ?1 and not exists (select 1 from withdrawals where holder = ?1)"
+"""A worker that holds nothing any more."""
+LEASE: Final = "select until from workers where worker = ?"
+"""The end of a worker's lease."""
+LEASES: Final = "select worker, until from workers"
+"""All leases."""
+HELD: Final = _ROW + "where holder = ? order by id limit ?"
+"""What a worker holds."""
+FIGURES: Final = "select currency, bucket, amount from withdrawals where account = ?"
+"""Everything asked for, for the sums."""
+
+
+def find(connection: sqlite3.Connection, account: str, foreign_id: str) -> tuple[int, Row] | None:
+    """Return a row and its place in the table."""
+    return next(_rows(connection, FIND, account, foreign_id), None)
+
+
+def select_open(connection: sqlite3.Connection, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+    """Return open rows, oldest first, from behind the one named on."""
+    created_at, place = (-1.0, 0) if after is None else (after[0], _place(connection, account, after[1]))
+    return [row for _, row in _rows(connection, OPEN, account, created_at, place, limit)]
+
+
+def _place(connection: sqlite3.Connection, account: str, foreign_id: str) -> int:
+    found = connection.execute(
+        "select id from withdrawals where account = ? and foreign_id = ?", (account, foreign_id)
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def select_due(connection: sqlite3.Connection, account: str, now: float, limit: int) -> list[Row]:
+    """Return rows whose time has come, the longest overdue first."""
+    return [row for _, row in _rows(connection, DUE, account, now, limit)]
+
+
+def select_unreported(connection: sqlite3.Connection, account: str, limit: int) -> list[Row]:
+    """Return settled rows whose outcome was not handed out."""
+    return [row for _, row in _rows(connection, UNREPORTED, account, limit)]
+
+
+def find_control(connection: sqlite3.Connection, account: str, key: str, after: float) -> Row | None:
+    """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`."""
+    return next((row for _, row in _rows(connection, CONTROL, account, key, after)), None)
+
+
+def _rows(connection: sqlite3.Connection, statement: str, *values: object) -> Iterator[tuple[int, Row]]:
+    for place, body, *columns in connection.execute(statement, values).fetchall():
+        record = Record(*columns)
+        earlier: tuple[Revision, ...] = ()
+        if record.revision > 1:
+            earlier = tuple(read_revision(*kept) for kept in connection.execute(EARLIER, (place,)).fetchall())
+        yield place, read_record(record, read_revision(record.revision, body), earlier)
+
+
+def insert(connection: sqlite3.Connection, row: Row) -> int:
+    """Write down a new row and return its place."""
+    _, body, sha256, digest = written(row.revision)
+    return connection.execute(INSERT, (*to_record(row), body, sha256, digest)).lastrowid or 0
+
+
+def update(connection: sqlite3.Connection, place: int, before: Row, after: Row) -> None:
+    """Write down what became of a row; the bytes too where they are a new revision."""
+    if after.revision.number != before.revision.number:
+        connection.execute(KEEP, (place,))
+        connection.execute(CORRECT, (*written(after.revision)[1:], place))
+    connection.execute(UPDATE, (*to_record(after), place))
+
+
+def add_history(connection: sqlite3.Connection, place: int, entry: Entry) -> None:
+    """Add a line."""
+    told = (entry.at, entry.kind, entry.what, entry.worker, entry.status, entry.reply, entry.release)
+    connection.execute(NOTE, (place, *told))
+
+
+def history_of(connection: sqlite3.Connection, account: str, foreign_id: str) -> list[Entry]:
+    """Return the lines of a withdrawal."""
+    return [Entry(*line) for line in connection.execute(HISTORY, (account, foreign_id)).fetchall()]
+
+
+def bind(connection: sqlite3.Connection, account: str, host: str) -> str:
+    """Bind an account to a host, and return the host it is bound to."""
+    connection.execute(BIND, (account, host))
+    return str(connection.execute(HOST, (account,)).fetchone()[0])
+
+
+def enlist(connection: sqlite3.Connection, worker: str, until: float) -> None:
+    """Give a worker its lease."""
+    connection.execute(ENLIST, (worker, until))
+
+
+def renew(connection: sqlite3.Connection, worker: str, until: float, now: float) -> bool:
+    """Prolong a lease that still runs; tell whether it did."""
+    return connection.execute(RENEW, (until, worker, now)).rowcount == 1
+
+
+def strike(connection: sqlite3.Connection, worker: str, now: float) -> None:
+    """End a worker's lease, and take it off the list if it holds nothing."""
+    connection.execute(END, (now, worker))
+    connection.execute(STRIKE, (worker,))
+
+
+def lease(connection: sqlite3.Connection, worker: str) -> float | None:
+    """Return the end of a worker's lease, None if it is not on the list."""
+    found = connection.execute(LEASE, (worker,)).fetchone()
+    return None if found is None else float(found[0])
+
+
+def leases(connection: sqlite3.Connection) -> list[tuple[str, float]]:
+    """Return every worker on the list."""
+    return [(str(worker), float(until)) for worker, until in connection.execute(LEASES).fetchall()]
+
+
+def select_held(connection: sqlite3.Connection, worker: str, limit: int) -> list[Row]:
+    """Return rows that a worker holds."""
+    return [row for _, row in _rows(connection, HELD, worker, limit)]
+
+
+_EXACT: Final = Context(prec=1_000)
+
+
+def sums(connection: sqlite3.Connection, account: str) -> dict[str, Totals]:
+    """Return what became of everything asked for, by currency, exact."""
+    found: dict[str, dict[str, Decimal]] = {}
+    for currency, bucket, amount in connection.execute(FIGURES, (account,)):
+        buckets = found.setdefault(currency, {})
+        figure = Decimal(amount)
+        for name in ("requested", bucket):
+            buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), figure)
+    return {currency: Totals(**found[currency]) for currency in sorted(found)}

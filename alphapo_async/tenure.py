@@ -1,0 +1,114 @@
+"""The tenure: a client's right to send, as a worker with a lease in its journal.
+
+The lease is prolonged in the background, long before it ends. One that has ended never runs again, and its worker's rows are free for
+others; the client then goes on as another worker. A journal that ends with its process needs no leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Final
+
+from alphapo_async.core.errors import AlphapoError, JournalError
+from alphapo_async.journal import Journal
+
+__all__ = ["Tenure"]
+
+_MARGIN: Final = 5.0
+"""Seconds that a lease must outlast an attempt."""
+_ROUNDS: Final = 3
+"""How often a lease is prolonged in its own length."""
+
+
+class Tenure:
+    """A client's lease.
+
+    Args:
+        journal: where the lease stands.
+        account: whose rows are worked on.
+        host: the host that the account belongs to.
+        attempt_timeout: seconds that one attempt may take.
+        clock: seconds since the epoch.
+        sleep: waits.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        account: str,
+        host: str,
+        *,
+        attempt_timeout: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.worker = ""
+        """The name under which rows are held; empty until the journal is open."""
+        self._journal = journal
+        self._account = account
+        self._host = host
+        self._needed = attempt_timeout + _MARGIN
+        self._lease = _ROUNDS * self._needed
+        self._clock = clock
+        self._sleep = sleep
+        self._until = 0.0
+        self._opening = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Open the journal and take a lease, if there is none that runs.
+
+        Raises:
+            JournalError: the journal cannot be used.
+            ConfigurationError: the account belongs to another host.
+        """
+        async with self._opening:
+            if self._clock() < self._until:
+                return
+            worker = uuid.uuid4().hex
+            until = self._clock() + self._lease if self._journal.is_durable else inf
+            await self._journal.join(self._account, self._host, worker, until)
+            self.worker, self._until = worker, until
+            if self._keeping is None and until < inf:
+                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    @property
+    def is_running(self) -> bool:
+        """There is a lease, and it has not ended."""
+        return self._clock() < self._until
+
+    def may_send(self, worker: str) -> bool:
+        """Tell whether a body may leave under this worker's name: its lease outlasts the attempt."""
+        return worker == self.worker and self._clock() + self._needed <= self._until
+
+    async def end(self) -> None:
+        """Give the lease back."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self.worker:
+            self._until = 0.0
+            try:
+                await self._journal.leave(self.worker, self._clock())
+            except JournalError:
+                return  # the lease ends by itself
+
+    async def _keep(self) -> None:
+        while True:
+            await self._sleep(self._lease / _ROUNDS)
+            try:
+                await self._prolong()
+            except AlphapoError:
+                continue  # nothing is sent without a lease; the next round tries again
+
+    async def _prolong(self) -> None:
+        now = self._clock()
+        until = now + self._lease
+        if await self._journal.renew(self.worker, until, now):
+            self._until = until
+        else:
+            self._until = 0.0
+            await self.begin()
