@@ -19,6 +19,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.release import __version__ as __version__
+from alphapo_async.core.results import BatchResult
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
 from alphapo_async.session import SessionManager
@@ -28,6 +29,7 @@ __all__ = [
     "AlphapoError",
     "AlphapoUnavailable",
     "AuthenticationError",
+    "BatchResult",
     "ConfigurationError",
     "Event",
     "ForeignIdConflict",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+
+import msgspec
 
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
@@ -22,6 +25,7 @@ from alphapo_async.core.evidence import Asked, LookedUp, Revision
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
@@ -33,15 +37,18 @@ from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
     PRODUCTION,
     check_base_url,
+    check_count,
     check_rate,
     check_seconds,
     from_environment,
     the_journal,
     the_signers,
 )
+from alphapo_async.worker import Rounds
 
 __all__ = ["AlphapoClient"]
 
+_DAY = 86_400.0
 _CANCEL_GRACE = 5.0  # seconds that cancelled flights get to write down where they stand
 
 
@@ -218,9 +225,9 @@ class AlphapoClient:
         revision = Revision(encode_body(request, self._amount_format), request)
         return Asked(self._crew.tenure.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
 
-    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> Flight:
+    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: bool) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
-        flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop)
+        flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop, **how)
         task = loop.create_task(self._fly(flight, request.foreign_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -246,6 +253,111 @@ class AlphapoClient:
             flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
             if flight.asked.revision.is_same_payment(asked.revision):
                 return flight
+
+    # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def enqueue(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> None:
+        """Write a withdrawal down for `work` to pay, here or in any process that shares the journal.
+
+        Calling again with the same request changes nothing. A row that never arrives is tried until it expires, and then reported.
+
+        Args:
+            request: what to pay.
+            expires_in: seconds from now after which it is not sent any more.
+
+        Raises:
+            InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
+            ForeignIdConflict: the journal knows another payment under this foreign_id.
+            JournalError: it could not be written down.
+            ConfigurationError: the journal ends with its process, the client is closed or belongs to another event loop.
+        """
+        self._enter()
+        crew = self._crew
+        if not crew.journal.is_durable:
+            raise ConfigurationError(
+                "enqueue needs a journal that outlives the process: name a file, or PostgreSQL. Nothing was written down."
+            )
+        if not crew.tenure.is_running:
+            await self._open_journal(request, None)
+        now = crew.world.clock()
+        asked = msgspec.structs.replace(
+            self._asked(request, resend_rejected=False, attempted_before=False),
+            worker=None,
+            expires_at=now + check_seconds("expires_in", expires_in),
+            is_heard=False,
+        )
+        row = await crew.record(request.foreign_id, asked)
+        if not row.revision.is_same_payment(asked.revision):
+            raise cast("WithdrawalError", tell(Told(request.foreign_id, row, "clash")))
+
+    async def resume(
+        self, *, resend: bool = True, restored: bool = False, concurrency: int = 64
+    ) -> AsyncIterator[BatchResult]:
+        """Make one pass over what is open, oldest first, and hand out every outcome that nobody heard of yet.
+
+        Each row is looked up before it is sent again, and sent again at most once in the quiet time, and never after `resend_within`.
+        An outcome counts as handed out once the next one is asked for.
+
+        Args:
+            resend: send again what look-ups do not find; if False, only ask.
+            restored: the journal came back from a backup: whatever is open may have been sent since.
+            concurrency: rows worked on at once.
+
+        Raises:
+            JournalError: the journal cannot be used.
+            ConfigurationError: the client is closed or belongs to another event loop.
+        """
+        self._enter()
+        await self._crew.tenure.begin()
+        counted = itertools.count()
+        rounds = Rounds(self._crew, partial(self._settle, counted, resend), self._refresh, check_count(concurrency))
+        passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
+        async with contextlib.aclosing(passing):
+            async for result in passing:
+                yield result
+
+    async def work(self, *, concurrency: int = 64) -> None:
+        """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.
+
+        Safe in every process that shares the journal at once. Outcomes are told as events.
+
+        Args:
+            concurrency: rows worked on at once.
+
+        Raises:
+            JournalError: the journal cannot be used.
+            ConfigurationError: the client is closed or belongs to another event loop.
+        """
+        self._enter()
+        await self._crew.tenure.begin()
+        settle = partial(self._settle, itertools.count(), True)
+        await Rounds(self._crew, settle, self._refresh, check_count(concurrency)).for_ever()
+
+    async def _settle(self, counted: Iterator[int], resend: bool, row: Row) -> BatchResult:  # noqa: FBT001 - bound once
+        """Let one flight work on an open row, or share the one that does."""
+        loop, crew, request = self._enter(), self._crew, row.revision.payment
+        assert request is not None  # noqa: S101 - an open row keeps its payment
+        flight = self._flights.get(row.foreign_id)
+        if flight is None:
+            asked = Asked(crew.tenure.worker, row.revision, self._signer.fingerprint, is_heard=False)
+            flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)
+        outcome = tell(await flight.callers.join(None))
+        return result_of(next(counted), request, outcome)
+
+    def _result(self, index: int, row: Row) -> BatchResult:
+        """What a settled row says, for whoever has not heard it."""
+        outcome = tell(Told(row.foreign_id, row, is_from_journal=True))
+        return result_of(index, row.revision.payment, outcome)
+
+    async def _refresh(self, row: Row) -> None:
+        """Ask how an accepted row stands now."""
+        signer = self._crew.signers.get(row.key, self._signer)
+        answered = await self._crew.ask(
+            row.foreign_id, signer, Kind.QUESTION, partial(self._crew.wait_for_slot, self._enter())
+        )
+        if answered is not None:
+            evidence = LookedUp(self._crew.tenure.worker, *answered)
+            self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,9 +13,9 @@ import msgspec
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Evidence, Seen
+from alphapo_async.core.evidence import Asked, Evidence, Lapsed, Seen
 from alphapo_async.core.history import entry_of, seen_of
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
@@ -102,6 +102,26 @@ class Crew:
         finally:
             self.gate.leave(ticket, answer)
         return answer, seen_of(reply)
+
+    async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed) -> Row:
+        """Ask the journal to take a withdrawal on, and return what it knew or now knows.
+
+        Raises:
+            JournalError: it could not be written down.
+        """
+        now = self.world.clock()
+
+        def change(known: Row | None) -> Row:
+            if known is None:
+                return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
+            evidence: tuple[Evidence, ...] = (*lapses, asked)
+            for one in evidence:
+                known = learn(known, one, now, self.assumed)
+            return known
+
+        lines = (entry_of(one, now, __version__) for one in lapses)
+        entries = tuple(line for line in lines if line is not None)
+        return await self.journal.update(self.account, foreign_id, change, entries=entries)
 
     async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.

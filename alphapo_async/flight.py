@@ -15,7 +15,7 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, Lapsed, LookedUp, Seen
 from alphapo_async.core.history import seen_of
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import learn
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
     Answer,
@@ -34,7 +34,7 @@ from alphapo_async.core.pacing import (
     may_look_up,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.steps import LookUp, Send, Wait, next_step
+from alphapo_async.core.steps import LookUp, Send, Wait, may_send_again, next_step
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
@@ -53,9 +53,20 @@ class Flight:
         asked: the payment, its bytes and what the caller said about it.
         request: the payment.
         loop: where it runs.
+        is_patient: on a worker's rounds: one round, and nothing in doubt is sent twice within the quiet time.
+        may_resend: whether what is in doubt may be sent again at all.
     """
 
-    def __init__(self, crew: Crew, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        asked: Asked,
+        request: WithdrawalRequest,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_patient: bool = False,
+        may_resend: bool = True,
+    ) -> None:
         self.asked = asked
         self._worker = asked.worker or ""
         self.task: asyncio.Task[None] | None = None
@@ -67,6 +78,8 @@ class Flight:
         self._unwritten: list[Evidence] = []
         self._flown = Flown()
         self._place: Place | None = None
+        self._is_patient = is_patient
+        self._may_resend = may_resend
         self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,7 +91,7 @@ class Flight:
             if told is not None:
                 return told
             row = await self._round(self._known)
-            if row.state == "open":
+            if row.state == "open" and not self._is_patient:
                 row = await self._more_rounds(row)
             return await self._end(row)
         except asyncio.CancelledError:
@@ -89,7 +102,7 @@ class Flight:
     async def _write_down(self) -> Told | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
-            row = await self._record()
+            row = await self._crew.record(self._foreign_id, self.asked)
             while self._is_held_elsewhere(row):
                 self._start_clock()
                 if self.callers.is_late(_HELD_POLL):
@@ -111,9 +124,9 @@ class Flight:
         now = self._crew.world.clock()
         until = await self._crew.journal.lease_end(holder, now)
         if until <= now:
-            return await self._record(Lapsed(holder, until))
+            return await self._crew.record(self._foreign_id, self.asked, Lapsed(holder, until))
         await self._crew.world.sleep(_HELD_POLL)
-        return await self._record()
+        return await self._crew.record(self._foreign_id, self.asked)
 
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
@@ -125,7 +138,7 @@ class Flight:
     async def _round(self, row: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
         row = await self._ask_if_owed(row)
-        if isinstance(self._next_step(row), Send) and self._flown.sent < self._crew.policy.attempts:
+        if self._would_send(row) and self._flown.sent < self._crew.policy.attempts:
             row = await self._send(row)
         return row if row.refusal is None else await self._ask_if_owed(row)
 
@@ -142,6 +155,8 @@ class Flight:
     async def _end(self, row: Row) -> Told:
         """Let go of the row, and say what is known of it."""
         detail = "" if row.state != "open" else self._why_not_sent(row)
+        if row.state == "open" and row.key not in self._crew.signers:
+            detail = f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys"
         if row.state == "open":
             row = await self._learn(GivenUp(self._worker, detail))
         return self._told(row, "journal" if self._unwritten else "", detail)
@@ -181,7 +196,15 @@ class Flight:
     def _may_send(self, row: Row) -> bool:
         """It still helps, and the row is still this worker's for long enough."""
         is_held = row.holder == self._worker and self._crew.tenure.may_send(self._worker)
-        return is_held and isinstance(self._next_step(row), Send)
+        return is_held and self._would_send(row)
+
+    def _would_send(self, row: Row) -> bool:
+        """The same bytes would help, and whoever asked allows them."""
+        if not isinstance(self._next_step(row), Send):
+            return False
+        if self._is_patient and not may_send_again(row, self._crew.world.clock(), self._crew.assumed):
+            return False
+        return self._may_resend or row.doubt_since is None
 
     async def _ask_if_owed(self, row: Row) -> Row:
         """Look up where the row asks for it; where a control is missing, that, and the row once more."""
@@ -267,21 +290,6 @@ class Flight:
     def _known(self) -> Row:
         assert self._row is not None  # noqa: S101 - a flight writes down before all else
         return self._row
-
-    async def _record(self, *lapses: Lapsed) -> Row:
-        """Ask the journal to take the withdrawal on, and hear what it knew."""
-        crew, asked = self._crew, self.asked
-        now = crew.world.clock()
-
-        def change(known: Row | None) -> Row:
-            if known is None:
-                return new_row(crew.account, self._foreign_id, asked, now, is_durable=crew.journal.is_durable)
-            evidence: tuple[Evidence, ...] = (*lapses, asked)
-            for one in evidence:
-                known = learn(known, one, now, crew.assumed)
-            return known
-
-        return await crew.journal.update(crew.account, self._foreign_id, change)
 
     async def _learn(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""

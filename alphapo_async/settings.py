@@ -12,7 +12,15 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import VERBS, Journal, open_journal
 
-__all__ = ["check_base_url", "check_seconds", "from_environment", "is_loopback", "the_journal", "the_signers"]
+__all__ = [
+    "check_base_url",
+    "check_count",
+    "check_seconds",
+    "from_environment",
+    "is_loopback",
+    "the_journal",
+    "the_signers",
+]
 
 PRODUCTION: Final = "https://app.alphapo.net"
 """AlphaPo's production host (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto)."""
@@ -61,6 +69,17 @@ def check_seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ConfigurationError(f"{name} must be seconds, 0 or more, not {value!r}.")
     return float(value)
+
+
+def check_count(concurrency: object) -> int:
+    """Return how many at once.
+
+    Raises:
+        ConfigurationError: not a whole number from 1.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise ConfigurationError(f"concurrency must be a whole number from 1, not {concurrency!r}.")
+    return concurrency
 
 
 def check_rate(max_rate: float | None) -> float | None:

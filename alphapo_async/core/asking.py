@@ -19,9 +19,7 @@ __all__ = ["learn_control", "learn_look_up"]
 def learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
     """Return the row after an answer, or the lack of one."""
     answer = looked_up.answer
-    counted = replace(
-        row, look_ups=row.look_ups + 1, checked_at=row.checked_at if isinstance(answer, NoAnswer) else now
-    )
+    counted = replace(row, look_ups=row.look_ups + 1, checked_at=now)
     match answer:
         case Found():
             return _learn_found(counted, looked_up.worker, answer.transaction, now)

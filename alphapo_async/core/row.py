@@ -93,7 +93,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     word: str | None = None
     """Who settled it by hand, and why."""
     checked_at: float | None = None
-    """When AlphaPo last answered a look-up, or a worker last let go of it."""
+    """When AlphaPo was last asked about it, or a worker last let go of it."""
 
 
 class Assumed(msgspec.Struct, frozen=True):

@@ -108,7 +108,7 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 **about,
             )
         case "open":
-            return _tell_open(name, row, about)
+            return _tell_open(name, row, told.detail, about)
         case _:
             assert_never(row.state)
 
@@ -129,9 +129,11 @@ def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
     )
 
 
-def _tell_open(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
-    reason = _unknown(row)
-    detail = _figures(row) if row.differences else row.reason
+def _tell_open(name: str, row: Row, why: str, about: dict[str, Any]) -> WithdrawalUnknown:
+    reason, _, detail = why.partition(": ")
+    if reason != "key":
+        reason = _unknown(row)
+        detail = _figures(row) if row.differences else row.reason
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 

@@ -129,7 +129,7 @@ def test_no_answer_lets_the_same_bytes_follow() -> None:
 
 def test_no_answer_adds_nothing_to_a_settled_row() -> None:
     """Only the count."""
-    assert asked_about(ACCEPTED_ROW, NoAnswer("HTTP 502")) == replace(ACCEPTED_ROW, look_ups=1)
+    assert asked_about(ACCEPTED_ROW, NoAnswer("HTTP 502")) == replace(ACCEPTED_ROW, look_ups=1, checked_at=0.0)
 
 
 def test_a_row_of_which_only_the_digest_is_kept_learns_nothing_from_a_look_up() -> None:

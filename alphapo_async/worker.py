@@ -1,0 +1,118 @@
+"""What is done without a caller: rows of dead workers are freed, open rows settled, accepted ones refreshed, outcomes handed out.
+
+It receives what it calls: how to settle a row and how to refresh one is the client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias
+
+from alphapo_async.core.evidence import Lapsed, Reported, Restored
+from alphapo_async.core.results import BatchResult
+from alphapo_async.core.row import Row
+from alphapo_async.crew import Crew
+from alphapo_async.streaming import as_finished
+
+__all__ = ["Rounds"]
+
+_PAGE: Final = 100
+"""Rows read at once."""
+_IDLE: Final = 1.0
+"""Seconds between two looks at the journal when there is nothing to do."""
+
+Settle: TypeAlias = Callable[[Row], Awaitable[BatchResult]]
+Refresh: TypeAlias = Callable[[Row], Awaitable[None]]
+
+
+class Rounds:
+    """The rounds of one client.
+
+    Args:
+        crew: journal, clock and sleep.
+        settle: works on an open row and tells what is known afterwards.
+        refresh: asks AlphaPo how an accepted row stands.
+        concurrency: rows worked on at once.
+    """
+
+    def __init__(self, crew: Crew, settle: Settle, refresh: Refresh, concurrency: int) -> None:
+        self._crew = crew
+        self._settle = settle
+        self._refresh = refresh
+        self._concurrency = concurrency
+
+    async def one_pass(
+        self, tell: Callable[[Row], BatchResult], *, restored: bool
+    ) -> AsyncGenerator[BatchResult, None]:
+        """Hand out what nobody heard of, then settle what is open, oldest first; each outcome is marked once it was taken.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        await self.bury()
+        async for row in self._unreported():
+            yield tell(row)
+            await self._crew.learn(row, Reported())
+        settle = self._settle_restored if restored else self._settle
+        async for result in as_finished(self._open(), settle, self._concurrency):
+            yield result
+            if result.outcome not in ("unknown", "not_sent"):
+                await self._mark(result)
+
+    async def for_ever(self) -> None:
+        """Do whatever is due, again and again.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        crew = self._crew
+        while True:
+            await self.bury()
+            due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE)
+            async for _ in as_finished(_each(due), self._visit, self._concurrency):
+                pass
+            if len(due) < _PAGE:
+                await crew.world.sleep(_IDLE)
+
+    async def bury(self) -> None:
+        """Free the rows of workers that died or whose lease ended: they are in doubt as of then."""
+        crew = self._crew
+        now = crew.world.clock()
+        for worker, until in await crew.journal.find_dead(now):
+            while held := await crew.journal.find_held(worker, _PAGE):
+                for row in held:
+                    await crew.learn(row, Lapsed(worker, until))
+            await crew.journal.leave(worker, now)
+
+    async def _visit(self, row: Row) -> None:
+        if row.state != "open":
+            await self._refresh(row)
+            return
+        result = await self._settle(row)
+        if result.outcome not in ("unknown", "not_sent"):
+            await self._mark(result)
+
+    async def _settle_restored(self, row: Row) -> BatchResult:
+        return await self._settle(await self._crew.learn(row, Restored()))
+
+    async def _mark(self, result: BatchResult) -> None:
+        row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)
+        if row is not None and not row.reported and row.state != "open":
+            await self._crew.learn(row, Reported())
+
+    async def _open(self) -> AsyncIterator[Row]:
+        after = None
+        while page := await self._crew.journal.find_open(self._crew.account, after, _PAGE):
+            for row in page:
+                yield row
+            after = (page[-1].created_at, page[-1].foreign_id)
+
+    async def _unreported(self) -> AsyncIterator[Row]:
+        while page := await self._crew.journal.find_unreported(self._crew.account, _PAGE):
+            for row in page:
+                yield row
+
+
+async def _each(rows: list[Row]) -> AsyncIterator[Row]:
+    for row in rows:
+        yield row
