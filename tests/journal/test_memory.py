@@ -13,55 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, LookedUp, Revision
-from alphapo_async.core.learning import learn, new_row
-from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted, Duplicate, Found, InDoubt, NotSent, Proof, Refused, Rejected
+from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, Revision
+from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NotSent, Proof, Refused, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
+from tests.journal.suite import ACCOUNT, JournalSuite, accepted, asked, hear, pay
 
-ACCOUNT = "default"
 SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
 
 
-def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Asked:
-    """Return a caller's word for such a payment."""
-    payment = WithdrawalRequest(
-        currency=currency, address="a", amount=amount, foreign_id=foreign_id, end_user_reference="u"
-    )
-    return Asked("worker", Revision(encode_body(payment, "string"), payment), more.pop("key", "key"), **more)
+class TestMemory(JournalSuite):
+    """The journal in memory is a journal."""
 
-
-def accepted(foreign_id: str) -> Attempt:
-    """Return the acceptance of a body by AlphaPo's reply."""
-    told = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
-    return Attempt("worker", Accepted(told), 0.0, 0.0)
-
-
-async def hear(
-    journal: MemoryJournal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT
-) -> Row:
-    """Add evidence to a row, as a flight does."""
-
-    def change(known: Row | None) -> Row:
-        row = known
-        for one in evidence:
-            if row is None:
-                assert isinstance(one, Asked)
-                row = new_row(account, foreign_id, one, now, is_durable=False)
-            else:
-                row = learn(row, one, now)
-        assert row is not None
-        return row
-
-    return await journal.update(account, foreign_id, change)
-
-
-async def pay(journal: MemoryJournal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
-    """Record withdrawals that AlphaPo accepts."""
-    for foreign_id in foreign_ids:
-        await hear(journal, foreign_id, asked(foreign_id, **more), accepted(foreign_id), now=now)
+    @pytest.fixture
+    def journal(self) -> MemoryJournal:
+        """Give an empty one."""
+        return MemoryJournal()
 
 
 def run(story: Any) -> Any:
@@ -70,33 +38,6 @@ def run(story: Any) -> Any:
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_row_is_found_as_it_was_written() -> None:
-    """Under its account and its foreign_id, and nowhere else."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        row = await hear(journal, "f", asked("f"))
-        assert await journal.find(ACCOUNT, "f") is row
-        assert await journal.find(ACCOUNT, "g") is None
-        assert await journal.find("another", "f") is None
-
-    run(story())
-
-
-def test_accounts_do_not_share_foreign_ids() -> None:
-    """The same foreign_id under two accounts is two withdrawals."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        await hear(journal, "f", asked("f"), accepted("f"))
-        other = await hear(journal, "f", asked("f"), account="another")
-        assert other.state == "open"
-        assert (await journal.totals("another"))["BTC"] == Totals(requested=Decimal(1), open=Decimal(1))
-        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
-
-    run(story())
 
 
 def test_what_changes_nothing_writes_nothing() -> None:
@@ -111,23 +52,6 @@ def test_what_changes_nothing_writes_nothing() -> None:
         oldest = await journal.find(ACCOUNT, "a")
         assert oldest is not None
         assert oldest.revision.payment is None
-
-    run(story())
-
-
-def test_a_change_that_raises_writes_nothing() -> None:
-    """The row on record is the one before."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        row = await hear(journal, "f", asked("f"))
-
-        def change(_known: Row | None) -> Row:
-            raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            await journal.update(ACCOUNT, "f", change)
-        assert await journal.find(ACCOUNT, "f") is row
 
     run(story())
 
@@ -234,44 +158,6 @@ def test_the_default_bounds_are_the_promised_ones() -> None:
     run(story())
 
 
-# ── a control ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_control_is_accepted_by_reply_with_the_same_key_and_newer() -> None:
-    """The newest of those that are."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        await pay(journal, "early", now=5.0)
-        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
-        await pay(journal, "late", "later", now=6.0)
-        found = await journal.find_control(ACCOUNT, "key", 5.0)
-        assert found is not None
-        assert found.foreign_id == "later"
-        assert await journal.find_control(ACCOUNT, "another key", 5.0) is None
-        assert await journal.find_control("another", "key", 5.0) is None
-
-    run(story())
-
-
-@pytest.mark.parametrize(
-    "evidence",
-    [
-        Attempt("worker", Rejected({"amount": ["no"]}), 6.0, 6.0),
-        LookedUp("worker", Found(Transaction(id=7, foreign_id="f", currency_sent=Money("BTC", Decimal(1))))),
-    ],
-)
-def test_only_an_acceptance_by_reply_is_a_control(evidence: Evidence) -> None:
-    """One that was found by look-up may have been accepted before."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        await hear(journal, "f", asked("f"), evidence, now=6.0)
-        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
-
-    run(story())
-
-
 # ── totals ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 proofs: st.SearchStrategy[Proof] = st.sampled_from(
@@ -326,25 +212,6 @@ def _heard(foreign_id: str, proof: Proof | str) -> list[Evidence]:
         cancelled = Withdrawal(id=7, foreign_id=foreign_id, status="cancelled", source="reply")
         return [Attempt("worker", Accepted(cancelled), 0.0, 0.0)]
     return [Attempt("worker", proof, 0.0, 0.0)]
-
-
-def test_totals_count_the_asked_side() -> None:
-    """By currency in order; what is to arrive counts in the currency in which it is to arrive."""
-
-    async def story() -> None:
-        journal = MemoryJournal()
-        payment = WithdrawalRequest(
-            currency="BTC", convert_to="EUR", address="a", amount_to="5", foreign_id="e", end_user_reference="u"
-        )
-        await hear(journal, "e", Asked("worker", Revision(encode_body(payment), payment), "key"))
-        await hear(journal, "b", asked("b", "0.00000001"), Attempt("worker", InDoubt("lost"), 0.0, 0.0))
-        assert list((await journal.totals(ACCOUNT)).items()) == [
-            ("BTC", Totals(requested=Decimal("0.00000001"), unknown=Decimal("0.00000001"))),
-            ("EUR", Totals(requested=Decimal(5), open=Decimal(5))),
-        ]
-        assert await journal.totals("another") == {}
-
-    run(story())
 
 
 def test_a_row_of_which_not_even_the_payment_is_known_counts_nothing() -> None:

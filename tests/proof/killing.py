@@ -81,7 +81,8 @@ def kill_and_resume(
                 worker, is_ready = int(hear()), hear()
                 assert is_ready == "ready\n"
                 time.sleep(rng.uniform(0, LONGEST_LIFE))
-                os.kill(worker, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it had done all it was to do
+                    os.kill(worker, signal.SIGKILL)
         time.sleep(QUIET if not is_blind else 0)
         asyncio.run((_one_pass if is_blind else _settle_all)(sandbox.url, journal, told))
         return asyncio.run(_judge(sandbox, journal, told, is_blind=is_blind))

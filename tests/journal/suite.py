@@ -1,0 +1,304 @@
+"""What every journal must do, whatever it stores its rows in: each kind inherits these tests."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, Lapsed, LookedUp, Reported, Revision, Seen
+from alphapo_async.core.history import entry_of
+from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
+from alphapo_async.core.record import to_record
+from alphapo_async.core.row import Row
+from alphapo_async.journal import Journal
+
+ACCOUNT = "default"
+
+
+def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Asked:
+    """Return a caller's word for such a payment."""
+    payment = WithdrawalRequest(
+        currency=currency, address="a", amount=amount, foreign_id=foreign_id, end_user_reference="u"
+    )
+    usual: dict[str, Any] = {"worker": "worker", "key": "key"}
+    return Asked(revision=Revision(encode_body(payment, "string"), payment), **(usual | more))
+
+
+def accepted(foreign_id: str) -> Attempt:
+    """Return the acceptance of a body by AlphaPo's reply."""
+    told = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
+    return Attempt("worker", Accepted(told), 0.0, 0.0, Seen(201, b'{"data": 1}'))
+
+
+LOST = Attempt("worker", InDoubt("connection lost"), 1.0, 2.0)
+REFUSED = Attempt("worker", Rejected({"amount": ["no"]}), 1.0, 2.0, Seen(400, b"{}"))
+
+
+async def hear(
+    journal: Journal, foreign_id: str, *evidence: Evidence, now: float = 0.0, account: str = ACCOUNT, **how: Any
+) -> Row:
+    """Add evidence to a row and its history, as a flight does."""
+
+    def change(known: Row | None) -> Row:
+        row = known
+        for one in evidence:
+            if row is None:
+                assert isinstance(one, Asked)
+                row = new_row(account, foreign_id, one, now, is_durable=journal.is_durable)
+            else:
+                row = learn(row, one, now)
+        assert row is not None
+        return row
+
+    entries = tuple(line for one in evidence if (line := entry_of(one, now, "1.0")) is not None)
+    return await journal.update(account, foreign_id, change, entries=entries, **how)
+
+
+async def pay(journal: Journal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
+    """Record withdrawals that AlphaPo accepts."""
+    for foreign_id in foreign_ids:
+        await hear(journal, foreign_id, asked(foreign_id, **more), accepted(foreign_id), now=now)
+
+
+def names(rows: list[Row]) -> list[str]:
+    """Return the foreign_ids of rows."""
+    return [row.foreign_id for row in rows]
+
+
+def same(one: Row | None, other: Row | None) -> bool:
+    """Tell whether two rows are one and the same, however their payments were written."""
+    if one is None or other is None:
+        return False
+    bodies = [[revision.body for revision in (*row.earlier, row.revision)] for row in (one, other)]
+    return to_record(one) == to_record(other) and bodies[0] == bodies[1]
+
+
+class JournalSuite:
+    """The tests that every kind of journal passes."""
+
+    # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_a_row_is_found_as_it_was_written(self, journal: Journal) -> None:
+        """Under its account and its foreign_id, and nowhere else."""
+        row = await hear(journal, "f", asked("f"), LOST, now=5.0)
+        assert same(await journal.find(ACCOUNT, "f"), row)
+        assert await journal.find(ACCOUNT, "g") is None
+        assert await journal.find("another", "f") is None
+
+    async def test_everything_a_row_can_hold_comes_back(self, journal: Journal) -> None:
+        """Revisions, doubt, figures of both witnesses: another process goes on from exactly there."""
+        shown = Transaction(
+            id=7,
+            foreign_id="f",
+            status="processing",
+            currency_sent=Money("BTC", Decimal("1.00000000")),
+            error="none yet",
+        )
+        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "1", worker="other"), now=2.0)
+        row = await hear(journal, "f", LOST, LookedUp("other", Found(shown)), now=3.0)
+        found = await journal.find(ACCOUNT, "f")
+        assert same(found, row)
+        assert found is not None
+        assert [one.number for one in (*found.earlier, found.revision)] == [1, 2]
+        assert found.transaction == shown
+
+    async def test_bytes_are_kept_exactly(self, journal: Journal) -> None:
+        """What was signed is what is sent again, to the last byte."""
+        strange = asked("f")
+        revision = Revision(strange.revision.body + b"\n ", strange.revision.payment)
+        await hear(journal, "f", replace(strange, revision=revision))
+        found = await journal.find(ACCOUNT, "f")
+        assert found is not None
+        assert found.revision.body == revision.body
+
+    async def test_accounts_do_not_share_foreign_ids(self, journal: Journal) -> None:
+        """The same foreign_id under two accounts is two withdrawals."""
+        await hear(journal, "f", asked("f"), accepted("f"))
+        other = await hear(journal, "f", asked("f"), account="another")
+        assert other.state == "open"
+        assert (await journal.totals("another"))["BTC"] == Totals(requested=Decimal(1), open=Decimal(1))
+        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(1), accepted=Decimal(1))
+
+    async def test_a_change_that_raises_writes_nothing(self, journal: Journal) -> None:
+        """It is the caller's own error, and others are not disturbed."""
+
+        def change(_known: Row | None) -> Row:
+            raise ZeroDivisionError
+
+        row = await hear(journal, "f", asked("f"))
+        told = await asyncio.gather(
+            journal.update(ACCOUNT, "f", change), hear(journal, "g", asked("g")), return_exceptions=True
+        )
+        assert isinstance(told[0], ZeroDivisionError)
+        assert isinstance(told[1], Row)
+        assert same(await journal.find(ACCOUNT, "f"), row)
+
+    async def test_changes_of_one_row_come_one_after_the_other(self, journal: Journal) -> None:
+        """A hundred at once: none is lost."""
+        await hear(journal, "f", asked("f"))
+        await asyncio.gather(*(hear(journal, "f", LOST) for _ in range(100)))
+        row = await journal.find(ACCOUNT, "f")
+        assert row is not None
+        assert row.attempts == 100
+
+    async def test_what_may_lag_is_seen_by_whoever_asks_later(self, journal: Journal) -> None:
+        """It is applied in the order in which it was asked for."""
+        await hear(journal, "f", asked("f"))
+        lagging = asyncio.ensure_future(hear(journal, "f", accepted("f"), may_lag=True))
+        await asyncio.sleep(0)
+        assert (await hear(journal, "f", asked("f"))).state == "accepted"
+        assert (await lagging).state == "accepted"
+
+    # ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_open_rows_come_oldest_first_page_by_page(self, journal: Journal) -> None:
+        """Settled ones and other accounts' are not among them."""
+        for number in (3, 1, 2):
+            await hear(journal, f"open-{number}", asked(f"open-{number}"), now=float(number))
+        await hear(journal, "theirs", asked("theirs"), account="another")
+        await pay(journal, "paid")
+        page = await journal.find_open(ACCOUNT, None, 2)
+        assert names(page) == ["open-1", "open-2"]
+        rest = await journal.find_open(ACCOUNT, (page[-1].created_at, page[-1].foreign_id), 2)
+        assert names(rest) == ["open-3"]
+        assert await journal.find_open(ACCOUNT, (3.0, "open-3"), 2) == []
+
+    async def test_due_rows_come_longest_overdue_first(self, journal: Journal) -> None:
+        """Free open ones and accepted ones to refresh; not those that somebody holds."""
+        await hear(journal, "held", asked("held"), now=0.0)
+        for number in (2, 1):
+            await hear(journal, f"left-{number}", asked(f"left-{number}", worker=None), now=float(number))
+        await pay(journal, "paid", now=3.0)
+        assert names(await journal.find_due(ACCOUNT, 2.0, 9)) == ["left-1", "left-2"]
+        assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 9)) == ["left-1", "left-2", "paid"]
+        assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 1)) == ["left-1"]
+
+    async def test_unreported_rows_are_handed_out_until_they_are_marked(self, journal: Journal) -> None:
+        """Only what is settled."""
+        await hear(journal, "open", asked("open", is_heard=False))
+        await hear(journal, "paid", asked("paid", is_heard=False), accepted("paid"))
+        await pay(journal, "heard")
+        assert names(await journal.find_unreported(ACCOUNT, 9)) == ["paid"]
+        await hear(journal, "paid", Reported())
+        assert await journal.find_unreported(ACCOUNT, 9) == []
+
+    async def test_a_control_is_accepted_by_reply_with_the_same_key_and_newer(self, journal: Journal) -> None:
+        """The newest of those that are."""
+        await pay(journal, "early", now=5.0)
+        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
+        await pay(journal, "late", "later", now=6.0)
+        found = await journal.find_control(ACCOUNT, "key", 5.0)
+        assert found is not None
+        assert found.foreign_id == "later"
+        assert await journal.find_control(ACCOUNT, "another key", 5.0) is None
+        assert await journal.find_control("another", "key", 5.0) is None
+
+    @pytest.mark.parametrize(
+        "evidence",
+        [
+            REFUSED,
+            LookedUp("worker", Found(Transaction(id=7, foreign_id="f", currency_sent=Money("BTC", Decimal(1))))),
+        ],
+    )
+    async def test_only_an_acceptance_by_reply_is_a_control(self, journal: Journal, evidence: Evidence) -> None:
+        """One that was found by look-up may have been accepted before."""
+        await hear(journal, "f", asked("f"), evidence, now=6.0)
+        assert await journal.find_control(ACCOUNT, "key", 5.0) is None
+
+    async def test_the_history_is_kept_in_order(self, journal: Journal) -> None:
+        """Each line with its time, worker, status, excerpt and release; of another withdrawal nothing."""
+        await hear(journal, "f", asked("f"), REFUSED, now=5.0)
+        await hear(journal, "f", LookedUp("worker", NoneFound(), Seen(404, b"{}")), now=6.0)
+        lines = await journal.history(ACCOUNT, "f")
+        assert [
+            (line.at, line.kind, line.what, line.worker, line.status, line.reply, line.release) for line in lines
+        ] == [
+            (5.0, "attempt", "Rejected", "worker", 400, b"{}", "1.0"),
+            (6.0, "look-up", "NoneFound", "worker", 404, b"{}", "1.0"),
+        ]
+        assert await journal.history(ACCOUNT, "g") == []
+
+    async def test_totals_count_the_asked_side(self, journal: Journal) -> None:
+        """By currency in order; what is to arrive counts in the currency in which it is to arrive."""
+        payment = WithdrawalRequest(
+            currency="BTC", convert_to="EUR", address="a", amount_to="5", foreign_id="e", end_user_reference="u"
+        )
+        await hear(journal, "e", Asked("worker", Revision(encode_body(payment), payment), "key"))
+        await hear(journal, "b", asked("b", "0.00000001"), LOST)
+        await hear(journal, "c", asked("c", "100000000000000000000000000000.5"), GivenUp("worker", "queue"))
+        assert list((await journal.totals(ACCOUNT)).items()) == [
+            (
+                "BTC",
+                Totals(
+                    requested=Decimal("100000000000000000000000000000.50000001"),
+                    unknown=Decimal("0.00000001"),
+                    not_sent=Decimal("100000000000000000000000000000.5"),
+                ),
+            ),
+            ("EUR", Totals(requested=Decimal(5), open=Decimal(5))),
+        ]
+        assert await journal.totals("another") == {}
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_an_account_belongs_to_one_host(self, journal: Journal) -> None:
+        """The same host again is welcome, another is refused."""
+        await journal.join(ACCOUNT, "app.alphapo.net", "one", 50.0)
+        await journal.join(ACCOUNT, "app.alphapo.net", "two", 50.0)
+        with pytest.raises(ConfigurationError, match=r"belongs to 'app\.alphapo\.net'"):
+            await journal.join(ACCOUNT, "loopback", "three", 50.0)
+        await journal.join("another", "loopback", "four", 50.0)
+
+    async def test_a_lease_that_runs_is_prolonged_and_one_that_ended_is_not(self, journal: Journal) -> None:
+        """And nobody else's."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        assert await journal.lease_end("worker", 10.0) == 50.0
+        assert await journal.renew("worker", 90.0, 40.0)
+        assert await journal.lease_end("worker", 60.0) == 90.0
+        assert not await journal.renew("worker", 500.0, 90.0)
+        assert not await journal.renew("unknown", 500.0, 10.0)
+        assert await journal.lease_end("worker", 95.0) == 90.0
+
+    async def test_a_worker_that_left_can_send_no_more(self, journal: Journal) -> None:
+        """And is not among the dead."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        await journal.leave("worker", 10.0)
+        assert await journal.lease_end("worker", 11.0) == 11.0
+        assert await journal.find_dead(11.0) == []
+        await journal.leave("worker", 12.0)
+
+    async def test_a_worker_that_left_rows_behind_is_among_the_dead_until_they_are_freed(
+        self, journal: Journal
+    ) -> None:
+        """Its lease ended when it left."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        await hear(journal, "f", asked("f"), now=1.0)
+        await journal.leave("worker", 10.0)
+        assert await journal.find_dead(11.0) == [("worker", 10.0)]
+        assert names(await journal.find_held("worker", 9)) == ["f"]
+        row = await hear(journal, "f", Lapsed("worker", 10.0), now=11.0)
+        assert (row.holder, row.may_send_until) == (None, 10.0)
+        assert await journal.find_held("worker", 9) == []
+        await journal.leave("worker", 12.0)
+        assert await journal.find_dead(13.0) == []
+
+    async def test_a_worker_whose_lease_ended_is_among_the_dead(self, journal: Journal) -> None:
+        """From then on."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        assert await journal.find_dead(49.9) == []
+        assert await journal.find_dead(50.0) == [("worker", 50.0)]
+
+    async def test_it_is_closed_once_and_for_all(self, journal: Journal) -> None:
+        """Closing twice does no harm."""
+        await pay(journal, "f")
+        await journal.aclose()
+        await journal.aclose()

@@ -1,0 +1,236 @@
+"""The journal in a file: what it acknowledged is there afterwards, whatever dies, and whatever is wrong is told in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.sqlite import SqliteJournal
+from tests.journal.suite import ACCOUNT, LOST, JournalSuite, accepted, asked, hear, pay
+
+
+class TestSqlite(JournalSuite):
+    """The journal in a file is a journal."""
+
+    @pytest.fixture
+    async def journal(self, tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+        """Give an empty one."""
+        opened = SqliteJournal(tmp_path / "payouts.db")
+        yield opened
+        await opened.aclose()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the place of a file that is not there yet."""
+    return tmp_path / "payouts.db"
+
+
+async def test_what_is_acknowledged_is_in_the_file(path: Path) -> None:
+    """Read by another connection, without the journal being closed."""
+    journal = SqliteJournal(path)
+    await pay(journal, "f")
+    with sqlite3.connect(path) as other:
+        found = other.execute(
+            "select state, bucket, amount, alphapo_id, length(sha256), digest from withdrawals"
+        ).fetchall()
+    other.close()
+    assert [row[:5] for row in found] == [("accepted", "accepted", "1", "id of f", 64)]
+    assert found[0][5].startswith("1:")
+    await journal.aclose()
+
+
+async def test_a_second_journal_on_the_file_sees_and_changes_the_same_rows(path: Path) -> None:
+    """What one remembers is forgotten when the other has written."""
+    one, other = SqliteJournal(path), SqliteJournal(path)
+    await hear(one, "f", asked("f"))
+    await hear(other, "f", LOST)
+    row = await hear(one, "f", LOST)
+    assert row.attempts == 2
+    await asyncio.gather(*(hear(journal, "f", LOST) for journal in (one, other) * 20))
+    found = await one.find(ACCOUNT, "f")
+    assert found is not None
+    assert found.attempts == 42
+    await one.aclose()
+    await other.aclose()
+
+
+async def test_the_file_is_its_owner_s_alone(path: Path) -> None:
+    """And so is the folder of the workers' locks."""
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "h", "worker", 50.0)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.with_name("payouts.db.workers").stat().st_mode & 0o777 == 0o700
+    await journal.leave("worker", 1.0)
+    await journal.aclose()
+
+
+def test_a_path_is_made_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later change of folder changes nothing; making one touches no file."""
+    monkeypatch.chdir(path.parent)
+    journal = SqliteJournal("payouts.db")
+    monkeypatch.chdir("/")
+    assert journal.path == path
+    assert repr(journal) == f"SqliteJournal({str(path)!r})"
+    assert not path.exists()
+
+
+async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
+    """Counted by the statements that the connection sees."""
+    journal = SqliteJournal(path)
+    await hear(journal, "first", asked("first"))
+    seen: list[str] = []
+    await journal._group.ask(lambda file: file.connection.set_trace_callback(seen.append))
+    await asyncio.gather(*(pay(journal, f"f-{number}") for number in range(100)))
+    assert 1 <= seen.count("commit") <= 5
+    await journal.aclose()
+
+
+async def test_a_closed_journal_says_so(path: Path) -> None:
+    """And nothing is recorded."""
+    journal = SqliteJournal(path)
+    await journal.aclose()
+    with pytest.raises(JournalError, match="is closed") as caught:
+        await journal.find(ACCOUNT, "f")
+    assert caught.value.recorded is False
+
+
+async def test_a_file_that_cannot_be_opened_is_told_to_everybody_who_asks(path: Path) -> None:
+    """And opened once it can be."""
+    path.mkdir()
+    journal = SqliteJournal(path)
+    told = await asyncio.gather(*(journal.find(ACCOUNT, name) for name in "ab"), return_exceptions=True)
+    assert all(isinstance(one, JournalError) for one in told)
+    assert told[0] is not told[1]
+    path.rmdir()
+    assert await journal.find(ACCOUNT, "a") is None
+    await journal.aclose()
+
+
+async def test_a_folder_of_locks_that_cannot_be_made_is_told(path: Path) -> None:
+    """A worker that cannot show that it lives takes no row."""
+    path.with_name("payouts.db.workers").write_text("in the way")
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalError, match=r"payouts\.db"):
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+    await journal.aclose()
+
+
+# ── what the disk does ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Failing:
+    """A connection that fails at chosen statements, and is one otherwise."""
+
+    def __init__(self, real: Any, script: dict[str, list[str | None]]) -> None:
+        self._real = real
+        self._script = script
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        """Fail if the script says so; "after:" lets the statement happen first."""
+        told = self._script.get(statement, [])
+        error = told.pop(0) if told else None
+        if error is None:
+            return self._real.execute(statement, *values)
+        if error.startswith("after:"):
+            self._real.execute(statement, *values)
+        raise sqlite3.OperationalError(error.removeprefix("after:"))
+
+    @property
+    def in_transaction(self) -> bool:
+        """As the real one says."""
+        return bool(self._real.in_transaction)
+
+    def close(self) -> None:
+        """Close the real one."""
+        self._real.close()
+
+
+async def failing(path: Path, script: dict[str, list[str | None]]) -> SqliteJournal:
+    """Return an opened journal with one row, whose connection follows the script from here on."""
+    journal = SqliteJournal(path)
+    await hear(journal, "old", asked("old"))
+    assert journal._file is not None
+    journal._file.connection = Failing(journal._file.connection, script)  # type: ignore[assignment]
+    return journal
+
+
+async def test_a_commit_that_fails_is_tried_again_row_by_row(path: Path) -> None:
+    """A passing fault costs nobody anything."""
+    journal = await failing(path, {"commit": ["disk I/O error"]})
+    rows = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "abc"))
+    assert [row.foreign_id for row in rows] == ["a", "b", "c"]
+    assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
+    await journal.aclose()
+
+
+async def test_a_commit_that_only_seemed_to_fail_is_read_back(path: Path) -> None:
+    """The change is not applied twice: no attempt is counted double, no history line written again."""
+    journal = await failing(path, {"commit": ["after:disk I/O error"]})
+    await asyncio.gather(hear(journal, "old", LOST), hear(journal, "new", asked("new"), accepted("new")))
+    old = await journal.find(ACCOUNT, "old")
+    assert old is not None
+    assert old.attempts == 1
+    assert len(await journal.history(ACCOUNT, "old")) == len(await journal.history(ACCOUNT, "new")) == 1
+    await journal.aclose()
+
+
+async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> None:
+    """`recorded` is None, with the file and what to do; the journal works again when the disk does."""
+    journal = await failing(path, {"commit": ["database or disk is full"] * 2})
+    with pytest.raises(JournalError, match="its disk is full: make room") as caught:
+        await hear(journal, "a", asked("a"))
+    assert caught.value.recorded is None
+    assert await journal.find(ACCOUNT, "a") is None
+    await hear(journal, "a", asked("a"))
+    await journal.aclose()
+
+
+async def test_what_could_not_even_begin_is_not_recorded(path: Path) -> None:
+    """`recorded` is False."""
+    journal = await failing(path, {"begin immediate": ["database is locked"] * 2})
+    with pytest.raises(JournalError, match="another process has been writing") as caught:
+        await hear(journal, "a", asked("a"))
+    assert caught.value.recorded is False
+    await journal.aclose()
+
+
+async def test_a_connection_that_cannot_even_roll_back_is_opened_anew(path: Path) -> None:
+    """The next request finds the file as it is."""
+    journal = await failing(path, {"commit": ["disk I/O error"] * 2, "rollback": ["disk I/O error"] * 2})
+    with pytest.raises(JournalError):
+        await hear(journal, "a", asked("a"))
+    assert await journal.find(ACCOUNT, "a") is None
+    assert await journal.find(ACCOUNT, "old") is not None
+    await journal.aclose()
+
+
+async def test_a_page_that_is_damaged_is_told_when_it_is_met(path: Path) -> None:
+    """With the file's name; nothing is overwritten."""
+    journal = SqliteJournal(path)
+    await pay(journal, *(f"f-{number}" for number in range(200)))
+    await journal.aclose()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8192] + b"\xff" * (len(whole) - 8192))
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalError, match="it is damaged"):
+        await journal.totals(ACCOUNT)
+    assert path.read_bytes()[8192:] == b"\xff" * (len(whole) - 8192)
+    await journal.aclose()
+
+
+async def test_no_more_is_remembered_than_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows beyond the bound are read again."""
+    monkeypatch.setattr("alphapo_async.journal.sqlite._REMEMBERED", 2)
+    journal = SqliteJournal(path)
+    for name in "abc":
+        await hear(journal, name, asked(name))
+    for name in "abc":
+        assert (await hear(journal, name, LOST)).attempts == 1
+    await journal.aclose()
