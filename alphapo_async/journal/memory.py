@@ -233,7 +233,7 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
 def _add(sums: dict[str, dict[str, Decimal]], essence: _Essence, sign: int) -> None:
     buckets = sums.setdefault(essence.currency, {})
     for name in ("requested", essence.bucket):
-        buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), sign * essence.figure)
+        buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), _EXACT.multiply(Decimal(sign), essence.figure))
 
 
 def _totals(buckets: dict[str, Decimal]) -> Totals:

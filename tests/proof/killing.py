@@ -31,8 +31,10 @@ import msgspec
 from alphapo_async import AlphapoClient, WithdrawalError, open_journal
 from alphapo_async.core.row import Row
 from alphapo_async.sandbox import Dialect, Sandbox
+from alphapo_async.sandbox.fault_sets import named_faults
+from alphapo_async.sandbox.faults import Call, Fault, FaultPlan
 from tests.proof.background import running_sandbox
-from tests.proof.killed import KEY, POLICY, QUIET, SECRET, Order, control_of, note, settle
+from tests.proof.killed import KEY, POLICY, SECRET, Order, control_of, note, settle
 
 LONGEST_LIFE: Final = 0.35
 """Seconds after its first step at which a worker is killed at the latest."""
@@ -71,9 +73,10 @@ def kill_and_resume(
     journal = journal or str(folder / "payouts.db")
     told = folder / "told.txt"
     told.touch()
+    faults = _UntilCalm(named_faults("heavy", seed))
     dialect = Dialect(visibility="never") if is_blind else Dialect()
     with running_sandbox(
-        faults="heavy", seed=seed, latency=0.005, slow=0.1, late=0.3, throttle_seconds=0.2, dialect=dialect
+        faults=faults, seed=seed, latency=0.005, slow=0.1, late=0.3, throttle_seconds=0.2, dialect=dialect
     ) as sandbox:
         with _forker() as (order, hear):
             for turn in range(kills):
@@ -83,9 +86,21 @@ def kill_and_resume(
                 time.sleep(rng.uniform(0, LONGEST_LIFE))
                 with contextlib.suppress(ProcessLookupError):  # it had done all it was to do
                     os.kill(worker, signal.SIGKILL)
-        time.sleep(QUIET if not is_blind else 0)
+        faults.is_calm = True
         asyncio.run((_one_pass if is_blind else _settle_all)(sandbox.url, journal, told))
         return asyncio.run(_judge(sandbox, journal, told, is_blind=is_blind))
+
+
+class _UntilCalm:
+    """Faults until AlphaPo has recovered: what is left over is settled then, and not against a budget made for worse times."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._plan = plan
+        self.is_calm = False
+
+    def next(self, call: Call, /) -> Fault | None:
+        """Return the plan's fault, none in calm times."""
+        return None if self.is_calm else self._plan.next(call)
 
 
 @contextlib.contextmanager

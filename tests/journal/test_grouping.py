@@ -1,0 +1,126 @@
+"""Group commit: many requests, few groups, everybody told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from alphapo_async.journal.grouping import LAG, Group, Request
+
+
+class Desk:
+    """Serves groups and remembers their sizes; slow enough that company gathers."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.sizes: list[int] = []
+        self.ended = 0
+        self.seconds = seconds
+        self.group: Group[Desk] = Group("desk", self.serve, self.end)
+
+    def serve(self, group: list[Request[Desk]]) -> None:
+        """Run each request."""
+        self.sizes.append(len(group))
+        time.sleep(self.seconds)
+        for request in group:
+            request.result = request.run(self)
+
+    def end(self) -> None:
+        """Count the ends."""
+        self.ended += 1
+
+
+async def test_what_is_asked_is_done_in_another_thread() -> None:
+    """And its result comes back."""
+    desk = Desk()
+    assert await desk.group.ask(lambda _desk: threading.current_thread().name) == "desk"
+    await desk.group.aclose()
+    assert desk.ended == 1
+
+
+async def test_what_is_asked_while_one_is_served_shares_the_next_group() -> None:
+    """A hundred at once are a few groups, and every one has its own result, in order."""
+    desk = Desk(0.01)
+
+    def tell(number: int) -> Callable[[Desk], int]:
+        return lambda _desk: number
+
+    told = await asyncio.gather(*(desk.group.ask(tell(number)) for number in range(100)))
+    assert told == list(range(100))
+    assert len(desk.sizes) <= 5
+    await desk.group.aclose()
+
+
+async def test_what_may_lag_rides_on_the_next_group() -> None:
+    """It begins none by itself, until it has waited long enough."""
+    desk = Desk()
+    await desk.group.ask(lambda _desk: None)
+    began = time.monotonic()
+    lagging = asyncio.ensure_future(desk.group.ask(lambda _desk: "late", may_lag=True))
+    await asyncio.sleep(0)
+    assert await desk.group.ask(lambda _desk: "urgent") == "urgent"
+    assert await lagging == "late"
+    assert desk.sizes == [1, 2]
+    assert await desk.group.ask(lambda _desk: "alone", may_lag=True) == "alone"
+    assert time.monotonic() - began >= LAG
+    await desk.group.aclose()
+
+
+async def test_closing_serves_what_is_left_first() -> None:
+    """Also what may lag."""
+    desk = Desk()
+    left = [asyncio.ensure_future(desk.group.ask(lambda _desk: "done", may_lag=True)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await desk.group.aclose()
+    assert await asyncio.gather(*left) == ["done"] * 3
+    with pytest.raises(RuntimeError, match="closed"):
+        await desk.group.ask(lambda _desk: None)
+
+
+async def test_closing_what_was_never_used_does_nothing() -> None:
+    """There is no thread."""
+    desk = Desk()
+    await desk.group.aclose()
+    assert desk.ended == 0
+
+
+async def test_a_fault_of_the_server_itself_is_told_to_all() -> None:
+    """Nobody waits for ever, and the thread goes on."""
+    desk = Desk()
+    told = await asyncio.gather(desk.group.ask(lambda _desk: 1 / 0), return_exceptions=True)
+    assert isinstance(told[0], ZeroDivisionError)
+    assert await desk.group.ask(lambda _desk: "fine") == "fine"
+    await desk.group.aclose()
+
+
+async def test_whoever_left_is_not_told() -> None:
+    """A cancelled caller; the work is done all the same."""
+    desk = Desk(0.02)
+    asking = asyncio.ensure_future(desk.group.ask(lambda one: one.sizes.append(-1)))
+    await asyncio.sleep(0.005)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await desk.group.aclose()
+    assert -1 in desk.sizes
+
+
+def test_a_loop_that_has_ended_is_passed_over() -> None:
+    """Several loops may share a group; one that closed meanwhile does not disturb the others."""
+    desk = Desk(0.05)
+
+    async def leave() -> None:
+        asyncio.ensure_future(desk.group.ask(lambda _desk: "nobody waits")).cancel()
+        waiting = asyncio.ensure_future(desk.group.ask(lambda _desk: "nobody waits"))
+        await asyncio.sleep(0.001)
+        waiting.cancel()
+
+    async def stay() -> str:
+        told = await desk.group.ask(lambda _desk: "told")
+        await desk.group.aclose()
+        return str(told)
+
+    asyncio.run(leave())
+    assert asyncio.run(stay()) == "told"
