@@ -20,6 +20,7 @@ SCHEMA: Final = 1
 """Version of the tables below."""
 BUSY: Final = 30.0
 """Seconds to wait for another process that writes."""
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = ("nfs", "cifs", "smb", "fuse")
 """File systems on which locks or flushes cannot be relied on."""
 
@@ -109,13 +110,17 @@ def filesystem_of(path: Path, mounts: str) -> str:
     return found
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, mounts: Path = _MOUNTS) -> sqlite3.Connection:
     """Open the journal, making it where there is none.
+
+    Args:
+        path: the file.
+        mounts: the system's list of what is mounted where.
 
     Raises:
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
     """
-    _check_place(path)
+    _check_place(path, mounts)
     try:
         is_new = _make(path)
         connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
@@ -133,14 +138,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, mounts: Path) -> None:
     if not path.parent.is_dir():
         raise JournalError(f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.")
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        mounted = mounts.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return  # not Linux: nothing tells
-    kind = filesystem_of(path.parent.resolve(), mounts)
+    kind = filesystem_of(path.parent.resolve(), mounted)
     if kind.startswith(_SHARED):
         raise JournalError(
             f"The journal {str(path)!r} is on a file system ({kind}) whose locks and flushes cannot be relied on: "
@@ -172,16 +177,13 @@ def _check_kind(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> 
         )
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
-    """Choose how commits reach the disk, and make the tables where there are none."""
-    if is_wal_safe(sqlite3.sqlite_version_info):
-        mode, synchronous = "wal", "full"
-    else:
-        mode, synchronous = "delete", "extra"
+def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
+    """Choose how commits reach the disk, and make the tables where there are none; return the journal mode."""
+    mode, synchronous = ("wal", "full") if is_wal_safe(version) else ("delete", "extra")
     connection.execute(f"pragma journal_mode = {mode}")
     connection.execute(f"pragma synchronous = {synchronous}")
     connection.execute("pragma temp_store = memory")
-    logger.info("SQLite %s: journal mode %s, synchronous %s", sqlite3.sqlite_version, mode, synchronous)
+    logger.info("SQLite %s: journal mode %s, synchronous %s", ".".join(map(str, version)), mode, synchronous)
     connection.execute("begin immediate")
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:
@@ -193,6 +195,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("rollback")
+    return mode
 
 
 _ADVICE: Final = (

@@ -12,6 +12,7 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite_rows import INSERT
 from tests.journal.suite import ACCOUNT, LOST, JournalSuite, accepted, asked, hear, pay
 
 
@@ -189,6 +190,16 @@ async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> Non
     assert caught.value.recorded is None
     assert await journal.find(ACCOUNT, "a") is None
     await hear(journal, "a", asked("a"))
+    await journal.aclose()
+
+
+async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
+    """Its companions are."""
+    journal = await failing(path, {INSERT: ["disk I/O error"] * 2})
+    told = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
+    assert [type(one).__name__ for one in told] == ["JournalError", "Row"]
+    assert isinstance(told[0], JournalError)
+    assert told[0].recorded is False
     await journal.aclose()
 
 

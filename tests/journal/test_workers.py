@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.journal import workers as module
 from alphapo_async.journal.workers import Workers
 
 HOLDER = """
@@ -90,5 +91,5 @@ def test_forgetting_lets_go_of_every_lock(tmp_path: Path) -> None:
     """What a forked child does with what it inherited."""
     workers = Workers(tmp_path)
     workers.join("worker")
-    workers.forget()
+    module._after_fork()
     assert workers.is_gone("worker")

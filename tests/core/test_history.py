@@ -1,0 +1,64 @@
+"""The history: one line for each thing heard."""
+
+from __future__ import annotations
+
+import pytest
+
+from alphapo_async.core.evidence import (
+    Asked,
+    Attempt,
+    Control,
+    Evidence,
+    GivenUp,
+    Lapsed,
+    LookedUp,
+    Reported,
+    Restored,
+    Seen,
+    Word,
+)
+from alphapo_async.core.history import EXCERPT, Entry, entry_of, named, seen_of
+from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
+from tests.core.rows import OURS
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind", "what", "worker"),
+    [
+        (Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0), "attempt", "InDoubt: HTTP 502", "w"),
+        (LookedUp("w", NoneFound()), "look-up", "NoneFound", "w"),
+        (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
+        (GivenUp("w", "queue"), "given up", "queue", "w"),
+        (Lapsed("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
+        (Restored(), "restored", "from a backup", None),
+        (Word("anna", "seen there", is_accepted=True), "operator", "accepted by anna: seen there", None),
+        (Word("anna", "not there", is_accepted=False), "operator", "rejected by anna: not there", None),
+    ],
+)
+def test_every_evidence_has_its_line(evidence: Evidence, kind: str, what: str, worker: str | None) -> None:
+    """With time, worker and release."""
+    assert entry_of(evidence, 9.0, "1.0") == Entry(9.0, kind, what, worker, release="1.0")
+
+
+@pytest.mark.parametrize("evidence", [Asked("w", OURS, "key"), Reported()])
+def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> None:
+    """The row itself tells who asked, and when."""
+    assert entry_of(evidence, 9.0, "1.0") is None
+
+
+def test_a_reply_is_kept_in_part() -> None:
+    """Status and the first KiB; nothing of a reply that never came."""
+    seen = seen_of(Reply(502, b"x" * 5_000))
+    assert seen == Seen(502, b"x" * EXCERPT)
+    assert seen_of(NoReply("lost", may_have_left=True)) == Seen()
+    entry = entry_of(Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0, seen), 9.0, "1.0")
+    assert entry is not None
+    assert (entry.status, len(entry.reply)) == (502, EXCERPT)
+    assert "xxx" not in repr(entry)
+
+
+def test_a_judgement_is_named_with_its_reason() -> None:
+    """Or its code, or nothing."""
+    assert named(NoAnswer("HTTP 403", 403, "bad_header_key")) == "NoAnswer: HTTP 403"
+    assert named(Refused("bad_header_key")) == "Refused: bad_header_key"
+    assert named(NoneFound()) == "NoneFound"

@@ -1,0 +1,76 @@
+"""The record: everything a row knows, in columns, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import Money, Transaction, TransactionPart, Withdrawal
+from alphapo_async.core.record import COLUMNS, read_record, read_revision, to_record, written
+from alphapo_async.core.row import Row
+from alphapo_async.core.steps import due_at
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    CORRECTED,
+    DOUBTED,
+    FAILED_ROW,
+    NOT_SENT_ROW,
+    OURS,
+    REFUSED_ROW,
+    REJECTED_ROW,
+    row,
+)
+
+FULL = replace(
+    DOUBTED,
+    transaction=Transaction(
+        id="x-7",
+        foreign_id="f",
+        currency_sent=Money("BTC", Decimal("1.00000000"), Decimal("0.9")),
+        transactions=(TransactionPart(txid="abc", amount=Decimal("1E-8")),),
+    ),
+    withdrawal=Withdrawal(id=None, source="journal"),
+    expires_at=5.5,
+    word="accepted by anna: seen",
+    checked_at=1_800_000_000.123456,
+    refusal={"amount": ["no", "never"]},
+)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [row(), DOUBTED, ACCEPTED_ROW, FAILED_ROW, REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW, FULL],
+)
+def test_a_row_comes_back_as_it_was(known: Row) -> None:
+    """Every field, figures and times exact."""
+    assert read_record(to_record(known), known.revision, known.earlier) == known
+
+
+def test_the_columns_are_what_an_auditor_asks_for() -> None:
+    """Plain values under plain names."""
+    told = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
+    assert told._fields == COLUMNS
+    assert (told.state, told.bucket, told.currency, told.amount) == ("accepted", "accepted", "BTC", "1")
+    assert (told.alphapo_id, told.status, told.source, told.reported) == ("7", "processing", "reply", 0)
+    assert told.due_at == due_at(ACCEPTED_ROW)
+    assert (told.revision, told.key, told.holder) == (1, "key", None)
+
+
+def test_a_row_without_its_payment_has_no_figure() -> None:
+    """It stands as zero in no currency."""
+    told = to_record(row(revision=Revision(b"", None)))
+    assert (told.currency, told.amount) == ("", "0")
+
+
+def test_a_revision_is_its_exact_bytes() -> None:
+    """With the hash of the bytes and the versioned digest of the payment."""
+    kept = written(CORRECTED)
+    assert (kept.number, kept.body, kept.digest) == (1, CORRECTED.body, CORRECTED.digest)
+    assert kept.sha256 == hashlib.sha256(CORRECTED.body).hexdigest()
+    assert read_revision(3, OURS.body).is_same_payment(OURS)
+    assert read_revision(3, OURS.body).number == 3

@@ -1,0 +1,253 @@
+"""The journal's file: made well, and refused in a sentence where it cannot be trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.journal import sqlite_file
+from alphapo_async.journal.sqlite_file import APPLICATION, SCHEMA, connect, filesystem_of, is_wal_safe, journal_error
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 0:44 / /srv/team rw - nfs4 server:/team rw
+31 30 0:45 / /srv/team/local\\040disk rw shared:1 - xfs /dev/vdb rw
+32 27 0:46 / /home/me/cloud rw - fuse.rclone remote: rw
+broken line
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the place of a file that is not there yet."""
+    return tmp_path / "payouts.db"
+
+
+def test_a_new_file_is_made_and_marked(path: Path) -> None:
+    """Its owner's alone, with the mark and the schema's number."""
+    with contextlib.closing(connect(path)) as connection:
+        assert connection.execute("pragma application_id").fetchone() == (APPLICATION,)
+        assert connection.execute("pragma user_version").fetchone() == (SCHEMA,)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_existing_journal_is_opened_as_it_is(path: Path) -> None:
+    """Tables and rows stay."""
+    first = connect(path)
+    first.execute("insert into accounts values ('a', 'h')")
+    first.close()
+    again = connect(path)
+    assert again.execute("select * from accounts").fetchall() == [("a", "h")]
+    again.close()
+
+
+def test_an_empty_file_becomes_a_journal(path: Path) -> None:
+    """As `mktemp` makes it."""
+    path.touch()
+    connect(path).close()
+    assert path.stat().st_size > 0
+
+
+def test_commits_reach_the_disk(path: Path) -> None:
+    """A write-ahead log only where SQLite's bug is mended; a rollback journal with every flush otherwise."""
+    connection = connect(path)
+    mode = connection.execute("pragma journal_mode").fetchone()[0]
+    synchronous = connection.execute("pragma synchronous").fetchone()[0]
+    assert (mode, synchronous) == (("wal", 2) if is_wal_safe(sqlite3.sqlite_version_info) else ("delete", 3))
+    connection.close()
+
+
+def test_a_mended_sqlite_uses_the_write_ahead_log(path: Path) -> None:
+    """Chosen by the version alone."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    told = sqlite_file._set_up(connection, (3, 51, 3))
+    assert told == "wal"
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 0), False),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), True),
+    ],
+)
+def test_the_bug_is_known_by_the_version(
+    version: tuple[int, int, int],
+    is_safe: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Mended in 3.51.3, and in two older lines."""
+    assert is_wal_safe(version) is is_safe
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("/var/lib", "ext4"),
+        ("/srv/team", "nfs4"),
+        ("/srv/team/payouts", "nfs4"),
+        ("/srv/teamwork", "ext4"),
+        ("/srv/team/local disk/x", "xfs"),
+        ("/home/me/cloud/x", "fuse.rclone"),
+        ("/proc", "proc"),
+    ],
+)
+def test_the_file_system_is_that_of_the_nearest_mount(place: str, kind: str) -> None:
+    """Read from the system's own list."""
+    assert filesystem_of(Path(place), MOUNTS) == kind
+
+
+def test_without_a_list_of_mounts_nothing_is_told() -> None:
+    """Another system than Linux."""
+    assert filesystem_of(Path("/var"), "") == ""
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "nfs", "cifs", "smb3", "fuse.sshfs", "fuseblk"])
+def test_a_file_system_that_cannot_be_relied_on_is_refused(path: Path, tmp_path: Path, kind: str) -> None:
+    """With its kind, and what to use instead; nothing is made."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"1 1 0:1 / {tmp_path.resolve()} rw - {kind} remote rw\n")
+    with pytest.raises(JournalError, match="use PostgreSQL") as caught:
+        connect(path, mounts)
+    assert kind in str(caught.value)
+    assert not path.exists()
+
+
+def test_where_nothing_tells_the_file_system_it_is_taken_for_a_local_one(path: Path, tmp_path: Path) -> None:
+    """There is no list of mounts."""
+    connect(path, tmp_path / "no mounts").close()
+    assert path.exists()
+
+
+def test_tables_are_made_all_or_none(path: Path) -> None:
+    """What stops half way leaves an empty file, which the next opening makes a journal of."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.set_authorizer(lambda action, *_: 1 if action == sqlite3.SQLITE_CREATE_INDEX else 0)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite_file._set_up(connection)
+    assert not connection.in_transaction
+    connection.close()
+    connect(path).close()
+
+
+# ── what is no journal ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refused(path: Path) -> str:
+    """Return the words with which a file is refused; not a byte of it is changed."""
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(JournalError) as caught:
+        connect(path)
+    assert (path.read_bytes() if path.is_file() else b"") == before
+    assert str(path) in str(caught.value) or str(path.parent) in str(caught.value)
+    assert caught.value.recorded is False
+    return str(caught.value)
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    """It is not made: a wrong name must not begin a new journal."""
+    assert "does not exist" in refused(tmp_path / "nowhere" / "payouts.db")
+
+
+def test_another_kind_of_file_is_refused(path: Path) -> None:
+    """A text, and a database of somebody else."""
+    path.write_text("foreign_id,amount\n" * 100)
+    assert "not a SQLite database" in refused(path)
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("create table customers (name)")
+    other.commit()
+    other.close()
+    assert "is not a journal of this library" in refused(path)
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    """By number, with what to do."""
+    connection = connect(path)
+    connection.execute(f"pragma user_version = {SCHEMA + 1}")
+    connection.close()
+    assert "written by a newer release" in refused(path)
+
+
+def test_a_damaged_header_is_refused(path: Path) -> None:
+    """The first bytes are gone."""
+    connect(path).close()
+    path.write_bytes(b"\0" * 100 + path.read_bytes()[100:])
+    assert "not a SQLite database" in refused(path)
+
+
+def test_a_damaged_schema_is_refused(path: Path) -> None:
+    """The first page is garbage after its header."""
+    connect(path).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\xfe" * 3_996 + whole[4_096:])
+    assert "is damaged" in refused(path)
+
+
+def test_a_file_that_may_not_be_written_is_refused() -> None:
+    """With the advice to look at owner and mode; asked as somebody who is not root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "payouts.db"
+        connect(path).close()
+        path.chmod(0o444)
+        assert "check its owner and mode" in as_nobody(lambda: refused(path))
+
+
+def as_nobody(told: Callable[[], str]) -> str:
+    """Return what is told in a process without root's rights."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65_534)
+            os.write(writes, told().encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    os.waitpid(child, 0)
+    with os.fdopen(reads, "rb") as answers:
+        return answers.read().decode()
+
+
+def test_a_folder_in_its_place_is_refused(path: Path) -> None:
+    """It cannot be opened."""
+    path.mkdir()
+    assert "cannot be opened" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("database or disk is full", "make room"),
+        ("attempt to write a readonly database", "owner and mode"),
+        ("file is not a database", "name another file"),
+        ("database disk image is malformed", "restore a backup"),
+        ("database is locked", "look for one that hangs"),
+        ("[Errno 13] Permission denied: 'x'", "owner and mode"),
+        ("something new", "it cannot be used (something new)"),
+    ],
+)
+def test_every_fault_is_a_sentence(path: Path, told: str, says: str) -> None:
+    """With the file, and what to do about it."""
+    error = journal_error(path, sqlite3.OperationalError(told), recorded=None)
+    assert says in str(error)
+    assert str(path) in str(error)
+    assert error.recorded is None

@@ -1,0 +1,135 @@
+"""The statements: each does what its sentence says, and the frequent ones use an index."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Totals
+from alphapo_async.core.record import to_record
+from alphapo_async.journal import sqlite_rows as rows
+from alphapo_async.journal.sqlite_file import connect
+from tests.core.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Give an open, empty journal."""
+    with contextlib.closing(connect(tmp_path / "payouts.db")) as opened:
+        yield opened
+
+
+def test_a_row_is_inserted_found_and_updated(connection: sqlite3.Connection) -> None:
+    """In its place, and no other."""
+    first = rows.insert(connection, row())
+    rows.insert(connection, row(foreign_id="g"))
+    rows.update(connection, first, row(), DOUBTED)
+    found = rows.find(connection, "default", "f")
+    assert found is not None
+    assert (found[0], to_record(found[1])) == (first, to_record(DOUBTED))
+    assert rows.find(connection, "default", "h") is None
+
+
+def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> None:
+    """With their hash, for the auditor."""
+    place = rows.insert(connection, row())
+    corrected = row(revision=replace(CORRECTED, number=2), earlier=(OURS,))
+    rows.update(connection, place, row(), corrected)
+    found = rows.find(connection, "default", "f")
+    assert found is not None
+    assert found[1].revision.body == CORRECTED.body
+    assert [one.body for one in found[1].earlier] == [OURS.body]
+    kept = connection.execute("select number, body, length(sha256), digest from revisions").fetchall()
+    assert kept == [(1, OURS.body, 64, OURS.digest)]
+
+
+def test_open_rows_of_one_moment_come_in_the_order_of_writing(connection: sqlite3.Connection) -> None:
+    """Paging neither repeats nor misses any of them."""
+    for name in "cab":
+        rows.insert(connection, row(foreign_id=name))
+    seen: list[str] = []
+    after = None
+    while page := rows.select_open(connection, "default", after, 1):
+        seen += [one.foreign_id for one in page]
+        after = (page[0].created_at, page[0].foreign_id)
+    assert seen == ["c", "a", "b"]
+    assert rows.select_open(connection, "default", (-1.0, "unknown"), 1)[0].foreign_id == "c"
+
+
+def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
+    """Due, unreported, held, and fit for a control."""
+    rows.insert(connection, row())
+    rows.insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
+    rows.insert(connection, row(foreign_id="free", holder=None))
+    assert [one.foreign_id for one in rows.select_due(connection, "default", 1e9, 9)] == ["free", "paid"]
+    assert [one.foreign_id for one in rows.select_unreported(connection, "default", 9)] == ["paid"]
+    assert [one.foreign_id for one in rows.select_held(connection, "worker", 9)] == ["f"]
+    control = rows.find_control(connection, "default", "key", -1.0)
+    assert control is not None
+    assert control.foreign_id == "paid"
+
+
+def test_the_history_is_added_to(connection: sqlite3.Connection) -> None:
+    """In order, and read by foreign_id."""
+    place = rows.insert(connection, row())
+    lines = [Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0"), Entry(2.0, "given up", "queue", "w")]
+    for line in lines:
+        rows.add_history(connection, place, line)
+    assert rows.history_of(connection, "default", "f") == lines
+
+
+def test_an_account_keeps_its_first_host(connection: sqlite3.Connection) -> None:
+    """Whoever comes later hears it."""
+    assert rows.bind(connection, "default", "one") == "one"
+    assert rows.bind(connection, "default", "two") == "one"
+
+
+def test_leases_are_given_prolonged_and_ended(connection: sqlite3.Connection) -> None:
+    """One that has ended is not prolonged; one that holds rows stays on the list."""
+    rows.enlist(connection, "worker", 50.0)
+    assert rows.renew(connection, "worker", 90.0, 49.0)
+    assert not rows.renew(connection, "worker", 200.0, 90.0)
+    assert rows.lease(connection, "worker") == 90.0
+    rows.insert(connection, row())
+    rows.strike(connection, "worker", 60.0)
+    assert rows.leases(connection) == [("worker", 60.0)]
+    rows.update(connection, 1, row(), ACCEPTED_ROW)
+    rows.strike(connection, "worker", 70.0)
+    assert rows.leases(connection) == []
+    assert rows.lease(connection, "worker") is None
+
+
+def test_sums_are_exact(connection: sqlite3.Connection) -> None:
+    """To the last decimal, however large."""
+    rows.insert(connection, row())
+    rows.insert(connection, replace(ACCEPTED_ROW, foreign_id="g"))
+    assert rows.sums(connection, "default") == {
+        "BTC": Totals(requested=Decimal(2), open=Decimal(1), accepted=Decimal(1))
+    }
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (rows.FIND, ("a", "f"), "withdrawals_by_foreign_id"),
+        (rows.OPEN, ("a", 0.0, 0, 9), "withdrawals_open"),
+        (rows.DUE, ("a", 0.0, 9), "withdrawals_due"),
+        (rows.UNREPORTED, ("a", 9), "withdrawals_unreported"),
+        (rows.HELD, ("w", 9), "withdrawals_held"),
+        (rows.HISTORY, ("a", "f"), "history_of"),
+    ],
+)
+def test_what_is_asked_often_uses_its_index(
+    connection: sqlite3.Connection, statement: str, values: tuple[object, ...], index: str
+) -> None:
+    """Without a sort of the whole table."""
+    plan = " ".join(line[3] for line in connection.execute(f"explain query plan {statement}", values))
+    assert f"INDEX {index}" in plan
+    assert "TEMP B-TREE" not in plan

@@ -1,0 +1,170 @@
+"""The tenure: a lease taken, prolonged in time, lost when it ended, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.journal import MemoryJournal
+from alphapo_async.tenure import Tenure
+from tests.virtual import run
+
+
+class Leases(MemoryJournal):
+    """A journal that outlives its process, as far as leases know; some of its answers fail."""
+
+    is_durable = True  # type: ignore[misc]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = 0
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong the lease, unless it is broken."""
+        self._fail()
+        return await super().renew(worker, until, now)
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Give a lease, unless it is broken."""
+        self._fail()
+        await super().join(account, host, worker, until)
+
+    async def leave(self, worker: str, now: float) -> None:
+        """End a lease, unless it is broken."""
+        self._fail()
+        await super().leave(worker, now)
+
+    def _fail(self) -> None:
+        if self.broken > 0:
+            self.broken -= 1
+            raise JournalError("The disk is gone.")
+
+
+def tenure(journal: MemoryJournal, host: str = "h") -> Tenure:
+    """Return a tenure of 15 s attempts, so 60 s leases, in virtual time."""
+    loop = asyncio.get_running_loop()
+    return Tenure(journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep)
+
+
+def story(told: Coroutine[Any, Any, None]) -> None:
+    """Run it in virtual time."""
+    run(told)
+
+
+def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
+    """Under one name, without a gap."""
+
+    async def told() -> None:
+        kept = tenure(Leases())
+        assert not kept.is_running
+        await kept.begin()
+        worker = kept.worker
+        for _ in range(1_000):
+            await asyncio.sleep(7)
+            assert kept.may_send(worker)
+        await kept.end()
+
+    story(told())
+
+
+def test_beginning_again_changes_nothing() -> None:
+    """Many at once take one lease."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await asyncio.gather(*(kept.begin() for _ in range(10)))
+        assert len(journal._workers) == 1
+        await kept.end()
+        assert journal._workers == {}
+        assert not kept.is_running
+
+    story(told())
+
+
+def test_nothing_leaves_that_could_outlast_the_lease() -> None:
+    """An attempt and five seconds have to fit in; and only under the name that holds the row."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await kept.begin()
+        journal.broken = 2
+        await asyncio.sleep(39)
+        assert kept.may_send(kept.worker)
+        assert not kept.may_send("another")
+        await asyncio.sleep(1.5)
+        assert not kept.may_send(kept.worker)
+        assert kept.is_running
+        await kept.end()
+
+    story(told())
+
+
+def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
+    """A worker that comes back too late is somebody else; failures in between are waited out."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await kept.begin()
+        first = kept.worker
+        journal.broken = 3
+        await asyncio.sleep(81)
+        assert kept.worker != first
+        assert kept.may_send(kept.worker)
+        assert not kept.may_send(first)
+        assert await journal.find_dead(asyncio.get_running_loop().time()) == [(first, 60.0)]
+        await kept.end()
+
+    story(told())
+
+
+def test_what_fails_at_the_beginning_is_told() -> None:
+    """A broken journal, and an account of another host; the next call tries again."""
+
+    async def told() -> None:
+        journal = Leases()
+        journal.broken = 1
+        kept = tenure(journal)
+        with pytest.raises(JournalError):
+            await kept.begin()
+        await kept.begin()
+        with pytest.raises(ConfigurationError):
+            await tenure(journal, "another").begin()
+        await kept.end()
+
+    story(told())
+
+
+def test_a_lease_that_cannot_be_given_back_ends_by_itself() -> None:
+    """Closing does not fail over it; and ending what never began does nothing."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await kept.end()
+        await kept.begin()
+        journal.broken = 1
+        await kept.end()
+        assert await journal.find_dead(60.0) == [(kept.worker, 60.0)]
+
+    story(told())
+
+
+def test_a_journal_that_ends_with_its_process_needs_no_lease() -> None:
+    """It never runs out, and no task keeps it."""
+
+    async def told() -> None:
+        kept = tenure(MemoryJournal())
+        await kept.begin()
+        assert len(asyncio.all_tasks()) == 1
+        await asyncio.sleep(10_000)
+        assert kept.may_send(kept.worker)
+        await kept.end()
+
+    story(told())
