@@ -7,6 +7,7 @@ others; the client then goes on as another worker. A journal that ends with its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -72,8 +73,11 @@ class Tenure:
             until = self._clock() + self._lease if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             self.worker, self._until = worker, until
-            if self._keeping is None and until < inf:
-                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+            self._start_keeping()
+
+    def _start_keeping(self) -> None:
+        if self._keeping is None and self._until < inf:
+            self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     @property
     def is_running(self) -> bool:
@@ -89,12 +93,10 @@ class Tenure:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
+        self._until = 0.0
         if self.worker:
-            self._until = 0.0
-            try:
+            with contextlib.suppress(JournalError):  # then it ends by itself
                 await self._journal.leave(self.worker, self._clock())
-            except JournalError:
-                return  # the lease ends by itself
 
     async def _keep(self) -> None:
         while True:

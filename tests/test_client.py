@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from alphapo_async.client import AlphapoClient
@@ -29,9 +31,10 @@ from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
 from tests.virtual import run
-from tests.wire import HTML_502, LOST, NOT_FOUND, Wire, client, reply, request
+from tests.wire import EPOCH, HTML_502, LOST, NOT_FOUND, Durable, Wire, client, reply, request
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -678,3 +681,173 @@ async def test_a_client_with_its_own_session_over_a_real_socket() -> None:
 
     assert caught.value.reason == "no connection"
     assert len(asyncio.all_tasks()) == 1
+
+
+# ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_enqueued_is_written_down_and_nothing_leaves() -> None:
+    """Calling again changes nothing; another payment under the same foreign_id is a conflict."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> None:
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.enqueue(request())
+            await alphapo.enqueue(request())
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.enqueue(request(amount="2"))
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            assert (row.state, row.holder, row.expires_at) == ("open", None, EPOCH + 86_400)
+
+    run(story())
+    assert wire.times == []
+
+
+def test_a_journal_that_ends_with_its_process_takes_nothing_for_later() -> None:
+    """Whoever leaves a payment to the workers wants it to survive."""
+
+    async def story() -> None:
+        async with client(Wire()) as alphapo:
+            with pytest.raises(ConfigurationError, match="outlives the process"):
+                await alphapo.enqueue(request())
+
+    run(story())
+
+
+def _unreport(row: Row | None) -> Row:
+    assert row is not None
+    return msgspec.structs.replace(row, reported=False)
+
+
+def test_a_pass_shares_the_flight_of_a_caller() -> None:
+    """One flight for each foreign_id, whoever wants it."""
+    wire, journal = Wire(["silent"]), Durable()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            flight = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            told = [result.outcome async for result in alphapo.resume()]
+            await flight
+            return told
+
+    assert run(story()) == ["accepted"]
+    assert wire.posts == 2
+
+
+def test_a_look_up_that_finds_nothing_teaches_a_row_nothing() -> None:
+    """It is not its holder's, and proves nothing."""
+    journal = Durable()
+
+    async def story() -> None:
+        async with client(Wire(), journal=journal) as alphapo:
+            await alphapo.enqueue(request())
+            row = await journal.find("default", "payout-17")
+            assert await alphapo.look_up("payout-17") is None
+            assert await journal.find("default", "payout-17") is row
+
+    run(story())
+
+
+def test_resume_and_work_open_the_journal_themselves() -> None:
+    """First use, without `async with`: what was enqueued is paid, then handed out, then refreshed."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> list[str]:
+        alphapo = client(wire, journal=journal)
+        await alphapo.enqueue(request())
+        first = [result.outcome async for result in alphapo.resume()]
+        working = asyncio.ensure_future(alphapo.work())
+        await asyncio.sleep(3_700)
+        working.cancel()
+        await journal.update("default", "payout-17", _unreport)
+        again = [result.outcome async for result in alphapo.resume()]
+        await alphapo.aclose()
+        return first + again
+
+    assert run(story()) == ["accepted", "accepted"]
+    assert (wire.posts, wire.look_ups) == (1, 1)
+
+
+def test_a_refresh_without_a_slot_waits_for_the_next_round() -> None:
+    """Nothing is learned from a question that was never put."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> None:
+        async with client(wire, journal=journal, policy=RetryPolicy(deadline=1.0)) as alphapo:
+            await alphapo.withdraw(request())
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            wire.slots.take()
+            for _ in range(99):
+                wire.slots.take()
+            await alphapo._refresh(row)
+            assert await journal.find("default", "payout-17") is row
+            for _ in range(100):
+                wire.slots.give()
+
+    run(story())
+
+
+class _Shy(Durable):
+    """A journal that does not open."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        await asyncio.sleep(self.seconds)
+        raise JournalError("It is on fire.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "deadline", "says"), [(0.0, None, "on fire"), (90.0, None, "in time"), (9.0, 1.0, "in time")]
+)
+def test_a_journal_that_does_not_open_is_told_in_time(seconds: float, deadline: float | None, says: str) -> None:
+    """Nothing was sent, and nothing written down."""
+    wire = Wire()
+
+    async def story() -> float:
+        alphapo = client(wire, journal=_Shy(seconds))
+        with pytest.raises(JournalError, match=says) as caught:
+            await alphapo.withdraw(request(), deadline=deadline)
+        assert (caught.value.recorded, caught.value.foreign_id) == (False, "payout-17")
+        await alphapo.aclose()
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) <= 60
+    assert wire.times == []
+
+
+def test_an_acceptance_may_be_written_down_a_moment_later(tmp_path: Path) -> None:
+    """The caller hears it at once; closing writes it down, and the next client knows it."""
+    path = tmp_path / "payouts.db"
+
+    async def story() -> Withdrawal:
+        async with Sandbox("k", "s") as sandbox:
+            settings: dict[str, Any] = {"base_url": sandbox.url, "journal": path}
+            async with AlphapoClient("k", "s", **settings) as alphapo:
+                await asyncio.gather(*(alphapo.withdraw(request(str(number))) for number in range(20)))
+            async with AlphapoClient("k", "s", **settings) as alphapo:
+                return await alphapo.withdraw(request("7"))
+
+    assert asyncio.run(story()).source == "journal"
+
+
+def test_an_acceptance_that_cannot_be_written_down_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Good news needs no journal; the row stays open and is looked up when it comes up again."""
+
+    class Full(Durable):
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            if how.get("may_lag"):
+                raise JournalError("The disk is full.")
+            return await super().update(account, foreign_id, change, **how)
+
+    async def story() -> Withdrawal:
+        async with client(Wire(), journal=Full()) as alphapo:
+            return await alphapo.withdraw(request())
+
+    assert isinstance(run(story()), Withdrawal)
+    assert "not written down: acceptance of payout-17" in caplog.text

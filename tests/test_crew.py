@@ -4,14 +4,19 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.callers import Callers
-from alphapo_async.core.evidence import Seen
-from alphapo_async.core.outcome import Found, NoneFound, NoReply, Reply
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Asked, Attempt, Lapsed, Reported, Revision, Seen
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
+from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told
-from alphapo_async.crew import Crew, World
+from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Noticing
 from tests.virtual import run
@@ -121,3 +126,82 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
 
     assert heard == ["outage began", "outage ended", "outage began"]
     assert told.why == "in flight"
+
+
+# ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────────
+
+PAYMENT = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="u")
+ASKED = Asked("one", Revision(encode_body(PAYMENT), PAYMENT), "key")
+ACCEPTED = Attempt("one", Accepted(Withdrawal(id=7, foreign_id="f")), 0.0, 0.0)
+
+
+def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
+    """Known again, and taken over with a line in its history."""
+
+    async def story() -> None:
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        assert (row.holder, row.unvouched) == ("one", True)
+        other = replace(ASKED, worker="two")
+        assert (await crew.record("f", other)).holder == "one"
+        taken = await crew.record("f", other, Lapsed("one", 0.0))
+        assert (taken.holder, taken.doubt_since) == ("two", 0.0)
+        assert [line.kind for line in await crew.journal.history("shop", "f")] == ["lapsed"]
+
+    run(story())
+
+
+def test_evidence_is_added_to_row_and_history_in_order() -> None:
+    """Several pieces at once, too; a row that the journal has lost is learned from what was known."""
+
+    async def story() -> None:
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        crew.journal._open.clear()  # type: ignore[attr-defined]
+        lost = Attempt("one", InDoubt("lost"), 0.0, 0.0)
+        after = await crew.learn(row, lost, Reported(), ACCEPTED)
+        assert (after.state, after.attempts) == ("accepted", 2)
+        assert [line.what for line in await crew.journal.history("shop", "f")] == ["InDoubt: lost", "Accepted"]
+
+    run(story())
+
+
+def test_what_lags_is_written_down_before_closing() -> None:
+    """In the background; a failure is logged and told to nobody."""
+
+    async def story() -> list[str]:
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        crew.learn_later(row, ACCEPTED)
+        await crew.flush()
+        found = await crew.journal.find("shop", "f")
+        assert found is not None
+        assert found.state == "accepted"
+        told: list[str] = []
+        crew.noticing.unwritten = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
+        crew.journal = _Full()
+        crew.learn_later(row, ACCEPTED)
+        await crew.flush()
+        return told
+
+    assert run(story()) == ["f: The disk is full."]
+
+
+class _Full(MemoryJournal):
+    async def update(self, *what: Any, **how: Any) -> Row:
+        raise JournalError("The disk is full.")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("https://app.alphapo.net", "app.alphapo.net"),
+        ("http://127.0.0.1:8080", "loopback"),
+        ("http://[::1]:8080", "loopback"),
+        ("http://localhost", "loopback"),
+        ("https://10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_an_account_is_bound_to_the_host_s_name(base_url: str, host: str) -> None:
+    """Whatever the port; this machine's own names are one."""
+    assert host_of(base_url) == host

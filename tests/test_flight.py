@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AlphapoError,
     AuthenticationError,
@@ -18,6 +19,8 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
+from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
@@ -25,7 +28,20 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal.memory import MemoryJournal
 from tests.virtual import run
-from tests.wire import HTML_502, INSUFFICIENT, LOST, NO_CONNECTION, NOT_FOUND, TAKEN, Wire, client, reply, request
+from tests.wire import (
+    EPOCH,
+    HTML_502,
+    INSUFFICIENT,
+    LOST,
+    NO_CONNECTION,
+    NOT_FOUND,
+    TAKEN,
+    Durable,
+    Wire,
+    client,
+    reply,
+    request,
+)
 
 BAD_KEY = reply(403, {"error": "Bad key header", "code": "bad_header_key"})
 THROTTLED = reply(429, {"error": "slow down"}, retry_after="3")
@@ -347,6 +363,48 @@ def test_a_body_that_grew_too_old_in_the_queue_is_not_sent() -> None:
     assert isinstance(run(story()), WithdrawalUnknown)
     assert len(wire.bodies["payout-17"]) == 1
     assert wire.look_ups > 1
+
+
+# ── rows of others ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_caller_takes_over_what_a_dead_worker_held() -> None:
+    """As soon as that worker's lease is over: looked up, since it may have sent, and then paid."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> float:
+        await journal.join("default", "loopback", "ghost", EPOCH + 5)
+        payment = request()
+        asked = Asked(
+            "ghost", Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
+        )
+        await journal.update(
+            "default", "payout-17", lambda _: new_row("default", "payout-17", asked, EPOCH, is_durable=True)
+        )
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.withdraw(payment)
+            return asyncio.get_running_loop().time()
+
+    assert 5 <= run(story()) < 6
+    assert (wire.look_ups, wire.posts) == (1, 1)
+
+
+def test_on_a_worker_s_rounds_a_row_has_one_round() -> None:
+    """Nothing in doubt is sent again within the quiet time, and nothing at all if sending again is not wanted."""
+
+    async def told(*, may_resend: bool, seconds: float) -> int:
+        wire, journal = Wire([LOST]), Durable()
+        async with client(wire, journal=journal, policy=RetryPolicy(attempts=1, quiet=30.0)) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            await asyncio.sleep(seconds)
+            async for _ in alphapo.resume(resend=may_resend):
+                pass
+        return wire.posts
+
+    assert run(told(may_resend=True, seconds=1)) == 1
+    assert run(told(may_resend=True, seconds=31)) == 2
+    assert run(told(may_resend=False, seconds=31)) == 1
 
 
 # ── the journal fails ────────────────────────────────────────────────────────────────────────────────────────────────

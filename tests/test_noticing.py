@@ -277,3 +277,10 @@ def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.L
     assert "payout-17 ZeroDivisionError" in caplog.text
     assert "test_noticing.py" in caplog.text
     assert "hidden in the error" not in caplog.text
+
+
+def test_an_acceptance_that_was_not_written_down_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With the foreign_id, so that somebody can look."""
+    Noticing("shop", None, lambda: 0.0).unwritten("payout-17", "The disk is full.")
+    assert "payout-17" in caplog.text
+    assert "The disk is full." in caplog.text

@@ -12,6 +12,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.settings import (
     check_base_url,
+    check_count,
     check_rate,
     check_seconds,
     from_environment,
@@ -274,3 +275,11 @@ def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path, content: byt
     assert str(file) in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 2.0, True, None, "64"])
+def test_a_wrong_concurrency_is_refused(concurrency: object) -> None:
+    """A whole number from 1."""
+    with pytest.raises(ConfigurationError, match="concurrency must be a whole number from 1"):
+        check_count(concurrency)
+    assert check_count(64) == 64

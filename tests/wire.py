@@ -19,6 +19,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.crew import World
+from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
 
 EPOCH = 1_800_000_000.0
@@ -150,6 +151,12 @@ class Wire(SessionManager):
                 "currency_sent": {"currency": fields["currency"], "amount": str(fields["amount"])},
             },
         )
+
+
+class Durable(MemoryJournal):
+    """A journal that counts as outliving its process, and takes no real time: it is handed from one client to the next."""
+
+    is_durable = True  # type: ignore[misc]
 
 
 def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:

@@ -190,7 +190,8 @@ def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.s
             for statement in _TABLES.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"pragma application_id = {APPLICATION}")
-            connection.execute(f"pragma user_version = {SCHEMA}")
+        # Always written: a file that can only be read is found out now, not at the first withdrawal.
+        connection.execute(f"pragma user_version = {SCHEMA}")
         connection.execute("commit")
     finally:
         if connection.in_transaction:

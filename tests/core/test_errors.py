@@ -188,3 +188,10 @@ def test_an_invalid_request_tells_every_problem_in_its_text() -> None:
     """The text says that nothing was sent, and then each field with its problem."""
     text = str(InvalidRequest({"amount": "is negative.", "tag": "is missing."}))
     assert text == "The withdrawal request is not valid, nothing was sent. amount: is negative.; tag: is missing."
+
+
+def test_a_journal_error_tells_its_detail_without_the_advice() -> None:
+    """So that it can stand in another sentence."""
+    error = JournalError("The disk is full.")
+    assert error.detail == "The disk is full."
+    assert str(error) != error.detail

@@ -312,3 +312,12 @@ def test_no_text_shows_the_body_or_the_people(told: Told) -> None:
     error = tell(told)
     shown = f"{error!s} {error!r} {vars(error) if isinstance(error, Exception) else ''} {told!r}"
     assert not [private for private in ("private", "Private", BODY.decode()) if private in shown]
+
+
+def test_a_row_whose_key_is_missing_names_its_fingerprint() -> None:
+    """So that somebody can find the key."""
+    detail = "key: it was signed with the key of fingerprint ab12, which is not among this client's keys"
+    error = error_of(row_with(doubt_since=0.0), detail=detail)
+    assert isinstance(error, WithdrawalUnknown)
+    assert error.reason == "key"
+    assert "fingerprint ab12" in str(error)

@@ -1,0 +1,277 @@
+"""The rounds: dead workers' rows freed, open rows settled, accepted ones refreshed, outcomes handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import WithdrawalError
+from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.holding import new_row
+from alphapo_async.core.outcome import NoReply
+from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.results import BatchResult
+from alphapo_async.core.signer import Signer
+from tests.virtual import run
+from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
+
+POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
+
+
+async def leave_open(journal: Durable, wire: Wire, *foreign_ids: str) -> None:
+    """Lose every reply, so that the rows stay open, and close the client."""
+    wire.always = LOST
+    async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+        for foreign_id in foreign_ids:
+            with contextlib.suppress(WithdrawalError):
+                await alphapo.withdraw(request(foreign_id))
+            await asyncio.sleep(1)
+    wire.always = None
+
+
+async def passed(alphapo: AlphapoClient, **how: bool) -> list[tuple[str, str]]:
+    """Make one pass and return what it told, by foreign_id."""
+    return [(result.request.foreign_id, result.outcome) async for result in alphapo.resume(concurrency=1, **how)]
+
+
+def test_a_pass_finds_what_arrived_oldest_first() -> None:
+    """Looked up, never sent again."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> list[tuple[str, str]]:
+        await leave_open(journal, wire, "a", "b", "c")
+        for name in "abc":
+            wire._accept(name, {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            return await passed(alphapo)
+
+    assert run(story()) == [("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
+    assert wire.posts == 3
+
+
+def test_what_did_not_arrive_is_sent_again_once_in_the_quiet_time() -> None:
+    """Not before it is over, and not twice; with resend=False never."""
+    wire = Wire([LOST, LOST])
+    journal = Durable()
+
+    async def story() -> list[int]:
+        await leave_open(journal, wire, "a")
+        bodies = []
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            assert await passed(alphapo) == [("a", "unknown")]
+            bodies.append(len(wire.bodies["a"]))
+            await asyncio.sleep(31)
+            assert await passed(alphapo, resend=False) == [("a", "unknown")]
+            bodies.append(len(wire.bodies["a"]))
+            assert await passed(alphapo) == [("a", "unknown")]
+            assert await passed(alphapo) == [("a", "unknown")]
+            bodies.append(len(wire.bodies["a"]))
+            await asyncio.sleep(31)
+            assert await passed(alphapo) == [("a", "accepted")]
+            assert await passed(alphapo) == []
+        return bodies
+
+    assert run(story()) == [1, 1, 2]
+    assert len(set(wire.bodies["a"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "outcome"),
+    [(Signer("made-up-key", "made-up-secret").fingerprint, "accepted"), ("of a key that is gone", "unknown")],
+)
+def test_what_a_dead_worker_held_is_freed_and_settled(key: str, outcome: str) -> None:
+    """Its lease ends, its rows are in doubt as of then, looked up and found; without their key they stay open."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        await journal.join("default", "loopback", "ghost", EPOCH + 60)
+        payment = request("a")
+        asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+        await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+        wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            told = [await passed(alphapo)]
+            await asyncio.sleep(61)
+            told.append(await passed(alphapo))
+            row = await journal.find("default", "a")
+            assert row is not None
+            assert row.may_send_until == EPOCH + 60
+        return told
+
+    first, second = run(story())
+    assert first == [("a", "unknown")]
+    assert second == [("a", outcome)]
+    assert wire.posts == 0
+
+
+def test_a_row_that_another_client_holds_is_waited_for() -> None:
+    """It is told as unknown if that takes too long, and not touched."""
+    wire = Wire(["silent"])
+    journal = Durable()
+
+    async def story() -> list[tuple[str, str]]:
+        policy = RetryPolicy(attempt_timeout=100.0, deadline=200.0)
+        async with client(wire, journal=journal, policy=policy, close_grace=0.0) as busy:
+            flight = asyncio.ensure_future(busy.withdraw(request("a")))
+            await asyncio.sleep(1)
+            async with client(wire, journal=journal, policy=POLICY) as alphapo:
+                told = await passed(alphapo)
+            flight.cancel()
+            return told
+
+    assert run(story()) == [("a", "unknown")]
+    assert wire.posts == 1
+
+
+def test_every_outcome_is_handed_out_at_least_once() -> None:
+    """What was not taken is handed out again; what was taken is not."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        told = []
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name))
+            first: AsyncIterator[BatchResult] = alphapo.resume(concurrency=1)
+            one = await anext(first)
+            told.append([(one.request.foreign_id, one.outcome)])
+            await first.aclose()  # type: ignore[attr-defined]
+            told.append(await passed(alphapo))
+            told.append(await passed(alphapo))
+        return told
+
+    first, second, third = run(story())
+    assert first == [("a", "accepted")]
+    assert second == [("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
+    assert third == []
+    assert wire.posts == 3
+
+
+def test_a_restored_journal_doubts_whatever_is_open() -> None:
+    """A row that was never sent when the backup was made may have been sent since: it is looked up first."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> list[tuple[str, str]]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await alphapo.enqueue(request("a"))
+            return await passed(alphapo, restored=True)
+
+    assert run(story()) == [("a", "unknown")]
+    assert (wire.posts, wire.look_ups) == (0, 1)
+
+
+def test_work_pays_what_is_enqueued_and_settles_what_is_open() -> None:
+    """Until cancelled; a refused one is settled too, and all are marked as told."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> dict[str, str]:
+        await leave_open(journal, wire, "old")
+        wire.scripts["POST"] = []
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            working = asyncio.ensure_future(alphapo.work())
+            await alphapo.enqueue(request("new"))
+            await asyncio.sleep(3)
+            wire.always = INSUFFICIENT
+            await alphapo.enqueue(request("poor"))
+            await asyncio.sleep(3)
+            wire.always = None
+            await asyncio.sleep(60)
+            working.cancel()
+            rows = [await journal.find("default", name) for name in ("old", "new", "poor")]
+            assert await journal.find_unreported("default", 9) == []
+            return {row.foreign_id: row.state for row in rows if row is not None}
+
+    assert run(story()) == {"old": "accepted", "new": "accepted", "poor": "rejected"}
+
+
+def test_work_refreshes_what_is_accepted_until_it_is_final() -> None:
+    """After an hour, then ever more rarely."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> list[float]:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await alphapo.withdraw(request("a"))
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(20 * 3_600)
+            working.cancel()
+            assert loop.time() > 0
+        return [round(when / 3_600, 1) for when, method in wire.times if method == "GET"]
+
+    assert run(story()) == [1.0, 2.0, 4.0, 8.0, 16.0]
+
+
+def test_what_cannot_be_sent_is_tried_until_it_expires_and_then_told() -> None:
+    """It never arrived."""
+    wire = Wire()
+    wire.always = "no connection"
+    journal = Durable()
+
+    async def story() -> list[tuple[str, str]]:
+        async with client(_Unreachable(), journal=journal, policy=POLICY) as alphapo:
+            await alphapo.enqueue(request("a"), expires_in=100.0)
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(99)
+            row = await journal.find("default", "a")
+            assert row is not None
+            assert row.state == "open"
+            await asyncio.sleep(30)
+            working.cancel()
+            row = await journal.find("default", "a")
+            assert row is not None
+            assert (row.state, row.reason) == ("not_sent", "expired")
+            return await passed(alphapo)
+
+    assert run(story()) == [("a", "not_sent")]
+
+
+class _Unreachable(Wire):
+    """Nothing ever gets through."""
+
+    async def exchange(self, *what: object, **told: object) -> NoReply:
+        """Say so."""
+        await asyncio.sleep(0.01)
+        return NO_CONNECTION
+
+
+def test_many_open_rows_are_read_page_by_page() -> None:
+    """More than a page of open and of unreported ones."""
+    wire = Wire()
+    journal = Durable()
+
+    async def story() -> tuple[int, int]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            for number in range(250):
+                await alphapo.enqueue(request(f"f-{number:03}"))
+            working = asyncio.ensure_future(alphapo.work(concurrency=8))
+            await asyncio.sleep(20)
+            working.cancel()
+            return len(await journal.find_due("default", EPOCH + 30, 999)), wire.posts
+
+    assert run(story()) == (0, 250)
+
+
+def test_what_a_caller_hears_is_not_handed_out_again() -> None:
+    """A pass that shares a caller's flight tells its outcome, and leaves nothing to report."""
+    wire, journal = Wire(["silent"]), Durable()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        async with client(wire, journal=journal) as alphapo:
+            flight = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(1)
+            told = [await passed(alphapo), await passed(alphapo)]
+            await flight
+            return told
+
+    assert run(story()) == [[("a", "accepted")], []]
