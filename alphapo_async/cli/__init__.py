@@ -10,9 +10,11 @@ import click
 from alphapo_async.cli.asking import check, status
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.ending import explain
+from alphapo_async.cli.keeping import journal
 from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
 from alphapo_async.cli.showing import clean
+from alphapo_async.cli.working import resume, worker
 
 __all__ = ["alphapo"]
 
@@ -57,5 +59,5 @@ def alphapo() -> None:
     """
 
 
-for _command in (demo, withdraw, status, check, sandbox):
+for _command in (demo, withdraw, status, resume, worker, journal, check, sandbox):
     alphapo.add_command(_command)

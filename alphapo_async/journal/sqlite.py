@@ -21,7 +21,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.grouping import Group, Request
 from alphapo_async.journal.hosts import check_host
-from alphapo_async.journal.sqlite_file import connect, journal_error
+from alphapo_async.journal.sqlite_file import connect, copy_into, journal_error
 from alphapo_async.journal.workers import Workers
 
 __all__ = ["SqliteJournal"]
@@ -201,6 +201,14 @@ class SqliteJournal:
         found: dict[str, Totals] = await self._ask(lambda file: rows.sums(file.connection, account))
         return found
 
+    async def backup(self, target: str | Path) -> None:
+        """Copy the whole journal into a new file, as it stands at one moment, while it is in use.
+
+        Raises:
+            JournalError: the target exists or cannot be written, or the journal cannot be read.
+        """
+        await self._ask(lambda file: copy_into(file.connection, Path(target).absolute()))
+
     async def aclose(self) -> None:
         """Write down what is left and let go of the file."""
         self._is_closed = True
@@ -234,7 +242,7 @@ class SqliteJournal:
 
     def _read(self, file: _File, request: Request[_File]) -> None:
         try:
-            request.result = request.run(file)
+            _run(file, request)
         except sqlite3.Error as error:
             request.error = journal_error(self.path, error)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from alphapo_async.core.errors import JournalError
 
-__all__ = ["APPLICATION", "SCHEMA", "connect", "filesystem_of", "is_wal_safe", "journal_error"]
+__all__ = ["APPLICATION", "SCHEMA", "connect", "copy_into", "filesystem_of", "is_wal_safe", "journal_error"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -197,6 +197,25 @@ def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.s
         if connection.in_transaction:
             connection.execute("rollback")
     return mode
+
+
+def copy_into(connection: sqlite3.Connection, target: Path) -> None:
+    """Copy a journal into a new file, which only its owner can read.
+
+    Raises:
+        JournalError: the file exists, or cannot be made.
+    """
+    try:
+        is_new = _make(target)
+    except OSError as error:
+        raise journal_error(target, error) from None
+    if not is_new or target.stat().st_size:
+        raise JournalError(f"{str(target)!r} exists: name a file that does not. Nothing in it was changed.")
+    copy = sqlite3.connect(target, isolation_level=None)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
 
 
 _ADVICE: Final = (

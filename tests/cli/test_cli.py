@@ -14,7 +14,7 @@ from alphapo_async.cli import alphapo
 from alphapo_async.core.errors import ConfigurationError
 from tests.cli.conftest import Local, invoke, run
 
-COMMANDS = ("demo", "withdraw", "status", "check", "sandbox")
+COMMANDS = ("demo", "withdraw", "status", "resume", "worker", "journal", "check", "sandbox")
 
 
 def group_with(error: Exception) -> click.Group:

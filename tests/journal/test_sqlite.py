@@ -245,3 +245,28 @@ async def test_no_more_is_remembered_than_is_good(path: Path, monkeypatch: pytes
     for name in "abc":
         assert (await hear(journal, name, LOST)).attempts == 1
     await journal.aclose()
+
+
+async def test_a_backup_is_a_journal(path: Path, tmp_path: Path) -> None:
+    """As it stood, readable by its owner alone; an existing file is not touched."""
+    journal, target = SqliteJournal(path), tmp_path / "backup.db"
+    await pay(journal, "f")
+    await journal.backup(target)
+    await pay(journal, "g")
+    with pytest.raises(JournalError, match="exists"):
+        await journal.backup(target)
+    copy = SqliteJournal(target)
+    assert await copy.find(ACCOUNT, "f") is not None
+    assert await copy.find(ACCOUNT, "g") is None
+    assert target.stat().st_mode & 0o777 == 0o600
+    await copy.aclose()
+    await journal.aclose()
+
+
+async def test_a_backup_that_cannot_be_made_is_told(path: Path, tmp_path: Path) -> None:
+    """The journal itself goes on."""
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalError):
+        await journal.backup(tmp_path / "nowhere" / "backup.db")
+    await pay(journal, "f")
+    await journal.aclose()

@@ -13,7 +13,15 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal import sqlite_file
-from alphapo_async.journal.sqlite_file import APPLICATION, SCHEMA, connect, filesystem_of, is_wal_safe, journal_error
+from alphapo_async.journal.sqlite_file import (
+    APPLICATION,
+    SCHEMA,
+    connect,
+    copy_into,
+    filesystem_of,
+    is_wal_safe,
+    journal_error,
+)
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -251,3 +259,18 @@ def test_every_fault_is_a_sentence(path: Path, told: str, says: str) -> None:
     assert says in str(error)
     assert str(path) in str(error)
     assert error.recorded is None
+
+
+def test_a_copy_is_whole_and_its_owner_s_alone(path: Path, tmp_path: Path) -> None:
+    """Into a new file, or an empty one; never over another."""
+    target = tmp_path / "copy.db"
+    with contextlib.closing(connect(path)) as connection:
+        connection.execute("insert into accounts values ('a', 'h')")
+        copy_into(connection, target)
+        with pytest.raises(JournalError, match="exists"):
+            copy_into(connection, target)
+        with pytest.raises(JournalError, match="cannot be"):
+            copy_into(connection, tmp_path / "nowhere" / "copy.db")
+    with contextlib.closing(connect(target)) as copied:
+        assert copied.execute("select * from accounts").fetchall() == [("a", "h")]
+    assert target.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,240 @@
+"""`alphapo journal …`: the operator's view of what was promised and what came of it. It needs no key, and sends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import click
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.evidence import Word
+from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.learning import learn
+from alphapo_async.core.release import __version__
+from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.journal import Journal, SqliteJournal, open_journal
+
+__all__ = ["history_rows", "journal", "open_rows", "row_pairs"]
+
+T = TypeVar("T")
+_C = TypeVar("_C", bound=Callable[..., object])
+
+
+def _options(command: _C) -> _C:
+    command = click.option("--account", help='Whose withdrawals. Default: ALPHAPO_ACCOUNT, or "default".')(command)
+    return click.option("--journal", "name", help="The journal's file. Default: ALPHAPO_JOURNAL.")(command)
+
+
+def _account(account: str | None, environment: Mapping[str, str]) -> str:
+    return account or environment.get("ALPHAPO_ACCOUNT") or "default"
+
+
+def _with_journal(name: str | None, environment: Mapping[str, str], use: Callable[[Journal], Awaitable[T]]) -> T:
+    """Open the journal, use it, close it."""
+    chosen = name or environment.get("ALPHAPO_JOURNAL")
+    if not chosen or chosen == "memory":
+        raise ConfigurationError("Name the journal's file with --journal or ALPHAPO_JOURNAL.")
+
+    async def used() -> T:
+        opened = open_journal(chosen)
+        try:
+            return await use(opened)
+        finally:
+            await opened.aclose()
+
+    return asyncio.run(used())
+
+
+_EPILOG = """\b
+Examples:
+  alphapo journal list --journal payouts.db
+  alphapo journal show payout-17 --journal payouts.db
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def journal() -> None:
+    """Look into a journal, and settle by hand what nobody can find out."""
+
+
+@journal.command(epilog="\b\nExample:\n  alphapo journal show payout-17 --journal payouts.db")
+@click.argument("foreign_id")
+@_options
+def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
+    """Show one withdrawal and its history."""
+    owner = _account(account, os.environ)
+
+    async def use(opened: Journal) -> tuple[Row | None, list[Entry]]:
+        return await opened.find(owner, foreign_id), await opened.history(owner, foreign_id)
+
+    row, history = _with_journal(name, os.environ, use)
+    if row is None:
+        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        sys.exit(Exit.REFUSED)
+    for line in pairs(row_pairs(row)):
+        click.echo(line)
+    make_console().print(table("History", ["time", "what", "HTTP", "worker", "release"], history_rows(history)))
+
+
+@journal.command(name="list", epilog="\b\nExample:\n  alphapo journal list --journal payouts.db")
+@click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
+@_options
+def list_open(*, most: int, name: str | None, account: str | None) -> None:
+    """List what is open, oldest first."""
+    owner = _account(account, os.environ)
+    rows = _with_journal(name, os.environ, lambda opened: opened.find_open(owner, None, most + 1))
+    if not rows:
+        click.echo("Nothing is open.")
+        return
+    make_console().print(
+        table("Open", ["foreign_id", "asked", "since", "state", "why", "held by"], open_rows(rows[:most]))
+    )
+    if len(rows) > most:
+        click.echo(f"There are more; --most {most * 10} shows them.")
+
+
+@journal.command(epilog="\b\nExample:\n  alphapo journal totals --journal payouts.db")
+@_options
+def totals(*, name: str | None, account: str | None) -> None:
+    """Show what became of everything asked for, to the last decimal."""
+    owner = _account(account, os.environ)
+    make_console().print(totals_table(_with_journal(name, os.environ, lambda opened: opened.totals(owner))))
+
+
+@journal.command(
+    epilog='\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna --because "not in AlphaPo\'s dashboard" '
+    "--journal payouts.db"
+)
+@click.argument("foreign_id")
+@click.option("--accepted/--rejected", "is_accepted", default=None, help="What AlphaPo's own books say.")
+@click.option("--by", required=True, help="Your name; it is written down.")
+@click.option("--because", required=True, help="How you know; it is written down.")
+@click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
+@_options
+def settle(
+    *,
+    foreign_id: str,
+    is_accepted: bool | None,
+    by: str,
+    because: str,
+    alphapo_id: str | None,
+    name: str | None,
+    account: str | None,
+) -> None:
+    """Settle by hand a withdrawal that is open and that nobody works on; a later witness that disagrees overrides it."""
+    if is_accepted is None:
+        raise click.UsageError("Say --accepted or --rejected.")
+    owner, word = _account(account, os.environ), Word(by, because, is_accepted, alphapo_id)
+    before, after = _with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, word))
+    if before is None or after is None:
+        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        sys.exit(Exit.REFUSED)
+    if after is before or after.word is None or after.state == "open":
+        why = f"{before.holder} works on it" if before.holder else f"it is {before.state}"
+        click.echo(f"Not settled: {why}. Only what is open and held by nobody can be settled by hand.", err=True)
+        sys.exit(Exit.REFUSED)
+    click.echo(f"{clean(foreign_id)}: {clean(after.word)}")
+
+
+async def _say(opened: Journal, owner: str, foreign_id: str, word: Word) -> tuple[Row | None, Row | None]:
+    before = await opened.find(owner, foreign_id)
+    if before is None or before.holder is not None or before.state != "open":
+        return before, before
+    now = time.time()
+    entry = entry_of(word, now, __version__)
+    after = await opened.update(
+        owner,
+        foreign_id,
+        lambda known: learn(known or before, word, now),
+        entries=() if entry is None else (entry,),
+    )
+    return before, after
+
+
+@journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
+@click.argument("target", type=click.Path(dir_okay=False))
+@_options
+def backup(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+    """Copy a journal's file while it is in use; TARGET must not exist."""
+
+    async def use(opened: Journal) -> None:
+        assert isinstance(opened, SqliteJournal)  # noqa: S101 - every name but "memory" is a file's
+        await opened.backup(target)
+
+    _with_journal(name, os.environ, use)
+    click.echo(f"Backed up to {target}. Use it with `alphapo resume --restored`, which doubts whatever was open then.")
+
+
+# ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def row_pairs(row: Row) -> list[tuple[str, str]]:
+    """Return what a row says, name by name; what it does not say is left out."""
+    payment, known = row.revision.payment, row.withdrawal
+    figure = "" if payment is None else f"{payment.asked[0]:f} {payment.asked[1]} to {payment.address}"
+    told = [
+        ("foreign_id", row.foreign_id),
+        ("account", row.account),
+        ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
+        ("asked", figure),
+        ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
+        ("key", f"fingerprint {row.key}"),
+        ("created", _moment(row.created_at)),
+        ("settled", _moment(row.settled_at)),
+        ("in doubt since", _moment(row.doubt_since)),
+        ("may have been sent until", _moment(row.may_send_until)),
+        ("held by", row.holder or ""),
+        ("attempts, look-ups", f"{row.attempts}, {row.look_ups}"),
+        ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
+        ("AlphaPo's status", "" if known is None else known.status or ""),
+        ("txids", ", ".join(row.transaction.txids) if row.transaction else ""),
+        ("refusal", "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())),
+        ("differences", "; ".join(map(str, row.differences))),
+        ("by hand", row.word or ""),
+        ("contradiction", row.contradiction or ""),
+        ("last word", row.reason),
+    ]
+    return [(name, clean(value)) for name, value in told if value]
+
+
+def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
+    """Return the lines of a history for a table."""
+    return [
+        (
+            _moment(line.at),
+            clean(f"{line.kind}: {line.what}"),
+            "" if line.status is None else str(line.status),
+            clean((line.worker or "")[:8]),
+            line.release,
+        )
+        for line in history
+    ]
+
+
+def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Return open rows for a table."""
+    return [
+        (
+            clean(row.foreign_id),
+            "" if row.revision.payment is None else "{:f} {}".format(*row.revision.payment.asked),
+            _moment(row.created_at),
+            bucket(row),
+            clean(row.reason),
+            clean((row.holder or "")[:8]),
+        )
+        for row in rows
+    ]
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"

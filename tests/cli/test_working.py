@@ -1,0 +1,131 @@
+"""`alphapo resume` and `alphapo worker` against a local sandbox, with a journal in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
+from alphapo_async.cli.working import event_line, result_line
+from alphapo_async.core.errors import WithdrawalNotSent
+from alphapo_async.core.events import Event
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.results import result_of
+from tests.cli.conftest import SECRET, Local, clean_environment, command_line
+
+
+def request(foreign_id: str) -> WithdrawalRequest:
+    """Return a well-formed request."""
+    return WithdrawalRequest(
+        currency="BTC", address="made-up", amount="0.001", foreign_id=foreign_id, end_user_reference="made-up-user"
+    )
+
+
+def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
+    """Leave withdrawals to the workers."""
+
+    async def story() -> None:
+        async with AlphapoClient("made-up-key", SECRET, base_url=local.url, journal=path) as client:
+            for foreign_id in foreign_ids:
+                await client.enqueue(request(foreign_id))
+
+    asyncio.run(story())
+
+
+def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Path) -> None:
+    """A line each, the counts, exit code 0; the second pass finds nothing."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-1", "resume-2")
+    told = local.invoke("resume", "--journal", str(path))
+    assert told.exit_code == 0, told.output
+    assert "resume-1  accepted  " in told.stdout
+    assert "2 of 2 told: 2 accepted" in told.stdout
+    again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
+    assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
+
+
+def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path) -> None:
+    """A restored journal's row is looked up, and not sent: exit code 3."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-3")
+    told = local.invoke("resume", "--restored", "--no-resend", "--journal", str(path))
+    assert told.exit_code == 3
+    assert "resume-3  unknown  " in told.stdout
+
+
+def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -> None:
+    """SIGTERM ends it with exit code 0, after what it paid was told."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "worker-1")
+    command = command_line("worker", "--journal", str(path), "--grace", "2")
+    with subprocess.Popen(
+        command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline().startswith("Working on account default at http://127.0.0.1")
+        assert worker.stdout.readline() == "settled  worker-1  accepted\n"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+        assert worker.stdout.read() == "Stopped; what is still open stays in the journal.\n"
+
+
+def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> None:
+    """The same, where it can be measured."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "worker-2")
+
+    def stop() -> None:
+        time.sleep(1.0)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    told = local.invoke("worker", "--journal", str(path))
+    thread.join()
+    assert told.exit_code == 0, told.output
+    assert "settled  worker-2  accepted" in told.stdout
+
+
+def test_a_worker_whose_journal_breaks_says_so(local: Local, tmp_path: Path) -> None:
+    """It ends with a sentence and an exit code, not with a traceback."""
+    path = tmp_path / "payouts.db"
+    path.write_text("no journal " * 100)
+    told = local.invoke("worker", "--journal", str(path))
+    assert told.exit_code == 3
+    assert "not a SQLite database" in told.stderr
+
+
+def test_a_journal_that_breaks_while_a_worker_works_ends_it(local: Local, tmp_path: Path) -> None:
+    """Nothing can be done without it."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "worker-3")
+
+    def damage() -> None:
+        time.sleep(0.7)
+        path.write_bytes(b"")
+
+    thread = threading.Thread(target=damage)
+    thread.start()
+    told = local.invoke("worker", "--journal", str(path))
+    thread.join()
+    assert told.exit_code == 3, told.output
+    assert "it cannot be used" in told.stderr
+
+
+def test_every_result_is_a_line() -> None:
+    """With AlphaPo's id, or with what to do."""
+    paid = request("f")
+    assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
+    error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
+    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Call again")
+
+
+def test_what_happens_too_often_is_not_said() -> None:
+    """Attempts and look-ups; the rest is a line each."""
+    assert event_line(Event(name="attempt", at=0.0, account="a", foreign_id="f")) is None
+    settled = Event(name="settled", at=0.0, account="a", foreign_id="f", outcome="accepted")
+    assert event_line(settled) == "settled  f  accepted"
