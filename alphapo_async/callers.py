@@ -52,6 +52,7 @@ class Callers:
         self._deadline = deadline
         self._on_last = on_last
         self._all: list[_Caller] = []
+        self._told: Told | None = None
         self._kept = 0.0
         self._kept_since: float | None = None
         self.is_running = False
@@ -64,6 +65,9 @@ class Callers:
             due: until when the caller waits; None for the policy's deadline.
         """
         caller = _Caller(self._loop.create_future(), due)
+        if self._told is not None:  # the flight ended before its first caller came: it never had to wait
+            caller.future.set_result(self._told)
+            return caller.future
         self._all.append(caller)
         if due is not None:
             self._arm(caller, due)
@@ -95,7 +99,8 @@ class Callers:
         return self._loop.time() + seconds >= max((caller.due for caller in self._all), default=inf)
 
     def tell(self, told: Told) -> None:
-        """Tell everybody who still waits, and stop the clocks."""
+        """Tell everybody who still waits, and whoever comes later; stop the clocks."""
+        self._told = told
         for caller in self._all:
             if caller.timer is not None:
                 caller.timer.cancel()

@@ -22,7 +22,7 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, 
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
-from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.results import BatchResult, result_of
@@ -102,6 +102,10 @@ class AlphapoClient:
             raise ConfigurationError("account must be a name, printable and not empty.")
         if policy is not None and not isinstance(policy, RetryPolicy):
             raise ConfigurationError(f"policy must be a RetryPolicy, not {type(policy).__name__}.")
+        if session is not None and not isinstance(session, SessionManager):
+            raise ConfigurationError(f"session must be a SessionManager, not {type(session).__name__}.")
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event must be a function that takes an Event.")
         self._base_url = check_base_url(base_url)
         self._signer = signer
         self._amount_format = amount_format
@@ -125,7 +129,7 @@ class AlphapoClient:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
-        self._is_closed = False
+        self._is_closed = asyncio.Event()
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
@@ -193,11 +197,12 @@ class AlphapoClient:
         if not self._crew.tenure.is_running:
             await self._open_journal(request, due)
         asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before)
-        flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
-        if not flight.asked.revision.is_same_payment(asked.revision):
-            flight = await self._make_way(flight, asked, request, loop)
-        told = await flight.callers.join(due)
-        outcome = tell(told)
+        flight = await self._flight_of(asked, request, loop, due)
+        outcome = tell(await flight.callers.join(due))
+        while asked.attempted_before and not flight.asked.attempted_before and _is_no(outcome):
+            # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
+            flight = await self._flight_of(asked, request, loop, due)
+            outcome = tell(await flight.callers.join(due))
         if isinstance(outcome, Withdrawal):
             return outcome
         raise outcome
@@ -243,16 +248,27 @@ class AlphapoClient:
         del self._flights[foreign_id]
         flight.callers.tell(told)
 
-    async def _make_way(
-        self, flight: Flight, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop
+    async def _flight_of(
+        self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, due: float | None
     ) -> Flight:
-        """Another payment is under way with this foreign_id: a conflict, unless the journal turns that one away."""
+        """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
         while True:
-            if await flight.has_taken_on():
-                raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
+            self._enter()
             flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
             if flight.asked.revision.is_same_payment(asked.revision):
                 return flight
+            if await self._has_taken_on(flight, request, due):
+                raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
+
+    async def _has_taken_on(self, flight: Flight, request: WithdrawalRequest, due: float | None) -> bool:
+        """Wait in time for what the journal says to another payment's flight."""
+        until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
+        try:
+            async with asyncio.timeout_at(until):
+                return await flight.has_taken_on()
+        except TimeoutError:
+            pass
+        raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "in flight")))
 
     # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -370,9 +386,10 @@ class AlphapoClient:
 
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer.
+            InvalidRequest: no withdrawal can have this foreign_id.
             ConfigurationError: the client is closed or belongs to another event loop.
         """
-        loop, crew, name = self._enter(), self._crew, str(foreign_id)
+        loop, crew, name = self._enter(), self._crew, foreign_id_text(foreign_id)
         row = None
         with contextlib.suppress(JournalError):
             row = await crew.journal.find(crew.account, name)
@@ -454,11 +471,17 @@ class AlphapoClient:
         """
         grace = self._close_grace if grace is None else check_seconds("grace", grace)
         if self._is_closing:
+            await self._is_closed.wait()
             return
         self._is_closing = True
         try:
             await self._wait_for_flights(grace)
         finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Cancel what is still under way, write down what lags, and close what is this client's own."""
+        try:
             for task in self._tasks:
                 task.cancel()
             await self._wait_for_flights(_CANCEL_GRACE)
@@ -469,6 +492,8 @@ class AlphapoClient:
             await self._crew.tenure.end()
             if self._owns_journal:
                 await self._crew.journal.aclose()
+        finally:
+            self._is_closed.set()
 
     async def _wait_for_flights(self, grace: float) -> None:
         if self._tasks:
@@ -476,6 +501,10 @@ class AlphapoClient:
 
 
 _OK = 200
+
+
+def _is_no(outcome: Withdrawal | WithdrawalError | JournalError) -> bool:
+    return isinstance(outcome, WithdrawalError) and outcome.may_release_funds
 
 
 def _unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:

@@ -91,10 +91,10 @@ class Crew:
         self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
     ) -> tuple[Answer, Seen] | None:
         """Make one look-up; None if it could not leave in time."""
+        body = encode_look_up(foreign_id)
         ticket = await place(kind)
         if ticket is None:
             return None
-        body = encode_look_up(foreign_id)
         answer: Answer | None = None
         try:
             reply = await self.exchange("GET", self.look_up_url, body, signer)

@@ -75,6 +75,7 @@ class Flight:
         self._foreign_id = request.foreign_id
         self._loop = loop
         self._row: Row | None = None
+        self._is_known = asyncio.Event()
         self._unwritten: list[Evidence] = []
         self._flown = Flown()
         self._place: Place | None = None
@@ -98,6 +99,7 @@ class Flight:
             return await self._abandon()
         finally:
             self._crew.queueing.discard(self.callers)
+            self._is_known.set()
 
     async def _write_down(self) -> Told | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
@@ -113,6 +115,7 @@ class Flight:
         self._row = row
         if not row.revision.is_same_payment(self.asked.revision):
             return self._told(row, "clash")
+        self._is_known.set()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
 
     def _is_held_elsewhere(self, row: Row) -> bool:
@@ -130,10 +133,8 @@ class Flight:
 
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
-        if self._row is None or not self._row.revision.is_same_payment(self.asked.revision):
-            await self.callers.join(None)
-            return False
-        return True
+        await self._is_known.wait()
+        return self._row is not None and self._row.revision.is_same_payment(self.asked.revision)
 
     async def _round(self, row: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
@@ -335,5 +336,6 @@ class Flight:
         return Told(self._foreign_id, self._row, "in flight")
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
-        retry_after = row.not_before - self._crew.world.clock()
+        step = self._next_step(row)
+        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
         return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

@@ -98,6 +98,8 @@ def check_rate(max_rate: float | None) -> float | None:
 def the_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> Mapping[str, Signer]:
     """Return the signers of all keys by fingerprint, the current one first."""
     signers = {current.fingerprint: current}
+    if not isinstance(retired, Iterable):
+        raise ConfigurationError("retired_keys must be (key, secret) pairs.")
     for pair in retired:
         if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
             raise ConfigurationError("retired_keys must be (key, secret) pairs.")
@@ -121,7 +123,7 @@ def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
         return open_journal("memory")
     if isinstance(journal, str | Path):
         return open_journal(str(journal))
-    if not all(callable(getattr(journal, verb, None)) for verb in VERBS):
+    if not hasattr(journal, "is_durable") or not all(callable(getattr(journal, verb, None)) for verb in VERBS):
         raise ConfigurationError(
             'journal must be "memory" or an object with the verbs of alphapo_async.journal.Journal.'
         )
@@ -159,4 +161,5 @@ def _secret(environment: Mapping[str, str]) -> str:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         pass
-    raise ConfigurationError(f"ALPHAPO_SECRET_FILE names {name!r}, which cannot be read.")
+    # What it names is not shown: somebody may have set it to the secret itself.
+    raise ConfigurationError("ALPHAPO_SECRET_FILE names a file that cannot be read.")

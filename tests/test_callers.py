@@ -351,3 +351,14 @@ def test_a_timer_that_fires_a_tick_early_is_on_time() -> None:
         assert (await waiting, len(flight.lasts)) == (IN_FLIGHT, 1)
 
     run(story())
+
+
+def test_whoever_comes_after_the_end_is_told_at_once() -> None:
+    """A flight may end before its first caller has come."""
+
+    async def story() -> tuple[Told, float]:
+        flight = Flight()
+        flight.callers.tell(DONE)
+        return await heard(flight.callers.join(None))
+
+    assert run(story()) == (DONE, 0.0)

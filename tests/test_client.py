@@ -34,7 +34,7 @@ from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
 from tests.virtual import run
-from tests.wire import EPOCH, HTML_502, LOST, NOT_FOUND, Durable, Wire, client, reply, request
+from tests.wire import EPOCH, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Durable, Wire, client, reply, request
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -60,6 +60,9 @@ from tests.wire import EPOCH, HTML_502, LOST, NOT_FOUND, Durable, Wire, client, 
         {"max_rate": 0},
         {"close_grace": -1},
         {"retired_keys": ["key"]},
+        {"retired_keys": 5},
+        {"session": "a pool"},
+        {"on_event": 5},
         {"retired_keys": [("key", "")]},
     ],
     ids=str,
@@ -851,3 +854,176 @@ def test_an_acceptance_that_cannot_be_written_down_is_told_and_logged(caplog: py
 
     assert isinstance(run(story()), Withdrawal)
     assert "not written down: acceptance of payout-17" in caplog.text
+
+
+# ── what came before, and what comes too late ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("first", "look_ups"), [(reply(429, {}), []), (INSUFFICIENT, [NOT_FOUND])])
+def test_an_earlier_attempt_is_heard_of_late(first: Reply, look_ups: list[Reply]) -> None:
+    """A "no" of a journal that ends with its process is none once a caller says that an earlier process may have sent it."""
+    wire = Wire([first, reply(429, {})], look_ups)
+
+    async def story() -> tuple[str, Withdrawal]:
+        async with client(wire, policy=RetryPolicy(attempts=1)) as alphapo:
+            with pytest.raises(WithdrawalError) as caught:
+                await alphapo.withdraw(request())
+            wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+            return caught.value.outcome, await alphapo.withdraw(request(), attempted_before=True)
+
+    outcome, withdrawal = run(story())
+    assert outcome in ("not_sent", "rejected")
+    assert withdrawal.source == "look-up"
+
+
+def test_an_earlier_attempt_counts_for_whoever_says_it_although_a_flight_is_shared() -> None:
+    """The flight of a caller who knew nothing says "not sent"; the one who knows gets the truth."""
+    wire = Wire([reply(429, {})])
+    wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+
+    async def story() -> list[Any]:
+        async with client(wire, policy=RetryPolicy(attempts=1)) as alphapo:
+            calls = [alphapo.withdraw(request()), alphapo.withdraw(request(), attempted_before=True)]
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    unaware, aware = run(story())
+    assert isinstance(unaware, WithdrawalNotSent)
+    assert isinstance(aware, Withdrawal)
+
+
+def test_nothing_leaves_after_closing() -> None:
+    """Another payment that waited for its turn under the same foreign_id hears that the client is closed."""
+    wire = Wire(seconds=5.0, max_connections=1)
+
+    async def story() -> tuple[list[Any], int]:
+        alphapo = client(wire, close_grace=0.2)
+        calls = [request("C"), request("A"), request("A", amount="0.02")]
+        tasks = [asyncio.ensure_future(alphapo.withdraw(call)) for call in calls]
+        await asyncio.sleep(0.3)
+        await alphapo.aclose()
+        posts = wire.posts
+        await asyncio.sleep(60)
+        assert wire.posts == posts == 1
+        return await asyncio.gather(*tasks, return_exceptions=True), posts
+
+    told, _ = run(story())
+    assert all(isinstance(one, AlphapoError) for one in told)
+
+
+@pytest.mark.parametrize("foreign_id", ["", None, 1.5, True, b"x", "a\n", "\ud800", "x" * 256])
+def test_a_look_up_of_what_cannot_be_is_refused(foreign_id: Any) -> None:
+    """Before a slot is taken."""
+    wire = Wire(max_connections=1)
+
+    async def story() -> None:
+        async with client(wire) as alphapo:
+            for _ in range(3):
+                with pytest.raises(InvalidRequest):
+                    await alphapo.look_up(foreign_id)
+            assert isinstance(await alphapo.withdraw(request()), Withdrawal)
+
+    run(story())
+    assert wire.look_ups == 0
+
+
+def test_another_payment_of_the_same_moment_does_not_wait_for_the_first() -> None:
+    """It hears of the conflict as soon as the journal has answered, and keeps nobody's flight alive."""
+    wire = Wire(["silent"])
+
+    async def story() -> float:
+        async with client(wire, close_grace=0.0) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0)
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
+            told = asyncio.get_running_loop().time()
+            first.cancel()
+            return told
+
+    assert run(story()) < 0.1
+
+
+def test_another_payment_is_told_in_time_if_the_journal_does_not_answer() -> None:
+    """Unknown: the journal may know this very payment."""
+
+    class Slow(MemoryJournal):
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            await asyncio.sleep(30)
+            return await super().update(account, foreign_id, change, **how)
+
+    async def story() -> float:
+        async with client(Wire(), journal=Slow(), close_grace=0.0) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0)
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
+            told = asyncio.get_running_loop().time()
+            first.cancel()
+            return told
+
+    assert run(story()) == pytest.approx(0.5)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_eager_tasks_hear_what_the_journal_knows() -> None:
+    """A flight that ends before its first caller has come tells him all the same."""
+
+    async def story() -> Withdrawal:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        async with client(Wire()) as alphapo:
+            await alphapo.withdraw(request())
+            return await alphapo.withdraw(request(), deadline=1.0)
+
+    assert run(story()).source == "journal"
+
+
+def test_a_row_that_waits_for_the_quiet_time_says_how_long() -> None:
+    """So that a worker does not ask again and again."""
+    wire = Wire([LOST, INSUFFICIENT])
+
+    async def story() -> WithdrawalError:
+        async with client(wire, policy=RetryPolicy(quiet=600.0, deadline=30.0)) as alphapo:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await alphapo.withdraw(request())
+            return caught.value
+
+    told = run(story())
+    assert told.retry_after is not None
+    assert 500 < told.retry_after <= 600
+
+
+def test_a_key_that_works_again_is_used_again() -> None:
+    """A refusal of the key in the midst of a doubt does not cripple the row."""
+    refused = reply(403, {"error": "no", "code": "bad_header_key"})
+    wire = Wire([LOST, refused, HTML_502, HTML_502], [NOT_FOUND] * 20)
+
+    async def story() -> Withdrawal:
+        async with client(wire) as alphapo:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await alphapo.withdraw(request())
+            assert caught.value.reason == "key refused"
+            return await alphapo.withdraw(request())
+
+    assert isinstance(run(story()), Withdrawal)
+    assert wire.posts == 5
+
+
+def test_whoever_closes_second_waits_for_the_first() -> None:
+    """When closing returns, it is closed."""
+    wire = Wire(seconds=5.0)
+
+    async def story() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        alphapo = client(wire)
+        flight = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(1)
+        first = asyncio.ensure_future(alphapo.aclose())
+        await asyncio.sleep(0)
+        await alphapo.aclose()
+        second = loop.time()
+        await first
+        await flight
+        return second, loop.time()
+
+    second, both = run(story())
+    assert second == both == pytest.approx(5.0)

@@ -67,7 +67,7 @@ def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
     if row.refusal is None or row.blamed or row.holder != worker:
         return answered
     if row.doubt_since is None:
-        return settled(replace(answered, unvouched=False), "rejected", now)
+        return settled(answered, "rejected", now)
     is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
     return settled(answered, "rejected", now) if is_last_word else answered
 

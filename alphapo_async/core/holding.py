@@ -29,7 +29,7 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
     )
     row = _held(row, asked, now)
     if asked.attempted_before:
-        return replace(row, doubt_since=now, may_send_until=now, owes_look_up=True, reason="attempted before")
+        return _attempted_before(row, now)
     return row
 
 
@@ -42,6 +42,8 @@ def _held(row: Row, asked: Asked, now: float) -> Row:
 def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
+    if is_same and asked.attempted_before and row.unvouched:
+        row = _attempted_before(row, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
     if row.holder is not None:
@@ -57,6 +59,13 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     return _reopened(row, asked, now)
 
 
+def _attempted_before(row: Row, now: float) -> Row:
+    """A journal that ends with its process hears late that an earlier process may have sent it: no "no" so far is one."""
+    if row.doubt_since is not None and row.state == "open":
+        return row
+    return replace(doubted(row, now, now, "attempted before"), unvouched=False)
+
+
 def _taken_on(row: Row, asked: Asked, now: float) -> Row:
     if asked.worker is None:
         return row
@@ -65,6 +74,7 @@ def _taken_on(row: Row, asked: Asked, now: float) -> Row:
     return replace(
         _held(row, asked, now),
         key=row.key if row.doubt_since is not None else asked.key,
+        code=None,
         owes_look_up=row.owes_look_up or is_in_doubt(row),
         reported=asked.is_heard,
         not_before=0.0,

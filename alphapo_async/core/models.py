@@ -29,6 +29,7 @@ __all__ = [
     "TransactionPart",
     "Withdrawal",
     "WithdrawalRequest",
+    "foreign_id_text",
 ]
 
 Source = Literal["reply", "look-up", "callback", "journal"]
@@ -149,6 +150,18 @@ def _take_texts(request: WithdrawalRequest) -> None:
         value = getattr(request, name)
         if isinstance(value, str) and type(value) is not str:
             force_setattr(request, name, str.__str__(value))
+
+
+def foreign_id_text(foreign_id: object) -> str:
+    """Return a foreign_id as the text that AlphaPo knows it by.
+
+    Raises:
+        InvalidRequest: no withdrawal can have it.
+    """
+    text = str(foreign_id) if isinstance(foreign_id, int | UUID) and not isinstance(foreign_id, bool) else foreign_id
+    if problem := _problem_of_text(text):
+        raise InvalidRequest({"foreign_id": problem})
+    return str(text)
 
 
 def _check_texts(request: WithdrawalRequest, problems: dict[str, str]) -> None:

@@ -161,5 +161,6 @@ def doubted(row: Row, began: float, until: float, reason: str) -> Row:
         refusal=None,
         refused_at=None,
         control_at=None,
+        code=None,
         reason=reason,
     )

@@ -250,3 +250,31 @@ def test_a_later_witness_beats_the_operator() -> None:
     rejected = learn(FREE_DOUBT, Word("anna", "because", is_accepted=False), 9.0)
     after = asked_about(rejected, found(), 10.0)
     assert (after.state, after.contradiction) == ("accepted", "accepted after rejected")
+
+
+# ── an earlier attempt is heard of late ──────────────────────────────────────────────────────────────────────────────
+
+FLAGGED = replace(ASKED, attempted_before=True)
+
+
+def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> None:
+    """Once: then it knows of the doubt, and the word adds nothing more."""
+    volatile = row(is_durable=False)
+    refused = asked_about(sent(volatile, REJECTED), NoneFound())
+    assert refused.state == "rejected"
+    doubtful = learn(refused, FLAGGED, 9.0)
+    assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
+    assert next_step(doubtful, 9.0) == LookUp()
+    free = learn(doubtful, GivenUp("worker", ""), 10.0)
+    assert learn(free, FLAGGED, 20.0).may_send_until == 9.0
+
+
+def test_a_durable_journal_knows_better() -> None:
+    """Whatever was attempted before is in it."""
+    assert learn(REJECTED_ROW, FLAGGED, 9.0) is REJECTED_ROW
+
+
+def test_a_row_in_doubt_already_is_not_doubted_twice() -> None:
+    """The quiet time goes on."""
+    free = learn(sent(row(is_durable=False), LOST, 1.0), GivenUp("worker", ""), 2.0)
+    assert learn(free, FLAGGED, 9.0).may_send_until == 1.0

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.errors import InvalidRequest
-from alphapo_async.core.models import Totals, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import (
+    Totals,
+    Transaction,
+    TransactionPart,
+    Withdrawal,
+    WithdrawalRequest,
+    foreign_id_text,
+)
 
 GOOD: dict[str, Any] = {
     "currency": "BTC",
@@ -515,3 +522,17 @@ def test_totals_begin_at_nothing() -> None:
     """Every sum is an exact zero until something is asked."""
     totals = Totals()
     assert [getattr(totals, name) for name in Totals.__struct_fields__] == [Decimal(0)] * 8
+
+
+@pytest.mark.parametrize(("foreign_id", "text"), [("f", "f"), (5, "5"), (UUID(int=1), str(UUID(int=1)))])
+def test_a_foreign_id_is_a_text(foreign_id: object, text: str) -> None:
+    """However it is given."""
+    assert foreign_id_text(foreign_id) == text
+
+
+@pytest.mark.parametrize("foreign_id", ["", None, True, 1.5, b"f", " f", "f\n", "\ud800", "x" * 256])
+def test_what_cannot_be_a_foreign_id_is_refused(foreign_id: object) -> None:
+    """With the reason."""
+    with pytest.raises(InvalidRequest) as caught:
+        foreign_id_text(foreign_id)
+    assert list(caught.value.problems) == ["foreign_id"]
