@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from importlib.resources import files
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import click
 import msgspec
 from rich.console import Console
 
+from alphapo_async.cli.demo_paying import POLICY, News, Told, open_client, pay_all, pay_until_killed, read_rows
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET
 from alphapo_async.cli.showing import adds_up, make_console, table, totals_table
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.sandbox import Sandbox
 
-__all__ = ["Report", "closing_words", "demo", "exit_code", "read_rows", "report_rows"]
+__all__ = ["Report", "closing_words", "demo", "exit_code", "report_rows"]
 
-# Short waits, since the sandbox is near: it answers within a second or not at all, and accepts nothing later than half a second after it
-# arrived. As with the usual figures, a caller is told before the quiet time is over: a refusal after a lost reply is unknown until then.
-_POLICY = RetryPolicy(attempts=6, deadline=5.0, attempt_timeout=1.0, wait_initial=0.05, wait_max=1.0, quiet=6.0)
-_AT_ONCE = 64  # withdrawals
 _LATER = 20  # rows of a second pass: they show that look-ups work, which a refusal after a lost reply has to wait for
+_PASSES = 4
 _LATENCY = 0.05  # seconds; what a real host takes, more or less
 _SETTLES_AFTER = 0.5  # seconds until the sandbox confirms, cancels or declines what it accepted
 
@@ -47,6 +42,8 @@ class Report(msgspec.Struct, frozen=True):
 
     told: Mapping[str, str]
     """Outcome by foreign_id, after the second pass."""
+    killed_after: int
+    """Rows whose callers had heard when the first worker was killed."""
     asked_again: int
     """Rows that were unknown after the first pass, and asked again."""
     retries: int
@@ -88,43 +85,41 @@ def demo(*, rows: int | None, seed: int) -> None:
     sys.exit(_show(asyncio.run(_run(requests, seed, console)), console))
 
 
-def read_rows() -> list[WithdrawalRequest]:
-    """Return the rows of the bundled CSV; an empty cell is a field that was not given."""
-    lines = files("alphapo_async.cli").joinpath("demo.csv").read_text(encoding="utf-8").splitlines()
-    return [_request(row) for row in csv.DictReader(lines)]
-
-
-def _request(row: Mapping[str, Any]) -> WithdrawalRequest:
-    return WithdrawalRequest(**{name: cell for name, cell in row.items() if cell})
-
-
 # ── paying ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> Report:
-    """Pay all but the last rows, then these and once more what nobody could say; read the books."""
-    tally, began = Tally(), time.monotonic()
-    async with Sandbox(KEY, SECRET, faults="demo", seed=seed, latency=_LATENCY, settle_after=_SETTLES_AFTER) as sandbox:
-        async with AlphapoClient(
-            KEY, SECRET, base_url=sandbox.url, journal="memory", policy=_POLICY, on_event=tally.notice
-        ) as client:
+    """Pay with a worker that is killed and another that goes on, then the last rows and what nobody could say; read the books."""
+    tally, began, told = Tally(), time.monotonic(), dict[str, str]()
+    first = requests[:-_LATER]
+    with tempfile.TemporaryDirectory() as folder:
+        journal = str(Path(folder) / "payouts.db")
+        sandbox = Sandbox(KEY, SECRET, faults="demo", seed=seed, latency=_LATENCY, settle_after=_SETTLES_AFTER)
+        async with sandbox:
             async with show_progress(console, len(requests)) as advance:
-                first = await _pay_all(
-                    client, requests[:-_LATER], lambda told: None if told == "unknown" else advance(told)
-                )
-                unknown = [request for request in requests if first.get(request.foreign_id) == "unknown"]
-                if unknown:
-                    console.print(_waiting(len(unknown)))
-                    await asyncio.sleep(_POLICY.quiet)
-                second = await _pay_all(client, [*unknown, *requests[-_LATER:]], advance)
-            totals = await client.totals()
-        # The books are read once nothing in them can change any more.
-        await sandbox.drain()
-        await asyncio.sleep(_SETTLES_AFTER)
-        booked = sandbox.ledger.all_accepted()
-    told = first | second
+                hear = _hearing(tally, told, advance)
+                if first:
+                    half = max(1, len(first) // 2)
+                    await pay_until_killed(sandbox.url, journal, len(first), hear, kill_after=half)
+                    console.print(_killed(told))
+                killed_after = len(told)
+                async with open_client(sandbox.url, journal, tally.notice) as client:
+                    settle = _settling(advance)
+                    told |= await pay_all(client, [row for row in first if row.foreign_id not in told], settle)
+                    unknown = [row for row in first if told[row.foreign_id] == "unknown"]
+                    if unknown:
+                        console.print(_waiting(len(unknown)))
+                        await asyncio.sleep(POLICY.quiet)
+                    told |= await pay_all(client, [*unknown, *requests[-_LATER:]], settle)
+                    await _settle_rest(client)
+                    totals = await client.totals()
+            # The books are read once nothing in them can change any more.
+            await sandbox.drain()
+            await asyncio.sleep(_SETTLES_AFTER)
+            booked = sandbox.ledger.all_accepted()
     return Report(
         told=told,
+        killed_after=killed_after,
         asked_again=len(unknown),
         retries=tally.retries,
         look_ups=tally.look_ups,
@@ -135,37 +130,43 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
     )
 
 
-def _waiting(unknown: int) -> str:
+async def _settle_rest(client: AlphapoClient) -> None:
+    """Find out what the first worker told its callers and could not write down any more; a look-up may fail, so in a few passes."""
+    for _ in range(_PASSES):
+        async for _result in client.resume():
+            pass
+
+
+def _hearing(tally: Tally, told: dict[str, str], advance: Advance) -> Callable[[News], None]:
+    settle = _settling(advance)
+
+    def hear(news: News) -> None:
+        if isinstance(news, Told):
+            told[news.foreign_id] = news.outcome
+            settle(news.foreign_id, news.outcome)
+        else:
+            tally.notice(news.event)
+
+    return hear
+
+
+def _settling(advance: Advance) -> Callable[[str, str], None]:
+    """The bar counts rows that are settled; what is unknown is asked again."""
+    return lambda _foreign_id, outcome: None if outcome == "unknown" else advance(outcome)
+
+
+def _killed(told: Mapping[str, str]) -> str:
     return (
-        f"{unknown} unknown so far. They are asked again, with the last {_LATER} rows, when nothing sent can arrive any more: "
-        f"{_POLICY.quiet:g} s here, half an hour by default."
+        f"The worker was killed (SIGKILL) when {len(told)} callers had heard. Another goes on with its journal: what was under way is "
+        "looked up first, and nobody has to remember anything."
     )
 
 
-async def _pay_all(client: AlphapoClient, requests: Iterable[WithdrawalRequest], advance: Advance) -> dict[str, str]:
-    """Pay many at once, each in a task of its own, and return what each caller was told."""
-    told: dict[str, str] = {}
-    places = asyncio.Semaphore(_AT_ONCE)
-
-    async def pay(request: WithdrawalRequest) -> None:
-        async with places:
-            told[request.foreign_id] = outcome = await _pay(client, request)
-        advance(outcome)
-
-    async with asyncio.TaskGroup() as group:
-        for request in requests:
-            group.create_task(pay(request))
-    return told
-
-
-async def _pay(client: AlphapoClient, request: WithdrawalRequest) -> str:
-    try:
-        await client.withdraw(request)
-    except (WithdrawalError, JournalError) as error:
-        return error.outcome
-    except InvalidRequest:
-        return "invalid"
-    return "accepted"
+def _waiting(unknown: int) -> str:
+    return (
+        f"{unknown} unknown so far. They are asked again, with the last {_LATER} rows, when nothing sent can arrive any more: "
+        f"{POLICY.quiet:g} s here, half an hour by default."
+    )
 
 
 # ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,6 +192,7 @@ def report_rows(report: Report) -> list[tuple[str, str]]:
         *((name.replace("_", " "), str(outcomes[name])) for name in shown),
         ("retries", str(report.retries)),
         ("look-ups", str(report.look_ups)),
+        ("told before the worker was killed", str(report.killed_after)),
         ("unknown after the first pass, asked again", str(report.asked_again)),
         ("  settled by that", str(report.asked_again - report.unknown)),
         ("paid more than once (sandbox's ledger)", str(len(report.verdict.paid_twice))),
@@ -221,8 +223,8 @@ def closing_words(report: Report) -> list[str]:
         words.append(f"The promise was broken for: {', '.join(broken)}.")
     else:
         words.append(
-            f"Shown in {report.seconds:.1f} s: {len(report.told)} withdrawals under faults, {report.retries} of the attempts were retries, "
-            "none was paid twice, and no caller was told wrong whether money moved."
+            f"Shown in {report.seconds:.1f} s: {len(report.told)} withdrawals under faults and a kill, {report.retries} attempts were "
+            f"retries, none was paid twice, and no caller was told wrong whether money moved."
         )
     return words
 

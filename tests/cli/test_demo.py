@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.demo import Report, _pay, closing_words, exit_code, read_rows, report_rows
+from alphapo_async.cli.demo import Report, closing_words, exit_code, report_rows
+from alphapo_async.cli.demo_paying import _pay, read_rows
 from alphapo_async.cli.reconciling import Verdict, payment_of
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
@@ -17,6 +18,7 @@ from tests.cli.conftest import invoke, run
 
 GOOD = Report(
     told={"demo-0001": "accepted", "demo-0002": "rejected"},
+    killed_after=1,
     asked_again=1,
     retries=3,
     look_ups=4,

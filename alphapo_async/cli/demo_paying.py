@@ -1,0 +1,138 @@
+"""The demo's payments, in this process or in a worker that is killed half way.
+
+The worker is a process of its own: it pays the first rows of the bundled CSV and says on its standard output, a JSON line each, what
+happened and what its callers were told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.resources import files
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from alphapo_async.cli.running_sandbox import KEY, SECRET
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
+from alphapo_async.core.events import Event
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.pacing import RetryPolicy
+
+__all__ = ["POLICY", "News", "Told", "news_of", "open_client", "pay_all", "pay_until_killed", "read_rows"]
+
+# Short waits, since the sandbox is near: it answers within a second or not at all, and accepts nothing later than half a second after it
+# arrived. As with the usual figures, a caller is told before the quiet time is over: a refusal after a lost reply is unknown until then.
+POLICY: Final = RetryPolicy(attempts=6, deadline=5.0, attempt_timeout=1.0, wait_initial=0.05, wait_max=1.0, quiet=6.0)
+_AT_ONCE: Final = 64  # withdrawals
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """What the caller of one row was told."""
+
+    foreign_id: str
+    outcome: str
+
+
+class Happened(msgspec.Struct, frozen=True, tag=True):
+    """An event of the client."""
+
+    event: Event
+
+
+News: TypeAlias = Told | Happened
+_WORKER: Final = "import sys; from alphapo_async.cli.demo_paying import main; main(*sys.argv[1:])"
+_decode = msgspec.json.Decoder(News).decode
+
+
+def read_rows() -> list[WithdrawalRequest]:
+    """Return the rows of the bundled CSV; an empty cell is a field that was not given."""
+    lines = files("alphapo_async.cli").joinpath("demo.csv").read_text(encoding="utf-8").splitlines()
+    return [_request(row) for row in csv.DictReader(lines)]
+
+
+def _request(row: Mapping[str, Any]) -> WithdrawalRequest:
+    return WithdrawalRequest(**{name: cell for name, cell in row.items() if cell})
+
+
+def open_client(url: str, journal: str, on_event: Callable[[Event], None]) -> AlphapoClient:
+    """Return a client of the demo's sandbox."""
+    return AlphapoClient(KEY, SECRET, base_url=url, journal=journal, policy=POLICY, on_event=on_event)
+
+
+async def pay_all(
+    client: AlphapoClient, requests: Iterable[WithdrawalRequest], tell: Callable[[str, str], None]
+) -> dict[str, str]:
+    """Pay many at once, each in a task of its own, and return what each caller was told."""
+    told: dict[str, str] = {}
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def pay(request: WithdrawalRequest) -> None:
+        async with places:
+            told[request.foreign_id] = outcome = await _pay(client, request)
+        tell(request.foreign_id, outcome)
+
+    async with asyncio.TaskGroup() as group:
+        for request in requests:
+            group.create_task(pay(request))
+    return told
+
+
+async def _pay(client: AlphapoClient, request: WithdrawalRequest) -> str:
+    try:
+        await client.withdraw(request)
+    except (WithdrawalError, JournalError) as error:
+        return error.outcome
+    except InvalidRequest:
+        return "invalid"
+    return "accepted"
+
+
+# ── the worker that is killed ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def news_of(line: bytes) -> News:
+    """Return what a line of the worker says."""
+    news: News = _decode(line)
+    return news
+
+
+async def pay_until_killed(url: str, journal: str, rows: int, hear: Callable[[News], None], *, kill_after: int) -> None:
+    """Have a worker pay the first rows, and kill it as soon as so many callers were told."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WORKER, url, journal, str(rows), stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None  # noqa: S101 - a pipe was asked for
+    told = 0
+    async for line in worker.stdout:
+        news = news_of(line)
+        hear(news)
+        told += isinstance(news, Told)
+        if told >= kill_after:
+            worker.kill()
+            break
+    await worker.wait()
+
+
+async def work(url: str, journal: str, rows: int, say: Callable[[bytes], object]) -> None:
+    """Be that worker."""
+
+    def tell(news: News) -> None:
+        say(msgspec.json.encode(news) + b"\n")
+
+    async with open_client(url, journal, lambda event: tell(Happened(event))) as client:
+        await pay_all(client, read_rows()[:rows], lambda foreign_id, outcome: tell(Told(foreign_id, outcome)))
+
+
+def main(url: str, journal: str, rows: str) -> None:
+    """Be that worker, and say all at once what is said."""
+    out = sys.stdout.buffer
+
+    def say(line: bytes) -> None:
+        out.write(line)
+        out.flush()
+
+    asyncio.run(work(url, journal, int(rows), say))
