@@ -63,8 +63,11 @@ async def _run(local: Sandbox, port: int) -> None:
             raise ConfigurationError(f"Port {port} cannot be listened on: {os.strerror(error.errno or 0)}.") from None
         # The first line is for programs: the URL and nothing else. `echo` flushes.
         click.echo(local.url)
-        click.echo(f"key: {local.key}")
-        click.echo(f"secret: {SECRET}, made up" if local.secret == SECRET else "secret: the one that was given")
+        told = f"export ALPHAPO_BASE_URL={local.url} ALPHAPO_KEY={local.key}"
+        made_up = local.secret == SECRET
+        click.echo(
+            f"{told} ALPHAPO_SECRET={SECRET}" if made_up else f"{told}  # and ALPHAPO_SECRET, the one that was given"
+        )
         await stopped.wait()
 
 

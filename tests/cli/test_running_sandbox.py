@@ -71,7 +71,9 @@ async def test_it_serves_until_the_signal_comes(capsys: pytest.CaptureFixture[st
         await asyncio.sleep(0.01)
         if told := capsys.readouterr().out:
             break
-    assert told == f"{sandbox.url}\nkey: given-key\nsecret: the one that was given\n"
+    assert told == (
+        f"{sandbox.url}\nexport ALPHAPO_BASE_URL={sandbox.url} ALPHAPO_KEY=given-key  # and ALPHAPO_SECRET, the one that was given\n"
+    )
     assert not running.done()
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(running, 5)
