@@ -24,14 +24,16 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
     with subprocess.Popen(command, env=clean_environment(), stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        key = process.stdout.readline().strip().removeprefix("key: ")
+        told = process.stdout.readline()
+        key = told.partition("ALPHAPO_KEY=")[2].split()[0]
         secret = "given-secret" if given else "sandbox-secret"
         paid = run(*withdrawing("sandbox-1"), ALPHAPO_KEY=key, ALPHAPO_SECRET=secret, ALPHAPO_BASE_URL=url)
         process.send_signal(number)
         rest, complaints = process.communicate(timeout=10)
     assert paid.returncode == 0
     assert key == ("given-key" if given else "sandbox-key")
-    assert "given-secret" not in rest
+    assert f"ALPHAPO_BASE_URL={url} " in told
+    assert "given-secret" not in told + rest
     assert (process.returncode, complaints) == (0, "")
 
 
