@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -80,11 +81,11 @@ def withdraw(
     if not access.is_local and not _may_pay(request, access, opened, yes=yes):
         click.echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
-    # What holds if Ctrl-C comes before an answer does.
+    # What holds if Ctrl-C or SIGTERM comes before an answer does.
     told: Withdrawal | WithdrawalError = WithdrawalUnknown(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
     )
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         told = asyncio.run(_withdraw(request, access, opened, amount_format, calling))
     lines, code = report(told, is_durable=opened.is_durable)
     for line in lines:
@@ -95,12 +96,15 @@ def withdraw(
 async def _withdraw(
     request: WithdrawalRequest, access: Access, journal: Journal, amount_format: str, calling: dict[str, Any]
 ) -> Withdrawal | WithdrawalError:
+    this = cast("asyncio.Task[Any]", asyncio.current_task())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
         async with access.open_client(journal, amount_format=amount_format, close_grace=_GRACE) as client:
             return await client.withdraw(request, **calling)
     except WithdrawalError as error:
         return error
     finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await journal.aclose()
 
 

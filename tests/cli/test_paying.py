@@ -113,7 +113,7 @@ def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
 @pytest.mark.parametrize(("typed", "more"), [(b"y\n", []), (b"", ["--yes"])])
 def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
     """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
-    told = invoke(*withdrawing("paying-4", deadline="0.2"), *more, stdin=Terminal(typed), **ELSEWHERE)
+    told = invoke(*withdrawing("paying-4", deadline="2"), *more, stdin=Terminal(typed), **ELSEWHERE)
     assert told.exit_code == 3
     assert "never arrived" in told.stderr
 
@@ -180,10 +180,11 @@ def test_a_journal_that_forgets_is_told_with_the_outcome(
     assert lines[-1].endswith(last)
 
 
-def test_an_interrupted_withdrawal_is_unknown() -> None:
-    """Ctrl-C while the body is out: nobody can say, exit code 3, keep it pending."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_withdrawal_is_unknown(number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM while the body is out: nobody can say, exit code 3, keep it pending."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=interrupt_at_first_byte, args=(server,))
+        thread = threading.Thread(target=interrupt_at_first_byte, args=(server, number))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         told = invoke(*withdrawing("paying-5"), **KEYS, ALPHAPO_BASE_URL=url)
@@ -193,12 +194,12 @@ def test_an_interrupted_withdrawal_is_unknown() -> None:
     assert "may release funds: no" in told.stderr
 
 
-def interrupt_at_first_byte(server: socket.socket) -> None:
-    """Press Ctrl-C as soon as a request arrives, and answer nothing."""
+def interrupt_at_first_byte(server: socket.socket, number: signal.Signals) -> None:
+    """Press Ctrl-C, or end the process, as soon as a request arrives, and answer nothing."""
     connection, _ = server.accept()
     with connection, contextlib.suppress(ConnectionError):  # the client ends it with a reset
         connection.recv(1)
         # To the main thread, as a terminal's Ctrl-C goes: delivered to this one it would not wake the event loop.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
         while connection.recv(65536):
             pass
