@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -270,3 +271,44 @@ async def test_a_backup_that_cannot_be_made_is_told(path: Path, tmp_path: Path) 
         await journal.backup(tmp_path / "nowhere" / "backup.db")
     await pay(journal, "f")
     await journal.aclose()
+
+
+# ── the machine dies ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_was_acknowledged_survives_a_death_in_the_midst_of_a_transaction(path: Path, tmp_path: Path) -> None:
+    """The files as they are on disk while a transaction has written pages: what was acknowledged is there, the rest is not."""
+    journal = SqliteJournal(path)
+    await pay(journal, *(f"kept-{number}" for number in range(50)))
+    await journal.aclose()
+    half_way = sqlite3.connect(path, isolation_level=None)
+    half_way.execute("pragma cache_size = 1")  # so that pages reach the disk before the commit
+    half_way.execute("begin immediate")
+    half_way.execute("update withdrawals set state = 'open', rest = zeroblob(3000)")
+    for file in path.parent.glob("payouts.db*"):
+        if file.is_file():
+            shutil.copy(file, tmp_path / file.name.replace("payouts", "dead"))
+    half_way.execute("rollback")
+    half_way.close()
+    assert (tmp_path / "dead.db-journal").exists() or (tmp_path / "dead.db-wal").exists()
+    found = SqliteJournal(tmp_path / "dead.db")
+    assert (await found.totals(ACCOUNT))["BTC"].accepted == 50
+    row = await found.find(ACCOUNT, "kept-49")
+    assert row is not None
+    assert row.state == "accepted"
+    await found.aclose()
+
+
+async def test_a_file_that_grew_beyond_its_last_commit_loses_nothing(path: Path) -> None:
+    """Whatever a dying machine left behind the end, and wherever it is cut, every acknowledged row is read."""
+    journal = SqliteJournal(path)
+    await pay(journal, *(f"kept-{number}" for number in range(20)))
+    await journal.aclose()
+    whole = path.read_bytes()
+    for more in (1, 511, 4_095, 4_096, 10_000):
+        path.write_bytes(whole + b"\xaa" * more)
+        journal = SqliteJournal(path)
+        assert (await journal.totals(ACCOUNT))["BTC"].accepted == 20
+        await pay(journal, f"after-{more}")
+        assert await journal.find(ACCOUNT, f"after-{more}") is not None
+        await journal.aclose()
