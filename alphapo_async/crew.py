@@ -139,7 +139,7 @@ class Crew:
 
         lines = (entry_of(one, now, __version__) for one in evidence)
         entries = tuple(line for line in lines if line is not None)
-        return await self.journal.update(self.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
+        return await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
 
     def learn_later(self, row: Row, evidence: Evidence) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it."""

@@ -177,9 +177,8 @@ class Flight:
         ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
         if ticket is None or signer is None:
             return row
-        if not self._may_send(
-            row
-        ):  # since it queued, its lease may have become too short, or the body too old to be sent again
+        # Since it queued, its lease may have become too short, or the body too old to be sent again.
+        if not self._may_send(row):
             crew.gate.leave(ticket, None)
             return row
         began = crew.world.clock()

@@ -275,3 +275,23 @@ def test_what_a_caller_hears_is_not_handed_out_again() -> None:
             return told
 
     assert run(story()) == [[("a", "accepted")], []]
+
+
+def test_a_dead_worker_of_another_account_is_freed_under_its_own() -> None:
+    """Two accounts share a journal: whoever makes rounds frees the other's rows too, and touches none of its own by their names."""
+    journal = Durable()
+
+    async def story() -> None:
+        await journal.join("theirs", "loopback", "ghost", EPOCH + 5)
+        payment = request("a")
+        asked = Asked("ghost", Revision(encode_body(payment), payment), "key")
+        await journal.update("theirs", "a", lambda _: new_row("theirs", "a", asked, EPOCH, is_durable=True))
+        async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
+            await asyncio.sleep(6)
+            assert await passed(alphapo) == []
+        freed = await journal.find("theirs", "a")
+        assert freed is not None
+        assert (freed.holder, freed.may_send_until) == (None, EPOCH + 5)
+        assert await journal.find("default", "a") is None
+
+    run(story())

@@ -68,8 +68,8 @@ class Access:
         name = self._settings.get("journal")
         if name is None and not self.is_local:
             raise ConfigurationError(
-                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. This release knows "
-                '"memory", which forgets with the process what was sent.'
+                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. A file keeps "
+                'what was sent; "memory" forgets it with the process.'
             )
         return open_journal("memory" if name is None else name)
 
