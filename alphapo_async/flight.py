@@ -123,10 +123,9 @@ class Flight:
         return row.state == "open" and is_ours_to_pay and row.holder != self._worker
 
     async def _wait_for(self, holder: str) -> Row:
-        """Wait a moment for the worker that holds the row; take it over if that worker can send no more."""
-        now = self._crew.world.clock()
-        until = await self._crew.journal.lease_end(holder, now)
-        if until <= now:
+        """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
+        until = await self._crew.journal.ended(holder, self._crew.world.clock())
+        if until is not None:
             return await self._crew.record(self._foreign_id, self.asked, Lapsed(holder, until))
         await self._crew.world.sleep(_HELD_POLL)
         return await self._crew.record(self._foreign_id, self.asked)

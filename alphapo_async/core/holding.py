@@ -117,9 +117,9 @@ def _corrected(row: Row, asked: Asked, now: float) -> Row:
     return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))
 
 
-def learn_lapsed(row: Row, lapsed: Lapsed, now: float) -> Row:
-    """Return the row let go of for whoever let it go without a word; unchanged while that worker may still send."""
-    return _lapsed(row, lapsed.until) if now >= lapsed.until and row.holder == lapsed.worker else row
+def learn_lapsed(row: Row, lapsed: Lapsed) -> Row:
+    """Return the row let go of for a worker that is gone without a word; until its lease ends it may still send, unheard."""
+    return _lapsed(row, lapsed.until) if row.holder == lapsed.worker else row
 
 
 def _lapsed(row: Row, until: float) -> Row:
@@ -139,7 +139,8 @@ def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
 
 def learn_word(row: Row, word: Word, now: float) -> Row:
     """Settled by hand, which only a row that nobody works on can be; a later witness beats it, loudly."""
-    if row.holder is not None or row.state != "open":
+    is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
+    if is_worked_on or row.state != "open":
         return row
     said = replace(row, word=f"{'accepted' if word.is_accepted else 'rejected'} by {word.by}: {word.because}")
     if not word.is_accepted:

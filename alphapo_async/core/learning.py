@@ -56,7 +56,7 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case GivenUp():
             return learn_given_up(row, evidence, now)
         case Lapsed():
-            return learn_lapsed(row, evidence, now)
+            return learn_lapsed(row, evidence)
         case Control():
             return learn_control(row, evidence, now, assumed)
         case Word():

@@ -57,6 +57,9 @@ def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
 
 def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assumed) -> Step:
     quiet = quiet_from(row, assumed)
+    if row.may_send_until is not None and now < row.may_send_until:
+        # A worker that nobody hears from has a lease until then: no two send at the same time.
+        return Wait(row.may_send_until)
     if row.refusal is not None and now < quiet:
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
         return Wait(quiet)

@@ -30,6 +30,10 @@ class Journal(Protocol):
         """What is written survives this process."""
         ...
 
+    async def time(self) -> float | None:
+        """Return the storage's own time, in seconds since the epoch; None where it goes by this machine's clock."""
+        ...
+
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open the storage, bind the account to its host, and give the worker a lease until then.
 
@@ -46,12 +50,18 @@ class Journal(Protocol):
         """End the worker's lease; what it still holds is free for others."""
         ...
 
-    async def lease_end(self, worker: str, now: float) -> float:
-        """Return until when the worker can send: `now` at the latest for one that is gone or known to be dead."""
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Return until when the worker could send at the latest, if what it holds is free for others; None while it is not.
+
+        Once this has returned a time, the worker's lease cannot be prolonged any more.
+        """
         ...
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers that can no longer send and have not left, each with the end of its lease."""
+        """Return the workers that ended and still hold something, each with the time until when it could send at the latest.
+
+        Their leases cannot be prolonged any more.
+        """
         ...
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:

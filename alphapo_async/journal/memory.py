@@ -66,6 +66,9 @@ class MemoryJournal:
     def __repr__(self) -> str:
         return f"MemoryJournal({len(self._open)} open, {len(self._settled)} settled, {len(self._old)} older)"
 
+    async def time(self) -> None:
+        """It goes by this machine's clock."""
+
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Bind the account to its host, and give the worker a lease until then.
 
@@ -89,9 +92,10 @@ class MemoryJournal:
         else:
             self._workers.pop(worker, None)
 
-    async def lease_end(self, worker: str, now: float) -> float:
-        """Return until when the worker can send: `now` for one that has left."""
-        return self._workers.get(worker, now)
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Return until when the worker could send, if its lease is over; None while it is not."""
+        until = self._workers.get(worker, now)
+        return until if until <= now else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers whose lease is over and that have not left."""

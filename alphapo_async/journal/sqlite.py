@@ -109,6 +109,9 @@ class SqliteJournal:
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 
+    async def time(self) -> None:
+        """It goes by this machine's clock."""
+
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open the file, bind the account to its host, and give the worker a lease until then.
 
@@ -133,20 +136,22 @@ class SqliteJournal:
         await self._ask(lambda file: rows.strike(file.connection, worker, now), writes=True)
         self._workers.leave(worker)
 
-    async def lease_end(self, worker: str, now: float) -> float:
-        """Return until when the worker can send: `now` at the latest for one that has left or died."""
-        return self._end(worker, await self._ask(lambda file: rows.lease(file.connection, worker)), now)
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Return until when the worker could send, if it has left, died or its lease is over; None while it is not."""
+        return self._ended(worker, await self._ask(lambda file: rows.lease(file.connection, worker)), now)
 
-    def _end(self, worker: str, until: float | None, now: float) -> float:
+    def _ended(self, worker: str, until: float | None, now: float) -> float | None:
         if until is None:
             return now
-        return min(until, now) if self._workers.is_gone(worker) else until
+        if until <= now:
+            return until
+        return now if self._workers.is_gone(worker) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers that died or whose lease is over, and that have not left."""
         leases: list[tuple[str, float]] = await self._ask(lambda file: rows.leases(file.connection))
-        ends = [(worker, self._end(worker, until, now)) for worker, until in leases]
-        return [(worker, until) for worker, until in ends if until <= now]
+        ends = [(worker, self._ended(worker, until, now)) for worker, until in leases]
+        return [(worker, until) for worker, until in ends if until is not None]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Restored, Revision, Word
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, LookedUp, Restored, Revision, Word
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
@@ -14,7 +14,7 @@ from alphapo_async.core.outcome import (
     NotSent,
 )
 from alphapo_async.core.row import Row, bucket, is_in_doubt
-from alphapo_async.core.steps import LookUp, Send, next_step
+from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
     ASKED,
@@ -149,10 +149,22 @@ def test_a_row_is_held_from_when_it_is_taken() -> None:
     assert (HELD.holder, HELD.held_since) == ("worker", 10.0)
 
 
-def test_a_worker_that_may_still_send_keeps_its_row() -> None:
-    """And nobody lets go for another."""
-    assert learn(HELD, Lapsed("worker", until=70.0), 69.9) is HELD
+def test_nobody_lets_go_for_another() -> None:
+    """Only the holder's own end frees its row."""
     assert learn(HELD, Lapsed("another", until=70.0), 100.0) is HELD
+
+
+def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> None:
+    """Until then its row is looked up, and neither sent by another nor settled by hand."""
+    lapsed = learn(HELD, Lapsed("worker", until=70.0), 30.0)
+    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
+    assert next_step(lapsed, 30.0) == LookUp()
+    taken = learn(lapsed, replace(ASKED, worker="another"), 31.0)
+    asked = learn(taken, LookedUp("another", NoneFound()), 32.0)
+    assert next_step(asked, 32.0) == Wait(70.0)
+    assert next_step(asked, 70.0) == Send()
+    assert learn(lapsed, Word("anna", "not there", is_accepted=False), 69.9) is lapsed
+    assert learn(lapsed, Word("anna", "not there", is_accepted=False), 70.0).state == "rejected"
 
 
 def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:

@@ -62,6 +62,8 @@ RESEND_WITHIN: Final = 3
 LATE: Final = 2
 """After so long a look-up shows what it shows late: longer than the quiet time, on purpose."""
 ATTEMPT_TIMEOUT: Final = 1
+LEASE: Final = 1
+"""What is left of the lease of a worker that the journal hears from no more."""
 ASSUMED: Final = Assumed(RESEND_WITHIN, QUIET, ATTEMPT_TIMEOUT)
 WORKERS: Final = ("one", "two")
 
@@ -133,6 +135,8 @@ class World(NamedTuple):
     """Workers die, keys change, and people speak."""
     unheard: Attempt | None = None
     """What a worker has done and nobody was told: it died, or is paused and tells it later."""
+    lingering: tuple[str, int] | None = None
+    """The payment that a worker may still send whom the journal hears from no more, and until when."""
 
     @property
     def shows(self) -> str | None:
@@ -159,7 +163,10 @@ class World(NamedTuple):
         """Yield what can happen on AlphaPo's side, with its name."""
         later = self.now + 1
         kept = tuple(one for one in self.flying if one[1] + QUIET >= later)  # A3
-        yield "time passes", self._replace(now=later, flying=kept)
+        lingering = None if self.lingering is None or later >= self.lingering[1] else self.lingering
+        yield "time passes", self._replace(now=later, flying=kept, lingering=lingering)
+        if self.lingering is not None:
+            yield "a worker that is not heard of sends", self.losing(self.lingering[0])
         for place, (name, _) in enumerate(self.flying):
             flying = self.flying[:place] + self.flying[place + 1 :]
             yield f"a lost body of the {name} arrives", self._replace(flying=flying).accepting(name)
@@ -192,6 +199,7 @@ class State(NamedTuple):
             world.paid,
             _ages(now, world.flying),
             None if unheard is None else (type(unheard.proof), unheard.worker == row.holder, _ago(now, unheard.until)),
+            None if world.lingering is None else (world.lingering[0], world.lingering[1] - now),
         )
         of_row = (
             row.state,
@@ -282,6 +290,10 @@ def troubles(state: State, step: Step) -> Iterator[Event]:
     yield from words(world)
     if row.holder is not None:
         yield Lapsed(row.holder, world.now), world  # found dead, or its lease ended now
+        if isinstance(_own_step(state), Send):
+            lingering = NAMES[row.revision.body], world.now + LEASE
+            # Cut off from the journal, and not known to be dead.
+            yield Lapsed(row.holder, world.now + LEASE), world._replace(lingering=lingering)
         yield Asked(row.holder, FIRST, "key"), world  # its own earlier flight could not write down how it ended
     if world.unheard is not None:
         yield world.unheard, world._replace(unheard=None)  # heard after all
@@ -289,6 +301,14 @@ def troubles(state: State, step: Step) -> Iterator[Event]:
         for attempt, after in attempts(world, row.holder, NAMES[row.revision.body]):
             if not isinstance(attempt.proof, NotSent):
                 yield Reported(), after._replace(unheard=attempt)  # sent, and nobody hears of it
+
+
+def _own_step(state: State) -> Step:
+    """What the row's holder would do next: it knows what it has sent, though nobody else may have heard of it."""
+    world, row = state
+    if world.unheard is not None and world.unheard.worker == row.holder:
+        row = learn(row, world.unheard, world.now, ASSUMED)
+    return next_step(replace(row, owes_look_up=False), world.now, ASSUMED)
 
 
 def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> Iterator[Event]:
@@ -309,7 +329,7 @@ def words(world: World) -> Iterator[Event]:
     """Yield what an operator can truly say."""
     if world.has == "first" and world.status != "cancelled":
         yield Word("anna", "seen", is_accepted=True), world
-    if world.paid == 0 and not world.flying:
+    if world.paid == 0 and not world.flying:  # she cannot know of a worker that may still send: the row must
         yield Word("anna", "not there", is_accepted=False), world
 
 
@@ -362,7 +382,7 @@ def _untrue(state: State) -> str | None:
     world, row = state
     if world.paid > 1:
         return "P1: paid twice"
-    if row.state in NO and (world.paid or world.flying):
+    if row.state in NO and (world.paid or world.flying or world.lingering):
         return f"P4: told {row.state}, and money moved or may still move"
     if row.state == "failed" and world.paid:
         return "P4: told failed, and money moved"
@@ -618,6 +638,11 @@ def _old_none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -
     return learn(row, heard, now, replace(assumed, resend_within=1_000))
 
 
+def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """An operator's "rejected" counts although a worker that is not heard of may still send."""
+    return learn(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumed)
+
+
 WRONG_LEARNS: Final[tuple[Learn, ...]] = (
     _refusal_settles,
     _none_settles,
@@ -638,6 +663,11 @@ WRONG_LEARNS: Final[tuple[Learn, ...]] = (
 def test_a_row_that_learns_wrongly_is_found_out(wrong: Learn) -> None:
     """Every planted mistake breaks a promise that the search sees, within the same depth."""
     assert any(explore(eyes, DEPTH, wrong).broken for eyes in EYES)
+
+
+def test_a_word_that_comes_too_early_is_found_out() -> None:
+    """Only troubled worlds have operators, and workers that nobody hears of."""
+    assert explore("good", 2, _word_while_it_may_send, is_troubled=True).broken
 
 
 def test_sending_an_old_body_again_is_found_out() -> None:

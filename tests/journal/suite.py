@@ -261,18 +261,18 @@ class JournalSuite:
     async def test_a_lease_that_runs_is_prolonged_and_one_that_ended_is_not(self, journal: Journal) -> None:
         """And nobody else's."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
-        assert await journal.lease_end("worker", 10.0) == 50.0
+        assert await journal.ended("worker", 10.0) is None
         assert await journal.renew("worker", 90.0, 40.0)
-        assert await journal.lease_end("worker", 60.0) == 90.0
+        assert await journal.ended("worker", 60.0) is None
         assert not await journal.renew("worker", 500.0, 90.0)
         assert not await journal.renew("unknown", 500.0, 10.0)
-        assert await journal.lease_end("worker", 95.0) == 90.0
+        assert await journal.ended("worker", 95.0) == 90.0
 
     async def test_a_worker_that_left_can_send_no_more(self, journal: Journal) -> None:
         """And is not among the dead."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
         await journal.leave("worker", 10.0)
-        assert await journal.lease_end("worker", 11.0) == 11.0
+        assert await journal.ended("worker", 11.0) == 11.0
         assert await journal.find_dead(11.0) == []
         await journal.leave("worker", 12.0)
 
