@@ -22,6 +22,7 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, 
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
+from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy
@@ -29,9 +30,9 @@ from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
-from alphapo_async.crew import Crew, World
+from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.flight import Flight
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
@@ -272,20 +273,22 @@ class AlphapoClient:
 
     # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def enqueue(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> None:
+    async def enqueue(self, request: WithdrawalRequest, connection: Any = None, *, expires_in: float = _DAY) -> None:
         """Write a withdrawal down for `work` to pay, here or in any process that shares the journal.
 
         Calling again with the same request changes nothing. A row that never arrives is tried until it expires, and then reported.
 
         Args:
             request: what to pay.
+            connection: an asyncpg connection to the journal's own database, in a transaction: it is sent only if that commits.
             expires_in: seconds from now after which it is not sent any more.
 
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
             ForeignIdConflict: the journal knows another payment under this foreign_id.
             JournalError: it could not be written down.
-            ConfigurationError: the journal ends with its process, the client is closed or belongs to another event loop.
+            ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
+                the client is closed or belongs to another event loop.
         """
         self._enter()
         crew = self._crew
@@ -293,18 +296,45 @@ class AlphapoClient:
             raise ConfigurationError(
                 "enqueue needs a journal that outlives the process: name a file, or PostgreSQL. Nothing was written down."
             )
+        if connection is not None:
+            self._outbox()
         if not crew.tenure.is_running:
             await self._open_journal(request, None)
-        now = crew.world.clock()
-        asked = msgspec.structs.replace(
-            self._asked(request, resend_rejected=False, attempted_before=False),
-            worker=None,
-            expires_at=now + check_seconds("expires_in", expires_in),
-            is_heard=False,
-        )
-        row = await crew.record(request.foreign_id, asked)
+        asked = self._left_to_workers(request, crew.world.clock() + check_seconds("expires_in", expires_in))
+        row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, "clash")))
+
+    def enqueue_statement(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> tuple[str, dict[str, Any]]:
+        """Return what `enqueue` does as an SQL statement, for a transaction of SQLAlchemy, psycopg or Django in the journal's database.
+
+        It is sent only if that transaction commits. The tables must be there: open the client once, or run `alphapo journal migrate`.
+        The statement refuses another payment under the same foreign_id (SQLSTATE 23505), an account of another host (23514), and a journal
+        that has moved (55000). It returns whether the withdrawal was new. It makes no use of parameters, so that it suits every driver.
+
+        Args:
+            request: what to pay.
+            expires_in: seconds, from when it is run, after which it is not sent any more.
+
+        Raises:
+            InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
+            ConfigurationError: the journal is not PostgreSQL.
+        """
+        asked = self._left_to_workers(request, None)
+        row = new_row(self._crew.account, request.foreign_id, asked, 0.0, is_durable=True)
+        host = host_of(self._base_url)
+        return self._outbox().enqueue_statement(row, host, check_seconds("expires_in", expires_in)), {}
+
+    def _outbox(self) -> Outbox:
+        if isinstance(self._crew.journal, Outbox):
+            return self._crew.journal
+        raise ConfigurationError(
+            "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was written down."
+        )
+
+    def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None) -> Asked:
+        asked = self._asked(request, resend_rejected=False, attempted_before=False)
+        return msgspec.structs.replace(asked, worker=None, expires_at=expires_at, is_heard=False)
 
     async def resume(
         self, *, resend: bool = True, restored: bool = False, concurrency: int = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,7 +22,7 @@ from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Assumed, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.gate import Gate
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import Tenure
@@ -67,7 +67,6 @@ class Crew:
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
-        self.world = world
         self.noticing = noticing
         self.tenure = Tenure(
             journal,
@@ -77,6 +76,7 @@ class Crew:
             clock=world.clock,
             sleep=world.sleep,
         )
+        self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
         self._lagging: set[asyncio.Task[None]] = set()
         self.queueing: set[Callers] = set()
@@ -103,8 +103,14 @@ class Crew:
             self.gate.leave(ticket, answer)
         return answer, seen_of(reply)
 
-    async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed) -> Row:
+    async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed, within: Any = None) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.
+
+        Args:
+            foreign_id: of the withdrawal.
+            asked: what is to be paid.
+            lapses: what became of a worker that held it.
+            within: a database connection of the caller's, in whose transaction it is written down.
 
         Raises:
             JournalError: it could not be written down.
@@ -119,6 +125,9 @@ class Crew:
                 known = learn(known, one, now, self.assumed)
             return known
 
+        if within is not None:
+            assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
+            return await self.journal.update_within(within, self.account, foreign_id, change)
         lines = (entry_of(one, now, __version__) for one in lapses)
         entries = tuple(line for line in lines if line is not None)
         return await self.journal.update(self.account, foreign_id, change, entries=entries)

@@ -16,12 +16,35 @@ from typing import Final
 from alphapo_async.core.errors import AlphapoError, JournalError
 from alphapo_async.journal import Journal
 
-__all__ = ["Tenure"]
+__all__ = ["Clock", "Tenure"]
 
 _MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt."""
 _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
+
+
+class Clock:
+    """Seconds since the epoch, as whoever shares the journal counts them.
+
+    Args:
+        local: this machine's clock.
+    """
+
+    def __init__(self, local: Callable[[], float]) -> None:
+        self._local = local
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self._local() + self._ahead
+
+    async def follow(self, journal: Journal) -> None:
+        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long."""
+        before = self._local()
+        told = await journal.time()
+        if told is not None:
+            self._ahead = told - before
 
 
 class Tenure:
@@ -32,7 +55,7 @@ class Tenure:
         account: whose rows are worked on.
         host: the host that the account belongs to.
         attempt_timeout: seconds that one attempt may take.
-        clock: seconds since the epoch.
+        clock: seconds since the epoch, by this machine.
         sleep: waits.
     """
 
@@ -53,7 +76,7 @@ class Tenure:
         self._host = host
         self._needed = attempt_timeout + _MARGIN
         self._lease = _ROUNDS * self._needed
-        self._clock = clock
+        self.clock = Clock(clock)
         self._sleep = sleep
         self._until = 0.0
         self._opening = asyncio.Lock()
@@ -67,10 +90,11 @@ class Tenure:
             ConfigurationError: the account belongs to another host.
         """
         async with self._opening:
-            if self._clock() < self._until:
+            if self.clock() < self._until:
                 return
+            await self.clock.follow(self._journal)
             worker = uuid.uuid4().hex
-            until = self._clock() + self._lease if self._journal.is_durable else inf
+            until = self.clock() + self._lease if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             self.worker, self._until = worker, until
             self._start_keeping()
@@ -82,11 +106,11 @@ class Tenure:
     @property
     def is_running(self) -> bool:
         """There is a lease, and it has not ended."""
-        return self._clock() < self._until
+        return self.clock() < self._until
 
     def may_send(self, worker: str) -> bool:
         """Tell whether a body may leave under this worker's name: its lease outlasts the attempt."""
-        return worker == self.worker and self._clock() + self._needed <= self._until
+        return worker == self.worker and self.clock() + self._needed <= self._until
 
     async def end(self) -> None:
         """Give the lease back."""
@@ -96,7 +120,7 @@ class Tenure:
         self._until = 0.0
         if self.worker:
             with contextlib.suppress(JournalError):  # then it ends by itself
-                await self._journal.leave(self.worker, self._clock())
+                await self._journal.leave(self.worker, self.clock())
 
     async def _keep(self) -> None:
         while True:
@@ -107,7 +131,8 @@ class Tenure:
                 continue  # nothing is sent without a lease; the next round tries again
 
     async def _prolong(self) -> None:
-        now = self._clock()
+        await self.clock.follow(self._journal)
+        now = self.clock()
         until = now + self._lease
         if await self._journal.renew(self.worker, until, now):
             self._until = until

@@ -6,12 +6,19 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
+import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
@@ -30,9 +37,11 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row
+from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
+from tests import postgres
 from tests.virtual import run
 from tests.wire import EPOCH, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Durable, Wire, client, reply, request
 
@@ -50,7 +59,7 @@ from tests.wire import EPOCH, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Durable, 
         {"base_url": "https://app.alphapo.net"},
         {"base_url": "http://127.0.0.1/path"},
         {"journal": "carrier://pigeon"},
-        {"journal": "postgresql://user:password@host/db"},
+        {"journal": "redis://user:password@host/db"},
         {"journal": 5},
         {"amount_format": "float"},
         {"account": ""},
@@ -714,6 +723,92 @@ def test_a_journal_that_ends_with_its_process_takes_nothing_for_later() -> None:
         async with client(Wire()) as alphapo:
             with pytest.raises(ConfigurationError, match="outlives the process"):
                 await alphapo.enqueue(request())
+
+    run(story())
+
+
+# ── inside a transaction of the caller's ─────────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def payer(wire: Wire) -> AsyncIterator[AlphapoClient]:
+    """Yield an open client with a journal in PostgreSQL."""
+    journal = open_journal(postgres.url(), schema=postgres.schema())
+    async with AlphapoClient(
+        "made-up-key", "made-up-secret", journal=journal, base_url="http://127.0.0.1:9", session=wire
+    ) as alphapo:
+        yield alphapo
+    await journal.aclose()
+
+
+async def paid(alphapo: AlphapoClient) -> list[str]:
+    """Make a worker's pass and return what came of it."""
+    return [f"{result.request.foreign_id} {result.outcome}" async for result in alphapo.resume()]
+
+
+async def test_a_payment_is_sent_only_if_the_transaction_commits_that_enqueued_it() -> None:
+    """With an asyncpg connection; another payment under the same foreign_id, and no transaction, are refused."""
+    wire = Wire()
+    connection = await asyncpg.connect(postgres.url())
+    async with payer(wire) as alphapo:
+        with pytest.raises(ConfigurationError, match="in no transaction"):
+            await alphapo.enqueue(request(), connection)
+        for foreign_id, commits in (("undone", False), ("done", True)):
+            transaction = connection.transaction()
+            await transaction.start()
+            await alphapo.enqueue(request(foreign_id), connection=connection)
+            await alphapo.enqueue(request(foreign_id), connection=connection)
+            assert await paid(alphapo) == []
+            await (transaction.commit() if commits else transaction.rollback())
+        async with connection.transaction():
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.enqueue(request("done", amount="2"), connection)
+        assert await paid(alphapo) == ["done accepted"]
+    await connection.close()
+    assert list(wire.bodies) == ["done"]
+
+
+async def test_a_statement_enqueues_in_a_transaction_of_sqlalchemy() -> None:
+    """Its AsyncSession runs it as it stands; what rolls back was never there."""
+    wire = Wire()
+    engine = create_async_engine(postgres.url().replace("postgresql://", "postgresql+asyncpg://"))
+    async with payer(wire) as alphapo, AsyncSession(engine) as session:
+        for foreign_id, commits in (("undone", False), ("it's :done %s", True)):
+            sql, parameters = alphapo.enqueue_statement(request(foreign_id, address="bitcoin:bc1qmadeup?a=%s"))
+            assert (await session.execute(text(sql), parameters)).scalar_one() is True
+            await (session.commit() if commits else session.rollback())
+        sql, parameters = alphapo.enqueue_statement(request("it's :done %s", amount="2"))
+        with pytest.raises(IntegrityError, match="another payment"):
+            await session.execute(text(sql), parameters)
+        await session.rollback()
+        assert await paid(alphapo) == ["it's :done %s accepted"]
+    await engine.dispose()
+    assert list(wire.bodies) == ["it's :done %s"]
+
+
+async def test_a_statement_enqueues_in_a_transaction_of_psycopg() -> None:
+    """As Django runs it, too: with its parameters, which are none."""
+    wire = Wire()
+    async with payer(wire) as alphapo, await psycopg.AsyncConnection.connect(postgres.url()) as connection:
+        for foreign_id in ("undone", "100% :done"):
+            await connection.execute(*alphapo.enqueue_statement(request(foreign_id)))
+            await (connection.rollback() if foreign_id == "undone" else connection.commit())
+        assert await paid(alphapo) == ["100% :done accepted"]
+    assert list(wire.bodies) == ["100% :done"]
+
+
+def test_only_a_database_has_transactions() -> None:
+    """A file's journal says so, and nothing is written down."""
+    journal = Durable()
+
+    async def story() -> None:
+        async with client(Wire(), journal=journal) as alphapo:
+            for refused in (lambda: alphapo.enqueue_statement(request()), alphapo._outbox):
+                with pytest.raises(ConfigurationError, match="postgresql://"):
+                    refused()
+            with pytest.raises(ConfigurationError, match="postgresql://"):
+                await alphapo.enqueue(request(), connection=object())
+            assert await journal.find("default", "payout-17") is None
 
     run(story())
 

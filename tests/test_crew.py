@@ -151,6 +151,32 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
     run(story())
 
 
+def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
+    """Of a journal that has them: the caller's connection is handed on."""
+    asked_of: list[object] = []
+
+    class InDatabase(MemoryJournal):
+        """A journal that writes in transactions of others."""
+
+        async def update_within(self, connection: object, account: str, foreign_id: str, change: Any) -> Row:
+            """Write at once."""
+            asked_of.append(connection)
+            return await self.update(account, foreign_id, change)
+
+        def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
+            """Return nothing that could be run."""
+            return ""
+
+    async def story() -> None:
+        crew = _crew(Wire())
+        crew.journal = InDatabase()
+        connection = object()
+        assert (await crew.record("f", ASKED, within=connection)).holder == "one"
+        assert asked_of == [connection]
+
+    run(story())
+
+
 def test_evidence_is_added_to_row_and_history_in_order() -> None:
     """Several pieces at once, too; a row that the journal has lost is learned from what was known."""
 

@@ -71,6 +71,30 @@ def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
     story(told())
 
 
+def test_the_clock_is_the_storages() -> None:
+    """Where it has one: leases end when everybody thinks so, whatever this machine's clock shows."""
+
+    class Elsewhere(Leases):
+        """A journal whose clock is a thousand seconds ahead, and answers after half a second."""
+
+        async def time(self) -> float:  # type: ignore[override]
+            await asyncio.sleep(0.5)
+            return asyncio.get_running_loop().time() + 1_000
+
+    async def told() -> None:
+        journal = Elsewhere()
+        kept = tenure(journal)
+        await kept.begin()
+        ahead = kept.clock() - asyncio.get_running_loop().time()
+        assert ahead == pytest.approx(1_000.5)  # early by what the answer took: a lease is never thought too long
+        assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
+        await asyncio.sleep(300)
+        assert kept.may_send(kept.worker)
+        await kept.end()
+
+    story(told())
+
+
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 

@@ -7,19 +7,37 @@ pure function that it is handed, so that every kind of storage follows the same 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.journal.names import is_postgres
 from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "SqliteJournal", "open_journal"]
+__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "Outbox", "SqliteJournal", "open_journal"]
 
 Change: TypeAlias = Callable[[Row | None], Row]
 """Makes the new row from the one on record, None if there is none; pure, so that a journal may call it again."""
+
+
+@runtime_checkable
+class Outbox(Protocol):
+    """What a journal can do besides, if it lives in the database in which its users keep their own books."""
+
+    async def update_within(self, connection: Any, account: str, foreign_id: str, change: Change) -> Row:
+        """Replace the row inside the transaction of the caller's connection: it counts only if that commits.
+
+        Raises:
+            ConfigurationError: the connection is in no transaction.
+        """
+        ...
+
+    def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
+        """Return a statement that writes this row down for the workers, inside whatever transaction it is run in."""
+        ...
 
 
 class Journal(Protocol):
@@ -114,16 +132,22 @@ VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") 
 """What an object must be able to do to be a journal."""
 
 
-def open_journal(url: str) -> Journal:
+def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = None) -> Journal:
     """Return the journal that `url` names. It is opened at first use.
 
     Args:
-        url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `"memory"`: rows in this process
-            only, which end with it.
+        url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `postgresql://…`: a database,
+            shared by any number of machines (extra `postgres`). `"memory"`: rows in this process only, which end with it.
+        schema: in PostgreSQL, where the tables are; they are made at first use.
+        pool: an asyncpg pool to use instead of a URL; it stays yours to close.
 
     Raises:
-        ConfigurationError: the name is not known.
+        ConfigurationError: the name is not known, or the extra is not installed.
     """
+    if pool is not None or (url is not None and is_postgres(url)):
+        return _postgres()(url, schema=schema, pool=pool)
+    if url is None:
+        raise ConfigurationError("Name the journal, or hand in an asyncpg pool.")
     if url == "memory":
         return MemoryJournal()
     scheme, found, path = url.partition("://")
@@ -132,6 +156,19 @@ def open_journal(url: str) -> Journal:
     if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
         return SqliteJournal(path.removeprefix("/"))
     raise ConfigurationError(
-        'The journal must be a path or sqlite:///PATH (a file), "memory" (ends with the process), or an object with the verbs of '
-        "alphapo_async.journal.Journal. The name given is not shown, since it may hold a password."
+        'The journal must be a path or sqlite:///PATH (a file), postgresql://… (a database), "memory" (ends with the process), or an '
+        "object with the verbs of alphapo_async.journal.Journal. The name given is not shown, since it may hold a password."
     )
+
+
+def _postgres() -> Callable[..., Journal]:
+    """Return the journal in PostgreSQL; only here is its library loaded."""
+    try:
+        from alphapo_async.journal.postgres import PostgresJournal  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ConfigurationError(
+            "A journal in PostgreSQL needs an extra: pip install 'alphapo-async[postgres]'. Nothing was sent."
+        ) from None
+    return PostgresJournal

@@ -62,7 +62,7 @@ def test_the_local_sandbox_goes_without_a_journal() -> None:
 def test_the_name_of_an_unknown_journal_is_not_repeated() -> None:
     """It may hold a password."""
     with pytest.raises(ConfigurationError) as told:
-        Access(KEYS, journal="postgresql://user:pass-word@host/base").open_journal()
+        Access(KEYS, journal="redis://user:pass-word@host/base").open_journal()
     assert "pass-word" not in str(told.value)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal import Journal, MemoryJournal, open_journal
+from alphapo_async.journal.postgres import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 
 
@@ -33,6 +35,31 @@ def test_a_path_is_a_file(url: str, path: Path) -> None:
     assert isinstance(journal, SqliteJournal)
     assert journal.path == path
     assert not path.exists()
+
+
+async def test_a_database_is_opened_by_its_url_or_its_pool() -> None:
+    """Nothing is asked of it before it is used."""
+    journal = open_journal("postgresql://payer:hunter2@db/payouts", schema="payments")
+    assert isinstance(journal, PostgresJournal)
+    assert repr(journal) == "PostgresJournal('postgresql://db/payouts, schema payments')"
+    assert isinstance(open_journal(pool=object()), PostgresJournal)
+    with pytest.raises(ConfigurationError, match="Name the journal"):
+        open_journal()
+
+
+def test_a_database_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has not installed it is told how; what else is missing is not taken for it."""
+    for module in [name for name in sys.modules if name.startswith("alphapo_async.journal.postgres")]:
+        monkeypatch.delitem(sys.modules, module)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "asyncpg", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'alphapo-async\[postgres\]'"):
+            open_journal("postgresql://db/payouts")
+    for module in [name for name in sys.modules if name.startswith("alphapo_async.journal.postgres")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "alphapo_async.journal.gathering", None)
+    with pytest.raises(ModuleNotFoundError, match="gathering"):
+        open_journal("postgresql://db/payouts")
 
 
 @pytest.mark.parametrize("url", ["", " ", "redis://payer:hunter2@db/payouts", "sqlite://", "sqlite:///"])

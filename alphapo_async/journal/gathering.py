@@ -1,0 +1,92 @@
+"""Group commit in the event loop: while one group is written down the next one gathers.
+
+The more is asked for at once, the less each costs. It is for storages that are spoken to without blocking; a file has `grouping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = ["LAG", "Gathering", "Wish"]
+
+LAG: Final = 0.05
+"""Seconds that a wish which may lag waits for a group to ride on."""
+
+R = TypeVar("R")
+
+
+class Wish(Generic[R]):
+    """Something to be written down, and who waits for what it comes to."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_told(self) -> bool:
+        """It was fulfilled or has failed, or nobody waits any more."""
+        return self._future.done()
+
+    def fulfil(self, result: R) -> None:
+        """Tell the result, if anybody still waits."""
+        if not self._future.done():
+            self._future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Tell what went wrong, if anybody still waits."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    async def outcome(self) -> R:
+        """Wait for the result."""
+        return await self._future
+
+
+W = TypeVar("W", bound=Wish[Any])
+
+
+class Gathering(Generic[W]):
+    """Serves wishes group by group, in the order in which they came.
+
+    Args:
+        serve: is called with each group; it tells every wish its outcome and raises nothing.
+    """
+
+    def __init__(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
+        self._serve = serve
+        self._waiting: list[W] = []
+        self._serving: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    def add(self, wish: W, *, may_lag: bool = False) -> None:
+        """Have it served with the next group; what may lag does not begin one by itself, for a moment."""
+        self._waiting.append(wish)
+        if not may_lag:
+            self._start()
+        elif self._serving is None and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LAG, self._start)
+
+    async def settle(self) -> None:
+        """Wait until all that was asked for so far is served."""
+        while self._waiting or self._serving is not None:
+            self._start()
+            assert self._serving is not None  # noqa: S101 - just started
+            await asyncio.wait([self._serving])
+
+    def _start(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._serving is None and self._waiting:
+            self._serving = asyncio.get_running_loop().create_task(self._serve_all())
+
+    async def _serve_all(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._serve(group)
+        finally:
+            self._serving = None

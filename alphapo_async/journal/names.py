@@ -1,0 +1,54 @@
+"""The names of journals: what they mean, and how they are shown without the password that some hold."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from alphapo_async.core.errors import ConfigurationError
+
+__all__ = ["check_schema", "has_password", "is_postgres", "shown"]
+
+_SCHEMES: Final = ("postgresql", "postgres")
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
+
+
+def is_postgres(name: str) -> bool:
+    """Tell whether it names a PostgreSQL database."""
+    return name.partition("://")[0] in _SCHEMES and "://" in name
+
+
+def has_password(name: str) -> bool:
+    """Tell whether a password stands in it; of what cannot be read that is assumed."""
+    if not is_postgres(name):
+        return False
+    try:
+        parts = urlsplit(name)
+    except ValueError:
+        return True
+    names = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    return ":" in parts.netloc.rpartition("@")[0] or not names.isdisjoint({"password", "passfile", "sslpassword"})
+
+
+def shown(name: str) -> str:
+    """Return the name as it may be shown: of a database its host, port and name alone."""
+    if not is_postgres(name):
+        return name
+    try:
+        parts = urlsplit(name)
+    except ValueError:
+        return "postgresql://…"
+    host = parts.netloc.rpartition("@")[2]
+    return f"postgresql://{host}{unquote(parts.path)}"
+
+
+def check_schema(schema: str) -> str:
+    """Return the name of a database schema, which stands in statements as it is.
+
+    Raises:
+        ConfigurationError: not a plain name.
+    """
+    if not isinstance(schema, str) or not _SCHEMA.fullmatch(schema):
+        raise ConfigurationError("schema must be lower-case letters, digits and _, and not begin with a digit.")
+    return schema

@@ -1,0 +1,267 @@
+"""The statements of a journal in PostgreSQL, each with a name and a sentence that says what for.
+
+Each is atomic by itself, so that they work through a pooler that hands out a connection for one transaction at a time. A change is made
+only to the turn of the row that it was worked out from: whoever comes second is told so, and works it out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal, localcontext
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Totals
+from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
+from alphapo_async.core.row import Row
+
+__all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows"]
+
+Name: TypeAlias = tuple[str, str]
+"""Account and foreign_id."""
+Fetch: TypeAlias = Callable[..., Awaitable[list[Any]]]
+"""Runs one statement with its values and returns the rows."""
+
+_TYPES: Final = {
+    "created_at": "float8",
+    "settled_at": "float8",
+    "due_at": "float8",
+    "reported": "bool",
+    "revision": "int4",
+    "body": "bytea",
+}
+_CASTS: Final = {"amount": "numeric", "rest": "json"}
+"""What is handed over as text and stored as something else."""
+_BODY: Final = ("body", "sha256", "digest")
+_LINE: Final = ("at", "kind", "what", "worker", "status", "reply", "release")
+_LINE_TYPES: Final = {"at": "float8", "status": "int4", "reply": "bytea"}
+
+
+class Known(NamedTuple):
+    """A row as it was found, and its place and turn in the table."""
+
+    id: int
+    turn: int
+    row: Row
+
+
+class Draft(NamedTuple):
+    """What is to become of a row, and what is added to its history."""
+
+    name: Name
+    known: Known | None
+    row: Row
+    entries: tuple[Entry, ...]
+
+
+def _arrays(names: Iterable[str], types: dict[str, str], first: int) -> str:
+    return ", ".join(f"${number}::{types.get(name, 'text')}[]" for number, name in enumerate(names, first))
+
+
+class PostgresRows:
+    """The statements, for the tables of one schema.
+
+    Args:
+        schema: a checked name.
+    """
+
+    def __init__(self, schema: str) -> None:
+        # Nothing but our own names and the checked schema stands in a statement; every value is handed over beside it.
+        whole = (*COLUMNS, *_BODY)
+        durable = (  # whatever the database's default: reported only when it is on disk
+            "(select set_config('synchronous_commit', case current_setting('synchronous_commit') "
+            "when 'remote_apply' then 'remote_apply' else 'on' end, true)) as synchronous"
+        )
+        is_here = f"not exists (select from {schema}.journal where moved_to is not null)"
+        told = ", ".join(f"{name}::text as {name}" if name in _CASTS else name for name in COLUMNS)
+        row = f"select id, turn, body, {told} from {schema}.withdrawals w "
+        handed = ", ".join(f"asked.{name}::{_CASTS[name]}" if name in _CASTS else f"asked.{name}" for name in whole)
+        line = ", ".join(("place", *_LINE, "number"))
+        lines = (
+            f"select {line} from unnest($1::int4[], {_arrays(_LINE, _LINE_TYPES, 2)}) with ordinality as line({line})"
+        )
+        note = (
+            f"insert into {schema}.history (withdrawal, at, kind, what, worker, status, reply, release) "
+            "select made.id, at, kind, what, line.worker, line.status, reply, release from made join line using (place) order by number"
+        )
+        after = 2 + len(_LINE)
+        self.insert = f"""
+            with line as materialized ({lines}),
+            asked as materialized (
+              select * from unnest({_arrays(whole, _TYPES, after)}) with ordinality as asked({", ".join(whole)}, place)
+            ), added as (
+              insert into {schema}.withdrawals ({", ".join(whole)})
+              select {handed} from asked where {is_here} order by account, foreign_id
+              on conflict (account, foreign_id) do nothing returning id, account, foreign_id
+            ), made as (select id, place::int4 from added join asked using (account, foreign_id)),
+            noted as ({note})
+            select id, place, {durable} from made"""
+        """New withdrawals with the first lines of their histories; those that are known already are left out."""
+        changed = ", ".join(f"{name} = asked.{name}{f'::{_CASTS[name]}' if name in _CASTS else ''}" for name in COLUMNS)
+        corrected = ", ".join(f"{name} = coalesce(asked.{name}, w.{name})" for name in _BODY)
+        self.update = f"""
+            with line as materialized ({lines}),
+            asked as materialized (
+              select * from unnest(${after}::int8[], ${after + 1}::int8[], {_arrays(whole, _TYPES, after + 2)})
+              with ordinality as asked(id, turn, {", ".join(whole)}, place)
+            ), held as materialized (
+              select w.id from {schema}.withdrawals w join asked on asked.id = w.id and asked.turn = w.turn
+              where {is_here} order by w.id for update of w
+            ), kept as (
+              insert into {schema}.revisions (withdrawal, number, body, sha256, digest)
+              select w.id, w.revision, w.body, w.sha256, w.digest
+              from {schema}.withdrawals w join held using (id) join asked using (id) where asked.body is not null
+            ), changed as (
+              update {schema}.withdrawals w set turn = w.turn + 1, {changed}, {corrected}
+              from asked join held using (id) where w.id = asked.id returning w.id, asked.place::int4 as place
+            ), made as (select id, place from changed),
+            noted as ({note})
+            select id, place, {durable} from made"""
+        """What became of withdrawals, locked in the order of their ids; those that had another turn meanwhile are left out."""
+        self.find = row + (
+            "join unnest($1::text[], $2::text[]) as asked(a, f) on w.account = asked.a and w.foreign_id = asked.f"
+        )
+        """The rows of withdrawals."""
+        self.earlier = f"select withdrawal, number, body from {schema}.revisions where withdrawal = any($1::int8[]) order by number"
+        """Their earlier revisions."""
+        self.open = row + (
+            "where account = $1 and state = 'open' and (created_at, id) > ($2, coalesce("
+            f"(select id from {schema}.withdrawals where account = $1 and foreign_id = $3), 0)) order by created_at, id limit $4"
+        )
+        """What is open, oldest first, page by page."""
+        self.due = row + "where account = $1 and due_at <= $2 order by due_at limit $3"
+        """What a worker on its rounds should look at."""
+        self.unreported = row + "where account = $1 and not reported and state <> 'open' order by id limit $2"
+        """What is settled and nobody heard of."""
+        self.control = row + (
+            "where account = $1 and key = $2 and created_at > $3 and state = 'accepted' and source = 'reply' "
+            "order by created_at desc, id desc limit 1"
+        )
+        """A withdrawal of this key that AlphaPo accepted and that did not exist before."""
+        self.held = row + "where holder = $1 order by id limit $2"
+        """What a worker holds."""
+        self.all = row + "where id > $1 order by id limit $2"
+        """Everything, page by page."""
+        self.history = (
+            f"select at, kind, what, h.worker, h.status, reply, release from {schema}.history h "
+            f"join {schema}.withdrawals w on w.id = h.withdrawal where account = $1 and foreign_id = $2 order by h.id"
+        )
+        """A whole history, in the order in which it was heard."""
+        self.sums = (
+            f"select currency, bucket, sum(amount)::text as figure from {schema}.withdrawals "
+            "where account = $1 group by 1, 2 order by 1"
+        )
+        """What became of everything asked for."""
+        self.moved_to = f"select moved_to from {schema}.journal"
+        """Where the journal has gone."""
+        self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
+        """A withdrawal for the workers, in the transaction of whoever calls."""
+
+    def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
+        """Return the statement that writes a new row down for the workers.
+
+        It has no parameters, and no character that any driver takes for one: what it says stands in it as hexadecimal digits.
+        """
+        _, body, sha256, digest = written(row.revision)
+        record = to_record(row)
+        told = {name: getattr(record, name) for name in COLUMNS} | {
+            "reported": row.reported,
+            "rest": msgspec.Raw(record.rest),
+            "body": f"\\x{body.hex()}",
+            "sha256": sha256,
+            "digest": digest,
+        }
+        asked = msgspec.json.encode({"host": host, "expires_in": expires_in, "row": told})
+        return self.enqueue % asked.hex()
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find_many(self, fetch: Fetch, names: list[Name]) -> dict[Name, Known]:
+        """Return the rows of these withdrawals, those that there are."""
+        found = await self.select(fetch, self.find, [name[0] for name in names], [name[1] for name in names])
+        return {(known.row.account, known.row.foreign_id): known for known in found}
+
+    async def select(self, fetch: Fetch, statement: str, *values: object) -> list[Known]:
+        """Return the rows that a statement finds."""
+        found = await fetch(statement, *values)
+        corrected = [each["id"] for each in found if each["revision"] > 1]
+        kept = await fetch(self.earlier, corrected) if corrected else []
+        return [_known(each, kept) for each in found]
+
+    async def history_of(self, fetch: Fetch, name: Name) -> list[Entry]:
+        """Return the lines of a withdrawal."""
+        return [Entry(*line) for line in await fetch(self.history, *name)]
+
+    async def totals(self, fetch: Fetch, account: str) -> dict[str, Totals]:
+        """Return what became of everything asked for, by currency, exact."""
+        buckets: dict[str, dict[str, Decimal]] = {}
+        for currency, bucket, figure in await fetch(self.sums, account):
+            buckets.setdefault(currency, {})[bucket] = Decimal(figure)
+        return {currency: Totals(**found, requested=_sum(found.values())) for currency, found in buckets.items()}
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
+        """Write down new rows; return those that were new indeed."""
+        made = await fetch(self.insert, *_lines(drafts), *_columns(drafts))
+        return {drafts[place - 1].name: Known(number, 1, drafts[place - 1].row) for number, place, _ in made}
+
+    async def change(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
+        """Write down what became of known rows; return those that nobody else had changed meanwhile."""
+        known = [draft.known for draft in drafts if draft.known is not None]
+        ids, turns = [one.id for one in known], [one.turn for one in known]
+        made = await fetch(self.update, *_lines(drafts), ids, turns, *_columns(drafts))
+        return {
+            drafts[place - 1].name: Known(number, turns[place - 1] + 1, drafts[place - 1].row)
+            for number, place, _ in made
+        }
+
+
+def _sum(figures: Iterable[Decimal]) -> Decimal:
+    with localcontext(prec=1_000):
+        return sum(figures, Decimal(0))
+
+
+def _known(found: Any, kept: list[Any]) -> Known:
+    number, turn, body, *columns = found
+    record = Record(*columns)
+    earlier: tuple[Revision, ...] = tuple(
+        read_revision(one["number"], one["body"])
+        for one in kept
+        if one["withdrawal"] == number and one["number"] < record.revision
+    )
+    return Known(number, turn, read_record(record, read_revision(record.revision, body), earlier))
+
+
+def _lines(drafts: list[Draft]) -> list[list[Any]]:
+    """Return the new lines of all histories, column by column, each with the place of its draft."""
+    lines = [(place, entry) for place, draft in enumerate(drafts, 1) for entry in draft.entries]
+    return [
+        [place for place, _ in lines],
+        *([_clean(getattr(entry, name)) for _, entry in lines] for name in _LINE),
+    ]
+
+
+def _columns(drafts: list[Draft]) -> list[list[Any]]:
+    """Return the rows column by column; the bytes only where they are new."""
+    rows = [_values(draft) for draft in drafts]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _values(draft: Draft) -> tuple[Any, ...]:
+    row, known = draft.row, draft.known
+    record = to_record(row)
+    told = record._replace(reported=row.reported, alphapo_id=_clean(record.alphapo_id), status=_clean(record.status))
+    values = (*told[:-1], record.rest.decode())
+    if known is not None and known.row.revision.number == row.revision.number:
+        return (*values, None, None, None)
+    _, body, sha256, digest = written(row.revision)
+    return (*values, body, sha256, digest)
+
+
+def _clean(value: Any) -> Any:
+    """PostgreSQL's text holds no NUL; AlphaPo's words might. What decides stands in `rest`, where it is escaped."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

@@ -1,0 +1,341 @@
+"""The only door to asyncpg: connections to the database, what is tried again when one is lost, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.record import COLUMNS
+from alphapo_async.journal.names import shown
+from alphapo_async.journal.postgres_rows import Fetch
+from alphapo_async.journal.postgres_schema import MIGRATIONS, SCHEMA, statements
+
+__all__ = ["Server", "is_passing"]
+
+logger = logging.getLogger("alphapo_async")
+
+T = TypeVar("T")
+Work = Callable[[Fetch], Awaitable[T]]
+
+PATIENCE: Final = 10.0
+TIMEOUT: Final = 5.0
+CONNECTIONS: Final = 4
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 1.0
+_WHOLE: Final = (*COLUMNS, "body", "sha256", "digest")
+
+_PASSING: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that takes over
+)
+"""What may be over in a moment."""
+
+_ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (asyncpg.InvalidAuthorizationSpecificationError, "it does not accept the user or the password"),
+    (asyncpg.InvalidCatalogNameError, "the database does not exist: make it, or name another"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "the user may not do that: grant it, or run `alphapo journal migrate` as one who may",
+    ),
+    (asyncpg.DiskFullError, "its disk is full: make room, then call again"),
+    (asyncpg.ReadOnlySQLTransactionError, "it is a standby, which only reads: name the primary"),
+    (asyncpg.TooManyConnectionsError, "it has no connection to spare: raise max_connections, or use fewer processes"),
+    (
+        asyncpg.UndefinedTableError,
+        "its tables are not there any more: keep everything as it is, and look for who dropped them",
+    ),
+    (TimeoutError, "it does not answer in time: check host, port and network, and what it is busy with"),
+    (OSError, "it cannot be reached: check host, port and network, and whether it runs"),
+    (asyncpg.PostgresConnectionError, "its connection was lost: check whether it runs"),
+    (asyncpg.OperatorInterventionError, "it is being shut down or started: call again when it runs"),
+    (asyncpg.InterfaceError, "its connection was lost: check whether it runs"),
+)
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether it may be over in a moment; a value that no statement takes is not."""
+    return isinstance(error, _PASSING) and not isinstance(error, ValueError)
+
+
+class Server:
+    """The database that holds a journal.
+
+    Args:
+        url: where it is; None with a pool.
+        schema: a checked name.
+        pool: an asyncpg pool of the caller's own.
+        patience: seconds for which something is tried again after a connection was lost.
+        timeout: seconds that a connection may take to come about, and a statement to be answered.
+        migrations: by the version that they start from, the statements that lead to the next one.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        schema: str,
+        pool: Any = None,
+        *,
+        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
+        migrations: Mapping[int, str] = MIGRATIONS,
+    ) -> None:
+        self._patience = patience
+        self._timeout = timeout
+        self._migrations = migrations
+        self.schema = schema
+        self.where = f"{shown(url) if url else 'a pool of the caller'}, schema {schema}"
+        self._url = url
+        self._pool = pool
+        self._owns_pool = pool is None
+        self._is_direct = False
+        self._is_open = False
+        self.is_known_down = False
+        self._opening = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, work: Work[T], *, writes: bool = False) -> T:
+        """Have the work done, again from its beginning if the connection is lost meanwhile.
+
+        Args:
+            work: is handed a function that runs one statement in a transaction of its own.
+            writes: where it fails for good, some of it may have been written.
+
+        Raises:
+            JournalError: it could not be done; `recorded` is None where that is not known.
+        """
+        loop = self._of_loop()
+        # While it is known to be down nobody waits for it: each tries once.
+        until = loop.time() + (0.0 if self.is_known_down else self._patience)
+        wait, has_begun = _FIRST_WAIT, False
+        while True:
+            connection = None
+            try:
+                await self._open()
+                connection = await self._pool.acquire(timeout=self._timeout)
+                has_begun = True
+                result = await work(self._fetch_on(connection))
+            except JournalError:
+                raise
+            except (asyncpg.PostgresError, *_PASSING) as error:
+                if not is_passing(error):
+                    raise self.journal_error(error, recorded=None if writes and has_begun else False) from None
+                if connection is not None:
+                    with contextlib.suppress(asyncpg.InterfaceError):  # it has noticed by itself
+                        connection.terminate()
+                if loop.time() + wait > until:
+                    self.is_known_down = True
+                    raise self.journal_error(error, recorded=None if writes and has_begun else False) from None
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                self.is_known_down = False
+                return result
+            finally:
+                if connection is not None:
+                    await self._pool.release(connection)
+
+    async def run_within(self, connection: Any, work: Work[T]) -> T:
+        """Have the work done once, inside the transaction of the caller's connection.
+
+        Raises:
+            JournalError: the database refused it.
+        """
+        try:
+            return await work(_fetch_on(connection))
+        except (*_PASSING, asyncpg.PostgresError) as error:
+            raise self.journal_error(error) from None
+
+    async def connect_for_lock(self) -> Any | None:
+        """Return a connection that nothing else uses; None where a pooler stands between, which holds no lock."""
+        if not self._is_direct:
+            return None
+        if self._owns_pool:
+            return await self._connect()
+        return await self._pool.acquire(timeout=self._timeout) if self._pool.get_max_size() > 1 else None
+
+    async def disconnect(self, connection: Any) -> None:
+        """End a connection that held locks."""
+        if self._owns_pool:
+            await _close(connection)
+        else:
+            await self._pool.release(connection)
+
+    async def migrate(self) -> tuple[int, int]:
+        """Bring an older journal to this release's tables, making them where there are none; return the versions before and after.
+
+        Raises:
+            JournalError: it is of a newer release, or the user may not.
+        """
+        self._of_loop()
+        try:
+            return await self._migrated()
+        except (*_PASSING, asyncpg.PostgresError) as error:
+            raise self.journal_error(error) from None
+
+    async def aclose(self) -> None:
+        """Close what is our own."""
+        pool, self._is_open = self._pool, False
+        if pool is None or not self._owns_pool:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), _LONGEST_WAIT)
+        except (*_PASSING, asyncpg.PostgresError):
+            pool.terminate()
+
+    def journal_error(self, error: Exception, *, recorded: bool | None = False) -> JournalError:
+        """Return the error that says which database, and what to do."""
+        told = f"it refused a statement ({getattr(error, 'sqlstate', None) or type(error).__name__})"
+        advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), told)
+        return JournalError(f"The journal at {self.where}: {advice}.", recorded=recorded)
+
+    # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _of_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise ConfigurationError(
+                "The journal belongs to another event loop, in which it was first used. Open one for each loop: they share the database."
+            )
+        self._loop = loop
+        return loop
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._is_open:
+                return
+            if self._owns_pool:
+                connection = await self._connect()
+                try:
+                    await self._learn_about(connection)
+                finally:
+                    await _close(connection)
+                self._pool = await self._make_pool()
+            else:
+                async with self._pool.acquire(timeout=self._timeout) as connection:
+                    await self._learn_about(connection)
+            self._is_open = True
+
+    async def _connect(self) -> Any:
+        """Open a connection that names no statement, so that a pooler may stand between."""
+        return await asyncpg.connect(
+            self._url, statement_cache_size=0, timeout=self._timeout, command_timeout=self._timeout
+        )
+
+    async def _make_pool(self) -> Any:
+        # Through a pooler a named statement may be gone when it is used; directly, naming it saves both sides work.
+        named = {} if self._is_direct else {"statement_cache_size": 0}
+        return await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=CONNECTIONS,
+            timeout=self._timeout,
+            command_timeout=self._timeout,
+            reset=_leave_as_it_is,
+            **named,
+        )
+
+    async def _learn_about(self, connection: Any) -> None:
+        """Find out what stands between, and whether the journal is there; make it where it is not."""
+        async with connection.transaction():
+            [told] = await connection.fetch(
+                "select pg_backend_pid() as pid, current_setting('fsync') as fsync, current_setting('server_version') as version"
+            )
+            self._is_direct = told["pid"] == connection.get_server_pid()
+            version = await self._version(connection)
+            if version is None:
+                await self._make(connection)
+        if told["fsync"] != "on":
+            logger.warning("PostgreSQL runs with fsync off: what it acknowledges may be lost with its machine")
+        logger.info("PostgreSQL %s: %s", told["version"], "direct" if self._is_direct else "through a pooler")
+        if version is not None:
+            self._check(version)
+
+    async def _version(self, connection: Any) -> int | None:
+        # Asked of the catalogue itself: what a session remembers of names may be older than the transaction that was waited for.
+        there = "select exists (select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'journal')"
+        if not await connection.fetchval(there, self.schema):
+            return None
+        version: int = await connection.fetchval(f"select version from {self.schema}.journal")
+        return version
+
+    def _check(self, version: int) -> None:
+        if version > SCHEMA:
+            raise JournalError(
+                f"The journal at {self.where} was written by a newer release (its schema is {version}, this release knows {SCHEMA}): "
+                "use that release. Nothing in it was changed."
+            )
+        if version < SCHEMA:
+            raise JournalError(
+                f"The journal at {self.where} is of an older release (its schema is {version}, this release's is {SCHEMA}): "
+                "stop what uses it, then run `alphapo journal migrate`. Nothing in it was changed."
+            )
+
+    async def _make(self, connection: Any) -> None:
+        """Make the tables, unless another process has just done so; that one is waited for."""
+        await connection.execute("select pg_advisory_xact_lock(4702958)")
+        if await self._version(connection) is not None:
+            return
+        if not await connection.fetchval("select exists (select from pg_namespace where nspname = $1)", self.schema):
+            await connection.execute(f"create schema {self.schema}")
+        await connection.execute(statements(self.schema, _WHOLE))
+
+    async def _migrated(self) -> tuple[int, int]:
+        connection = await self._connect() if self._owns_pool else await self._pool.acquire(timeout=self._timeout)
+        try:
+            async with connection.transaction():
+                before = await self._version(connection)
+                if before is None:
+                    await self._make(connection)
+                    return 0, SCHEMA
+                if before > SCHEMA:
+                    self._check(before)
+                await connection.execute(f"lock table {self.schema}.journal in access exclusive mode")
+                for version in range(before, SCHEMA):
+                    await connection.execute(self._migrations[version].format(s=self.schema))
+                await connection.execute(f"update {self.schema}.journal set version = {SCHEMA}")
+                return before, SCHEMA
+        finally:
+            await self.disconnect(connection)
+
+    def _fetch_on(self, connection: Any) -> Fetch:
+        fetch = _fetch_on(connection)
+        if self._is_direct and self._owns_pool:
+            return fetch
+
+        async def fetch_alone(statement: str, *values: object) -> list[Any]:
+            # Through a pooler the two halves of a statement meet on one connection only inside a transaction.
+            async with connection.transaction():
+                return await fetch(statement, *values)
+
+        return fetch_alone
+
+
+def _fetch_on(connection: Any) -> Fetch:
+    async def fetch(statement: str, *values: object) -> list[Any]:
+        found: list[Any] = await connection.fetch(statement, *values)
+        return found
+
+    return fetch
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """Nothing is left behind on a connection that would have to be reset."""
+
+
+async def _close(connection: Any) -> None:
+    with contextlib.suppress(*_PASSING, asyncpg.PostgresError):  # it is let go of all the same
+        await connection.close(timeout=_LONGEST_WAIT)

@@ -1,0 +1,156 @@
+"""Who is alive: the statements about workers, and the lock that shows that one is.
+
+A worker's lock belongs to a connection that does nothing else. When its process dies the connection ends, and the database lets go of the
+lock; a paused process keeps both. Through a pooler no lock can be held, and leases are judged by time alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from alphapo_async.journal.postgres_rows import Fetch
+
+__all__ = ["PostgresWorkers", "Presence"]
+
+_BITS: Final = 63
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 5.0
+_NOW: Final = "extract(epoch from clock_timestamp())::float8"
+
+
+class PostgresWorkers:
+    """The statements, for the tables of one schema.
+
+    Args:
+        schema: a checked name.
+    """
+
+    def __init__(self, schema: str) -> None:
+        durable = "(select set_config('synchronous_commit', 'on', true)) as synchronous"
+        is_gone = (  # locks say nothing about those whom this start of the server has not seen
+            "(session is not null and seen_at > pg_postmaster_start_time() and not worker = any($2::text[]) "
+            "and not exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 1 "
+            "and database = (select oid from pg_database where datname = current_database()) "
+            "and classid::int8 = session >> 32 and objid::int8 = session & 4294967295))"
+        )
+        # Over by the clocks of both: one that is fast cannot end another's lease.
+        is_ended = f"(is_over or until <= least($1::float8, {_NOW}) or {is_gone})"
+        workers, here = f"{schema}.workers", f"select from {schema}.journal where moved_to is null"
+        self.time: Final = f"select {_NOW}"
+        """The database's time."""
+        self.bind = f"insert into {schema}.accounts (account, host) values ($1, $2) on conflict do nothing"
+        """An account, bound to its host."""
+        self.host = f"select host from {schema}.accounts where account = $1"
+        """The host that an account is bound to."""
+        self.enlist = (
+            f"insert into {workers} (worker, until, session) select $1, $2, $3::int8 where exists ({here} for share) "
+            f"on conflict (worker) do update set until = excluded.until, session = excluded.session returning {durable}"
+        )
+        """A worker, and the end of its lease; nobody joins a journal that has moved."""
+        self.renew = (
+            f"update {workers} set until = $2, seen_at = clock_timestamp(), session = $4::int8 "
+            f"where worker = $1 and not is_over and until > $3 returning {durable}"
+        )
+        """A longer lease, for one that still runs."""
+        self.find_ended = f"update {workers} set is_over = true where {is_ended} returning worker, until, {durable}"
+        """Those that ended; from now on they cannot go on."""
+        self.end_one = (
+            f"with ended as (update {workers} set is_over = true where worker = $3 and {is_ended} returning until) "
+            f"select (select until from ended) as until, exists (select from {workers} where worker = $3) as is_listed, {durable}"
+        )
+        """One, if it ended."""
+        self.leave = (
+            f"update {workers} set until = least(until, $2), is_over = true where worker = $1 returning {durable}"
+        )
+        """The end of the lease of a worker that leaves."""
+        self.strike = (
+            f"delete from {workers} where worker = $1 and not exists (select from {schema}.withdrawals where holder = $1) "
+            f"returning {durable}"
+        )
+        """A worker that holds nothing any more."""
+        self.living = f"select worker from {workers} where not {is_ended}"
+        """Those that have not ended."""
+
+    async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
+        """Return until when a worker could send, if it ended."""
+        [found] = await fetch(self.end_one, now, own, worker)
+        until: float | None = found["until"]
+        return until if found["is_listed"] else now
+
+
+class Presence:
+    """Shows the other workers that this process is alive.
+
+    Args:
+        connect: opens a connection that does nothing else; None where none can hold a lock.
+        disconnect: ends it.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Any | None]], disconnect: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        self._connect = connect
+        self._disconnect = disconnect
+        self._connection: Any = None
+        self._locks: dict[str, int] = {}
+        self._held: set[int] = set()
+        self._turn = asyncio.Lock()
+        self._returning: asyncio.Task[None] | None = None
+
+    @property
+    def workers(self) -> list[str]:
+        """The workers that it shows."""
+        return list(self._locks)
+
+    async def show(self, worker: str) -> int | None:
+        """Hold a lock for this worker, anew if the connection was lost; return its number, None where none can be held."""
+        number = self._locks.setdefault(worker, secrets.randbits(_BITS))
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._held.clear()
+                self._connection = await self._connect()
+                if self._connection is None:
+                    return None
+                self._connection.add_termination_listener(self._on_loss)
+            for each in set(self._locks.values()) - self._held:
+                await self._connection.execute(f"select pg_advisory_lock({each})")
+                self._held.add(each)
+        return number
+
+    async def hide(self, worker: str) -> None:
+        """Let go of this worker's lock."""
+        number = self._locks.pop(worker, None)
+        async with self._turn:
+            if number in self._held and not self._connection.is_closed():
+                await self._connection.execute(f"select pg_advisory_unlock({number})")
+            self._held.discard(number or 0)
+
+    async def aclose(self) -> None:
+        """Let go of all."""
+        self._locks.clear()
+        if self._returning is not None:
+            self._returning.cancel()
+            await asyncio.gather(self._returning, return_exceptions=True)
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            connection.remove_termination_listener(self._on_loss)
+            await self._disconnect(connection)
+
+    def _on_loss(self, _connection: object) -> None:
+        """Come back at once, so that others do not take this process for dead longer than it takes."""
+        if self._locks and (self._returning is None or self._returning.done()):
+            self._returning = asyncio.get_running_loop().create_task(self._return())
+
+    async def _return(self) -> None:
+        wait = _FIRST_WAIT
+        while self._locks:
+            try:
+                await self.show(next(iter(self._locks)))
+            except Exception:  # noqa: BLE001 - whatever it was, the lease is prolonged elsewhere, and says so
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                return

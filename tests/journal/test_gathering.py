@@ -1,0 +1,107 @@
+"""Group commit in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from alphapo_async.journal.gathering import LAG, Gathering, Wish
+from tests.virtual import run
+
+
+class _Wish(Wish[int]):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Store:
+    """Takes a second for each group."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.gathering: Gathering[_Wish] = Gathering(self._serve)
+
+    async def _serve(self, group: list[_Wish]) -> None:
+        self.groups.append([wish.number for wish in group])
+        await asyncio.sleep(1)
+        for wish in group:
+            if wish.number < 0:
+                wish.fail(ValueError(wish.number))
+            wish.fulfil(2 * wish.number)
+
+    async def ask(self, number: int, *, may_lag: bool = False) -> int:
+        """Have a number doubled."""
+        wish = _Wish(number)
+        self.gathering.add(wish, may_lag=may_lag)
+        return await wish.outcome()
+
+
+def test_what_is_asked_for_at_once_is_served_together() -> None:
+    """And what comes while a group is served makes up the next one."""
+
+    async def story() -> None:
+        store = _Store()
+        first = asyncio.gather(*(store.ask(number) for number in range(3)))
+        await asyncio.sleep(0.5)
+        second = asyncio.gather(*(store.ask(number, may_lag=number > 3) for number in (3, 4)))
+        assert await first == [0, 2, 4]
+        assert await second == [6, 8]
+        assert store.groups == [[0, 1, 2], [3, 4]]
+        assert await store.ask(5) == 10
+
+    run(story())
+
+
+def test_what_may_lag_waits_for_company_but_not_long() -> None:
+    """It rides on the next group, or goes by itself."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        began = loop.time()
+        assert await asyncio.gather(*(store.ask(number, may_lag=True) for number in (1, 2))) == [2, 4]
+        assert loop.time() - began == pytest.approx(LAG + 1)
+        lagging = asyncio.ensure_future(store.ask(3, may_lag=True))
+        await asyncio.sleep(LAG / 2)
+        assert await store.ask(4) == 8
+        assert await lagging == 6
+        assert store.groups == [[1, 2], [3, 4]]
+
+    run(story())
+
+
+def test_settling_waits_for_all_that_was_asked_for() -> None:
+    """What lags is not waited for but served; with nothing to do it returns at once."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        await store.gathering.settle()
+        lagging = asyncio.ensure_future(store.ask(1, may_lag=True))
+        await asyncio.sleep(0)
+        began = loop.time()
+        await store.gathering.settle()
+        assert loop.time() - began == pytest.approx(1)
+        assert lagging.done()
+
+    run(story())
+
+
+def test_a_failure_is_told_to_the_one_it_concerns() -> None:
+    """And whoever has left disturbs nobody."""
+
+    async def story() -> None:
+        store = _Store()
+        told = asyncio.gather(store.ask(-1), store.ask(1), return_exceptions=True)
+        left = asyncio.ensure_future(store.ask(-2))
+        await asyncio.sleep(0.5)
+        left.cancel()
+        failed, doubled = await told
+        assert isinstance(failed, ValueError)
+        assert doubled == 2
+        wish = _Wish(1)
+        assert not wish.is_told
+        wish.fulfil(1)
+        assert wish.is_told
+
+    run(story())

@@ -1,0 +1,64 @@
+"""The names of journals."""
+
+from __future__ import annotations
+
+import pytest
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.journal.names import check_schema, has_password, is_postgres, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("postgresql://db/payouts", True),
+        ("postgres://db", True),
+        ("payouts.db", False),
+        ("postgresql", False),
+        ("memory", False),
+        ("sqlite:///postgresql", False),
+    ],
+)
+def test_a_database_is_known_by_its_scheme(name: str, *, is_one: bool) -> None:
+    """Whatever follows it."""
+    assert is_postgres(name) is is_one
+
+
+@pytest.mark.parametrize(
+    ("name", "has_one"),
+    [
+        ("postgresql://payer:hunter2@db/payouts", True),
+        ("postgresql://payer:@db/payouts", True),
+        ("postgresql://db/payouts?user=payer&password=hunter2", True),
+        ("postgresql://db/payouts?PASSWORD=", True),
+        ("postgresql://[db/payouts", True),
+        ("postgresql://payer@db:5432/payouts?sslmode=require", False),
+        ("postgresql:///payouts?host=/run/postgresql", False),
+        ("payouts:2.db", False),
+    ],
+)
+def test_a_password_is_seen_wherever_it_stands(name: str, *, has_one: bool) -> None:
+    """What cannot be read is taken to hold one."""
+    assert has_password(name) is has_one
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("postgresql://payer:hunter2@db:5432/payouts?sslpassword=hunter2", "postgresql://db:5432/payouts"),
+        ("postgres://payer@hunter2@db/pay%20outs", "postgresql://db/pay outs"),
+        ("postgresql://[hunter2", "postgresql://…"),
+        ("payouts.db", "payouts.db"),
+    ],
+)
+def test_no_password_is_ever_shown(name: str, told: str) -> None:
+    """Host, port and name of the database are enough to find it."""
+    assert shown(name) == told
+
+
+def test_a_schema_is_a_plain_name() -> None:
+    """It stands in statements as it is."""
+    assert check_schema("alphapo_2") == "alphapo_2"
+    for wrong in ("", "Alphapo", "a b", 'a"; drop', "2nd", "x" * 64, "ä", None):
+        with pytest.raises(ConfigurationError, match="schema must be"):
+            check_schema(wrong)  # type: ignore[arg-type]

@@ -1,0 +1,187 @@
+"""The statements about rows: each is one that PostgreSQL understands, and does what its sentence says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.history import Entry
+from alphapo_async.core.learning import new_row
+from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.record import COLUMNS
+from alphapo_async.core.row import Row
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, PostgresRows
+from alphapo_async.journal.postgres_schema import statements
+from alphapo_async.journal.postgres_workers import PostgresWorkers
+from tests import postgres
+from tests.journal.suite import asked, same
+
+ROWS = PostgresRows("s")
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Any]:
+    """Yield a connection in a transaction in which the tables are new; it is undone."""
+    opened = await asyncpg.connect(postgres.url())
+    undone = opened.transaction()
+    await undone.start()
+    await opened.execute("create schema s")
+    await opened.execute(statements("s", (*COLUMNS, "body", "sha256", "digest")))
+    yield opened
+    await undone.rollback()
+    await opened.close()
+
+
+@pytest.fixture
+def fetch(connection: Any) -> Fetch:
+    """Return what runs a statement."""
+    return connection.fetch  # type: ignore[no-any-return]
+
+
+def row(foreign_id: str, amount: str = "1", **more: Any) -> Row:
+    """Return a new row."""
+    return replace(new_row("default", foreign_id, asked(foreign_id, amount), 5.0, is_durable=True), **more)
+
+
+def line(what: str) -> Entry:
+    """Return a line of a history."""
+    return Entry(1.0, "attempt", what, "worker", 200, b"\0\xff", "1.0")
+
+
+def draft(row: Row, known: Known | None = None, *lines: Entry) -> Draft:
+    """Return what is to be written."""
+    return Draft((row.account, row.foreign_id), known, row, lines)
+
+
+async def test_every_statement_is_understood(connection: Any) -> None:
+    """Every table, column and type in them is there."""
+    told = {**vars(ROWS), **vars(PostgresWorkers("s"))}
+    assert len(told) > 20
+    for statement in told.values():
+        await connection.prepare(statement)
+
+
+async def test_new_rows_are_added_once(fetch: Fetch) -> None:
+    """Those that are known already are left out, with their lines."""
+    added = await ROWS.add(fetch, [draft(row("b")), draft(row("a"), None, line("one"), line("two"))])
+    assert sorted(name for _, name in added) == ["a", "b"]
+    again = await ROWS.add(fetch, [draft(row("a", "2"), None, line("three")), draft(row("c"))])
+    assert [name for _, name in again] == ["c"]
+    found = await ROWS.find_many(fetch, [("default", "a"), ("default", "x")])
+    assert found == {("default", "a"): added["default", "a"]} or same(found["default", "a"].row, row("a"))
+    assert [entry.what for entry in await ROWS.history_of(fetch, ("default", "a"))] == ["one", "two"]
+    assert await ROWS.history_of(fetch, ("default", "x")) == []
+
+
+async def test_a_row_is_changed_only_from_the_turn_it_was_known_at(fetch: Fetch) -> None:
+    """Whoever comes second changes nothing, neither the row nor its history."""
+    added = await ROWS.add(fetch, [draft(row("a")), draft(row("b"))])
+    first, other = added["default", "a"], added["default", "b"]
+    changed = await ROWS.change(
+        fetch, [draft(row("b", attempts=7), other, line("b")), draft(row("a", attempts=1), first, line("a"))]
+    )
+    assert {name: known.turn for (_, name), known in changed.items()} == {"a": 2, "b": 2}
+    assert await ROWS.change(fetch, [draft(row("a", attempts=2), first, line("late"))]) == {}
+    found = await ROWS.find_many(fetch, [("default", "a")])
+    assert (found["default", "a"].turn, found["default", "a"].row.attempts) == (2, 1)
+    assert [entry.what for entry in await ROWS.history_of(fetch, ("default", "a"))] == ["a"]
+
+
+async def test_the_bytes_of_earlier_revisions_are_kept(fetch: Fetch) -> None:
+    """In order; the newest stand in the row."""
+    [known] = (await ROWS.add(fetch, [draft(row("a"))])).values()
+    first = known.row
+    for number in (2, 3):
+        revision = replace(asked("a", str(number)).revision, number=number)
+        corrected = replace(known.row, revision=revision, earlier=(*known.row.earlier, known.row.revision))
+        [known] = (await ROWS.change(fetch, [draft(corrected, known)])).values()
+    [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
+    assert same(found.row, known.row)
+    assert [one.number for one in found.row.earlier] == [1, 2]
+    assert found.row.earlier[0].body == first.revision.body
+
+
+async def test_nothing_is_written_to_a_journal_that_has_moved(connection: Any) -> None:
+    """Neither new rows nor what becomes of old ones."""
+    [known] = (await ROWS.add(connection.fetch, [draft(row("a"))])).values()
+    await connection.execute("update s.journal set moved_to = 'elsewhere'")
+    assert await ROWS.add(connection.fetch, [draft(row("b"))]) == {}
+    assert await ROWS.change(connection.fetch, [draft(row("a", attempts=1), known)]) == {}
+
+
+async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
+    """Text in PostgreSQL holds no NUL; what decides is kept as it was."""
+    told = Withdrawal(id="i\0d", foreign_id="a", status="st\0at", source="reply")
+    strange = row("a", state="accepted", withdrawal=told, transaction=Transaction(id=7, error="\0😀"), reason="\0")
+    await ROWS.add(fetch, [draft(strange, None, line("InDoubt: \0"))])
+    [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
+    assert found.row.withdrawal == told
+    assert found.row.transaction == strange.transaction
+    [[status, alphapo_id]] = await fetch("select status, alphapo_id from s.withdrawals")
+    assert (status, alphapo_id) == ("st\ufffdat", "i\ufffdd")
+    [entry] = await ROWS.history_of(fetch, ("default", "a"))
+    assert (entry.what, entry.reply) == ("InDoubt: \ufffd", b"\0\xff")
+
+
+async def test_what_was_written_reaches_the_disk_before_it_is_told(connection: Any) -> None:
+    """Whatever the database's default is; and a stronger one stays."""
+    for default, used in (("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")):
+        await connection.execute(f"set local synchronous_commit = {default}")
+        await ROWS.add(connection.fetch, [draft(row(default))])
+        assert await connection.fetchval("show synchronous_commit") == used
+
+
+async def test_sums_are_exact(fetch: Fetch) -> None:
+    """Figures of any size, by currency."""
+    rows = [row("a", "1" + "0" * 60), row("b", "0.00000000000000000001"), row("c", state="accepted")]
+    await ROWS.add(fetch, [draft(each) for each in rows])
+    totals = await ROWS.totals(fetch, "default")
+    assert totals["BTC"].requested == Decimal("1" + "0" * 59 + "1.00000000000000000001")
+    assert totals["BTC"].accepted == Decimal(1)
+    assert await ROWS.totals(fetch, "another") == {}
+
+
+async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fetch) -> None:
+    """By the database's clock, once, and for one payment only."""
+    strange = asked("it's :a %s \\ 😀", worker=None)
+    wanted = new_row("default", "it's :a %s \\ 😀", strange, 0.0, is_durable=True)
+    statement = ROWS.enqueue_statement(wanted, "h", 100.0)
+    assert statement.translate({ord(sign): None for sign in ":%$?"}) == statement
+    assert [each[0] for each in await fetch(statement)] == [True]
+    assert [each[0] for each in await fetch(statement)] == [False]
+    [now] = await fetch("select extract(epoch from clock_timestamp())::float8")
+    [found] = (await ROWS.find_many(fetch, [("default", wanted.foreign_id)])).values()
+    assert found.row.created_at == pytest.approx(now[0], abs=5)
+    assert found.row.expires_at == pytest.approx(found.row.created_at + 100)
+    assert same(replace(found.row, created_at=0.0, expires_at=None), wanted)
+
+
+@pytest.mark.parametrize(
+    ("row", "host", "spoil", "error"),
+    [
+        (row("a", "2"), "h", "", asyncpg.UniqueViolationError),
+        (row("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
+        (row("b"), "another", "", asyncpg.CheckViolationError),
+        (row("b"), "h", "update s.journal set moved_to = 'x'", asyncpg.ObjectNotInPrerequisiteStateError),
+    ],
+)
+async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
+    """Another payment, one that was tried in vain, another host's, or in a journal that has moved."""
+    first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
+    await fetch(ROWS.enqueue_statement(first, "h", 100.0))
+    if spoil:
+        await fetch(spoil)
+    with pytest.raises(error, match=r"enqueued|moved|enqueue it again"):
+        await fetch(ROWS.enqueue_statement(row, host, 100.0))
+
+
+def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:
+    """The digest that the statement compares is over the payment, not over its bytes."""
+    one = asked("a").revision
+    assert Revision(one.body + b" ", one.payment).digest == one.digest

@@ -1,0 +1,284 @@
+"""The door to asyncpg: what is tried again, what is not, and what is said when nothing helps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import asyncpg
+import pytest
+
+from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.journal.postgres_rows import Fetch
+from alphapo_async.journal.postgres_schema import SCHEMA
+from alphapo_async.journal.postgres_server import Server, is_passing
+from tests import postgres
+from tests.pooler import Pooler
+
+NOWHERE = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
+
+
+def server(url: str | None = None, *, schema: str | None = None, pool: Any = None, **more: Any) -> Server:
+    """Return a server with a schema of its own."""
+    return Server(None if pool else url or postgres.url(), schema or postgres.schema(), pool, **more)
+
+
+async def one(fetch: Fetch) -> Any:
+    """Ask for the number one."""
+    return (await fetch("select 1"))[0][0]
+
+
+async def test_the_tables_are_made_at_first_use_by_one_of_many() -> None:
+    """Whoever comes at the same time waits for it."""
+    schema = postgres.schema()
+    servers = [server(schema=schema) for _ in range(5)]
+    assert await asyncio.gather(*(each.run(one) for each in servers)) == [1] * 5
+    for each in servers:
+        await each.aclose()
+
+
+async def test_a_schema_that_is_there_is_used() -> None:
+    """A user who may make tables in it need not be allowed to make schemas."""
+    schema = postgres.schema()
+    await postgres.execute(f"create schema {schema}")
+    opened = server(schema=schema)
+    assert await opened.run(one) == 1
+    await opened.aclose()
+
+
+@pytest.mark.parametrize(("version", "advice"), [(SCHEMA + 1, "use that release"), (SCHEMA - 1, "journal migrate")])
+async def test_a_journal_of_another_release_is_left_alone(version: int, advice: str) -> None:
+    """The message says what to do."""
+    schema = postgres.schema()
+    opened = server(schema=schema)
+    await opened.run(one)
+    await opened.aclose()
+    await postgres.execute(f"update {schema}.journal set version = {version}")
+    opened = server(schema=schema)
+    with pytest.raises(JournalError, match=advice) as caught:
+        await opened.run(one)
+    assert caught.value.recorded is False
+    await opened.aclose()
+
+
+async def test_migrating_makes_what_is_missing_and_moves_what_is_old() -> None:
+    """And refuses what is newer; every step and the new version count together."""
+    schema = postgres.schema()
+    opened = server(schema=schema)
+    assert await opened.migrate() == (0, SCHEMA)
+    assert await opened.migrate() == (SCHEMA, SCHEMA)
+    await opened.aclose()
+    opened = server(schema=schema, migrations={0: "create table {s}.added (a int)"})
+    await postgres.execute(f"update {schema}.journal set version = 0")
+    assert await opened.migrate() == (0, SCHEMA)
+    await postgres.execute(f"select * from {schema}.added; update {schema}.journal set version = {SCHEMA + 1}")
+    with pytest.raises(JournalError, match="use that release"):
+        await opened.migrate()
+    await opened.aclose()
+
+
+async def test_a_database_that_cannot_be_reached_is_named_without_the_password() -> None:
+    """It is tried for a while; from then on everybody hears at once, until it is back."""
+    opened = server(NOWHERE, patience=0.5)
+    with pytest.raises(
+        JournalError, match=r"at postgresql://127\.0\.0\.1:9/payouts, schema .*cannot be reached"
+    ) as caught:
+        await opened.run(one, writes=True)
+    assert caught.value.recorded is False
+    assert "hunter2" not in str(caught.value)
+    assert "payer" not in str(caught.value)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(JournalError):
+        await opened.run(one)
+    assert loop.time() - began < 1
+    with pytest.raises(JournalError, match="cannot be reached"):
+        await opened.migrate()
+    await opened.aclose()
+
+
+async def test_what_was_interrupted_is_done_again() -> None:
+    """On a new connection; nobody hears of it."""
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        opened = server(between.url)
+        await opened.run(one)
+        between.lose_before = b""
+        assert await opened.run(one) == 1
+        between.lose_reply_to = b""
+        assert await opened.run(one) == 1
+        await opened.aclose()
+
+
+async def test_what_cannot_be_done_again_in_time_may_have_been_done() -> None:
+    """Nobody can say, so nobody does; what only reads has written nothing."""
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        opened = server(between.url, patience=0.0)
+        await opened.run(one)
+        for writes, recorded in ((True, None), (False, False)):
+            between.lose_reply_to = b""
+            with pytest.raises(JournalError) as caught:
+                await opened.run(one, writes=writes)
+            assert caught.value.recorded is recorded
+            assert opened.is_known_down
+        assert await opened.run(one) == 1
+        assert not opened.is_known_down
+        await opened.aclose()
+
+
+async def test_a_database_that_takes_everything_and_answers_nothing_is_given_up() -> None:
+    """Whoever waits hears in time."""
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        opened = server(between.url, patience=0.0, timeout=0.3)
+        await opened.run(one)
+        between.is_silent = True
+        with pytest.raises(JournalError, match="does not answer in time"):
+            await opened.run(one)
+        await opened.aclose()
+
+
+async def test_closing_waits_for_nobody_for_long() -> None:
+    """Neither for a connection that is in use, nor for one that says nothing any more."""
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        opened = server(between.url)
+        await opened.run(one)
+        lock = await opened.connect_for_lock()
+        between.is_silent = True
+        await opened.disconnect(lock)
+        await opened._pool.acquire()
+        await opened.aclose()
+    await server().aclose()
+
+
+async def test_what_the_database_refuses_is_not_tried_again() -> None:
+    """Neither a statement nor a value."""
+    opened = server()
+
+    async def wrong_statement(fetch: Fetch) -> Any:
+        return await fetch("select nothing_of_that_name")
+
+    async def wrong_value(fetch: Fetch) -> Any:
+        return await fetch("select $1::int4", "one")
+
+    for work, told in ((wrong_statement, "42703"), (wrong_value, "22000")):
+        with pytest.raises(JournalError, match=told):
+            await opened.run(work)
+    await opened.aclose()
+
+
+async def test_through_a_pooler_each_statement_is_a_transaction() -> None:
+    """And nothing is named that another connection would not know."""
+    async with Pooler(postgres.url()) as between:
+        opened = server(between.url)
+        assert await asyncio.gather(*(opened.run(one) for _ in range(20))) == [1] * 20
+        assert between.transactions >= 20
+        assert await opened.connect_for_lock() is None
+        await opened.aclose()
+
+
+async def test_a_lock_has_a_connection_of_its_own() -> None:
+    """Directly, nothing else uses it; of a pool that was handed in one is kept, if there is one to spare."""
+    opened = server()
+    await opened.run(one)
+    connection: Any = await opened.connect_for_lock()
+    assert await connection.fetchval("select 1") == 1
+    await opened.disconnect(connection)
+    assert connection.is_closed()
+    await opened.aclose()
+    for size in (1, 2):
+        async with asyncpg.create_pool(postgres.url(), min_size=0, max_size=size) as pool:
+            opened = server(pool=pool)
+            assert await opened.run(one) == 1
+            assert await opened.migrate() == (SCHEMA, SCHEMA)
+            connection = await opened.connect_for_lock()
+            assert (connection is None) is (size == 1)
+            if connection is not None:
+                await opened.disconnect(connection)
+            await opened.aclose()
+            assert await pool.fetchval("select 1") == 1
+
+
+async def test_inside_a_transaction_of_the_callers_a_refusal_is_told_once() -> None:
+    """It cannot be done again there."""
+    opened = server()
+    await opened.run(one)
+    connection = await asyncpg.connect(postgres.url())
+    async with connection.transaction():
+        assert await opened.run_within(connection, one) == 1
+    with pytest.raises(JournalError, match="not there any more"):
+        await opened.run_within(connection, lambda fetch: fetch("select * from no_such_table"))
+    await connection.close()
+    await opened.aclose()
+
+
+def test_it_belongs_to_one_event_loop() -> None:
+    """Another is told so, in a sentence."""
+    opened = server()
+
+    async def use() -> Any:
+        return await opened.run(one)
+
+    async def use_and_close() -> None:
+        await use()
+        await opened.aclose()
+
+    asyncio.run(use_and_close())
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        asyncio.run(use())
+
+
+async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """What it acknowledges may be lost with its machine (A5)."""
+
+    class Told:
+        """A connection to such a database."""
+
+        def transaction(self) -> Any:
+            return asyncio.timeout(None)
+
+        async def fetch(self, _: str) -> list[Any]:
+            return [{"pid": 7, "fsync": "off", "version": "18"}]
+
+        async def fetchval(self, statement: str, *_: object) -> Any:
+            return True if "exists" in statement else SCHEMA
+
+        def get_server_pid(self) -> int:
+            return 7
+
+    opened = server()
+    with caplog.at_level(logging.INFO, "alphapo_async"):
+        await opened._learn_about(Told())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "fsync off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (asyncpg.InvalidPasswordError("payer"), "does not accept the user"),
+        (asyncpg.InvalidCatalogNameError("payouts"), "does not exist"),
+        (asyncpg.InsufficientPrivilegeError("no"), "may not do that"),
+        (asyncpg.DiskFullError("full"), "disk is full"),
+        (asyncpg.ReadOnlySQLTransactionError("no"), "standby"),
+        (asyncpg.TooManyConnectionsError("no"), "max_connections"),
+        (asyncpg.UndefinedTableError("no"), "tables are not there"),
+        (asyncpg.AdminShutdownError("no"), "shut down"),
+        (asyncpg.CannotConnectNowError("no"), "shut down or started"),
+        (asyncpg.ConnectionDoesNotExistError("no"), "connection was lost"),
+        (asyncpg.InterfaceError("no"), "connection was lost"),
+        (TimeoutError(), "in time"),
+        (ConnectionRefusedError(), "cannot be reached"),
+    ],
+)
+def test_every_error_says_what_to_do(error: Exception, told: str) -> None:
+    """And where."""
+    assert told in str(server(NOWHERE).journal_error(error))
+    assert "127.0.0.1:9" in str(server(NOWHERE).journal_error(error))
+
+
+def test_only_what_may_be_over_in_a_moment_is_tried_again() -> None:
+    """A deadlock, a restart, a lost connection; not a wrong value or a missing right."""
+    for error in (asyncpg.DeadlockDetectedError("x"), asyncpg.AdminShutdownError("x"), OSError(), TimeoutError()):
+        assert is_passing(error)
+    for wrong in (asyncpg.DataError("x"), asyncpg.InsufficientPrivilegeError("x"), asyncpg.DiskFullError("x")):
+        assert not is_passing(wrong)

