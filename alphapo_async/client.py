@@ -365,13 +365,14 @@ class AlphapoClient:
     async def work(self, *, concurrency: int = 64) -> None:
         """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.
 
-        Safe in every process that shares the journal at once. Outcomes are told as events.
+        Safe in every process that shares the journal at once. Outcomes are told as events. A journal that fails later on is told as an
+        event, and tried again.
 
         Args:
             concurrency: rows worked on at once.
 
         Raises:
-            JournalError: the journal cannot be used.
+            JournalError: the journal cannot be opened.
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._enter()

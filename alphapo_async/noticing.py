@@ -25,6 +25,7 @@ _LEVELS: dict[EventName, int] = {
     "contradiction": logging.ERROR,
     "outage began": logging.WARNING,
     "outage ended": logging.INFO,
+    "journal failed": logging.ERROR,
 }
 
 
@@ -58,6 +59,10 @@ class Noticing:
     def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""
         self._emit(Event(name="outage began" if has_begun else "outage ended", at=self._clock(), account=self._account))
+
+    def journal_failed(self, detail: str) -> None:
+        """A worker on its rounds cannot use the journal."""
+        self._emit(Event(name="journal failed", at=self._clock(), account=self._account, reason=detail))
 
     def failed(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 
+from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Lapsed, Reported, Restored
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
@@ -20,6 +21,8 @@ _PAGE: Final = 100
 """Rows read at once."""
 _IDLE: Final = 1.0
 """Seconds between two looks at the journal when there is nothing to do."""
+_LONGEST_PAUSE: Final = 30.0
+"""and when it cannot be used."""
 
 Settle: TypeAlias = Callable[[Row], Awaitable[BatchResult]]
 Refresh: TypeAlias = Callable[[Row], Awaitable[None]]
@@ -60,19 +63,26 @@ class Rounds:
                 await self._mark(result)
 
     async def for_ever(self) -> None:
-        """Do whatever is due, again and again.
-
-        Raises:
-            JournalError: the journal cannot be used.
-        """
-        crew = self._crew
+        """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely."""
+        crew, pause = self._crew, _IDLE
         while True:
-            await self.bury()
-            due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE)
-            async for _ in as_finished(_each(due), self._visit, self._concurrency):
-                pass
-            if len(due) < _PAGE:
-                await crew.world.sleep(_IDLE)
+            try:
+                is_all = await self._round()
+                pause = _IDLE
+            except JournalError as error:
+                crew.noticing.journal_failed(error.detail)
+                is_all, pause = True, min(2 * pause, _LONGEST_PAUSE)
+            if is_all:
+                await crew.world.sleep(pause)
+
+    async def _round(self) -> bool:
+        """Do what is due now, page by page; tell whether that was all."""
+        crew = self._crew
+        await self.bury()
+        due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE)
+        async for _ in as_finished(_each(due), self._visit, self._concurrency):
+            pass
+        return len(due) < _PAGE
 
     async def bury(self) -> None:
         """Free the rows of workers that died or whose lease ended: they are in doubt as of then."""

@@ -10,12 +10,14 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import WithdrawalError
+from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, Revision
 from alphapo_async.core.holding import new_row
 from alphapo_async.core.outcome import NoReply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from tests.virtual import run
 from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
@@ -295,3 +297,39 @@ def test_a_dead_worker_of_another_account_is_freed_under_its_own() -> None:
         assert await journal.find("default", "a") is None
 
     run(story())
+
+
+def test_rounds_go_on_when_the_journal_is_back() -> None:
+    """While it fails nothing is sent, it is tried ever more rarely, and somebody is told each time."""
+    wire = Wire()
+    heard: list[Event] = []
+
+    class Failing(Durable):
+        """A journal that can be lost."""
+
+        until = 0.0
+        looks = 0
+
+        async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+            """Return what is due, if it can be read."""
+            self.looks += 1
+            if now < self.until:
+                raise JournalError("The journal is lost.", recorded=False)
+            return await super().find_due(account, now, limit)
+
+    journal = Failing()
+
+    async def story() -> None:
+        async with client(wire, journal=journal, policy=POLICY, on_event=heard.append) as alphapo:
+            await alphapo.enqueue(request("a"))
+            journal.until = EPOCH + 100
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(100)
+            assert wire.posts == 0
+            await asyncio.sleep(31)
+            working.cancel()
+
+    run(story())
+    assert wire.posts == 1
+    assert [event.reason for event in heard if event.name == "journal failed"] == ["The journal is lost."] * 7
+    assert journal.looks > 7

@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.options import no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Word
@@ -20,7 +21,10 @@ from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Row, bucket, is_in_doubt
-from alphapo_async.journal import Journal, SqliteJournal, open_journal
+from alphapo_async.journal import Journal, Migrating, SqliteJournal, open_journal
+from alphapo_async.journal.moving import Movable, move
+from alphapo_async.journal.names import shown
+from alphapo_async.journal.sqlite_file import SCHEMA
 
 __all__ = ["history_rows", "journal", "open_rows", "row_pairs"]
 
@@ -30,7 +34,9 @@ _C = TypeVar("_C", bound=Callable[..., object])
 
 def _options(command: _C) -> _C:
     command = click.option("--account", help='Whose withdrawals. Default: ALPHAPO_ACCOUNT, or "default".')(command)
-    return click.option("--journal", "name", help="The journal's file. Default: ALPHAPO_JOURNAL.")(command)
+    return click.option(
+        "--journal", "name", callback=no_password, help="A file, or postgresql://… Default: ALPHAPO_JOURNAL."
+    )(command)
 
 
 def _account(account: str | None, environment: Mapping[str, str]) -> str:
@@ -41,10 +47,10 @@ def _with_journal(name: str | None, environment: Mapping[str, str], use: Callabl
     """Open the journal, use it, close it."""
     chosen = name or environment.get("ALPHAPO_JOURNAL")
     if not chosen or chosen == "memory":
-        raise ConfigurationError("Name the journal's file with --journal or ALPHAPO_JOURNAL.")
+        raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
+    opened = open_journal(chosen)
 
     async def used() -> T:
-        opened = open_journal(chosen)
         try:
             return await use(opened)
         finally:
@@ -166,11 +172,64 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
     """Copy a journal's file while it is in use; TARGET must not exist."""
 
     async def use(opened: Journal) -> None:
-        assert isinstance(opened, SqliteJournal)  # noqa: S101 - every name but "memory" is a file's
+        if not isinstance(opened, SqliteJournal):
+            raise ConfigurationError(
+                "Only a file is backed up like this: for PostgreSQL use pg_dump or its own archiving."
+            )
         await opened.backup(target)
 
     _with_journal(name, os.environ, use)
     click.echo(f"Backed up to {target}. Use it with `alphapo resume --restored`, which doubts whatever was open then.")
+
+
+_COPY_EPILOG = """\b
+Examples:
+  alphapo journal copy postgresql://payer@db/payouts --journal payouts.db
+  alphapo journal copy payouts.db --journal postgresql://payer@db/payouts
+
+\b
+Stop everything that uses the journal first. The password of a database goes into PGPASSWORD or ~/.pgpass.
+"""
+
+
+@journal.command(epilog=_COPY_EPILOG)
+@click.argument("target", callback=no_password)
+@_options
+def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+    """Move a journal between a file and PostgreSQL: TARGET must be empty.
+
+    Every row is compared. The source is marked, so that nothing is sent from it any more.
+    """
+
+    async def use(opened: Journal) -> int:
+        into = open_journal(target)
+        try:
+            if not isinstance(opened, Movable) or not isinstance(into, Movable):
+                raise ConfigurationError('A journal is copied between a file and PostgreSQL; "memory" is neither.')
+            return await move(opened, into, shown(target), time.time())
+        finally:
+            await into.aclose()
+
+    count = _with_journal(name, os.environ, use)
+    click.echo(f"Copied and compared {count} withdrawals. The source is marked: nothing is sent from it any more.")
+    click.echo(f"From now on use {shown(target)}.")
+
+
+@journal.command(epilog="\b\nExample:\n  alphapo journal migrate --journal postgresql://payer@db/payouts")
+@_options
+def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
+    """Bring a journal in PostgreSQL to this release's tables, making them where there are none."""
+
+    async def use(opened: Journal) -> tuple[int, int]:
+        if isinstance(opened, Migrating):
+            return await opened.migrate()
+        await opened.totals("")  # a file is brought up to date when it is opened
+        return SCHEMA, SCHEMA
+
+    before, after = _with_journal(name, os.environ, use)
+    click.echo(
+        f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}.")
+    )
 
 
 # ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,14 +11,34 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
+from alphapo_async.journal.names import has_password
 from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
 
-__all__ = ["Access", "access_options"]
+__all__ = ["Access", "access_options", "no_password"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+
+def no_password(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Return the journal's name as it was given; a password must not stand in an argument, which everybody on the machine can read.
+
+    Raises:
+        click.UsageError: one does.
+    """
+    if name is not None and has_password(name):
+        raise click.UsageError(
+            "The journal's password must not stand in an argument: put the URL into ALPHAPO_JOURNAL, or the password into PGPASSWORD or "
+            "~/.pgpass. Nothing was sent."
+        )
+    return name
+
+
 _OPTIONS = (
-    click.option("--journal", help='Where the journal is: a file, or "memory". Default: ALPHAPO_JOURNAL.'),
+    click.option(
+        "--journal",
+        callback=no_password,
+        help='Where the journal is: a file, postgresql://…, or "memory". Default: ALPHAPO_JOURNAL.',
+    ),
     click.option("--base-url", help=f"AlphaPo's host. Default: ALPHAPO_BASE_URL, or {PRODUCTION}."),
     click.option("--account", help='Your name for the merchant account. Default: ALPHAPO_ACCOUNT, or "default".'),
 )
@@ -68,8 +88,8 @@ class Access:
         name = self._settings.get("journal")
         if name is None and not self.is_local:
             raise ConfigurationError(
-                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. A file keeps "
-                'what was sent; "memory" forgets it with the process.'
+                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. A file or "
+                'PostgreSQL keeps what was sent; "memory" forgets it with the process.'
             )
         return open_journal("memory" if name is None else name)
 

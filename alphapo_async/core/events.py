@@ -8,7 +8,9 @@ import msgspec
 
 __all__ = ["Event", "EventName"]
 
-EventName = Literal["attempt", "look-up", "settled", "unknown", "contradiction", "outage began", "outage ended"]
+EventName = Literal[
+    "attempt", "look-up", "settled", "unknown", "contradiction", "outage began", "outage ended", "journal failed"
+]
 """What happened. More names may come in a minor release.
 
 - `attempt`: a body was sent, or could not be; `reason` says what the reply proves.
@@ -17,6 +19,7 @@ EventName = Literal["attempt", "look-up", "settled", "unknown", "contradiction",
 - `unknown`: a flight ended without knowing; the row stays open.
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what. Somebody should look.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
+- `journal failed`: a worker on its rounds cannot use the journal; it sends nothing and tries again; `reason` says what is wrong.
 """
 
 

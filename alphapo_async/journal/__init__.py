@@ -17,10 +17,19 @@ from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.journal.names import is_postgres
 from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "Outbox", "SqliteJournal", "open_journal"]
+__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "Migrating", "Outbox", "SqliteJournal", "open_journal"]
 
 Change: TypeAlias = Callable[[Row | None], Row]
 """Makes the new row from the one on record, None if there is none; pure, so that a journal may call it again."""
+
+
+@runtime_checkable
+class Migrating(Protocol):
+    """What a journal can do besides, if its tables are not made anew by themselves for each release."""
+
+    async def migrate(self) -> tuple[int, int]:
+        """Bring an older release's tables to this one's; return the versions before and after."""
+        ...
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
 from alphapo_async.journal.gathering import Gathering, Wish
 from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.names import check_schema, is_postgres
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows
 from alphapo_async.journal.postgres_server import Server
@@ -224,6 +225,34 @@ class PostgresJournal:
         """Return what became of everything asked for, by currency, exact to the last decimal."""
         found: dict[str, Totals] = await self._ask(lambda fetch: self._rows.totals(fetch, account))
         return found
+
+    async def register(self) -> Register:
+        """Return accounts and workers."""
+        found: Register = await self._ask(self._workers.register)
+        return found
+
+    async def find_living(self, now: float) -> list[str]:
+        """Return the workers that may still send."""
+        return [each[0] for each in await self._ask(lambda fetch: fetch(self._workers.living, now, []))]
+
+    async def dump(self, after: int, limit: int) -> list[Kept]:
+        """Return withdrawals of all accounts, in order, from behind this place on."""
+        found: list[Kept] = await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
+        return found
+
+    async def load(self, register: Register, kept: list[Kept]) -> None:
+        """Write down what another journal kept; its workers have ended."""
+
+        async def load(fetch: Fetch) -> None:
+            await self._workers.load(fetch, register)
+            await self._rows.load(fetch, kept)
+
+        await self._ask(load)
+
+    async def move_to(self, name: str | None) -> None:
+        """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
+        if not await self._ask(lambda fetch: fetch(self._rows.mark, name)):
+            await self._ask(self._check_place)
 
     async def migrate(self) -> tuple[int, int]:
         """Bring the tables of an older release to this one's, making them where there are none; return both versions.

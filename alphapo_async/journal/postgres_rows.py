@@ -17,6 +17,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
+from alphapo_async.journal.moving import Kept
 
 __all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows"]
 
@@ -143,7 +144,7 @@ class PostgresRows:
         """A withdrawal of this key that AlphaPo accepted and that did not exist before."""
         self.held = row + "where holder = $1 order by id limit $2"
         """What a worker holds."""
-        self.all = row + "where id > $1 order by id limit $2"
+        self.everything = row + "where id > $1 order by id limit $2"
         """Everything, page by page."""
         self.history = (
             f"select at, kind, what, h.worker, h.status, reply, release from {schema}.history h "
@@ -155,6 +156,15 @@ class PostgresRows:
             "where account = $1 group by 1, 2 order by 1"
         )
         """What became of everything asked for."""
+        self.load_revisions = (
+            f"insert into {schema}.revisions (withdrawal, number, body, sha256, digest) "
+            "select * from unnest($1::int8[], $2::int4[], $3::bytea[], $4::text[], $5::text[])"
+        )
+        """Earlier revisions that another journal kept."""
+        self.mark = (
+            f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version"
+        )
+        """Where the journal goes."""
         self.moved_to = f"select moved_to from {schema}.journal"
         """Where the journal has gone."""
         self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
@@ -195,6 +205,14 @@ class PostgresRows:
         """Return the lines of a withdrawal."""
         return [Entry(*line) for line in await fetch(self.history, *name)]
 
+    async def all(self, fetch: Fetch, after: int, limit: int) -> list[Kept]:
+        """Return withdrawals with their histories, in order."""
+        found = await self.select(fetch, self.everything, after, limit)
+        return [
+            Kept(known.id, known.row, tuple(await self.history_of(fetch, (known.row.account, known.row.foreign_id))))
+            for known in found
+        ]
+
     async def totals(self, fetch: Fetch, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact."""
         buckets: dict[str, dict[str, Decimal]] = {}
@@ -208,6 +226,14 @@ class PostgresRows:
         """Write down new rows; return those that were new indeed."""
         made = await fetch(self.insert, *_lines(drafts), *_columns(drafts))
         return {drafts[place - 1].name: Known(number, 1, drafts[place - 1].row) for number, place, _ in made}
+
+    async def load(self, fetch: Fetch, kept: list[Kept]) -> None:
+        """Write down what another journal kept, in its order."""
+        for _, row, entries in kept:
+            [made] = (await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)])).values()
+            earlier = [written(revision) for revision in row.earlier]
+            if earlier:
+                await fetch(self.load_revisions, [made.id] * len(earlier), *map(list, zip(*earlier, strict=True)))
 
     async def change(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
         """Write down what became of known rows; return those that nobody else had changed meanwhile."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_rows import Fetch
 
 __all__ = ["PostgresWorkers", "Presence"]
@@ -73,6 +74,28 @@ class PostgresWorkers:
         """A worker that holds nothing any more."""
         self.living = f"select worker from {workers} where not {is_ended}"
         """Those that have not ended."""
+
+        self.hosts = f"select account, host from {schema}.accounts order by account"
+        """All accounts."""
+        self.leases = f"select worker, until from {workers} order by worker"
+        """All workers."""
+        self.load_hosts = f"insert into {schema}.accounts (account, host) select * from unnest($1::text[], $2::text[])"
+        """Accounts that another journal kept."""
+        self.load_leases = (
+            f"insert into {workers} (worker, until, is_over) "
+            "select worker, until, true from unnest($1::text[], $2::float8[]) as old(worker, until)"
+        )
+        """Workers that another journal kept; they have ended."""
+
+    async def register(self, fetch: Fetch) -> Register:
+        """Return accounts and workers."""
+        hosts, leases = await fetch(self.hosts), await fetch(self.leases)
+        return Register({each[0]: each[1] for each in hosts}, {each[0]: each[1] for each in leases})
+
+    async def load(self, fetch: Fetch, register: Register) -> None:
+        """Write down accounts and workers that another journal kept."""
+        await fetch(self.load_hosts, list(register.hosts), list(register.hosts.values()))
+        await fetch(self.load_leases, list(register.leases), list(register.leases.values()))
 
     async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
         """Return until when a worker could send, if it ended."""

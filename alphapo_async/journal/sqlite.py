@@ -6,6 +6,7 @@ machine may share the file.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.grouping import Group, Request
 from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import connect, copy_into, journal_error
 from alphapo_async.journal.workers import Workers
 
@@ -38,6 +40,7 @@ class _File:
         self.connection = connect(path)
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
         self._version = 0
+        self._is_here = False
 
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
@@ -46,6 +49,27 @@ class _File:
         if version != self._version:
             self._known.clear()
             self._version = version
+            self._is_here = False
+
+    def check_place(self) -> None:
+        """Pass if the journal has not moved; asked again only after others have written.
+
+        Raises:
+            JournalError: it has.
+        """
+        if not self._is_here:
+            target = rows.moved_to(self.connection)
+            if target is not None:
+                raise JournalError(f"The journal {str(self.path)!r} has moved to {target}: use that. Nothing was sent.")
+            self._is_here = True
+
+    def move_to(self, target: str | None) -> None:
+        """Mark the journal as moved, once; None takes the mark back."""
+        self._is_here = False
+        if target is not None:
+            self.check_place()
+        rows.mark(self.connection, target)
+        self._is_here = False
 
     def commit(self) -> None:
         """Have it on disk."""
@@ -98,7 +122,8 @@ class SqliteJournal:
     is_durable: Final = True
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        # Links are followed: two names of one file must mean one folder of workers.
+        self.path = Path(os.path.realpath(path))
         self._workers = Workers(self.path.with_name(f"{self.path.name}.workers"))
         self._group: Group[_File] = Group(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
@@ -119,7 +144,12 @@ class SqliteJournal:
             JournalError: the file cannot be used.
             ConfigurationError: the account belongs to another host.
         """
-        bound = await self._ask(lambda file: rows.bind(file.connection, account, host), writes=True)
+
+        def bind(file: _File) -> str:
+            file.check_place()
+            return rows.bind(file.connection, account, host)
+
+        bound = await self._ask(bind, writes=True)
         check_host(account, bound, host)
         try:
             self._workers.join(worker)
@@ -214,6 +244,31 @@ class SqliteJournal:
         """
         await self._ask(lambda file: copy_into(file.connection, Path(target).absolute()))
 
+    async def register(self) -> Register:
+        """Return accounts and workers."""
+        found: Register = await self._ask(
+            lambda file: Register(rows.hosts(file.connection), dict(rows.leases(file.connection)))
+        )
+        return found
+
+    async def find_living(self, now: float) -> list[str]:
+        """Return the workers that may still send."""
+        leases = (await self.register()).leases
+        return [worker for worker, until in leases.items() if self._ended(worker, until, now) is None]
+
+    async def dump(self, after: int, limit: int) -> list[Kept]:
+        """Return withdrawals of all accounts, in order, from behind this place on."""
+        found: list[Kept] = await self._ask(lambda file: rows.select_all(file.connection, after, limit))
+        return found
+
+    async def load(self, register: Register, kept: list[Kept]) -> None:
+        """Write down what another journal kept; its workers have ended."""
+        await self._ask(lambda file: rows.load(file.connection, register, kept), writes=True)
+
+    async def move_to(self, name: str | None) -> None:
+        """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
+        await self._ask(lambda file: file.move_to(name), writes=True)
+
     async def aclose(self) -> None:
         """Write down what is left and let go of the file."""
         self._is_closed = True
@@ -300,6 +355,7 @@ class _Change:
         self._made: Row | None = None
 
     def __call__(self, file: _File) -> Row:
+        file.check_place()
         self._made = file.change(self._name, self._change, self._entries, self._made)
         return self._made
 

@@ -12,6 +12,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
+from alphapo_async.journal.moving import Kept, Register
 
 __all__ = [
     "add_history",
@@ -20,10 +21,15 @@ __all__ = [
     "find",
     "find_control",
     "history_of",
+    "hosts",
     "insert",
     "lease",
     "leases",
+    "load",
+    "mark",
+    "moved_to",
     "renew",
+    "select_all",
     "select_due",
     "select_held",
     "select_open",
@@ -88,6 +94,16 @@ LEASE: Final = "select until from workers where worker = ?"
 """The end of a worker's lease."""
 LEASES: Final = "select worker, until from workers"
 """All leases."""
+ALL: Final = _ROW + "where id > ? order by id limit ?"
+"""Everything, page by page."""
+HOSTS: Final = "select account, host from accounts order by account"
+"""All accounts."""
+EARLIER_OF: Final = "insert into revisions (withdrawal, number, body, sha256, digest) values (?, ?, ?, ?, ?)"
+"""An earlier revision that another journal kept."""
+MARK: Final = "create table if not exists moved (target text not null)"
+"""Where the mark of a journal that has moved stands; one that has not has no such table."""
+MOVED_TO: Final = "select target from moved"
+"""Where it has gone."""
 HELD: Final = _ROW + "where holder = ? order by id limit ?"
 """What a worker holds."""
 FIGURES: Final = "select currency, bucket, amount from withdrawals where account = ?"
@@ -181,6 +197,48 @@ def strike(connection: sqlite3.Connection, worker: str, now: float) -> None:
     """End a worker's lease, and take it off the list if it holds nothing."""
     connection.execute(END, (now, worker))
     connection.execute(STRIKE, (worker,))
+
+
+def select_all(connection: sqlite3.Connection, after: int, limit: int) -> list[Kept]:
+    """Return withdrawals with their histories, in order."""
+    return [
+        Kept(place, row, tuple(history_of(connection, row.account, row.foreign_id)))
+        for place, row in _rows(connection, ALL, after, limit)
+    ]
+
+
+def load(connection: sqlite3.Connection, register: Register, kept: list[Kept]) -> None:
+    """Write down what another journal kept."""
+    for account, host in register.hosts.items():
+        bind(connection, account, host)
+    for worker, until in register.leases.items():
+        enlist(connection, worker, until)
+    for _, row, entries in kept:
+        place = insert(connection, row)
+        for revision in row.earlier:
+            connection.execute(EARLIER_OF, (place, *written(revision)))
+        for entry in entries:
+            add_history(connection, place, entry)
+
+
+def hosts(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the host of every account."""
+    return dict(connection.execute(HOSTS).fetchall())
+
+
+def mark(connection: sqlite3.Connection, target: str | None) -> None:
+    """Mark the journal as moved; None takes the mark back."""
+    connection.execute("drop table if exists moved")
+    if target is not None:
+        connection.execute(MARK)
+        connection.execute("insert into moved (target) values (?)", (target,))
+
+
+def moved_to(connection: sqlite3.Connection) -> str | None:
+    """Return where the journal has gone, None if it has not."""
+    if connection.execute("select count(*) from sqlite_schema where name = 'moved'").fetchone()[0] == 0:
+        return None
+    return str(connection.execute(MOVED_TO).fetchone()[0])
 
 
 def lease(connection: sqlite3.Connection, worker: str) -> float | None:

@@ -15,6 +15,7 @@ from alphapo_async.core.evidence import GivenUp
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
 from alphapo_async.journal.sqlite import SqliteJournal
+from tests import postgres
 from tests.cli.conftest import invoke
 from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
 from tests.journal.suite import LOST, asked, hear, pay
@@ -109,7 +110,7 @@ def test_a_journal_must_be_named(name: str | None) -> None:
     """One in memory has nothing to show."""
     told = invoke("journal", "list", *(() if name is None else ("--journal", name)))
     assert told.exit_code == 2
-    assert "Name the journal's file" in told.stderr
+    assert "Name the journal with" in told.stderr
 
 
 def test_a_backup_is_made_once(path: Path, tmp_path: Path) -> None:
@@ -150,3 +151,50 @@ def test_tables_are_plain_text() -> None:
     assert history_rows([Entry(0.0, "operator", "x")])[0][2:] == ("", "", "")
     assert open_rows([row()])[0][:2] == ("f", "1 BTC")
     assert open_rows([row(holder=None, revision=replace(row().revision, payment=None))])[0][1] == ""
+
+
+# ── moved and brought up to date ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_journal_is_copied_and_its_source_marked(path: Path, tmp_path: Path) -> None:
+    """The target is named without its password; the source says where it has gone."""
+    target = str(tmp_path / "new.db")
+    told = invoke("journal", "copy", target, "--journal", str(path))
+    assert told.exit_code == 0, told.output
+    assert "Copied and compared 3 withdrawals" in told.stdout
+    assert f"use {target}" in told.stdout.replace("\n", "")
+    assert (
+        invoke("journal", "totals", "--journal", target).stdout
+        == invoke("journal", "totals", "--journal", str(path)).stdout
+    )
+    again = invoke("journal", "copy", str(tmp_path / "newer.db"), "--journal", str(path))
+    assert again.exit_code == 3
+    assert "has moved to" in again.stderr
+    told = invoke("journal", "copy", "memory", "--journal", str(path))
+    assert told.exit_code == 2
+    assert "neither" in told.stderr
+
+
+def test_a_password_in_an_argument_is_refused(path: Path) -> None:
+    """Everybody on the machine can read it there; in the environment it is taken, and never shown."""
+    url = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
+    for command in (("list", "--journal", url), ("copy", url, "--journal", str(path))):
+        told = invoke("journal", *command)
+        assert told.exit_code == 2
+        assert "PGPASSWORD" in told.stderr
+        assert "hunter2" not in told.output
+    told = invoke("resume", "--journal", url, ALPHAPO_KEY="k", ALPHAPO_SECRET="s")
+    assert told.exit_code == 2
+    assert "hunter2" not in told.output
+
+
+def test_the_tables_of_a_database_are_made_by_migrating(path: Path) -> None:
+    """By one who may; a file needs nothing."""
+    told = invoke("journal", "migrate", ALPHAPO_JOURNAL=postgres.url())
+    assert told.exit_code == 0, told.output
+    assert "at schema 1" in told.stdout
+    assert "and was before" in invoke("journal", "migrate", ALPHAPO_JOURNAL=postgres.url()).stdout
+    assert "and was before" in invoke("journal", "migrate", "--journal", str(path)).stdout
+    told = invoke("journal", "backup", "anywhere", ALPHAPO_JOURNAL=postgres.url())
+    assert told.exit_code == 2
+    assert "pg_dump" in told.stderr

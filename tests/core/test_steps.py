@@ -31,6 +31,13 @@ def test_a_refusal_before_the_quiet_time_is_over_waits_for_its_end() -> None:
     assert next_step(early, QUIET) == Send()
 
 
+def test_nobody_sends_while_a_worker_that_is_not_heard_of_still_may() -> None:
+    """Not before its lease is over; then the same bytes."""
+    cut_off = asked_about(replace(DOUBTED, may_send_until=70.0), NoneFound())
+    assert next_step(cut_off, 69.0) == Wait(70.0)
+    assert next_step(cut_off, 70.0) == Send()
+
+
 def test_an_old_doubt_is_only_looked_up() -> None:
     """No body leaves that could arrive when AlphaPo may have freed the id: a day, less the quiet time and one attempt."""
     doubted = asked_about(DOUBTED, NoneFound())
