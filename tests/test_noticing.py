@@ -175,6 +175,7 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
     ),
     (lambda n: n.outage(has_begun=True), logging.WARNING, "outage began "),
     (lambda n: n.outage(has_begun=False), logging.INFO, "outage ended "),
+    (lambda n: n.journal_failed("The disk is gone."), logging.ERROR, "journal failed The disk is gone."),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -96,12 +97,11 @@ async def _work(access: Access, journal: Journal, grace: float, concurrency: int
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, working.cancel)
             try:
-                await asyncio.gather(working, return_exceptions=True)
+                with contextlib.suppress(asyncio.CancelledError):  # told to stop
+                    await working
             finally:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
-            if not working.cancelled():
-                working.result()
     finally:
         await journal.aclose()
 

@@ -7,7 +7,7 @@ import hashlib
 import click
 import pytest
 
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, access_options, no_password
 from alphapo_async.core.errors import ConfigurationError
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
@@ -82,3 +82,14 @@ def test_a_command_gets_the_three_options() -> None:
         """Do nothing."""
 
     assert [option.name for option in command.params] == ["journal", "base_url", "account"]
+
+
+def test_a_password_must_not_stand_in_an_argument() -> None:
+    """The message says where it may, and does not repeat it; any other name passes."""
+    context = click.Context(click.Command("journal"))
+    parameter = click.Option(["--journal"])
+    for name in (None, "payouts.db", "postgresql://payer@db/payouts"):
+        assert no_password(context, parameter, name) == name
+    with pytest.raises(click.UsageError, match="PGPASSWORD") as caught:
+        no_password(context, parameter, "postgresql://payer:hunter2@db/payouts")
+    assert "hunter2" not in str(caught.value)

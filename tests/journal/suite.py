@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, Lapsed, LookedUp, Reported, Revision, Seen
 from alphapo_async.core.history import entry_of
 from alphapo_async.core.learning import learn, new_row
@@ -302,3 +302,44 @@ class JournalSuite:
         await pay(journal, "f")
         await journal.aclose()
         await journal.aclose()
+
+
+class MovingSuite:
+    """The tests that every journal passes that can be moved."""
+
+    async def test_what_is_kept_is_handed_over_and_taken(self, journal: Any, empty: Any) -> None:
+        """Rows with their earlier bytes and histories in order, hosts, and workers, who have ended."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
+        await pay(journal, "g", "h")
+        assert await journal.find_living(49.0) == ["worker"]
+        assert await journal.find_living(50.0) == []
+        first = await journal.dump(0, 2)
+        assert [kept.row.foreign_id for kept in first] == ["f", "g"]
+        rest = await journal.dump(first[-1].place, 2)
+        assert [kept.row.foreign_id for kept in rest] == ["h"]
+        register = await journal.register()
+        assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
+        await empty.load(register, first)
+        assert same(await empty.find(ACCOUNT, "f"), first[0].row)
+        assert [one.number for one in (await empty.dump(0, 1))[0].row.earlier] == [1]
+        assert await empty.history(ACCOUNT, "f") == await journal.history(ACCOUNT, "f")
+        assert await empty.find_dead(60.0) == [("worker", 50.0)]
+        assert await empty.find_living(60.0) == []
+
+    async def test_a_journal_moves_once_and_can_be_taken_back(self, journal: Any) -> None:
+        """Nothing is written meanwhile; reading goes on."""
+        await hear(journal, "f", asked("f"))
+        await journal.move_to("there")
+        for refused in (
+            hear(journal, "f", LOST),
+            hear(journal, "g", asked("g")),
+            journal.join(ACCOUNT, "h", "worker", 50.0),
+            journal.move_to("elsewhere"),
+        ):
+            with pytest.raises(JournalError, match="moved to there"):
+                await refused
+        assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]
+        await journal.move_to(None)
+        assert (await hear(journal, "f", LOST)).attempts == 1

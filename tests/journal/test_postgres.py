@@ -14,7 +14,7 @@ from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.row import Row
 from alphapo_async.journal.postgres import PostgresJournal
 from tests import postgres
-from tests.journal.suite import ACCOUNT, LOST, JournalSuite, accepted, asked, hear, names, pay, same
+from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, accepted, asked, hear, names, pay, same
 from tests.pooler import Pooler
 
 FAR = 1e11
@@ -29,8 +29,16 @@ async def journal() -> AsyncIterator[PostgresJournal]:
     await opened.aclose()
 
 
-class TestPostgresJournal(JournalSuite):
-    """The tests that every kind of journal passes."""
+@pytest.fixture
+async def empty() -> AsyncIterator[PostgresJournal]:
+    """Yield another one."""
+    opened = PostgresJournal(postgres.url(), schema=postgres.schema())
+    yield opened
+    await opened.aclose()
+
+
+class TestPostgresJournal(JournalSuite, MovingSuite):
+    """The tests that every kind of journal passes, and those of what moves."""
 
 
 # ── what only a database can do ──────────────────────────────────────────────────────────────────────────────────────

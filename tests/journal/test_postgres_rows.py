@@ -16,6 +16,7 @@ from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
+from alphapo_async.journal.moving import Kept
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, PostgresRows
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers
@@ -185,3 +186,16 @@ def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:
     """The digest that the statement compares is over the payment, not over its bytes."""
     one = asked("a").revision
     assert Revision(one.body + b" ", one.payment).digest == one.digest
+
+
+async def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(fetch: Fetch) -> None:
+    """Earlier revisions and histories; handed on in order."""
+    corrected = replace(
+        row("a"), revision=replace(asked("a", "2").revision, number=2), earlier=(asked("a", "1").revision,)
+    )
+    await ROWS.load(fetch, [Kept(1, corrected, (line("one"), line("two"))), Kept(2, row("b"), ())])
+    [first] = await ROWS.all(fetch, 0, 1)
+    [second] = await ROWS.all(fetch, first.place, 9)
+    assert same(first.row, corrected)
+    assert first.entries == (line("one"), line("two"))
+    assert second.row.foreign_id == "b"

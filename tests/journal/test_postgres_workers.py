@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from alphapo_async.core.record import COLUMNS
+from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
 from tests import postgres
@@ -198,3 +199,10 @@ async def test_through_a_pooler_nobody_is_shown() -> None:
     assert await presence.show("w") is None
     await presence.hide("w")
     await presence.aclose()
+
+
+async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWorkers, connection: Any) -> None:
+    """And its accounts as they are bound."""
+    await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}))
+    assert await workers.register(connection.fetch) == Register({"a": "h"}, {"w": FAR})
+    assert await workers.ended(connection.fetch, "w", 5.0, []) == FAR

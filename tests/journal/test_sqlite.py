@@ -14,16 +14,23 @@ import pytest
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_rows import INSERT
-from tests.journal.suite import ACCOUNT, LOST, JournalSuite, accepted, asked, hear, pay
+from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, accepted, asked, hear, pay
 
 
-class TestSqlite(JournalSuite):
+class TestSqlite(JournalSuite, MovingSuite):
     """The journal in a file is a journal."""
 
     @pytest.fixture
     async def journal(self, tmp_path: Path) -> AsyncIterator[SqliteJournal]:
         """Give an empty one."""
         opened = SqliteJournal(tmp_path / "payouts.db")
+        yield opened
+        await opened.aclose()
+
+    @pytest.fixture
+    async def empty(self, tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+        """Give another one."""
+        opened = SqliteJournal(tmp_path / "empty.db")
         yield opened
         await opened.aclose()
 

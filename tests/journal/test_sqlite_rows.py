@@ -15,6 +15,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.journal import sqlite_rows as rows
+from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import connect
 from tests.core.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
 
@@ -133,3 +134,27 @@ def test_what_is_asked_often_uses_its_index(
     plan = " ".join(line[3] for line in connection.execute(f"explain query plan {statement}", values))
     assert f"INDEX {index}" in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(connection: sqlite3.Connection) -> None:
+    """Accounts, workers, earlier revisions and histories; handed on in order."""
+    line = Entry(1.0, "attempt", "InDoubt", "worker", 502, b"x", "1.0")
+    corrected = replace(row(), revision=replace(CORRECTED, number=2), earlier=(row().revision,))
+    register = Register({"default": "h"}, {"worker": 5.0})
+    rows.load(connection, register, [Kept(1, corrected, (line,)), Kept(2, row(foreign_id="g"), ())])
+    assert rows.hosts(connection) == register.hosts
+    assert rows.leases(connection) == [("worker", 5.0)]
+    [first] = rows.select_all(connection, 0, 1)
+    [second] = rows.select_all(connection, first.place, 9)
+    assert (to_record(first.row), first.entries) == (to_record(corrected), (line,))
+    assert [one.body for one in first.row.earlier] == [row().revision.body]
+    assert second.row.foreign_id == "g"
+
+
+def test_a_journal_says_where_it_has_gone(connection: sqlite3.Connection) -> None:
+    """As long as it is marked."""
+    assert rows.moved_to(connection) is None
+    rows.mark(connection, "there")
+    assert rows.moved_to(connection) == "there"
+    rows.mark(connection, None)
+    assert rows.moved_to(connection) is None

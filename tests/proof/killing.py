@@ -87,8 +87,8 @@ def kill_and_resume(
                 with contextlib.suppress(ProcessLookupError):  # it had done all it was to do
                     os.kill(worker, signal.SIGKILL)
         faults.is_calm = True
-        asyncio.run((_one_pass if is_blind else _settle_all)(sandbox.url, journal, told))
-        return asyncio.run(_judge(sandbox, journal, told, is_blind=is_blind))
+        asyncio.run((_one_pass if is_blind else settle_all)(sandbox.url, journal, told))
+        return asyncio.run(judge(sandbox, journal, told, is_blind=is_blind))
 
 
 class _UntilCalm:
@@ -119,7 +119,7 @@ def _forker() -> Iterator[tuple[Callable[[Order], None], Callable[[], str]]]:
         orders.close()
 
 
-async def _settle_all(url: str, journal: str, told: Path) -> None:
+async def settle_all(url: str, journal: str, told: Path) -> None:
     """Go on until nothing is open; new withdrawals show meanwhile that look-ups see, which some rows have to wait for."""
     until, controls = time.monotonic() + LONGEST_END, itertools.count()
     async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=POLICY) as client:
@@ -140,10 +140,10 @@ async def _one_pass(url: str, journal: str, told: Path) -> None:
             note(told, result.request.foreign_id, result.outcome)
 
 
-async def _judge(sandbox: Sandbox, journal: str, told: Path, *, is_blind: bool) -> Verdict:
+async def judge(sandbox: Sandbox, journal: str, told: Path, *, is_blind: bool) -> Verdict:
     """Compare journal and callers with the ledger."""
     opened = open_journal(journal)
-    ledger, heard = sandbox.ledger, _heard(told)
+    ledger, heard = sandbox.ledger, heard_in(told)
     twice: list[str] = []
     lost: list[str] = []
     stuck: list[str] = []
@@ -166,7 +166,8 @@ async def _judge(sandbox: Sandbox, journal: str, told: Path, *, is_blind: bool) 
     return Verdict(len(names), dict(outcomes), twice, lost, stuck, wrong, changed)
 
 
-def _heard(told: Path) -> dict[str, list[str]]:
+def heard_in(told: Path) -> dict[str, list[str]]:
+    """Return what callers were told, by foreign_id."""
     heard: dict[str, list[str]] = {}
     for line in told.read_text(encoding="utf-8").splitlines():
         name, _, outcome = line.partition(" ")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.proof.killing import kill_and_resume
 
 
@@ -24,3 +26,14 @@ def test_killed_workers_with_blind_look_ups_tell_nothing_wrong(tmp_path: Path) -
     verdict = kill_and_resume(6, 12, 13, tmp_path, is_blind=True)
     assert verdict.is_clean, verdict
     assert verdict.outcomes["open"] > 0
+
+
+async def test_killed_workers_lose_nothing_in_a_database(tmp_path: Path) -> None:
+    """Their connections end with them, and the next worker goes on."""
+    name = postgres.schema()
+    await postgres.execute(f"create database {name}")
+    verdict = await asyncio.to_thread(kill_and_resume, 6, 12, 14, tmp_path, journal=postgres.database(name))
+    assert verdict.is_clean, verdict
+    assert verdict.stuck == []
+    assert verdict.withdrawals > 30
+    assert set(verdict.outcomes) == {"accepted", "rejected"}
