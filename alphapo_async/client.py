@@ -61,7 +61,8 @@ class AlphapoClient:
     Args:
         key: public API key.
         secret: secret key; it stays in memory.
-        journal: what is promised and what came of it: `"memory"`, or a `Journal`. May be left out only for a loopback `base_url`.
+        journal: what is promised and what came of it: a file, `postgresql://…`, `"memory"`, or a `Journal`. May be left out only for a
+            loopback `base_url`.
         base_url: AlphaPo's host; https, except for loopback.
         account: your name for the merchant account; the journal knows a withdrawal by account and foreign_id.
         retired_keys: (key, secret) pairs under which rows still in doubt were sent.

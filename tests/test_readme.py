@@ -14,11 +14,12 @@ import pytest
 
 from alphapo_async.core import errors
 from alphapo_async.sandbox import Sandbox
+from tests import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-BACKEND, GATHERED, WORKER = PROGRAMS
+BACKEND, GATHERED, WORKER, OUTBOX = PROGRAMS
 
 
 @pytest.fixture
@@ -34,14 +35,14 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
     return {**usual, **told, "PYTHONPATH": str(ROOT)}
 
 
-async def _ran(program: str, sandbox: Sandbox) -> str:
+async def _ran(program: str, sandbox: Sandbox, **more: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",
         "error",
         "-c",
         program,
-        env=_environment(sandbox),
+        env={**_environment(sandbox), **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -64,6 +65,17 @@ async def test_the_worker_example_pays_its_queue(sandbox: Sandbox) -> None:
 
     assert said.count("accepted as") == 10
     assert sandbox.ledger.paid_more_than_once() == []
+
+
+async def test_the_example_in_a_transaction_pays_what_was_committed(sandbox: Sandbox) -> None:
+    """With SQLAlchemy, in a database that holds both books."""
+    name = postgres.schema()
+    await postgres.execute(f"create database {name}")
+
+    said = await _ran(OUTBOX, sandbox, ALPHAPO_JOURNAL=postgres.database(name))
+
+    assert said == "invoice-17 accepted\n"
+    assert len(sandbox.ledger.all_accepted()) == 1
 
 
 async def test_the_backend_example_answers(sandbox: Sandbox) -> None:

@@ -16,7 +16,7 @@ from alphapo_async import AlphapoClient, RetryPolicy, WithdrawalError, Withdrawa
 from alphapo_async.core.errors import JournalError
 from tests.proof.killed import KEY, POLICY, SECRET, note, request_of
 
-AT_ONCE = 8
+AT_ONCE = 100
 PATIENT: RetryPolicy = replace(POLICY, deadline=20.0)
 
 
