@@ -211,7 +211,7 @@ class AlphapoClient:
 
     async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
         """Open it in time, or say that nothing was sent."""
-        wrong = "it could not be opened in time"
+        wrong, recorded = "it could not be opened in time", None
         until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
         try:
             async with asyncio.timeout_at(until):
@@ -219,9 +219,11 @@ class AlphapoClient:
         except TimeoutError:
             pass
         except JournalError as error:
-            wrong = error.detail
+            wrong, recorded = error.detail, error.recorded
         name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
-        raise JournalError(f"Withdrawal {name!r} was not sent: {wrong}", foreign_id=name)
+        raise JournalError(
+            f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
+        )
 
     def _asked(self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool) -> Asked:
         """Encode once: these bytes are signed, written down and sent."""

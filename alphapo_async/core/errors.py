@@ -219,14 +219,13 @@ class AuthenticationError(WithdrawalError):
 
 
 class JournalError(_AboutOne):
-    """The journal could not be used, and nothing was sent yet.
+    """The journal could not be used, and this call sent nothing.
 
     Attributes:
-        recorded: whether the withdrawal was written down; if so, or if nobody can say (None), it may be sent later by
-            `resume`.
+        recorded: whether the withdrawal stands in the journal. False only if the journal did not know it and could not take it. If it
+            stands there, or if nobody can say (None), an earlier call may have sent it, and `resume` may send it later.
     """
 
-    outcome = "not_sent"
     is_retry_safe = True
     next_step = "Call again with the same request once the journal works."
     _may_release_funds = False
@@ -239,6 +238,11 @@ class JournalError(_AboutOne):
     def detail(self) -> str:
         """What is wrong with the journal, without the advice to the caller."""
         return str(self.args[0]).removesuffix(self.next_step).rstrip()
+
+    @property
+    def outcome(self) -> str:  # type: ignore[override]
+        """`not_sent` if it is certain that nothing was written down, else `unknown`."""
+        return "not_sent" if self.recorded is False else "unknown"
 
     @property
     def may_release_funds(self) -> bool:

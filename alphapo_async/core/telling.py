@@ -38,7 +38,7 @@ class Told(msgspec.Struct, frozen=True):
     is_from_journal: bool = False
     """Nothing was asked of AlphaPo: the row was settled before."""
     recorded: bool | None = False
-    """With `unrecorded`: whether the row was written down."""
+    """With `unrecorded`: whether the row stands in the journal."""
 
     @property
     def attempts(self) -> int:
@@ -80,8 +80,9 @@ def _tell_less(told: Told) -> WithdrawalError | JournalError:
             **about,
         )
     if told.why == "unrecorded":
+        whose = "" if told.recorded is False else " by this call"
         return JournalError(
-            f"Withdrawal {told.foreign_id!r} was not sent: {told.detail}", recorded=told.recorded, **about
+            f"Withdrawal {told.foreign_id!r} was not sent{whose}: {told.detail}", recorded=told.recorded, **about
         )
     return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {_LESS[told.why]}.", reason=told.why, **about)
 

@@ -280,7 +280,7 @@ class PostgresJournal:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise JournalError(f"The journal at {self._server.where} is closed.", recorded=False)
+            raise JournalError(f"The journal at {self._server.where} is closed.", recorded=None)
 
     async def _check_place(self, fetch: Fetch) -> None:
         [[moved_to]] = await fetch(self._rows.moved_to)
@@ -294,7 +294,7 @@ class PostgresJournal:
     async def _serve(self, group: list[_Change]) -> None:
         """Write a group down with as few statements as it takes; one by one where that fails."""
         try:
-            await self._server.run(lambda fetch: self._apply(fetch, group), writes=True)
+            await self._server.run(lambda fetch: self._apply(fetch, group))
         except JournalError as error:
             left = [wish for wish in group if not wish.is_told]
             for wish in left:

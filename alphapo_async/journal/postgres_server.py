@@ -107,38 +107,36 @@ class Server:
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, work: Work[T], *, writes: bool = False) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Have the work done, again from its beginning if the connection is lost meanwhile.
 
         Args:
             work: is handed a function that runs one statement in a transaction of its own.
-            writes: where it fails for good, some of it may have been written.
 
         Raises:
-            JournalError: it could not be done; `recorded` is None where that is not known.
+            JournalError: it could not be done; whether some of it was, nobody knows.
         """
         loop = self._of_loop()
         # While it is known to be down nobody waits for it: each tries once.
         until = loop.time() + (0.0 if self.is_known_down else self._patience)
-        wait, has_begun = _FIRST_WAIT, False
+        wait = _FIRST_WAIT
         while True:
             connection = None
             try:
                 await self._open()
                 connection = await self._pool.acquire(timeout=self._timeout)
-                has_begun = True
                 result = await work(self._fetch_on(connection))
             except JournalError:
                 raise
             except (asyncpg.PostgresError, *_PASSING) as error:
                 if not is_passing(error):
-                    raise self.journal_error(error, recorded=None if writes and has_begun else False) from None
+                    raise self.journal_error(error) from None
                 if connection is not None:
                     with contextlib.suppress(asyncpg.InterfaceError):  # it has noticed by itself
                         connection.terminate()
                 if loop.time() + wait > until:
                     self.is_known_down = True
-                    raise self.journal_error(error, recorded=None if writes and has_begun else False) from None
+                    raise self.journal_error(error) from None
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
@@ -196,11 +194,11 @@ class Server:
         except (*_PASSING, asyncpg.PostgresError):
             pool.terminate()
 
-    def journal_error(self, error: Exception, *, recorded: bool | None = False) -> JournalError:
+    def journal_error(self, error: Exception) -> JournalError:
         """Return the error that says which database, and what to do."""
         told = f"it refused a statement ({getattr(error, 'sqlstate', None) or type(error).__name__})"
         advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), told)
-        return JournalError(f"The journal at {self.where}: {advice}.", recorded=recorded)
+        return JournalError(f"The journal at {self.where}: {advice}.", recorded=None)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,12 +274,14 @@ class Server:
         if version > SCHEMA:
             raise JournalError(
                 f"The journal at {self.where} was written by a newer release (its schema is {version}, this release knows {SCHEMA}): "
-                "use that release. Nothing in it was changed."
+                "use that release. Nothing in it was changed.",
+                recorded=None,
             )
         if version < SCHEMA:
             raise JournalError(
                 f"The journal at {self.where} is of an older release (its schema is {version}, this release's is {SCHEMA}): "
-                "stop what uses it, then run `alphapo journal migrate`. Nothing in it was changed."
+                "stop what uses it, then run `alphapo journal migrate`. Nothing in it was changed.",
+                recorded=None,
             )
 
     async def _make(self, connection: Any) -> None:

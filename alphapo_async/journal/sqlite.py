@@ -60,7 +60,7 @@ class _File:
         if not self._is_here:
             target = rows.moved_to(self.connection)
             if target is not None:
-                raise JournalError(f"The journal {str(self.path)!r} has moved to {target}: use that. Nothing was sent.")
+                raise JournalError(f"The journal {str(self.path)!r} has moved to {target}: use that.", recorded=None)
             self._is_here = True
 
     def move_to(self, target: str | None) -> None:
@@ -276,7 +276,7 @@ class SqliteJournal:
 
     async def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
         if self._is_closed:
-            raise JournalError(f"The journal {str(self.path)!r} is closed.", recorded=False)
+            raise JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None)
         return await self._group.ask(run, writes=writes, may_lag=may_lag)
 
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
@@ -320,15 +320,16 @@ class SqliteJournal:
     def _serve_alone(self, file: _File, request: Request[_File]) -> None:
         """Once more, with nothing else in the transaction; a commit that fails leaves nobody sure."""
         request.result = request.error = None
-        recorded: bool | None = False
+        is_committing = False
         try:
             file.begin()
             _run(file, request)
-            recorded = None
+            is_committing = True
             file.commit()
         except sqlite3.Error as error:
             self._undo(file)
-            request.error = journal_error(self.path, error, recorded=recorded)
+            is_known_missing = not is_committing and isinstance(request.run, _Change) and request.run.is_new
+            request.error = journal_error(self.path, error, recorded=False if is_known_missing else None)
 
     def _undo(self, file: _File) -> None:
         """Take back what was not committed; a file that cannot even do that is opened anew at the next request."""
@@ -346,18 +347,25 @@ class SqliteJournal:
 class _Change:
     """A change that can be run again after a commit that failed, or only seemed to."""
 
-    __slots__ = ("_change", "_entries", "_made", "_name")
+    __slots__ = ("_change", "_entries", "_made", "_name", "is_new")
 
     def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...]) -> None:
         self._name = name
         self._change = change
         self._entries = entries
         self._made: Row | None = None
+        self.is_new = False
+        """The journal was read, and did not know the row."""
 
     def __call__(self, file: _File) -> Row:
         file.check_place()
-        self._made = file.change(self._name, self._change, self._entries, self._made)
+        self.is_new = False
+        self._made = file.change(self._name, self._noting, self._entries, self._made)
         return self._made
+
+    def _noting(self, known: Row | None) -> Row:
+        self.is_new = known is None
+        return self._change(known)
 
 
 def _run(file: _File, request: Request[_File]) -> None:

@@ -140,7 +140,9 @@ def connect(path: Path, mounts: Path = _MOUNTS) -> sqlite3.Connection:
 
 def _check_place(path: Path, mounts: Path) -> None:
     if not path.parent.is_dir():
-        raise JournalError(f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.")
+        raise JournalError(
+            f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.", recorded=None
+        )
     try:
         mounted = mounts.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -149,7 +151,8 @@ def _check_place(path: Path, mounts: Path) -> None:
     if kind.startswith(_SHARED):
         raise JournalError(
             f"The journal {str(path)!r} is on a file system ({kind}) whose locks and flushes cannot be relied on: "
-            "put it on a local disk, or use PostgreSQL."
+            "put it on a local disk, or use PostgreSQL.",
+            recorded=None,
         )
 
 
@@ -168,12 +171,14 @@ def _check_kind(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> 
     if application == APPLICATION and schema > SCHEMA:
         raise JournalError(
             f"The journal {str(path)!r} was written by a newer release (its schema is {schema}, this release knows {SCHEMA}): "
-            "use that release. Nothing in it was changed."
+            "use that release. Nothing in it was changed.",
+            recorded=None,
         )
     has_tables = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
     if application != APPLICATION and (has_tables or not is_new):
         raise JournalError(
-            f"{str(path)!r} is not a journal of this library: name another file. Nothing in it was changed."
+            f"{str(path)!r} is not a journal of this library: name another file. Nothing in it was changed.",
+            recorded=None,
         )
 
 
@@ -229,7 +234,7 @@ _ADVICE: Final = (
 )
 
 
-def journal_error(path: Path, error: Exception, *, recorded: bool | None = False) -> JournalError:
+def journal_error(path: Path, error: Exception, *, recorded: bool | None = None) -> JournalError:
     """Return the error that says which file, and what to do."""
     told = str(error)
     advice = next((advice for words, advice in _ADVICE if words in told), f"it cannot be used ({told})")

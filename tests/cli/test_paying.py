@@ -113,7 +113,7 @@ def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
 @pytest.mark.parametrize(("typed", "more"), [(b"y\n", []), (b"", ["--yes"])])
 def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
     """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
-    told = invoke(*withdrawing("paying-4", deadline="2"), *more, stdin=Terminal(typed), **ELSEWHERE)
+    told = invoke(*withdrawing("paying-4", deadline="6"), *more, stdin=Terminal(typed), **ELSEWHERE)
     assert told.exit_code == 3
     assert "never arrived" in told.stderr
 

@@ -57,8 +57,8 @@ def name_of(value: object) -> str:
         (ForeignIdConflict(""), "conflict", True, False),
         (AuthenticationError("", code="bad_header_key"), "authentication", True, False),
         (JournalError("", recorded=False), "not_sent", True, True),
-        (JournalError("", recorded=True), "not_sent", False, True),
-        (JournalError("", recorded=None), "not_sent", False, True),
+        (JournalError("", recorded=True), "unknown", False, True),
+        (JournalError("", recorded=None), "unknown", False, True),
         (JournalError(""), "not_sent", True, True),
     ],
 )

@@ -285,7 +285,8 @@ def test_a_journal_that_failed_first_releases_funds_only_if_nothing_was_recorded
     error = error_of(None, why="unrecorded", detail="the disk is full.", recorded=recorded, retry_after=2.5)
     assert isinstance(error, JournalError)
     assert (error.recorded, error.may_release_funds) == (recorded, may_release_funds)
-    assert str(error) == f"Withdrawal 'payout-17' was not sent: the disk is full. {error.next_step}"
+    whose = "" if recorded is False else " by this call"
+    assert str(error) == f"Withdrawal 'payout-17' was not sent{whose}: the disk is full. {error.next_step}"
     assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 0, 2.5)
 
 

@@ -164,7 +164,7 @@ def refused(path: Path) -> str:
         connect(path)
     assert (path.read_bytes() if path.is_file() else b"") == before
     assert str(path) in str(caught.value) or str(path.parent) in str(caught.value)
-    assert caught.value.recorded is False
+    assert caught.value.recorded is None
     return str(caught.value)
 
 
