@@ -120,7 +120,12 @@ def totals(*, name: str | None, account: str | None) -> None:
     "--journal payouts.db"
 )
 @click.argument("foreign_id")
-@click.option("--accepted/--rejected", "is_accepted", default=None, help="What AlphaPo's own books say.")
+@click.option(
+    "--accepted/--rejected",
+    "is_accepted",
+    default=None,
+    help="What AlphaPo's own books say. Rejected: they know none of this foreign_id, not even a cancelled one.",
+)
 @click.option("--by", required=True, help="Your name; it is written down.")
 @click.option("--because", required=True, help="How you know; it is written down.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
