@@ -1,6 +1,7 @@
-"""What the journal in a file costs: opening a large one, bytes for each settled row, group sizes and time for each row.
+"""What a journal costs: opening a large one, bytes for each settled row, group sizes and time for each row.
 
-`python -m benchmarks.bench_journal [--settled N] [--open N] [--rows N]`
+`python -m benchmarks.bench_journal [--settled N] [--open N] [--rows N] [--postgres URL]`; without a URL only a file is measured.
+A schema of its own is made in the database, and dropped in the end.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import contextlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
+import asyncpg
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
@@ -23,13 +26,17 @@ from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
-from alphapo_async.core.record import to_record, written
+from alphapo_async.core.record import COLUMNS, to_record, written
 from alphapo_async.core.row import Row
 from alphapo_async.journal import sqlite_rows
 from alphapo_async.journal.grouping import Request
+from alphapo_async.journal.postgres import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import connect
 
+AT_ONCE: Final = (1, 10, 100)
+SCHEMA: Final = "alphapo_benchmark"
+TABLES: Final = f"relnamespace = '{SCHEMA}'::regnamespace and relkind = 'r'"
 REPLY = (
     b'{"data":{"id":1,"foreign_id":"payout-1","status":"processing","sender_amount":"0.0015","sender_currency":"BTC"}}'
 )
@@ -80,10 +87,10 @@ def _lines(numbers: range, settled: int) -> Iterator[tuple[object, ...]]:
             yield number + 1, entry.at, entry.kind, entry.what, entry.worker, entry.status, entry.reply, entry.release
 
 
-async def first_open(path: Path) -> float:
+async def first_open(opened: Callable[[], SqliteJournal | PostgresJournal]) -> float:
     """Return the seconds that it takes to open the journal and find its oldest open row."""
     began = time.perf_counter()
-    journal = SqliteJournal(path)
+    journal = opened()
     found = await journal.find_open("default", None, 1)
     seconds = time.perf_counter() - began
     assert len(found) == 1
@@ -106,9 +113,23 @@ class Counting(SqliteJournal):
         super()._serve(group)
 
 
-async def write(path: Path, rows: int, at_once: int) -> tuple[float, float, Counter[int]]:
+class CountingPostgres(PostgresJournal):
+    """The same in a database."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, schema=SCHEMA)
+        self.groups: Counter[int] = Counter()
+
+    async def _serve(self, group: list[Any]) -> None:
+        self.groups[len(group)] += 1
+        await super()._serve(group)
+
+
+async def write(
+    opened: Callable[[], Counting | CountingPostgres], rows: int, at_once: int, prefix: str = "payout"
+) -> tuple[float, float, Counter[int]]:
     """Record and settle so many rows, some at once; return seconds, CPU seconds and the sizes of the groups."""
-    journal = Counting(path)
+    journal = opened()
     await journal.find("default", "nothing")
     journal.groups.clear()
     numbers = iter(range(rows))
@@ -118,7 +139,7 @@ async def write(path: Path, rows: int, at_once: int) -> tuple[float, float, Coun
 
     async def one_after_the_other() -> None:
         for number in numbers:
-            name, told = f"payout-{number}", accepted(number)
+            name, told = f"{prefix}-{number}", accepted(number)
             row = new_row("default", name, asked(number), 0.0, is_durable=True)
             await journal.update("default", name, partial(_first, row))
             entry = entry_of(told, 0.0, "1.0")
@@ -151,23 +172,83 @@ def main() -> None:
     parser.add_argument("--settled", type=int, default=1_000_000)
     parser.add_argument("--open", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=5_000)
+    parser.add_argument("--postgres", help="a database to measure, too; its password goes into PGPASSWORD or ~/.pgpass")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.db"
         fill(large, chosen.settled, chosen.open)
         size = large.stat().st_size / (chosen.settled + chosen.open)
-        times = [asyncio.run(first_open(large)) for _ in range(5)]
+        times = [asyncio.run(first_open(partial(SqliteJournal, large))) for _ in range(5)]
         print(f"{chosen.settled:,} settled and {chosen.open:,} open rows: {size:.0f} bytes a row, history included")
         print(f"opened and first open row found: {max(times) * 1000:.1f} ms at worst of {len(times)}")
-        for at_once in (1, 10, 100):
-            path = Path(folder) / f"{at_once}.db"
-            rows = chosen.rows if at_once > 1 else chosen.rows // 10
-            seconds, cpu, groups = asyncio.run(write(path, rows, at_once))
-            mean = sum(size * count for size, count in groups.items()) / groups.total()
-            print(
-                f"{at_once} at once: {rows / seconds:,.0f} rows/s, {cpu / rows * 1e6:.0f} us CPU a row, "
-                f"{groups.total()} groups of {mean:.1f} writes, the largest {max(groups)}"
-            )
+        for at_once in AT_ONCE:
+            measure("file", partial(Counting, Path(folder) / f"{at_once}.db"), chosen.rows, at_once)
+    if chosen.postgres:
+        measure_postgres(chosen.postgres, chosen.settled, chosen.open, chosen.rows)
+
+
+def measure(kind: str, opened: Callable[[], Counting | CountingPostgres], rows: int, at_once: int) -> None:
+    """Write rows down, so many at once, and print what each cost."""
+    rows = rows if at_once > 1 else rows // 10
+    seconds, cpu, groups = asyncio.run(write(opened, rows, at_once, f"payout-{at_once}"))
+    mean = sum(size * count for size, count in groups.items()) / groups.total()
+    print(
+        f"{kind}, {at_once} at once: {rows / seconds:,.0f} rows/s, {cpu / rows * 1e6:.0f} us CPU a row, "
+        f"{groups.total()} groups of {mean:.1f} writes, the largest {max(groups)}"
+    )
+
+
+def measure_postgres(url: str, settled: int, still_open: int, rows: int) -> None:
+    """The same in a database, in a schema that is new and dropped in the end."""
+    try:
+        asyncio.run(in_database(url, f"drop schema if exists {SCHEMA} cascade"))
+        for at_once in AT_ONCE:
+            measure("database", partial(CountingPostgres, url), rows, at_once)
+        asyncio.run(in_database(url, *fill_postgres(settled, still_open)))
+        [[size]] = asyncio.run(
+            in_database(url, f"select sum(pg_total_relation_size(oid)) from pg_class where {TABLES}")
+        )
+        times = [asyncio.run(first_open(partial(PostgresJournal, url, schema=SCHEMA))) for _ in range(5)]
+        print(
+            f"database, {settled:,} settled and {still_open:,} open rows: {size / (settled + still_open):.0f} bytes a row"
+        )
+        print(f"database, opened and first open row found: {max(times) * 1000:.1f} ms at worst of {len(times)}")
+    finally:
+        asyncio.run(in_database(url, f"drop schema if exists {SCHEMA} cascade"))
+
+
+async def in_database(url: str, *statements: str) -> list[Any]:
+    """Have something done in the database, and return what the last statement found."""
+    connection = await asyncpg.connect(url)
+    try:
+        found: list[Any] = []
+        for statement in statements:
+            found = await connection.fetch(statement, timeout=600)
+        return found
+    finally:
+        await connection.close()
+
+
+def fill_postgres(settled: int, still_open: int) -> list[str]:
+    """Return the statements that make many rows, with a line of history each, out of one that is there."""
+    columns = ", ".join((*COLUMNS, "body", "sha256", "digest"))
+    likeness = columns.replace("foreign_id", "'many-' || n").replace("created_at", "n")
+    opened = likeness.replace("state,", "'open',").replace("bucket,", "'open',").replace("due_at", "n")
+    one = f"from {SCHEMA}.withdrawals where foreign_id = 'payout-100-0'"
+    line = "at, kind, what, worker, status, reply, release"
+    return [
+        f"insert into {SCHEMA}.withdrawals ({columns}) select {likeness} from generate_series(1, {settled}) n, (select * {one}) one",
+        (
+            f"insert into {SCHEMA}.withdrawals ({columns}) select {opened} "
+            f"from generate_series({settled + 1}, {settled + still_open}) n, (select * {one}) one"
+        ),
+        (
+            f"insert into {SCHEMA}.history (withdrawal, {line}) select w.id, {line.replace('worker, status', 'h.worker, h.status')} "
+            f"from {SCHEMA}.withdrawals w, (select h.* from {SCHEMA}.history h where withdrawal = (select id {one})) h "
+            "where w.foreign_id like 'many-%' and w.state <> 'open'"
+        ),
+        f"vacuum analyze {SCHEMA}.withdrawals",
+    ]
 
 
 if __name__ == "__main__":
