@@ -76,11 +76,11 @@ def withdraw(
     """Pay one withdrawal, once, and say whether money moved."""
     request = WithdrawalRequest(**fields)
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    opened = access.open_journal()
     calling = {"deadline": deadline, "attempted_before": attempted_before}
-    if not access.is_local and not _may_pay(request, access, opened, yes=yes):
+    if not access.is_local and not _may_pay(request, access, yes=yes):
         click.echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
+    opened = access.open_journal()
     # What holds if Ctrl-C or SIGTERM comes before an answer does.
     told: Withdrawal | WithdrawalError = WithdrawalUnknown(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
@@ -120,14 +120,14 @@ def report(told: Withdrawal | WithdrawalError, *, is_durable: bool) -> tuple[lis
 # ── asking before money moves ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _may_pay(request: WithdrawalRequest, access: Access, journal: Journal, *, yes: bool) -> bool:
+def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
     """Show what is about to happen, and ask unless told not to."""
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError(
             f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
         )
-    totals = asyncio.run(journal.totals(access.account))
-    for line in question(request, access, totals, is_durable=journal.is_durable):
+    totals, is_durable = asyncio.run(_known(access))
+    for line in question(request, access, totals, is_durable=is_durable):
         click.echo(line, err=True)
     if yes:
         return True
@@ -135,6 +135,15 @@ def _may_pay(request: WithdrawalRequest, access: Access, journal: Journal, *, ye
         return click.confirm("Pay this?", err=True)
     except click.Abort:
         return False
+
+
+async def _known(access: Access) -> tuple[dict[str, Totals], bool]:
+    """Return what the journal knows, and whether it is durable; opened for this alone, since the payment has an event loop of its own."""
+    journal = access.open_journal()
+    try:
+        return await journal.totals(access.account), journal.is_durable
+    finally:
+        await journal.aclose()
 
 
 def question(request: WithdrawalRequest, access: Access, totals: dict[str, Totals], *, is_durable: bool) -> list[str]:

@@ -15,6 +15,7 @@ from alphapo_async.cli.options import Access
 from alphapo_async.cli.paying import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from tests import postgres
 from tests.cli.conftest import SECRET, Local, invoke, withdrawing
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
@@ -115,6 +116,14 @@ def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
     """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
     told = invoke(*withdrawing("paying-4", deadline="6"), *more, stdin=Terminal(typed), **ELSEWHERE)
     assert told.exit_code == 3
+    assert "never arrived" in told.stderr
+
+
+def test_a_journal_in_a_database_is_asked_first_and_then_used() -> None:
+    """The question has an event loop of its own, to which no connection is tied."""
+    told = invoke(*withdrawing("paying-5", deadline="6"), "--yes", **{**ELSEWHERE, "ALPHAPO_JOURNAL": postgres.url()})
+    assert told.exit_code == 3
+    assert "durable" in told.stderr
     assert "never arrived" in told.stderr
 
 
