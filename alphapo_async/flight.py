@@ -75,6 +75,7 @@ class Flight:
         self._foreign_id = request.foreign_id
         self._loop = loop
         self._row: Row | None = None
+        self._has_journal_answered = False
         self._is_known = asyncio.Event()
         self._unwritten: list[Evidence] = []
         self._flown = Flown()
@@ -105,6 +106,7 @@ class Flight:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
             row = await self._crew.record(self._foreign_id, self.asked)
+            self._has_journal_answered = True
             while self._is_held_elsewhere(row):
                 self._start_clock()
                 if self.callers.is_late(_HELD_POLL):
@@ -331,7 +333,10 @@ class Flight:
         return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")
 
     def _in_flight(self) -> Told:
-        return Told(self._foreign_id, self._row, "in flight")
+        """What a caller is told whose time is up."""
+        if not self._has_journal_answered:
+            return Told(self._foreign_id, None, "unrecorded", "the journal has not answered in time.", recorded=None)
+        return Told(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
         step = self._next_step(row)

@@ -42,6 +42,7 @@ from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
 from tests import postgres
+from tests.pooler import Pooler
 from tests.virtual import run
 from tests.wire import EPOCH, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Durable, Wire, client, reply, request
 
@@ -1125,3 +1126,26 @@ def test_whoever_closes_second_waits_for_the_first() -> None:
 
     second, both = run(story())
     assert second == both == pytest.approx(5.0)
+
+
+async def test_a_database_that_falls_silent_is_told_within_the_deadline() -> None:
+    """Nothing was sent yet; calling again when it is back pays, once."""
+    wire = Wire()
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        journal = open_journal(between.url, schema=postgres.schema())
+        async with AlphapoClient(
+            "made-up-key", "made-up-secret", journal=journal, base_url="http://127.0.0.1:9", session=wire
+        ) as alphapo:
+            between.is_silent = True
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            with pytest.raises(JournalError, match="not answered in time") as caught:
+                await alphapo.withdraw(request(), deadline=0.5)
+            assert loop.time() - began < 1
+            assert (caught.value.recorded, caught.value.may_release_funds) == (None, False)
+            assert wire.posts == 0
+            between.is_silent = False
+            await between.cut_all()
+            assert (await alphapo.withdraw(request())).status == "processing"
+        await journal.aclose()
+    assert wire.posts == 1

@@ -547,6 +547,30 @@ def test_a_row_held_beyond_the_deadline_is_unknown() -> None:
     assert told.reason == "held"
 
 
+def test_a_journal_that_is_slower_than_the_deadline_is_told_as_such() -> None:
+    """Nothing was sent by then; what it writes down later is sent all the same, and calling again shares it."""
+
+    class Slow(MemoryJournal):
+        """A journal that takes its time."""
+
+        async def update(self, *row: Any, **how: Any) -> Row:
+            """Write down, late."""
+            await asyncio.sleep(3)
+            return await super().update(*row, **how)
+
+    wire = Wire()
+
+    async def story() -> str:
+        async with client(wire, journal=Slow()) as alphapo:
+            with pytest.raises(JournalError, match="not answered in time") as caught:
+                await alphapo.withdraw(request(), deadline=1.0)
+            assert (caught.value.recorded, wire.posts) == (None, 0)
+            return str((await alphapo.withdraw(request())).status)
+
+    assert run(story()) == "processing"
+    assert wire.posts == 1
+
+
 def test_a_settled_row_is_told_from_the_journal() -> None:
     """The same request again is answered without a request; a rejection is raised again unless it is to be sent again."""
     wire = Wire([INSUFFICIENT])
