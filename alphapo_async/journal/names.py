@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
 
-__all__ = ["check_schema", "has_password", "is_postgres", "shown"]
+__all__ = ["check_schema", "check_url", "has_password", "is_postgres", "shown"]
 
 _SCHEMES: Final = ("postgresql", "postgres")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
@@ -41,6 +41,24 @@ def shown(name: str) -> str:
         return "postgresql://…"
     host = parts.netloc.rpartition("@")[2]
     return f"postgresql://{host}{unquote(parts.path)}"
+
+
+def check_url(url: str) -> str:
+    """Return the URL of a database.
+
+    Raises:
+        ConfigurationError: it is none. It is not shown, since it may hold a password.
+    """
+    try:
+        urlsplit(url).port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        pass
+    else:
+        if is_postgres(url):
+            return url
+    raise ConfigurationError(
+        "The URL of a journal in PostgreSQL is postgresql://USER@HOST:PORT/DATABASE; this one is not. What was given is not shown."
+    )
 
 
 def check_schema(schema: str) -> str:

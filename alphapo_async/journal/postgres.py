@@ -19,7 +19,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.journal.gathering import Gathering, Wish
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
-from alphapo_async.journal.names import check_schema, is_postgres
+from alphapo_async.journal.names import check_schema, check_url
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows
 from alphapo_async.journal.postgres_server import Server
 from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
@@ -66,9 +66,7 @@ class PostgresJournal:
     def __init__(self, url: str | None = None, *, schema: str = "alphapo", pool: Any = None) -> None:
         if (url is None) == (pool is None):
             raise ConfigurationError("A journal in PostgreSQL needs a URL or a pool, and not both.")
-        if url is not None and not is_postgres(url):
-            raise ConfigurationError("The URL of a journal in PostgreSQL begins with postgresql://.")
-        self._server = Server(url, check_schema(schema), pool)
+        self._server = Server(None if url is None else check_url(url), check_schema(schema), pool)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = Presence(self._server.connect_for_lock, self._server.disconnect)

@@ -57,6 +57,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
         "its tables are not there any more: keep everything as it is, and look for who dropped them",
     ),
     (TimeoutError, "it does not answer in time: check host, port and network, and what it is busy with"),
+    (asyncpg.exceptions.ClientConfigurationError, "its URL has a setting that asyncpg does not know: mend it"),
     (OSError, "it cannot be reached: check host, port and network, and whether it runs"),
     (asyncpg.PostgresConnectionError, "its connection was lost: check whether it runs"),
     (asyncpg.OperatorInterventionError, "it is being shut down or started: call again when it runs"),

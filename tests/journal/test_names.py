@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal.names import check_schema, has_password, is_postgres, shown
+from alphapo_async.journal.names import check_schema, check_url, has_password, is_postgres, shown
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,17 @@ def test_a_password_is_seen_wherever_it_stands(name: str, *, has_one: bool) -> N
 def test_no_password_is_ever_shown(name: str, told: str) -> None:
     """Host, port and name of the database are enough to find it."""
     assert shown(name) == told
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://payer:hunter2@db:port/payouts", "postgresql://[hunter2/payouts", "payouts.db", ""]
+)
+def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
+    """When the journal is made, not when the first payment waits for it."""
+    with pytest.raises(ConfigurationError, match="postgresql://USER@HOST:PORT/DATABASE") as caught:
+        check_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert check_url("postgresql://payer@db:5432/payouts") == "postgresql://payer@db:5432/payouts"
 
 
 def test_a_schema_is_a_plain_name() -> None:

@@ -264,6 +264,7 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
         (asyncpg.CannotConnectNowError("no"), "shut down or started"),
         (asyncpg.ConnectionDoesNotExistError("no"), "connection was lost"),
         (asyncpg.InterfaceError("no"), "connection was lost"),
+        (asyncpg.exceptions.ClientConfigurationError("hunter2"), "a setting that asyncpg does not know"),
         (TimeoutError(), "in time"),
         (ConnectionRefusedError(), "cannot be reached"),
     ],
