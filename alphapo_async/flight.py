@@ -42,7 +42,8 @@ from alphapo_async.retrying import rounds_after
 
 __all__ = ["Flight"]
 
-_HELD_POLL: Final = 0.05  # seconds between two looks at a row that another worker holds
+_HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that another worker holds
+_LONGEST_HELD_POLL: Final = 0.5
 
 
 class Flight:
@@ -107,11 +108,13 @@ class Flight:
         try:
             row = await self._crew.record(self._foreign_id, self.asked)
             self._has_journal_answered = True
+            pause = _HELD_POLL
             while self._is_held_elsewhere(row):
                 self._start_clock()
-                if self.callers.is_late(_HELD_POLL):
+                if self.callers.is_late(pause):
                     return self._told(row, "held")
-                row = await self._wait_for(row.holder or "")
+                row = await self._wait_for(row.holder or "", pause)
+                pause = min(2 * pause, _LONGEST_HELD_POLL)
         except JournalError as error:
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
@@ -124,12 +127,12 @@ class Flight:
         is_ours_to_pay = row.revision.is_same_payment(self.asked.revision)
         return row.state == "open" and is_ours_to_pay and row.holder != self._worker
 
-    async def _wait_for(self, holder: str) -> Row:
+    async def _wait_for(self, holder: str, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
         until = await self._crew.journal.ended(holder, self._crew.world.clock())
         if until is not None:
             return await self._crew.record(self._foreign_id, self.asked, Lapsed(holder, until))
-        await self._crew.world.sleep(_HELD_POLL)
+        await self._crew.world.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked)
 
     async def has_taken_on(self) -> bool:
