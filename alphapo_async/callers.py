@@ -18,12 +18,13 @@ _LAST_WORD: Final = 0.04
 class _Caller:
     """One who waits, until `due` on the loop's clock; infinite while the policy's deadline does not run yet."""
 
-    __slots__ = ("due", "future", "has_own", "timer")
+    __slots__ = ("due", "future", "has_own", "patience", "timer")
 
-    def __init__(self, future: asyncio.Future[Told], due: float | None) -> None:
+    def __init__(self, future: asyncio.Future[Told], due: float | None, patience: float) -> None:
         self.future = future
         self.due = inf if due is None else due
         self.has_own = due is not None
+        self.patience = patience
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -58,13 +59,14 @@ class Callers:
         self.is_running = False
         """The flight has had a slot."""
 
-    def join(self, due: float | None) -> asyncio.Future[Told]:
+    def join(self, due: float | None, *, leaves_in_outage: bool = False) -> asyncio.Future[Told]:
         """Return a future of the flight's end, resolved earlier when this caller's time is up.
 
         Args:
             due: until when the caller waits; None for the policy's deadline.
+            leaves_in_outage: of an outage that keeps the flight from its slot, wait for nothing.
         """
-        caller = _Caller(self._loop.create_future(), due)
+        caller = _Caller(self._loop.create_future(), due, 0.0 if leaves_in_outage else self._deadline)
         if self._told is not None:  # the flight ended before its first caller came: it never had to wait
             caller.future.set_result(self._told)
             return caller.future
@@ -74,25 +76,26 @@ class Callers:
         elif self.is_running:
             self._arm(caller, self._loop.time() + self._deadline)
         elif self._kept_since is not None:
-            self._arm(caller, self._kept_since + self._deadline - self._kept)
+            self._arm(caller, self._kept_since + caller.patience - self._kept)
         return caller.future
 
     def start(self) -> None:
         """The flight has its first slot: the policy's deadline runs."""
         self.on_outage(has_begun=False)
         self.is_running = True
-        self._arm_all(self._loop.time() + self._deadline - self._kept)
+        due = self._loop.time() + self._deadline - self._kept
+        self._arm_all(lambda _: due)
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """An outage begins to keep the flight from its slot, or no longer does."""
         now = self._loop.time()
         if has_begun and self._kept_since is None:
             self._kept_since = now
-            self._arm_all(now + self._deadline - self._kept)
+            self._arm_all(lambda caller: now + caller.patience - self._kept)
         elif not has_begun and self._kept_since is not None:
             self._kept += now - self._kept_since
             self._kept_since = None
-            self._arm_all(inf)
+            self._arm_all(lambda _: inf)
 
     def is_late(self, seconds: float) -> bool:
         """Tell whether so many seconds from now everybody's time is up."""
@@ -107,10 +110,10 @@ class Callers:
             if not caller.future.done():
                 caller.future.set_result(told)
 
-    def _arm_all(self, due: float) -> None:
+    def _arm_all(self, due: Callable[[_Caller], float]) -> None:
         for caller in self._all:
             if not caller.has_own:
-                self._arm(caller, due)
+                self._arm(caller, due(caller))
 
     def _arm(self, caller: _Caller, due: float) -> None:
         if caller.timer is not None:

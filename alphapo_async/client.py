@@ -9,7 +9,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,16 @@ from typing import Any, Self, cast
 
 import msgspec
 
+from alphapo_async.batch import Batch, Requests, Rest, check_requests
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
-from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, JournalError, WithdrawalError
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    ConfigurationError,
+    InvalidRequest,
+    JournalError,
+    WithdrawalError,
+)
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision
 from alphapo_async.core.learning import new_row
@@ -209,6 +217,65 @@ class AlphapoClient:
             return outcome
         raise outcome
 
+    async def batch(
+        self,
+        requests: Requests,
+        concurrency: int = 64,
+        *,
+        resend_rejected: bool = False,
+        stop: asyncio.Event | None = None,
+    ) -> AsyncGenerator[BatchResult, None]:
+        """Pay many, a bounded number at a time and in constant memory, and yield their results as they finish.
+
+        A row in backoff lends its place to another. An outage of AlphaPo is waited through: nothing new is taken meanwhile, and one row
+        after another probes. No row's error is raised: it is in the row's result. Leaving the loop early (`contextlib.aclosing` sees to it
+        at once) waits for what is under way.
+
+        Args:
+            requests: an iterable or async iterable of requests, or of mappings of their fields; a wrong one is `invalid` in its result.
+            concurrency: rows worked on at once.
+            resend_rejected: send again what AlphaPo has rejected before.
+            stop: once set, nothing more is taken or waited for; the results of what is under way still come.
+
+        Raises:
+            AuthenticationError: AlphaPo does not accept the key or the signature. Nothing more was taken; the results of all that was taken
+                have been yielded. So it is with the next ones.
+            JournalError: the journal failed.
+            ConfigurationError: the client is closed, or belongs to another event loop.
+            Exception: whatever `requests` raises.
+        """
+        loop = self._enter()
+        check_requests(requests)
+        batch = Batch(
+            partial(self._pay_row, resend_rejected),
+            concurrency=check_count(concurrency),
+            outage_until=lambda: self._crew.gate.outage_until,
+            now=loop.time,
+            sleep=self._crew.world.sleep,
+            between_probes=self._crew.policy.wait_max,
+        )
+        await self._crew.tenure.begin()
+        async with contextlib.aclosing(batch.results(requests, stop)) as results:
+            async for result in results:
+                yield result
+
+    async def _pay_row(
+        self,
+        resend_rejected: bool,  # noqa: FBT001 - bound once
+        request: WithdrawalRequest,
+        *,
+        rest: Rest,
+        is_probe: bool,
+    ) -> Withdrawal | AlphapoError:
+        """Do for a row of a batch what `withdraw` does, and return what it raises."""
+        loop = self._enter()
+        try:
+            asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=False)
+            flight = await self._flight_of(asked, request, loop, None, rest=rest)
+        except (InvalidRequest, WithdrawalError) as error:
+            return error
+        return tell(await flight.callers.join(None, leaves_in_outage=not is_probe))
+
     async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
         """Open it in time, or say that nothing was sent."""
         wrong, recorded = "it could not be opened in time", None
@@ -234,7 +301,7 @@ class AlphapoClient:
         revision = Revision(encode_body(request, self._amount_format), request)
         return Asked(self._crew.tenure.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
 
-    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: bool) -> Flight:
+    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
         flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop, **how)
         task = loop.create_task(self._fly(flight, request.foreign_id))
@@ -253,12 +320,12 @@ class AlphapoClient:
         flight.callers.tell(told)
 
     async def _flight_of(
-        self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, due: float | None
+        self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, due: float | None, **how: Any
     ) -> Flight:
         """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
         while True:
             self._enter()
-            flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop)
+            flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop, **how)
             if flight.asked.revision.is_same_payment(asked.revision):
                 return flight
             if await self._has_taken_on(flight, request, due):
@@ -341,7 +408,7 @@ class AlphapoClient:
 
     async def resume(
         self, *, resend: bool = True, restored: bool = False, concurrency: int = 64
-    ) -> AsyncIterator[BatchResult]:
+    ) -> AsyncGenerator[BatchResult, None]:
         """Make one pass over what is open, oldest first, and hand out every outcome that nobody heard of yet.
 
         Each row is looked up before it is sent again, and sent again at most once in the quiet time, and never after `resend_within`.

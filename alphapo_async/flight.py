@@ -7,6 +7,7 @@ What to do next is decided by `core.row` and `core.pacing`; a flight carries it 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -56,6 +57,7 @@ class Flight:
         loop: where it runs.
         is_patient: on a worker's rounds: one round, and nothing in doubt is sent twice within the quiet time.
         may_resend: whether what is in doubt may be sent again at all.
+        rest: waits out a backoff; None for the crew's sleep.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Flight:
         *,
         is_patient: bool = False,
         may_resend: bool = True,
+        rest: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self.asked = asked
         self._worker = asked.worker or ""
@@ -83,6 +86,7 @@ class Flight:
         self._place: Place | None = None
         self._is_patient = is_patient
         self._may_resend = may_resend
+        self._rest = rest or crew.world.sleep
         self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +158,7 @@ class Flight:
             is_worth=self._is_worth_another_round,
             wait=self._wait_before,
             is_late=self.callers.is_late,
-            sleep=self._crew.world.sleep,
+            sleep=self._rest,
         )
 
     async def _end(self, row: Row) -> Told:

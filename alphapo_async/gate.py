@@ -39,6 +39,7 @@ class Gate:
         self._max_rate = max_rate
         self._on_outage = on_outage
         self._pace = Pace()
+        self._outage_ended = -inf
         self._queues: dict[Kind, deque[Place]] = {kind: deque() for kind in Kind}
         self._bodies = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -49,6 +50,11 @@ class Gate:
     def pace(self) -> Pace:
         """What is known of AlphaPo's willingness."""
         return self._pace
+
+    @property
+    def outage_until(self) -> float:
+        """When the latest outage ended, on the loop's clock: infinite while it lasts, minus infinite if there was none."""
+        return inf if is_outage(self._pace) else self._outage_ended
 
     def __repr__(self) -> str:
         waiting = sum(len(queue) for queue in self._queues.values())
@@ -109,6 +115,7 @@ class Gate:
         what, retry_after = hears(judged)
         self._pace = heard(self._pace, ticket, what, now, self._policy, retry_after=retry_after)
         if is_outage(self._pace) is not was_outage:
+            self._outage_ended = now
             self._on_outage(not was_outage)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=100, help="withdrawals at once")
     parser.add_argument("--deadline", type=float, default=1.0)
     wanted = parser.parse_args()
-    with serving("silent") as url:
+    with serving(kind="silent") as url:
         times = asyncio.run(_all(url, wanted.number, wanted.deadline))
     print(
         f"deadline {wanted.deadline:.3f} s, {wanted.number} at once: first {times[0]:.4f} s, "

@@ -69,10 +69,10 @@ async def _serve(kind: type[_Accepting]) -> None:
 
 
 @contextlib.contextmanager
-def serving(kind: str = "accepting") -> Iterator[str]:
-    """Run the server in a process of its own, and give its URL."""
+def serving(module: str = "benchmarks.server", kind: str = "accepting") -> Iterator[str]:
+    """Run a server in a process of its own, and give the URL that it says first."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None

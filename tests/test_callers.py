@@ -161,6 +161,35 @@ def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, 
 # ── joining ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("joins_later", [False, True])
+def test_whoever_waits_for_no_outage_leaves_with_it(joins_later: bool) -> None:  # noqa: FBT001 - a parameter
+    """At once, whether it begins while he waits or before he comes; another caller's patience is his own."""
+
+    async def story() -> None:
+        flight = Flight()
+        waiting = None if joins_later else flight.callers.join(None, leaves_in_outage=True)
+        await asyncio.sleep(100)
+        flight.callers.on_outage(has_begun=True)
+        waiting = waiting or flight.callers.join(None, leaves_in_outage=True)
+        patient = flight.callers.join(None)
+        assert await heard(waiting) == (IN_FLIGHT, 100)
+        assert await heard(patient) == (IN_FLIGHT, 100 + DEADLINE)
+
+    run(story())
+
+
+def test_whoever_waits_for_no_outage_has_the_policys_deadline_otherwise() -> None:
+    """From the first slot on."""
+
+    async def story() -> None:
+        flight = Flight()
+        waiting = flight.callers.join(None, leaves_in_outage=True)
+        flight.callers.start()
+        assert await heard(waiting) == (IN_FLIGHT, DEADLINE)
+
+    run(story())
+
+
 def test_a_joining_caller_extends_the_flight_and_each_has_his_own_time() -> None:
     """Joined at the fourth second of a flight: the first hears at ten, the second at fourteen, the flight lives till then."""
 

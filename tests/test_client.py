@@ -1149,3 +1149,30 @@ async def test_a_database_that_falls_silent_is_told_within_the_deadline() -> Non
             assert (await alphapo.withdraw(request())).status == "processing"
         await journal.aclose()
     assert wire.posts == 1
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_batch_pays_every_row_as_withdraw_does() -> None:
+    """What `withdraw` raises is a row's result: a rejection, a conflict, an amount that JSON cannot carry."""
+    wire = Wire()
+    rows = [request("a"), request("b"), request("a", amount="9"), request("c", amount="0.12345678901234567890")]
+
+    async def story() -> dict[int, str]:
+        async with client(wire) as alphapo:
+            return {result.index: result.outcome async for result in alphapo.batch(rows, 2)}
+
+    assert run(story()) == {0: "accepted", 1: "accepted", 2: "conflict", 3: "invalid"}
+
+
+def test_a_batch_checks_its_arguments_before_it_takes_a_row() -> None:
+    """What is no series of rows, and a concurrency that is none."""
+
+    async def story() -> None:
+        async with client(Wire()) as alphapo:
+            for requests, concurrency in ((request(), 1), ([request()], 0)):
+                with pytest.raises(ConfigurationError):
+                    await anext(alphapo.batch(requests, concurrency))  # type: ignore[arg-type]
+
+    run(story())

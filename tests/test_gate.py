@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from math import inf
 from typing import Any
 
 import pytest
@@ -242,6 +243,21 @@ def test_a_readable_answer_ends_the_outage_and_sending_ramps_up() -> None:
         return [left.count(when) for when in (1, 1.5, 2, 2.5)], yard.outages
 
     assert run(story()) == ([1, 2, 4, 8], [(0, True), (1.5, False)])
+
+
+def test_the_gate_knows_until_when_the_latest_outage_lasted() -> None:
+    """Never, still, and since when it is over."""
+
+    async def story() -> list[float]:
+        yard = Yard(100, policy=RetryPolicy(wait_initial=1.0))
+        until = [yard.gate.outage_until]
+        await yard.fall()
+        until.append(yard.gate.outage_until)
+        await yard.send(Kind.FIRST, seconds=0.5)
+        await asyncio.sleep(5)
+        return [*until, yard.gate.outage_until]
+
+    assert run(story()) == [-inf, inf, 1.5]
 
 
 def test_look_ups_say_nothing_about_an_outage() -> None:

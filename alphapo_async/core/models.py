@@ -30,6 +30,7 @@ __all__ = [
     "Withdrawal",
     "WithdrawalRequest",
     "foreign_id_text",
+    "request_of",
 ]
 
 Source = Literal["reply", "look-up", "callback", "journal"]
@@ -134,6 +135,28 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
         return self.amount_to, self.convert_to
 
 
+def request_of(item: object) -> WithdrawalRequest:
+    """Return the request that this is, or that a mapping of its fields makes.
+
+    Raises:
+        InvalidRequest: with every problem at once, fields that do not exist included.
+    """
+    if isinstance(item, WithdrawalRequest):
+        return item
+    if not isinstance(item, Mapping):
+        raise InvalidRequest({"request": f"must be a WithdrawalRequest or a mapping, not {type(item).__name__}."})
+    fields = {name: value for name, value in item.items() if name in _FIELDS}
+    problems = {str(name): "is no field of a withdrawal request." for name in item if name not in _FIELDS}
+    try:
+        request = WithdrawalRequest(**fields)
+    except InvalidRequest as error:
+        raise InvalidRequest({**error.problems, **problems}) from None
+    if problems:
+        raise InvalidRequest(problems)
+    return request
+
+
+_FIELDS = frozenset(WithdrawalRequest.__struct_fields__)
 _REQUIRED_TEXTS = ("currency", "address", "foreign_id", "end_user_reference")
 _OPTIONAL_TEXTS = ("convert_to", "tag", "sender_type", "receiver_type")
 

@@ -17,6 +17,7 @@ from alphapo_async.core.models import (
     Withdrawal,
     WithdrawalRequest,
     foreign_id_text,
+    request_of,
 )
 
 GOOD: dict[str, Any] = {
@@ -536,3 +537,36 @@ def test_what_cannot_be_a_foreign_id_is_refused(foreign_id: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         foreign_id_text(foreign_id)
     assert list(caught.value.problems) == ["foreign_id"]
+
+
+FIELDS: dict[object, object] = {
+    "currency": "BTC",
+    "address": "bc1q",
+    "amount": "1",
+    "foreign_id": "p",
+    "end_user_reference": "u",
+}
+
+
+def test_a_mapping_of_fields_makes_a_request_and_a_request_is_one() -> None:
+    """Both are taken where rows are."""
+    made = request_of(FIELDS)
+    assert made == WithdrawalRequest(**FIELDS)  # type: ignore[arg-type]
+    assert request_of(made) is made
+
+
+@pytest.mark.parametrize(
+    ("item", "fields"),
+    [
+        (5, ["request"]),
+        (None, ["request"]),
+        ({**FIELDS, "ammount": 1}, ["ammount"]),
+        ({**FIELDS, 7: 1, "amount": 1.5}, ["amount", "7"]),
+        ({}, ["currency", "address", "foreign_id", "end_user_reference", "amount"]),
+    ],
+)
+def test_what_makes_no_request_is_refused_with_every_problem(item: object, fields: list[str]) -> None:
+    """Fields that do not exist beside those that are wrong."""
+    with pytest.raises(InvalidRequest) as caught:
+        request_of(item)
+    assert list(caught.value.problems) == fields

@@ -1,0 +1,344 @@
+"""Many withdrawals, bounded and streamed: each row is paid by one call, and its result handed on as soon as there is one.
+
+It receives what it calls: how to pay one row, and until when AlphaPo was last out, are the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from math import inf
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequest,
+    JournalError,
+    WithdrawalNotSent,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
+from alphapo_async.core.results import BatchResult, result_of
+
+__all__ = ["Batch", "Pay", "Requests", "Rest", "check_requests"]
+
+_MOST_RESTING: Final = 256
+"""Rows that may wait out a backoff, or an outage, besides those that are worked on: what bounds the memory."""
+
+Told: TypeAlias = Withdrawal | AlphapoError
+Requests: TypeAlias = (
+    "Iterable[WithdrawalRequest | Mapping[str, Any]] | AsyncIterable[WithdrawalRequest | Mapping[str, Any]]"
+)
+Rest: TypeAlias = Callable[[float], Awaitable[None]]
+"""Sleeps so many seconds, and lends the row's place to another meanwhile."""
+
+
+class Pay(Protocol):
+    """How to pay one row: it returns what is raised elsewhere."""
+
+    async def __call__(self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool) -> Told:
+        """Pay it.
+
+        Args:
+            request: what to pay.
+            rest: waits out a backoff.
+            is_probe: wait for a probe's turn in an outage; otherwise be back as soon as one keeps the row from being sent.
+        """
+        ...
+
+
+class _Row(msgspec.Struct, eq=False):
+    """One row that was taken and not told yet."""
+
+    index: int
+    request: WithdrawalRequest
+    began: float = 0.0
+    told: Told | None = None
+
+
+class Batch:
+    """One batch.
+
+    At most `concurrency` rows are worked on at once. A row in backoff lends its place to another. A row that an outage keeps from its
+    end is parked, and goes on afterwards; while the outage lasts nothing new is taken, and one parked row after another probes.
+
+    Args:
+        pay: pays one row.
+        concurrency: rows worked on at once.
+        outage_until: until when the latest outage lasted: infinite while it lasts, negative if there was none.
+        now: the clock of that figure.
+        sleep: waits.
+        between_probes: seconds from the start of one probing row to the start of the next, at least.
+    """
+
+    def __init__(
+        self,
+        pay: Pay,
+        *,
+        concurrency: int,
+        outage_until: Callable[[], float],
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        between_probes: float,
+    ) -> None:
+        self._pay = pay
+        self._concurrency = concurrency
+        self._outage_until = outage_until
+        self._now = now
+        self._sleep = sleep
+        self._between_probes = between_probes
+        self._paying: set[asyncio.Task[None]] = set()
+        self._resting = 0
+        self._returning: deque[asyncio.Future[None]] = deque()
+        self._parked: deque[_Row] = deque()
+        self._finished: deque[BatchResult] = deque()
+        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+        self._next_probe = -inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
+        self._feeder: asyncio.Future[None]
+        self._failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"Batch({len(self._paying)} under way, {self._resting} in backoff, {len(self._parked)} parked)"
+
+    async def results(self, requests: Requests, stop: asyncio.Event | None = None) -> AsyncGenerator[BatchResult, None]:
+        """Yield the result of every row as it finishes; closing early waits for what is under way.
+
+        Args:
+            requests: the rows; asked for the next one only when there is room for it.
+            stop: once set, nothing more is taken or waited for, and the batch ends with what is under way.
+
+        Raises:
+            AuthenticationError: AlphaPo refused the key; nothing more was taken, and all that was taken has been yielded.
+            JournalError: the journal failed; likewise.
+            Exception: what `requests` raised; likewise.
+        """
+        self._feeder = asyncio.ensure_future(self._feed(requests))
+        self._feeder.add_done_callback(self._fed)
+        stopper = asyncio.ensure_future(self._end_at(stop))
+        self._step()
+        try:
+            while await self._has_more():
+                yield self._finished.popleft()
+                self._step()
+        except GeneratorExit:
+            self._end()
+            if self._paying:
+                await asyncio.wait(self._paying)
+            raise
+        finally:
+            # Whoever is cancelled waits for nothing: what is under way goes on in tasks of its own.
+            self._end()
+            stopper.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _has_more(self) -> bool:
+        """Wait for the next result; False if all are told."""
+        while not self._finished:
+            if self._feeder.done() and not self._paying and not self._parked:
+                return False
+            self._news.clear()
+            await self._news.wait()
+        return True
+
+    # ── taking rows ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _feed(self, requests: Requests) -> None:
+        """Take one row after another, whenever there is room."""
+        index = 0
+        await self._room.wait()
+        async for item in _each(requests):
+            self._take(index, item)
+            index += 1
+            await self._room.wait()
+
+    def _take(self, index: int, item: Any) -> None:
+        try:
+            request = request_of(item)
+        except InvalidRequest as error:
+            self._finish(BatchResult(index, item, None, error))
+        else:
+            self._start(_Row(index, request))
+        self._step()
+
+    def _fed(self, feeder: asyncio.Future[None]) -> None:
+        if feeder.cancelled():
+            if not self._is_ending:  # it was the rows' own source that was cancelled: they are not all there were
+                self._fail(asyncio.CancelledError("the rows' source was cancelled"))
+        elif (error := feeder.exception()) is not None:
+            self._fail(error)
+        self._news.set()
+
+    async def _end_at(self, stop: asyncio.Event | None) -> None:
+        if stop is not None:
+            await stop.wait()
+            self._end()
+
+    def _end(self) -> None:
+        """Take nothing more, and wait for no outage's end."""
+        self._is_ending = True
+        self._feeder.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._step()
+
+    # ── working on rows ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, row: _Row, *, is_probe: bool = False) -> None:
+        row.began = self._now()
+        task = asyncio.ensure_future(self._work_on(row, is_probe=is_probe))
+        self._paying.add(task)
+        task.add_done_callback(self._paid)
+
+    async def _work_on(self, row: _Row, *, is_probe: bool) -> None:
+        try:
+            row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe)
+        except ConfigurationError as error:  # the client was closed
+            self._fail(error)
+            row.told = _closed(row.request)
+        if self._is_kept_by_outage(row, row.told):
+            self._parked.append(row)
+        else:
+            self._tell(row, row.told)
+
+    def _paid(self, task: asyncio.Task[None]) -> None:
+        self._paying.discard(task)
+        self._step()
+        self._news.set()
+
+    def _is_kept_by_outage(self, row: _Row, told: Told) -> bool:
+        """An outage fell into the row's time, and another try may bring more."""
+        is_loose = isinstance(told, WithdrawalNotSent | WithdrawalUnknown) and told.reason not in _ENDED
+        return is_loose and not self._is_ending and self._outage_until() >= row.began
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, and lend the place meanwhile; it comes back before any new row gets one."""
+        self._resting += 1
+        self._step()
+        try:
+            await self._sleep(seconds)
+            while self._at_work >= self._concurrency:
+                place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._returning.append(place)
+                await place
+        finally:
+            self._resting -= 1
+
+    def _tell(self, row: _Row, told: Told) -> None:
+        if isinstance(told, AuthenticationError | JournalError):
+            self._fail(told)
+        self._finish(result_of(row.index, row.request, told))
+
+    def _finish(self, result: BatchResult) -> None:
+        self._finished.append(result)
+        self._news.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._end()
+
+    # ── who may go on ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _at_work(self) -> int:
+        return len(self._paying) - self._resting
+
+    @property
+    def _has_room(self) -> bool:
+        """One more row may be taken: its result, too, has to find room."""
+        if self._is_ending or self._parked or self._at_work + len(self._finished) >= self._concurrency:
+            return False
+        if self._is_outage:
+            return not self._paying
+        return len(self._paying) < self._concurrency + _MOST_RESTING
+
+    @property
+    def _is_outage(self) -> bool:
+        return self._outage_until() == inf
+
+    def _step(self) -> None:
+        """Let whoever may go on do so: rows back from a backoff, then parked ones, then new ones."""
+        if self._at_work < self._concurrency:
+            self._let_one_return()
+        if self._parked:
+            self._unpark()
+        if self._has_room:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _let_one_return(self) -> None:
+        while self._returning:
+            place = self._returning.popleft()
+            if not place.done():  # whoever was cancelled waits no more
+                place.set_result(None)
+                return
+
+    def _unpark(self) -> None:
+        if self._is_ending:
+            while self._parked:
+                row = self._parked.popleft()
+                assert row.told is not None  # noqa: S101 - parked with what it was told
+                self._tell(row, row.told)
+        elif not self._is_outage:
+            while self._parked and self._at_work < self._concurrency:
+                self._start(self._parked.popleft())
+        elif not self._paying:
+            self._probe()
+
+    def _probe(self) -> None:
+        """In an outage, work on one parked row: on one that is in doubt, so that no other gets into doubt."""
+        now = self._now()
+        if now < self._next_probe:
+            self._timer = self._timer or asyncio.get_running_loop().call_later(self._next_probe - now, self._on_timer)
+            return
+        self._next_probe = now + self._between_probes
+        row = next((row for row in self._parked if isinstance(row.told, WithdrawalUnknown)), self._parked[0])
+        self._parked.remove(row)
+        self._start(row, is_probe=True)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._step()
+
+
+_ENDED: Final = ("closing", "closed", "journal", "error")
+"""Reasons that another try does not mend."""
+
+
+async def _each(requests: Requests) -> AsyncIterator[Any]:
+    if isinstance(requests, AsyncIterable):
+        async for item in requests:
+            yield item
+    else:
+        for item in requests:
+            yield item
+
+
+def check_requests(requests: object) -> None:
+    """Pass if this can be gone through, row by row.
+
+    Raises:
+        ConfigurationError: it is one request, a text, or nothing that can be gone through.
+    """
+    is_one = isinstance(requests, WithdrawalRequest | Mapping | str | bytes)
+    if is_one or not isinstance(requests, Iterable | AsyncIterable):
+        raise ConfigurationError(
+            f"batch takes an iterable or async iterable of requests, not {type(requests).__name__}; nothing was sent."
+        )
+
+
+def _closed(request: WithdrawalRequest) -> WithdrawalUnknown:
+    return WithdrawalUnknown(
+        f"Withdrawal {request.foreign_id!r} was not sent by this call, for the client was closed; earlier ones may have sent it.",
+        foreign_id=request.foreign_id,
+        reason="closing",
+    )

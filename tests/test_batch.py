@@ -1,0 +1,624 @@
+"""Batches: bounded, streamed, in constant memory, and ended in order whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from alphapo_async.batch import Batch, Rest
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequest,
+    JournalError,
+    WithdrawalNotSent,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import NoReply
+from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.results import BatchResult
+from alphapo_async.core.row import Row
+from tests.virtual import run
+from tests.wire import HTML_502, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+
+REFUSED_KEY = reply(403, {"error": "Bad key", "code": "bad_header_key"})
+
+
+def requests(number: int) -> list[WithdrawalRequest]:
+    """Return so many requests."""
+    return [request(f"payout-{one}") for one in range(number)]
+
+
+async def told(results: AsyncIterator[BatchResult]) -> Counter[str]:
+    """Return how many rows had which outcome."""
+    return Counter([result.outcome async for result in results])
+
+
+async def told_until(error: type[Exception], match: str, results: AsyncIterator[BatchResult]) -> Counter[str]:
+    """Return how many rows had which outcome before this error was raised."""
+    outcomes: Counter[str] = Counter()
+
+    async def read() -> None:
+        async for result in results:
+            outcomes[result.outcome] += 1
+
+    with pytest.raises(error, match=match):
+        await read()
+    return outcomes
+
+
+def paid(wire: Wire, rows: Any, concurrency: int = 64, **how: Any) -> list[BatchResult]:
+    """Pay rows in one batch of a client, and return the results in the order in which they came."""
+
+    async def story() -> list[BatchResult]:
+        async with client(wire, journal=Durable()) as alphapo:
+            return [result async for result in alphapo.batch(rows, concurrency, **how)]
+
+    return run(story())
+
+
+# ── what comes in and what comes out ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_row_has_one_result_with_its_place_and_its_request() -> None:
+    """Whatever the order in which they finish."""
+    rows = requests(200)
+    results = paid(Wire(), rows, 16)
+    assert sorted(result.index for result in results) == list(range(200))
+    assert all(result.request is rows[result.index] and result.outcome == "accepted" for result in results)
+
+
+def test_mappings_are_rows_and_wrong_ones_are_invalid_with_every_problem() -> None:
+    """A wrong row raises nothing and stops nobody."""
+    good = {
+        "currency": "BTC",
+        "address": "bc1qmadeup",
+        "amount": "0.1",
+        "foreign_id": 5,
+        "end_user_reference": "user-1",
+    }
+    rows: list[Any] = [
+        good,
+        {**good, "amount": -1, "ammount": "7", "address": " x"},
+        17,
+        {**good, "foreign_id": 6, 9: 1},
+    ]
+    results = {result.index: result for result in paid(Wire(), rows)}
+    assert [results[index].outcome for index in range(4)] == ["accepted", "invalid", "invalid", "invalid"]
+    assert results[0].request.foreign_id == "5"
+    assert results[1].request is rows[1]
+    problems = [results[index].error.problems for index in (1, 2, 3)]  # type: ignore[union-attr]
+    assert [sorted(each) for each in problems] == [["address", "ammount", "amount"], ["request"], ["9"]]
+
+
+def test_an_amount_that_json_cannot_carry_is_invalid() -> None:
+    """What `withdraw` refuses before the journal is a row's result here."""
+    [result] = paid(Wire(), [request(amount="0.12345678901234567890")])
+    assert result.outcome == "invalid"
+    assert isinstance(result.error, InvalidRequest)
+
+
+def test_an_async_iterable_that_comes_slowly_holds_nobody_up() -> None:
+    """Results come as they finish, while the next row is still being waited for."""
+
+    async def slowly() -> AsyncIterator[WithdrawalRequest]:
+        for one in requests(3):
+            yield one
+            await asyncio.sleep(100)
+
+    async def story() -> list[float]:
+        loop = asyncio.get_running_loop()
+        async with client(Wire(), journal=Durable()) as alphapo:
+            return [loop.time() async for _ in alphapo.batch(slowly())]
+
+    assert [round(at) for at in run(story())] == [0, 100, 200]
+
+
+@pytest.mark.parametrize("wrong", [5, "payout", b"x", {"currency": "BTC"}, request()])
+def test_what_is_no_series_of_rows_is_refused_at_once(wrong: Any) -> None:
+    """One request, a text or a number is a mistake of the caller's."""
+    with pytest.raises(ConfigurationError, match="batch takes an iterable"):
+        paid(Wire(), wrong)
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1.5])
+def test_concurrency_is_a_whole_number_from_one(concurrency: Any) -> None:
+    """Anything else is refused before a row is taken."""
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        paid(Wire(), requests(1), concurrency)
+
+
+def test_no_rows_no_results() -> None:
+    """An empty batch ends at once."""
+    assert paid(Wire(), []) == []
+
+
+def test_another_payment_under_a_foreign_id_is_a_conflict_and_the_same_one_is_paid_once() -> None:
+    """As with `withdraw`."""
+    wire = Wire()
+    results = paid(wire, [request("a"), request("a"), request("a", amount="7")])
+    assert Counter(result.outcome for result in results) == {"accepted": 2, "conflict": 1}
+    assert wire.posts == 1
+
+
+def test_what_was_rejected_is_sent_again_only_if_that_is_asked_for() -> None:
+    """`resend_rejected` is the batch's, too."""
+    wire = Wire([INSUFFICIENT])
+
+    async def story() -> list[str]:
+        async with client(wire, journal=Durable()) as alphapo:
+            outcomes = []
+            for again in (False, False, True):
+                outcomes += [one.outcome async for one in alphapo.batch([request()], resend_rejected=again)]
+            return outcomes
+
+    assert run(story()) == ["rejected", "rejected", "accepted"]
+    assert wire.posts == 2
+
+
+# ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counting(number: int, taken: list[int]) -> Iterator[WithdrawalRequest]:
+    """Yield rows and count those that were asked for."""
+    for one in range(number):
+        taken.append(one)
+        yield request(f"payout-{one}")
+
+
+def test_no_more_are_worked_on_at_once_than_asked_for() -> None:
+    """And as many as that are."""
+    wire = Wire()
+    paid(wire, requests(100), 7)
+    assert wire.most_under_way == 7
+
+
+def test_whoever_reads_slowly_has_no_pile_of_results_growing() -> None:
+    """No more rows are taken than find room, results included."""
+    taken: list[int] = []
+
+    async def story() -> int:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            results = alphapo.batch(counting(1_000, taken), 10)
+            await anext(results)
+            await asyncio.sleep(1_000)
+            return len(taken)
+
+    assert run(story()) <= 11
+
+
+def test_a_row_in_backoff_lends_its_place() -> None:
+    """With one place and a first row that fails for a while, the others go on; never two at once."""
+    wire = Wire([NO_CONNECTION, NO_CONNECTION, NO_CONNECTION], seconds=0.1)
+    normal = wire.exchange
+
+    async def only_the_first_fails(*args: Any, body: bytes, **how: Any) -> Any:
+        if b"payout-0" not in body:
+            wire.seen["POST", body.split(b'"foreign_id":"')[1].split(b'"')[0].decode()] = 3
+        return await normal(*args, body=body, **how)
+
+    wire.exchange = only_the_first_fails  # type: ignore[method-assign, assignment]
+    policy = RetryPolicy(wait_initial=5.0, wait_max=20.0)
+
+    async def story() -> list[int]:
+        async with client(wire, journal=Durable(), policy=policy) as alphapo:
+            return [result.index async for result in alphapo.batch(requests(5), 1)]
+
+    assert run(story()) == [1, 2, 3, 4, 0]
+    assert wire.most_under_way == 1
+
+
+class Paying:
+    """A hand-made way to pay, and a batch of it."""
+
+    def __init__(self, pay: Callable[[str, Rest, bool], Any], concurrency: int = 2) -> None:
+        self.pay = pay
+        self.outage_until = -1.0
+        self.seen: list[tuple[str, bool]] = []
+        self.batch = Batch(
+            self,
+            concurrency=concurrency,
+            outage_until=lambda: self.outage_until,
+            now=lambda: asyncio.get_running_loop().time(),
+            sleep=asyncio.sleep,
+            between_probes=10.0,
+        )
+
+    async def __call__(self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:
+        self.seen.append((request.foreign_id, is_probe))
+        answer: Withdrawal | AlphapoError = await self.pay(request.foreign_id, rest, is_probe)
+        return answer
+
+
+OK = Withdrawal(id=7)
+UNKNOWN = WithdrawalUnknown("?", foreign_id="x", reason="no answer")
+NOT_SENT = WithdrawalNotSent("!", foreign_id="x", reason="outage")
+
+
+def test_who_comes_back_from_a_backoff_goes_before_new_rows_and_waits_for_a_place() -> None:
+    """Three rows share two places: the one in backoff gets the first that comes free."""
+    order: list[str] = []
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        if name == "payout-0":
+            await rest(1.0)
+        order.append(name)
+        await asyncio.sleep(5.0)
+        return OK
+
+    paying = Paying(pay)
+    assert run(told(paying.batch.results(requests(5)))) == {"accepted": 5}
+    assert order == ["payout-1", "payout-2", "payout-0", "payout-3", "payout-4"]
+    assert repr(paying.batch) == "Batch(0 under way, 0 in backoff, 0 parked)"
+
+
+def test_a_row_cancelled_while_it_waits_for_its_place_hands_the_turn_on() -> None:
+    """Two wait for one place; the first of them is gone."""
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:  # noqa: FBT001
+        if name in ("payout-0", "payout-1"):
+            resting = asyncio.ensure_future(rest(1.0))
+            if name == "payout-0":
+                asyncio.get_running_loop().call_later(2.0, resting.cancel)
+            try:
+                await resting
+            except asyncio.CancelledError:
+                return NOT_SENT
+        await asyncio.sleep(5.0)
+        return OK
+
+    paying = Paying(pay, concurrency=1)
+    assert run(told(paying.batch.results(requests(3)))) == {"accepted": 2, "not_sent": 1}
+
+
+def test_rows_in_backoff_are_bounded_too() -> None:
+    """However many fail at once, no more are taken than `concurrency` and 256 besides."""
+    taken: list[int] = []
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        await rest(1_000.0)
+        return OK
+
+    async def story() -> int:
+        results = Paying(pay, 4).batch.results(counting(1_000, taken))
+        first = asyncio.ensure_future(anext(results))
+        await asyncio.sleep(500)
+        number = len(taken)
+        await first
+        await results.aclose()
+        return number
+
+    assert run(story()) == 260
+
+
+# ── an outage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", [HTML_502, NO_CONNECTION, "silent"])
+def test_six_hours_without_an_answer_are_waited_through(kind: Any) -> None:
+    """30,000 rows: nobody but those under way when it began gets into doubt, and all are paid once it is over."""
+    wire, hours = Wire(), 6 * 3600.0
+    before: list[int] = []
+
+    def fail() -> None:
+        wire.always, wire.scripts["GET"] = kind, [NoReply("no connection", may_have_left=False)] * 100_000
+        before.append(wire.posts)
+
+    def recover() -> None:
+        wire.always, wire.scripts["GET"] = None, []
+        before.append(wire.posts)
+
+    async def story() -> Counter[str]:
+        asyncio.get_running_loop().call_later(1.0, fail)
+        asyncio.get_running_loop().call_later(1.0 + hours, recover)
+        async with client(wire, journal=Durable()) as alphapo:
+            return await told(alphapo.batch(request(f"payout-{one}") for one in range(30_000)))
+
+    assert run(story()) == {"accepted": 30_000}
+    assert sum(len(bodies) > 1 for bodies in wire.bodies.values()) <= 20 + 64
+    assert before[1] - before[0] < hours / 15
+    assert all(len(bodies) == 1 for bodies in wire.accepted.values())
+    assert all(len(set(bodies)) == 1 for bodies in wire.bodies.values())
+
+
+def test_a_batch_that_begins_in_an_outage_probes_with_one_row() -> None:
+    """Of the rows one is taken, and the others once it is over."""
+    wire = Wire()
+    wire.always = NO_CONNECTION
+    policy = RetryPolicy(wait_max=1.0)
+
+    async def story() -> tuple[int, Counter[str]]:
+        taken: list[int] = []
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=Durable(), policy=policy) as alphapo:
+            await told(alphapo.batch(requests(30), stop=later(50.0)))
+            counts: list[int] = []
+            loop.call_later(300.0, lambda: counts.append(len(taken)))
+            loop.call_later(301.0, lambda: setattr(wire, "always", None))
+            outcomes = await told(alphapo.batch(counting(50, taken)))
+        return counts[0], outcomes
+
+    assert run(story()) == (1, {"accepted": 50})
+
+
+def later(seconds: float) -> asyncio.Event:
+    """Return an event that is set so many seconds from now."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    return stop
+
+
+def test_while_it_lasts_one_row_probes_at_a_time_one_in_doubt_before_all_others() -> None:
+    """So no other row gets into doubt; and however soon a probing row ends, the next one waits."""
+    ends = 95.0
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:  # noqa: FBT001
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(1.0)
+        if now < ends:
+            paying.outage_until = float("inf")
+            return UNKNOWN if name == "payout-1" else NOT_SENT
+        paying.outage_until = min(paying.outage_until, now)
+        return OK
+
+    paying = Paying(pay, 3)
+    assert run(told(paying.batch.results(requests(6)))) == {"accepted": 6}
+    assert paying.batch._timer is None
+    probes = [name for name, is_probe in paying.seen if is_probe]
+    assert probes == ["payout-1"] * 11
+    assert len(paying.seen) == 6 + 11 + 2
+
+
+def test_a_batch_that_is_left_between_two_probes_leaves_no_timer() -> None:
+    """Nothing happens any more once it has ended."""
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> AlphapoError:  # noqa: FBT001
+        paying.outage_until = float("inf")
+        return NOT_SENT
+
+    async def story() -> tuple[Counter[str], int]:
+        outcomes = await told(paying.batch.results(requests(9), later(35.0)))
+        sent = len(paying.seen)
+        await asyncio.sleep(100)
+        assert len(paying.seen) == sent
+        return outcomes, sent
+
+    paying = Paying(pay)
+    assert run(story()) == ({"not_sent": 2}, 6)
+
+
+def test_what_another_try_does_not_mend_is_told_though_there_is_an_outage() -> None:
+    """A journal that fails, or a client that closes, is no outage's doing."""
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> AlphapoError:  # noqa: FBT001
+        paying.outage_until = float("inf")
+        return WithdrawalUnknown("?", foreign_id=name, reason="journal")
+
+    paying = Paying(pay)
+    assert run(told(paying.batch.results(requests(1)))) == {"unknown": 1}
+
+
+# ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_refused_key_takes_no_more_tells_all_and_raises() -> None:
+    """What was taken has its result, the rest was never taken."""
+    wire = Wire()
+    wire.always = REFUSED_KEY
+    taken: list[int] = []
+
+    async def story() -> Counter[str]:
+        async with client(wire, journal=Durable()) as alphapo:
+            return await told_until(AuthenticationError, "bad_header_key", alphapo.batch(counting(1_000, taken), 8))
+
+    assert run(story()) == {"authentication": len(taken)}
+    assert len(taken) < 17
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_iterable_that_raises_is_raised_after_all_results(is_async: bool) -> None:  # noqa: FBT001
+    """What was taken before is paid and told."""
+
+    def rows() -> Iterator[WithdrawalRequest]:
+        yield from requests(20)
+        raise OSError("the cursor is gone")
+
+    async def rows_later() -> AsyncIterator[WithdrawalRequest]:
+        for one in rows():
+            yield one
+
+    async def story() -> Counter[str]:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            results = alphapo.batch(rows_later() if is_async else rows(), 8)
+            return await told_until(OSError, "the cursor is gone", results)
+
+    assert run(story()) == {"accepted": 20}
+
+
+def test_a_source_that_is_cancelled_does_not_look_like_its_end() -> None:
+    """Rows may be missing, and whoever reads hears of it."""
+
+    async def cut_short() -> AsyncIterator[WithdrawalRequest]:
+        yield request()
+        raise asyncio.CancelledError
+
+    async def story() -> list[str]:
+        outcomes = []
+        async with client(Wire(), journal=Durable()) as alphapo:
+            results = alphapo.batch(cut_short())
+            outcomes.append((await anext(results)).outcome)
+            try:
+                await anext(results)
+            except asyncio.CancelledError:
+                outcomes.append("cancelled")
+        return outcomes
+
+    assert run(story()) == ["accepted", "cancelled"]
+
+
+class Failing(Durable):
+    """A journal that takes so many rows, and then no more."""
+
+    room = 5
+
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+        """Fail once it is full, but for rows that it has."""
+        if self.room <= 0 and await self.find(account, foreign_id) is None:
+            raise JournalError("it is full.")
+        self.room -= await self.find(account, foreign_id) is None
+        return await super().update(account, foreign_id, change, **how)
+
+
+def test_a_journal_that_fails_takes_no_more_tells_all_and_raises() -> None:
+    """Rows it could not take say so, those it took are paid."""
+    wire, taken = Wire(), list[int]()
+
+    async def story() -> Counter[str]:
+        async with client(wire, journal=Failing()) as alphapo:
+            return await told_until(JournalError, "it is full", alphapo.batch(counting(1_000, taken), 4))
+
+    outcomes = run(story())
+    assert outcomes["accepted"] == 5
+    assert outcomes.total() == len(taken) < 17
+
+
+def test_leaving_early_waits_for_what_is_under_way() -> None:
+    """Nothing that was taken is left half done, and nothing more is taken."""
+    wire, taken = Wire(seconds=1.0), list[int]()
+
+    async def story() -> tuple[int, float]:
+        async with client(wire, journal=Durable()) as alphapo:
+            async with contextlib.aclosing(alphapo.batch(counting(1_000, taken), 8)) as results:
+                async for _ in results:
+                    break
+            return len(wire.accepted), asyncio.get_running_loop().time()
+
+    number, seconds = run(story())
+    assert number == len(taken) == 8
+    assert seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_leaving_when_nothing_is_under_way_waits_for_nothing() -> None:
+    """Rows that were parked stay where they are: not sent, in the journal."""
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> AlphapoError:  # noqa: FBT001
+        return NOT_SENT
+
+    async def story() -> str:
+        paying = Paying(pay, 1)
+        results = paying.batch.results([7, *requests(3)])  # type: ignore[list-item]
+        first = await anext(results)
+        paying.outage_until = float("inf")
+        await asyncio.sleep(1.0)
+        await results.aclose()
+        return first.outcome
+
+    assert run(story()) == "invalid"
+
+
+def test_a_caller_who_is_cancelled_leaves_at_once_and_loses_nothing() -> None:
+    """What is under way goes on in the background until the client is closed."""
+    wire = Wire(seconds=5.0)
+
+    async def story() -> tuple[float, int]:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=Durable()) as alphapo:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await told(alphapo.batch(requests(20), 8))
+            left = loop.time()
+        return left, len(wire.accepted)
+
+    seconds, number = run(story())
+    assert seconds == pytest.approx(1.0, abs=0.1)
+    assert number == 8
+
+
+def test_stop_ends_it_with_the_results_of_what_is_under_way() -> None:
+    """Nothing more is taken, also where the next row is being waited for."""
+    wire = Wire(seconds=1.0)
+
+    async def slowly() -> AsyncIterator[WithdrawalRequest]:
+        for one in requests(100):
+            yield one
+            await asyncio.sleep(0.3)
+
+    async def story() -> tuple[Counter[str], float]:
+        async with client(wire, journal=Durable()) as alphapo:
+            outcomes = await told(alphapo.batch(slowly(), 8, stop=later(2.0)))
+            return outcomes, asyncio.get_running_loop().time()
+
+    outcomes, seconds = run(story())
+    assert outcomes == {"accepted": 7}
+    assert seconds < 3.1
+
+
+def test_stop_in_an_outage_tells_the_parked_rows_as_they_are() -> None:
+    """Nobody has to wait for the end of an outage."""
+    wire = Wire()
+    wire.always = NO_CONNECTION
+
+    async def story() -> tuple[Counter[str], float]:
+        async with client(wire, journal=Durable()) as alphapo:
+            outcomes = await told(alphapo.batch(requests(100), 8, stop=later(600.0)))
+            return outcomes, asyncio.get_running_loop().time()
+
+    outcomes, seconds = run(story())
+    assert set(outcomes) == {"not_sent"}
+    assert outcomes.total() < 100
+    assert seconds < 600 + 61
+
+
+def test_a_client_that_is_closed_ends_its_batches() -> None:
+    """Rows that it no longer took up say that nobody knows; the error says why."""
+    wire = Wire(seconds=1.0)
+
+    async def story() -> Counter[str]:
+        alphapo = client(wire, journal=Durable())
+        asyncio.get_running_loop().call_later(2.5, lambda: closing.append(asyncio.ensure_future(alphapo.aclose())))
+        closing: list[asyncio.Future[None]] = []
+        outcomes = await told_until(ConfigurationError, "closed", alphapo.batch(requests(100), 4))
+        await closing[0]
+        return outcomes
+
+    outcomes = run(story())
+    assert outcomes["accepted"] == 12
+    assert 1 <= outcomes["unknown"] <= 4
+
+
+def test_a_journal_that_does_not_open_takes_no_row() -> None:
+    """The error comes before anything is asked for."""
+    taken: list[int] = []
+
+    class Shut(Durable):
+        async def join(self, *args: Any) -> None:
+            raise JournalError("it cannot be opened.")
+
+    async def story() -> None:
+        alphapo: AlphapoClient = client(Wire(), journal=Shut())
+        try:
+            with pytest.raises(JournalError):
+                await told(alphapo.batch(counting(3, taken)))
+        finally:
+            await alphapo.aclose()
+
+    run(story())
+    assert taken == []
+
+
+def test_a_reply_that_is_lost_is_looked_up_and_paid_once() -> None:
+    """As everywhere."""
+    wire = Wire(["accept, lost"])
+    assert {result.outcome for result in paid(wire, requests(50))} == {"accepted"}
+    assert wire.posts == 50
+    wire = Wire([LOST])
+    assert {result.outcome for result in paid(wire, requests(10))} == {"accepted"}
+    assert wire.posts == 20
