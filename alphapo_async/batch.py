@@ -202,7 +202,8 @@ class Batch:
         try:
             row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe)
         except ConfigurationError as error:  # the client was closed
-            self._fail(error)
+            if not self._is_ending:
+                self._fail(error)
             row.told = _closed(row.request)
         if self._is_kept_by_outage(row, row.told):
             self._parked.append(row)

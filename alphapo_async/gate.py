@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from alphapo_async.core.outcome import Answer, Proof
 from alphapo_async.core.pacing import Kind, Pace, RetryPolicy, Ticket, heard, hears, is_outage, left, may_leave_at
@@ -17,6 +17,8 @@ from alphapo_async.session import Slots
 
 __all__ = ["Gate", "Place"]
 
+_LATEST: Final = 0.05
+"""Seconds of a timer's lateness that are made up for at most."""
 Place: TypeAlias = "asyncio.Future[Ticket | None]"
 """A place in the queue: resolved with a ticket, or with None when it is given up."""
 
@@ -68,7 +70,7 @@ class Gate:
             return None
         if may_leave_at(self._pace, kind, self._bodies, now) > now:
             return None
-        return self._let(kind, now)
+        return self._let(kind, now, now)
 
     def queue(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Place:
         """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
@@ -127,8 +129,8 @@ class Gate:
             while queue:
                 self.give_up(queue.popleft())
 
-    def _let(self, kind: Kind, now: float) -> Ticket:
-        self._pace, ticket = left(self._pace, kind, now, self._policy, self._max_rate)
+    def _let(self, kind: Kind, now: float, due: float) -> Ticket:
+        self._pace, ticket = left(self._pace, kind, now, self._policy, self._max_rate, due=due)
         self._slots.take()
         if kind.is_body:
             self._bodies += 1
@@ -139,16 +141,18 @@ class Gate:
         if self._loop is None or not any(self._queues.values()):
             return
         now = self._loop.time()
+        # Whoever waits for the clock does not lose what its timers are late, or a rate would never be reached.
+        due = now if self._timer is None else min(now, max(self._timer.when(), now - _LATEST))
         soonest = inf
         for kind, queue in self._queues.items():
-            soonest = min(soonest, self._pump_one(kind, queue, now))
+            soonest = min(soonest, self._pump_one(kind, queue, now, due))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if soonest < inf and self._slots.free > 0:
             self._timer = self._loop.call_at(soonest, self._pump)
 
-    def _pump_one(self, kind: Kind, queue: deque[Place], now: float) -> float:
+    def _pump_one(self, kind: Kind, queue: deque[Place], now: float, due: float) -> float:
         """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""
         while queue:
             if queue[0].done():
@@ -157,5 +161,5 @@ class Gate:
             when = may_leave_at(self._pace, kind, self._bodies, now)
             if when > now or self._slots.free <= 0:
                 return when
-            queue.popleft().set_result(self._let(kind, now))
+            queue.popleft().set_result(self._let(kind, now, due))
         return inf

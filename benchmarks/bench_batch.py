@@ -40,7 +40,10 @@ def _requests(number: int) -> Iterator[WithdrawalRequest]:
 
 async def by_batch(client: AlphapoClient, number: int, concurrency: int) -> Counter[str]:
     """Pay with `batch`."""
-    return Counter([result.outcome async for result in client.batch(_requests(number), concurrency)])
+    outcomes: Counter[str] = Counter()
+    async for result in client.batch(_requests(number), concurrency):
+        outcomes[result.outcome] += 1
+    return outcomes
 
 
 async def by_loop(client: AlphapoClient, number: int, concurrency: int) -> Counter[str]:

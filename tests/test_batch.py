@@ -22,12 +22,12 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import NoReply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
+from tests.proof.outage import KINDS, through
 from tests.virtual import run
-from tests.wire import HTML_502, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
 REFUSED_KEY = reply(403, {"error": "Bad key", "code": "bad_header_key"})
 
@@ -302,31 +302,15 @@ def test_rows_in_backoff_are_bounded_too() -> None:
 # ── an outage ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", [HTML_502, NO_CONNECTION, "silent"])
-def test_six_hours_without_an_answer_are_waited_through(kind: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_six_hours_without_an_answer_are_waited_through(kind: str) -> None:
     """30,000 rows: nobody but those under way when it began gets into doubt, and all are paid once it is over."""
-    wire, hours = Wire(), 6 * 3600.0
-    before: list[int] = []
-
-    def fail() -> None:
-        wire.always, wire.scripts["GET"] = kind, [NoReply("no connection", may_have_left=False)] * 100_000
-        before.append(wire.posts)
-
-    def recover() -> None:
-        wire.always, wire.scripts["GET"] = None, []
-        before.append(wire.posts)
-
-    async def story() -> Counter[str]:
-        asyncio.get_running_loop().call_later(1.0, fail)
-        asyncio.get_running_loop().call_later(1.0 + hours, recover)
-        async with client(wire, journal=Durable()) as alphapo:
-            return await told(alphapo.batch(request(f"payout-{one}") for one in range(30_000)))
-
-    assert run(story()) == {"accepted": 30_000}
-    assert sum(len(bodies) > 1 for bodies in wire.bodies.values()) <= 20 + 64
-    assert before[1] - before[0] < hours / 15
-    assert all(len(bodies) == 1 for bodies in wire.accepted.values())
-    assert all(len(set(bodies)) == 1 for bodies in wire.bodies.values())
+    told = run(through(kind, 30_000, 6.0, 64))
+    assert told.outcomes == {"accepted": 30_000}
+    assert told.in_doubt <= 20 + 64
+    assert told.attempts < 6 * 3_600 / 15
+    assert told.look_ups < 2 * told.attempts
+    assert (told.paid_twice, told.changed_bytes) == (0, 0)
 
 
 def test_a_batch_that_begins_in_an_outage_probes_with_one_row() -> None:

@@ -152,6 +152,27 @@ def test_the_rate_is_smooth_from_the_first_second(rate: float, number: int, idle
     assert times == pytest.approx([idle + n / rate for n in range(number)], abs=1e-6)
 
 
+@pytest.mark.parametrize(("late", "last"), [(0.004, 0.99), (0.02, 0.99), (0.5, 9.45)])
+def test_a_rate_is_reached_though_the_clock_is_late(late: float, last: float) -> None:
+    """What a timer is late the next ones are not; but for what cannot be made up without a burst."""
+
+    async def story() -> list[float]:
+        yard = Yard(100, max_rate=100.0)
+        loop = asyncio.get_running_loop()
+
+        def be_busy() -> None:
+            loop._jumping.now += late  # type: ignore[attr-defined]
+            loop.call_later(0.001, be_busy)
+
+        loop.call_soon(be_busy)
+        await asyncio.gather(*(yard.send(Kind.FIRST) for _ in range(100)))
+        return [when for _, when in yard.log]
+
+    times = run(story())
+    assert times[-1] == pytest.approx(last, abs=2 * late + 0.01)
+    assert all(sum(when <= each < when + 0.1 for each in times) <= 10 + 100 * min(late, 0.05) + 1 for when in times)
+
+
 def test_the_rate_counts_first_attempts_alone() -> None:
     """Retries, look-ups and questions leave between them."""
 

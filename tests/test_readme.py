@@ -19,7 +19,7 @@ from tests import postgres
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-BACKEND, GATHERED, WORKER, OUTBOX = PROGRAMS
+BACKEND, GATHERED, BATCH, WORKER, OUTBOX = PROGRAMS
 
 
 @pytest.fixture
@@ -57,6 +57,14 @@ async def test_the_gathered_example_pays_a_hundred(sandbox: Sandbox) -> None:
 
     assert "USDTT requested 2500.00 accepted 2500.00 unknown 0" in said
     assert len(sandbox.ledger.all_accepted()) == 100
+
+
+async def test_the_batch_example_pays_a_thousand(sandbox: Sandbox) -> None:
+    """From an async generator of mappings."""
+    said = await _ran(BATCH, sandbox)
+
+    assert said == "25000.00 accepted\n"
+    assert len(sandbox.ledger.all_accepted()) == 1_000
 
 
 async def test_the_worker_example_pays_its_queue(sandbox: Sandbox) -> None:

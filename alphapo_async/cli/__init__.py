@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from alphapo_async.cli.asking import check, status
+from alphapo_async.cli.batch import batch
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.ending import explain
 from alphapo_async.cli.keeping import journal
@@ -47,6 +48,10 @@ Exit codes:
 \b
 Start here, without an account:
   alphapo demo
+
+\b
+Completion in your shell (bash, zsh or fish):
+  eval "$(_ALPHAPO_COMPLETE=bash_source alphapo)"
 """
 
 
@@ -59,5 +64,5 @@ def alphapo() -> None:
     """
 
 
-for _command in (demo, withdraw, status, resume, worker, journal, check, sandbox):
+for _command in (demo, withdraw, batch, status, resume, worker, journal, check, sandbox):
     alphapo.add_command(_command)

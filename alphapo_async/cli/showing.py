@@ -12,9 +12,21 @@ from rich.text import Text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, Withdrawal
 
-__all__ = ["adds_up", "amount", "clean", "make_console", "pairs", "table", "totals_table", "withdrawal_pairs"]
+__all__ = [
+    "adds_up",
+    "amount",
+    "clean",
+    "fitting_totals",
+    "make_console",
+    "pairs",
+    "say",
+    "table",
+    "totals_table",
+    "withdrawal_pairs",
+]
 
 _WIDTH_OF_A_PIPE = 160
+_ANY_WIDTH = 10_000
 _BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
 
 
@@ -25,6 +37,11 @@ def make_console() -> Console:
     return (
         console if console.is_terminal else Console(width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
     )
+
+
+def say(console: Console, text: str) -> None:
+    """Print a sentence: broken between words on a terminal, and not at all in a pipe."""
+    console.print(clean(text), soft_wrap=not console.is_terminal)
 
 
 def clean(text: str) -> str:
@@ -83,9 +100,22 @@ def totals_table(totals: Mapping[str, Totals]) -> Table:
         [currency, plain(sums.requested), *(plain(getattr(sums, name)) for name in shown)]
         for currency, sums in totals.items()
     ]
-    return table(
-        "Totals by asked currency (without columns of zeros)", ["currency", "requested", *heads], rows, right=True
-    )
+    return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
+
+
+def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
+    """Return the table of totals, as a list where it would be wider than the console: a figure is not to be broken."""
+    wide = totals_table(totals)
+    room = console.options.update(max_width=_ANY_WIDTH)
+    if console.measure(wide, options=room).maximum <= console.width:
+        return wide
+    rows = [
+        [currency, name.replace("_", " "), plain(figure)]
+        for currency, sums in totals.items()
+        for name in ("requested", *_BUCKETS)
+        if (figure := getattr(sums, name)) or name == "requested"
+    ]
+    return table("Totals by asked currency", ["currency", "", "total"], rows, right=True)
 
 
 def adds_up(sums: Totals) -> bool:

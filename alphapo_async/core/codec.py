@@ -36,6 +36,7 @@ __all__ = [
     "encode_body",
     "encode_look_up",
     "is_same_payment",
+    "normal",
     "plain",
     "read_balances",
     "read_json",
@@ -157,12 +158,13 @@ def digest(request: WithdrawalRequest) -> str:
     fields = _canonical(request)
     for name in ("amount", "amount_to"):
         if name in fields:
-            fields[name] = _normal(fields[name])
+            fields[name] = normal(fields[name])
     canonical = msgspec.json.encode(fields, order="deterministic")
     return f"1:{hashlib.sha256(canonical).hexdigest()}"
 
 
-def _normal(amount: Decimal) -> str:
+def normal(amount: Decimal) -> str:
+    """Return the amount as a plain decimal without zeros at its end, equal for equal amounts."""
     text = plain(amount)
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -225,6 +225,9 @@ def _check_meaning(request: WithdrawalRequest, problems: dict[str, str]) -> None
         problems["end_user_reference"] = (
             "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
         )
+    flag: object = request.allow_personal_reference
+    if not isinstance(flag, bool):
+        problems["allow_personal_reference"] = "must be true or false."
     if request.tag is None and str(request.convert_to or request.currency).upper() == "XRP":
         problems["tag"] = (
             'is missing: XRP sent without a tag to an exchange can be lost; tag="" says that none is wanted.'

@@ -224,8 +224,19 @@ def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
     return max(when, pace.start_at) if kind is Kind.FIRST else when
 
 
-def left(pace: Pace, kind: Kind, now: float, policy: RetryPolicy, max_rate: float | None = None) -> tuple[Pace, Ticket]:
-    """Return the pace after a request of this kind has left, and its ticket."""
+def left(
+    pace: Pace, kind: Kind, now: float, policy: RetryPolicy, max_rate: float | None = None, *, due: float | None = None
+) -> tuple[Pace, Ticket]:
+    """Return the pace after a request of this kind has left, and its ticket.
+
+    Args:
+        pace: what is known.
+        kind: what left.
+        now: the time.
+        policy: the limits.
+        max_rate: first attempts per second.
+        due: when it was to leave, where a timer was late; so the next one is not late, too.
+    """
     if is_outage(pace) and kind.is_body:
         # A probe takes no token; the next one waits twice as long.
         wait = min(pace.probe_wait * 2, policy.wait_max)
@@ -233,7 +244,7 @@ def left(pace: Pace, kind: Kind, now: float, policy: RetryPolicy, max_rate: floa
     if kind.is_first:
         if max_rate is None or not kind.is_body:
             return pace, _TICKETS[kind]
-        return replace(pace, start_at=max(pace.start_at, now) + 1 / max_rate), _TICKETS[kind]
+        return replace(pace, start_at=max(pace.start_at, now if due is None else due) + 1 / max_rate), _TICKETS[kind]
     return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]
 
 

@@ -17,7 +17,17 @@ from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.journal.names import is_postgres
 from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["VERBS", "Change", "Journal", "MemoryJournal", "Migrating", "Outbox", "SqliteJournal", "open_journal"]
+__all__ = [
+    "VERBS",
+    "Change",
+    "Journal",
+    "MemoryJournal",
+    "Migrating",
+    "Outbox",
+    "Remembering",
+    "SqliteJournal",
+    "open_journal",
+]
 
 Change: TypeAlias = Callable[[Row | None], Row]
 """Makes the new row from the one on record, None if there is none; pure, so that a journal may call it again."""
@@ -29,6 +39,19 @@ class Migrating(Protocol):
 
     async def migrate(self) -> tuple[int, int]:
         """Bring an older release's tables to this one's; return the versions before and after."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a journal can do besides, if it keeps a text for whoever works with it."""
+
+    async def remember(self, account: str, name: str, text: str) -> None:
+        """Keep this text under this name, instead of what was kept there before."""
+        ...
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Return the text kept under this name; None if there is none."""
         ...
 
 

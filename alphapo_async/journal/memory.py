@@ -62,6 +62,7 @@ class MemoryJournal:
         self._history: dict[_Name, list[Entry]] = {}
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
+        self._notes: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
         return f"MemoryJournal({len(self._open)} open, {len(self._settled)} settled, {len(self._old)} older)"
@@ -153,6 +154,14 @@ class MemoryJournal:
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
         """Return all that was heard of a withdrawal, in order; nothing of one that is kept in essence only."""
         return list(self._history.get((account, foreign_id), ()))
+
+    async def remember(self, account: str, name: str, text: str) -> None:
+        """Keep this text under this name, instead of what was kept there before."""
+        self._notes[account, name] = text
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Return the text kept under this name; None if there is none."""
+        return self._notes.get((account, name))
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""

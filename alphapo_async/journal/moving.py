@@ -31,6 +31,8 @@ class Register(NamedTuple):
     """By account."""
     leases: dict[str, float]
     """By worker, when each one ends or ended."""
+    notes: dict[tuple[str, str], str]
+    """By account and name, the texts that it keeps for others."""
 
 
 @runtime_checkable
@@ -94,7 +96,7 @@ async def _copy(source: Movable, target: Movable, now: float) -> int:
     await target.load(register, [])
     after = count = 0
     while page := await source.dump(after, _PAGE):
-        await target.load(Register({}, {}), page)
+        await target.load(Register({}, {}, {}), page)
         after, count = page[-1].place, count + len(page)
     await _compare(source, target, register)
     return count
@@ -112,6 +114,8 @@ async def _compare(source: Movable, target: Movable, register: Register) -> None
         if not pages[0]:
             break
         places = [page[-1].place for page in pages]
+    if (await target.register()).notes != register.notes:
+        raise _differs("what it keeps for others")
     for account in register.hosts:
         if await source.totals(account) != await target.totals(account):
             raise _differs(f"the totals of account {account!r}")

@@ -224,6 +224,16 @@ class PostgresJournal:
         found: dict[str, Totals] = await self._ask(lambda fetch: self._rows.totals(fetch, account))
         return found
 
+    async def remember(self, account: str, name: str, text: str) -> None:
+        """Keep this text under this name, instead of what was kept there before."""
+        if not await self._ask(lambda fetch: fetch(self._workers.remember, account, name, text)):
+            await self._ask(self._check_place)
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Return the text kept under this name; None if there is none."""
+        found: list[Any] = await self._ask(lambda fetch: fetch(self._workers.recall, account, name))
+        return found[0]["text"] if found else None
+
     async def register(self) -> Register:
         """Return accounts and workers."""
         found: Register = await self._ask(self._workers.register)

@@ -30,6 +30,14 @@ create table {s}.accounts (
 );
 comment on table {s}.accounts is 'The host that each account belongs to';
 
+create table {s}.notes (
+  account text not null,
+  name text not null,
+  text text not null,
+  primary key (account, name)
+);
+comment on table {s}.notes is 'Texts kept for whoever works with the journal, such as what a sheet was when it was paid';
+
 create table {s}.workers (
   worker text primary key,
   until double precision not null,

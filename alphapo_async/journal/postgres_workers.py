@@ -75,6 +75,19 @@ class PostgresWorkers:
         self.living = f"select worker from {workers} where not {is_ended}"
         """Those that have not ended."""
 
+        self.remember = (
+            f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here} for share) "
+            f"on conflict (account, name) do update set text = excluded.text returning {durable}"
+        )
+        """A text kept for somebody."""
+        self.recall = f"select text from {schema}.notes where account = $1 and name = $2"
+        """It."""
+        self.notes = f"select account, name, text from {schema}.notes order by account, name"
+        """All of them."""
+        self.load_notes = (
+            f"insert into {schema}.notes (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])"
+        )
+        """Those that another journal kept."""
         self.hosts = f"select account, host from {schema}.accounts order by account"
         """All accounts."""
         self.leases = f"select worker, until from {workers} order by worker"
@@ -89,13 +102,19 @@ class PostgresWorkers:
 
     async def register(self, fetch: Fetch) -> Register:
         """Return accounts and workers."""
-        hosts, leases = await fetch(self.hosts), await fetch(self.leases)
-        return Register({each[0]: each[1] for each in hosts}, {each[0]: each[1] for each in leases})
+        hosts, leases, notes = await fetch(self.hosts), await fetch(self.leases), await fetch(self.notes)
+        return Register(
+            {each[0]: each[1] for each in hosts},
+            {each[0]: each[1] for each in leases},
+            {(each[0], each[1]): each[2] for each in notes},
+        )
 
     async def load(self, fetch: Fetch, register: Register) -> None:
         """Write down accounts and workers that another journal kept."""
         await fetch(self.load_hosts, list(register.hosts), list(register.hosts.values()))
         await fetch(self.load_leases, list(register.leases), list(register.leases.values()))
+        accounts, names = [key[0] for key in register.notes], [key[1] for key in register.notes]
+        await fetch(self.load_notes, accounts, names, list(register.notes.values()))
 
     async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
         """Return until when a worker could send, if it ended."""

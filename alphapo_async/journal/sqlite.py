@@ -236,6 +236,20 @@ class SqliteJournal:
         found: dict[str, Totals] = await self._ask(lambda file: rows.sums(file.connection, account))
         return found
 
+    async def remember(self, account: str, name: str, text: str) -> None:
+        """Keep this text under this name, instead of what was kept there before."""
+
+        def write(file: _File) -> None:
+            file.check_place()
+            rows.remember(file.connection, account, name, text)
+
+        await self._ask(write, writes=True)
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Return the text kept under this name; None if there is none."""
+        found: str | None = await self._ask(lambda file: rows.notes(file.connection).get((account, name)))
+        return found
+
     async def backup(self, target: str | Path) -> None:
         """Copy the whole journal into a new file, as it stands at one moment, while it is in use.
 
@@ -247,7 +261,9 @@ class SqliteJournal:
     async def register(self) -> Register:
         """Return accounts and workers."""
         found: Register = await self._ask(
-            lambda file: Register(rows.hosts(file.connection), dict(rows.leases(file.connection)))
+            lambda file: Register(
+                rows.hosts(file.connection), dict(rows.leases(file.connection)), rows.notes(file.connection)
+            )
         )
         return found
 

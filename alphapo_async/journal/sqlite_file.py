@@ -86,6 +86,10 @@ create table history (
 );
 create index history_of on history (withdrawal);
 """
+_NOTES: Final = (
+    "create table if not exists notes "
+    "(account text not null, name text not null, text text not null, primary key (account, name)) without rowid"
+)
 
 
 def is_wal_safe(version: tuple[int, ...]) -> bool:
@@ -195,6 +199,7 @@ def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.s
             for statement in _TABLES.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"pragma application_id = {APPLICATION}")
+        connection.execute(_NOTES)
         # Always written: a file that can only be read is found out now, not at the first withdrawal.
         connection.execute(f"pragma user_version = {SCHEMA}")
         connection.execute("commit")

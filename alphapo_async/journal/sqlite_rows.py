@@ -28,6 +28,8 @@ __all__ = [
     "load",
     "mark",
     "moved_to",
+    "notes",
+    "remember",
     "renew",
     "select_all",
     "select_due",
@@ -82,6 +84,10 @@ BIND: Final = "insert into accounts (account, host) values (?, ?) on conflict do
 """Which host an account belongs to."""
 HOST: Final = "select host from accounts where account = ?"
 """The host that an account is bound to."""
+REMEMBER: Final = "insert or replace into notes (account, name, text) values (?, ?, ?)"
+"""A text kept for somebody."""
+NOTES: Final = "select account, name, text from notes order by account, name"
+"""All texts kept."""
 ENLIST: Final = "insert into workers (worker, until) values (?, ?)"
 """A worker, and the end of its lease."""
 RENEW: Final = "update workers set until = ? where worker = ? and until > ?"
@@ -183,6 +189,16 @@ def bind(connection: sqlite3.Connection, account: str, host: str) -> str:
     return str(connection.execute(HOST, (account,)).fetchone()[0])
 
 
+def remember(connection: sqlite3.Connection, account: str, name: str, text: str) -> None:
+    """Keep a text under this name."""
+    connection.execute(REMEMBER, (account, name, text))
+
+
+def notes(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """Return all texts kept, by account and name."""
+    return {(account, name): text for account, name, text in connection.execute(NOTES)}
+
+
 def enlist(connection: sqlite3.Connection, worker: str, until: float) -> None:
     """Give a worker its lease."""
     connection.execute(ENLIST, (worker, until))
@@ -213,6 +229,8 @@ def load(connection: sqlite3.Connection, register: Register, kept: list[Kept]) -
         bind(connection, account, host)
     for worker, until in register.leases.items():
         enlist(connection, worker, until)
+    for (account, name), text in register.notes.items():
+        remember(connection, account, name, text)
     for _, row, entries in kept:
         place = insert(connection, row)
         for revision in row.earlier:

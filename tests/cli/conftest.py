@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -13,6 +14,13 @@ from click.testing import CliRunner, Result
 from alphapo_async.cli import alphapo
 
 SECRET = "a-made-up-secret"
+
+
+class Terminal(io.BytesIO):
+    """Standard input that says it is a terminal, and what is typed there."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Local:

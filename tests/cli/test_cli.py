@@ -14,7 +14,7 @@ from alphapo_async.cli import alphapo
 from alphapo_async.core.errors import ConfigurationError
 from tests.cli.conftest import Local, invoke, run
 
-COMMANDS = ("demo", "withdraw", "status", "resume", "worker", "journal", "check", "sandbox")
+COMMANDS = ("demo", "withdraw", "batch", "status", "resume", "worker", "journal", "check", "sandbox")
 
 
 def group_with(error: Exception) -> click.Group:
@@ -33,12 +33,19 @@ def test_the_group_has_the_commands_of_this_release() -> None:
     assert set(alphapo.commands) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_every_command_shows_an_example(command: str) -> None:
-    """Whoever asks for help sees a line to copy."""
-    told = invoke(command, "--help")
+def _commands(group: click.Group, *names: str) -> list[tuple[str, ...]]:
+    found = []
+    for name, command in group.commands.items():
+        found += _commands(command, *names, name) if isinstance(command, click.Group) else [(*names, name)]
+    return found
+
+
+@pytest.mark.parametrize("names", _commands(alphapo), ids=" ".join)
+def test_every_command_explains_itself_with_an_example(names: tuple[str, ...]) -> None:
+    """One line of what it does, its options, and how it is typed."""
+    told = invoke(*names, "--help")
     assert told.exit_code == 0
-    assert f"  alphapo {command}" in told.output.partition("Example")[2]
+    assert f"alphapo {' '.join(names)}" in told.output.split("Example", 1)[1]
 
 
 def test_the_version_is_told() -> None:
@@ -93,3 +100,13 @@ def test_no_secret_and_no_signature_is_ever_shown(local: Local) -> None:
     assert "host" in shown
     assert local.environment["ALPHAPO_SECRET"] not in shown
     assert local.environment["ALPHAPO_KEY"] not in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    """As click does it: the script, and what it completes."""
+    script = invoke(_ALPHAPO_COMPLETE=f"{shell}_source")
+    assert script.exit_code == 0
+    assert "_ALPHAPO_COMPLETE" in script.output
+    words = {"COMP_WORDS": "alphapo ba", "COMP_CWORD": "ba" if shell == "fish" else "1"}
+    assert "batch" in invoke(_ALPHAPO_COMPLETE=f"{shell}_complete", **words).output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import signal
 import socket
 import threading
@@ -16,7 +15,7 @@ from alphapo_async.cli.paying import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from tests import postgres
-from tests.cli.conftest import SECRET, Local, invoke, withdrawing
+from tests.cli.conftest import SECRET, Local, Terminal, invoke, withdrawing
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
 ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid", "ALPHAPO_JOURNAL": "memory"}
@@ -85,13 +84,6 @@ def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
 
 
 # ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Terminal(io.BytesIO):
-    """Standard input that says it is a terminal, and what is typed there."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def test_without_a_terminal_a_real_host_needs_yes() -> None:

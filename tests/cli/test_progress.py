@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections import Counter
 
+import pyte
+import pytest
 from rich.console import Console
 
-from alphapo_async.cli.progress import progress_line, show_progress
+from alphapo_async.cli.progress import Speed, duration, moving_line, progress_line, show_progress
 
 
 def test_a_line_tells_the_commonest_outcome_first() -> None:
     """So many of so many, and what was told."""
     assert progress_line(Counter(), 520) == "0 of 520 told"
-    assert progress_line(Counter(not_sent=1, accepted=3), 520) == "4 of 520 told: 3 accepted, 1 not sent"
+    assert progress_line(Counter(not_sent=1, accepted=3), 5_200) == "4 of 5,200 told: 3 accepted, 1 not sent"
+
+
+def test_a_line_tells_how_fast_it_goes_and_how_long_it_will_take() -> None:
+    """As far as that can be said."""
+    assert moving_line(Counter(), 520, 0.0) == "0 of 520 told, 0/s"
+    assert moving_line(Counter(accepted=20), 520, 0.5) == "20 of 520 told, 0/s, 0:16:40 left: 20 accepted"
+    assert moving_line(Counter(accepted=520), 520, 1_234.5) == "520 of 520 told, 1,234/s: 520 accepted"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3_661, "1:01:01"), (1e6, "277:46:40")]
+)
+def test_a_duration_is_told_in_hours_minutes_and_seconds(seconds: float, told: str) -> None:
+    """However long it is."""
+    assert duration(seconds) == told
+
+
+def test_the_speed_is_that_of_the_last_half_minute() -> None:
+    """So that what the journal knew already does not promise too much of the rest."""
+    now = [0.0]
+    speed = Speed(lambda: now[0])
+    assert speed.measure(0) == 0.0
+    rates = []
+    for second in range(1, 121):
+        now[0] = float(second)
+        rates.append(speed.measure(min(second, 60) * 1_000 + second))
+    assert rates[0] == rates[59] == 1_001
+    assert rates[-1] == 1
+    assert repr(speed) == "Speed(31 moments)"
 
 
 async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
@@ -25,16 +57,40 @@ async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
         await asyncio.sleep(0.1)
         advance("unknown")
     lines = told.getvalue().splitlines()
-    assert lines.count("1 of 2 told: 1 accepted") >= 2
-    assert lines[-1] == "2 of 2 told: 1 accepted, 1 unknown"
+    assert sum(line.startswith("1 of 2 told") for line in lines) >= 2
+    assert re.fullmatch(r"2 of 2 told, \d+/s: 1 accepted, 1 unknown", lines[-1])
     assert "\x1b" not in told.getvalue()
 
 
-async def test_a_terminal_gets_a_bar() -> None:
-    """The bar ends full."""
-    told = io.StringIO()
-    async with show_progress(Console(file=told, force_terminal=True, width=100), 2) as advance:
-        advance("accepted")
-        advance("unknown")
-    assert "2/2" in told.getvalue()
-    assert "\x1b[" in told.getvalue()
+class Screen(io.StringIO):
+    """A terminal: what is written is drawn, and every picture that a person could see is kept."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._screen = pyte.Screen(width, 20)
+        self._stream = pyte.Stream(self._screen)
+        self.pictures: list[list[str]] = []
+
+    def write(self, text: str) -> int:
+        self._stream.feed(text.replace("\n", "\r\n"))
+        self.pictures.append([line.rstrip() for line in self._screen.display if line.strip()])
+        return len(text)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+async def test_a_terminal_gets_a_bar_and_the_outcomes_each_on_one_line(width: int) -> None:
+    """Never more than two lines, whatever the width: nothing wraps, and nothing else appears or is left behind."""
+    screen = Screen(width)
+    outcomes = ["accepted"] * 60 + ["rejected", "not_sent", "unknown", "failed", "conflict", "invalid"] * 10
+    async with show_progress(Console(file=screen, force_terminal=True, width=width), 1_000_120, every=0.005) as advance:
+        for outcome in outcomes:
+            advance(outcome)
+            await asyncio.sleep(0.001)
+    seen = [picture for picture in screen.pictures if picture]
+    assert len(seen) > 5
+    assert max(map(len, seen)) == 2
+    bar, told = seen[-1]
+    assert bar.startswith("paying")
+    assert "120/1,000,120" in bar
+    assert told.startswith("60 accepted, 10 rejected")
+    assert told.endswith("…") is (width <= 80)

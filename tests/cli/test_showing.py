@@ -11,7 +11,18 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from alphapo_async.cli.showing import adds_up, amount, clean, make_console, pairs, table, totals_table, withdrawal_pairs
+from alphapo_async.cli.showing import (
+    adds_up,
+    amount,
+    clean,
+    fitting_totals,
+    make_console,
+    pairs,
+    say,
+    table,
+    totals_table,
+    withdrawal_pairs,
+)
 from alphapo_async.core.models import Totals, Withdrawal
 from tests.cli.conftest import clean_environment
 
@@ -139,3 +150,27 @@ def run_code(code: str, **environment: str) -> str:
         text=True,
         check=True,
     ).stdout
+
+
+@pytest.mark.parametrize(("width", "heads"), [(120, 5), (80, 3), (60, 3)])
+def test_totals_are_a_list_where_the_table_would_be_too_wide(width: int, heads: int) -> None:
+    """No figure is broken at the end of a line; what is zero is left out of the list."""
+    figure = Decimal("123456789012.123456789")
+    totals = {"USDTT": Totals(requested=3 * figure, accepted=figure, failed=figure, unknown=figure)}
+    console = Console(file=io.StringIO(), width=width)
+    shown = fitting_totals(console, totals)
+    assert len(shown.columns) == heads
+    console.print(shown)
+    assert str(figure) in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_sentence_is_broken_between_words_on_a_terminal_alone() -> None:
+    """A pipe gets it in one line, with what could steer a terminal escaped."""
+    told = []
+    for is_terminal in (True, False):
+        file = io.StringIO()
+        say(
+            Console(file=file, width=20, force_terminal=is_terminal, color_system=None), "a sentence of some length\x1b"
+        )
+        told.append(file.getvalue())
+    assert told == ["a sentence of some \nlength\\x1b\n", "a sentence of some length\\x1b\n"]

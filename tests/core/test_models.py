@@ -374,6 +374,12 @@ def test_an_e_mail_address_is_no_reference(reference: str, is_refused: bool) -> 
     assert make(end_user_reference=reference, allow_personal_reference=True).end_user_reference == reference
 
 
+@pytest.mark.parametrize("flag", ["false", "true", 0, 1, None])
+def test_whether_a_personal_reference_is_allowed_is_true_or_false(flag: object) -> None:
+    """A text that says "false" would otherwise mean the opposite."""
+    assert problems(allow_personal_reference=flag) == {"allow_personal_reference": "must be true or false."}
+
+
 def test_every_problem_is_told_at_once() -> None:
     """One look at the error shows all that is to be mended."""
     with pytest.raises(InvalidRequest) as caught:

@@ -304,6 +304,21 @@ class JournalSuite:
         await journal.aclose()
 
 
+class RememberingSuite:
+    """The tests that every journal passes that keeps texts."""
+
+    async def test_a_text_is_kept_under_its_name_until_another_takes_its_place(self, journal: Any) -> None:
+        """By account; what nobody kept is None."""
+        assert await journal.recall(ACCOUNT, "sheet") is None
+        await journal.remember(ACCOUNT, "sheet", "it's this")
+        await journal.remember("another", "sheet", "that")
+        await journal.remember(ACCOUNT, "other", "")
+        await journal.remember(ACCOUNT, "sheet", "and now this")
+        assert await journal.recall(ACCOUNT, "sheet") == "and now this"
+        assert await journal.recall("another", "sheet") == "that"
+        assert await journal.recall(ACCOUNT, "other") == ""
+
+
 class MovingSuite:
     """The tests that every journal passes that can be moved."""
 
@@ -313,6 +328,7 @@ class MovingSuite:
         await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
         await pay(journal, "g", "h")
+        await journal.remember(ACCOUNT, "sheet", "what it was")
         assert await journal.find_living(49.0) == ["worker"]
         assert await journal.find_living(50.0) == []
         first = await journal.dump(0, 2)
@@ -321,10 +337,12 @@ class MovingSuite:
         assert [kept.row.foreign_id for kept in rest] == ["h"]
         register = await journal.register()
         assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
+        assert register.notes == {(ACCOUNT, "sheet"): "what it was"}
         await empty.load(register, first)
         assert same(await empty.find(ACCOUNT, "f"), first[0].row)
         assert [one.number for one in (await empty.dump(0, 1))[0].row.earlier] == [1]
         assert await empty.history(ACCOUNT, "f") == await journal.history(ACCOUNT, "f")
+        assert await empty.recall(ACCOUNT, "sheet") == "what it was"
         assert await empty.find_dead(60.0) == [("worker", 50.0)]
         assert await empty.find_living(60.0) == []
 
@@ -336,6 +354,7 @@ class MovingSuite:
             hear(journal, "f", LOST),
             hear(journal, "g", asked("g")),
             journal.join(ACCOUNT, "h", "worker", 50.0),
+            journal.remember(ACCOUNT, "sheet", "what it was"),
             journal.move_to("elsewhere"),
         ):
             with pytest.raises(JournalError, match="moved to there"):

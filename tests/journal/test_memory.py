@@ -18,12 +18,12 @@ from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NotSent, Proof, Refused, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
-from tests.journal.suite import ACCOUNT, JournalSuite, accepted, asked, hear, pay
+from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, pay
 
 SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
 
 
-class TestMemory(JournalSuite):
+class TestMemory(JournalSuite, RememberingSuite):
     """The journal in memory is a journal."""
 
     @pytest.fixture

@@ -97,7 +97,7 @@ class Careless:
         self._kept: list[Kept] = []
 
     async def register(self) -> Register:
-        return Register({}, {})
+        return Register({}, {}, {})
 
     async def find_living(self, now: float) -> list[str]:
         return []

@@ -14,7 +14,19 @@ from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.row import Row
 from alphapo_async.journal.postgres import PostgresJournal
 from tests import postgres
-from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, accepted, asked, hear, names, pay, same
+from tests.journal.suite import (
+    ACCOUNT,
+    LOST,
+    JournalSuite,
+    MovingSuite,
+    RememberingSuite,
+    accepted,
+    asked,
+    hear,
+    names,
+    pay,
+    same,
+)
 from tests.pooler import Pooler
 
 FAR = 1e11
@@ -37,7 +49,7 @@ async def empty() -> AsyncIterator[PostgresJournal]:
     await opened.aclose()
 
 
-class TestPostgresJournal(JournalSuite, MovingSuite):
+class TestPostgresJournal(JournalSuite, MovingSuite, RememberingSuite):
     """The tests that every kind of journal passes, and those of what moves."""
 
 

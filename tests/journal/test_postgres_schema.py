@@ -11,7 +11,7 @@ WHOLE = (*COLUMNS, "body", "sha256", "digest")
 def test_everything_is_made_in_the_schema_that_is_named() -> None:
     """Nothing depends on a search path."""
     told = statements("payments", WHOLE)
-    assert told.count("create table payments.") == 6
+    assert told.count("create table payments.") == 7
     assert told.count("create function payments.enqueue") == 1
     assert "{" not in told
 

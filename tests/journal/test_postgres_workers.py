@@ -203,6 +203,6 @@ async def test_through_a_pooler_nobody_is_shown() -> None:
 
 async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWorkers, connection: Any) -> None:
     """And its accounts as they are bound."""
-    await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}))
-    assert await workers.register(connection.fetch) == Register({"a": "h"}, {"w": FAR})
+    await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"}))
+    assert await workers.register(connection.fetch) == Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"})
     assert await workers.ended(connection.fetch, "w", 5.0, []) == FAR

@@ -14,10 +14,10 @@ import pytest
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_rows import INSERT
-from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, accepted, asked, hear, pay
+from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, RememberingSuite, accepted, asked, hear, pay
 
 
-class TestSqlite(JournalSuite, MovingSuite):
+class TestSqlite(JournalSuite, MovingSuite, RememberingSuite):
     """The journal in a file is a journal."""
 
     @pytest.fixture

@@ -140,7 +140,7 @@ def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(connectio
     """Accounts, workers, earlier revisions and histories; handed on in order."""
     line = Entry(1.0, "attempt", "InDoubt", "worker", 502, b"x", "1.0")
     corrected = replace(row(), revision=replace(CORRECTED, number=2), earlier=(row().revision,))
-    register = Register({"default": "h"}, {"worker": 5.0})
+    register = Register({"default": "h"}, {"worker": 5.0}, {("default", "sheet"): "text"})
     rows.load(connection, register, [Kept(1, corrected, (line,)), Kept(2, row(foreign_id="g"), ())])
     assert rows.hosts(connection) == register.hosts
     assert rows.leases(connection) == [("worker", 5.0)]

@@ -1,0 +1,295 @@
+"""The rows of a file, each with the number of its line: CSV with a comma or a semicolon, or JSON Lines.
+
+What is wrong with a row is told with the row; what is wrong with the file as a whole is raised, before a row of it is used.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import json
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.models import WithdrawalRequest
+
+__all__ = ["FileChanged", "InputFile", "Line", "Lines", "first_line", "read_csv", "read_lines", "read_table"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+_REQUIRED: Final = ("foreign_id", "currency", "address", "end_user_reference")
+_AMOUNTS: Final = ("amount", "amount_to")
+_FIELDS: Final = WithdrawalRequest.__struct_fields__
+_OBJECTS: Final = ("sender_data", "receiver_data")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One row of the file."""
+
+    number: int
+    """The line on which it begins, from 1."""
+    fields: Mapping[str, Any]
+    problems: Mapping[str, str] = {}
+    """What kept it from being read."""
+
+
+Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[Line]]
+"""Reads the rows from the lines of a file, whose name it needs for what it raises."""
+
+
+class FileChanged(ConfigurationError):
+    """The file is not the one any more that was read first."""
+
+
+class InputFile:
+    """A file that is read more than once, and must be the same each time.
+
+    Args:
+        path: of the file.
+        lines: reads its rows.
+
+    Raises:
+        ConfigurationError: it is no file, or cannot be read.
+    """
+
+    def __init__(self, path: Path, lines: Lines) -> None:
+        self.name = path.name
+        self._path = path
+        self._lines = lines
+        self._digest: bytes | None = None
+        try:
+            self._is = _identity(path)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}. Nothing was sent.") from None
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigurationError(
+                f"{path} is no ordinary file, and a batch is read twice: first to check it, then to pay it. Save it as a file. "
+                "Nothing was sent."
+            )
+
+    def __repr__(self) -> str:
+        return f"InputFile({str(self._path)!r})"
+
+    def read(self) -> Iterator[Line]:
+        """Yield the rows, from the first on.
+
+        Raises:
+            ConfigurationError: it is no such file as it should be.
+            FileChanged: it is not the file any more that was read before.
+        """
+        self.check()
+        digest = hashlib.sha256()
+        try:
+            with self._path.open("rb") as stream:
+                yield from self._lines(_texts(stream, self.name, digest.update), self.name)
+                digest.update(stream.read())
+        except (OSError, ConfigurationError) as error:
+            if self._digest is not None:  # it was read whole before, and rows of it may have been sent since
+                raise self.changed() from None
+            if isinstance(error, OSError):
+                raise ConfigurationError(f"{self._path} cannot be read: {error.strerror}. Nothing was sent.") from None
+            raise
+        self.check()
+        if self._digest not in (None, digest.digest()):
+            raise self.changed()
+        self._digest = digest.digest()
+
+    def check(self) -> None:
+        """Pass if the file's size, time and place are what they were.
+
+        Raises:
+            FileChanged: they are not.
+        """
+        try:
+            is_same = _identity(self._path) == self._is
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise self.changed()
+
+    def changed(self) -> FileChanged:
+        """Return the error that says so."""
+        return FileChanged(
+            f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: once the file is as "
+            "it should be, the same command goes on from there and pays nothing twice."
+        )
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    is_now = path.stat()
+    return is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns
+
+
+def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        hear(line)
+        try:
+            yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                f"{name} is not in UTF-8 (line {number}): save it as UTF-8 (in Excel: CSV UTF-8). Nothing was sent."
+            ) from None
+
+
+# ── CSV and JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_lines(texts: Iterator[str], name: str) -> Iterator[Line]:
+    """Yield the rows of a CSV or a JSON Lines file, whichever it is.
+
+    Raises:
+        ConfigurationError: it is neither, is empty, or its header is wrong.
+    """
+    begin, first = first_line(texts, name)
+    rest = _prepended(first, texts)
+    if first.lstrip().startswith("["):
+        raise ConfigurationError(
+            f"{name} is a JSON array: write one object a line (jq -c '.[]' does that). Nothing was sent."
+        )
+    rows = _read_json(rest, begin) if first.lstrip().startswith("{") else read_csv(rest, name, begin)
+    yield from _some(rows, name)
+
+
+def first_line(texts: Iterator[str], name: str) -> tuple[int, str]:
+    """Return the number and the text of the first line that is not blank.
+
+    Raises:
+        ConfigurationError: all of them are.
+    """
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            return number, text
+    raise ConfigurationError(f"{name} is empty. Nothing was sent.")
+
+
+def _prepended(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _some(rows: Iterator[Line], name: str) -> Iterator[Line]:
+    first = next(rows, None)
+    if first is None:
+        raise ConfigurationError(f"{name} has a header and no rows. Nothing was sent.")
+    yield first
+    yield from rows
+
+
+def read_csv(texts: Iterator[str], name: str, begin: int = 1) -> Iterator[Line]:
+    """Yield the rows of a CSV whose header, in line `begin`, names the fields of a request."""
+    for number, header, cells in read_table(texts, name, _check_header, begin):
+        yield _line_of(number, header, cells)
+
+
+def read_table(
+    texts: Iterator[str], name: str, check: Callable[[Sequence[str], str], None], begin: int = 1
+) -> Iterator[tuple[int, Sequence[str], list[str]]]:
+    """Yield line, header and cells of every row of a table; the separator is told from the header.
+
+    Args:
+        texts: the lines, from the header on.
+        name: of the file.
+        check: passes if the header is right.
+        begin: the line of the header.
+
+    Raises:
+        ConfigurationError: a quote is missing somewhere, so that nobody can say where rows end; or what `check` raises.
+    """
+    first = next(texts)
+    separator = ";" if first.count(";") > first.count(",") else ","
+    reader = csv.reader(_prepended(first, texts), delimiter=separator, strict=True)
+    try:
+        header = [cell.strip() for cell in next(reader)]
+        check(header, name)
+        begins = begin + reader.line_num
+        for cells in reader:
+            if any(cells):
+                yield begins, header, cells
+            begins = begin + reader.line_num
+    except csv.Error as error:
+        raise ConfigurationError(
+            f"{name} is no CSV that can be read safely: {error} in line {begin + reader.line_num - 1}. Is a quote missing? "
+            "Nothing was sent."
+        ) from None
+
+
+def _check_header(header: Sequence[str], name: str) -> None:
+    if "foreign_id" not in header:
+        raise ConfigurationError(
+            f"{name} has no column foreign_id; its header is: {', '.join(header)}. Give every row a foreign_id of its own: it is what "
+            "keeps the row from being paid twice. (A mass-payout sheet of AlphaPo's dashboard is read with --sheet.) Nothing was sent."
+        )
+    if unknown := [column for column in header if column not in _FIELDS]:
+        raise ConfigurationError(
+            f"{name}: column {unknown[0]!r} is no field of a withdrawal{_meant(unknown[0])}. Name it right, or leave it out. "
+            f"The fields are: {', '.join(_FIELDS)}. Nothing was sent."
+        )
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise ConfigurationError(f"{name} has two columns {twice[0]!r}: leave one out. Nothing was sent.")
+    missing = [column for column in _REQUIRED if column not in header]
+    missing += [] if set(_AMOUNTS) & set(header) else ["amount"]
+    if missing:
+        raise ConfigurationError(f"{name} has no column {', '.join(missing)}. Nothing was sent.")
+
+
+def _meant(column: str) -> str:
+    close = difflib.get_close_matches(column.lower(), _FIELDS, 1)
+    return f" (is it {close[0]}?)" if close else ""
+
+
+def _line_of(number: int, header: Sequence[str], cells: Sequence[str]) -> Line:
+    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+    if len(cells) != len(header):
+        problem = f"has {len(cells)} cells, and the header has {len(header)}."
+        return Line(number, fields, {"row": problem})
+    problems = {}
+    for name in _OBJECTS:
+        if name in fields:
+            fields[name] = _object(fields[name])
+    if "allow_personal_reference" in fields:
+        flag = fields["allow_personal_reference"].lower()
+        fields["allow_personal_reference"] = flag == "true"
+        if flag not in ("true", "false"):
+            problems["allow_personal_reference"] = "must be true or false."
+    return Line(number, fields, problems)
+
+
+def _object(cell: str) -> Any:
+    """Return what the JSON in a cell says; a text that is none is left to the request to complain about."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+
+
+def _read_json(texts: Iterator[str], begin: int) -> Iterator[Line]:
+    for number, text in enumerate(texts, begin):
+        if not text.strip():
+            continue
+        try:
+            told = json.loads(text, parse_float=Decimal, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            yield Line(number, {}, {"row": f"is no JSON object: {error}."})
+            continue
+        except InvalidOperation:
+            yield Line(number, {}, {"row": "holds a figure with an exponent that nobody can write out."})
+            continue
+        if not isinstance(told, dict):
+            yield Line(number, {}, {"row": "is no JSON object."})
+            continue
+        # Only amounts are figures that must be kept as they were written.
+        told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
+        yield Line(number, told)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return told

@@ -1,0 +1,113 @@
+"""Which line of a file came first with its foreign_id: kept in a temporary database on disk, so that memory does not grow with the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+__all__ = ["Index", "Later", "Standing"]
+
+_TABLES: Final = """
+create table firsts (foreign_id text primary key, line integer not null, payment text not null) without rowid;
+create table laters (line integer primary key, foreign_id text not null, payment text not null, first integer not null,
+    is_same integer not null);
+create index laters_of on laters (foreign_id);
+create table told (foreign_id text primary key, cells text not null) without rowid;
+"""
+_CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows there are
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a row stands among those with its foreign_id."""
+
+    first: int
+    """The line of the first of them."""
+    is_first: bool
+    is_same: bool
+    """It asks for the same payment as the first."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A row that asks for the same payment as an earlier one."""
+
+    line: int
+    foreign_id: str
+    first: int
+    cells: list[str] | None
+    """What was told of the earlier one; None if nothing was."""
+
+
+class Index:
+    """The first line of every foreign_id."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(
+            "", isolation_level=None
+        )  # a file that has no name and ends with the connection
+        for statement in ("pragma journal_mode = off", "pragma synchronous = off", _CACHE, *_TABLES.split(";\n")):
+            self._connection.execute(statement)
+        self._connection.execute("begin")
+
+    def __repr__(self) -> str:
+        return "Index()"
+
+    def add(self, line: int, foreign_id: str, payment: str) -> Standing:
+        """Take a row in, and return where it stands.
+
+        Args:
+            line: on which it begins; larger than that of any row before.
+            foreign_id: its name.
+            payment: the digest of what it asks for.
+        """
+        inserted = self._connection.execute(
+            "insert into firsts values (?, ?, ?) on conflict do nothing", (foreign_id, line, payment)
+        )
+        if inserted.rowcount:
+            return Standing(line, is_first=True, is_same=True)
+        first, known = self._first(foreign_id) or (line, payment)
+        self._connection.execute(
+            "insert into laters values (?, ?, ?, ?, ?)", (line, foreign_id, payment, first, known == payment)
+        )
+        return Standing(first, is_first=False, is_same=known == payment)
+
+    def standing(self, line: int, foreign_id: str, payment: str) -> Standing | None:
+        """Return where a row stands that was taken in before; None if it was not, so that the file is another one."""
+        found = self._first(foreign_id)
+        if found is None:
+            return None
+        first, known = found
+        if first == line:
+            return Standing(line, is_first=True, is_same=True) if known == payment else None
+        later = self._connection.execute("select foreign_id, payment from laters where line = ?", (line,)).fetchone()
+        return Standing(first, is_first=False, is_same=known == payment) if later == (foreign_id, payment) else None
+
+    def knows(self, foreign_id: str) -> bool:
+        """Tell whether a row has this foreign_id."""
+        return self._first(foreign_id) is not None
+
+    def tell(self, foreign_id: str, cells: list[str]) -> None:
+        """Keep what was told of a row, if later ones ask for the same payment."""
+        if self._connection.execute("select 1 from laters where foreign_id = ?", (foreign_id,)).fetchone():
+            self._connection.execute(
+                "insert or replace into told values (?, ?)", (foreign_id, msgspec.json.encode(cells).decode())
+            )
+
+    def same_again(self) -> Iterator[Later]:
+        """Yield the rows that ask for the same payment as an earlier one, in order."""
+        for line, foreign_id, first, cells in self._connection.execute(
+            "select line, foreign_id, first, cells from laters left join told using (foreign_id) where is_same order by line"
+        ):
+            yield Later(line, foreign_id, first, None if cells is None else msgspec.json.decode(cells))
+
+    def close(self) -> None:
+        """Let go of it; the file is gone with it."""
+        self._connection.close()
+
+    def _first(self, foreign_id: str) -> tuple[int, str] | None:
+        found: tuple[int, str] | None = self._connection.execute(
+            "select line, payment from firsts where foreign_id = ?", (foreign_id,)
+        ).fetchone()
+        return found

@@ -1,0 +1,119 @@
+"""What became of a file: counts, and totals to the last decimal. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, localcontext
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from alphapo_async.cli.batch.sifting import EXACT, Survey
+from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.reconciling import OUTCOMES
+from alphapo_async.cli.showing import adds_up
+from alphapo_async.core.codec import plain
+from alphapo_async.core.models import Totals, WithdrawalRequest
+
+__all__ = ["Report", "Tally", "outcome_rows", "report_json"]
+
+_BUCKETS: Final = {"authentication": "not_sent"}
+"""Outcomes that are not counted under their own name in the totals."""
+
+
+class Tally:
+    """Counts what rows are told, as they are told."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._sums: dict[str, dict[str, Decimal]] = {}
+
+    def __repr__(self) -> str:
+        return f"Tally({dict(self.outcomes)})"
+
+    def add(self, outcome: str, request: WithdrawalRequest | None) -> None:
+        """Count a row; an invalid one asks for nothing."""
+        self.outcomes[outcome] += 1
+        if request is None or outcome == "invalid":
+            return
+        figure, currency = request.asked
+        sums = self._sums.setdefault(currency, {})
+        bucket = _BUCKETS.get(outcome, outcome)
+        with localcontext(prec=EXACT):
+            sums[bucket] = sums.get(bucket, Decimal(0)) + figure
+
+    def totals(self, requested: Mapping[str, Decimal], *, is_complete: bool) -> dict[str, Totals]:
+        """Return what became of what was requested, by currency; of a run that was cut short, the rest is open."""
+        totals = {}
+        for currency, figure in requested.items():
+            sums = Totals(requested=figure, **self._sums.get(currency, {}))
+            with localcontext(prec=EXACT):
+                rest = figure - sum(self._sums.get(currency, {}).values(), Decimal(0))
+            totals[currency] = sums if is_complete else replace(sums, open=rest)
+        return totals
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a file."""
+
+    file: str
+    survey: Survey
+    outcomes: Counter[str]
+    same: int
+    """Rows that were sent once, with an earlier one."""
+    totals: Mapping[str, Totals]
+    journal: Mapping[str, Totals]
+    """Of the whole journal, for this account."""
+    seconds: float
+    cut_short: str | None = None
+    """Why not every row was tried; None if all were."""
+
+    @property
+    def not_taken(self) -> int:
+        """Rows that were not tried."""
+        return self.survey.rows - self.outcomes.total() - self.same
+
+    @property
+    def adds_up(self) -> bool:
+        """Of every currency, requested is the sum of what became of it: in the file, and in the journal."""
+        both = (*self.totals.values(), *self.journal.values())
+        return all(adds_up(sums) and sums.open >= 0 for sums in both)
+
+    @property
+    def code(self) -> Exit:
+        """The exit code."""
+        return max(code_of(self.outcomes), Exit.UNKNOWN if self.not_taken else Exit.ALL_ACCEPTED)
+
+
+def outcome_rows(report: Report) -> list[tuple[str, str]]:
+    """Return the lines of a table of counts."""
+    named: list[tuple[str, int]] = [(outcome.replace("_", " "), report.outcomes[outcome]) for outcome in OUTCOMES]
+    named += [("same as an earlier row, sent once", report.same), ("not tried", report.not_taken)]
+    shown = [(name, f"{number:,}") for name, number in named if number]
+    return [*shown, ("rows", f"{report.survey.rows:,}")]
+
+
+def report_json(report: Report) -> bytes:
+    """Return the report for machines: figures are strings, exact to the last decimal."""
+    told: dict[str, Any] = {
+        "file": report.file,
+        "rows": report.survey.rows,
+        "outcomes": {outcome: report.outcomes[outcome] for outcome in OUTCOMES},
+        "same": report.same,
+        "not_tried": report.not_taken,
+        "totals": _figures(report.totals.items()),
+        "journal_totals": _figures(report.journal.items()),
+        "adds_up": report.adds_up,
+        "cut_short": report.cut_short,
+        "seconds": round(report.seconds, 3),
+        "exit_code": int(report.code),
+    }
+    return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
+
+
+def _figures(totals: Iterable[tuple[str, Totals]]) -> dict[str, dict[str, str]]:
+    return {
+        currency: {name: plain(getattr(sums, name)) for name in Totals.__struct_fields__} for currency, sums in totals
+    }

@@ -1,0 +1,159 @@
+"""What is to be done with each row of a file: read twice, first to know all of it, then to pay it.
+
+The first reading finds what is wrong with the file as a whole before anything is sent, and which line comes first with its foreign_id. The
+second one yields what is to be paid, and nothing that the first one has not seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
+from typing import Final
+
+import msgspec
+
+from alphapo_async.cli.batch.files import InputFile, Line
+from alphapo_async.cli.batch.index import Index
+from alphapo_async.cli.batch.results import invalid_cells
+from alphapo_async.core.codec import AmountFormat, digest, encode_body
+from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.models import WithdrawalRequest, request_of
+
+__all__ = ["EXACT", "Sifter", "Survey", "Tell"]
+
+EXACT: Final = 1_000
+"""Digits to which sums are kept: more than any figure has."""
+_CHECK_EVERY: Final = 1_000  # rows
+
+_NONE: Final = Decimal(0)
+
+Tell = Callable[[str, list[str], WithdrawalRequest | None], None]
+"""Called with outcome, results line and request of a row that is told without being tried."""
+
+
+class Survey(msgspec.Struct):
+    """What a file holds."""
+
+    rows: int = 0
+    invalid: int = 0
+    same: int = 0
+    """Rows that ask for the same payment as an earlier one; sent once."""
+    conflict: int = 0
+    """Rows that ask for another payment under the foreign_id of an earlier one; not sent."""
+    to_pay: dict[str, Decimal] = {}
+    """By asked currency: what the rows that are to be paid ask for."""
+    not_to_pay: dict[str, Decimal] = {}
+    """Likewise, of the rows in conflict."""
+    to_debit: dict[str, Decimal] = {}
+    """By debited currency, of the rows to be paid that say how much is to leave."""
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+    """Rows to be paid, by asked currency."""
+
+    @property
+    def requested(self) -> dict[str, Decimal]:
+        """By asked currency: of all rows but the invalid ones and those that say the same again."""
+        names = dict.fromkeys((*self.to_pay, *self.not_to_pay))
+        with localcontext(prec=EXACT):
+            return {name: self.to_pay.get(name, _NONE) + self.not_to_pay.get(name, _NONE) for name in names}
+
+
+class Sifter:
+    """Reads one file.
+
+    Args:
+        file: what is read.
+        index: which line comes first with its foreign_id; filled by the first reading.
+        amount_format: in which amounts must be writable.
+    """
+
+    def __init__(self, file: InputFile, index: Index, amount_format: AmountFormat) -> None:
+        self._file = file
+        self._index = index
+        self._amount_format = amount_format
+
+    def survey(self, on_problem: Callable[[str], None], on_row: Callable[[], None] = lambda: None) -> Survey:
+        """Read all of it, and say what it holds.
+
+        Args:
+            on_problem: called with a sentence about every row that will not be paid.
+            on_row: called after each row.
+
+        Raises:
+            ConfigurationError: it is no such file as it should be.
+        """
+        survey = Survey()
+        with localcontext(prec=EXACT):
+            for line in self._file.read():
+                survey.rows += 1
+                self._count(survey, line, on_problem)
+                on_row()
+        return survey
+
+    def _count(self, survey: Survey, line: Line, on_problem: Callable[[str], None]) -> None:
+        request = self._checked(line)
+        if isinstance(request, dict):
+            survey.invalid += 1
+            on_problem(invalid_cells(line.number, "", request)[-1])
+            return
+        standing = self._index.add(line.number, request.foreign_id, digest(request))
+        about = f"line {line.number}: foreign_id {request.foreign_id!r} stands in line {standing.first}, too, "
+        if not standing.is_first and standing.is_same:
+            survey.same += 1
+            on_problem(f"{about}with the same payment: it is sent once.")
+            return
+        figure, currency = request.asked
+        if not standing.is_first:
+            survey.conflict += 1
+            _add(survey.not_to_pay, currency, figure)
+            on_problem(f"{about}with another payment: this one is not sent.")
+            return
+        survey.counts[currency] += 1
+        _add(survey.to_pay, currency, figure)
+        if request.amount is not None:
+            _add(survey.to_debit, request.currency, figure)
+
+    def to_pay(self, tell: Tell) -> Iterator[WithdrawalRequest]:
+        """Yield what is to be paid, line by line, and tell of the rows that are not.
+
+        Raises:
+            FileChanged: it is not the file that was surveyed.
+        """
+        for place, line in enumerate(self._file.read()):
+            if place % _CHECK_EVERY == 0:
+                self._file.check()
+            request = self._checked(line)
+            if isinstance(request, dict):
+                tell("invalid", invalid_cells(line.number, line.fields.get("foreign_id", ""), request), None)
+                continue
+            standing = self._index.standing(line.number, request.foreign_id, digest(request))
+            if standing is None:
+                raise self._file.changed()
+            if standing.is_first:
+                yield request
+            elif not standing.is_same:
+                why = f"line {line.number}: line {standing.first} asks for another payment under this foreign_id; this one was not sent."
+                tell("conflict", [request.foreign_id, "conflict", "", "", why], request)
+
+    def same_again(self) -> Iterator[list[str]]:
+        """Yield the results lines of the rows that ask for what an earlier row was told about."""
+        for later in self._index.same_again():
+            if later.cells is not None:
+                *cells, error = later.cells
+                about = f"line {later.line}: the same payment as in line {later.first}, sent once."
+                yield [*cells, f"{about} {error}".rstrip()]
+
+    def _checked(self, line: Line) -> WithdrawalRequest | dict[str, str]:
+        """Return the request that a row makes, or every problem with it."""
+        problems = dict(line.problems)
+        try:
+            request = request_of(line.fields)
+            encode_body(request, self._amount_format)
+        except InvalidRequest as error:
+            # Of a row that could not be read, what is missing is no news.
+            return problems if "row" in problems else {**error.problems, **problems}
+        return problems or request
+
+
+def _add(sums: dict[str, Decimal], currency: str, figure: Decimal) -> None:
+    sums[currency] = sums.get(currency, _NONE) + figure

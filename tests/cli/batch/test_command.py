@@ -1,0 +1,364 @@
+"""`alphapo batch` as it is typed: what it says, what it refuses, and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import os
+import pty
+import subprocess
+import sys
+import termios
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+
+from alphapo_async.cli.batch.command import _interruptible, report_lines, seconds_of
+from alphapo_async.cli.batch.report import Report
+from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.core.models import Totals
+from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
+
+HEADER = "foreign_id,currency,address,amount,end_user_reference"
+KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
+ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid"}
+_numbers = itertools.count()
+
+
+def payouts(folder: Path, number: int = 3, *more: str) -> Path:
+    """Write a file of payments under foreign_ids of their own."""
+    batch = f"{os.getpid()}-{next(_numbers)}"
+    rows = [f"batch-{batch}-{one},BTC,made-up-{one},0.5,user-{one}" for one in range(number)]
+    path = folder / "payouts.csv"
+    path.write_text("\n".join([HEADER, *rows, *more]) + "\n", encoding="utf-8")
+    return path
+
+
+def outcomes(path: Path) -> list[str]:
+    """Return the outcomes in a results file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [line["outcome"] for line in csv.DictReader(file)]
+
+
+def test_a_file_is_paid_and_the_same_command_again_pays_nothing(local: Local, tmp_path: Path) -> None:
+    """Journal and results stand beside it."""
+    path = payouts(tmp_path)
+    for _ in range(2):
+        told = local.invoke("batch", str(path))
+        assert told.exit_code == 0
+        assert "│ accepted │    3 │" in told.output
+        assert "Every figure adds up: yes" in told.output
+        assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 3
+    assert (tmp_path / "payouts.csv.journal.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "code", "words"),
+    [
+        ((), {}, 0, "accepted"),
+        (("x,BTC,unsupported,1,u",), {}, 1, "rejected"),
+        (("x,BTC,made-up,-1,u",), {}, 1, "invalid"),
+        ((), {"ALPHAPO_KEY": ""}, 2, "ALPHAPO_KEY"),
+        (('x,"BTC,made-up,1,u',), {}, 2, "Is a quote missing?"),
+        ((), {"ALPHAPO_KEY": "another-key"}, 4, "bad_header_key"),
+    ],
+)
+def test_exit_codes(
+    local: Local, tmp_path: Path, *, more: tuple[str, ...], environment: dict[str, str], code: int, words: str
+) -> None:
+    """All accepted 0, something refused 1, wrong 2, key refused 4; each says why, and never with a traceback."""
+    told = local.invoke("batch", str(payouts(tmp_path, 3, *more)), **environment)
+    assert told.exit_code == code
+    assert words in told.output
+    assert "Traceback" not in told.output
+
+
+def test_what_is_not_settled_has_exit_code_3_and_says_to_run_again(tmp_path: Path) -> None:
+    """With an AlphaPo that nobody can reach."""
+    path = payouts(tmp_path, 3)
+    told = run("batch", str(path), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
+    assert told.returncode == 3
+    assert "Run the same command again" in told.stdout
+    assert outcomes(tmp_path / "payouts.csv.results.csv") == ["not_sent"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        (f"{HEADER}\n", "no rows"),
+        ("address,amount\nx,1\n", "no column foreign_id"),
+        (f"{HEADER},amuont\na,BTC,x,1,u,1\n", "is it amount?"),
+        ("[{}]", "JSON array"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_before_anything_is_sent(
+    local: Local, tmp_path: Path, text: str, words: str
+) -> None:
+    """Exit code 2 and what to do; neither journal nor results are made."""
+    path = tmp_path / "payouts.csv"
+    path.write_text(text, encoding="utf-8")
+    for arguments in ((), ("--dry-run",)):
+        told = local.invoke("batch", str(path), *arguments)
+        assert told.exit_code == 2
+        assert words in told.output
+        assert "Nothing was sent." in told.output
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_results_of_another_batch_are_not_overwritten(local: Local, tmp_path: Path) -> None:
+    """Exit code 2, and the file is what it was."""
+    results = tmp_path / "results.csv"
+    assert local.invoke("batch", str(payouts(tmp_path)), "--results", str(results)).exit_code == 0
+    before = results.read_bytes()
+    told = local.invoke("batch", str(payouts(tmp_path)), "--results", str(results))
+    assert told.exit_code == 2
+    assert "another batch" in told.output
+    assert results.read_bytes() == before
+
+
+def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Path) -> None:
+    """Problems with their lines, totals beside balances, and what the journal has settled."""
+    path = payouts(tmp_path, 2)
+    assert local.invoke("batch", str(path), "--dry-run").exit_code == 0
+    assert list(tmp_path.iterdir()) == [path]
+    local.invoke("batch", str(path))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("new,BTC,made-up,1,user\nnew,BTC,made-up,2,user\nwrong,BTC,made-up,x,user\n")
+    told = local.invoke("batch", str(path), "--dry-run")
+    assert told.exit_code == 1
+    lines = told.output.splitlines()
+    assert "line 5: foreign_id 'new' stands in line 4, too, with another payment: this one is not sent." in lines
+    assert "line 6: amount is not a decimal number." in lines
+    assert "to pay:                          3, of which the journal has settled 2" in lines
+    assert any(line.startswith("2.0 BTC in 3 rows, balance ") for line in lines)
+    assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 2
+
+
+def test_the_report_is_written_for_machines(local: Local, tmp_path: Path) -> None:
+    """What is shown, as JSON."""
+    report = tmp_path / "report.json"
+    assert local.invoke("batch", str(payouts(tmp_path, 4)), "--report", str(report)).exit_code == 0
+    told = msgspec.json.decode(report.read_bytes())
+    assert (told["rows"], told["outcomes"]["accepted"], told["adds_up"]) == (4, 4, True)
+    assert told["totals"]["BTC"]["accepted"] == "2.0"
+
+
+def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:
+    """With an amount as a JSON number, exactly."""
+    path = tmp_path / "payouts.jsonl"
+    row = '{"foreign_id": "json-%d", "currency": "BTC", "address": "made-up", "amount": 0.00000001, "end_user_reference": "u"}\n'
+    path.write_text((row % 1) + (row % 2), encoding="utf-8")
+    told = local.invoke("batch", str(path), "--max-rate", "50", "--concurrency", "2", "--give-up-after", "1h")
+    assert told.exit_code == 0
+    assert "0.00000002" in told.output
+
+
+# ── sheets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SHEET = "Address,Tag,Currency,Amount,Note\nmade-up-1,,BTC,0.5,user-1\nmade-up-2,,BTC,1.50,user-2\n"
+
+
+def sheet(folder: Path, text: str = SHEET) -> list[str]:
+    """Write a sheet, and return how it is paid."""
+    path = folder / "sheet.csv"
+    path.write_text(text, encoding="utf-8")
+    how = ["--foreign-id-prefix", f"sheet-{folder.name}-", "--end-user-reference-from", "Note"]
+    return ["batch", str(path), "--sheet", *how]
+
+
+def test_a_sheet_is_paid_once_however_often(local: Local, tmp_path: Path) -> None:
+    """Sorted another way it is the same sheet."""
+    assert local.invoke(*sheet(tmp_path)).exit_code == 0
+    head, first, second, _ = SHEET.split("\n")
+    told = local.invoke(*sheet(tmp_path, "\n".join([head, second.replace("1.50", "1.5"), first, ""])))
+    assert told.exit_code == 0
+    assert outcomes(tmp_path / "sheet.csv.results.csv") == ["accepted"] * 2
+    assert "2.0" in local.invoke("journal", "totals", "--journal", str(tmp_path / "sheet.csv.journal.db")).output
+
+
+def test_a_changed_sheet_is_paid_only_if_that_is_meant(local: Local, tmp_path: Path) -> None:
+    """What differs is shown; a row inserted on top pays nobody again."""
+    assert local.invoke(*sheet(tmp_path)).exit_code == 0
+    head, rest = SHEET.split("\n", 1)
+    changed = sheet(tmp_path, f"{head}\nmade-up-0,,BTC,7,user-0\n{rest.replace('made-up-2', 'made-up-3')}")
+    dry = local.invoke(*changed, "--dry-run")
+    told = local.invoke(*changed)
+    assert told.exit_code == 2
+    assert "--allow-changed" in told.output
+    for output in (dry.output, told.output):
+        assert "2 rows are new (+), 1 are gone (-)" in output
+        assert "amount 7, currency BTC, address made-up-0, end_user_reference user-0" in output
+        assert sum(line.startswith("+ sheet-") for line in output.splitlines()) == 2
+        assert sum(line.startswith("- sheet-") for line in output.splitlines()) == 1
+    assert local.invoke(*changed, "--allow-changed").exit_code == 0
+    totals = local.invoke("journal", "totals", "--journal", str(tmp_path / "sheet.csv.journal.db")).output
+    assert "10.5" in totals  # 0.5 and 1.5 once, then 7 and 1.5
+    assert local.invoke(*changed).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sheet"], "--foreign-id-prefix"),
+        (["--sheet", "--foreign-id-prefix", "p-"], "--end-user-reference-from"),
+        (["--sheet", "--foreign-id-prefix", " ", "--end-user-reference-from", "Note"], "printable"),
+        (["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note"], "no mass-payout sheet"),
+        (["--foreign-id-prefix", "p-"], "go with --sheet"),
+        (["--allow-changed"], "go with --sheet"),
+        (["--give-up-after", "soon"], "must be a time"),
+        (["--max-rate", "0"], "max-rate"),
+        (["--concurrency", "0"], "concurrency"),
+        (["--journal", "postgresql://a:b@c/d"], "password"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(local: Local, tmp_path: Path, arguments: list[str], words: str) -> None:
+    """Exit code 2, and nothing is sent."""
+    told = local.invoke("batch", str(payouts(tmp_path)), *arguments)
+    assert told.exit_code == 2
+    assert words in told.output
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7_200), ("1d", 86_400), (" 3m ", 180)]
+)
+def test_times_are_typed_as_people_say_them(text: str, seconds: float) -> None:
+    """Seconds, minutes, hours, days."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf"])
+def test_other_times_are_refused(text: str) -> None:
+    """None of them is guessed at."""
+    with pytest.raises(click.BadParameter):
+        seconds_of(text)
+
+
+# ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_terminal_real_money_needs_yes(tmp_path: Path) -> None:
+    """Exit code 2, and nothing is sent."""
+    told = invoke("batch", str(payouts(tmp_path)), **ELSEWHERE)
+    assert told.exit_code == 2
+    assert "pass --yes" in told.output
+
+
+def test_a_batch_of_real_money_needs_a_journal_that_outlives_it(tmp_path: Path) -> None:
+    """Without one the same command could not go on."""
+    told = invoke("batch", str(payouts(tmp_path)), "--journal", "memory", "--yes", **ELSEWHERE)
+    assert told.exit_code == 2
+    assert "needs a journal that outlives it" in told.output
+
+
+_CONTROLLED = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def at_a_terminal(answer: bytes, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command at a terminal of its own, type an answer, and return exit code and what it showed."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (30, 100))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CONTROLLED, *command_line(*arguments)],
+        env=clean_environment(**environment, TERM="xterm"),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    shown, has_answered = b"", False
+    with contextlib.suppress(OSError):  # the other end is gone: the command has ended
+        while part := os.read(terminal, 4096):
+            shown += part
+            if b"[y/N]" in shown and not has_answered:
+                has_answered = True
+                time.sleep(
+                    0.3
+                )  # a person reads before typing; Python may miss a Ctrl-C in the moment before it waits for one
+                os.write(terminal, answer)
+    os.close(terminal)
+    return process.wait(30), shown.decode()
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\x03", b"\x04"])
+def test_a_person_is_asked_before_real_money_moves(tmp_path: Path, answer: bytes) -> None:
+    """Host, account, key and totals are shown; whoever does not say yes sends nothing."""
+    path = payouts(tmp_path, 4)
+    code, shown = at_a_terminal(answer, "batch", str(path), **ELSEWHERE)
+    assert code == 3
+    for words in (
+        "https://alphapo.invalid",
+        "fingerprint",
+        "2.0 BTC in 4 rows",
+        "Not confirmed: this call sent nothing",
+    ):
+        assert words in shown
+    assert SECRET not in shown
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_where_nobody_else_hears_it_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """While the file is read, or while the report is made."""
+    with pytest.raises(SystemExit) as ended, _interruptible("Interrupted."):
+        raise KeyboardInterrupt
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize("typed", [b"n\n", b""])
+def test_whoever_does_not_agree_sends_nothing(tmp_path: Path, typed: bytes) -> None:
+    """No, or the end of input: exit code 3."""
+    path = payouts(tmp_path, 1)
+    told = invoke("batch", str(path), stdin=Terminal(typed), **ELSEWHERE)
+    assert told.exit_code == 3
+    assert "Not confirmed: this call sent nothing." in told.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("typed", "more"), [(b"y\n", ()), (b"", ("--yes",))])
+def test_whoever_says_yes_pays(tmp_path: Path, typed: bytes, more: tuple[str, ...]) -> None:
+    """As far as there is somebody to pay: here the name leads nowhere."""
+    path = payouts(tmp_path, 1)
+    told = invoke("batch", str(path), *more, stdin=Terminal(typed), **ELSEWHERE)
+    assert "total to pay: 0.5 BTC in 1 rows" in told.stderr
+    assert told.exit_code == 3
+    assert outcomes(tmp_path / "payouts.csv.results.csv") == ["not_sent"]
+
+
+def test_below_the_tables_stands_what_to_do_now() -> None:
+    """Where the results are, why it was cut short, and whether to run again."""
+    survey = Survey(rows=1_201)
+    totals = {"BTC": Totals(requested=Decimal(1))}
+    report = Report("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
+    assert report_lines(report, "f.results.csv") == [
+        "Every figure adds up: NO (requested is the sum of what became of it, in file and journal).",
+        "Took 0:01:01. Results: f.results.csv",
+        "1,200 rows were not tried: it was interrupted",
+        "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
+    ]
+
+
+# ── what people expect of a command ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_color_is_honoured_at_a_terminal(local: Local, tmp_path: Path) -> None:
+    """The bar moves without colours."""
+    path = payouts(tmp_path, 30)
+    codes = []
+    for environment in ({}, {"NO_COLOR": "1"}):
+        code, shown = at_a_terminal(b"", "batch", str(path), **local.environment, **environment)
+        assert code == 0
+        codes.append("\x1b[3" in shown)
+    assert codes == [True, False]

@@ -1,0 +1,293 @@
+"""Paying a file, and every way in which that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import os
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
+from alphapo_async.cli.batch.index import Index
+from alphapo_async.cli.batch.paying import Ending, Job, Orders, pay_file
+from alphapo_async.cli.batch.report import Report
+from alphapo_async.cli.batch.results import ResultsError, ResultsFile
+from alphapo_async.cli.batch.sifting import Sifter
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.options import Access
+from alphapo_async.core.errors import AlphapoError, AuthenticationError, JournalError
+from alphapo_async.core.events import Event, EventName
+from alphapo_async.core.models import Totals
+from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.journal import Journal, SqliteJournal
+from alphapo_async.sandbox import OutagePlan, Sandbox
+from tests.wire import Durable
+
+KEY, SECRET = "made-up-key", "made-up-secret"
+HEADER = "foreign_id,currency,address,amount,end_user_reference\n"
+
+
+def rows(number: int) -> str:
+    """Return a file of so many payments."""
+    return HEADER + "".join(f"p-{one},BTC,made-up-{one},0.5,user\n" for one in range(number))
+
+
+class Desk:
+    """A folder with a file, and what is needed to pay it."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.folder = folder
+        self.path = folder / "payouts.csv"
+        self.path.write_text(text, encoding="utf-8")
+        self.results = folder / "results.csv"
+        self.said = io.StringIO()
+        self.job: Job
+
+    async def pay(
+        self,
+        url: str,
+        *,
+        secret: str = SECRET,
+        journal: Journal | None = None,
+        kind: type[ResultsFile] = ResultsFile,
+        **orders: Any,
+    ) -> tuple[Report, AlphapoError | None]:
+        """Pay the file as the command does."""
+        index, source = Index(), InputFile(self.path, read_lines)
+        sifter = Sifter(source, index, "number")
+        self.job = Job("payouts.csv", sifter, sifter.survey(lambda _: None), index)
+        access = Access({"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": secret}, base_url=url)
+        opened = journal or SqliteJournal(self.folder / "journal.db")
+        try:
+            with kind(self.results, index.knows) as results:
+                return await pay_file(
+                    self.job,
+                    results=results,
+                    access=access,
+                    journal=opened,
+                    console=Console(file=self.said, width=200),
+                    orders=Orders(**orders),
+                )
+        finally:
+            await opened.aclose()
+            index.close()
+
+    def outcomes(self) -> Counter[str]:
+        """Return how many lines of the results file have which outcome."""
+        with self.results.open(encoding="utf-8", newline="") as file:
+            return Counter(line["outcome"] for line in csv.DictReader(file))
+
+
+async def test_every_row_has_one_line_and_every_payment_is_made_once(tmp_path: Path) -> None:
+    """Those that say the same again, contradict an earlier row or are wrong included."""
+    wrong = "p-1,BTC,made-up-1,0.50,user\np-2,BTC,made-up-2,9,user\n,BTC,x,1,user\nr,BTC,unsupported,1,user\n"
+    desk = Desk(tmp_path, rows(30) + wrong)
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, failure = await desk.pay(sandbox.url)
+        assert len(sandbox.ledger.all_accepted()) == 30
+    assert failure is None
+    assert desk.outcomes() == {"accepted": 31, "conflict": 1, "invalid": 1, "rejected": 1}
+    assert report.outcomes == {"accepted": 30, "conflict": 1, "invalid": 1, "rejected": 1}
+    assert (report.same, report.not_taken, report.adds_up, report.code) == (1, 0, True, Exit.REFUSED)
+    assert report.journal["BTC"].accepted == report.totals["BTC"].accepted == 15
+
+
+async def test_the_same_again_pays_nothing_again_and_writes_the_same_results(tmp_path: Path) -> None:
+    """What is settled is read from the journal."""
+    desk = Desk(tmp_path, rows(20))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        await desk.pay(sandbox.url)
+        first = desk.results.read_text(encoding="utf-8")
+        posts = sandbox.ledger.posts
+        report, _ = await desk.pay(sandbox.url)
+        assert sandbox.ledger.posts == posts
+    assert report.code is Exit.ALL_ACCEPTED
+    assert sorted(desk.results.read_text(encoding="utf-8").splitlines()) == sorted(first.splitlines())
+
+
+async def test_what_was_rejected_is_sent_again_if_that_is_asked_for(tmp_path: Path) -> None:
+    """And only then."""
+    desk = Desk(tmp_path, HEADER + "r,BTC,unsupported,1,user\n")
+    async with Sandbox(KEY, SECRET) as sandbox:
+        posts = []
+        for again in (False, False, True):
+            await desk.pay(sandbox.url, retry_rejected=again)
+            posts.append(sandbox.ledger.posts)
+    assert posts == [1, 1, 2]
+
+
+async def test_a_refused_key_ends_it_and_leaves_the_rest_untried(tmp_path: Path) -> None:
+    """Which is said."""
+    desk = Desk(tmp_path, rows(500))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, failure = await desk.pay(sandbox.url, secret="another", concurrency=4)
+    assert isinstance(failure, AuthenticationError)
+    assert report.not_taken > 400
+    assert "bad_header_signature" in (report.cut_short or "")
+    assert report.adds_up
+    assert report.code is Exit.KEY_REFUSED
+    assert desk.outcomes() == report.outcomes
+
+
+class Full(ResultsFile):
+    """A results file on a disk that is full after a few lines."""
+
+    lines = 0
+
+    def write(self, cells: Sequence[str]) -> None:
+        """Write a line, or fail."""
+        if self.lines == 4:
+            raise ResultsError("its disk is full")
+        self.lines += 1
+        super().write(cells)
+
+
+async def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
+    """Nothing more is taken; what was sent is in the journal."""
+    desk = Desk(tmp_path, rows(500))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, failure = await desk.pay(sandbox.url, kind=Full, concurrency=4)
+        assert len(sandbox.ledger.all_accepted()) < 50
+    assert isinstance(failure, ResultsError)
+    assert desk.outcomes() == {"accepted": 4}
+    assert report.cut_short == "its disk is full"
+
+
+class Spoiling(ResultsFile):
+    """A results file whose owner changes the input as soon as the first rows are paid."""
+
+    lines = 0
+
+    def write(self, cells: Sequence[str]) -> None:
+        """Write a line, and spoil the file."""
+        super().write(cells)
+        self.lines += 1
+        if self.lines == 5:
+            (Path(self._path).parent / "payouts.csv").write_text(rows(7), encoding="utf-8")
+
+
+async def test_a_file_that_changes_meanwhile_ends_it(tmp_path: Path) -> None:
+    """What was taken has its result."""
+    desk = Desk(tmp_path, rows(5_000))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, failure = await desk.pay(sandbox.url, kind=Spoiling, concurrency=4)
+    assert isinstance(failure, FileChanged)
+    assert desk.outcomes() == report.outcomes
+    assert report.not_taken > 3_000
+
+
+class Forgetting(Durable):
+    """A journal that cannot be read for its totals."""
+
+    async def totals(self, account: str) -> dict[str, Totals]:
+        raise JournalError("it is gone.")
+
+
+async def test_a_report_comes_also_where_the_journal_cannot_be_asked(tmp_path: Path) -> None:
+    """Of the file alone."""
+    desk = Desk(tmp_path, rows(3))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, _ = await desk.pay(sandbox.url, journal=Forgetting())
+    assert (report.journal, report.outcomes) == ({}, {"accepted": 3})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
+    """What is under way ends with its result, the rest is left for the next run."""
+    desk = Desk(tmp_path, rows(400))
+    async with Sandbox(KEY, SECRET, latency=0.05) as sandbox:
+        asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), number)
+        report, failure = await desk.pay(sandbox.url, concurrency=4)
+        assert failure is None
+        assert 0 < report.outcomes["accepted"] == len(sandbox.ledger.all_accepted()) < 400
+        assert set(report.outcomes) == {"accepted"}
+        assert report.cut_short == "it was interrupted"
+        assert report.code is Exit.UNKNOWN
+        assert "Stopping: what is under way" in desk.said.getvalue()
+        report, _ = await desk.pay(sandbox.url)
+        assert report.outcomes == {"accepted": 400}
+        assert sandbox.ledger.posts == 400
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    """What is under way is unknown, and the next run finds out."""
+    desk = Desk(tmp_path, rows(100))
+    async with Sandbox(KEY, SECRET, latency=2.0) as sandbox:
+        loop = asyncio.get_running_loop()
+        for seconds in (0.5, 0.6):
+            loop.call_later(seconds, os.kill, os.getpid(), signal.SIGINT)
+        began = loop.time()
+        report, failure = await desk.pay(sandbox.url, concurrency=8)
+        assert loop.time() - began < 1.9
+        assert failure is None
+        assert report.outcomes == {"unknown": 8} == desk.outcomes()
+        assert report.adds_up
+        await sandbox.drain()
+        sandbox.latency = 0.0
+        report, _ = await desk.pay(sandbox.url)
+        assert report.outcomes == {"accepted": 100}
+        assert not sandbox.ledger.paid_more_than_once()
+
+
+async def test_an_outage_is_given_up_after_the_time_that_was_said(tmp_path: Path) -> None:
+    """Rows that were kept by it are not sent, or unknown; the next run goes on."""
+    desk = Desk(tmp_path, rows(200))
+    async with Sandbox(KEY, SECRET, faults=OutagePlan(0.0, 1e9, mode="503")) as sandbox:
+        client = {"policy": RetryPolicy(deadline=3.0)}
+        report, failure = await desk.pay(sandbox.url, concurrency=30, give_up_after=1.0, client=client)
+        assert failure is None
+        assert report.cut_short == "AlphaPo has given no readable answer for 0:00:01"
+        assert report.code is Exit.UNKNOWN
+        assert set(report.outcomes) == {"unknown"}
+        sandbox.faults = "none"
+        report, _ = await desk.pay(sandbox.url)
+        assert report.outcomes == {"accepted": 200}
+
+
+class Closing:
+    """A client that takes a while to close."""
+
+    def __init__(self) -> None:
+        self.graces: list[float] = []
+
+    async def aclose(self, grace: float) -> None:
+        """Close, slowly."""
+        self.graces.append(grace)
+        await asyncio.sleep(0.01)
+
+
+async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
+    """The first time in order, the second time at once, and then never mind."""
+    said: list[str] = []
+    ending, client = Ending(said.append, None), Closing()
+    async with ending.listening(client):  # type: ignore[arg-type]
+        for _ in range(4):
+            ending.interrupt(client)  # type: ignore[arg-type]
+    assert client.graces == [0]
+    assert len(said) == 2
+    assert ending.stop.is_set()
+
+
+def event(name: EventName) -> Event:
+    """Return an event of this name."""
+    return Event(name=name, at=1.0, account="default")
+
+
+async def test_an_outage_that_ends_in_time_ends_nothing() -> None:
+    """Nor does one for which no time was said; other events say nothing."""
+    for seconds in (0.05, None):
+        said: list[str] = []
+        ending = Ending(said.append, seconds)
+        for name in ("attempt", "outage began", "outage ended"):
+            ending.hear(event(name))
+        await asyncio.sleep(0.1)
+        assert (ending.why, ending.stop.is_set(), len(said)) == (None, False, 2)
+    assert repr(ending) == "Ending(None)"

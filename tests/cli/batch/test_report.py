@@ -1,0 +1,112 @@
+"""What became of a file: counts, totals, exit codes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphapo_async.cli.batch.report import Report, Tally, outcome_rows, report_json
+from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.reconciling import OUTCOMES
+from alphapo_async.core.models import Totals, WithdrawalRequest
+
+
+def request(amount: str = "0.5", currency: str = "BTC") -> WithdrawalRequest:
+    """Return a request for this figure."""
+    return WithdrawalRequest(
+        currency=currency, amount=amount, address="made-up", foreign_id="f", end_user_reference="user-1"
+    )
+
+
+def report(outcomes: dict[str, int], **changed: Any) -> Report:
+    """Return a report of so many rows with these outcomes."""
+    usual: dict[str, Any] = {
+        "file": "payouts.csv",
+        "survey": Survey(rows=sum(outcomes.values())),
+        "outcomes": Counter(outcomes),
+        "same": 0,
+        "totals": {},
+        "journal": {},
+        "seconds": 12.3456,
+    }
+    return Report(**{**usual, **changed})
+
+
+@given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.decimals(0, 10**12, places=8))))
+def test_what_was_requested_is_the_sum_of_what_became_of_it(told: list[tuple[str, Decimal]]) -> None:
+    """To the last decimal; an invalid row asks for nothing, and a refused key is something not sent."""
+    tally, requested = Tally(), Decimal(0)
+    for outcome, figure in told:
+        tally.add(outcome, request(f"{figure:f}"))
+        requested += 0 if outcome == "invalid" else figure
+    totals = tally.totals({"BTC": requested}, is_complete=True)
+    assert report(dict(tally.outcomes), totals=totals).adds_up
+    assert tally.outcomes == Counter(outcome for outcome, _ in told)
+
+
+def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
+    """What was not tried is neither paid nor refused."""
+    tally = Tally()
+    tally.add("accepted", request("0.5"))
+    tally.add("authentication", request("0.25"))
+    tally.add("invalid", None)
+    [sums] = tally.totals({"BTC": Decimal(2)}, is_complete=False).values()
+    assert (sums.accepted, sums.not_sent, sums.open) == (Decimal("0.5"), Decimal("0.25"), Decimal("1.25"))
+    assert repr(tally) == "Tally({'accepted': 1, 'authentication': 1, 'invalid': 1})"
+
+
+@pytest.mark.parametrize(
+    ("totals", "journal"),
+    [
+        ({"BTC": Totals(requested=Decimal(1))}, {}),
+        ({}, {"BTC": Totals(requested=Decimal(1))}),
+        ({"BTC": Totals(requested=Decimal(1), accepted=Decimal(2), open=Decimal(-1))}, {}),
+    ],
+)
+def test_figures_that_do_not_add_up_are_found_out(totals: dict[str, Totals], journal: dict[str, Totals]) -> None:
+    """In the file, in the journal, and where more was paid than was asked for."""
+    assert not report({}, totals=totals, journal=journal).adds_up
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "not_taken", "code"),
+    [
+        ({"accepted": 3}, 0, Exit.ALL_ACCEPTED),
+        ({"accepted": 3, "rejected": 1}, 0, Exit.REFUSED),
+        ({"accepted": 3, "rejected": 1}, 1, Exit.UNKNOWN),
+        ({"accepted": 3, "invalid": 1, "unknown": 1}, 0, Exit.UNKNOWN),
+        ({"authentication": 1}, 5, Exit.KEY_REFUSED),
+    ],
+)
+def test_the_exit_code_says_what_to_do(outcomes: dict[str, int], not_taken: int, code: Exit) -> None:
+    """Rows that were not tried call for another run, as unknown ones do."""
+    told = report(outcomes, survey=Survey(rows=sum(outcomes.values()) + not_taken))
+    assert (told.not_taken, told.code) == (not_taken, code)
+
+
+def test_counts_are_shown_where_there_are_any() -> None:
+    """By outcome, then what was not tried, then all rows."""
+    told = report({"accepted": 1_200, "not_sent": 1}, survey=Survey(rows=1_210), same=4)
+    assert outcome_rows(told) == [
+        ("accepted", "1,200"),
+        ("not sent", "1"),
+        ("same as an earlier row, sent once", "4"),
+        ("not tried", "5"),
+        ("rows", "1,210"),
+    ]
+
+
+def test_machines_read_every_figure_as_text() -> None:
+    """So that none of them is rounded."""
+    totals = {"BTC": Totals(requested=Decimal("1E-8"), accepted=Decimal("0.00000001"))}
+    told = msgspec.json.decode(report_json(report({"accepted": 1}, totals=totals, journal=totals)))
+    assert told["totals"]["BTC"]["requested"] == told["journal_totals"]["BTC"]["accepted"] == "0.00000001"
+    assert told["outcomes"] == {**dict.fromkeys(OUTCOMES, 0), "accepted": 1}
+    assert (told["rows"], told["adds_up"], told["exit_code"], told["seconds"]) == (1, True, 0, 12.346)

@@ -1,0 +1,147 @@
+"""What is to be done with each row of a file, read twice."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
+from alphapo_async.cli.batch.index import Index
+from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.core.models import WithdrawalRequest
+
+HEADER = "foreign_id,currency,address,amount,amount_to,convert_to,end_user_reference"
+FILE = f"""{HEADER}
+a,BTC,made-up-1,0.1,,,user-1
+b,BTC,made-up-2,0.25,,,user-1
+a,BTC,made-up-1,0.10,,,user-1
+
+a,BTC,made-up-1,0.2,,,user-1
+c,EUR,made-up-3,,0.5,BTC,user-1
+,BTC,made-up-4,-1,,,user-1
+d,BTC
+e,BTC,made-up-5,0.12345678901234567890,,,user-1
+"""
+
+
+def sifter(path: Path, text: str = FILE) -> Sifter:
+    """Return the sifter of a file with this text."""
+    path.write_text(text, encoding="utf-8")
+    return Sifter(InputFile(path, read_lines), Index(), "number")
+
+
+def told(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
+    """Return what is to be paid, and what is told of the rest."""
+    rest: list[tuple[str, list[str], WithdrawalRequest | None]] = []
+    names = [request.foreign_id for request in sifting.to_pay(lambda *each: rest.append(each))]
+    return names, rest
+
+
+def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None:
+    """Rows to be paid by asked currency, what leaves which balance, and what is not paid at all."""
+    rows: list[None] = []
+    survey = sifter(tmp_path / "f.csv").survey(lambda _: None, lambda: rows.append(None))
+    assert (survey.rows, survey.invalid, survey.same, survey.conflict, len(rows)) == (8, 3, 1, 1, 8)
+    assert survey.counts == {"BTC": 3}
+    assert survey.to_pay == {"BTC": Decimal("0.85")}
+    assert survey.not_to_pay == {"BTC": Decimal("0.2")}
+    assert survey.to_debit == {"BTC": Decimal("0.35")}
+    assert survey.requested == {"BTC": Decimal("1.05")}
+
+
+def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
+    """Duplicates with the line of the first, wrong rows with all that is wrong; what could not be read complains of nothing else."""
+    problems: list[str] = []
+    sifter(tmp_path / "f.csv").survey(problems.append)
+    assert problems == [
+        "line 4: foreign_id 'a' stands in line 2, too, with the same payment: it is sent once.",
+        "line 6: foreign_id 'a' stands in line 2, too, with another payment: this one is not sent.",
+        "line 8: foreign_id is required and must not be empty. amount is negative.",
+        "line 9: row has 2 cells, and the header has 7.",
+        'line 10: amount would be rounded as a JSON number; make the client with amount_format="string".',
+    ]
+
+
+def test_a_row_with_a_wrong_cell_and_wrong_fields_is_told_both(tmp_path: Path) -> None:
+    """As long as its cells could be told apart."""
+    problems: list[str] = []
+    text = f"{HEADER},allow_personal_reference\na,BTC,made-up,-1,,,u,perhaps\nb,BTC,made-up,1,,,u,perhaps\n"
+    sifter(tmp_path / "f.csv", text).survey(problems.append)
+    assert problems == [
+        "line 2: amount is negative. allow_personal_reference must be true or false.",
+        "line 3: allow_personal_reference must be true or false.",
+    ]
+
+
+def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tmp_path: Path) -> None:
+    """The first line of a foreign_id stands; those that say the same again are told at the end."""
+    sifting = sifter(tmp_path / "f.csv")
+    sifting.survey(lambda _: None)
+    names, rest = told(sifting)
+    assert names == ["a", "b", "c"]
+    assert [(outcome, cells[0], request is None) for outcome, cells, request in rest] == [
+        ("conflict", "a", False),
+        ("invalid", "", True),
+        ("invalid", "d", True),
+        ("invalid", "e", True),
+    ]
+    assert rest[0][1][-1] == "line 6: line 2 asks for another payment under this foreign_id; this one was not sent."
+
+
+def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path: Path) -> None:
+    """Once the first was told anything at all."""
+    index = Index()
+    path = tmp_path / "f.csv"
+    path.write_text(FILE, encoding="utf-8")
+    sifting = Sifter(InputFile(path, read_lines), index, "number")
+    sifting.survey(lambda _: None)
+    assert list(sifting.same_again()) == []
+    index.tell("a", ["a", "accepted", "7", "processing", ""])
+    assert list(sifting.same_again()) == [
+        ["a", "accepted", "7", "processing", "line 4: the same payment as in line 2, sent once."]
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FILE.replace("b,BTC,made-up-2,0.25", "b,BTC,made-up-2,0.26"),
+        FILE.replace("b,BTC,made-up-2,0.25", "z,BTC,made-up-2,0.25"),
+        FILE.replace("\n\na,BTC", "\na,BTC"),
+    ],
+)
+def test_nothing_is_paid_that_the_survey_has_not_seen(tmp_path: Path, other: str) -> None:
+    """Not even where size and time of the file are what they were."""
+    path, changed = tmp_path / "f.csv", tmp_path / "g.csv"
+    path.write_text(FILE, encoding="utf-8")
+    index = Index()
+    Sifter(InputFile(path, read_lines), index, "number").survey(lambda _: None)
+    changed.write_text(other, encoding="utf-8")
+    sifting = Sifter(InputFile(changed, read_lines), index, "number")
+    paid: list[str] = []
+    with pytest.raises(FileChanged):
+        paid.extend(request.foreign_id for request in sifting.to_pay(lambda *_: None))
+    assert set(paid) <= {"a", "b", "c"}
+
+
+def test_a_file_that_grows_while_it_is_paid_is_noticed_on_the_way(tmp_path: Path) -> None:
+    """Long before its end."""
+    path = tmp_path / "f.csv"
+    rows = "\n".join(f"p-{one},BTC,made-up,1,,,u" for one in range(5_000))
+    sifting = sifter(path, f"{HEADER}\n{rows}\n")
+    sifting.survey(lambda _: None)
+    paying = sifting.to_pay(lambda *_: None)
+    next(paying)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("more,BTC,made-up,1,,,u\n")
+    paid: list[WithdrawalRequest] = []
+    with pytest.raises(FileChanged):
+        paid.extend(paying)
+    assert len(paid) < 1_000
+
+
+def test_an_empty_survey_asks_for_nothing() -> None:
+    """Nothing requested in no currency."""
+    assert Survey().requested == {}
