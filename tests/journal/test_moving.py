@@ -92,12 +92,15 @@ async def test_nothing_moves_over_what_is_there(both: dict[str, Any]) -> None:
 class Careless:
     """A target that changes what it is given."""
 
-    def __init__(self, spoil: Callable[[list[Kept]], list[Kept]]) -> None:
+    def __init__(
+        self, spoil: Callable[[list[Kept]], list[Kept]], notes: dict[tuple[str, str], str] | None = None
+    ) -> None:
         self._spoil = spoil
+        self._notes = notes or {}
         self._kept: list[Kept] = []
 
     async def register(self) -> Register:
-        return Register({}, {}, {})
+        return Register({}, {}, self._notes)
 
     async def find_living(self, now: float) -> list[str]:
         return []
@@ -148,6 +151,13 @@ async def test_a_copy_that_differs_is_found_out(
     with pytest.raises(JournalError, match=told):
         await move(both["file"], Careless(spoil), "there", 100.0)
     await hear(both["file"], "f", asked("f"))
+
+
+async def test_a_text_that_was_not_copied_is_found_out(both: dict[str, Any]) -> None:
+    """What a journal keeps for others belongs to it."""
+    await fill(both["file"])
+    with pytest.raises(JournalError, match="what it keeps for others"):
+        await move(both["file"], Careless(_as_it_is, {("default", "sheet"): "another"}), "there", 100.0)
 
 
 def test_a_journal_in_memory_does_not_move() -> None:
