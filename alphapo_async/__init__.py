@@ -1,10 +1,13 @@
 """An asyncio client for AlphaPo crypto withdrawals that never pays twice and always knows whether money moved."""
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.callbacks import Callback
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
     AuthenticationError,
+    CallbackBusy,
+    CallbackError,
     ConfigurationError,
     ForeignIdConflict,
     InvalidRequest,
@@ -30,6 +33,9 @@ __all__ = [
     "AlphapoUnavailable",
     "AuthenticationError",
     "BatchResult",
+    "Callback",
+    "CallbackBusy",
+    "CallbackError",
     "ConfigurationError",
     "Event",
     "ForeignIdConflict",

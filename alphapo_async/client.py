@@ -9,7 +9,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any, Self, cast
 import msgspec
 
 from alphapo_async.batch import Batch, Requests, Rest, check_requests
+from alphapo_async.core.callbacks import Callback, Headers, is_withdrawal, read_callback
+from alphapo_async.core.callbacks import Kind as CallbackKind
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -29,7 +31,9 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, LookedUp, Revision
+from alphapo_async.core.evidence import Asked, CalledBack, LookedUp, Revision, Seen
+from alphapo_async.core.hearing import why_not_ours
+from alphapo_async.core.history import EXCERPT
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
@@ -40,6 +44,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.flight import Flight
+from alphapo_async.inbox import Inbox
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
@@ -136,6 +141,7 @@ class AlphapoClient:
             noticing=noticing,
         )
         self._flights: dict[str, Flight] = {}
+        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.tenure.worker, self._crew.world)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
@@ -475,6 +481,58 @@ class AlphapoClient:
         if answered is not None:
             evidence = LookedUp(self._crew.tenure.worker, *answered)
             self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
+
+    # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.asynccontextmanager
+    async def receive_callback(self, headers: Headers, body: bytes) -> AsyncIterator[Callback]:
+        """Take one delivery of a callback: is it AlphaPo's, what does it say, and was it handled before?
+
+        It counts as handled once the block has ended cleanly: after an exception, a cancel or a crash its next delivery is new again.
+        So it is handled at least once, and deliveries for one id one after the other, in whatever process that shares the journal. What
+        it says of a withdrawal of ours is in the journal before the block begins. `contrib` has mounts for ASGI and aiohttp.web.
+
+        Signature and headers: https://docs.alphapo.net/integration-guide/get-callbacks
+
+        Args:
+            headers: of the delivery, a mapping or pairs; names in any case.
+            body: its raw bytes.
+
+        Raises:
+            CallbackError: it is not signed with one of the client's keys, or cannot be read.
+            CallbackBusy: another delivery of it has been handled for more than 10 s: answer 503.
+            JournalError: the journal cannot be used: answer 503.
+            ConfigurationError: the body is not bytes; the client is closed or belongs to another event loop.
+        """
+        self._enter()
+        told = read_callback(headers, body, self._crew.signers.values())
+        await self._crew.tenure.begin()
+        async with self._inbox.turn(told) as turn:
+            kind = await self._hear(told, Seen(None, bytes(body[:EXCERPT])), is_repeated=turn.is_repeated)
+            yield Callback(told, kind, turn.is_new)
+
+    async def _hear(self, told: Transaction, seen: Seen, *, is_repeated: bool) -> CallbackKind:
+        """Add a callback to what is known of its withdrawal, where that is one of ours."""
+        if not is_withdrawal(told):
+            return "not a withdrawal"
+        row = await self._find(told.foreign_id)
+        if row is None:
+            return "not in journal"
+        doubt = why_not_ours(row, told)
+        if not is_repeated:
+            evidence = CalledBack(told, seen, doubt)
+            before, after = await self._crew.learned(row, evidence)
+            self._crew.noticing.learned(before, after, evidence)
+            if (flight := self._flights.get(row.foreign_id)) is not None:
+                flight.hear(after)
+        return "ours" if doubt is None else "contradicts"
+
+    async def _find(self, foreign_id: str | None) -> Row | None:
+        try:
+            name = foreign_id_text(foreign_id)
+        except InvalidRequest:
+            return None  # no withdrawal of ours can have it
+        return await self._crew.journal.find(self._crew.account, name)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -138,17 +138,23 @@ class Crew:
         Raises:
             JournalError: it could not be written down.
         """
-        now = self.world.clock()
+        return (await self.learned(row, *evidence, may_lag=may_lag))[1]
+
+    async def learned(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> tuple[Row, Row]:
+        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
+        now, before = self.world.clock(), row
 
         def change(known: Row | None) -> Row:
-            learned = row if known is None else known
+            nonlocal before
+            learned = before = row if known is None else known
             for one in evidence:
                 learned = learn(learned, one, now, self.assumed)
             return learned
 
         lines = (entry_of(one, now, __version__) for one in evidence)
         entries = tuple(line for line in lines if line is not None)
-        return await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
+        after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
+        return before, after
 
     def learn_later(self, row: Row, evidence: Evidence) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it."""

@@ -139,14 +139,18 @@ class Flight:
         await self._crew.world.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked)
 
+    def hear(self, row: Row) -> None:
+        """Somebody else has learned something of the row: a callback came."""
+        self._row = row if self._row else None  # None: it has not taken the row on
+
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
         await self._is_known.wait()
         return self._row is not None and self._row.revision.is_same_payment(self.asked.revision)
 
-    async def _round(self, row: Row) -> Row:
+    async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
-        row = await self._ask_if_owed(row)
+        row = await self._ask_if_owed(self._known)
         if self._would_send(row) and self._flown.sent < self._crew.policy.attempts:
             row = await self._send(row)
         return row if row.refusal is None else await self._ask_if_owed(row)
@@ -309,7 +313,7 @@ class Flight:
                 return self._noticed(before, learned, evidence)
         self._unwritten.append(evidence)
         try:
-            learned = await crew.learn(before, *self._unwritten)
+            before, learned = await crew.learned(before, *self._unwritten)
             self._unwritten.clear()
         except JournalError:
             learned = learn(before, evidence, crew.world.clock(), crew.assumed)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alphapo_async.core.events import Event, EventName
-from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, LookedUp
+from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, GivenUp, LookedUp
 from alphapo_async.core.history import named
 from alphapo_async.core.row import Row, bucket
 
@@ -20,6 +20,7 @@ logger.addHandler(logging.NullHandler())
 _LEVELS: dict[EventName, int] = {
     "attempt": logging.DEBUG,
     "look-up": logging.DEBUG,
+    "callback": logging.INFO,
     "settled": logging.INFO,
     "unknown": logging.WARNING,
     "contradiction": logging.ERROR,
@@ -49,6 +50,10 @@ class Noticing:
             self._tell("attempt", after, reason=named(evidence.proof))
         elif isinstance(evidence, LookedUp):
             self._tell("look-up", after, reason=named(evidence.answer))
+        elif isinstance(evidence, CalledBack):
+            self._tell("callback", after, reason=evidence.transaction.status)
+            if evidence.doubt is not None:
+                self._tell("contradiction", after, reason="a callback does not fit; the history says why")
         if after.contradiction is not None and after.contradiction != before.contradiction:
             self._tell("contradiction", after, reason=after.contradiction)
         if after.state not in ("open", before.state):

@@ -1,6 +1,7 @@
 """AlphapoClient as its users meet it; in virtual time where time matters."""
 
 import asyncio
+import contextlib
 import copy
 import logging
 import os
@@ -21,9 +22,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.callbacks import Callback
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
+    CallbackError,
     ConfigurationError,
     ForeignIdConflict,
     InvalidRequest,
@@ -37,6 +40,7 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row
+from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
@@ -1174,5 +1178,172 @@ def test_a_batch_checks_its_arguments_before_it_takes_a_row() -> None:
             for requests, concurrency in ((request(), 1), ([request()], 0)):
                 with pytest.raises(ConfigurationError):
                     await anext(alphapo.batch(requests, concurrency))  # type: ignore[arg-type]
+
+    run(story())
+
+
+# ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KEYS = Signer("made-up-key", "made-up-secret")
+
+
+def called(status: str = "confirmed", foreign_id: str | None = "payout-17", **changes: Any) -> bytes:
+    """Return a callback's body, as AlphaPo's samples have it."""
+    part = {"currency": "BTC", "transaction_type": "blockchain", "amount": "0.00150000", "txid": "bb04"}
+    told = {
+        "id": 7,
+        "foreign_id": foreign_id,
+        "type": "withdrawal",
+        "crypto_address": {"id": 1, "currency": "BTC", "address": "bc1qmadeup", "tag": None},
+        "transactions": [part],
+        "fees": [],
+        "error": "",
+        "status": status,
+        **changes,
+    }
+    return msgspec.json.encode(told)
+
+
+async def receive(alphapo: AlphapoClient, body: bytes) -> Callback:
+    """Deliver a genuine callback, and handle it."""
+    async with alphapo.receive_callback(KEYS.headers(body), body) as callback:
+        return callback
+
+
+def test_a_callback_says_what_became_of_a_withdrawal_nobody_could_tell() -> None:
+    """Unknown, then called back: settled, with its txid in the history, and told by `withdraw` without a request."""
+    wire = Wire([LOST], [NOT_FOUND] * 9)
+
+    async def story() -> tuple[Callback, Withdrawal, list[str], list[str]]:
+        events: list[Event] = []
+        journal = Durable()
+        policy = RetryPolicy.none()
+        async with client(wire, journal=journal, policy=policy, on_event=events.append) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            callback = await receive(alphapo, called())
+            withdrawal = await alphapo.withdraw(request())
+            history = [f"{line.kind}: {line.what}" for line in await journal.history("default", "payout-17")]
+        return callback, withdrawal, history, [event.name for event in events]
+
+    callback, withdrawal, history, events = run(story())
+    assert (callback.kind, callback.is_new, callback.transaction.txids) == ("ours", True, ("bb04",))
+    assert (withdrawal.status, withdrawal.is_final, wire.posts) == ("confirmed", True, 1)
+    assert "callback: confirmed; txid bb04" in history
+    assert events[-2:] == ["callback", "settled"]
+
+
+@pytest.mark.parametrize("post", ["accept", "accept, lost", "silent"])
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_a_callback_before_the_reply_settles_it_once(post: str, is_durable: bool) -> None:  # noqa: FBT001
+    """Reply, look-up and callback are one state, and one event says that it is settled."""
+    wire = Wire([] if post == "accept" else [post], seconds=5.0)
+
+    async def story() -> tuple[str | None, list[str]]:
+        events: list[Event] = []
+        journal = Durable() if is_durable else "memory"
+        async with client(wire, journal=journal, on_event=events.append) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(2.0)
+            await receive(alphapo, called())
+            withdrawal = await paying
+            await receive(alphapo, called("pending"))
+        return withdrawal.status, [event.name for event in events if event.name == "settled"]
+
+    assert run(story()) == ("confirmed", ["settled"])
+    assert wire.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (called(foreign_id="another"), "not in journal"),
+        (called(foreign_id=None), "not in journal"),
+        (called(foreign_id=" \n"), "not in journal"),
+        (called(type="deposit"), "not a withdrawal"),
+        (called(crypto_address={"address": "another"}), "contradicts"),
+        (called("thawed", type="withdrawal_of_tomorrow"), "ours"),
+    ],
+)
+def test_every_signed_callback_is_handed_over_and_says_what_it_is(body: bytes, kind: str) -> None:
+    """Whatever its content; each of them is new once."""
+
+    async def story() -> list[tuple[str, bool]]:
+        async with client(Wire()) as alphapo:
+            await alphapo.withdraw(request())
+            return [(callback.kind, callback.is_new) for callback in [await receive(alphapo, body) for _ in range(2)]]
+
+    assert run(story()) == [(kind, True), (kind, False)]
+
+
+def test_a_callback_that_does_not_fit_is_loud_and_changes_nothing() -> None:
+    """It stands in the history, with what does not fit."""
+
+    async def story() -> tuple[list[str], list[str | None], str | None]:
+        events: list[Event] = []
+        journal = Durable()
+        async with client(Wire(), journal=journal, on_event=events.append) as alphapo:
+            before = await alphapo.withdraw(request())
+            await receive(alphapo, called("cancelled", crypto_address={"address": "another"}))
+            after = await alphapo.withdraw(request())
+            assert (before.id, before.status) == (after.id, after.status)
+            history = [line.what for line in await journal.history("default", "payout-17") if line.kind == "callback"]
+        return history, [event.reason for event in events if event.name == "contradiction"], after.status
+
+    history, reasons, _ = run(story())
+    assert [line.startswith("does not fit: address: asked") for line in history] == [True]
+    assert reasons == ["a callback does not fit; the history says why"]
+
+
+def test_a_callback_under_a_retired_key_is_alphapos() -> None:
+    """Under a key of nobody it is not."""
+    body = called()
+
+    async def story() -> str:
+        old = Signer("old-key", "old-secret")
+        async with client(Wire(), retired_keys=[("old-key", "old-secret")]) as alphapo:
+            async with alphapo.receive_callback(old.headers(body), body) as callback:
+                pass
+            with pytest.raises(CallbackError):
+                await receive_under(alphapo, Signer("nobody", "secret"), body)
+        return callback.kind
+
+    assert run(story()) == "not in journal"
+
+
+async def receive_under(alphapo: AlphapoClient, signer: Signer, body: bytes) -> None:
+    """Deliver a callback that this key has signed."""
+    async with alphapo.receive_callback(signer.headers(body), body):
+        raise AssertionError
+
+
+def test_a_block_that_fails_is_tried_again_and_its_evidence_is_not_lost() -> None:
+    """What the callback says is in the journal before the block begins."""
+
+    async def story() -> tuple[list[bool], str]:
+        seen: list[bool] = []
+        async with client(Wire([LOST], [NOT_FOUND] * 9), journal=Durable(), policy=RetryPolicy.none()) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            for error in (ValueError, asyncio.CancelledError, None):
+                with contextlib.suppress(ValueError, asyncio.CancelledError):
+                    async with alphapo.receive_callback(KEYS.headers(called()), called()) as callback:
+                        seen.append(callback.is_new)
+                        if error is not None:
+                            assert (await alphapo.withdraw(request())).status == "confirmed"
+                            raise error
+            return [*seen, (await receive(alphapo, called())).is_new], callback.kind
+
+    assert run(story()) == ([True, True, True, False], "ours")
+
+
+def test_a_closed_client_receives_nothing() -> None:
+    """Its journal is closed, too: let AlphaPo send it again."""
+
+    async def story() -> None:
+        alphapo = client(Wire())
+        await alphapo.aclose()
+        with pytest.raises(ConfigurationError):
+            await receive(alphapo, called())
 
     run(story())

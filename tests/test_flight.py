@@ -794,3 +794,27 @@ def test_a_look_up_that_finds_no_slot_in_time_is_not_made() -> None:
     assert run(story()) == pytest.approx(5.0)
     assert wire.posts == 1
     assert wire.look_ups == 0
+
+
+# ── a callback meanwhile ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_callback_during_a_backoff_ends_the_flight_without_another_request() -> None:
+    """The flight hears of it, and neither asks nor sends again."""
+    wire, signer = Wire([LOST, LOST], [NOT_FOUND] * 9), Signer("made-up-key", "made-up-secret")
+    body = (
+        b'{"id":7,"foreign_id":"payout-17","type":"withdrawal","status":"confirmed",'
+        b'"currency_sent":{"currency":"BTC","amount":"0.0015"},"crypto_address":{"address":"bc1qmadeup"}}'
+    )
+
+    async def story() -> Withdrawal:
+        policy = RetryPolicy(wait_initial=20.0, wait_max=20.0)
+        async with client(wire, journal=Durable(), policy=policy) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            async with alphapo.receive_callback(signer.headers(body), body):
+                pass
+            return await paying
+
+    assert run(story()).status == "confirmed"
+    assert (wire.posts, wire.look_ups) == (1, 0)

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, LookedUp, Revision
-from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.evidence import Asked, Attempt, CalledBack, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
     Duplicate,
@@ -75,6 +75,20 @@ class Heard:
 def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str, reason: str) -> None:
     """The judgement's name and its reason, and never what stands in the errors."""
     assert Heard().learned(OPEN, OPEN, evidence) == [(name, None, reason)]
+
+
+def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> None:
+    """What it says of whom stays in the history."""
+    told = Transaction(id=7, status="confirmed")
+    accepted = changed(OPEN, state="accepted", withdrawal=PAID)
+    assert Heard().learned(OPEN, accepted, CalledBack(told)) == [
+        ("callback", None, "confirmed"),
+        ("settled", "accepted", None),
+    ]
+    assert Heard().learned(accepted, accepted, CalledBack(told, doubt=SECRET)) == [
+        ("callback", None, "confirmed"),
+        ("contradiction", None, "a callback does not fit; the history says why"),
+    ]
 
 
 def test_an_event_names_the_withdrawal_and_counts() -> None:

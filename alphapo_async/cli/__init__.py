@@ -15,6 +15,7 @@ from alphapo_async.cli.keeping import journal
 from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
 from alphapo_async.cli.showing import clean
+from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
 
 __all__ = ["alphapo"]
@@ -64,5 +65,5 @@ def alphapo() -> None:
     """
 
 
-for _command in (demo, withdraw, batch, status, resume, worker, journal, check, sandbox):
+for _command in (demo, withdraw, batch, status, resume, worker, journal, verify_callback, check, sandbox):
     alphapo.add_command(_command)

@@ -10,7 +10,7 @@ from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
-from alphapo_async.core.row import Assumed, Row, is_refused_after, quiet_from, settled
+from alphapo_async.core.row import Assumed, Row, is_refused_after, needed_of_witness, quiet_from, settled
 from alphapo_async.core.witnesses import withdrawal_from, witnessed
 
 __all__ = ["learn_control", "learn_look_up"]
@@ -35,7 +35,7 @@ def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
     if row.revision.payment is None:
         return row  # settled long ago; only its digest is remembered
     comparison = compare(row.revision.payment, found)
-    if comparison.is_ours(*_needed(row)):
+    if comparison.is_ours(*needed_of_witness(row)):
         return witnessed(row, withdrawal_from(found, "look-up"), found, now)
     if row.state != "open":
         return row
@@ -50,13 +50,6 @@ def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
         differences=comparison.differences,
         reason="AlphaPo shows another withdrawal" if comparison.differences else "AlphaPo shows too little",
     )
-
-
-def _needed(row: Row) -> tuple[str, ...]:
-    """What must be told, not merely uncontradicted, before a withdrawal is taken for ours."""
-    if row.doubt_since is not None:
-        return ()
-    return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
 
 
 def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:

@@ -11,7 +11,9 @@
     │   ├── ForeignIdConflict               the foreign_id belongs to another payment
     │   └── AuthenticationError             AlphaPo does not accept the key or the signature
     ├── JournalError                        nothing was sent; the journal could not be used
-    └── AlphapoUnavailable                  a question to AlphaPo had no usable answer
+    ├── AlphapoUnavailable                  a question to AlphaPo had no usable answer
+    ├── CallbackError (ValueError)          what was delivered is not AlphaPo's, or cannot be read
+    └── CallbackBusy                        another delivery of it is still being handled
 
 Every one survives `pickle` and `copy`, and none holds an exception of the HTTP library as its cause or context.
 """
@@ -25,6 +27,8 @@ __all__ = [
     "AlphapoError",
     "AlphapoUnavailable",
     "AuthenticationError",
+    "CallbackBusy",
+    "CallbackError",
     "ConfigurationError",
     "ForeignIdConflict",
     "InvalidRequest",
@@ -80,6 +84,27 @@ class AlphapoUnavailable(AlphapoError):
         self.status = status
         self.code = code
         self.retry_after = retry_after
+
+
+class CallbackError(AlphapoError, ValueError):
+    """What was delivered is not AlphaPo's, or cannot be read. Nothing was learned from it.
+
+    Attributes:
+        reason: `too large`, `missing header`, `unknown key`, `signature`, `not JSON`, `not an object` or `no id or status`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def is_forged(self) -> bool:
+        """It does not carry a signature made with one of the client's keys."""
+        return self.reason in ("missing header", "unknown key", "signature")
+
+
+class CallbackBusy(AlphapoError):
+    """Another delivery of this callback is still being handled. Nothing was handled by this one: let AlphaPo send it again."""
 
 
 class _AboutOne(AlphapoError):

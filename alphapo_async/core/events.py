@@ -9,12 +9,21 @@ import msgspec
 __all__ = ["Event", "EventName"]
 
 EventName = Literal[
-    "attempt", "look-up", "settled", "unknown", "contradiction", "outage began", "outage ended", "journal failed"
+    "attempt",
+    "look-up",
+    "callback",
+    "settled",
+    "unknown",
+    "contradiction",
+    "outage began",
+    "outage ended",
+    "journal failed",
 ]
 """What happened. More names may come in a minor release.
 
 - `attempt`: a body was sent, or could not be; `reason` says what the reply proves.
 - `look-up`: AlphaPo was asked by foreign_id; `reason` says what it answered.
+- `callback`: AlphaPo told of it by itself; `reason` says the status.
 - `settled`: the withdrawal's outcome is known and written down.
 - `unknown`: a flight ended without knowing; the row stays open.
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what. Somebody should look.

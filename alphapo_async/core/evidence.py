@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
-from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.models import Transaction, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Proof
 
 __all__ = [
     "Asked",
     "Attempt",
+    "CalledBack",
     "Control",
     "Evidence",
     "GivenUp",
@@ -110,6 +111,15 @@ class LookedUp(msgspec.Struct, frozen=True):
     seen: Seen = UNSEEN
 
 
+class CalledBack(msgspec.Struct, frozen=True):
+    """AlphaPo told of it by itself, signed."""
+
+    transaction: Transaction
+    seen: Seen = UNSEEN
+    doubt: str | None = None
+    """Why it could not be taken for the row's withdrawal, where it could not."""
+
+
 class Control(msgspec.Struct, frozen=True):
     """A look-up with the same key found another withdrawal, accepted at this time."""
 
@@ -150,5 +160,5 @@ class Reported(msgspec.Struct, frozen=True):
     """The outcome was handed out."""
 
 
-Evidence: TypeAlias = Asked | Attempt | LookedUp | Control | GivenUp | Lapsed | Restored | Word | Reported
+Evidence: TypeAlias = Asked | Attempt | LookedUp | CalledBack | Control | GivenUp | Lapsed | Restored | Word | Reported
 """Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

@@ -10,6 +10,7 @@ from alphapo_async.core.evidence import (
     UNSEEN,
     Asked,
     Attempt,
+    CalledBack,
     Control,
     Evidence,
     GivenUp,
@@ -20,6 +21,7 @@ from alphapo_async.core.evidence import (
     Seen,
     Word,
 )
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import NoReply, Reply
 
 __all__ = ["EXCERPT", "Entry", "entry_of", "named", "seen_of"]
@@ -33,7 +35,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     at: float
     kind: str
-    """`attempt`, `look-up`, `control`, `given up`, `lapsed`, `restored` or `operator`."""
+    """`attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `restored` or `operator`."""
     what: str
     worker: str | None = None
     status: int | None = None
@@ -58,9 +60,19 @@ def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
             return Entry(now, "attempt", named(proof), worker, seen.status, seen.reply, release)
         case LookedUp(worker, answer, seen):
             return Entry(now, "look-up", named(answer), worker, seen.status, seen.reply, release)
+        case CalledBack(transaction, seen, doubt):
+            what = f"does not fit: {doubt}" if doubt else _says(transaction)
+            return Entry(now, "callback", what, None, seen.status, seen.reply, release)
         case _:
             told = _told(evidence)
             return None if told is None else Entry(now, *told, release=release)
+
+
+def _says(told: Transaction) -> str:
+    """Return status, txids, fees and error text of a transaction, where they are told."""
+    fees = ", ".join(f"{fee.amount} {fee.currency} {fee.type}" for fee in told.fees)
+    parts = (("", told.status), ("txid ", ", ".join(told.txids)), ("fees ", fees), ("error ", told.error))
+    return "; ".join(f"{name}{text}" for name, text in parts if text)
 
 
 def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:

@@ -26,6 +26,7 @@ from alphapo_async.core.asking import learn_control, learn_look_up
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
+    CalledBack,
     Control,
     Evidence,
     GivenUp,
@@ -35,6 +36,7 @@ from alphapo_async.core.evidence import (
     Restored,
     Word,
 )
+from alphapo_async.core.hearing import learn_callback
 from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_word, new_row
 from alphapo_async.core.row import Assumed, Row, doubted
 from alphapo_async.core.sending import learn_attempt
@@ -44,13 +46,15 @@ __all__ = ["learn", "new_row"]
 _ASSUMED = Assumed()
 
 
-def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: PLR0911 - a table
+def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911 - a table
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
             return learn_attempt(row, evidence, now)
         case LookedUp():
             return learn_look_up(row, evidence, now, assumed)
+        case CalledBack():
+            return learn_callback(row, evidence, now)
         case Asked():
             return learn_asked(row, evidence, now)
         case GivenUp():

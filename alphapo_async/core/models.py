@@ -41,6 +41,9 @@ ENDED = frozenset({"cancelled", "declined"})
 FINAL = ENDED | {"confirmed"}
 """Nothing more will happen to it (https://docs.alphapo.net/api-reference/about-transaction-statuses)."""
 
+KNOWN = FINAL | {"processing", "not_confirmed", "pending"}
+"""All statuses that AlphaPo documents for its API (https://docs.alphapo.net/withdrawals/statuses); it may add others."""
+
 _LONGEST = 255  # characters; AlphaPo documents it for end_user_reference and, on its exchange pages, for foreign_id
 _E_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _BITS = 1_000  # an int with more of them has too many digits for any field, and so many that writing it may be refused

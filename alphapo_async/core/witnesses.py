@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal
 from alphapo_async.core.row import NO, Row, State, settled
 
-__all__ = ["withdrawal_from", "witnessed"]
+__all__ = ["is_older", "withdrawal_from", "witnessed"]
 
 
 def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: float) -> Row:
     """AlphaPo has it. `confirmed` beats everything; a final status is never moved back; a "no" is contradicted."""
     known = row.withdrawal
-    if known is not None and _is_older(told.status, known.status):
+    if known is not None and is_older(told.status, known.status):
         if told.status in ENDED and known.status == "confirmed":
             return replace(row, contradiction=f"{told.status} after confirmed")
         return row
@@ -31,7 +31,7 @@ def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: 
     return settled(known_now, state, now)
 
 
-def _is_older(told: str | None, known: str | None) -> bool:
+def is_older(told: str | None, known: str | None) -> bool:
     """`confirmed` is never older than anything else; `cancelled` and `declined` are older only than `confirmed`."""
     return _rank(told) < _rank(known)
 

@@ -54,6 +54,13 @@ class Remembering(Protocol):
         """Return the text kept under this name; None if there is none."""
         ...
 
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Keep this text if that one was kept until now, None for nothing at all; tell whether it was.
+
+        After a lost answer that cannot be told, and False says so.
+        """
+        ...
+
 
 @runtime_checkable
 class Outbox(Protocol):

@@ -42,6 +42,10 @@ class _Essence(NamedTuple):
     status: str | None
 
 
+_MOST_NOTES: Final = 100_000
+"""Texts kept for others; the oldest go first."""
+
+
 class MemoryJournal:
     """Rows in this process.
 
@@ -158,10 +162,19 @@ class MemoryJournal:
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
         self._notes[account, name] = text
+        while len(self._notes) > _MOST_NOTES:
+            del self._notes[next(iter(self._notes))]
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
         return self._notes.get((account, name))
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Keep this text if that one was kept until now; tell whether it was."""
+        if self._notes.get((account, name)) != before:
+            return False
+        await self.remember(account, name, after)
+        return True
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""

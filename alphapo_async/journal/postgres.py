@@ -234,6 +234,13 @@ class PostgresJournal:
         found: list[Any] = await self._ask(lambda fetch: fetch(self._workers.recall, account, name))
         return found[0]["text"] if found else None
 
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
+        if await self._ask(lambda fetch: fetch(self._workers.swap, account, name, before, after)):
+            return True
+        await self._ask(self._check_place)
+        return False
+
     async def register(self) -> Register:
         """Return accounts and workers."""
         found: Register = await self._ask(self._workers.register)

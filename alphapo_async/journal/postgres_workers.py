@@ -80,6 +80,13 @@ class PostgresWorkers:
             f"on conflict (account, name) do update set text = excluded.text returning {durable}"
         )
         """A text kept for somebody."""
+        self.swap = (
+            f"insert into {schema}.notes (account, name, text) select $1, $2, $4 "
+            f"where ($3::text is null or exists (select from {schema}.notes where account = $1 and name = $2)) "
+            f"and exists ({here} for share) "
+            f"on conflict (account, name) do update set text = excluded.text where notes.text in ($3, $4) returning {durable}"
+        )
+        """A text kept if that one was kept until now, or if this one is there already."""
         self.recall = f"select text from {schema}.notes where account = $1 and name = $2"
         """It."""
         self.notes = f"select account, name, text from {schema}.notes order by account, name"

@@ -247,8 +247,20 @@ class SqliteJournal:
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
-        found: str | None = await self._ask(lambda file: rows.notes(file.connection).get((account, name)))
+        found: str | None = await self._ask(lambda file: rows.recall(file.connection, account, name))
         return found
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
+
+        def write(file: _File) -> bool:
+            file.check_place()
+            known = rows.recall(file.connection, account, name)
+            if known == before:
+                rows.remember(file.connection, account, name, after)
+            return known in (before, after)
+
+        return bool(await self._ask(write, writes=True))
 
     async def backup(self, target: str | Path) -> None:
         """Copy the whole journal into a new file, as it stands at one moment, while it is in use.

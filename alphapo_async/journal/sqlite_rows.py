@@ -29,6 +29,7 @@ __all__ = [
     "mark",
     "moved_to",
     "notes",
+    "recall",
     "remember",
     "renew",
     "select_all",
@@ -86,6 +87,8 @@ HOST: Final = "select host from accounts where account = ?"
 """The host that an account is bound to."""
 REMEMBER: Final = "insert or replace into notes (account, name, text) values (?, ?, ?)"
 """A text kept for somebody."""
+RECALL: Final = "select text from notes where account = ? and name = ?"
+"""It."""
 NOTES: Final = "select account, name, text from notes order by account, name"
 """All texts kept."""
 ENLIST: Final = "insert into workers (worker, until) values (?, ?)"
@@ -192,6 +195,12 @@ def bind(connection: sqlite3.Connection, account: str, host: str) -> str:
 def remember(connection: sqlite3.Connection, account: str, name: str, text: str) -> None:
     """Keep a text under this name."""
     connection.execute(REMEMBER, (account, name, text))
+
+
+def recall(connection: sqlite3.Connection, account: str, name: str) -> str | None:
+    """Return the text kept under this name."""
+    found = connection.execute(RECALL, (account, name)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def notes(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:

@@ -10,6 +10,8 @@ from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
     AuthenticationError,
+    CallbackBusy,
+    CallbackError,
     ConfigurationError,
     ForeignIdConflict,
     InvalidRequest,
@@ -38,6 +40,8 @@ ALL: list[AlphapoError] = [
     InvalidRequest({"amount": "is negative.", "tag": "is missing."}),
     ConfigurationError("No key."),
     AlphapoUnavailable("No answer.", status=503, code="maintenance", retry_after=9.0),
+    CallbackError("Forged.", reason="signature"),
+    CallbackBusy("Later."),
 ]
 
 
@@ -109,6 +113,8 @@ def test_what_is_not_told_of_an_error_is_empty() -> None:
         (ALL[9], "status", 503),
         (ALL[9], "code", "maintenance"),
         (ALL[9], "retry_after", 9.0),
+        (ALL[-2], "reason", "signature"),
+        (ALL[-2], "is_forged", True),
     ],
 )
 def test_each_error_carries_its_own_detail(error: AlphapoError, attribute: str, value: object) -> None:
@@ -162,6 +168,8 @@ def test_notes_survive_too() -> None:
         (ForeignIdConflict, (WithdrawalError,)),
         (AuthenticationError, (WithdrawalError,)),
         (JournalError, (AlphapoError,)),
+        (CallbackError, (AlphapoError, ValueError)),
+        (CallbackBusy, (AlphapoError,)),
         (AlphapoUnavailable, (AlphapoError,)),
     ],
 )

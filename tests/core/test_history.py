@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
+    CalledBack,
     Control,
     Evidence,
     GivenUp,
@@ -18,8 +21,17 @@ from alphapo_async.core.evidence import (
     Word,
 )
 from alphapo_async.core.history import EXCERPT, Entry, entry_of, named, seen_of
+from alphapo_async.core.models import Fee, Transaction, TransactionPart
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
 from tests.core.rows import OURS
+
+FULL = Transaction(
+    id=7,
+    status="confirmed",
+    transactions=(TransactionPart(txid="t1"), TransactionPart(txid="t2")),
+    fees=(Fee("mining", "BTC", Decimal("0.1")),),
+    error="e",
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +39,9 @@ from tests.core.rows import OURS
     [
         (Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0), "attempt", "InDoubt: HTTP 502", "w"),
         (LookedUp("w", NoneFound()), "look-up", "NoneFound", "w"),
+        (CalledBack(FULL), "callback", "confirmed; txid t1, t2; fees 0.1 BTC mining; error e", None),
+        (CalledBack(Transaction(id=7, status="pending")), "callback", "pending", None),
+        (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
         (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
         (GivenUp("w", "queue"), "given up", "queue", "w"),
         (Lapsed("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),

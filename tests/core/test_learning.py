@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
+    CalledBack,
     Control,
     Evidence,
     GivenUp,
@@ -21,6 +22,7 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.learning import learn
 from alphapo_async.core.outcome import (
     Accepted,
+    Found,
     NoneFound,
     NotSent,
     Refused,
@@ -58,6 +60,7 @@ anything: st.SearchStrategy[Evidence] = st.one_of(
     st.builds(Asked, workers, st.sampled_from([OURS, CORRECTED]), st.just("key"), st.booleans()),
     st.builds(Attempt, workers, proofs, times, times),
     st.builds(LookedUp, workers, looked),
+    st.builds(lambda answer: CalledBack(answer.transaction), looked.filter(lambda answer: isinstance(answer, Found))),
     st.builds(Control, workers, times),
     st.builds(GivenUp, workers, st.just("queue")),
     st.builds(Lapsed, workers, times),

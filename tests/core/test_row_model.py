@@ -26,6 +26,7 @@ from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
+    CalledBack,
     Control,
     Evidence,
     GivenUp,
@@ -321,6 +322,17 @@ def _late_words(state: State, step: Step) -> Iterator[Event]:
                 yield Reported(), after._replace(unheard=attempt)
 
 
+def _callbacks(state: State, _: Step) -> Iterator[Event]:
+    """AlphaPo tells of what it has, now or of an earlier status: late, repeated, in any order, whoever sees it in look-ups."""
+    world, _row = state
+    if world.has is None:
+        return
+    for status in {"processing", world.status}:
+        yield CalledBack(WHOLE[world.has, status].transaction), world
+        if world.has != STRANGER:
+            yield CalledBack(CUT[status].transaction), world
+
+
 Trouble: TypeAlias = Callable[[State, Step], Iterator[Event]]
 TROUBLES: Final[dict[str, Trouble]] = {
     "keys": _keys,
@@ -328,6 +340,7 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "lapses": _lapses,
     "cuts": _cuts,
     "late words": _late_words,
+    "callbacks": _callbacks,
 }
 """What a troubled world adds, family by family."""
 
@@ -425,6 +438,8 @@ def _untrue(state: State) -> str | None:
 
 def _inconsistent(before: Row, heard: Evidence, after: Row) -> str | None:
     """What the row says now against what it said."""
+    if isinstance(heard, CalledBack) and after.state not in (before.state, "accepted", "failed"):
+        return f"{after.state} after a callback"
     return _of_bytes(before, heard, after) or _of_states(before, heard, after) or _of_holders(before, heard, after)
 
 

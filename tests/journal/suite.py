@@ -318,6 +318,18 @@ class RememberingSuite:
         assert await journal.recall("another", "sheet") == "that"
         assert await journal.recall(ACCOUNT, "other") == ""
 
+    async def test_a_text_is_swapped_only_for_the_one_that_is_kept(self, journal: Any) -> None:
+        """So that of several who would change it one does; asked again after a lost answer it is done already."""
+        assert not await journal.swap(ACCOUNT, "turn", "before", "a")
+        assert await journal.recall(ACCOUNT, "turn") is None
+        assert await journal.swap(ACCOUNT, "turn", None, "a")
+        assert not await journal.swap(ACCOUNT, "turn", None, "b")
+        assert not await journal.swap(ACCOUNT, "turn", "b", "c")
+        assert await journal.swap(ACCOUNT, "turn", "a", "b")
+        swapped = await asyncio.gather(*(journal.swap(ACCOUNT, "turn", "b", f"c{one}") for one in range(9)))
+        assert sum(swapped) == 1
+        assert await journal.recall(ACCOUNT, "turn") == f"c{swapped.index(True)}"
+
 
 class MovingSuite:
     """The tests that every journal passes that can be moved."""
@@ -355,6 +367,7 @@ class MovingSuite:
             hear(journal, "g", asked("g")),
             journal.join(ACCOUNT, "h", "worker", 50.0),
             journal.remember(ACCOUNT, "sheet", "what it was"),
+            journal.swap(ACCOUNT, "sheet", None, "what it was"),
             journal.move_to("elsewhere"),
         ):
             with pytest.raises(JournalError, match="moved to there"):

@@ -225,3 +225,15 @@ def test_a_row_of_which_not_even_the_payment_is_known_counts_nothing() -> None:
         assert (await journal.totals(ACCOUNT))[""].requested == 0
 
     run(story())
+
+
+def test_texts_are_bounded_in_memory() -> None:
+    """A hundred thousand; the oldest go first."""
+
+    async def story() -> list[str | None]:
+        journal = MemoryJournal()
+        for number in range(100_001):
+            await journal.remember("default", str(number), "text")
+        return [await journal.recall("default", str(number)) for number in (0, 1, 100_000)]
+
+    assert run(story()) == [None, "text", "text"]

@@ -144,6 +144,8 @@ def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(connectio
     rows.load(connection, register, [Kept(1, corrected, (line,)), Kept(2, row(foreign_id="g"), ())])
     assert rows.hosts(connection) == register.hosts
     assert rows.notes(connection) == register.notes
+    assert rows.recall(connection, "default", "sheet") == "text"
+    assert rows.recall(connection, "default", "another") is None
     assert rows.leases(connection) == [("worker", 5.0)]
     [first] = rows.select_all(connection, 0, 1)
     [second] = rows.select_all(connection, first.place, 9)

@@ -1,0 +1,75 @@
+"""`alphapo verify-callback`: was this callback AlphaPo's, and what does it say?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.showing import clean, pairs
+from alphapo_async.core.callbacks import LARGEST, is_withdrawal, read_callback
+from alphapo_async.core.errors import CallbackError
+from alphapo_async.core.models import Transaction
+from alphapo_async.core.signer import Signer
+from alphapo_async.settings import from_environment
+
+__all__ = ["callback_pairs", "verify_callback"]
+
+_EPILOG = """\b
+Example:
+  alphapo verify-callback --body callback.json --signature 5c0e...
+
+\b
+FILE holds the raw bytes of the delivery, not what a log or an editor made of them. Exit code 0: AlphaPo's; 1: not.
+"""
+
+
+@click.command(name="verify-callback", epilog=_EPILOG)
+@click.option(
+    "--body",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The file that holds the body.",
+)
+@click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
+def verify_callback(*, path: Path, signature: str) -> None:
+    """Say whether a callback was signed with this key, and what it says. It asks nobody, and needs no journal."""
+    settings = from_environment(os.environ)
+    signer = Signer(settings["key"], settings["secret"])
+    with path.open("rb") as file:
+        body = file.read(LARGEST + 1)
+    headers = {"X-Processing-Key": signer.key, "X-Processing-Signature": signature}
+    try:
+        told = read_callback(headers, body, [signer])
+    except CallbackError as error:
+        click.echo(f"Not AlphaPo's: {error}" if error.is_forged else str(error), err=True)
+        if not error.is_forged:
+            sys.exit(Exit.REFUSED)
+        click.echo(f"Checked under the key with fingerprint {signer.fingerprint}, over {len(body)} bytes.", err=True)
+        if body.endswith(b"\n"):
+            click.echo(
+                "The file ends with a line end, which AlphaPo's bodies do not: was it saved by an editor?", err=True
+            )
+        sys.exit(Exit.REFUSED)
+    click.echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
+    for line in pairs(callback_pairs(told)):
+        click.echo(line)
+
+
+def callback_pairs(told: Transaction) -> list[tuple[str, str]]:
+    """Return what a callback says, name by name; what it does not say is left out."""
+    place = told.crypto_address
+    named = [
+        ("id", str(told.id)),
+        ("foreign_id", told.foreign_id),
+        ("type", f"{told.type}" if is_withdrawal(told) else f"{told.type}: not a withdrawal"),
+        ("status", f"{told.status}{', final' if told.is_final else ''}"),
+        ("address", place.address if place else None),
+        ("txids", ", ".join(told.txids)),
+        ("error", told.error),
+    ]
+    return [(name, clean(value)) for name, value in named if value]

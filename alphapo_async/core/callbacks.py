@@ -1,0 +1,153 @@
+"""Callbacks: whether one is AlphaPo's, what it says, and which of them were handled. Pure.
+
+Signature and headers: https://docs.alphapo.net/integration-guide/get-callbacks. One URL gets everything, deposits included; deliveries are
+repeated, late and in any order.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from alphapo_async.core.codec import UNREADABLE, read_json, read_transaction
+from alphapo_async.core.errors import CallbackError, ConfigurationError
+from alphapo_async.core.models import KNOWN, Transaction
+from alphapo_async.core.signer import Signer
+from alphapo_async.core.witnesses import is_older
+
+__all__ = ["LARGEST", "Callback", "Handled", "Headers", "Kind", "is_withdrawal", "read_callback", "read_handled"]
+
+LARGEST: Final = 256 * 1024
+"""Bytes of a body that are read; AlphaPo's have a few thousand."""
+_DIGITS: Final = 128  # hexadecimal, of HMAC-SHA512
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
+_KEY: Final = "x-processing-key"
+_SIGNATURE: Final = "x-processing-signature"
+_MOST_STATUSES: Final = 16  # AlphaPo documents six
+
+Kind = Literal["ours", "not in journal", "not a withdrawal", "contradicts"]
+Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
+
+
+class Callback(msgspec.Struct, frozen=True):
+    """One delivery that AlphaPo signed."""
+
+    transaction: Transaction
+    """What it says, as it says it: an unknown status or type is kept, and is not final."""
+    kind: Kind
+    """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know.
+    `not a withdrawal`: a deposit, say. `contradicts`: it names one of ours and does not fit it; its history has it, no more."""
+    is_new: bool
+    """No block has ended cleanly for this id and status, and it is not older than one for which one has."""
+
+
+def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> Transaction:
+    """Return what a genuine callback says.
+
+    Args:
+        headers: of the delivery; names in any case.
+        body: the raw bytes, as they came.
+        signers: the client's keys.
+
+    Raises:
+        CallbackError: it is not AlphaPo's, or cannot be read; it says which.
+        ConfigurationError: the body is not bytes.
+    """
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise ConfigurationError(
+            f"A callback's body must be its raw bytes, not {type(body).__name__}: what was parsed and written again has another signature."
+        )
+    raw = bytes(body)
+    if len(raw) > LARGEST:
+        raise CallbackError(f"The callback has {len(raw)} bytes, more than {LARGEST}.", reason="too large")
+    _check_signature(headers, raw, signers)
+    return _read(raw)
+
+
+def _check_signature(headers: Headers, body: bytes, signers: Iterable[Signer]) -> None:
+    told = _told(headers)
+    for name in (_KEY, _SIGNATURE):
+        if len(told[name]) != 1:
+            raise CallbackError(f"The callback must have the header {name}, once.", reason="missing header")
+    key, signature = told[_KEY][0].encode(errors="replace"), told[_SIGNATURE][0].lower()
+    signer = next((one for one in signers if hmac.compare_digest(one.key.encode(), key)), None)
+    if signer is None:
+        raise CallbackError("The callback names a key that is not among this client's keys.", reason="unknown key")
+    if len(signature) != _DIGITS or not _HEXADECIMAL.issuperset(signature):
+        raise CallbackError(f"The callback's signature is not {_DIGITS} hexadecimal digits.", reason="signature")
+    if not signer.is_genuine(body, signature):
+        raise CallbackError("The callback's signature is not that of its body.", reason="signature")
+
+
+def _told(headers: Headers) -> dict[str, list[str]]:
+    """Return the values of the two headers that count."""
+    told: dict[str, list[str]] = {_KEY: [], _SIGNATURE: []}
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        known = told.get(_text(name).lower())
+        if known is not None:
+            known.append(_text(value).strip())
+    return told
+
+
+def _text(told: str | bytes) -> str:
+    return told.decode("latin-1") if isinstance(told, bytes) else str(told)
+
+
+def _read(body: bytes) -> Transaction:
+    told = read_json(body)
+    if told is UNREADABLE:
+        raise CallbackError("The callback is signed, and not JSON.", reason="not JSON")
+    if not isinstance(told, dict):
+        raise CallbackError("The callback is signed, and no JSON object.", reason="not an object")
+    transaction = read_transaction(told)
+    if transaction is None or not transaction.status:
+        raise CallbackError("The callback is signed, and has no id or no status.", reason="no id or status")
+    return transaction
+
+
+def is_withdrawal(told: Transaction) -> bool:
+    """Tell whether it is about a withdrawal, of whatever sort; one that does not say may be.
+
+    A deposit may carry a foreign_id that is a withdrawal's, too: it is another thing's name.
+    """
+    return told.type is None or "withdrawal" in told.type.lower()
+
+
+class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What has become of the callbacks for one id: kept in the journal."""
+
+    statuses: tuple[str, ...] = ()
+    """For which a block has ended cleanly."""
+    by: str | None = None
+    """The worker that handles one right now."""
+
+    def is_new(self, status: str | None) -> bool:
+        """Tell whether no block has ended cleanly for this status, nor for a later one; what nobody knows is never older."""
+        if status in self.statuses:
+            return False
+        return status not in KNOWN or not any(is_older(status, known) for known in self.statuses)
+
+    def taken(self, worker: str) -> Handled:
+        """Return it while this worker handles one."""
+        return Handled(self.statuses, worker)
+
+    def done(self, status: str | None) -> Handled:
+        """Return it with one more status handled, by nobody any more."""
+        known = tuple(one for one in self.statuses if one != status)
+        return Handled((*known, status or "")[-_MOST_STATUSES:])
+
+    def let_go(self) -> Handled:
+        """Return it by nobody any more."""
+        return Handled(self.statuses)
+
+    def text(self) -> str:
+        """Return it as it is kept."""
+        return msgspec.json.encode(self).decode()
+
+
+def read_handled(text: str | None) -> Handled:
+    """Return what is kept under an id; nothing was handled where nothing is kept."""
+    return Handled() if text is None else msgspec.json.decode(text, type=Handled)

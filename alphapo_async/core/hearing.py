@@ -1,0 +1,36 @@
+"""Hearing: what a callback adds to a row. It is a witness, or it does not fit, and then it changes nothing."""
+
+from __future__ import annotations
+
+from alphapo_async.core.comparison import compare
+from alphapo_async.core.evidence import CalledBack
+from alphapo_async.core.models import ENDED, Transaction
+from alphapo_async.core.row import Row, needed_of_witness
+from alphapo_async.core.witnesses import withdrawal_from, witnessed
+
+__all__ = ["learn_callback", "why_not_ours"]
+
+
+def learn_callback(row: Row, called_back: CalledBack, now: float) -> Row:
+    """Return the row after a callback: AlphaPo has it, or nothing was learned."""
+    told = called_back.transaction
+    if row.revision.payment is None or why_not_ours(row, told) is not None:
+        return row  # or settled long ago, and only its digest is remembered
+    return witnessed(row, withdrawal_from(told, "callback"), told, now)
+
+
+def why_not_ours(row: Row, told: Transaction) -> str | None:
+    """Return why a callback cannot be taken for this row's withdrawal; None if it can."""
+    if row.withdrawal is not None and row.withdrawal.status == "confirmed" and told.status in ENDED:
+        return f"{told.status} after confirmed"
+    if row.revision.payment is None:
+        return None if _is_known(row, told) else "only a digest of the payment is remembered, and another id"
+    comparison = compare(row.revision.payment, told)
+    if comparison.differences:
+        return "; ".join(map(str, comparison.differences))
+    needed = () if row.state in ("accepted", "failed") else needed_of_witness(row)
+    return None if comparison.is_ours(*needed) else "it tells too little to be sure"
+
+
+def _is_known(row: Row, told: Transaction) -> bool:
+    return row.withdrawal is not None and str(row.withdrawal.id) == str(told.id)

@@ -1,0 +1,151 @@
+"""Hearing: what a callback adds to a row, and what it does not."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import CalledBack
+from alphapo_async.core.hearing import learn_callback, why_not_ours
+from alphapo_async.core.learning import learn
+from alphapo_async.core.models import Transaction
+from alphapo_async.core.outcome import Accepted, InDoubt
+from alphapo_async.core.row import Row
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    DOUBTED,
+    FAILED_ROW,
+    NOT_SENT_ROW,
+    REFUSED_ROW,
+    REJECTED_ROW,
+    TAKEN,
+    TOLD,
+    asked_about,
+    found,
+    row,
+    sent,
+)
+
+
+def told(status: str = "confirmed", **how: str) -> Transaction:
+    """Return what a callback says."""
+    return found(status, **how).transaction
+
+
+def cut(status: str = "confirmed", **changes: object) -> Transaction:
+    """Return what a callback says that tells neither figure nor address."""
+    return replace(found(status, amount=None).transaction, **changes)
+
+
+def heard(before: Row, transaction: Transaction) -> Row:
+    """Return the row after a callback, through the one judge."""
+    return learn(before, CalledBack(transaction), 9.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("pending", "accepted"),
+        ("not_confirmed", "accepted"),
+        ("confirmed", "accepted"),
+        ("cancelled", "failed"),
+        ("declined", "failed"),
+        ("thawed", "accepted"),
+    ],
+)
+@pytest.mark.parametrize("before", [row(), DOUBTED, sent(DOUBTED, TAKEN)])
+def test_a_callback_settles_what_is_open(before: Row, status: str, state: str) -> None:
+    """Unknown or under way: AlphaPo has it, or had it; an unknown status is not final."""
+    after = heard(before, told(status))
+    assert (after.state, after.settled_at, after.holder) == (state, 9.0, None)
+    assert after.withdrawal is not None
+    assert (after.withdrawal.source, after.withdrawal.status) == ("callback", status)
+    assert after.withdrawal.is_final is (status in ("confirmed", "cancelled", "declined"))
+    assert after.transaction == told(status)
+
+
+@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW, CONFLICT_ROW])
+def test_a_callback_beats_every_no_loudly(settled: Row) -> None:
+    """As every witness does."""
+    after = heard(settled, told())
+    assert (after.state, after.contradiction) == ("accepted", f"accepted after {settled.state}")
+
+
+def test_a_callback_before_the_reply_and_the_reply_after_it_are_one() -> None:
+    """Whatever the reply says, or if none comes: what is known stays known."""
+    called_first = heard(row(), told())
+    for proof in (Accepted(TOLD), InDoubt("connection lost"), TAKEN):
+        after = sent(called_first, proof, 10.0)
+        assert (after.state, after.settled_at) == ("accepted", 9.0)
+        assert after.withdrawal is not None
+        assert after.withdrawal.status == "confirmed"
+
+
+def test_a_late_or_repeated_callback_moves_nothing_back() -> None:
+    """Neither a final status nor what it told."""
+    final = heard(DOUBTED, told())
+    for late in ("pending", "not_confirmed", "confirmed"):
+        after = heard(final, told(late))
+        assert (after.state, after.withdrawal and after.withdrawal.status) == ("accepted", "confirmed")
+        assert after.contradiction is None
+
+
+def test_confirmed_beats_cancelled_and_cancelled_after_it_changes_nothing() -> None:
+    """The first is a contradiction of what was told; the second does not fit."""
+    after = heard(FAILED_ROW, told())
+    assert (after.state, after.contradiction) == ("accepted", "accepted after failed")
+    for ended in ("cancelled", "declined"):
+        assert why_not_ours(after, told(ended)) == f"{ended} after confirmed"
+        assert heard(after, told(ended)) is after
+
+
+@pytest.mark.parametrize(
+    ("before", "transaction", "why"),
+    [
+        (DOUBTED, told(amount="9"), "amount"),
+        (DOUBTED, told(amount="9", address="z"), "address"),
+        (ACCEPTED_ROW, told("cancelled", amount="9"), "amount"),
+        (row(), cut(), "too little"),
+        (REJECTED_ROW, cut(), "too little"),
+        (DOUBTED, cut(foreign_id="g"), "foreign_id"),
+        (DOUBTED, cut(foreign_id=None), "too little"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(before: Row, transaction: Transaction, why: str) -> None:
+    """And says why."""
+    assert why in (why_not_ours(before, transaction) or "")
+    assert heard(before, transaction) is before
+
+
+@pytest.mark.parametrize("before", [DOUBTED, ACCEPTED_ROW, FAILED_ROW])
+def test_little_is_enough_where_alphapo_may_have_it(before: Row) -> None:
+    """A declined or pending callback may tell no figures: nothing of it disagrees."""
+    assert why_not_ours(before, cut("declined")) is None
+    assert heard(before, cut("declined")).state == "failed"
+
+
+def test_of_an_old_row_the_id_is_compared() -> None:
+    """Its payment is forgotten, so that it is taken for ours or not, and learns nothing."""
+    old = replace(ACCEPTED_ROW, revision=replace(ACCEPTED_ROW.revision, body=b"", payment=None, kept_digest="1:x"))
+    assert why_not_ours(old, told()) is None
+    assert "another id" in (why_not_ours(old, replace(told(), id=8)) or "")
+    assert "another id" in (why_not_ours(replace(old, withdrawal=None), told()) or "")
+    assert learn_callback(old, CalledBack(told()), 9.0) is old
+
+
+def test_the_three_witnesses_agree_in_every_order() -> None:
+    """Reply, look-up and callback: one state, one status."""
+    ways = {
+        "reply": lambda before: sent(before, Accepted(TOLD), 5.0),
+        "look-up": lambda before: asked_about(before, found("not_confirmed"), 6.0),
+        "callback": lambda before: heard(before, told("cancelled")),
+    }
+    orders = [[a, b, c] for a in ways for b in ways for c in ways if len({a, b, c}) == 3]
+    for order in orders:
+        after = DOUBTED
+        for way in order:
+            after = ways[way](after)
+        assert after.state == "failed", order
+        assert after.withdrawal is not None
+        assert after.withdrawal.status == "cancelled", order

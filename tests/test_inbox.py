@@ -1,0 +1,226 @@
+"""The inbox: one delivery after the other for each id, handled once a block has ended cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from alphapo_async.core.callbacks import Handled
+from alphapo_async.core.errors import CallbackBusy, JournalError
+from alphapo_async.core.models import Transaction
+from alphapo_async.crew import World
+from alphapo_async.inbox import Inbox
+from alphapo_async.journal import MemoryJournal
+from tests.virtual import run
+
+
+def told(status: str = "confirmed", number: int = 7) -> Transaction:
+    """Return what a callback says."""
+    return Transaction(id=number, status=status)
+
+
+def inbox(journal: Any, worker: str = "one") -> Inbox:
+    """Return the inbox of a worker."""
+    clock = asyncio.get_running_loop().time
+    return Inbox("default", journal, lambda: worker, World(clock, lambda: 0.5, asyncio.sleep))
+
+
+async def handled(box: Inbox, transaction: Transaction, seconds: float = 0.0) -> bool:
+    """Handle one, and tell whether it was new."""
+    async with box.turn(transaction) as turn:
+        await asyncio.sleep(seconds)
+        assert turn.is_repeated is (transaction.status in turn.handled.statuses)
+        return turn.is_new
+
+
+async def join(journal: MemoryJournal, *workers: str, until: float = 1e9) -> None:
+    """Have these workers live."""
+    for worker in workers:
+        await journal.join("default", "h", worker, until)
+
+
+def test_a_callback_is_new_until_a_block_has_ended_cleanly() -> None:
+    """Each status of each id once; whatever was told before stays known to others."""
+
+    async def story() -> list[bool]:
+        journal = MemoryJournal()
+        box = inbox(journal)
+        first = [await handled(box, told()) for _ in range(3)]
+        others = [await handled(box, told("pending")), await handled(box, told(number=8))]
+        return [*first, *others, await handled(inbox(journal, "two"), told())]
+
+    assert run(story()) == [True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("failure", [ValueError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
+def test_a_block_that_does_not_end_cleanly_leaves_it_new(failure: type[BaseException]) -> None:
+    """Whatever it was that ended it, and for whichever worker comes next."""
+
+    async def story() -> list[bool]:
+        journal = MemoryJournal()
+        await join(journal, "one", "two")
+        with contextlib.suppress(failure):
+            async with inbox(journal).turn(told()):
+                raise failure
+        return [await handled(inbox(journal, "two"), told()), await handled(inbox(journal), told())]
+
+    assert run(story()) == [True, False]
+
+
+def test_sixty_four_at_once_are_one() -> None:
+    """One is new, the others wait for it and are not."""
+
+    async def story() -> tuple[int, str]:
+        box = inbox(MemoryJournal())
+        deliveries = [asyncio.ensure_future(handled(box, told(), 0.1)) for _ in range(64)]
+        await asyncio.sleep(0.01)
+        during = repr(box)
+        news = await asyncio.gather(*deliveries)
+        assert repr(box) == "Inbox(0 under way)"
+        return sum(news), during
+
+    assert run(story()) == (1, "Inbox(1 under way)")
+
+
+def test_callbacks_of_several_ids_do_not_wait_for_each_other() -> None:
+    """Only those for one id come one after the other."""
+
+    async def story() -> float:
+        box = inbox(MemoryJournal())
+        await asyncio.gather(*(handled(box, told(number=number), 5.0) for number in range(20)))
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("is_another_process", [False, True])
+def test_whoever_waits_too_long_is_told_to_come_again(is_another_process: bool) -> None:  # noqa: FBT001
+    """After ten seconds, in this process as in another."""
+
+    async def story() -> float:
+        journal, loop = MemoryJournal(), asyncio.get_running_loop()
+        await join(journal, "one", "two")
+        first = inbox(journal)
+        slow = asyncio.ensure_future(handled(first, told(), 100.0))
+        await asyncio.sleep(1.0)
+        with pytest.raises(CallbackBusy, match="503"):
+            await handled(inbox(journal, "two") if is_another_process else first, told())
+        waited = loop.time() - 1.0
+        assert await slow
+        assert not await handled(first, told())
+        return waited
+
+    assert run(story()) == pytest.approx(10.0, abs=0.1)
+
+
+def test_another_process_waits_its_turn() -> None:
+    """And finds it handled."""
+
+    async def story() -> tuple[bool, bool, float]:
+        journal = MemoryJournal()
+        await join(journal, "one", "two")
+        slow = asyncio.ensure_future(handled(inbox(journal), told(), 3.0))
+        await asyncio.sleep(0.5)
+        late = await handled(inbox(journal, "two"), told())
+        return await slow, late, asyncio.get_running_loop().time()
+
+    first, late, seconds = run(story())
+    assert (first, late) == (True, False)
+    assert seconds == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.parametrize("claimed_by", ["one", "dead"])
+def test_the_claim_of_a_worker_that_is_gone_is_void(claimed_by: str) -> None:
+    """Of one that died in its handler, or of this one's own that could not be let go of: it is new again."""
+
+    async def story() -> bool:
+        journal = MemoryJournal()
+        await join(journal, "one")
+        await join(journal, "dead", until=-1.0)
+        await journal.remember("default", "callback 7", Handled().taken(claimed_by).text())
+        return await handled(inbox(journal), told())
+
+    assert run(story())
+
+
+class Failing(MemoryJournal):
+    """A journal that fails from some write on."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__()
+        self.good = good
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Write, or fail."""
+        self.good -= 1
+        if self.good < 0:
+            raise JournalError("it is gone.")
+        return await super().swap(account, name, before, after)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_journal_that_fails_is_told_before_the_block_or_after_it(good: int) -> None:
+    """Either way it does not count as handled."""
+
+    async def story() -> list[bool]:
+        journal, blocks = Failing(good), list[bool]()
+        with pytest.raises(JournalError):
+            async with inbox(journal).turn(told()) as turn:
+                blocks.append(turn.is_new)
+        journal.good = 99
+        return [*blocks, await handled(inbox(journal), told())]
+
+    assert run(story()) == [True] * (good + 1)
+
+
+def test_what_the_block_raises_is_raised_though_the_journal_fails_then() -> None:
+    """The claim that could not be let go of is this worker's own, and void."""
+
+    async def story() -> bool:
+        journal = Failing(1)
+        with pytest.raises(ValueError, match="mine"):
+            async with inbox(journal).turn(told()):
+                raise ValueError("mine")
+        journal.good = 99
+        return await handled(inbox(journal), told())
+
+    assert run(story())
+
+
+class Forgetful:
+    """A journal of somebody's own that keeps no texts."""
+
+
+def test_a_journal_that_keeps_no_texts_is_stood_in_for() -> None:
+    """By memory, for as long as the process lives."""
+
+    async def story() -> list[bool]:
+        box = inbox(Forgetful())
+        return [await handled(box, told()) for _ in range(2)]
+
+    assert run(story()) == [True, False]
+
+
+class Contended(MemoryJournal):
+    """A journal in which another process is a moment faster, once."""
+
+    was_faster = False
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Lose the race the first time."""
+        if not self.was_faster:
+            self.was_faster = True
+            await super().swap(account, name, before, Handled().done("confirmed").text())
+        return await super().swap(account, name, before, after)
+
+
+def test_whoever_loses_the_race_looks_again() -> None:
+    """And finds that it was handled."""
+
+    async def story() -> bool:
+        return await handled(inbox(Contended()), told())
+
+    assert run(story()) is False
