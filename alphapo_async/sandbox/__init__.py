@@ -1,11 +1,13 @@
 """The local sandbox: AlphaPo's side of the wire, for tests and demonstrations. It pays nobody.
 
 Use `Sandbox` as an async context manager and point a client at its `url`; `Faults`, `Script` and `OutagePlan` say what goes wrong,
-`Dialect` says how AlphaPo answers where its documents are silent, and `Ledger` tells afterwards who was paid.
+`Mischief` what becomes of callbacks on their way, `Dialect` says how AlphaPo answers where its documents are silent, and `Ledger` tells
+afterwards who was paid.
 """
 
 from __future__ import annotations
 
+from alphapo_async.sandbox.callbacks import Delivered, Mischief
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
 from alphapo_async.sandbox.fault_sets import FAULT_SETS
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
@@ -17,11 +19,13 @@ __all__ = [
     "FAULT_SETS",
     "Accepted",
     "Call",
+    "Delivered",
     "Dialect",
     "Fault",
     "FaultPlan",
     "Faults",
     "Ledger",
+    "Mischief",
     "OutagePlan",
     "PaidTwice",
     "Sandbox",

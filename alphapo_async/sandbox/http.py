@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import Answer
-from alphapo_async.sandbox.callbacks import Courier
+from alphapo_async.sandbox.callbacks import Courier, Delivered, Mischief
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import Way, half
@@ -92,6 +92,7 @@ class Sandbox:
         late: seconds after which a `LATE` body is processed.
         throttle_seconds: the pause that a 429 asks for.
         callback_time_scale: what AlphaPo's waits before repeating a callback are multiplied with.
+        mischief: what goes wrong with callbacks; None: nothing.
 
     Raises:
         ValueError: no faults have this name.
@@ -116,6 +117,7 @@ class Sandbox:
         late: float = 0.5,
         throttle_seconds: float = 1.0,
         callback_time_scale: float = 1.0,
+        mischief: Mischief | None = None,
     ) -> None:
         self.key = key
         self.secret = secret
@@ -132,6 +134,9 @@ class Sandbox:
         self._desk.throttle_seconds = throttle_seconds
         self._callback_url = callback_url
         self._callback_time_scale = callback_time_scale
+        self._mischief = mischief
+        self.deliveries: list[Delivered] = []
+        """Every callback that was delivered, forged ones too, in the order in which they were answered."""
         self._courier: Courier | None = None
         self._session: aiohttp.ClientSession | None = None
         self._server: _Server | None = None
@@ -192,7 +197,14 @@ class Sandbox:
         if self._callback_url is not None:
             self._session = aiohttp.ClientSession(timeout=_DELIVERY_TIMEOUT)
             deliver = partial(_deliver, self._session, self._callback_url)
-            self._courier = Courier(self._signers, deliver, self.now, self._callback_time_scale)
+            self._courier = Courier(
+                self._signers,
+                deliver,
+                self.now,
+                self._callback_time_scale,
+                mischief=self._mischief,
+                deliveries=self.deliveries,
+            )
         try:
             await self.listen_again()
         except OSError:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
-from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Courier, announcements, repetitions
+from alphapo_async.core.callbacks import read_callback
+from alphapo_async.core.errors import CallbackError
+from alphapo_async.sandbox.callbacks import (
+    REPEATED_AFTER,
+    Courier,
+    Delivery,
+    Mischief,
+    announcements,
+    deposit,
+    plan,
+    repetitions,
+)
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.rules import World
 from tests.sandbox.helpers import OTHER, SIGNER, accepted
@@ -37,6 +50,28 @@ class Receiver:
         return web.Response(status=status)
 
 
+class Guarded(Receiver):
+    """A merchant that believes nobody without a good signature, and counts whom it serves at the same moment."""
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__(*statuses)
+        self.refused: list[str] = []
+        self.present = 0
+        self.crowd = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            read_callback(request.headers, await request.read(), SIGNERS.values())
+        except CallbackError as problem:
+            self.refused.append(problem.reason)
+            return web.Response(status=403)
+        self.present += 1
+        self.crowd = max(self.crowd, self.present)
+        await asyncio.sleep(0.02)
+        self.present -= 1
+        return await super().handle(request)
+
+
 @asynccontextmanager
 async def listening(receiver: Receiver) -> AsyncIterator[str]:
     """Listen on the loopback interface."""
@@ -51,7 +86,7 @@ async def listening(receiver: Receiver) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def courier(url: str) -> AsyncIterator[Courier]:
+async def courier(url: str, mischief: Mischief | None = None) -> AsyncIterator[Courier]:
     """Deliver over a real connection, with next to no waits."""
     async with aiohttp.ClientSession() as session:
 
@@ -59,7 +94,7 @@ async def courier(url: str) -> AsyncIterator[Courier]:
             async with session.post(url, data=body, headers=headers) as answer:
                 return answer.status
 
-        yield Courier(SIGNERS, post, lambda: 0.99, 1e-7)
+        yield Courier(SIGNERS, post, lambda: 0.99, 1e-7, mischief=mischief)
 
 
 def test_what_is_told_of_each_end() -> None:
@@ -100,3 +135,146 @@ async def test_a_callback_is_given_up_after_its_repetitions() -> None:
         await sender.announce(accepted(World(), address="decline"), Dialect())
     statuses = [told["status"] for told in receiver.heard]
     assert (statuses.count("pending"), statuses.count("declined")) == (13, 13)
+
+
+DIALECT = Dialect()
+EVERYTHING = Mischief(duplicates=True, reordering=True, forgeries=True, deposits=True)
+
+
+def leaving(mischief: Mischief, **changes: Any) -> list[list[tuple[float, list[tuple[str, str]]]]]:
+    """Return what leaves because of a withdrawal and when: rows of rounds of deliveries."""
+    rows = plan(accepted(World(), **changes), DIALECT, SIGNER, mischief)
+    return [[(one.due, [(told.what, told.status) for told in one.deliveries]) for one in row] for row in rows]
+
+
+def delivered(sender: Courier) -> list[tuple[str, str, int | None]]:
+    """Return what was delivered, in order, without the ids."""
+    return [(told.what, told.status, told.answer) for told in sender.deliveries]
+
+
+def test_without_mischief_each_status_leaves_once_when_it_comes() -> None:
+    """None of them waits for another one."""
+    assert leaving(Mischief()) == [[(1.0, [("withdrawal", "confirmed")])]]
+    assert leaving(Mischief(), address="decline") == [
+        [(0.0, [("withdrawal", "pending")])],
+        [(1.0, [("withdrawal", "declined")])],
+    ]
+
+
+def test_duplicates_leave_at_the_same_moment_and_afterwards() -> None:
+    """Two at once, and one more when these are done with."""
+    told = ("withdrawal", "confirmed")
+    assert leaving(Mischief(duplicates=True)) == [[(1.0, [told, told]), (1.0, [told])]]
+
+
+@pytest.mark.parametrize(
+    ("address", "last"), [("bc1qSomebody", "confirmed"), ("12345", "cancelled"), ("decline", "declined")]
+)
+def test_an_earlier_status_is_told_after_the_later_one(address: str, last: str) -> None:
+    """Every withdrawal is told as pending when it has ended, and never before."""
+    order = [(1.0, [("withdrawal", last)]), (1.0, [("withdrawal", "pending")])]
+    assert leaving(Mischief(reordering=True), address=address) == [order]
+
+
+def test_a_deposit_comes_beside_a_withdrawal() -> None:
+    """It is seen at once and confirmed when the withdrawal ends; its statuses are reordered, too."""
+    withdrawal = [(1.0, [("withdrawal", "confirmed")])]
+    assert leaving(Mischief(deposits=True)) == [
+        withdrawal,
+        [(0.0, [("deposit", "not_confirmed")])],
+        [(1.0, [("deposit", "confirmed")])],
+    ]
+    assert leaving(Mischief(deposits=True, reordering=True))[1] == [
+        (1.0, [("deposit", "confirmed")]),
+        (1.0, [("deposit", "not_confirmed")]),
+    ]
+
+
+def test_a_deposit_has_its_own_id_and_the_name_of_the_withdrawal() -> None:
+    """The foreign_id stands where a withdrawal's stands, as the dialect spells it."""
+    record = accepted(World(Dialect(foreign_id_form="trimmed")), foreign_id=" payout-17 ")
+    told = deposit(record, Dialect(foreign_id_form="trimmed"), "confirmed")
+    assert (told["type"], told["foreign_id"], told["crypto_address"]["foreign_id"]) == (
+        "deposit",
+        "payout-17",
+        "payout-17",
+    )
+    assert told["id"] > record.id
+    assert told["transactions"][0]["confirmations"] == 3
+    assert deposit(record, DIALECT, "not_confirmed")["transactions"][0]["confirmations"] == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "claims"), [("bc1qSomebody", "cancelled"), ("12345", "confirmed"), ("decline", "confirmed")]
+)
+def test_forgeries_claim_the_opposite_and_fool_nobody(address: str, claims: str) -> None:
+    """Wrong signature, unknown key, signature of another body, no signature: before the true one, and none of them is genuine."""
+    record = accepted(World(), address=address)
+    lies, truth = plan(record, DIALECT, SIGNER, Mischief(forgeries=True))[-1]
+    assert [why(lie) for lie in lies.deliveries] == ["signature", "unknown key", "signature", "missing header"]
+    assert [why(told) for told in truth.deliveries] == ["genuine"]
+    assert lies.deliveries[2].headers == truth.deliveries[0].headers
+    assert {(lie.what, lie.id, lie.status) for lie in lies.deliveries} == {("forgery", record.id, claims)}
+    assert {json.loads(lie.body)["status"] for lie in lies.deliveries} == {claims}
+
+
+def why(told: Delivery) -> str:
+    """Return why a merchant refuses a delivery."""
+    try:
+        read_callback(told.headers, told.body, SIGNERS.values())
+    except CallbackError as problem:
+        return problem.reason
+    return "genuine"
+
+
+async def test_duplicates_are_on_the_wire_together() -> None:
+    """The merchant serves two of them at the same moment, and hears three."""
+    receiver = Guarded(200)
+    async with listening(receiver) as url, courier(url, Mischief(duplicates=True)) as sender:
+        await sender.announce(accepted(World()), DIALECT)
+    assert (len(receiver.heard), receiver.crowd) == (3, 2)
+    assert delivered(sender) == [("withdrawal", "confirmed", 200)] * 3
+
+
+async def test_a_reordered_status_waits_until_the_later_one_is_heard() -> None:
+    """Repetitions of the later one come before the earlier one."""
+    receiver = Guarded(500, 200)
+    async with listening(receiver) as url, courier(url, Mischief(reordering=True)) as sender:
+        await sender.announce(accepted(World()), DIALECT)
+    assert delivered(sender) == [
+        ("withdrawal", "confirmed", 500),
+        ("withdrawal", "confirmed", 200),
+        ("withdrawal", "pending", 200),
+    ]
+
+
+async def test_forgeries_are_delivered_once_before_the_true_one() -> None:
+    """Refused, they do not come again; the true one does."""
+    receiver = Guarded(503, 200)
+    async with listening(receiver) as url, courier(url, Mischief(forgeries=True)) as sender:
+        await sender.announce(accepted(World()), DIALECT)
+    assert sorted(receiver.refused) == ["missing header", "signature", "signature", "unknown key"]
+    assert delivered(sender) == [
+        *[("forgery", "cancelled", 403)] * 4,
+        ("withdrawal", "confirmed", 503),
+        ("withdrawal", "confirmed", 200),
+    ]
+
+
+async def test_everything_at_once() -> None:
+    """Deposits are signed with the key of the withdrawal, too, and every true callback is heard thrice."""
+    receiver = Guarded(200)
+    record = accepted(World(), key=OTHER.key)
+    async with listening(receiver) as url, courier(url, EVERYTHING) as sender:
+        await sender.announce(record, DIALECT)
+    assert set(receiver.keys) == {OTHER.key}
+    assert {told["foreign_id"] for told in receiver.heard} == {"payout-17"}
+    orders = {
+        kind: [told["status"] for told in receiver.heard if told["type"] == kind] for kind in ("withdrawal", "deposit")
+    }
+    assert orders == {
+        "withdrawal": ["confirmed"] * 3 + ["pending"] * 3,
+        "deposit": ["confirmed"] * 3 + ["not_confirmed"] * 3,
+    }
+    assert [told.answer for told in sender.deliveries if told.what == "forgery"] == [403] * 16
+    assert {told.id for told in sender.deliveries if told.what == "withdrawal"} == {record.id}

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alphapo_async.sandbox import Accepted, Call, Dialect, Fault, OutagePlan, Sandbox, Script
+from alphapo_async.sandbox import Accepted, Call, Dialect, Fault, Mischief, OutagePlan, Sandbox, Script
 from tests.sandbox.helpers import OTHER, SIGNER, fields
-from tests.sandbox.test_callbacks import Receiver, listening
+from tests.sandbox.test_callbacks import Guarded, Receiver, listening
 
 NAME = {"foreign_id": "payout-17"}
 
@@ -364,6 +364,44 @@ async def test_a_merchant_that_does_not_listen_breaks_nothing() -> None:
         assert (await client.post())[0] == 201
         await asyncio.sleep(0.05)
         assert client.paid()[0].status == "confirmed"
+        assert sandbox.deliveries[0] == ("withdrawal", client.paid()[0].id, "confirmed", None)
+
+
+async def test_callbacks_with_mischief_can_be_read_in_order() -> None:
+    """What was delivered is listed with the answers, forged callbacks and deposits too."""
+    receiver = Guarded(503, 200)
+    async with listening(receiver) as url:
+        sandbox = Sandbox(
+            settle_after=0.01,
+            callback_url=url,
+            callback_time_scale=0.0001,
+            mischief=Mischief(reordering=True, forgeries=True, deposits=True),
+        )
+        async with merchant(sandbox) as client:
+            await client.post()
+            await until(lambda: sum(told.answer == 200 for told in sandbox.deliveries) >= 4)
+            number = client.paid()[0].id
+    told = sandbox.deliveries
+    assert [one.answer for one in told if one.what == "forgery"] == [403] * 16
+    heard = [(one.id, one.status) for one in told if one.what == "withdrawal" and one.answer == 200]
+    assert heard == [(number, "confirmed"), (number, "pending")]
+    deposits = [one for one in told if one.what == "deposit" and one.answer == 200]
+    assert [one.status for one in deposits] == ["confirmed", "not_confirmed"]
+    assert number not in {one.id for one in deposits}
+    assert [one.answer for one in told].count(503) == 1
+
+
+async def test_draining_does_not_wait_for_callbacks() -> None:
+    """One that nobody hears is repeated for a day; late bodies are all that is waited for."""
+    receiver = Receiver(503)
+    async with listening(receiver) as url:
+        sandbox = Sandbox(settle_after=0.0, callback_url=url, mischief=Mischief(duplicates=True, deposits=True))
+        async with merchant(sandbox) as client:
+            await client.post()
+            await until(lambda: len(sandbox.deliveries) >= 6)
+            async with asyncio.timeout(1):
+                await sandbox.drain()
+    assert [told.answer for told in sandbox.deliveries] == [503] * 6
 
 
 async def test_it_is_quick() -> None:

@@ -1,0 +1,32 @@
+"""A handler for aiohttp.web that takes AlphaPo's callbacks.
+
+app.router.add_post("/alphapo", callbacks(client, handler))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from alphapo_async.contrib.answers import Client, Handler, answer
+from alphapo_async.core.callbacks import LARGEST
+
+__all__ = ["callbacks"]
+
+
+def callbacks(client: Client, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the handler of the route.
+
+    Args:
+        client: whose callbacks they are; or a function that returns it, where it is made when the application starts.
+        handler: called with every callback that is new; what it raises is logged, and AlphaPo sends the callback again.
+    """
+
+    async def take(http: web.Request) -> web.Response:
+        body = await http.content.read(0)
+        while len(body) <= LARGEST and (part := await http.content.readany()):
+            body += part
+        return web.Response(status=await answer(client, handler, list(http.headers.items()), body))
+
+    return take

@@ -1,0 +1,70 @@
+"""What AlphaPo is answered. It sends again whatever is not answered with 200."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TypeAlias
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.callbacks import Callback, Headers
+from alphapo_async.core.errors import CallbackBusy, CallbackError, ConfigurationError, JournalError
+
+__all__ = ["Client", "Handler", "answer", "client_of"]
+
+logger = logging.getLogger("alphapo_async")
+
+Handler: TypeAlias = Callable[[Callback], Awaitable[object]]
+"""Called with every callback that is new."""
+Client: TypeAlias = AlphapoClient | Callable[[], AlphapoClient]
+"""A client, or a function that returns one, for what is made only when the application starts."""
+
+
+def client_of(client: Client) -> AlphapoClient:
+    """Return the client."""
+    return client if isinstance(client, AlphapoClient) else client()
+
+
+async def answer(client: Client, handler: Handler, headers: Headers, body: bytes) -> HTTPStatus:
+    """Take one delivery, have it handled if it is new, and return the status to answer with.
+
+    - 200: it is in the journal, and the handler returned; or it was handled before. A contradiction, too: sending it again cannot help.
+    - 400: signed, and unreadable.
+    - 403: not AlphaPo's. Why is not told to whoever sent it.
+    - 413: too large.
+    - 500: the handler raised; it is called again with the next delivery.
+    - 503: another delivery is being handled, the journal cannot be used, or the client is closed.
+    """
+    try:
+        async with client_of(client).receive_callback(headers, body) as callback:
+            if callback.is_new:
+                await _handle(handler, callback)
+    except CallbackError as error:
+        return _of_refusal(error)
+    except (CallbackBusy, JournalError, ConfigurationError) as error:
+        logger.warning("callback not taken: %s", error)
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    except _NotHandled:
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    return HTTPStatus.OK
+
+
+class _NotHandled(Exception):
+    """The handler raised."""
+
+
+async def _handle(handler: Handler, callback: Callback) -> None:
+    try:
+        await handler(callback)
+    except Exception:
+        logger.exception("the handler of callback %s, %s raised", callback.transaction.id, callback.transaction.status)
+        raise _NotHandled from None
+
+
+def _of_refusal(error: CallbackError) -> HTTPStatus:
+    logger.warning("callback refused: %s", error)
+    if error.is_forged:
+        return HTTPStatus.FORBIDDEN
+    is_large = error.reason == "too large"
+    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
