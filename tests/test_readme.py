@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 
 from alphapo_async.core import errors
-from alphapo_async.sandbox import Sandbox
+from alphapo_async.sandbox import Mischief, Sandbox
 from tests import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,27 +87,59 @@ async def test_the_example_in_a_transaction_pays_what_was_committed(sandbox: San
     assert len(sandbox.ledger.all_accepted()) == 1
 
 
-async def test_the_backend_example_answers(sandbox: Sandbox) -> None:
-    """The first way of use runs as it stands: a payout asked for twice is paid once, and a refused one says what to do."""
-    serve = f"{BACKEND}\nimport sys\nweb.run_app(app, host='127.0.0.1', port=int(sys.argv[1]), print=None)\n"
-    with __import__("socket").socket() as probe:
+def _free_port() -> int:
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", serve, str(port), env=_environment(sandbox))
-    try:
-        async with aiohttp.ClientSession() as session:
-            asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
-            first = await _posted(session, port, asked)
-            again = await _posted(session, port, asked)
-            other = await _posted(session, port, {**asked, "amount": "7"})
-    finally:
-        process.terminate()
-        await process.wait()
+        return int(probe.getsockname()[1])
+
+
+async def test_the_backend_example_pays_and_hears_what_became_of_it() -> None:
+    """The first way of use runs as it stands, with callbacks that come twice, late, forged and among deposits.
+
+    A payout asked for twice is paid once, another under its name says what to do, and the handler hears of the end once.
+    """
+    port = _free_port()
+    serve = f"{BACKEND}\nimport sys, uvicorn\nuvicorn.run(app, host='127.0.0.1', port={port}, log_level='error')\n"
+    mischief = Mischief(duplicates=True, reordering=True, forgeries=True, deposits=True)
+    callback_url = f"http://127.0.0.1:{port}/alphapo/"
+    async with Sandbox(
+        "readme-key", "readme-secret", callback_url=callback_url, mischief=mischief, settle_after=0.3
+    ) as sandbox:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-u", "-c", serve),
+            env=_environment(sandbox),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            async with aiohttp.ClientSession() as session:
+                asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
+                first = await _posted(session, port, asked)
+                again = await _posted(session, port, asked)
+                other = await _posted(session, port, {**asked, "amount": "7"})
+                await _all_delivered(sandbox)
+        finally:
+            process.terminate()
+            said, _ = await process.communicate()
 
     assert [status for status, _ in (first, again, other)] == [201, 201, 409]
     assert first[1] == again[1]
     assert other[1]["outcome"] == "conflict"
     assert len(sandbox.ledger.accepted("payout-1")) == 1
+    assert {(each.what, each.answer) for each in sandbox.deliveries} == {
+        ("withdrawal", 200),
+        ("deposit", 200),
+        ("forgery", 403),
+    }
+    assert said.decode() == "payout-1 confirmed\n"
+
+
+async def _all_delivered(sandbox: Sandbox) -> None:
+    """Wait until every status of withdrawal and deposit has come three times."""
+    async with asyncio.timeout(30):
+        while sum(each.what != "forgery" for each in sandbox.deliveries) < 2 * 2 * 3:  # noqa: ASYNC110 - the sandbox only writes them down
+            await asyncio.sleep(0.05)
 
 
 async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, str]) -> tuple[int, Any]:
