@@ -1,0 +1,53 @@
+"""Chance out of one integer: every draw is a hash of the seed and of what it is about.
+
+So a draw does not depend on the order in which others are made, and the same seed means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import TypeVar
+
+__all__ = ["Chance"]
+
+T = TypeVar("T")
+
+
+class Chance:
+    """Draws for one seed.
+
+    Args:
+        seed: another seed, another world.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def draw(self, *about: object) -> float:
+        """Return a figure from 0 to 1, always the same for the same thing."""
+        text = "|".join(map(str, (self.seed, *about)))
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+        return int.from_bytes(digest, "big") / 2.0**48
+
+    def happens(self, share: float, *about: object) -> bool:
+        """Tell whether something happens that happens in this share of all cases."""
+        return share > 0 and self.draw(*about) < share
+
+    def between(self, low: float, high: float, *about: object) -> float:
+        """Return a figure between two."""
+        return low + (high - low) * self.draw(*about)
+
+    def whole(self, low: int, high: int, *about: object) -> int:
+        """Return a whole number between two, both included."""
+        return low + int((high - low + 1) * self.draw(*about))
+
+    def pick(self, options: Sequence[T], *about: object) -> T:
+        """Return one of several."""
+        return options[int(len(options) * self.draw(*about))]
+
+    def stream(self, *about: object) -> Callable[[], float]:
+        """Return a function that draws one figure after another."""
+        counted = itertools.count()
+        return lambda: self.draw(*about, next(counted))

@@ -1,0 +1,201 @@
+"""An event loop of several processes in virtual time: nothing waits, nothing is by chance, and a process can die at any moment.
+
+Every handle belongs to the process in whose context it was made. A process that is stopped keeps what is to be done for later; one that
+dies never runs again, not even its `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeVar
+
+__all__ = ["Owner", "SimulatedLoop", "Stuck"]
+
+T = TypeVar("T")
+
+
+class Owner:
+    """Whose work it is: one process, or the world around all of them."""
+
+    __slots__ = ("is_dead", "is_stopped", "name", "ready")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready: deque[asyncio.Handle] = deque()
+        self.is_dead = False
+        self.is_stopped = False
+
+    def __repr__(self) -> str:
+        return f"Owner({self.name!r}, {len(self.ready)} ready)"
+
+
+_OWNER: ContextVar[Owner] = ContextVar("owner")
+
+
+class Stuck(RuntimeError):
+    """Nothing is left to happen, or the same moment never ends."""
+
+
+class NumberedTask(asyncio.Task[T]):
+    """A task that sets know by a number instead of an address, so that they always stand in the same order."""
+
+    def __init__(self, coro: Coroutine[Any, Any, T], number: int, owner: Owner, **named: Any) -> None:
+        self.number = number
+        self.owner = owner
+        super().__init__(coro, **named)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """A loop for programs without sockets and threads."""
+
+    MOST_IN_A_MOMENT = 1_000_000
+    """Handles that may run before the clock moves: more of them would be a program that runs in circles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = Owner("world")
+        self._owners: list[Owner] = [self.world]
+        self._instant = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = itertools.count()
+        self._in_this_moment = 0
+        self._dead: list[NumberedTask[Any]] = []
+        self.complaints: list[str] = []
+        """What nobody listened to: exceptions of tasks that were not awaited, and the like."""
+        self.set_exception_handler(self._complain)
+
+    # ── owners ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add_owner(self, name: str) -> Owner:
+        """Begin a process."""
+        owner = Owner(name)
+        self._owners.append(owner)
+        return owner
+
+    def context_of(self, owner: Owner) -> Context:
+        """Return a context in which everything belongs to this process."""
+        context = copy_context()
+        context.run(_OWNER.set, owner)
+        return context
+
+    def kill(self, owner: Owner) -> None:
+        """End a process in this very moment: no handler, no `finally` runs any more."""
+        owner.is_dead = True
+        owner.ready.clear()
+        self._owners.remove(owner)
+        self._dead += self.tasks_of(owner)
+
+    def tasks_of(self, owner: Owner) -> list[NumberedTask[Any]]:
+        """Return what a process still works on, oldest first."""
+        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask) and task.owner is owner]
+        return sorted(tasks, key=lambda task: task.number)
+
+    def bury(self) -> None:
+        """After the end: take apart what dead processes left, quietly."""
+        left = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)]
+        for task in (*self._dead, *sorted(left, key=lambda task: task.number)):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            for _ in range(50):  # a `finally` that awaits asks to be closed once more
+                with contextlib.suppress(BaseException):
+                    coroutine.close()  # type: ignore[union-attr]
+                    break
+        self._dead.clear()
+
+    def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.complaints.append(f"{context['message']}: {error!r}" if error else context["message"])
+
+    # ── what asyncio asks of a loop ──────────────────────────────────────────────────────────────────────────────────
+
+    def time(self) -> float:
+        """Return virtual seconds."""
+        return self._instant
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+        """Have it called in the process to which the context belongs."""
+        handle = asyncio.Handle(callback, args, self, context)
+        owner: Owner = handle._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
+        if not owner.is_dead:
+            owner.ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Have it called at a virtual moment; what is due at the same moment comes in the order in which it was asked for."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Have it called so many virtual seconds from now."""
+        return self.call_at(self._instant + delay, callback, *args, context=context)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Begin a task in the process to which the context belongs."""
+        owner = _OWNER.get(self.world) if context is None else context.get(_OWNER, self.world)
+        return NumberedTask(coro, next(self._numbers), owner, loop=self, name=name, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Nothing is to be done: a cancelled timer is passed over when its time comes."""
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps who would have to be woken."""
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """There are no sockets."""
+
+    def _run_once(self) -> None:
+        ran = False
+        for owner in tuple(self._owners):
+            if owner.ready and not owner.is_stopped:
+                ran = True
+                self._run_those_of(owner)
+        if not ran:
+            self._move_on()
+
+    def _run_those_of(self, owner: Owner) -> None:
+        ready = owner.ready
+        for _ in range(len(ready)):
+            if not ready or owner.is_stopped:  # it died, or was stopped, in the midst of it
+                return
+            handle = ready.popleft()
+            if not handle.cancelled():
+                self._in_this_moment += 1
+                handle._run()
+        if self._in_this_moment > self.MOST_IN_A_MOMENT:
+            raise Stuck("The same moment never ends: something runs in circles.")
+
+    def _move_on(self) -> None:
+        """Go to the next moment at which something is due."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        if not timers:
+            raise Stuck("Nothing is left to happen: somebody waits for ever.")
+        when = timers[0][0]
+        self._instant, self._in_this_moment = max(self._instant, when), 0
+        while timers and timers[0][0] <= when:
+            timer = heapq.heappop(timers)[2]
+            owner: Owner = timer._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
+            if not timer.cancelled() and not owner.is_dead:
+                owner.ready.append(timer)

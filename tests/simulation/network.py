@@ -1,0 +1,321 @@
+"""The simulated network and AlphaPo behind it: what happens to every request on its way there and back.
+
+A request may be lost on either side of its being processed, come twice, be overtaken, or arrive when its sender has long left, but never
+later than the quiet time after its last byte could have left (A3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.signer import Signer
+from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.checks import Unreadable, read_object, spell
+from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
+from alphapo_async.sandbox.edge import Way, throttled
+from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
+from alphapo_async.sandbox.ledger import Ledger
+from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.rules import World
+from alphapo_async.session import SessionManager
+from tests.simulation.chance import Chance
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.oracles import Message
+from tests.simulation.scenario import QUIET, Scenario
+from tests.simulation.storage import EPOCH, Door
+
+__all__ = ["KEYS", "Alphapo", "Network", "SimulatedSession"]
+
+KEYS: Final = (("key-one", "made-up secret one"), ("key-two", "made-up secret two"))
+"""The merchant's keys; the second is what the first is rotated to."""
+
+_BEFORE: Final = (
+    ("refuse", "refused connection", "no connection"),
+    ("connect_timeout", "connect time-out", "no connection: connect time-out"),
+    ("tls", "TLS failure", "no connection: TLS failed"),
+    ("name", "name not found", "no connection: name not found"),
+)
+_LOST: Final = NoReply("connection lost", may_have_left=True)
+_SILENT: Final = NoReply("no answer in time", may_have_left=True)
+
+Leaves = Callable[[str, bytes, str], Message]
+"""Told of every body that leaves: its foreign_id, its bytes, and the process."""
+Accepted = Callable[[Record, Message], None]
+
+
+class _Noted:
+    """Counts what strikes."""
+
+    def __init__(self, plan: FaultPlan, note: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._note = note
+
+    def next(self, call: Call, /) -> Fault | None:
+        fault = self._plan.next(call)
+        if fault is not None:
+            self._note(f"edge: {fault.value}")
+        return fault
+
+
+class Alphapo:
+    """AlphaPo, in one dialect, with what goes wrong at its edge."""
+
+    def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
+        self.world = World(scenario.dialect, settle_after=scenario.settle_after)
+        self.signers = {key: Signer(key, secret) for key, secret in KEYS}
+        self.ledger = Ledger(self.world, clock)
+        faults = _Noted(Faults(scenario.edge, scenario.seed, ("withdrawal", "look-up")), note)
+        self.desk = Desk(self.world, self.ledger, self.signers, faults)
+        self.desk.throttle_seconds = 5.0
+
+    def calm_down(self) -> None:
+        """Make no mistake any more."""
+        self.desk.faults = Faults({})
+
+
+class Network:
+    """Carries requests.
+
+    Args:
+        loop: virtual time.
+        alphapo: where they go.
+        scenario: what goes wrong.
+        chance: when.
+        leaves: told of every body that leaves.
+        accepted: told of every acceptance.
+        note: counts what went wrong, by kind.
+    """
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        alphapo: Alphapo,
+        scenario: Scenario,
+        chance: Chance,
+        *,
+        leaves: Leaves,
+        accepted: Accepted,
+        note: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._alphapo = alphapo
+        self._scenario = scenario
+        self._chance = chance
+        self._leaves = leaves
+        self._accepted = accepted
+        self._note = note
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._world = loop.context_of(loop.world)
+
+    async def carry(
+        self, process: str, method: str, url: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> Reply | NoReply:
+        """Take one request to AlphaPo, and back what comes of it."""
+        foreign_id = _foreign_id(body)
+        number = self._numbers[method, foreign_id] = self._numbers.get((method, foreign_id), 0) + 1
+        key = (method, foreign_id, number)
+        barred = self._barred(*key)
+        if barred is not None:
+            seconds, reason = barred
+            await asyncio.sleep(seconds)
+            return NoReply(reason, may_have_left=False)
+        message = self._leaves(foreign_id, body, process) if method == "POST" else Message(foreign_id, body, 0.0)
+        back: asyncio.Future[Reply | NoReply] = self._loop.create_future()
+        timer = self._at(timeout, _resolve, back, _SILENT)
+        question = Question(
+            body, headers.get("X-Processing-Key"), headers.get("X-Processing-Signature"), "application/json"
+        )
+        self._send(key, method, urlsplit(url).path, question, message, back)
+        try:
+            return await back
+        finally:
+            timer.cancel()
+
+    # ── on the way ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _barred(self, *key: object) -> tuple[float, str] | None:
+        """Return after how many seconds a request fails without having left, and why; None if it leaves."""
+        now = self._loop.time()
+        if now >= self._scenario.ends:
+            return None
+        for outage in self._scenario.outages:
+            if outage.start <= now < outage.end and outage.how in ("refuse", "name not found"):
+                self._note(f"outage: {outage.how}")
+                return 0.01, f"no connection: {outage.how}"
+        for name, kind, reason in _BEFORE:
+            if self._chance.happens(getattr(self._scenario.rates, name), name, *key):
+                self._note(kind)
+                return (9.0 if name == "connect_timeout" else 0.01), reason
+        return None
+
+    def _send(
+        self,
+        key: tuple[object, ...],
+        method: str,
+        path: str,
+        question: Question,
+        message: Message,
+        back: asyncio.Future[Reply | NoReply],
+    ) -> None:
+        """Put a request on its way: once, or twice, soon, or late."""
+        rates, chance, now = self._scenario.rates, self._chance, self._loop.time()
+        there = chance.between(0.0, self._scenario.latency, "there", *key)
+        is_calm = now >= self._scenario.ends
+        fate = "" if is_calm else self._fate(*key)
+        if fate == "lost before":
+            self._note("reset before processing")
+            self._at(there, _resolve, back, _LOST)
+            return
+        if not is_calm and chance.happens(rates.overtaken, "overtaken", *key):
+            self._note("overtaken by later requests")
+            there = chance.between(1.0, 14.0, "overtaking", *key)
+        if not is_calm and chance.happens(rates.late, "late", *key):
+            self._note("arrived late")
+            there = self._lateness("late", *key)
+        arrives = partial(self._arrives, key, fate, method, path, question, message, back)
+        message.on_its_way += 1
+        self._at(there, arrives)
+        if not is_calm and chance.happens(rates.twice, "twice", *key):
+            self._note("delivered twice")
+            message.on_its_way += 1
+            self._at(there + chance.between(0.0, 30.0, "second", *key), arrives)
+
+    def _lateness(self, *key: object) -> float:
+        longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET - 60.0
+        return self._chance.between(15.0, longest, "lateness", *key)
+
+    def _fate(self, *key: object) -> str:
+        rates = self._scenario.rates
+        point = self._chance.draw("fate", *key)
+        for name, share in (
+            ("lost before", rates.lost_before),
+            ("lost after", rates.lost_after),
+            ("stall", rates.stall),
+            ("cut", rates.cut),
+        ):
+            point -= share
+            if point < 0:
+                return name
+        return ""
+
+    def _arrives(
+        self,
+        key: tuple[object, ...],
+        fate: str,
+        method: str,
+        path: str,
+        question: Question,
+        message: Message,
+        back: asyncio.Future[Reply | NoReply],
+    ) -> None:
+        """AlphaPo gets the request, if it is not out just now."""
+        now = self._loop.time()
+        message.on_its_way -= 1
+        outage = self._outage(now)
+        if outage is not None:
+            self._note(f"outage: {outage}")
+            self._refuse_in_outage(outage, back)
+            return
+        reaction = self._alphapo.desk.react(method, path, question, now, EPOCH + now)
+        if self._scenario.broken == "A4" and reaction.answer.status == _THROTTLED:
+            self._process_all_the_same(question, message, now)
+        if reaction.record is not None:
+            self._accepted(reaction.record, message)
+        if reaction.late is not None:
+            self._note("processed late")
+            message.on_its_way += 1
+            self._at(self._lateness("desk", *key), self._process_late, reaction.late, message)
+        self._answer(key, fate, reaction, back)
+
+    def _outage(self, now: float) -> str | None:
+        for outage in self._scenario.outages:
+            if outage.start <= now < outage.end:
+                return outage.how
+        return None
+
+    def _refuse_in_outage(self, how: str, back: asyncio.Future[Reply | NoReply]) -> None:
+        if how == "503":
+            _resolve(back, Reply(503, b"<html>Service unavailable</html>", "text/html"))
+        elif how == "throttle":
+            _resolve(back, _reply(throttled(self._scenario.dialect, 20.0, EPOCH + self._loop.time())))
+        elif how in ("reset", "refuse", "name not found"):
+            _resolve(back, _LOST)
+
+    def _process_late(self, late: Late, message: Message) -> None:
+        message.on_its_way -= 1
+        record = self._alphapo.desk.process_late(late, self._loop.time())
+        if record is not None:
+            self._accepted(record, message)
+
+    def _process_all_the_same(self, question: Question, message: Message, now: float) -> None:
+        """Break A4: a throttled request was processed."""
+        verdict = self._alphapo.world.withdraw(read_object(question.body), question.key or "", now)
+        if isinstance(verdict, Record):
+            self._accepted(verdict, message)
+
+    # ── on the way back ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _answer(
+        self, key: tuple[object, ...], fate: str, reaction: Reaction, back: asyncio.Future[Reply | NoReply]
+    ) -> None:
+        seconds = self._chance.between(0.0, self._scenario.latency, "back", *key)
+        if fate == "lost after":
+            self._note("reset after processing")
+            self._at(seconds, _resolve, back, _LOST)
+        elif fate == "cut" or reaction.way is Way.CUT:
+            self._note("reply cut short")
+            self._at(seconds, _resolve, back, NoReply("answer cut short", may_have_left=True))
+        elif fate == "stall" or reaction.way is Way.STALL:
+            self._note("no answer")
+        elif reaction.way is Way.RESET:
+            self._note("reset at the edge")
+            self._at(seconds, _resolve, back, _LOST)
+        else:
+            slow = self._chance.between(0.3, 20.0, "slow", *key) if reaction.way is Way.SLOW else 0.0
+            self._at(seconds + slow, _resolve, back, _reply(reaction.answer))
+
+    def _at(self, seconds: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        return self._loop.call_at(self._loop.time() + seconds, callback, *args, context=self._world)
+
+
+_THROTTLED = 429
+
+
+def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> None:
+    if not back.done():
+        back.set_result(came)
+
+
+def _reply(answer: Answer) -> Reply:
+    return Reply(answer.status, answer.body, answer.content_type.lower(), answer.headers.get("Retry-After"))
+
+
+def _foreign_id(body: bytes) -> str:
+    try:
+        return spell(read_object(body).get("foreign_id"))
+    except Unreadable:
+        return ""
+
+
+class SimulatedSession(SessionManager):
+    """Stands where a session stands: the door of one process to the network."""
+
+    def __init__(self, network: Network, process: str, door: Door, max_connections: int) -> None:
+        super().__init__(max_connections=max_connections)
+        self._network = network
+        self._process = process
+        self._door = door
+
+    async def exchange(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Reply | NoReply:
+        """Send one request, unless the process dies at it."""
+        await self._door(f"{method} leaves")
+        came = await self._network.carry(self._process, method, url, body or b"", headers, timeout)
+        await self._door(f"{method} is back")
+        return came

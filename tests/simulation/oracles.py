@@ -1,0 +1,221 @@
+"""What must be true after every step, whatever went wrong: the promise, compared with what AlphaPo really has.
+
+The oracles hear of every body that leaves, of every acceptance, of every change of a row as it is written, and of all that callers are
+told. They know the truth, which no client does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.row import NO, Row, bucket
+from alphapo_async.sandbox.checks import spell
+from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.rules import World
+
+__all__ = ["Message", "Oracles"]
+
+_ENDED: Final = ("cancelled", "declined")
+Name = tuple[str, str]
+
+
+class Message(msgspec.Struct, eq=False):
+    """A body on its way: it may still be accepted, unless that was ruled out."""
+
+    foreign_id: str
+    body: bytes
+    sent_at: float
+    on_its_way: int = 0
+    """How often it may still arrive, or be processed."""
+    ruled_out: str = ""
+    """What was written down that cannot be true if this is accepted."""
+
+
+class Oracles:
+    """Compares what the client says with what is true.
+
+    Args:
+        world: what AlphaPo has.
+        clock: virtual seconds.
+        fail: called with the first thing that is wrong.
+    """
+
+    def __init__(self, world: World, clock: Callable[[], float], fail: Callable[[str], None]) -> None:
+        self._world = world
+        self._clock = clock
+        self._fail = fail
+        self._messages: dict[str, list[Message]] = {}
+        self._bodies: dict[tuple[str, int], bytes] = {}
+        self._paid: dict[str, Record] = {}
+        self._sums: dict[str, dict[str, Decimal]] = {}
+        self._noes: dict[str, set[str]] = {}
+        self._handled: dict[tuple[str, str], float] = {}
+        self._final_handled: set[str] = set()
+        self.accepted = 0
+        self.told: dict[str, int] = {}
+
+    # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def leaves(self, row: Row | None, foreign_id: str, body: bytes, tokens: float) -> Message:
+        """A body is about to leave."""
+        if row is None:
+            self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
+        elif row.revision.body != body:
+            self._fail(f"{foreign_id}: a body leaves that is not the journal's (P2, P3)")
+        elif self._bodies.setdefault((foreign_id, row.revision.number), body) != body:
+            self._fail(f"{foreign_id}: the bytes of one revision have changed (P2)")
+        if tokens < -1e-6:
+            self._fail(f"the budget is negative: {tokens} (P9)")
+        message = Message(foreign_id, body, self._clock())
+        self._messages.setdefault(foreign_id, []).append(message)
+        return message
+
+    def accepted_one(self, record: Record, message: Message) -> None:
+        """AlphaPo has accepted a body."""
+        self.accepted += 1
+        if message.ruled_out:
+            self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
+        if not record.ending.moves_money:
+            return
+        reference = record.asked.end_user_reference
+        other = self._paid.setdefault(reference, record)
+        if other is not record:
+            self._fail(
+                f"{reference}: paid twice, as {spell(other.asked.foreign_id)} and {spell(record.asked.foreign_id)} (P1)"
+            )
+
+    def may_still_come(self, foreign_id: str) -> bool:
+        """Tell whether a body of this foreign_id is still on its way."""
+        return any(message.on_its_way for message in self._messages.get(foreign_id, ()))
+
+    # ── what is written ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wrote(self, before: Row | None, after: Row) -> None:
+        """A row has changed."""
+        self._count(before, -1)
+        self._count(after, 1)
+        if before is not None:
+            self._check_change(before, after)
+        if before is None or before.state != after.state:
+            self._check_state(after)
+
+    def _count(self, row: Row | None, sign: int) -> None:
+        if row is None or row.revision.payment is None:
+            return
+        figure, currency = row.revision.payment.asked
+        sums = self._sums.setdefault(currency, {})
+        for name in ("requested", bucket(row)):
+            sums[name] = sums.get(name, Decimal(0)) + sign * figure
+
+    def _check_change(self, before: Row, after: Row) -> None:
+        name, was, now = after.foreign_id, before.state, after.state
+        if after.revision.number == before.revision.number and after.revision.body != before.revision.body:
+            self._fail(f"{name}: another body under the same revision (P2)")
+        if after.revision.number != before.revision.number and (was not in NO or before.doubt_since is not None):
+            # Only after a definite "no"; a "no" in doubt is none.
+            if was not in NO:
+                self._fail(f"{name}: a new revision of a row that was {was} (P2)")
+        if was == "accepted" and now not in ("accepted", "failed"):
+            self._fail(f"{name}: was accepted and is {now}")
+        if was == "failed" and now not in ("failed", "accepted"):
+            self._fail(f"{name}: was failed and is {now}")
+        status = before.withdrawal.status if before.withdrawal else None
+        after_status = after.withdrawal.status if after.withdrawal else None
+        if status == "confirmed" and after_status != "confirmed":
+            self._fail(f"{name}: confirmed has become {after_status} (final states never change)")
+        if status in _ENDED and after_status not in (*_ENDED, "confirmed"):
+            self._fail(f"{name}: {status} has become {after_status} (final states never change)")
+
+    def _check_state(self, row: Row) -> None:
+        if row.state in NO:
+            self._check_no(row)
+        elif row.state in ("accepted", "failed"):
+            self._check_witnessed(row)
+
+    def _check_no(self, row: Row) -> None:
+        """A "no" is written down: nothing of this payment is at AlphaPo, and nothing on its way will be accepted."""
+        self._noes.setdefault(row.foreign_id, set()).add(row.state)
+        payment = row.revision.payment
+        if payment is None:
+            return
+        if any(record.ending.moves_money for record in self._records(row.foreign_id, payment)):
+            self._fail(f"{row.foreign_id}: {row.state} is written down, and money has moved (P4, P5)")
+        for message in self._messages.get(row.foreign_id, ()):
+            if message.on_its_way and message.body == row.revision.body:
+                message.ruled_out = row.state
+
+    def _check_witnessed(self, row: Row) -> None:
+        payment = row.revision.payment
+        records = [] if payment is None else self._records(row.foreign_id, payment)
+        if row.state == "accepted" and not records:
+            self._fail(f"{row.foreign_id}: accepted is written down, and AlphaPo has nothing of it")
+        if row.state == "failed" and (not records or any(record.ending.moves_money for record in records)):
+            self._fail(f"{row.foreign_id}: failed is written down, and that is not so (P4)")
+
+    def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[Record]:
+        return [
+            record
+            for record in self._world.named(foreign_id)
+            if record.asked.end_user_reference == payment.end_user_reference
+        ]
+
+    # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hears(self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError) -> None:
+        """A caller hears an outcome."""
+        name = request.foreign_id
+        outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
+        self.told[outcome] = self.told.get(outcome, 0) + 1
+        if isinstance(told, Withdrawal):
+            if not self._records(name, request):
+                self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
+            return
+        if outcome == "conflict":
+            if any(record.ending.moves_money for record in self._records(name, request)):
+                self._fail(f"{name}: told as another's, and it was paid under it (P4)")
+        elif isinstance(told, WithdrawalError) and told.may_release_funds and outcome != "failed":
+            if outcome not in self._noes.get(name, ()):
+                self._fail(f"{name}: {outcome} was told before it was written down (P4)")
+
+    def released(self, reference: str) -> None:
+        """Somebody has given the funds back for good."""
+        if reference in self._paid:
+            self._fail(f"{reference}: the funds were given back, and money has moved (P4)")
+
+    # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def handling(self, what: str, id_: object, status: str, *, is_new: bool) -> None:
+        """A callback is handed over."""
+        if what == "forgery":
+            self._fail(f"callback {id_}: a forged one was handed over")
+        if is_new and (str(id_), status) in self._handled:
+            self._fail(f"callback {id_} {status}: new again, although it was handled")
+        if is_new and status not in ("confirmed", *_ENDED) and str(id_) in self._final_handled:
+            self._fail(f"callback {id_} {status}: a final status has moved back")
+
+    def handled(self, id_: object, status: str) -> None:
+        """A block has ended cleanly, and the client knows it."""
+        self._handled[str(id_), status] = self._clock()
+        if status in ("confirmed", *_ENDED):
+            self._final_handled.add(str(id_))
+
+    # ── sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def adds_up(self, totals: dict[str, Any]) -> None:
+        """The journal's own sums are those of its rows, and its buckets add up to what was requested (P11)."""
+        for currency, sums in self._sums.items():
+            told = totals.get(currency)
+            parts = {name: getattr(told, name) for name in _BUCKETS} if told is not None else {}
+            if told is None or sum(parts.values()) != told.requested:
+                self._fail(f"{currency}: the sums do not add up (P11)")
+            elif any(parts[name] != sums.get(name, 0) for name in _BUCKETS) or told.requested != sums["requested"]:
+                self._fail(f"{currency}: the sums are not those of the rows (P11)")
+
+
+_BUCKETS: Final = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")

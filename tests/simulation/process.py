@@ -1,0 +1,146 @@
+"""A simulated process: one client with its own session and its own way to the journal, which may die at every door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.events import Event
+from alphapo_async.crew import World
+from tests.simulation.chance import Chance
+from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
+from tests.simulation.network import KEYS, Network, SimulatedSession
+from tests.simulation.scenario import Scenario
+from tests.simulation.storage import EPOCH, Disk, Storage
+
+__all__ = ["Process"]
+
+
+class Process:
+    """One life of one process.
+
+    Args:
+        name: of the process, with the number of its life.
+        loop: virtual time.
+        scenario: what goes wrong.
+        chance: when.
+        network: the way to AlphaPo.
+        disk: the journal's.
+        on_death: called when it dies.
+        note: counts what went wrong, by kind.
+        trace: told what happens at the doors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        loop: SimulatedLoop,
+        scenario: Scenario,
+        chance: Chance,
+        network: Network,
+        disk: Disk,
+        on_death: Callable[[Process], None],
+        on_event: Callable[[Event], None],
+        note: Callable[[str], None],
+        trace: Callable[[str], None],
+        is_rotated: bool,
+    ) -> None:
+        self.name = name
+        self.disk = disk
+        self.is_closing = False
+        self._loop = loop
+        self._scenario = scenario
+        self._chance = chance
+        self._on_death = on_death
+        self._note = note
+        self._trace = trace
+        self._doors = 0
+        self._ahead = 0.0
+        self.owner: Owner = loop.add_owner(name)
+        storage = Storage(disk, name, scenario, chance, self.door, note)
+        session = SimulatedSession(network, name, self.door, scenario.max_connections)
+        key, secret = KEYS[1] if is_rotated else KEYS[0]
+        # Another release writes other bytes for the same payment.
+        is_other_release = scenario.has("releases") and chance.happens(0.5, "release", name)
+        self.client = AlphapoClient(
+            key,
+            secret,
+            journal=storage,
+            base_url="http://127.0.0.1:9",
+            retired_keys=[KEYS[0]] if is_rotated else [],
+            session=session,
+            amount_format="string" if is_other_release else "number",
+            max_rate=chance.pick((None, None, 5.0, 50.0), "rate", name),
+            on_event=on_event,
+            world=World(self.clock, chance.stream("jitter", name), asyncio.sleep),
+        )
+
+    def __repr__(self) -> str:
+        return f"Process({self.name!r})"
+
+    @property
+    def is_alive(self) -> bool:
+        """It has not died, and is not about to end."""
+        return not self.owner.is_dead and not self.is_closing
+
+    def clock(self) -> float:
+        """Return this machine's idea of the time."""
+        return EPOCH + self._loop.time() + self._ahead
+
+    @property
+    def tokens(self) -> float:
+        """What is left of the budget."""
+        return self.client._crew.gate.pace.tokens
+
+    def start(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin something in this process."""
+        return self._loop.create_task(story, context=self._loop.context_of(self.owner))
+
+    # ── what happens to it ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def door(self, what: str) -> None:
+        """Pass a door; some die at it."""
+        self._doors += 1
+        self._trace(f"{self.name}: {what}")
+        is_calm = self._loop.time() >= self._scenario.ends
+        if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
+            self._note("crash at a door")
+            self.die()
+            await self._loop.create_future()  # nothing of it runs any more
+
+    def die(self) -> None:
+        """Die, now."""
+        if not self.owner.is_dead:
+            self._trace(f"{self.name}: dies")
+            self._loop.kill(self.owner)
+            self._on_death(self)
+
+    def stop(self, seconds: float) -> None:
+        """Stand still for a while, and go on as if nothing had happened."""
+        if self.owner.is_dead:
+            return
+        self._trace(f"{self.name}: stands still for {seconds:.3f} s")
+        self.owner.is_stopped = True
+        self._loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._trace(f"{self.name}: goes on")
+        self.owner.is_stopped = False
+
+    def step_clock(self, seconds: float) -> None:
+        """Have its clock set."""
+        self._trace(f"{self.name}: its clock steps by {seconds:.3f} s")
+        self._ahead += seconds
+
+    async def close(self, grace: float) -> list[NumberedTask[Any]]:
+        """End in order; return what was left running, which should be nothing."""
+        self.is_closing = True
+        await self.client.aclose(grace)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+        me = asyncio.current_task()
+        return [task for task in self._loop.tasks_of(self.owner) if task is not me and not task.done()]

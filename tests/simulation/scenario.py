@@ -1,0 +1,317 @@
+"""What one seed means: how AlphaPo answers, what goes wrong, when, and who pays what. Pure: no clock, no loop.
+
+Each seed turns some families of trouble on and others off, so that no trouble always hides behind another.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.sandbox.callbacks import Mischief
+from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect
+from alphapo_async.sandbox.faults import Fault
+from alphapo_async.sandbox.records import MAGIC_CANCELLED, MAGIC_DECLINED
+from tests.simulation.chance import Chance
+
+__all__ = ["ASSUMPTIONS", "FAMILIES", "Intent", "Outage", "Rates", "Scenario", "drawn"]
+
+Assumption: TypeAlias = Literal["A1", "A2", "A3", "A4", "A5"]
+ASSUMPTIONS: Final[tuple[Assumption, ...]] = ("A1", "A2", "A3", "A4", "A5")
+
+FAMILIES: Final = (
+    "network",
+    "edge",
+    "throttling",
+    "outages",
+    "storage",
+    "crashes",
+    "stops",
+    "clocks",
+    "leaving",
+    "closing",
+    "callbacks",
+    "operator",
+    "rotation",
+    "releases",
+    "people",
+    "workers",
+    "batches",
+)
+"""Families of trouble, and of ways to use the client."""
+
+QUIET: Final = 1_800.0
+
+_EDGE: Final = tuple(
+    fault
+    for fault in Fault
+    if fault not in (Fault.THROTTLE, Fault.LATE, Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
+)
+_LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
+
+OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle")
+
+
+class Rates(NamedTuple):
+    """How often what goes wrong, of 1."""
+
+    refuse: float = 0.0
+    connect_timeout: float = 0.0
+    tls: float = 0.0
+    name: float = 0.0
+    lost_before: float = 0.0
+    lost_after: float = 0.0
+    stall: float = 0.0
+    cut: float = 0.0
+    twice: float = 0.0
+    overtaken: float = 0.0
+    late: float = 0.0
+    slow_commit: float = 0.0
+    failed_commit: float = 0.0
+    lost_commit: float = 0.0
+    failed_read: float = 0.0
+    crash_at_door: float = 0.0
+    leave: float = 0.0
+    handler_raises: float = 0.0
+    handler_slow: float = 0.0
+
+
+class Outage(NamedTuple):
+    """AlphaPo is away for a while."""
+
+    start: float
+    end: float
+    how: str
+
+
+class Intent(NamedTuple):
+    """A payment that somebody wants to make, once."""
+
+    number: int
+    at: float
+    request: WithdrawalRequest
+    how: Literal["withdraw", "batch", "enqueue"]
+    correction: WithdrawalRequest | None = None
+    """What is paid instead if the first is refused."""
+    is_doubled: bool = False
+    """It is asked for twice at the same time, in two processes."""
+    confused: WithdrawalRequest | None = None
+    """Somebody asks for another payment under the same foreign_id."""
+    is_urgent: bool = False
+    """With a short deadline of its own."""
+
+
+class Scenario(NamedTuple):
+    """One world."""
+
+    seed: int
+    families: frozenset[str]
+    dialect: Dialect
+    processes: int
+    is_durable: bool
+    intents: tuple[Intent, ...]
+    ends: float
+    """From then on nothing goes wrong any more."""
+    rates: Rates
+    edge: dict[Fault, float]
+    outages: tuple[Outage, ...]
+    full: tuple[float, float] | None
+    """When the journal's disk is full."""
+    mischief: Mischief
+    settle_after: float
+    latency: float
+    max_connections: int
+    broken: Assumption | None = None
+
+    def has(self, family: str) -> bool:
+        """Tell whether this family is on."""
+        return family in self.families
+
+
+def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenario:
+    """Return the world of a seed.
+
+    Args:
+        seed: which.
+        each: withdrawals, about.
+        broken: an assumption that does not hold in it.
+    """
+    chance = Chance(seed)
+    families = frozenset(family for family in FAMILIES if chance.happens(0.6, "family", family))
+    is_durable = not chance.happens(0.08, "volatile") or broken is not None
+    if broken is not None:
+        families |= _NEEDED[broken]
+    length = chance.between(60.0, 900.0, "length")
+    outages = _outages(chance, length) if "outages" in families else ()
+    ends = max((length, *(outage.end for outage in outages))) + 30.0
+    number = max(1, int(each * chance.between(0.4, 1.6, "number")))
+    return Scenario(
+        seed=seed,
+        families=families,
+        dialect=_dialect(chance, broken),
+        processes=chance.whole(1, 4, "processes") if is_durable else 1,
+        is_durable=is_durable,
+        intents=tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number)),
+        ends=ends,
+        rates=_rates(chance, families, broken),
+        edge=_edge(chance, families),
+        outages=outages,
+        full=_full(chance, length) if "storage" in families else None,
+        mischief=_mischief(chance, families),
+        settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
+        latency=chance.pick((0.02, 0.2, 1.0), "latency"),
+        max_connections=chance.pick((2, 10, 100), "connections"),
+        broken=broken,
+    )
+
+
+_NEEDED: Final[dict[str, frozenset[str]]] = {
+    "A1": frozenset({"network", "workers"}),
+    "A2": frozenset({"network", "workers"}),
+    "A3": frozenset({"network", "people", "workers"}),
+    "A4": frozenset({"throttling"}),
+    "A5": frozenset({"crashes", "network"}),
+}
+
+
+def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
+    told: dict[str, Any] = {name: chance.pick(options, "dialect", name) for name, options in DIALECT_CHOICES.items()}
+    told["visibility_delay"] = chance.pick((0.2, 5.0, 600.0, 3_600.0), "dialect", "visibility_delay")
+    # What nobody can look up ends few doubts: half of the worlds can.
+    if chance.happens(0.5, "dialect", "seeing"):
+        told |= {"visibility": "at once", "look_up_transport": "body"}
+    if broken == "A1":
+        told |= {"race": "broken", "race_window": 60.0}
+    return Dialect(**told)
+
+
+def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
+    outages = []
+    for one in range(chance.whole(1, 2, "outages")):
+        start = chance.between(0.0, length, "outage", one, "start")
+        is_long = chance.happens(0.1, "outage", one, "long")
+        seconds = chance.between(3_600.0, 10_800.0, "outage", one) if is_long else chance.between(5, 600, "outage", one)
+        outages.append(Outage(start, start + seconds, chance.pick(OUTAGES, "outage", one, "how")))
+    return tuple(outages)
+
+
+def _full(chance: Chance, length: float) -> tuple[float, float] | None:
+    if not chance.happens(0.3, "full"):
+        return None
+    start = chance.between(0.0, length, "full", "start")
+    return start, start + chance.between(1.0, 120.0, "full", "seconds")
+
+
+def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None) -> Rates:
+    def up_to(share: float, name: str, family: str) -> float:
+        return share * chance.draw("rate", name) ** 2 if family in families else 0.0
+
+    return Rates(
+        refuse=up_to(0.3, "refuse", "network"),
+        connect_timeout=up_to(0.1, "connect", "network"),
+        tls=up_to(0.1, "tls", "network"),
+        name=up_to(0.1, "name", "network"),
+        lost_before=up_to(0.2, "before", "network"),
+        lost_after=up_to(0.3, "after", "network"),
+        stall=up_to(0.2, "stall", "network"),
+        cut=up_to(0.2, "cut", "network"),
+        twice=up_to(0.2, "twice", "network"),
+        overtaken=up_to(0.3, "overtaken", "network"),
+        late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.0),
+        slow_commit=up_to(0.2, "slow", "storage"),
+        failed_commit=up_to(0.2, "failed", "storage"),
+        lost_commit=up_to(0.2, "lost", "storage"),
+        failed_read=up_to(0.1, "read", "storage"),
+        crash_at_door=0.01 if broken == "A5" else up_to(0.004, "crash", "crashes"),
+        leave=up_to(0.3, "leave", "leaving"),
+        handler_raises=up_to(0.5, "raises", "callbacks"),
+        handler_slow=up_to(0.3, "slow handler", "callbacks"),
+    )
+
+
+def _edge(chance: Chance, families: frozenset[str]) -> dict[Fault, float]:
+    rates: dict[Fault, float] = {}
+    if "edge" in families:
+        chosen = [fault for fault in _EDGE if chance.happens(0.4, "edge", fault)]
+        whole = chance.between(0.0, 0.5, "edge")
+        rates |= dict.fromkeys(chosen, whole / max(1, len(chosen)))
+        rates |= {fault: 0.01 for fault in _LIES if chance.happens(0.3, "edge", fault)}
+    if "throttling" in families:
+        rates[Fault.THROTTLE] = chance.between(0.0, 0.2, "throttle")
+    if "network" in families:
+        rates[Fault.LATE] = chance.between(0.0, 0.05, "late")
+    return rates
+
+
+def _mischief(chance: Chance, families: frozenset[str]) -> Mischief:
+    if "callbacks" not in families:
+        return Mischief()
+    names = ("duplicates", "reordering", "forgeries", "deposits")
+    return Mischief(**{name: chance.happens(0.6, "mischief", name) for name in names})
+
+
+# ── payments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *, is_durable: bool) -> Intent:
+    about = ("intent", one)
+    request, correction = _request(chance, one)
+    how: Literal["withdraw", "batch", "enqueue"] = "withdraw"
+    if "batches" in families and chance.happens(0.4, *about, "batch"):
+        how = "batch"
+    elif "workers" in families and is_durable and chance.happens(0.3, *about, "enqueue"):
+        how = "enqueue"
+    people = "people" in families
+    confused = None
+    if people and chance.happens(0.08, *about, "confused"):
+        confused = _simple(f"confused-{one}", request.foreign_id, "0.75")
+    at = chance.between(0.0, length, *about, "at")
+    # Some come together, as from a loop over a list; those of a batch always do.
+    if how == "batch":
+        at = length * chance.whole(0, 2, *about, "at") / 3
+    elif chance.happens(0.3, *about, "together"):
+        at = length * chance.whole(0, 4, *about, "at") / 5
+    return Intent(
+        number=one,
+        at=at,
+        request=request,
+        how=how,
+        correction=correction if people else None,
+        is_doubled=people and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
+        confused=confused,
+        is_urgent=chance.happens(0.1, *about, "urgent"),
+    )
+
+
+def _simple(reference: str, foreign_id: str, amount: str, **fields: Any) -> WithdrawalRequest:
+    usual = {"currency": "BTC", "address": f"bc1q{reference}"}
+    return WithdrawalRequest(
+        foreign_id=foreign_id, end_user_reference=reference, **{**usual, "amount": amount, **fields}
+    )
+
+
+def _request(chance: Chance, one: int) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
+    """Return a payment, and what it is corrected to if AlphaPo refuses it."""
+    reference, foreign_id = f"user-{one}", f"payout-{one}"
+    amount = f"{chance.whole(1, 400_000, 'amount', one)}e-6"
+    plain = f"{float(amount):.6f}"
+    kind = chance.draw("kind", one)
+    good = _simple(reference, foreign_id, plain)
+    if kind < 0.70:
+        return good, None
+    if kind < 0.76:
+        return _simple(reference, foreign_id, "0.000000001"), good
+    if kind < 0.80:
+        return _simple(reference, foreign_id, plain, currency="XYZ"), good
+    if kind < 0.84:
+        return _simple(reference, foreign_id, plain, address=MAGIC_CANCELLED), None
+    if kind < 0.88:
+        return _simple(reference, foreign_id, plain, address=f"{MAGIC_DECLINED}-{one}"), None
+    if kind < 0.92:
+        return _simple(reference, foreign_id, plain, currency="XRP", tag=f"{one}", address=f"r{reference}"), None
+    if kind < 0.96:
+        return _simple(reference, foreign_id, plain, currency="USDTE", convert_to="BTC"), None
+    fields = {"currency": "USDTE", "convert_to": "ETH", "amount_to": plain}
+    return WithdrawalRequest(
+        foreign_id=foreign_id, end_user_reference=reference, address=f"0x{reference}", **fields
+    ), None

@@ -1,0 +1,570 @@
+"""One world from its beginning to its end: processes that live and die, people who want to be paid, AlphaPo, and the oracles over all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AuthenticationError,
+    CallbackBusy,
+    CallbackError,
+    ConfigurationError,
+    JournalError,
+    WithdrawalError,
+)
+from alphapo_async.core.events import Event
+from alphapo_async.core.evidence import Word
+from alphapo_async.core.learning import learn
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.row import Row, is_in_doubt
+from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
+from alphapo_async.sandbox.records import Record
+from tests.simulation.chance import Chance
+from tests.simulation.loop import SimulatedLoop, Stuck
+from tests.simulation.network import Alphapo, Network
+from tests.simulation.oracles import Message, Oracles
+from tests.simulation.people import Order, decided
+from tests.simulation.process import Process
+from tests.simulation.scenario import QUIET, Scenario
+from tests.simulation.storage import EPOCH, Disk
+
+__all__ = ["Simulation", "Verdict", "simulated"]
+
+_SWEEP: Final = 20.0
+"""Seconds between two looks at the books for payments that nobody waits for."""
+_ROUNDS: Final = 6
+"""How often, at most, the quiet time is waited for at the end."""
+_DEADLINE: Final = 60.0
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What came of a seed."""
+
+    seed: int
+    failure: str | None
+    withdrawals: int
+    accepted: int
+    told: dict[str, int]
+    troubles: dict[str, int]
+    seconds: float
+    """Simulated."""
+    open_at_the_end: int
+    ledger: str
+    """A digest of all that AlphaPo has seen and done."""
+    trace: tuple[str, ...] = ()
+
+
+class _HandlerError(Exception):
+    """What a user's own handler raises."""
+
+
+class Simulation:
+    """One world.
+
+    Args:
+        scenario: what happens in it.
+        is_traced: keep a line for everything that happens at a door.
+    """
+
+    def __init__(self, scenario: Scenario, *, is_traced: bool = False) -> None:
+        self.scenario = scenario
+        self.loop = SimulatedLoop()
+        self.chance = Chance(scenario.seed)
+        self.troubles: Counter[str] = Counter()
+        self.trace: list[str] | None = [] if is_traced else None
+        self.failure: str | None = None
+        self.alphapo = Alphapo(scenario, self.loop.time, self._note)
+        self.oracles = Oracles(self.alphapo.world, self.loop.time, self._fail)
+        self.network = Network(
+            self.loop,
+            self.alphapo,
+            scenario,
+            self.chance,
+            leaves=self._leaves,
+            accepted=self._accepted,
+            note=self._note,
+        )
+        self.orders = [Order(intent) for intent in scenario.intents]
+        self.disk = self._new_disk()
+        self.disks = [self.disk]
+        self.processes: dict[str, Process] = {}
+        self._lives: Counter[str] = Counter()
+        self._over: asyncio.Future[None] | None = None
+        self._is_ending = False
+        self._couriers: set[asyncio.Task[None]] = set()
+
+    def run(self) -> Verdict:
+        """Let it happen."""
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_until_complete(self._story())
+            self._check_complaints()
+        except Stuck as stuck:
+            self._fail(str(stuck))
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.bury()
+            self.loop.close()
+        return Verdict(
+            seed=self.scenario.seed,
+            failure=self.failure,
+            withdrawals=len(self.orders),
+            accepted=self.oracles.accepted,
+            told=self.oracles.told,
+            troubles=dict(sorted(self.troubles.items())),
+            seconds=self.loop.time(),
+            open_at_the_end=sum(row.state == "open" for row in self.disk.rows()),
+            ledger=hashlib.sha256(self.alphapo.ledger.to_json().encode()).hexdigest(),
+            trace=tuple(self.trace or ()),
+        )
+
+    # ── what everything is told to ───────────────────────────────────────────────────────────────────────────────────
+
+    def _fail(self, what: str) -> None:
+        if self.failure is None:
+            self.failure = f"at {self.loop.time():.3f} s: {what}"
+            self._trace(f"VIOLATION: {what}")
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+
+    def _note(self, kind: str) -> None:
+        self.troubles[kind] += 1
+        self._trace(f"trouble: {kind}")
+
+    def _trace(self, what: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.loop.time():12.3f} {what}")
+
+    def _check_complaints(self) -> None:
+        for complaint in self.loop.complaints:
+            self._fail(f"nobody listened to: {complaint}")
+
+    # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _story(self) -> None:
+        self._over = self.loop.create_future()
+        living = self.loop.create_task(self._life())
+        await asyncio.wait({living, self._over}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._over.done():
+            living.result()
+            self._check_the_end()
+
+    async def _life(self) -> None:
+        for number in range(self.scenario.processes):
+            self._begin(f"process-{number}")
+        self._schedule_orders()
+        self._schedule_troubles()
+        sweeping = self.loop.create_task(self._sweep())
+        await asyncio.sleep(self.scenario.ends)
+        self._trace("from here on nothing goes wrong any more")
+        self.alphapo.calm_down()
+        await self._settle_down()
+        sweeping.cancel()
+        self._is_ending = True
+        for process in tuple(self.processes.values()):
+            await self._close(process, 20.0)
+
+    async def _settle_down(self) -> None:
+        """Faults have stopped: after the quiet time and a deadline every row is settled, or stays open for a reason."""
+        for _ in range(_ROUNDS):
+            until = max([self.loop.time(), *(row.may_send_until - EPOCH for row in self._open() if row.may_send_until)])
+            await asyncio.sleep(until + QUIET + 2 * _DEADLINE - self.loop.time())
+            process = self._somebody("resume")
+            if process is not None:
+                await asyncio.wait({process.start(self._resume(process))}, timeout=600.0)
+            await self._check_sums()
+            if all(self._stays_open(row) for row in self._open()):
+                return
+
+    def _open(self) -> list[Row]:
+        return [row for row in self.disk.rows() if row.state == "open"]
+
+    def _check_the_end(self) -> None:
+        for row in self._open():
+            if self.scenario.is_durable and not self._stays_open(row):
+                self._fail(
+                    f"{row.foreign_id}: still open long after faults stopped: in doubt since {row.doubt_since}, {row.reason}"
+                )
+        for order in self.orders:
+            if order.state == "released":
+                self.oracles.released(order.intent.request.end_user_reference)
+
+    def _stays_open(self, row: Row) -> bool:
+        """Nothing that AlphaPo shows can settle it, so that it waits for a callback or the operator."""
+        dialect = self.scenario.dialect
+        is_hidden = dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or self.scenario.has("rotation")
+        is_old = row.doubt_since is not None and self._now() > row.doubt_since + 86_400 - QUIET - _DEADLINE
+        return is_in_doubt(row) and (row.blamed or row.refusal is not None or is_hidden or is_old)
+
+    def _now(self) -> float:
+        return EPOCH + self.loop.time()
+
+    async def _check_sums(self) -> None:
+        if self.scenario.is_durable:
+            self.oracles.adds_up(await self.disk.totals("default"))
+
+    # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _new_disk(self) -> Disk:
+        disk = Disk(is_durable=self.scenario.is_durable, watch=self.oracles.wrote, clock=self.loop.time)
+        disk.keeps_its_word = self.scenario.broken != "A5"
+        return disk
+
+    def _begin(self, name: str) -> None:
+        """Start a process, or start it again."""
+        if self._is_ending:
+            return
+        life = self._lives[name] = self._lives[name] + 1
+        if not self.scenario.is_durable and life > 1:
+            self.disk = self._new_disk()
+            self.disks.append(self.disk)
+        is_rotated = self.scenario.has("rotation") and (life > 1 or self.chance.happens(0.3, "rotated", name))
+        if is_rotated:
+            self._note("key rotated")
+        process = Process(
+            f"{name}.{life}",
+            loop=self.loop,
+            scenario=self.scenario,
+            chance=self.chance,
+            network=self.network,
+            disk=self.disk,
+            on_death=lambda died: self._died(name, died),
+            on_event=self._happened,
+            note=self._note,
+            trace=self._trace,
+            is_rotated=is_rotated,
+        )
+        self.processes[name] = process
+        self._trace(f"{process.name}: begins")
+        process.start(self._lead(process))
+        self._schedule_fate(name, process)
+
+    def _happened(self, event: Event) -> None:
+        self._trace(f"event: {event.name} {event.foreign_id or ''} {event.outcome or ''} {event.reason or ''}")
+        if event.name == "contradiction" and self.scenario.broken is None:
+            self.troubles["contradiction told"] += 1
+
+    async def _lead(self, process: Process) -> None:
+        """What a process does by itself."""
+        if self._lives[process.name.partition(".")[0]] > 1 and self.chance.happens(0.5, "resumes", process.name):
+            await self._resume(process)
+        if self.scenario.is_durable and (self.scenario.has("workers") or process.name.startswith("process-0")):
+            await self._work(process)
+
+    async def _work(self, process: Process) -> None:
+        while True:
+            try:
+                await process.client.work(concurrency=8)
+            except JournalError:
+                await asyncio.sleep(5.0)
+            except ConfigurationError:
+                return  # it is being closed
+
+    async def _resume(self, process: Process) -> None:
+        with contextlib.suppress(JournalError, ConfigurationError):
+            async for result in process.client.resume(concurrency=8):
+                self._heard(result.request, result.withdrawal or result.error)
+
+    def _died(self, name: str, process: Process) -> None:
+        self._note("process died")
+        self.processes.pop(name, None)
+        if self.scenario.broken == "A5":
+            self.disk.forget_the_last()
+        seconds = self.chance.between(0.5, 90.0, "dead", process.name)
+        self._at(seconds, self._begin, name)
+
+    async def _close(self, process: Process, grace: float) -> None:
+        """End a process in order, from outside."""
+        if not process.is_alive:
+            return
+        self._trace(f"{process.name}: is closed")
+        done = process.start(self._closing(process, grace))
+        await asyncio.wait({done}, timeout=300.0)
+        if not process.owner.is_dead:
+            process.die()
+
+    async def _closing(self, process: Process, grace: float) -> None:
+        left = await process.close(grace)
+        names = [_name_of(task) for task in left]
+        leaked = [name for name in names if not name.startswith(("Simulation.", "work", "Process."))]
+        if leaked and not self.scenario.has("storage"):
+            self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
+
+    def _somebody(self, *about: object) -> Process | None:
+        alive = [process for process in self.processes.values() if process.is_alive]
+        return self.chance.pick(alive, "somebody", *about, round(self.loop.time(), 6)) if alive else None
+
+    # ── troubles ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _at(self, seconds: float, callback: Any, *args: object) -> None:
+        self.loop.call_later(seconds, callback, *args, context=self.loop.context_of(self.loop.world))
+
+    def _schedule_fate(self, name: str, process: Process) -> None:
+        """Say what will happen to this life of a process."""
+        chance, scenario, life = self.chance, self.scenario, process.name
+        for family, share, longest, callback in (
+            ("crashes", 0.6, 600.0, self._crash),
+            ("stops", 0.7, 300.0, self._stop),
+            ("clocks", 0.7, 300.0, self._step_clock),
+            ("closing", 0.5, 600.0, self._close_early),
+        ):
+            if scenario.has(family) and chance.happens(share, family, life):
+                at = chance.between(0.0, longest, family, life, "at")
+                if self.loop.time() + at < scenario.ends:
+                    self._at(at, callback, name, process)
+
+    def _crash(self, _name: str, process: Process) -> None:
+        if process.is_alive:
+            self._note("crash at a moment")
+            process.die()
+
+    def _stop(self, _name: str, process: Process) -> None:
+        is_long = self.chance.happens(0.5, "stop", process.name)
+        seconds = self.chance.between(61.0, 240.0, "stop", process.name, "long") if is_long else 3.0
+        self._note("stopped past its lease" if is_long else "stopped for a moment")
+        process.stop(seconds)
+
+    def _step_clock(self, _name: str, process: Process) -> None:
+        seconds = self.chance.between(-45.0, 45.0, "step", process.name)
+        self._note("clock stepped forward" if seconds > 0 else "clock stepped back")
+        process.step_clock(seconds)
+
+    def _close_early(self, name: str, process: Process) -> None:
+        if process.is_alive:
+            self._note("closed with work under way")
+            grace = self.chance.pick((0.0, 1.0, 10.0), "grace", process.name)
+            self.loop.create_task(self._close(process, grace), context=self.loop.context_of(self.loop.world))
+
+    def _schedule_troubles(self) -> None:
+        if self.scenario.has("operator"):
+            for one in range(3):
+                self._at(self.scenario.ends + QUIET * (1 + one / 2) + 60.0, self._operate)
+        for one in range(1, 8):
+            self._at(self.scenario.ends * one / 8, self._start_sums)
+
+    def _start_sums(self) -> None:
+        self.loop.create_task(self._check_sums())
+
+    def _operate(self) -> None:
+        """Somebody looks at AlphaPo's own books, and says what is true."""
+        for row in self._open():
+            payment = row.revision.payment
+            is_quiet = row.may_send_until is not None and self._now() > row.may_send_until + QUIET
+            if not is_in_doubt(row) or row.holder is not None or payment is None or not is_quiet:
+                continue
+            records = [
+                one
+                for one in self.alphapo.world.named(row.foreign_id)
+                if one.asked.end_user_reference == payment.end_user_reference
+            ]
+            if not records and self.oracles.may_still_come(row.foreign_id):
+                continue
+            if records and not any(one.ending.moves_money for one in records):
+                continue
+            self._note("the operator's word")
+            word = Word("operator", "AlphaPo's books", bool(records), str(records[0].id) if records else None)
+            self.loop.create_task(self._say(row, word))
+
+    async def _say(self, row: Row, word: Word) -> None:
+        await self.disk.update(
+            row.account, row.foreign_id, lambda known: learn(known or row, word, self._now())
+        )
+
+    # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _schedule_orders(self) -> None:
+        batches: dict[float, list[Order]] = {}
+        for order in self.orders:
+            if order.intent.how == "batch":
+                batches.setdefault(order.intent.at, []).append(order)
+            else:
+                self._at(order.intent.at, self._want, order)
+        for at, orders in batches.items():
+            self._at(at, self._want_all, orders)
+
+    def _want(self, order: Order) -> None:
+        order.state = "wanted"
+        self._ask(order)
+        if order.intent.is_doubled:
+            self._note("asked for twice at once")
+            self._start_elsewhere(order, order.request)
+        if order.intent.confused is not None:
+            self._note("another payment under the same foreign_id")
+            self._start_elsewhere(order, order.intent.confused)
+
+    def _want_all(self, orders: list[Order]) -> None:
+        for order in orders:
+            order.state = "wanted"
+        process = self._somebody("batch")
+        if process is not None:
+            process.start(self._batch(process, orders))
+
+    def _ask(self, order: Order) -> None:
+        """Have somebody ask for it, in whatever process there is."""
+        process = self._somebody(order.request.foreign_id)
+        if process is None:
+            return
+        order.process = process
+        order.tries += 1
+        asking = process.start(self._pay(process, order))
+        key = ("leaves", order.request.foreign_id, order.tries)
+        if self.loop.time() < self.scenario.ends and self.chance.happens(self.scenario.rates.leave, *key):
+            self._at(self.chance.between(0.0, 30.0, "when", *key), self._leave, asking)
+
+    def _leave(self, asking: asyncio.Task[None]) -> None:
+        if not asking.done():
+            self._note("caller left")
+            asking.cancel()
+
+    async def _sweep(self) -> None:
+        """Whatever is wanted and nobody waits for is asked for again, as long as the world stands."""
+        while True:
+            await asyncio.sleep(_SWEEP)
+            for order in self.orders:
+                if order.state == "wanted" and order.is_free and order.not_before <= self.loop.time():
+                    self._ask(order)
+
+    async def _pay(self, process: Process, order: Order) -> None:
+        try:
+            told = await self._call(process, order)
+            if told is not None:
+                self._decide(order, told)
+        finally:
+            order.process = None
+            again = self.chance.between(5.0, 400.0, "again", order.request.foreign_id, order.tries)
+            order.not_before = self.loop.time() + again
+
+    async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
+        """Ask the client, as this order is asked for."""
+        try:
+            if order.intent.how == "enqueue" and order.tries == 1:
+                await process.client.enqueue(order.request)
+                return None
+            return await process.client.withdraw(
+                order.request,
+                deadline=3.0 if order.intent.is_urgent and order.tries == 1 else None,
+                attempted_before=not self.scenario.is_durable and order.tries > 1,
+            )
+        except (WithdrawalError, JournalError) as error:
+            return error
+        except ConfigurationError:
+            return None
+
+    def _decide(self, order: Order, told: Withdrawal | WithdrawalError | JournalError) -> None:
+        self._heard(order.request, told)
+        decided(order, told, self.chance)
+        self._trace(f"{order.request.foreign_id}: the order is {order.state}")
+
+    def _heard(self, request: WithdrawalRequest, told: Any) -> None:
+        outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
+        self._trace(f"told: {request.foreign_id} {outcome}")
+        self.oracles.hears(request, told)
+
+    def _start_elsewhere(self, order: Order, request: WithdrawalRequest) -> None:
+        process = self._somebody("elsewhere", request.foreign_id, request.end_user_reference)
+        if process is not None:
+            process.start(self._pay_once(process, request))
+
+    async def _pay_once(self, process: Process, request: WithdrawalRequest) -> None:
+        with contextlib.suppress(ConfigurationError):
+            try:
+                told: Any = await process.client.withdraw(request, attempted_before=not self.scenario.is_durable)
+            except (WithdrawalError, JournalError) as error:
+                told = error
+            self._heard(request, told)
+
+    async def _batch(self, process: Process, orders: list[Order]) -> None:
+        for order in orders:
+            order.process = process
+            order.tries += 1
+        requests = [order.request for order in orders]
+        try:
+            async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
+                self._decide(orders[result.index], result.withdrawal or result.error)  # type: ignore[arg-type]
+                orders[result.index].process = None
+        except (AuthenticationError, JournalError, ConfigurationError):
+            self.troubles["batch ended early"] += 1
+        finally:
+            for order in orders:
+                order.process = None if order.process is process else order.process
+
+    # ── AlphaPo's side ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _leaves(self, foreign_id: str, body: bytes, name: str) -> Message:
+        process = next(one for one in self.processes.values() if one.name == name)
+        self._trace(f"{name}: a body of {foreign_id} leaves")
+        return self.oracles.leaves(process.disk.row("default", foreign_id), foreign_id, body, process.tokens)
+
+    def _accepted(self, record: Record, message: Message) -> None:
+        self._trace(f"AlphaPo accepts {message.foreign_id}")
+        self.oracles.accepted_one(record, message)
+        if self.scenario.has("callbacks"):
+            signer = self.alphapo.signers[record.key]
+            for row in plan(record, self.scenario.dialect, signer, self.scenario.mischief):
+                self._start_courier(self._tell(row))
+
+    def _start_courier(self, story: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(story, context=self.loop.context_of(self.loop.world))
+        self._couriers.add(task)
+        task.add_done_callback(self._couriers.discard)
+
+    async def _tell(self, row: tuple[Round, ...]) -> None:
+        for one in row:
+            await asyncio.sleep(max(0.0, one.due - self.loop.time()))
+            await asyncio.gather(*(self._deliver(delivery) for delivery in one.deliveries))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        self.troubles[f"callback: {delivery.what}"] += 1
+        waits = () if delivery.what == "forgery" else REPEATED_AFTER
+        for minutes in (0, *waits):
+            await asyncio.sleep(minutes * 60.0)
+            if await self._post(delivery):
+                return
+            self.troubles["callback not heard"] += 1
+
+    async def _post(self, delivery: Delivery) -> bool:
+        process = self._somebody("callback", delivery.id, delivery.status)
+        if process is None:
+            return False
+        hearing = process.start(self._receive(process, delivery))
+        done, _ = await asyncio.wait({hearing}, timeout=30.0)
+        return bool(done) and not hearing.cancelled() and hearing.result() is True  # type: ignore[func-returns-value]
+
+    async def _receive(self, process: Process, delivery: Delivery) -> Any:
+        rates, is_calm = self.scenario.rates, self.loop.time() >= self.scenario.ends
+        key = ("handler", delivery.id, delivery.status, round(self.loop.time(), 6))
+        try:
+            async with process.client.receive_callback(delivery.headers, delivery.body) as callback:
+                told = callback.transaction
+                self._trace(f"callback {told.id} {told.status} {callback.kind} new={callback.is_new}")
+                self.oracles.handling(delivery.what, told.id, str(told.status), is_new=callback.is_new)
+                if not is_calm and self.chance.happens(rates.handler_slow, "slow", *key):
+                    await asyncio.sleep(self.chance.between(0.0, 20.0, "slowness", *key))
+                if not is_calm and self.chance.happens(rates.handler_raises, "raises", *key):
+                    self._note("a handler raised")
+                    raise _HandlerError
+            self.oracles.handled(told.id, str(told.status))
+        except CallbackError:
+            if delivery.what != "forgery":
+                self._fail(f"callback {delivery.id}: a true one was refused")
+            return False
+        except (CallbackBusy, JournalError, ConfigurationError, _HandlerError):
+            return False
+        return True
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    return str(getattr(task.get_coro(), "__qualname__", ""))
+
+
+def simulated(scenario: Scenario, *, is_traced: bool = False) -> Verdict:
+    """Let a scenario happen, and say what came of it."""
+    return Simulation(scenario, is_traced=is_traced).run()

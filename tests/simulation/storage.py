@@ -1,0 +1,251 @@
+"""A simulated journal: what the disk holds, and the way there, on which a commit is slow, fails, or happens unheard.
+
+The disk is shared by all processes and survives them. What it becomes is worked out by the client's own judges, as in every journal; each
+change is shown to whoever watches, with the row before and after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import Totals
+from alphapo_async.core.row import Row
+from alphapo_async.journal.memory import MemoryJournal
+from tests.simulation.chance import Chance
+from tests.simulation.scenario import Scenario
+
+__all__ = ["Disk", "Storage", "Watch"]
+
+T = TypeVar("T")
+Change = Callable[[Row | None], Row]
+Watch = Callable[[Row | None, Row], None]
+_UNDONE_WITHIN = 5.0
+"""Seconds of acknowledged writes that a disk forgets which breaks its word."""
+
+
+class Door(Protocol):
+    """What a process is asked at everything that leaves it or comes back."""
+
+    async def __call__(self, what: str, /) -> None:
+        """Pass, or die here."""
+        ...
+
+
+class Disk(MemoryJournal):
+    """What is written down.
+
+    Args:
+        is_durable: it outlives the process that writes it.
+        watch: hears of every change of a row, as it is written.
+        clock: virtual seconds.
+    """
+
+    def __init__(self, *, is_durable: bool, watch: Watch, clock: Callable[[], float]) -> None:
+        super().__init__(whole_rows=10**9)
+        self.is_durable = is_durable  # type: ignore[misc]
+        self._watch = watch
+        self._clock = clock
+        self._undo: list[tuple[float, tuple[str, str], Row | None]] = []
+        self.keeps_its_word = True
+
+    def row(self, account: str, foreign_id: str) -> Row | None:
+        """Return a row as it stands."""
+        return self._known((account, foreign_id))
+
+    def rows(self) -> list[Row]:
+        """Return all rows."""
+        return [*self._open.values(), *self._settled.values()]
+
+    async def update(
+        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+    ) -> Row:
+        """Write, and show it to whoever watches."""
+        before = self.row(account, foreign_id)
+        after = await super().update(account, foreign_id, change, entries=entries, may_lag=may_lag)
+        if not self.keeps_its_word:
+            self._undo.append((self._clock(), (account, foreign_id), before))
+        if after is not before:
+            self._watch(before, after)
+        return after
+
+    def forget_the_last(self) -> None:
+        """Break its word: what was acknowledged a moment ago is gone."""
+        while self._undo and self._undo[-1][0] >= self._clock() - _UNDONE_WITHIN:
+            _, name, before = self._undo.pop()
+            self._open.pop(name, None)
+            self._settled.pop(name, None)
+            if before is not None:
+                self._keep(name, before)
+
+
+class Storage:
+    """The way of one process to the disk.
+
+    Args:
+        disk: what is written down.
+        name: of the process.
+        scenario: how often what goes wrong.
+        chance: when.
+        door: passed before and after everything.
+        note: counts what went wrong, by kind.
+    """
+
+    def __init__(
+        self, disk: Disk, name: str, scenario: Scenario, chance: Chance, door: Door, note: Callable[[str], None]
+    ) -> None:
+        self.disk = disk
+        self._name = name
+        self._scenario = scenario
+        self._chance = chance
+        self._door = door
+        self._note = note
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def is_durable(self) -> bool:
+        """As the disk is."""
+        return self.disk.is_durable
+
+    # ── what may go wrong ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _do(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
+        """Go to the disk and back."""
+        key = (self._name, verb, about, self._next(f"{verb} {about}"))
+        await self._door(f"{verb} {about}")
+        if not self.disk.is_durable:
+            return await action()
+        await asyncio.sleep(self._latency(writes, *key))
+        now = asyncio.get_running_loop().time()
+        self._fail_before(now, writes, about, *key)
+        done = await action()
+        await self._door(f"{verb} {about}: done")
+        if writes and now < self._scenario.ends and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key):
+            self._note("commit happened, answer lost")
+            raise JournalError("The answer of the journal was lost.", recorded=None)
+        return done
+
+    def _next(self, what: str) -> int:
+        number = self._numbers[what] = self._numbers.get(what, 0) + 1
+        return number
+
+    def _latency(self, writes: bool, *key: object) -> float:  # noqa: FBT001 - a bare fact
+        now = asyncio.get_running_loop().time()
+        usual = self._chance.between(0.0, 0.01, "commit", *key)
+        is_slow = now < self._scenario.ends and self._chance.happens(self._scenario.rates.slow_commit, "slow", *key)
+        if writes and is_slow:
+            self._note("slow commit")
+            return self._chance.between(0.1, 40.0, "slowness", *key)
+        return usual
+
+    def _fail_before(self, now: float, writes: bool, about: str, *key: object) -> None:  # noqa: FBT001 - a bare fact
+        rates, full = self._scenario.rates, self._scenario.full
+        if now >= self._scenario.ends:
+            return
+        recorded = self.disk.row("default", about) is not None
+        if writes and full is not None and full[0] <= now < full[1]:
+            self._note("disk full")
+            raise JournalError("The disk is full.", recorded=recorded)
+        if writes and self._chance.happens(rates.failed_commit, "failed", *key):
+            self._note("failed commit")
+            raise JournalError("The commit failed.", recorded=recorded)
+        if not writes and self._chance.happens(rates.failed_read, "unread", *key):
+            self._note("failed read")
+            raise JournalError("The journal cannot be read.", recorded=None)
+
+    # ── the verbs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def time(self) -> float | None:
+        """Return the storage's own time, where there is one."""
+        if not self._scenario.has("clocks"):
+            return None
+        return await self._do("time", "", self._own_time)
+
+    async def _own_time(self) -> float:
+        return EPOCH + asyncio.get_running_loop().time()
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Open."""
+        await self._do("join", "", lambda: self.disk.join(account, host, worker, until), writes=True)
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Prolong a lease."""
+        return await self._do("renew", "", lambda: self.disk.renew(worker, until, now), writes=True)
+
+    async def leave(self, worker: str, now: float) -> None:
+        """End a lease."""
+        await self._do("leave", "", lambda: self.disk.leave(worker, now), writes=True)
+
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Tell whether a lease is over."""
+        return await self._do("ended", "", lambda: self.disk.ended(worker, now))
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return workers whose lease is over."""
+        return await self._do("find dead", "", lambda: self.disk.find_dead(now))
+
+    async def find_held(self, worker: str, limit: int) -> list[Row]:
+        """Return what a worker holds."""
+        return await self._do("find held", "", lambda: self.disk.find_held(worker, limit))
+
+    async def update(
+        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+    ) -> Row:
+        """Write a row."""
+        return await self._do(
+            "update",
+            foreign_id,
+            lambda: self.disk.update(account, foreign_id, change, entries=entries, may_lag=may_lag),
+            writes=True,
+        )
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        """Read a row."""
+        return await self._do("find", foreign_id, lambda: self.disk.find(account, foreign_id))
+
+    async def find_control(self, account: str, key: str, after: float) -> Row | None:
+        """Find another withdrawal that AlphaPo accepted."""
+        return await self._do("find control", "", lambda: self.disk.find_control(account, key, after))
+
+    async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
+        """Return open rows."""
+        return await self._do("find open", "", lambda: self.disk.find_open(account, after, limit))
+
+    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+        """Return rows that a worker should come to."""
+        return await self._do("find due", "", lambda: self.disk.find_due(account, now, limit))
+
+    async def find_unreported(self, account: str, limit: int) -> list[Row]:
+        """Return outcomes that nobody heard."""
+        return await self._do("find unreported", "", lambda: self.disk.find_unreported(account, limit))
+
+    async def history(self, account: str, foreign_id: str) -> list[Entry]:
+        """Return all that was heard."""
+        return await self._do("history", foreign_id, lambda: self.disk.history(account, foreign_id))
+
+    async def totals(self, account: str) -> dict[str, Totals]:
+        """Return the sums."""
+        return await self._do("totals", "", lambda: self.disk.totals(account))
+
+    async def remember(self, account: str, name: str, text: str) -> None:
+        """Keep a text."""
+        await self._do("remember", name, lambda: self.disk.remember(account, name, text), writes=True)
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Return a text."""
+        return await self._do("recall", name, lambda: self.disk.recall(account, name))
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Replace a text by another."""
+        return await self._do("swap", name, lambda: self.disk.swap(account, name, before, after), writes=True)
+
+    async def aclose(self) -> None:
+        """Let go."""
+
+
+EPOCH = 1_800_000_000.0
+"""What the storage's clock shows when the virtual clock shows zero."""
+
