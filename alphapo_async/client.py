@@ -305,7 +305,14 @@ class AlphapoClient:
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
         revision = Revision(encode_body(request, self._amount_format), request)
-        return Asked(self._crew.tenure.worker, revision, self._signer.fingerprint, resend_rejected, attempted_before)
+        return Asked(
+            self._crew.tenure.worker,
+            revision,
+            self._signer.fingerprint,
+            resend_rejected,
+            attempted_before,
+            asked_at=self._crew.world.clock(),
+        )
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
@@ -321,8 +328,13 @@ class AlphapoClient:
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
             self._crew.noticing.failed(foreign_id, error)
             told = Told(foreign_id, None, "error")
+        if flight.owes_the_journal:
+            flight.callers.tell(told)
+            with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
+                await flight.write_what_is_left()
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
+        flight.is_over.set()
         flight.callers.tell(told)
 
     async def _flight_of(
@@ -462,7 +474,8 @@ class AlphapoClient:
         assert request is not None  # noqa: S101 - an open row keeps its payment
         flight = self._flights.get(row.foreign_id)
         if flight is None:
-            asked = Asked(crew.tenure.worker, row.revision, self._signer.fingerprint, is_heard=False)
+            # What has been settled since it was found stays settled.
+            asked = Asked(crew.tenure.worker, row.revision, self._signer.fingerprint, is_heard=False, asked_at=0.0)
             flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)
         outcome = tell(await flight.callers.join(None))
         return result_of(next(counted), request, outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ from alphapo_async.tenure import Tenure
 __all__ = ["Crew", "World", "host_of"]
 
 _OK: Final = 200
+_OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
+_LONGEST_OWED_PAUSE: Final = 30.0
 
 
 class World(msgspec.Struct, frozen=True):
@@ -79,7 +82,9 @@ class Crew:
         self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
         self._lagging: set[asyncio.Task[None]] = set()
-        self.queueing: set[Callers] = set()
+        self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        self._is_ending = False
+        self.queueing: dict[Callers, None] = {}
         """The callers of flights that have not had a slot yet."""
 
     def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
@@ -156,20 +161,39 @@ class Crew:
         after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
         return before, after
 
-    def learn_later(self, row: Row, evidence: Evidence) -> None:
-        """Have it written down in the background, a moment late; every later question to the journal finds it."""
-        task = asyncio.get_running_loop().create_task(self._learn_later(row, evidence))
+    def learn_later(self, row: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
+        """Have it written down in the background, a moment late; every later question to the journal finds it.
+
+        What the journal would not take is offered again after a pause, each time after twice as long.
+        """
+        task = asyncio.get_running_loop().create_task(self._learn_later(row, evidence, pause))
         self._lagging.add(task)
         task.add_done_callback(self._lagging.discard)
 
-    async def _learn_later(self, row: Row, evidence: Evidence) -> None:
+    async def _learn_later(self, row: Row, evidence: Evidence, pause: float) -> None:
         try:
             await self.learn(row, evidence, may_lag=True)
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
+            if not self._is_ending:
+                again = partial(self.learn_later, row, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
+                self._owe(pause, again)
+
+    def _owe(self, pause: float, again: Callable[[], None]) -> None:
+        def try_again() -> None:
+            del self._owed[timer]
+            again()
+
+        timer = asyncio.get_running_loop().call_later(pause, try_again)
+        self._owed[timer] = again
 
     async def flush(self) -> None:
-        """Wait until all that lags is written down."""
+        """Wait until all that lags is written down; what was not taken before is offered for the last time."""
+        self._is_ending = True
+        for timer, again in self._owed.items():
+            timer.cancel()
+            again()
+        self._owed.clear()
         while self._lagging:
             await asyncio.wait(self._lagging)
 

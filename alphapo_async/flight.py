@@ -7,6 +7,7 @@ What to do next is decided by `core.row` and `core.pacing`; a flight carries it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -45,6 +46,8 @@ __all__ = ["Flight"]
 
 _HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that another worker holds
 _LONGEST_HELD_POLL: Final = 0.5
+_OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
+_LONGEST_OWED_PAUSE: Final = 30.0
 
 
 class Flight:
@@ -81,7 +84,10 @@ class Flight:
         self._row: Row | None = None
         self._has_journal_answered = False
         self._is_known = asyncio.Event()
+        self.is_over = asyncio.Event()
+        """Set by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
+        self._may_stand_unheard = False
         self._flown = Flown()
         self._place: Place | None = None
         self._is_patient = is_patient
@@ -104,7 +110,7 @@ class Flight:
         except asyncio.CancelledError:
             return await self._abandon()
         finally:
-            self._crew.queueing.discard(self.callers)
+            self._crew.queueing.pop(self.callers, None)
             self._is_known.set()
 
     async def _write_down(self) -> Told | None:
@@ -120,6 +126,7 @@ class Flight:
                 row = await self._wait_for(row.holder or "", pause)
                 pause = min(2 * pause, _LONGEST_HELD_POLL)
         except JournalError as error:
+            self._may_stand_unheard = error.recorded is not False
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not row.revision.is_same_payment(self.asked.revision):
@@ -144,9 +151,12 @@ class Flight:
         self._row = row if self._row else None  # None: it has not taken the row on
 
     async def has_taken_on(self) -> bool:
-        """Wait until it is known whether the journal gave this flight the row; False if the flight ends without it."""
+        """Wait until it is known whether the journal gave this flight the row; False once the flight has ended without it."""
         await self._is_known.wait()
-        return self._row is not None and self._row.revision.is_same_payment(self.asked.revision)
+        if self._row is not None and self._row.revision.is_same_payment(self.asked.revision):
+            return True
+        await self.is_over.wait()
+        return False
 
     async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
@@ -179,6 +189,8 @@ class Flight:
         if self._row is None:
             return Told(self._foreign_id, None, "closing")
         row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._worker, "closed"))
+        if self._unwritten:
+            return self._told(row, "journal")
         return self._told(row, "closing" if row.state == "open" else "", "closed")
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
@@ -275,7 +287,7 @@ class Flight:
     def _start_clock(self) -> None:
         """The policy's deadline runs from the first slot on."""
         if not self.callers.is_running:
-            self._crew.queueing.discard(self.callers)
+            self._crew.queueing.pop(self.callers, None)
             self.callers.start()
 
     def _on_last_time_up(self) -> bool:
@@ -289,7 +301,7 @@ class Flight:
         gate = self._crew.gate
         self._place = gate.queue(kind, self._loop)
         if not self.callers.is_running:
-            self._crew.queueing.add(self.callers)
+            self._crew.queueing[self.callers] = None
             self.callers.on_outage(is_outage(gate.pace))
         try:
             return await gate.wait_in(self._place)
@@ -313,16 +325,44 @@ class Flight:
                 return self._noticed(before, learned, evidence)
         self._unwritten.append(evidence)
         try:
-            before, learned = await crew.learned(before, *self._unwritten)
-            self._unwritten.clear()
+            return await self._write(evidence)
         except JournalError:
             learned = learn(before, evidence, crew.world.clock(), crew.assumed)
+            return self._noticed(before, learned, evidence, is_written=False)
+
+    async def _write(self, evidence: Evidence) -> Row:
+        before, learned = await self._crew.learned(self._known, *self._unwritten)
+        self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 
-    def _noticed(self, before: Row, learned: Row, evidence: Evidence) -> Row:
+    def _noticed(self, before: Row, learned: Row, evidence: Evidence, *, is_written: bool = True) -> Row:
         self._row = learned
-        self._crew.noticing.learned(before, learned, evidence)
+        self._crew.noticing.learned(before, learned, evidence, is_written=is_written)
         return learned
+
+    @property
+    def owes_the_journal(self) -> bool:
+        """The journal would not take all of it, and may hold the row for a flight that is over."""
+        return bool(self._unwritten) or self._may_stand_unheard
+
+    async def write_what_is_left(self) -> None:
+        """Offer it to the journal again until it takes it; without that, nobody could go on with the row."""
+        pause = _OWED_PAUSE
+        while self.owes_the_journal:
+            await self._crew.world.sleep(pause)
+            pause = min(2 * pause, _LONGEST_OWED_PAUSE)
+            with contextlib.suppress(JournalError):
+                if self._unwritten:
+                    await self._write(self._unwritten[-1])
+                else:
+                    await self._let_go_unheard()
+
+    async def _let_go_unheard(self) -> None:
+        """The journal may have taken the row on without having said so: then nothing was sent, and others may go on."""
+        row = await self._crew.journal.find(self._crew.account, self._foreign_id)
+        if row is not None and row.holder == self._worker:
+            await self._crew.learn(row, GivenUp(self._worker, "journal", stays_open=True))
+        self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Send | LookUp | Wait | object:
         return next_step(row, self._crew.world.clock(), self._crew.assumed)

@@ -44,8 +44,8 @@ class Noticing:
         self._on_event = on_event
         self._clock = clock
 
-    def learned(self, before: Row, after: Row, evidence: Evidence) -> None:
-        """A row has learned something."""
+    def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
+        """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
         if isinstance(evidence, Attempt):
             self._tell("attempt", after, reason=named(evidence.proof))
         elif isinstance(evidence, LookedUp):
@@ -56,7 +56,7 @@ class Noticing:
                 self._tell("contradiction", after, reason="a callback does not fit; the history says why")
         if after.contradiction is not None and after.contradiction != before.contradiction:
             self._tell("contradiction", after, reason=after.contradiction)
-        if after.state not in ("open", before.state):
+        if after.state not in ("open", before.state) and (is_written or after.state == "accepted"):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason)

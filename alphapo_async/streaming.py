@@ -23,6 +23,7 @@ async def as_finished(items: AsyncIterable[T], job: Callable[[T], Awaitable[R]],
         concurrency: how many jobs run at once.
     """
     running: set[asyncio.Task[R]] = set()
+    done: set[asyncio.Task[R]] = set()
     try:
         async for item in items:
             running.add(asyncio.ensure_future(job(item)))
@@ -35,5 +36,6 @@ async def as_finished(items: AsyncIterable[T], job: Callable[[T], Awaitable[R]],
             for task in done:
                 yield task.result()
     finally:
-        if running:
-            await asyncio.wait(running)
+        if running or done:
+            # One error is raised already; the others are heard as well, or asyncio would complain of them.
+            await asyncio.gather(*running, *done, return_exceptions=True)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
 
-from alphapo_async.core.errors import AlphapoError, JournalError
+from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
 
 __all__ = ["Clock", "Tenure"]
@@ -81,13 +81,14 @@ class Tenure:
         self._until = 0.0
         self._opening = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
+        self._is_over = False
 
     async def begin(self) -> None:
         """Open the journal and take a lease, if there is none that runs.
 
         Raises:
             JournalError: the journal cannot be used.
-            ConfigurationError: the account belongs to another host.
+            ConfigurationError: the account belongs to another host, or the client was closed meanwhile.
         """
         async with self._opening:
             if self.clock() < self._until:
@@ -96,6 +97,9 @@ class Tenure:
             worker = uuid.uuid4().hex
             until = self.clock() + self._lease if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
+            if self._is_over:
+                await self._give_back(worker)
+                raise ConfigurationError("The client was closed meanwhile; this call sent nothing.")
             self.worker, self._until = worker, until
             self._start_keeping()
 
@@ -113,14 +117,18 @@ class Tenure:
         return worker == self.worker and self.clock() + self._needed <= self._until
 
     async def end(self) -> None:
-        """Give the lease back."""
+        """Give the lease back, and take none any more."""
+        self._is_over = True
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         self._until = 0.0
         if self.worker:
-            with contextlib.suppress(JournalError):  # then it ends by itself
-                await self._journal.leave(self.worker, self.clock())
+            await self._give_back(self.worker)
+
+    async def _give_back(self, worker: str) -> None:
+        with contextlib.suppress(JournalError):  # then it ends by itself
+            await self._journal.leave(worker, self.clock())
 
     async def _keep(self) -> None:
         while True:

@@ -111,7 +111,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         told = Told("payout-17", None, "in flight")
         callers = Callers(loop, 2.0, lambda: False, lambda: told)
         hearing = callers.join(None)
-        crew.queueing.add(callers)
+        crew.queueing[callers] = None
         crew._on_outage(has_begun=True)
         assert is_outage(crew.gate.pace) is False
         await asyncio.sleep(1)

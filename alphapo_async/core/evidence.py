@@ -88,6 +88,8 @@ class Asked(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     is_heard: bool = True
     """Somebody waits for the outcome; if not, it has to be reported."""
+    asked_at: float | None = None
+    """When; None for now. A "no" that is younger answers it: whoever heard that "no" may rely on it."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -132,6 +134,8 @@ class GivenUp(msgspec.Struct, frozen=True):
 
     worker: str
     reason: str
+    stays_open: bool = False
+    """Nobody was told that it was not sent: whoever resumes goes on."""
 
 
 class Lapsed(msgspec.Struct, frozen=True):

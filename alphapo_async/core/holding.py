@@ -50,13 +50,18 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
         return row
     if row.state == "open":
         return _taken_on(row, asked, now) if is_same else row
-    if row.state not in NO:
+    if row.state not in NO or _is_answered_by(row, asked):
         return row
     if not is_same:
         return _corrected(row, asked, now)
     if row.state in STICKY and not asked.resend_rejected:
         return row
     return _reopened(row, asked, now)
+
+
+def _is_answered_by(row: Row, asked: Asked) -> bool:
+    """The "no" came after this was asked, which took long to get here: it was told, and must stay true."""
+    return asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at
 
 
 def _attempted_before(row: Row, now: float) -> Row:
@@ -132,7 +137,7 @@ def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
     if row.holder != given_up.worker:
         return row
     is_tried_on = row.expires_at is not None and now < row.expires_at
-    if row.state != "open" or is_in_doubt(row) or is_tried_on:
+    if row.state != "open" or is_in_doubt(row) or is_tried_on or given_up.stays_open:
         return replace(row, holder=None, checked_at=now)
     return settled(replace(row, reason=given_up.reason), "not_sent", now)
 

@@ -92,10 +92,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def kill(self, owner: Owner) -> None:
         """End a process in this very moment: no handler, no `finally` runs any more."""
+        self._dead += self.tasks_of(owner)
         owner.is_dead = True
         owner.ready.clear()
         self._owners.remove(owner)
-        self._dead += self.tasks_of(owner)
 
     def tasks_of(self, owner: Owner) -> list[NumberedTask[Any]]:
         """Return what a process still works on, oldest first."""

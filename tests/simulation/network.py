@@ -216,12 +216,15 @@ class Network:
         """AlphaPo gets the request, if it is not out just now."""
         now = self._loop.time()
         message.on_its_way -= 1
+        if message.is_refused:
+            return  # a "no" speaks for every copy of the request that it answers
         outage = self._outage(now)
         if outage is not None:
             self._note(f"outage: {outage}")
             self._refuse_in_outage(outage, back)
             return
         reaction = self._alphapo.desk.react(method, path, question, now, EPOCH + now)
+        message.is_refused = reaction.record is None and _BAD <= reaction.answer.status < _FAILED
         if self._scenario.broken == "A4" and reaction.answer.status == _THROTTLED:
             self._process_all_the_same(question, message, now)
         if reaction.record is not None:
@@ -283,7 +286,7 @@ class Network:
         return self._loop.call_at(self._loop.time() + seconds, callback, *args, context=self._world)
 
 
-_THROTTLED = 429
+_THROTTLED, _BAD, _FAILED = 429, 400, 500
 
 
 def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
-from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import NO, Row, bucket
 from alphapo_async.sandbox.checks import spell
 from alphapo_async.sandbox.records import Record
@@ -33,6 +33,8 @@ class Message(msgspec.Struct, eq=False):
     sent_at: float
     on_its_way: int = 0
     """How often it may still arrive, or be processed."""
+    is_refused: bool = False
+    """A copy of it was refused."""
     ruled_out: str = ""
     """What was written down that cannot be true if this is accepted."""
 
@@ -51,7 +53,7 @@ class Oracles:
         self._clock = clock
         self._fail = fail
         self._messages: dict[str, list[Message]] = {}
-        self._bodies: dict[tuple[str, int], bytes] = {}
+        self._bodies: dict[tuple[int, str, int], bytes] = {}
         self._paid: dict[str, Record] = {}
         self._sums: dict[str, dict[str, Decimal]] = {}
         self._noes: dict[str, set[str]] = {}
@@ -62,13 +64,13 @@ class Oracles:
 
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def leaves(self, row: Row | None, foreign_id: str, body: bytes, tokens: float) -> Message:
-        """A body is about to leave."""
+    def leaves(self, row: Row | None, foreign_id: str, body: bytes, *, tokens: float, journal: int) -> Message:
+        """A body is about to leave, of which this journal should hold this row."""
         if row is None:
             self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
         elif row.revision.body != body:
             self._fail(f"{foreign_id}: a body leaves that is not the journal's (P2, P3)")
-        elif self._bodies.setdefault((foreign_id, row.revision.number), body) != body:
+        elif self._bodies.setdefault((journal, foreign_id, row.revision.number), body) != body:
             self._fail(f"{foreign_id}: the bytes of one revision have changed (P2)")
         if tokens < -1e-6:
             self._fail(f"the budget is negative: {tokens} (P9)")
@@ -207,12 +209,12 @@ class Oracles:
 
     # ── sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def adds_up(self, totals: dict[str, Any]) -> None:
+    def adds_up(self, totals: dict[str, Totals]) -> None:
         """The journal's own sums are those of its rows, and its buckets add up to what was requested (P11)."""
         for currency, sums in self._sums.items():
-            told = totals.get(currency)
-            parts = {name: getattr(told, name) for name in _BUCKETS} if told is not None else {}
-            if told is None or sum(parts.values()) != told.requested:
+            told = totals.get(currency) or Totals()
+            parts = {name: getattr(told, name) for name in _BUCKETS}
+            if sum(parts.values()) != told.requested:
                 self._fail(f"{currency}: the sums do not add up (P11)")
             elif any(parts[name] != sums.get(name, 0) for name in _BUCKETS) or told.requested != sums["requested"]:
                 self._fail(f"{currency}: the sums are not those of the rows (P11)")

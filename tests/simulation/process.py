@@ -64,6 +64,7 @@ class Process:
         storage = Storage(disk, name, scenario, chance, self.door, note)
         session = SimulatedSession(network, name, self.door, scenario.max_connections)
         key, secret = KEYS[1] if is_rotated else KEYS[0]
+        self.keys = {KEYS[0][0], key}
         # Another release writes other bytes for the same payment.
         is_other_release = scenario.has("releases") and chance.happens(0.5, "release", name)
         self.client = AlphapoClient(

@@ -294,7 +294,7 @@ class Simulation:
     async def _closing(self, process: Process, grace: float) -> None:
         left = await process.close(grace)
         names = [_name_of(task) for task in left]
-        leaked = [name for name in names if not name.startswith(("Simulation.", "work", "Process."))]
+        leaked = [name for name in names if not name.startswith(("Simulation.", "Process.", "Rounds.", "AlphapoClient."))]
         if leaked and not self.scenario.has("storage"):
             self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
 
@@ -401,9 +401,9 @@ class Simulation:
             self._start_elsewhere(order, order.intent.confused)
 
     def _want_all(self, orders: list[Order]) -> None:
-        for order in orders:
-            order.state = "wanted"
         process = self._somebody("batch")
+        for order in orders:
+            order.state, order.process = "wanted", process
         if process is not None:
             process.start(self._batch(process, orders))
 
@@ -433,10 +433,11 @@ class Simulation:
                     self._ask(order)
 
     async def _pay(self, process: Process, order: Order) -> None:
+        request = order.request
         try:
             told = await self._call(process, order)
             if told is not None:
-                self._decide(order, told)
+                self._decide(order, request, told)
         finally:
             order.process = None
             again = self.chance.between(5.0, 400.0, "again", order.request.foreign_id, order.tries)
@@ -458,9 +459,10 @@ class Simulation:
         except ConfigurationError:
             return None
 
-    def _decide(self, order: Order, told: Withdrawal | WithdrawalError | JournalError) -> None:
-        self._heard(order.request, told)
-        decided(order, told, self.chance)
+    def _decide(self, order: Order, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError) -> None:
+        self._heard(request, told)
+        if request is order.request and order.state == "wanted":  # nobody else has decided meanwhile
+            decided(order, told, self.chance)
         self._trace(f"{order.request.foreign_id}: the order is {order.state}")
 
     def _heard(self, request: WithdrawalRequest, told: Any) -> None:
@@ -483,12 +485,11 @@ class Simulation:
 
     async def _batch(self, process: Process, orders: list[Order]) -> None:
         for order in orders:
-            order.process = process
             order.tries += 1
         requests = [order.request for order in orders]
         try:
             async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
-                self._decide(orders[result.index], result.withdrawal or result.error)  # type: ignore[arg-type]
+                self._decide(orders[result.index], requests[result.index], result.withdrawal or result.error)  # type: ignore[arg-type]
                 orders[result.index].process = None
         except (AuthenticationError, JournalError, ConfigurationError):
             self.troubles["batch ended early"] += 1
@@ -501,7 +502,13 @@ class Simulation:
     def _leaves(self, foreign_id: str, body: bytes, name: str) -> Message:
         process = next(one for one in self.processes.values() if one.name == name)
         self._trace(f"{name}: a body of {foreign_id} leaves")
-        return self.oracles.leaves(process.disk.row("default", foreign_id), foreign_id, body, process.tokens)
+        return self.oracles.leaves(
+            process.disk.row("default", foreign_id),
+            foreign_id,
+            body,
+            tokens=process.tokens,
+            journal=self.disks.index(process.disk),
+        )
 
     def _accepted(self, record: Record, message: Message) -> None:
         self._trace(f"AlphaPo accepts {message.foreign_id}")
@@ -545,15 +552,20 @@ class Simulation:
             async with process.client.receive_callback(delivery.headers, delivery.body) as callback:
                 told = callback.transaction
                 self._trace(f"callback {told.id} {told.status} {callback.kind} new={callback.is_new}")
-                self.oracles.handling(delivery.what, told.id, str(told.status), is_new=callback.is_new)
+                self.oracles.handling(
+                    delivery.what,
+                    (self.disks.index(process.disk), told.id),
+                    str(told.status),
+                    is_new=callback.is_new,
+                )
                 if not is_calm and self.chance.happens(rates.handler_slow, "slow", *key):
                     await asyncio.sleep(self.chance.between(0.0, 20.0, "slowness", *key))
                 if not is_calm and self.chance.happens(rates.handler_raises, "raises", *key):
                     self._note("a handler raised")
                     raise _HandlerError
-            self.oracles.handled(told.id, str(told.status))
+            self.oracles.handled((self.disks.index(process.disk), told.id), str(told.status))
         except CallbackError:
-            if delivery.what != "forgery":
+            if delivery.what != "forgery" and delivery.headers["X-Processing-Key"] in process.keys:
                 self._fail(f"callback {delivery.id}: a true one was refused")
             return False
         except (CallbackBusy, JournalError, ConfigurationError, _HandlerError):
