@@ -213,6 +213,44 @@ def test_what_lags_is_written_down_before_closing() -> None:
     assert run(story()) == ["f: The disk is full."]
 
 
+def test_what_lags_is_offered_again_until_it_is_taken() -> None:
+    """An acceptance that the journal would not take at first settles its row later on."""
+
+    async def story() -> tuple[str, list[str]]:
+        told: list[str] = []
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        whole, crew.journal = crew.journal, _Full()
+        crew.noticing.unwritten = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
+        crew.learn_later(row, ACCEPTED)
+        await asyncio.sleep(0.5)
+        crew.journal = whole
+        await asyncio.sleep(1)
+        found = await whole.find("shop", "f")
+        assert found is not None
+        return found.state, told
+
+    assert run(story()) == ("accepted", ["f"])
+
+
+def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:
+    """Closing waits for no pause."""
+
+    async def story() -> tuple[str, float]:
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        whole, crew.journal = crew.journal, _Full()
+        crew.learn_later(row, ACCEPTED)
+        await asyncio.sleep(0.5)
+        crew.journal = whole
+        await crew.flush()
+        found = await whole.find("shop", "f")
+        assert found is not None
+        return found.state, asyncio.get_running_loop().time()
+
+    assert run(story()) == ("accepted", 0.5)
+
+
 class _Full(MemoryJournal):
     async def update(self, *what: Any, **how: Any) -> Row:
         raise JournalError("The disk is full.")

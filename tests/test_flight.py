@@ -19,6 +19,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
+from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, Revision
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Totals, Withdrawal
@@ -458,6 +459,97 @@ def test_doubt_that_the_journal_missed_is_offered_again() -> None:
 
     assert isinstance(told, WithdrawalUnknown)
     assert told.reason == "refused"
+
+
+class Silent(Durable):
+    """A journal that writes the given updates, counted from 1, and loses its answer to them."""
+
+    def __init__(self, *at: int) -> None:
+        super().__init__()
+        self._at = at
+        self._count = 0
+
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+        self._count += 1
+        written = await super().update(account, foreign_id, change, **how)
+        if self._count in self._at:
+            raise JournalError("The answer was lost.", recorded=None)
+        return written
+
+
+def test_a_no_is_written_down_as_soon_as_the_journal_takes_it() -> None:
+    """Its event comes then, and not before; whoever asks in between hears that nobody can say yet."""
+    journal = Failing(2, 3, 4)
+    events: list[Event] = []
+
+    async def story() -> tuple[Row | None, list[object], str]:
+        alphapo = client(Wire([INSUFFICIENT]), journal=journal, on_event=events.append)
+        async with alphapo:
+            with pytest.raises(WithdrawalUnknown, match="could not be written down"):
+                await alphapo.withdraw(request())
+            before: list[object] = [event.name for event in events]
+            with pytest.raises(WithdrawalUnknown) as again:
+                await alphapo.withdraw(request())
+            await asyncio.sleep(10)
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            return await journal.find("default", "payout-17"), before, again.value.reason
+
+    row, before, again = run(story())
+    assert row is not None
+    assert (row.state, again) == ("rejected", "journal")
+    assert "settled" not in before
+    assert [event.name for event in events].count("settled") == 1
+
+
+def test_a_row_that_was_taken_on_unheard_is_let_go_of() -> None:
+    """The answer was lost, nothing was sent, and the row stays open for whoever resumes, without a doubt."""
+    journal, wire = Silent(1), Wire()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(JournalError) as told:
+                await alphapo.withdraw(request())
+            assert told.value.recorded is None
+            await asyncio.sleep(2)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            assert (row.state, row.holder, row.doubt_since, wire.posts) == ("open", None, None, 0)
+            return [result.outcome async for result in alphapo.resume()]
+
+    assert run(story()) == ["accepted"]
+
+
+def test_another_payment_waits_until_the_row_is_let_go_of() -> None:
+    """Only then is it known whose the foreign_id is."""
+
+    async def story() -> float:
+        async with client(Wire(), journal=Silent(1)) as alphapo:
+            with pytest.raises(JournalError):
+                await alphapo.withdraw(request())
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.withdraw(request(amount="7"))
+            return asyncio.get_running_loop().time()
+
+    assert 1 <= run(story()) < 2
+
+
+def test_what_the_journal_never_takes_ends_with_the_client() -> None:
+    """A "not sent" that cannot be written down at closing is not told; and nothing waits for the journal for ever."""
+    journal = Failing(*range(2, 100))
+
+    async def story() -> tuple[WithdrawalError, float]:
+        alphapo = client(Wire(["silent"] * 9), journal=journal, close_grace=0.0)
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0)
+        await alphapo.aclose()
+        with pytest.raises(WithdrawalError) as told:
+            await paying
+        return told.value, asyncio.get_running_loop().time()
+
+    told, seconds = run(story())
+    assert isinstance(told, WithdrawalUnknown)
+    assert (told.reason, seconds < 6) == ("journal", True)
 
 
 def test_a_durable_journal_needs_no_look_up_for_a_refusal() -> None:

@@ -53,8 +53,8 @@ class Heard:
         self.events: list[Event] = []
         self.noticing = Noticing("ops", self.events.append, lambda: 42.5)
 
-    def learned(self, before: Row, after: Row, evidence: Evidence) -> list[Any]:
-        self.noticing.learned(before, after, evidence)
+    def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> list[Any]:
+        self.noticing.learned(before, after, evidence, is_written=is_written)
         return [(event.name, event.outcome, event.reason) for event in self.events]
 
 
@@ -110,6 +110,16 @@ def test_a_row_that_settles_is_told_once(state: str) -> None:
 
     assert Heard().learned(OPEN, settled, evidence)[1:] == [("settled", state, None)]
     assert Heard().learned(settled, settled, evidence)[1:] == []
+
+
+def test_what_is_not_written_down_is_not_told_as_settled() -> None:
+    """Only an acceptance needs no journal to be true."""
+    refused, accepted = changed(OPEN, state="rejected"), changed(OPEN, state="accepted")
+
+    assert Heard().learned(OPEN, refused, attempt(InDoubt("x")), is_written=False)[1:] == []
+    assert Heard().learned(OPEN, accepted, attempt(InDoubt("x")), is_written=False)[1:] == [
+        ("settled", "accepted", None)
+    ]
 
 
 def test_not_sent_is_settled_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -88,3 +89,22 @@ def test_an_error_of_a_job_comes_out_after_the_others_ended() -> None:
     with pytest.raises(ZeroDivisionError):
         run(story())
     assert finished == [1, 2]
+
+
+def test_several_errors_are_all_heard() -> None:
+    """One comes out; asyncio complains of none of the others."""
+    complaints: list[object] = []
+
+    async def job(number: int) -> int:
+        await asyncio.sleep(1 + number // 2)
+        raise ZeroDivisionError(number)
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async for _ in as_finished(numbers(4, []), job, 4):
+            pass
+
+    with pytest.raises(ZeroDivisionError):
+        run(story())
+    gc.collect()
+    assert complaints == []

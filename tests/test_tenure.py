@@ -170,12 +170,34 @@ def test_a_lease_that_cannot_be_given_back_ends_by_itself() -> None:
 
     async def told() -> None:
         journal = Leases()
+        await tenure(journal).end()
         kept = tenure(journal)
-        await kept.end()
         await kept.begin()
         journal.broken = 1
         await kept.end()
         assert await journal.find_dead(60.0) == [(kept.worker, 60.0)]
+
+    story(told())
+
+
+def test_no_lease_is_taken_after_the_end() -> None:
+    """A call that was opening the journal while the client was closed gives back what it got, and nothing keeps it."""
+
+    class Slow(Leases):
+        async def join(self, account: str, host: str, worker: str, until: float) -> None:
+            await asyncio.sleep(1)
+            await super().join(account, host, worker, until)
+
+    async def told() -> None:
+        journal = Slow()
+        kept = tenure(journal)
+        beginning = asyncio.ensure_future(kept.begin())
+        await asyncio.sleep(0.5)
+        await kept.end()
+        with pytest.raises(ConfigurationError, match="closed meanwhile"):
+            await beginning
+        assert len(asyncio.all_tasks()) == 1
+        assert await journal.find_dead(1_000.0) == []
 
     story(told())
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from decimal import Context, Decimal
 from itertools import islice
+from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.evidence import Revision
@@ -67,6 +68,8 @@ class MemoryJournal:
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
         self._notes: dict[tuple[str, str], str] = {}
+        self._soonest = inf
+        """Before this time no row is due."""
 
     def __repr__(self) -> str:
         return f"MemoryJournal({len(self._open)} open, {len(self._settled)} settled, {len(self._old)} older)"
@@ -146,8 +149,13 @@ class MemoryJournal:
 
     async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
         """Return rows that a worker should come to by now, the longest overdue first."""
-        rows = (row for rows in (self._open, self._settled) for row in rows.values() if row.account == account)
-        due = [(when, row) for row in rows if (when := due_at(row)) is not None and when <= now]
+        if now < self._soonest:
+            return []
+        dated = [
+            (when, row) for rows in (self._open, self._settled) for row in rows.values() if (when := _due(row)) < inf
+        ]
+        self._soonest = min((when for when, _ in dated), default=inf)
+        due = [(when, row) for when, row in dated if when <= now and row.account == account]
         return [row for _, row in sorted(due, key=lambda one: one[0])[:limit]]
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
@@ -196,6 +204,7 @@ class MemoryJournal:
         return None if essence is None else _row_of(name, essence)
 
     def _keep(self, name: _Name, row: Row) -> None:
+        self._soonest = min(self._soonest, _due(row))
         if row.state == "open":
             self._settled.pop(name, None)
             self._open[name] = row
@@ -216,6 +225,11 @@ class MemoryJournal:
         essence = self._old.pop(name, None)
         if essence is not None:
             _add(self._old_sums[name[0]], essence, -1)
+
+
+def _due(row: Row) -> float:
+    when = due_at(row)
+    return inf if when is None else when
 
 
 def _is_control(row: Row, account: str, key: str, after: float) -> bool:

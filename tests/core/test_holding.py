@@ -105,6 +105,15 @@ def test_what_never_arrived_is_sent_again(settled: Row) -> None:
     assert next_step(again, 9.0) == Send()
 
 
+@pytest.mark.parametrize("asked", [ASKED, Asked("worker", CORRECTED, "key")], ids=["the same", "another payment"])
+def test_a_no_that_is_younger_than_the_question_answers_it(asked: Asked) -> None:
+    """Whoever heard that "no" relies on it: a call that was slow to reach the journal does not send after it."""
+    settled = replace(NOT_SENT_ROW, settled_at=10.0)
+
+    assert learn(settled, replace(asked, asked_at=9.9), 20.0) is settled
+    assert learn(settled, replace(asked, asked_at=10.0), 20.0).state == "open"
+
+
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
 def test_another_payment_after_a_no_is_the_next_revision(settled: Row) -> None:
     """The earlier one is kept."""
@@ -130,6 +139,13 @@ def test_giving_up_in_doubt_leaves_the_row_open_to_anybody(before: Row) -> None:
     """Nothing is said that is not known."""
     after = learn(before, GivenUp("worker", "queue"), 9.0)
     assert (after.state, after.holder, bucket(after)) == ("open", None, "unknown")
+
+
+def test_what_nobody_was_told_of_stays_open() -> None:
+    """Let go of without a "not sent": whoever resumes goes on."""
+    let_go = learn(row(), GivenUp("worker", "journal", stays_open=True), 5.0)
+
+    assert (let_go.state, let_go.holder, let_go.checked_at, is_in_doubt(let_go)) == ("open", None, 5.0, False)
 
 
 def test_only_the_holder_can_let_go() -> None:

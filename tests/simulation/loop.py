@@ -110,7 +110,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             coroutine = task.get_coro()
             for _ in range(50):  # a `finally` that awaits asks to be closed once more
                 with contextlib.suppress(BaseException):
-                    coroutine.close()  # type: ignore[union-attr]
+                    coroutine.close()
                     break
         self._dead.clear()
 

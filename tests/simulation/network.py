@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
@@ -78,6 +79,18 @@ class Alphapo:
         self.desk.faults = Faults({})
 
 
+class _Trip(msgspec.Struct, eq=False):
+    """One request on its way, and where its answer goes."""
+
+    key: tuple[object, ...]
+    method: str
+    path: str
+    question: Question
+    message: Message
+    back: asyncio.Future[Reply | NoReply]
+    fate: str = ""
+
+
 class Network:
     """Carries requests.
 
@@ -113,7 +126,7 @@ class Network:
         self._world = loop.context_of(loop.world)
 
     async def carry(
-        self, process: str, method: str, url: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self, process: str, method: str, url: str, *, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> Reply | NoReply:
         """Take one request to AlphaPo, and back what comes of it."""
         foreign_id = _foreign_id(body)
@@ -125,14 +138,14 @@ class Network:
             await asyncio.sleep(seconds)
             return NoReply(reason, may_have_left=False)
         message = self._leaves(foreign_id, body, process) if method == "POST" else Message(foreign_id, body, 0.0)
-        back: asyncio.Future[Reply | NoReply] = self._loop.create_future()
-        timer = self._at(timeout, _resolve, back, _SILENT)
         question = Question(
             body, headers.get("X-Processing-Key"), headers.get("X-Processing-Signature"), "application/json"
         )
-        self._send(key, method, urlsplit(url).path, question, message, back)
+        trip = _Trip(key, method, urlsplit(url).path, question, message, self._loop.create_future())
+        timer = self._at(timeout, _resolve, trip.back, _SILENT)
+        self._send(trip)
         try:
-            return await back
+            return await trip.back
         finally:
             timer.cancel()
 
@@ -153,37 +166,32 @@ class Network:
                 return (9.0 if name == "connect_timeout" else 0.01), reason
         return None
 
-    def _send(
-        self,
-        key: tuple[object, ...],
-        method: str,
-        path: str,
-        question: Question,
-        message: Message,
-        back: asyncio.Future[Reply | NoReply],
-    ) -> None:
+    def _send(self, trip: _Trip) -> None:
         """Put a request on its way: once, or twice, soon, or late."""
-        rates, chance, now = self._scenario.rates, self._chance, self._loop.time()
+        rates, chance, key = self._scenario.rates, self._chance, trip.key
         there = chance.between(0.0, self._scenario.latency, "there", *key)
-        is_calm = now >= self._scenario.ends
-        fate = "" if is_calm else self._fate(*key)
-        if fate == "lost before":
-            self._note("reset before processing")
-            self._at(there, _resolve, back, _LOST)
+        if self._loop.time() >= self._scenario.ends:
+            self._let_arrive(there, trip)
             return
-        if not is_calm and chance.happens(rates.overtaken, "overtaken", *key):
+        trip.fate = self._fate(*key)
+        if trip.fate == "lost before":
+            self._note("reset before processing")
+            self._at(there, _resolve, trip.back, _LOST)
+            return
+        if chance.happens(rates.overtaken, "overtaken", *key):
             self._note("overtaken by later requests")
             there = chance.between(1.0, 14.0, "overtaking", *key)
-        if not is_calm and chance.happens(rates.late, "late", *key):
+        if chance.happens(rates.late, "late", *key):
             self._note("arrived late")
             there = self._lateness("late", *key)
-        arrives = partial(self._arrives, key, fate, method, path, question, message, back)
-        message.on_its_way += 1
-        self._at(there, arrives)
-        if not is_calm and chance.happens(rates.twice, "twice", *key):
+        self._let_arrive(there, trip)
+        if chance.happens(rates.twice, "twice", *key):
             self._note("delivered twice")
-            message.on_its_way += 1
-            self._at(there + chance.between(0.0, 30.0, "second", *key), arrives)
+            self._let_arrive(there + chance.between(0.0, 30.0, "second", *key), trip)
+
+    def _let_arrive(self, seconds: float, trip: _Trip) -> None:
+        trip.message.on_its_way += 1
+        self._at(seconds, self._arrives, trip)
 
     def _lateness(self, *key: object) -> float:
         longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET - 60.0
@@ -203,43 +211,31 @@ class Network:
                 return name
         return ""
 
-    def _arrives(
-        self,
-        key: tuple[object, ...],
-        fate: str,
-        method: str,
-        path: str,
-        question: Question,
-        message: Message,
-        back: asyncio.Future[Reply | NoReply],
-    ) -> None:
+    def _arrives(self, trip: _Trip) -> None:
         """AlphaPo gets the request, if it is not out just now."""
-        now = self._loop.time()
+        now, message = self._loop.time(), trip.message
         message.on_its_way -= 1
         if message.is_refused:
             return  # a "no" speaks for every copy of the request that it answers
         outage = self._outage(now)
         if outage is not None:
             self._note(f"outage: {outage}")
-            self._refuse_in_outage(outage, back)
+            self._refuse_in_outage(outage, trip.back)
             return
-        reaction = self._alphapo.desk.react(method, path, question, now, EPOCH + now)
+        reaction = self._alphapo.desk.react(trip.method, trip.path, trip.question, now, EPOCH + now)
         message.is_refused = reaction.record is None and _BAD <= reaction.answer.status < _FAILED
         if self._scenario.broken == "A4" and reaction.answer.status == _THROTTLED:
-            self._process_all_the_same(question, message, now)
+            self._process_all_the_same(trip.question, message, now)
         if reaction.record is not None:
             self._accepted(reaction.record, message)
         if reaction.late is not None:
             self._note("processed late")
             message.on_its_way += 1
-            self._at(self._lateness("desk", *key), self._process_late, reaction.late, message)
-        self._answer(key, fate, reaction, back)
+            self._at(self._lateness("desk", *trip.key), self._process_late, reaction.late, message)
+        self._answer(trip, reaction)
 
     def _outage(self, now: float) -> str | None:
-        for outage in self._scenario.outages:
-            if outage.start <= now < outage.end:
-                return outage.how
-        return None
+        return next((outage.how for outage in self._scenario.outages if outage.start <= now < outage.end), None)
 
     def _refuse_in_outage(self, how: str, back: asyncio.Future[Reply | NoReply]) -> None:
         if how == "503":
@@ -263,9 +259,8 @@ class Network:
 
     # ── on the way back ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _answer(
-        self, key: tuple[object, ...], fate: str, reaction: Reaction, back: asyncio.Future[Reply | NoReply]
-    ) -> None:
+    def _answer(self, trip: _Trip, reaction: Reaction) -> None:
+        key, fate, back = trip.key, trip.fate, trip.back
         seconds = self._chance.between(0.0, self._scenario.latency, "back", *key)
         if fate == "lost after":
             self._note("reset after processing")
@@ -319,6 +314,6 @@ class SimulatedSession(SessionManager):
     ) -> Reply | NoReply:
         """Send one request, unless the process dies at it."""
         await self._door(f"{method} leaves")
-        came = await self._network.carry(self._process, method, url, body or b"", headers, timeout)
+        came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         await self._door(f"{method} is back")
         return came

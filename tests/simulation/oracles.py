@@ -119,10 +119,8 @@ class Oracles:
         name, was, now = after.foreign_id, before.state, after.state
         if after.revision.number == before.revision.number and after.revision.body != before.revision.body:
             self._fail(f"{name}: another body under the same revision (P2)")
-        if after.revision.number != before.revision.number and (was not in NO or before.doubt_since is not None):
-            # Only after a definite "no"; a "no" in doubt is none.
-            if was not in NO:
-                self._fail(f"{name}: a new revision of a row that was {was} (P2)")
+        if after.revision.number != before.revision.number and was not in NO:
+            self._fail(f"{name}: a new revision of a row that was {was} (P2)")
         if was == "accepted" and now not in ("accepted", "failed"):
             self._fail(f"{name}: was accepted and is {now}")
         if was == "failed" and now not in ("failed", "accepted"):
@@ -178,12 +176,12 @@ class Oracles:
             if not self._records(name, request):
                 self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
             return
-        if outcome == "conflict":
-            if any(record.ending.moves_money for record in self._records(name, request)):
-                self._fail(f"{name}: told as another's, and it was paid under it (P4)")
-        elif isinstance(told, WithdrawalError) and told.may_release_funds and outcome != "failed":
-            if outcome not in self._noes.get(name, ()):
-                self._fail(f"{name}: {outcome} was told before it was written down (P4)")
+        has_moved = any(record.ending.moves_money for record in self._records(name, request))
+        if outcome == "conflict" and has_moved:
+            self._fail(f"{name}: told as another's, and it was paid under it (P4)")
+        is_no = isinstance(told, WithdrawalError) and outcome in ("rejected", "not_sent", "authentication")
+        if is_no and outcome not in self._noes.get(name, ()):
+            self._fail(f"{name}: {outcome} was told before it was written down (P4)")
 
     def released(self, reference: str) -> None:
         """Somebody has given the funds back for good."""

@@ -79,4 +79,6 @@ def _release_or_rename(order: Order, releases: bool) -> None:  # noqa: FBT001 - 
 
 def _renamed(request: WithdrawalRequest, foreign_id: str) -> WithdrawalRequest:
     fields = {name: getattr(request, name) for name in msgspec.structs.asdict(request)}
-    return request_of({**{name: value for name, value in fields.items() if value is not None}, "foreign_id": foreign_id})
+    return request_of(
+        {**{name: value for name, value in fields.items() if value is not None}, "foreign_id": foreign_id}
+    )

@@ -61,7 +61,7 @@ class Process:
         self._doors = 0
         self._ahead = 0.0
         self.owner: Owner = loop.add_owner(name)
-        storage = Storage(disk, name, scenario, chance, self.door, note)
+        storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
         session = SimulatedSession(network, name, self.door, scenario.max_connections)
         key, secret = KEYS[1] if is_rotated else KEYS[0]
         self.keys = {KEYS[0][0], key}

@@ -277,13 +277,13 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
         request=request,
         how=how,
         correction=correction if people else None,
-        is_doubled=people and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
+        is_doubled=people and is_durable and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
         confused=confused,
         is_urgent=chance.happens(0.1, *about, "urgent"),
     )
 
 
-def _simple(reference: str, foreign_id: str, amount: str, **fields: Any) -> WithdrawalRequest:
+def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) -> WithdrawalRequest:
     usual = {"currency": "BTC", "address": f"bc1q{reference}"}
     return WithdrawalRequest(
         foreign_id=foreign_id, end_user_reference=reference, **{**usual, "amount": amount, **fields}
@@ -293,25 +293,19 @@ def _simple(reference: str, foreign_id: str, amount: str, **fields: Any) -> With
 def _request(chance: Chance, one: int) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
     """Return a payment, and what it is corrected to if AlphaPo refuses it."""
     reference, foreign_id = f"user-{one}", f"payout-{one}"
-    amount = f"{chance.whole(1, 400_000, 'amount', one)}e-6"
-    plain = f"{float(amount):.6f}"
-    kind = chance.draw("kind", one)
+    plain = f"{chance.whole(1, 400_000, 'amount', one) / 1e6:.6f}"
     good = _simple(reference, foreign_id, plain)
-    if kind < 0.70:
-        return good, None
-    if kind < 0.76:
-        return _simple(reference, foreign_id, "0.000000001"), good
-    if kind < 0.80:
-        return _simple(reference, foreign_id, plain, currency="XYZ"), good
-    if kind < 0.84:
-        return _simple(reference, foreign_id, plain, address=MAGIC_CANCELLED), None
-    if kind < 0.88:
-        return _simple(reference, foreign_id, plain, address=f"{MAGIC_DECLINED}-{one}"), None
-    if kind < 0.92:
-        return _simple(reference, foreign_id, plain, currency="XRP", tag=f"{one}", address=f"r{reference}"), None
-    if kind < 0.96:
-        return _simple(reference, foreign_id, plain, currency="USDTE", convert_to="BTC"), None
-    fields = {"currency": "USDTE", "convert_to": "ETH", "amount_to": plain}
-    return WithdrawalRequest(
-        foreign_id=foreign_id, end_user_reference=reference, address=f"0x{reference}", **fields
-    ), None
+    point = chance.draw("kind", one)
+    for share, fields, is_corrected in (
+        (0.06, {"amount": "0.000000001"}, True),
+        (0.04, {"currency": "XYZ"}, True),
+        (0.04, {"address": MAGIC_CANCELLED}, False),
+        (0.04, {"address": f"{MAGIC_DECLINED}-{one}"}, False),
+        (0.04, {"currency": "XRP", "tag": f"{one}", "address": f"r{reference}"}, False),
+        (0.04, {"currency": "USDTE", "convert_to": "BTC"}, False),
+        (0.04, {"currency": "USDTE", "convert_to": "ETH", "amount": None, "amount_to": plain}, False),
+    ):
+        point -= share
+        if point < 0:
+            return _simple(reference, foreign_id, **{"amount": plain, **fields}), good if is_corrected else None
+    return good, None

@@ -12,7 +12,6 @@ from typing import Any, Final
 import msgspec
 
 from alphapo_async.core.errors import (
-    AlphapoError,
     AuthenticationError,
     CallbackBusy,
     CallbackError,
@@ -98,6 +97,7 @@ class Simulation:
         self.processes: dict[str, Process] = {}
         self._lives: Counter[str] = Counter()
         self._over: asyncio.Future[None] | None = None
+        self._is_alone = False
         self._is_ending = False
         self._couriers: set[asyncio.Task[None]] = set()
 
@@ -166,10 +166,18 @@ class Simulation:
         await asyncio.sleep(self.scenario.ends)
         self._trace("from here on nothing goes wrong any more")
         self.alphapo.calm_down()
+        await self._leave_one()
         await self._settle_down()
         sweeping.cancel()
         self._is_ending = True
         for process in tuple(self.processes.values()):
+            await self._close(process, 20.0)
+
+    async def _leave_one(self) -> None:
+        """One process is enough to settle what is open: one that knows all keys."""
+        self._is_alone = True
+        alive = sorted(self.processes.values(), key=lambda process: len(process.keys))
+        for process in alive[:-1]:
             await self._close(process, 20.0)
 
     async def _settle_down(self) -> None:
@@ -200,7 +208,9 @@ class Simulation:
     def _stays_open(self, row: Row) -> bool:
         """Nothing that AlphaPo shows can settle it, so that it waits for a callback or the operator."""
         dialect = self.scenario.dialect
-        is_hidden = dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or self.scenario.has("rotation")
+        is_hidden = (
+            dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or self.scenario.has("rotation")
+        )
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + 86_400 - QUIET - _DEADLINE
         return is_in_doubt(row) and (row.blamed or row.refusal is not None or is_hidden or is_old)
 
@@ -220,7 +230,7 @@ class Simulation:
 
     def _begin(self, name: str) -> None:
         """Start a process, or start it again."""
-        if self._is_ending:
+        if self._is_ending or (self._is_alone and self.processes):
             return
         life = self._lives[name] = self._lives[name] + 1
         if not self.scenario.is_durable and life > 1:
@@ -294,7 +304,9 @@ class Simulation:
     async def _closing(self, process: Process, grace: float) -> None:
         left = await process.close(grace)
         names = [_name_of(task) for task in left]
-        leaked = [name for name in names if not name.startswith(("Simulation.", "Process.", "Rounds.", "AlphapoClient."))]
+        leaked = [
+            name for name in names if not name.startswith(("Simulation.", "Process.", "Rounds.", "AlphapoClient."))
+        ]
         if leaked and not self.scenario.has("storage"):
             self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
 
@@ -374,9 +386,7 @@ class Simulation:
             self.loop.create_task(self._say(row, word))
 
     async def _say(self, row: Row, word: Word) -> None:
-        await self.disk.update(
-            row.account, row.foreign_id, lambda known: learn(known or row, word, self._now())
-        )
+        await self.disk.update(row.account, row.foreign_id, lambda known: learn(known or row, word, self._now()))
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -459,7 +469,9 @@ class Simulation:
         except ConfigurationError:
             return None
 
-    def _decide(self, order: Order, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError) -> None:
+    def _decide(
+        self, order: Order, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError
+    ) -> None:
         self._heard(request, told)
         if request is order.request and order.state == "wanted":  # nobody else has decided meanwhile
             decided(order, told, self.chance)
@@ -543,7 +555,11 @@ class Simulation:
             return False
         hearing = process.start(self._receive(process, delivery))
         done, _ = await asyncio.wait({hearing}, timeout=30.0)
-        return bool(done) and not hearing.cancelled() and hearing.result() is True  # type: ignore[func-returns-value]
+        return bool(done) and not hearing.cancelled() and hearing.result() is True
+
+    def _raise_as_a_handler(self) -> None:
+        self._note("a handler raised")
+        raise _HandlerError
 
     async def _receive(self, process: Process, delivery: Delivery) -> Any:
         rates, is_calm = self.scenario.rates, self.loop.time() >= self.scenario.ends
@@ -561,8 +577,7 @@ class Simulation:
                 if not is_calm and self.chance.happens(rates.handler_slow, "slow", *key):
                     await asyncio.sleep(self.chance.between(0.0, 20.0, "slowness", *key))
                 if not is_calm and self.chance.happens(rates.handler_raises, "raises", *key):
-                    self._note("a handler raised")
-                    raise _HandlerError
+                    self._raise_as_a_handler()
             self.oracles.handled((self.disks.index(process.disk), told.id), str(told.status))
         except CallbackError:
             if delivery.what != "forgery" and delivery.headers["X-Processing-Key"] in process.keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
@@ -95,7 +95,7 @@ class Storage:
     """
 
     def __init__(
-        self, disk: Disk, name: str, scenario: Scenario, chance: Chance, door: Door, note: Callable[[str], None]
+        self, disk: Disk, name: str, *, scenario: Scenario, chance: Chance, door: Door, note: Callable[[str], None]
     ) -> None:
         self.disk = disk
         self._name = name
@@ -123,7 +123,11 @@ class Storage:
         self._fail_before(now, writes, about, *key)
         done = await action()
         await self._door(f"{verb} {about}: done")
-        if writes and now < self._scenario.ends and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key):
+        if (
+            writes
+            and now < self._scenario.ends
+            and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key)
+        ):
             self._note("commit happened, answer lost")
             raise JournalError("The answer of the journal was lost.", recorded=None)
         return done
@@ -248,4 +252,3 @@ class Storage:
 
 EPOCH = 1_800_000_000.0
 """What the storage's clock shows when the virtual clock shows zero."""
-
