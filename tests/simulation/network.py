@@ -63,11 +63,20 @@ class _Noted:
         return fault
 
 
+class _Forgetful(World):
+    """Breaks A2: it frees an id a few minutes after it was used."""
+
+    def _holder(self, foreign_id: str, now: float) -> Record | None:
+        record = super()._holder(foreign_id, now)
+        return None if record is not None and now > record.at + _FORGETS_AFTER else record
+
+
 class Alphapo:
     """AlphaPo, in one dialect, with what goes wrong at its edge."""
 
     def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-        self.world = World(scenario.dialect, settle_after=scenario.settle_after)
+        kind = _Forgetful if scenario.broken == "A2" else World
+        self.world = kind(scenario.dialect, settle_after=scenario.settle_after)
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}
         self.ledger = Ledger(self.world, clock)
         faults = _Noted(Faults(scenario.edge, scenario.seed, ("withdrawal", "look-up")), note)
@@ -282,6 +291,8 @@ class Network:
 
 
 _THROTTLED, _BAD, _FAILED = 429, 400, 500
+_FORGETS_AFTER = 240.0
+_LONGEST_HOLD = 60.0
 
 
 def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> None:
@@ -308,6 +319,8 @@ class SimulatedSession(SessionManager):
         self._network = network
         self._process = process
         self._door = door
+        self.held_until = 0.0
+        """AlphaPo asked this process to send no body before then."""
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -316,4 +329,11 @@ class SimulatedSession(SessionManager):
         await self._door(f"{method} leaves")
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         await self._door(f"{method} is back")
+        if (
+            isinstance(came, Reply)
+            and came.status == _THROTTLED
+            and method == "POST"
+            and (came.retry_after or "").isdigit()
+        ):
+            self.held_until = asyncio.get_running_loop().time() + min(float(came.retry_after or 0), _LONGEST_HOLD)
         return came

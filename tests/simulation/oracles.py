@@ -57,10 +57,18 @@ class Oracles:
         self._paid: dict[str, Record] = {}
         self._sums: dict[str, dict[str, Decimal]] = {}
         self._noes: dict[str, set[str]] = {}
+        self._told_accepted: set[str] = set()
+        self._intended: dict[str, list[WithdrawalRequest]] = {}
         self._handled: dict[tuple[str, str], float] = {}
         self._final_handled: set[str] = set()
+        self._ended: set[tuple[str, str]] = set()
+        self._final_ended: set[str] = set()
         self.accepted = 0
         self.told: dict[str, int] = {}
+
+    def intends(self, request: WithdrawalRequest) -> None:
+        """Somebody wants this paid, or what else is said of the same person."""
+        self._intended.setdefault(request.end_user_reference, []).append(request)
 
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,6 +89,7 @@ class Oracles:
     def accepted_one(self, record: Record, message: Message) -> None:
         """AlphaPo has accepted a body."""
         self.accepted += 1
+        self._check_payment(record)
         if message.ruled_out:
             self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
         if not record.ending.moves_money:
@@ -95,6 +104,14 @@ class Oracles:
     def may_still_come(self, foreign_id: str) -> bool:
         """Tell whether a body of this foreign_id is still on its way."""
         return any(message.on_its_way for message in self._messages.get(foreign_id, ()))
+
+    def _check_payment(self, record: Record) -> None:
+        asked = record.asked
+        for intended in self._intended.get(asked.end_user_reference, ()):
+            figures = (intended.amount, intended.amount_to, intended.currency, intended.address)
+            if figures == (asked.amount, asked.amount_to, asked.currency, asked.address):
+                return
+        self._fail(f"{spell(asked.foreign_id)}: AlphaPo has accepted what nobody asked for")
 
     # ── what is written ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,6 +190,7 @@ class Oracles:
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self.told[outcome] = self.told.get(outcome, 0) + 1
         if isinstance(told, Withdrawal):
+            self._told_accepted.add(name)
             if not self._records(name, request):
                 self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
             return
@@ -182,6 +200,17 @@ class Oracles:
         is_no = isinstance(told, WithdrawalError) and outcome in ("rejected", "not_sent", "authentication")
         if is_no and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")
+
+    def hears_in_time(self, name: str, deadline: float, took: float) -> None:
+        """A caller with a deadline of his own has been told."""
+        if took > deadline + 0.1:
+            self._fail(f"{name}: told after {took:.3f} s, with a deadline of {deadline:g} s (P7)")
+
+    def stays_true(self, rows: list[Row]) -> None:
+        """At the end: what was told as accepted is so in the journal, too."""
+        for row in rows:
+            if row.foreign_id in self._told_accepted and row.state not in ("accepted", "failed"):
+                self._fail(f"{row.foreign_id}: told as accepted, and {row.state} in the end")
 
     def released(self, reference: str) -> None:
         """Somebody has given the funds back for good."""
@@ -198,6 +227,14 @@ class Oracles:
             self._fail(f"callback {id_} {status}: new again, although it was handled")
         if is_new and status not in ("confirmed", *_ENDED) and str(id_) in self._final_handled:
             self._fail(f"callback {id_} {status}: a final status has moved back")
+        if not is_new and (str(id_), status) not in self._ended and str(id_) not in self._final_ended:
+            self._fail(f"callback {id_} {status}: taken for handled, and nobody handled it")
+
+    def ended(self, id_: object, status: str) -> None:
+        """A block has ended cleanly; whether the client could write that down is not known yet."""
+        self._ended.add((str(id_), status))
+        if status in ("confirmed", *_ENDED):
+            self._final_ended.add(str(id_))
 
     def handled(self, id_: object, status: str) -> None:
         """A block has ended cleanly, and the client knows it."""

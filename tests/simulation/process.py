@@ -60,9 +60,11 @@ class Process:
         self._trace = trace
         self._doors = 0
         self._ahead = 0.0
+        self.stood_still = 0
+        """How often."""
         self.owner: Owner = loop.add_owner(name)
         storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
-        session = SimulatedSession(network, name, self.door, scenario.max_connections)
+        self.session = SimulatedSession(network, name, self.door, scenario.max_connections)
         key, secret = KEYS[1] if is_rotated else KEYS[0]
         self.keys = {KEYS[0][0], key}
         # Another release writes other bytes for the same payment.
@@ -73,7 +75,7 @@ class Process:
             journal=storage,
             base_url="http://127.0.0.1:9",
             retired_keys=[KEYS[0]] if is_rotated else [],
-            session=session,
+            session=self.session,
             amount_format="string" if is_other_release else "number",
             max_rate=chance.pick((None, None, 5.0, 50.0), "rate", name),
             on_event=on_event,
@@ -126,6 +128,7 @@ class Process:
             return
         self._trace(f"{self.name}: stands still for {seconds:.3f} s")
         self.owner.is_stopped = True
+        self.stood_still += 1
         self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:

@@ -141,7 +141,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     is_durable = not chance.happens(0.08, "volatile") or broken is not None
     if broken is not None:
         families |= _NEEDED[broken]
-    length = chance.between(60.0, 900.0, "length")
+    length = chance.between(60.0, 900.0, "length") if broken != "A3" else 4 * 3_600.0
     outages = _outages(chance, length) if "outages" in families else ()
     ends = max((length, *(outage.end for outage in outages))) + 30.0
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
@@ -154,7 +154,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         intents=tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number)),
         ends=ends,
         rates=_rates(chance, families, broken),
-        edge=_edge(chance, families),
+        edge=_edge(chance, families) if broken != "A3" else {Fault.INSUFFICIENT: 0.5},
         outages=outages,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
@@ -182,6 +182,10 @@ def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
         told |= {"visibility": "at once", "look_up_transport": "body"}
     if broken == "A1":
         told |= {"race": "broken", "race_window": 60.0}
+    elif broken == "A2":
+        told |= {"visibility": "never"}
+    elif broken == "A3":
+        told |= {"visibility": "at once", "look_up_transport": "body", "failed_uses_up": False}
     return Dialect(**told)
 
 

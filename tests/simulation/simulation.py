@@ -42,6 +42,8 @@ _SWEEP: Final = 20.0
 _ROUNDS: Final = 6
 """How often, at most, the quiet time is waited for at the end."""
 _DEADLINE: Final = 60.0
+_URGENT: Final = 3.0
+"""Seconds that somebody in a hurry waits."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -92,6 +94,10 @@ class Simulation:
             note=self._note,
         )
         self.orders = [Order(intent) for intent in scenario.intents]
+        for intent in scenario.intents:
+            for request in (intent.request, intent.correction, intent.confused):
+                if request is not None:
+                    self.oracles.intends(request)
         self.disk = self._new_disk()
         self.disks = [self.disk]
         self.processes: dict[str, Process] = {}
@@ -201,18 +207,25 @@ class Simulation:
                 self._fail(
                     f"{row.foreign_id}: still open long after faults stopped: in doubt since {row.doubt_since}, {row.reason}"
                 )
+        if self._is_everything_shown():
+            self.oracles.stays_true(self.disk.rows())
         for order in self.orders:
             if order.state == "released":
                 self.oracles.released(order.intent.request.end_user_reference)
 
     def _stays_open(self, row: Row) -> bool:
         """Nothing that AlphaPo shows can settle it, so that it waits for a callback or the operator."""
-        dialect = self.scenario.dialect
-        is_hidden = (
-            dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or self.scenario.has("rotation")
-        )
+        is_hidden = not self._is_everything_shown()
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + 86_400 - QUIET - _DEADLINE
         return is_in_doubt(row) and (row.blamed or row.refusal is not None or is_hidden or is_old)
+
+    def _is_everything_shown(self) -> bool:
+        """Look-ups show all that AlphaPo has, to every key that is left."""
+        dialect, scenario = self.scenario.dialect, self.scenario
+        is_hidden = (
+            dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or scenario.has("rotation")
+        )
+        return scenario.is_durable and not is_hidden
 
     def _now(self) -> float:
         return EPOCH + self.loop.time()
@@ -455,19 +468,24 @@ class Simulation:
 
     async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
         """Ask the client, as this order is asked for."""
+        began, stood = self.loop.time(), process.stood_still
+        deadline = _URGENT if order.intent.is_urgent and order.tries == 1 else None
         try:
             if order.intent.how == "enqueue" and order.tries == 1:
                 await process.client.enqueue(order.request)
                 return None
             return await process.client.withdraw(
                 order.request,
-                deadline=3.0 if order.intent.is_urgent and order.tries == 1 else None,
+                deadline=deadline,
                 attempted_before=not self.scenario.is_durable and order.tries > 1,
             )
         except (WithdrawalError, JournalError) as error:
             return error
         except ConfigurationError:
             return None
+        finally:
+            if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
+                self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)
 
     def _decide(
         self, order: Order, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError
@@ -514,6 +532,8 @@ class Simulation:
     def _leaves(self, foreign_id: str, body: bytes, name: str) -> Message:
         process = next(one for one in self.processes.values() if one.name == name)
         self._trace(f"{name}: a body of {foreign_id} leaves")
+        if self.loop.time() < process.session.held_until - 1e-6:
+            self._fail(f"{foreign_id}: a body leaves {name} although AlphaPo asked to wait (P9)")
         return self.oracles.leaves(
             process.disk.row("default", foreign_id),
             foreign_id,
@@ -568,17 +588,14 @@ class Simulation:
             async with process.client.receive_callback(delivery.headers, delivery.body) as callback:
                 told = callback.transaction
                 self._trace(f"callback {told.id} {told.status} {callback.kind} new={callback.is_new}")
-                self.oracles.handling(
-                    delivery.what,
-                    (self.disks.index(process.disk), told.id),
-                    str(told.status),
-                    is_new=callback.is_new,
-                )
+                name = (self.disks.index(process.disk), told.id)
+                self.oracles.handling(delivery.what, name, str(told.status), is_new=callback.is_new)
                 if not is_calm and self.chance.happens(rates.handler_slow, "slow", *key):
                     await asyncio.sleep(self.chance.between(0.0, 20.0, "slowness", *key))
                 if not is_calm and self.chance.happens(rates.handler_raises, "raises", *key):
                     self._raise_as_a_handler()
-            self.oracles.handled((self.disks.index(process.disk), told.id), str(told.status))
+                self.oracles.ended(name, str(told.status))
+            self.oracles.handled(name, str(told.status))
         except CallbackError:
             if delivery.what != "forgery" and delivery.headers["X-Processing-Key"] in process.keys:
                 self._fail(f"callback {delivery.id}: a true one was refused")
