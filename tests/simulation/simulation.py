@@ -469,9 +469,10 @@ class Simulation:
     async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
         """Ask the client, as this order is asked for."""
         began, stood = self.loop.time(), process.stood_still
-        deadline = _URGENT if order.intent.is_urgent and order.tries == 1 else None
+        is_first = order.tries == 1
+        deadline = _URGENT if order.intent.is_urgent and is_first and order.intent.how == "withdraw" else None
         try:
-            if order.intent.how == "enqueue" and order.tries == 1:
+            if order.intent.how == "enqueue" and is_first:
                 await process.client.enqueue(order.request)
                 return None
             return await process.client.withdraw(

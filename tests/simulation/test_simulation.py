@@ -1,0 +1,177 @@
+"""The simulator: two hundred worlds in every test run, and whether it could find anything at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+
+from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.learning import new_row
+from tests.simulation.chance import Chance
+from tests.simulation.loop import SimulatedLoop, Stuck
+from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
+from tests.simulation.simulation import simulated
+from tests.simulation.storage import Disk
+from tests.wire import request
+
+EACH = 12
+"""Withdrawals in a world of the tests, about."""
+
+
+@pytest.mark.parametrize("first", range(0, 200, 10))
+def test_every_promise_is_kept_in_every_world(first: int) -> None:
+    """Ten seeds at a time; a failure names the seed, and `python -m tests.simulation --seed N --each 12 --trace` shows it again."""
+    verdicts = [simulated(drawn(seed, EACH)) for seed in range(first, first + 10)]
+
+    assert [(verdict.seed, verdict.failure) for verdict in verdicts if verdict.failure] == []
+    assert any(verdict.accepted for verdict in verdicts)
+
+
+def test_one_seed_is_one_world() -> None:
+    """The same trace to the byte and the same ledger, in another process whose hashes and addresses are others."""
+    program = (
+        "from hashlib import sha256\n"
+        "from tests.simulation.scenario import drawn\n"
+        "from tests.simulation.simulation import simulated\n"
+        "for seed in (2, 9, 22):\n"
+        f"    told = simulated(drawn(seed, {EACH}), is_traced=True)\n"
+        "    print(sha256('\\n'.join(told.trace).encode()).hexdigest(), told.ledger)\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+
+    there = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+
+    here = [simulated(drawn(seed, EACH), is_traced=True) for seed in (2, 9, 22)]
+    told = [f"{sha256(chr(10).join(one.trace).encode()).hexdigest()} {one.ledger}" for one in here]
+    assert there.stdout.split("\n")[:3] == told
+
+
+@pytest.mark.parametrize("assumption", ASSUMPTIONS)
+def test_every_assumption_is_needed(assumption: Assumption) -> None:
+    """Where one does not hold, some world shows the promise broken: nothing is assumed for nothing."""
+    verdicts = (simulated(drawn(seed, 40, assumption)) for seed in range(10, 40))
+
+    assert next((verdict.failure for verdict in verdicts if verdict.failure), None) is not None
+
+
+def test_every_family_of_trouble_comes_up() -> None:
+    """In some worlds, and not in others."""
+    worlds = [drawn(seed, EACH) for seed in range(40)]
+
+    for family in FAMILIES:
+        assert 0 < sum(world.has(family) for world in worlds) < 40, family
+
+
+def test_chance_does_not_depend_on_order() -> None:
+    """Every draw is about something, and the same for the same thing."""
+    one, two = Chance(7), Chance(7)
+    late = one.draw("late", "payout-1", 1)
+    one.draw("something else")
+
+    assert (
+        two.draw("late", "payout-1", 1)
+        == one.draw("late", "payout-1", 1)
+        == late
+        != Chance(8).draw("late", "payout-1", 1)
+    )
+    assert {Chance(7).whole(1, 3, one) for one in range(50)} == {1, 2, 3}
+    assert {Chance(7).pick("ab", one) for one in range(50)} == {"a", "b"}
+    assert not one.happens(0.0, "never")
+    stream = one.stream("jitter")
+    assert stream() != stream()
+
+
+def test_a_process_that_dies_does_nothing_any_more() -> None:
+    """Not even what stands in its `finally`, and its timers never ring."""
+    loop, told = SimulatedLoop(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            told.append("finally")
+
+    async def story() -> None:
+        owner = loop.add_owner("one")
+        loop.create_task(work(), context=loop.context_of(owner))
+        await asyncio.sleep(5)
+        assert len(loop.tasks_of(owner)) == 1
+        loop.kill(owner)
+        await asyncio.sleep(10)
+        assert told == []
+
+    loop.run_until_complete(story())
+    loop.bury()
+    loop.close()
+    assert loop.complaints == []
+
+
+def test_a_process_that_stands_still_does_late_what_was_due() -> None:
+    """As after SIGSTOP and SIGCONT: the clock went on, and everything that was due happens at once."""
+    loop, told = SimulatedLoop(), []
+
+    async def work() -> None:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            told.append(loop.time())
+
+    async def story() -> None:
+        owner = loop.add_owner("one")
+        loop.create_task(work(), context=loop.context_of(owner))
+        await asyncio.sleep(0.5)
+        owner.is_stopped = True
+        await asyncio.sleep(9.5)
+        owner.is_stopped = False
+        await asyncio.sleep(5)
+
+    loop.run_until_complete(story())
+    loop.bury()
+    loop.close()
+    assert told == [10.0, 11.0]
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["nothing left", "in circles"])
+def test_a_world_that_is_stuck_is_told(is_running: bool) -> None:  # noqa: FBT001 - drawn
+    """Somebody waits for ever, or the same moment never ends."""
+    loop = SimulatedLoop()
+    loop.MOST_IN_A_MOMENT = 1_000
+
+    async def circle() -> None:
+        if is_running:
+            loop.call_soon(again)
+        await loop.create_future()
+
+    def again() -> None:
+        loop.call_soon(again)
+
+    with pytest.raises(Stuck):
+        loop.run_until_complete(circle())
+    loop.bury()
+    loop.close()
+
+
+def test_a_disk_that_breaks_its_word_forgets_the_last_it_took() -> None:
+    """What was acknowledged a moment ago is gone; what is older stays."""
+    now = [0.0]
+    disk = Disk(is_durable=True, watch=lambda _before, _after: None, clock=lambda: now[0])
+    disk.keeps_its_word = False
+
+    async def story() -> list[str]:
+        for name in ("old", "new"):
+            asked = Asked("worker", Revision(b"{}", request(name)), "key")
+            await disk.update(
+                "default",
+                name,
+                lambda known, name=name, asked=asked: known or new_row("default", name, asked, 0.0, is_durable=True),
+            )  # type: ignore[misc]
+            now[0] += 6.0
+        now[0] = 7.0
+        disk.forget_the_last()
+        return [row.foreign_id for row in disk.rows()]
+
+    assert asyncio.run(story()) == ["old"]
