@@ -201,8 +201,9 @@ class Flight:
         ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
         if ticket is None or signer is None:
             return row
-        # Since it queued, its lease may have become too short, or the body too old to be sent again.
-        if not self._may_send(row):
+        # Since it queued, its lease may have become too short, the body too old to be sent again, or a callback may have settled it.
+        row, is_wanted = await self._is_still_wanted(row, ticket)
+        if not is_wanted:
             crew.gate.leave(ticket, None)
             return row
         began = crew.world.clock()
@@ -216,6 +217,21 @@ class Flight:
                 await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))
         self._flown = msgspec.structs.replace(self._flown, sent=self._flown.sent + 1)
         return await self._learn(Attempt(self._worker, proof, began, crew.world.clock(), seen_of(reply)))
+
+    async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
+        """Return the row as it stands, and whether it may be sent; before a retry the journal is asked, since others may have heard of it."""
+        if not self._has_flown or not self._crew.journal.is_durable:
+            return self._known, self._may_send(self._known)
+        try:
+            known = await self._crew.journal.find(self._crew.account, self._foreign_id)
+        except JournalError:
+            return row, False
+        except asyncio.CancelledError:
+            self._crew.gate.leave(ticket, None)
+            raise
+        if known is not None and known.state != "open":
+            self._row = known
+        return self._known, self._may_send(self._known)
 
     def _may_send(self, row: Row) -> bool:
         """It still helps, and the row is still this worker's for long enough."""

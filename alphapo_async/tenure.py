@@ -79,6 +79,8 @@ class Tenure:
         self.clock = Clock(clock)
         self._sleep = sleep
         self._until = 0.0
+        self._steady_until = 0.0
+        """The same moment on the loop's clock, which nobody sets: a wall clock set back makes no lease longer."""
         self._opening = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._is_over = False
@@ -91,30 +93,40 @@ class Tenure:
             ConfigurationError: the account belongs to another host, or the client was closed meanwhile.
         """
         async with self._opening:
-            if self.clock() < self._until:
+            if self.is_running:
                 return
             await self.clock.follow(self._journal)
-            worker = uuid.uuid4().hex
+            worker, began = uuid.uuid4().hex, asyncio.get_running_loop().time()
             until = self.clock() + self._lease if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             if self._is_over:
                 await self._give_back(worker)
                 raise ConfigurationError("The client was closed meanwhile; this call sent nothing.")
-            self.worker, self._until = worker, until
+            self.worker = worker
+            self._runs(until, began)
             self._start_keeping()
 
     def _start_keeping(self) -> None:
         if self._keeping is None and self._until < inf:
             self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
+    def _runs(self, until: float, began: float) -> None:
+        """The lease runs until then, and is counted from when it was asked for."""
+        self._until = until
+        self._steady_until = began + self._lease if until < inf else inf
+
     @property
     def is_running(self) -> bool:
         """There is a lease, and it has not ended."""
-        return self.clock() < self._until
+        return self._left() > 0
 
     def may_send(self, worker: str) -> bool:
         """Tell whether a body may leave under this worker's name: its lease outlasts the attempt."""
-        return worker == self.worker and self.clock() + self._needed <= self._until
+        return worker == self.worker and self._left() >= self._needed
+
+    def _left(self) -> float:
+        """Return the seconds for which the lease runs, by whichever clock says less."""
+        return min(self._until - self.clock(), self._steady_until - asyncio.get_running_loop().time())
 
     async def end(self) -> None:
         """Give the lease back, and take none any more."""
@@ -140,10 +152,10 @@ class Tenure:
 
     async def _prolong(self) -> None:
         await self.clock.follow(self._journal)
-        now = self.clock()
+        now, began = self.clock(), asyncio.get_running_loop().time()
         until = now + self._lease
         if await self._journal.renew(self.worker, until, now):
-            self._until = until
+            self._runs(until, began)
         else:
             self._until = 0.0
             await self.begin()

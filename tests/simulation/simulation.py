@@ -535,6 +535,8 @@ class Simulation:
         self._trace(f"{name}: a body of {foreign_id} leaves")
         if self.loop.time() < process.session.held_until - 1e-6:
             self._fail(f"{foreign_id}: a body leaves {name} although AlphaPo asked to wait (P9)")
+        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):
+            self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
         return self.oracles.leaves(
             process.disk.row("default", foreign_id),
             foreign_id,

@@ -56,6 +56,11 @@ class Disk(MemoryJournal):
         """Return a row as it stands."""
         return self._known((account, foreign_id))
 
+    def is_leased(self, foreign_id: str, now: float) -> bool:
+        """Tell whether the row is held under a lease that runs."""
+        row = self.row("default", foreign_id)
+        return row is not None and row.holder is not None and self._workers.get(row.holder, 0.0) >= now
+
     def rows(self) -> list[Row]:
         """Return all rows."""
         return [*self._open.values(), *self._settled.values()]

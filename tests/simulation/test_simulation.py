@@ -6,12 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from hashlib import sha256
 
 import pytest
 
 from alphapo_async.core.evidence import Asked, Revision
 from alphapo_async.core.learning import new_row
+from alphapo_async.core.row import Row
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
@@ -155,6 +157,11 @@ def test_a_world_that_is_stuck_is_told(is_running: bool) -> None:  # noqa: FBT00
     loop.close()
 
 
+def _taken_on(name: str, known: Row | None) -> Row:
+    asked = Asked("worker", Revision(b"{}", request(name)), "key")
+    return known or new_row("default", name, asked, 0.0, is_durable=True)
+
+
 def test_a_disk_that_breaks_its_word_forgets_the_last_it_took() -> None:
     """What was acknowledged a moment ago is gone; what is older stays."""
     now = [0.0]
@@ -163,12 +170,7 @@ def test_a_disk_that_breaks_its_word_forgets_the_last_it_took() -> None:
 
     async def story() -> list[str]:
         for name in ("old", "new"):
-            asked = Asked("worker", Revision(b"{}", request(name)), "key")
-            await disk.update(
-                "default",
-                name,
-                lambda known, name=name, asked=asked: known or new_row("default", name, asked, 0.0, is_durable=True),
-            )  # type: ignore[misc]
+            await disk.update("default", name, partial(_taken_on, name))
             now[0] += 6.0
         now[0] = 7.0
         disk.forget_the_last()
