@@ -15,7 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -93,19 +93,31 @@ class Slots:
 class _Handover:
     """Notes that a connection was handed over to the request of one exchange, and which."""
 
-    __slots__ = ("transport",)
+    __slots__ = ("_socket", "transport")
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self._socket: Any = None
+
+    def note(self, transport: asyncio.Transport | None) -> None:
+        """Note the connection, and its socket as long as the transport knows it."""
+        self.transport = transport
+        self._socket = None if transport is None else transport.get_extra_info("socket")
 
     def reset(self) -> None:
         """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later."""
         if self.transport is None:
             return
-        raw = self.transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        try:
+            self.transport.get_extra_info("socket")
+            self.transport.abort()
+        except AttributeError:
+            # aiohttp closes twice where it cannot read the answer. asyncio's TLS transport then knows its connection no more: it cannot
+            # abort it, and would go on flushing. The end of the socket reaches it all the same.
+            with contextlib.suppress(OSError, AttributeError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 _handover: ContextVar[_Handover] = ContextVar("alphapo_async_handover")
@@ -126,7 +138,7 @@ class _Request(aiohttp.ClientRequest):
         if conn.protocol is None or conn.protocol.should_close:
             # What came unasked would be taken for the answer to this request: an old 429 would say that this body never arrived.
             raise _UnaskedAnswer
-        handover.transport = conn.transport
+        handover.note(conn.transport)
         return await super().send(conn)
 
 

@@ -739,6 +739,27 @@ async def test_a_failed_exchange_resets_its_connection() -> None:
     assert told == NoReply("no answer in time", may_have_left=True)
 
 
+async def test_an_unreadable_answer_over_tls_is_a_value_and_ends_its_connection(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """A TLS transport that was closed twice knows its connection no more: nothing is raised, and nothing stays open."""
+    server, client = tls
+    fates = Fates(head("Transfer-Encoding: chunked") + b"x\r\n{")
+    below: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async with serving(fates, server) as far, opened(ssl=client) as session:
+
+        async def between(peer: Peer) -> None:
+            below.set_result(await relay(peer, far.port))
+
+        async with serving(between) as near:
+            told = await send(session, near.url.replace("http", "https"))
+            await asyncio.wait_for(below, 2)
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+
+
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 @pytest.mark.parametrize("way", ["cancel", "time-out"])
 async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
