@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl as tls
 import struct
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import aiohttp
 
@@ -123,6 +125,24 @@ class _Handover:
 _handover: ContextVar[_Handover] = ContextVar("alphapo_async_handover")
 
 
+_have_served: Final[WeakSet[Any]] = WeakSet()
+"""The protocols of connections that were handed over to a request before."""
+
+
+def _has_more_to_say(conn: Connection) -> bool:
+    """Tell whether bytes, or the connection's end, lie unread in the socket of a connection that has served before.
+
+    A new connection is not asked: over TLS the server's session tickets may lie there.
+    """
+    if conn.protocol not in _have_served:
+        _have_served.add(conn.protocol)
+        return False
+    assert conn.transport is not None  # noqa: S101 - the pool hands out connections that stand
+    unread = select.poll()
+    unread.register(conn.transport.get_extra_info("socket"), select.POLLIN)
+    return bool(unread.poll(0))
+
+
 class _RepeatRefused(aiohttp.ClientConnectionError):
     """The connection was dropped, and the library's own silent repeat of the request did not happen."""
 
@@ -135,7 +155,7 @@ class _Request(aiohttp.ClientRequest):
         if handover.transport is not None:
             # aiohttp repeats a GET on a fresh connection when a reused one was dropped; that would be an uncounted look-up.
             raise _RepeatRefused
-        if conn.protocol is None or conn.protocol.should_close:
+        if conn.protocol is None or conn.protocol.should_close or _has_more_to_say(conn):
             # What came unasked would be taken for the answer to this request: an old 429 would say that this body never arrived.
             raise _UnaskedAnswer
         handover.note(conn.transport)

@@ -404,6 +404,31 @@ async def test_a_reply_that_nobody_asked_for_is_never_taken_for_the_answer(end: 
         assert len(far.requests) == 1
 
 
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_reply_that_nobody_asked_for_is_seen_before_it_is_read(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], *, is_tls: bool
+) -> None:
+    """It lies in the socket and the loop had no time to read it: the body does not leave, and the next one leaves on a fresh connection."""
+    server, client = tls if is_tls else (None, None)
+    peers: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        peers.append(peer)
+        while True:
+            await peer.request()
+            await peer.send(answer())
+
+    async with serving(handler, server) as far, opened(ssl=client) as session:
+        assert isinstance(await send(session, far.url), Reply)
+        peers[0].writer.write(UNASKED)
+        told = await send(session, far.url)
+        assert told == NoReply("no connection: the pooled one was spoilt", may_have_left=False)
+        assert len(far.requests) == 1
+        assert isinstance(await send(session, far.url), Reply)
+
+    assert (len(far.requests), far.connections) == (2, 2)
+
+
 async def test_a_question_goes_to_a_fresh_connection_instead() -> None:
     """A GET that has not left yet leaves once, on a connection that nobody has spoilt."""
     async with serving(answers_twice(0.05)) as far, opened() as session:
