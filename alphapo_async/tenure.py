@@ -27,24 +27,36 @@ _ROUNDS: Final = 3
 class Clock:
     """Seconds since the epoch, as whoever shares the journal counts them.
 
+    Between two looks at the storage's clock it goes by this machine's two clocks, whichever says less: one of them is set now and then,
+    the other stands still while the machine sleeps. So nobody's lease is thought over before it is.
+
     Args:
         local: this machine's clock.
     """
 
     def __init__(self, local: Callable[[], float]) -> None:
         self._local = local
+        self._steady: Callable[[], float] | None = None
         self._ahead = 0.0
+        self._steady_ahead = 0.0
 
     def __call__(self) -> float:
         """Return the time."""
+        if self._steady is None:
+            return self._local()
+        return min(self.by_the_wall(), self._steady() + self._steady_ahead)
+
+    def by_the_wall(self) -> float:
+        """Return the time by the clock that may be set."""
         return self._local() + self._ahead
 
     async def follow(self, journal: Journal) -> None:
         """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long."""
-        before = self._local()
+        steady = asyncio.get_running_loop().time
+        before, steady_before = self._local(), steady()
         told = await journal.time()
         if told is not None:
-            self._ahead = told - before
+            self._steady, self._ahead, self._steady_ahead = steady, told - before, told - steady_before
 
 
 class Tenure:
@@ -126,7 +138,7 @@ class Tenure:
 
     def _left(self) -> float:
         """Return the seconds for which the lease runs, by whichever clock says less."""
-        return min(self._until - self.clock(), self._steady_until - asyncio.get_running_loop().time())
+        return min(self._until - self.clock.by_the_wall(), self._steady_until - asyncio.get_running_loop().time())
 
     async def end(self) -> None:
         """Give the lease back, and take none any more."""

@@ -67,6 +67,8 @@ class MemoryJournal:
         self._history: dict[_Name, list[Entry]] = {}
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
+        self._over: set[str] = set()
+        """Workers of which somebody was told that their lease is over: it never runs again."""
         self._notes: dict[tuple[str, str], str] = {}
         self._soonest = inf
         """Before this time no row is due."""
@@ -88,7 +90,7 @@ class MemoryJournal:
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
-        if self._workers.get(worker, now) <= now:
+        if worker in self._over or self._workers.get(worker, now) <= now:
             return False
         self._workers[worker] = until
         return True
@@ -99,15 +101,22 @@ class MemoryJournal:
             self._workers[worker] = min(now, self._workers.get(worker, now))
         else:
             self._workers.pop(worker, None)
+            self._over.discard(worker)
 
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker could send, if its lease is over; None while it is not."""
         until = self._workers.get(worker, now)
-        return until if until <= now else None
+        if until > now:
+            return None
+        if worker in self._workers:
+            self._over.add(worker)
+        return until
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers whose lease is over and that have not left."""
-        return [(worker, until) for worker, until in self._workers.items() if until <= now]
+        dead = [(worker, until) for worker, until in self._workers.items() if until <= now]
+        self._over.update(worker for worker, _ in dead)
+        return dead
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""

@@ -106,12 +106,9 @@ class Oracles:
         return any(message.on_its_way for message in self._messages.get(foreign_id, ()))
 
     def _check_payment(self, record: Record) -> None:
-        asked = record.asked
-        for intended in self._intended.get(asked.end_user_reference, ()):
-            figures = (intended.amount, intended.amount_to, intended.currency, intended.address)
-            if figures == (asked.amount, asked.amount_to, asked.currency, asked.address):
-                return
-        self._fail(f"{spell(asked.foreign_id)}: AlphaPo has accepted what nobody asked for")
+        intended = self._intended.get(record.asked.end_user_reference, ())
+        if not any(_is_of(record, request) for request in intended):
+            self._fail(f"{spell(record.asked.foreign_id)}: AlphaPo has accepted what nobody asked for")
 
     # ── what is written ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,11 +173,7 @@ class Oracles:
             self._fail(f"{row.foreign_id}: failed is written down, and that is not so (P4)")
 
     def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[Record]:
-        return [
-            record
-            for record in self._world.named(foreign_id)
-            if record.asked.end_user_reference == payment.end_user_reference
-        ]
+        return [record for record in self._world.named(foreign_id) if _is_of(record, payment)]
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,6 +246,18 @@ class Oracles:
                 self._fail(f"{currency}: the sums do not add up (P11)")
             elif any(parts[name] != sums.get(name, 0) for name in _BUCKETS) or told.requested != sums["requested"]:
                 self._fail(f"{currency}: the sums are not those of the rows (P11)")
+
+
+def _is_of(record: Record, payment: WithdrawalRequest) -> bool:
+    """AlphaPo's record is of exactly this payment."""
+    asked = record.asked
+    return (payment.end_user_reference, payment.amount, payment.amount_to, payment.currency, payment.address) == (
+        asked.end_user_reference,
+        asked.amount,
+        asked.amount_to,
+        asked.currency,
+        asked.address,
+    )
 
 
 _BUCKETS: Final = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
