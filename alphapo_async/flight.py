@@ -219,7 +219,7 @@ class Flight:
         return await self._learn(Attempt(self._worker, proof, began, crew.world.clock(), seen_of(reply)))
 
     async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
-        """Return the row as it stands, and whether it may be sent; before a retry the journal is asked, since others may have heard of it."""
+        """Return the row as it stands, and whether it may be sent; a retry asks the journal first, since others may have heard of it."""
         if not self._has_flown or not self._crew.journal.is_durable:
             return self._known, self._may_send(self._known)
         try:
