@@ -118,6 +118,8 @@ class Scenario(NamedTuple):
     full: tuple[float, float] | None
     """When the journal's disk is full."""
     mischief: Mischief
+    told_share: float
+    """Of how many withdrawals AlphaPo tells by itself: each callback comes many times over."""
     settle_after: float
     latency: float
     max_connections: int
@@ -158,6 +160,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         outages=outages,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
+        told_share=min(1.0, 20 / number),
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
         latency=chance.pick((0.02, 0.2, 1.0), "latency"),
         max_connections=chance.pick((2, 10, 100), "connections"),

@@ -548,7 +548,7 @@ class Simulation:
     def _accepted(self, record: Record, message: Message) -> None:
         self._trace(f"AlphaPo accepts {message.foreign_id}")
         self.oracles.accepted_one(record, message)
-        if self.scenario.has("callbacks"):
+        if self.scenario.has("callbacks") and self.chance.happens(self.scenario.told_share, "told of", record.id):
             signer = self.alphapo.signers[record.key]
             for row in plan(record, self.scenario.dialect, signer, self.scenario.mischief):
                 self._start_courier(self._tell(row))
