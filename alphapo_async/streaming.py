@@ -36,6 +36,5 @@ async def as_finished(items: AsyncIterable[T], job: Callable[[T], Awaitable[R]],
             for task in done:
                 yield task.result()
     finally:
-        if running or done:
-            # One error is raised already; the others are heard as well, or asyncio would complain of them.
-            await asyncio.gather(*running, *done, return_exceptions=True)
+        # One error is raised already; the others are heard as well, or asyncio would complain of them.
+        await asyncio.gather(*running, *done, return_exceptions=True)

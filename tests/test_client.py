@@ -1347,3 +1347,31 @@ def test_a_closed_client_receives_nothing() -> None:
             await receive(alphapo, called())
 
     run(story())
+
+
+def test_a_row_that_was_taken_on_unheard_is_free_for_others_in_a_moment() -> None:
+    """The journal took it and its answer was lost: the caller hears so at once, and the flight lets go of the row by itself."""
+
+    class Silent(Durable):
+        calls = 0
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            self.calls += 1
+            written = await super().update(account, foreign_id, change, **how)
+            if self.calls == 1:
+                raise JournalError("The answer was lost.", recorded=None)
+            return written
+
+    journal = Silent()
+
+    async def story() -> tuple[float, str | None]:
+        async with client(Wire(), journal=journal) as alphapo:
+            with pytest.raises(JournalError):
+                await alphapo.withdraw(request())
+            heard = asyncio.get_running_loop().time()
+            await asyncio.sleep(1.5)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            return heard, row.holder
+
+    assert run(story()) == (0.0, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -20,9 +21,9 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Revision
-from alphapo_async.core.learning import new_row
-from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.evidence import Asked, CalledBack, Revision
+from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import Row
@@ -518,6 +519,106 @@ def test_a_row_that_was_taken_on_unheard_is_let_go_of() -> None:
             return [result.outcome async for result in alphapo.resume()]
 
     assert run(story()) == ["accepted"]
+
+
+def test_a_row_that_was_not_taken_on_is_left_alone() -> None:
+    """Nobody could say whether it was written down, and it was not."""
+
+    class Lost(Durable):
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            raise JournalError("The connection was lost.", recorded=None)
+
+    journal = Lost()
+
+    async def story() -> Row | None:
+        async with client(Wire(), journal=journal) as alphapo:
+            with pytest.raises(JournalError):
+                await alphapo.withdraw(request())
+            await asyncio.sleep(2)
+            assert "0 in flight" in repr(alphapo)
+            return await journal.find("default", "payout-17")
+
+    assert run(story()) is None
+
+
+def _heard_elsewhere(status: str) -> CalledBack:
+    place = CryptoAddress(address="bc1qmadeup")
+    money = Money("BTC", Decimal("0.0015"))
+    told = Transaction(id=7, foreign_id="payout-17", status=status, crypto_address=place, currency_sent=money)
+    return CalledBack(told)
+
+
+def test_what_a_callback_settled_elsewhere_is_not_sent_again() -> None:
+    """Another process heard that AlphaPo had it and ended it; the one that waits to send it again asks the journal first."""
+    journal, wire = Durable(), Wire(["accept, lost"] * 5, [HTML_502] * 9)
+
+    async def story() -> WithdrawalError:
+        async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=5.0)) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.05)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            assert row.doubt_since is not None
+            await journal.update(
+                "default", "payout-17", lambda known: learn(known or row, _heard_elsewhere("cancelled"), EPOCH)
+            )
+            with pytest.raises(WithdrawalError) as told:
+                await paying
+            return told.value
+
+    assert isinstance(run(story()), WithdrawalFailed)
+    assert wire.posts == 1
+
+
+class Unreadable(Durable):
+    """A journal that cannot be read for a while."""
+
+    def __init__(self, *, stands_still: bool = False) -> None:
+        super().__init__()
+        self.is_unreadable = True
+        self._stands_still = stands_still
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        if self._stands_still:
+            await asyncio.sleep(1_000)
+        if self.is_unreadable:
+            raise JournalError("The journal cannot be read.")
+        return await super().find(account, foreign_id)
+
+
+def test_a_retry_waits_until_the_journal_can_be_read() -> None:
+    """Whoever cannot ask sends nothing, and tries again."""
+    journal, wire = Unreadable(), Wire([NO_CONNECTION])
+
+    async def story() -> int:
+        async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=1.0)) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(8)
+            posts = wire.posts
+            journal.is_unreadable = False
+            await paying
+            return posts
+
+    assert run(story()) == 1
+    assert wire.posts == 2
+
+
+def test_closing_while_the_journal_is_asked_gives_the_slot_back() -> None:
+    """Nothing was sent after the first, and no slot is lost."""
+    journal, wire = Unreadable(stands_still=True), Wire([NO_CONNECTION])
+
+    async def story() -> WithdrawalError:
+        alphapo = client(wire, journal=journal, close_grace=0.0)
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(8)
+        await alphapo.aclose()
+        with pytest.raises(WithdrawalError) as told:
+            await paying
+        return told.value
+
+    told = run(story())
+    assert isinstance(told, WithdrawalNotSent)
+    assert (told.reason, wire.posts, wire.slots.free) == ("closed", 1, 100)
 
 
 def test_another_payment_waits_until_the_row_is_let_go_of() -> None:

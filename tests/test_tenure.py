@@ -95,6 +95,33 @@ def test_the_clock_is_the_storages() -> None:
     story(told())
 
 
+def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() -> None:
+    """Back or forward, between two looks at the storage's clock: the one that says less counts."""
+
+    class Told(Leases):
+        """A journal with a clock of its own."""
+
+        async def time(self) -> float:  # type: ignore[override]
+            return asyncio.get_running_loop().time()
+
+    async def told(by: float) -> tuple[float, bool, bool]:
+        loop, step = asyncio.get_running_loop(), [0.0]
+        journal = Told()
+        kept = Tenure(
+            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+        )
+        await kept.begin()
+        kept._keeping.cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(30)
+        step[0] = by
+        seen = kept.clock(), kept.is_running
+        await asyncio.sleep(30)
+        return *seen, kept.is_running
+
+    assert run(told(-45.0)) == (-15.0, True, False)
+    assert run(told(45.0)) == (30.0, False, False)
+
+
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 

@@ -237,3 +237,16 @@ def test_texts_are_bounded_in_memory() -> None:
         return [await journal.recall("default", str(number)) for number in (0, 1, 100_000)]
 
     assert run(story()) == [None, "text", "text"]
+
+
+async def test_a_lease_that_was_told_as_over_is_not_prolonged_any_more() -> None:
+    """Not even by a renewal that was asked for while it ran, and came late."""
+    journal = MemoryJournal()
+    await journal.join("shop", "h", "one", 50.0)
+    await journal.join("shop", "h", "two", 50.0)
+
+    assert await journal.ended("one", 60.0) == 50.0
+    assert not await journal.renew("one", 110.0, 40.0)
+    assert [worker for worker, _ in await journal.find_dead(70.0)] == ["one", "two"]
+    assert not await journal.renew("two", 110.0, 40.0)
+    assert await journal.ended("stranger", 1.0) == 1.0
