@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -250,3 +250,15 @@ async def test_a_lease_that_was_told_as_over_is_not_prolonged_any_more() -> None
     assert [worker for worker, _ in await journal.find_dead(70.0)] == ["one", "two"]
     assert not await journal.renew("two", 110.0, 40.0)
     assert await journal.ended("stranger", 1.0) == 1.0
+
+
+async def test_nothing_is_gone_through_before_something_is_due() -> None:
+    """A worker looks every second; the journal knows when the next row is due."""
+    journal = MemoryJournal()
+    await hear(journal, "f", asked("f", worker=None), now=100.0)
+
+    assert await journal.find_due(ACCOUNT, 99.0, 10) == []
+    assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 100.0, 10)] == ["f"]
+    await journal.update(ACCOUNT, "f", lambda known: replace(cast("Row", known), holder="worker"))
+    assert await journal.find_due(ACCOUNT, 101.0, 10) == []
+    assert await journal.find_due(ACCOUNT, 102.0, 10) == []

@@ -319,8 +319,8 @@ class SimulatedSession(SessionManager):
         self._network = network
         self._process = process
         self._door = door
-        self.held_until = 0.0
-        """AlphaPo asked this process to send no body before then."""
+        self.throttled_at = self.held_until = 0.0
+        """When AlphaPo asked this process to send no body, and until when."""
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -335,5 +335,6 @@ class SimulatedSession(SessionManager):
             and method == "POST"
             and (came.retry_after or "").isdigit()
         ):
-            self.held_until = asyncio.get_running_loop().time() + min(float(came.retry_after or 0), _LONGEST_HOLD)
+            self.throttled_at = asyncio.get_running_loop().time()
+            self.held_until = self.throttled_at + min(float(came.retry_after or 0), _LONGEST_HOLD)
         return came
