@@ -158,6 +158,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Nothing is to be done: a cancelled timer is passed over when its time comes."""
 
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """A generator that is forgotten belonged to a process that died: nothing of it runs any more."""
+        self._asyncgens.discard(agen)  # type: ignore[attr-defined]
+
     def _write_to_self(self) -> None:
         """Nobody sleeps who would have to be woken."""
 
