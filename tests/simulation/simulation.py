@@ -42,7 +42,10 @@ _SWEEP: Final = 20.0
 _ROUNDS: Final = 6
 """How often, at most, the quiet time is waited for at the end."""
 _DEADLINE: Final = 60.0
+_OF_CALLERS: Final = ("Simulation.", "Process.", "Rounds.", "Batch.", "AlphapoClient.")
+"""Tasks that belong to whoever still iterates or works when his client is closed; they end at their next step."""
 _TURN: Final = 0.5
+"""Seconds within which what had its turn has left."""
 _URGENT: Final = 3.0
 """Seconds that somebody in a hurry waits."""
 
@@ -318,9 +321,7 @@ class Simulation:
     async def _closing(self, process: Process, grace: float) -> None:
         left = await process.close(grace)
         names = [_name_of(task) for task in left]
-        leaked = [
-            name for name in names if not name.startswith(("Simulation.", "Process.", "Rounds.", "AlphapoClient."))
-        ]
+        leaked = [name for name in names if not name.startswith(_OF_CALLERS)]
         if leaked and not self.scenario.has("storage"):
             self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
 
