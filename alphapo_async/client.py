@@ -25,14 +25,15 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, 
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
+    CallbackBusy,
     ConfigurationError,
     InvalidRequest,
     JournalError,
     WithdrawalError,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, CalledBack, LookedUp, Revision, Seen
-from alphapo_async.core.hearing import why_not_ours
+from alphapo_async.core.evidence import Asked, LookedUp, Revision, Seen
+from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
@@ -44,19 +45,20 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.flight import Flight
-from alphapo_async.inbox import Inbox
+from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
     PRODUCTION,
+    all_signers,
+    by_fingerprint,
     check_base_url,
     check_count,
     check_rate,
     check_seconds,
     from_environment,
     the_journal,
-    the_signers,
 )
 from alphapo_async.worker import Rounds
 
@@ -121,6 +123,7 @@ class AlphapoClient:
             raise ConfigurationError(f"session must be a SessionManager, not {type(session).__name__}.")
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event must be a function that takes an Event.")
+        signers = all_signers(signer, retired_keys)
         self._base_url = check_base_url(base_url)
         self._signer = signer
         self._amount_format = amount_format
@@ -131,7 +134,7 @@ class AlphapoClient:
         noticing = Noticing(account, on_event, world.clock)
         self._crew = Crew(
             account=account,
-            signers=the_signers(signer, retired_keys),
+            signers=by_fingerprint(signers),
             journal=the_journal(journal, self._base_url),
             session=session or SessionManager(max_connections=max_connections),
             policy=policy or RetryPolicy(),
@@ -140,7 +143,9 @@ class AlphapoClient:
             world=world,
             noticing=noticing,
         )
+        self._verifiers = signers
         self._flights: dict[str, Flight] = {}
+        self._blocks = Blocks()
         self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.tenure.worker, self._crew.world)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -513,32 +518,37 @@ class AlphapoClient:
 
         Raises:
             CallbackError: it is not signed with one of the client's keys, or cannot be read.
-            CallbackBusy: another delivery of it has been handled for more than 10 s: answer 503.
+            CallbackBusy: another delivery of it has been handled for more than 10 s, or it tells too little of a withdrawal that is being
+                sent just now: answer 503.
             JournalError: the journal cannot be used: answer 503.
             ConfigurationError: the body is not bytes; the client is closed or belongs to another event loop.
         """
         self._enter()
-        told = read_callback(headers, body, self._crew.signers.values())
+        told = read_callback(headers, body, self._verifiers)
         await self._crew.tenure.begin()
-        async with self._inbox.turn(told) as turn:
-            kind = await self._hear(told, Seen(None, bytes(body[:EXCERPT])), is_repeated=turn.is_repeated)
-            yield Callback(told, kind, turn.is_new)
+        with self._blocks.one():
+            async with self._inbox.turn(told) as turn:
+                kind = await self._hear(told, Seen(None, bytes(body[:EXCERPT])), is_repeated=turn.is_repeated)
+                yield Callback(told, kind, turn.is_new)
 
     async def _hear(self, told: Transaction, seen: Seen, *, is_repeated: bool) -> CallbackKind:
         """Add a callback to what is known of its withdrawal, where that is one of ours."""
         if not is_withdrawal(told):
             return "not a withdrawal"
         row = await self._find(told.foreign_id)
-        if row is None:
+        if row is None or row.revision.payment is None:
             return "not in journal"
-        doubt = why_not_ours(row, told)
-        if not is_repeated:
-            evidence = CalledBack(told, seen, doubt)
-            before, after = await self._crew.learned(row, evidence)
+        if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:
+            raise CallbackBusy(
+                "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
+                "Answer 503, and AlphaPo sends it again."
+            )
+        before, after, evidence = await self._crew.heard(row, told, seen, is_repeated=is_repeated)
+        if after is not before or not is_repeated:
             self._crew.noticing.learned(before, after, evidence)
-            if (flight := self._flights.get(row.foreign_id)) is not None:
-                flight.hear(after)
-        return "ours" if doubt is None else "contradicts"
+        if (flight := self._flights.get(row.foreign_id)) is not None:
+            flight.hear(after)
+        return "ours" if evidence.doubt is None else "contradicts"
 
     async def _find(self, foreign_id: str | None) -> Row | None:
         try:
@@ -658,6 +668,7 @@ class AlphapoClient:
                 task.cancel()
             await self._wait_for_flights(_CANCEL_GRACE)
             self._crew.gate.close()
+            await self._inbox.aclose()
             if self._owns_session:
                 await self._crew.session.aclose()
             await self._crew.flush()
@@ -668,8 +679,10 @@ class AlphapoClient:
             self._is_closed.set()
 
     async def _wait_for_flights(self, grace: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        """Wait for them, and for the blocks that handle callbacks, as long as that."""
+        under_way = {*self._tasks, *self._blocks.under_way}
+        if under_way:
+            await asyncio.wait(under_way, timeout=grace)
 
 
 _OK = 200

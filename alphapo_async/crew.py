@@ -14,9 +14,11 @@ import msgspec
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Evidence, Lapsed, Seen
-from alphapo_async.core.history import entry_of, seen_of
+from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, Seen
+from alphapo_async.core.hearing import why_not_ours
+from alphapo_async.core.history import Entry, entry_of, seen_of
 from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
@@ -161,11 +163,34 @@ class Crew:
         after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
         return before, after
 
+    async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
+        """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
+
+        One that was heard before leaves a line in the history only if it changes something.
+        """
+        now, before, evidence = self.world.clock(), row, CalledBack(told, seen)
+        lines: list[Entry] = []
+
+        def change(known: Row | None) -> Row:
+            nonlocal before, evidence
+            before = row if known is None else known
+            evidence = CalledBack(told, seen, why_not_ours(before, told))
+            learned = learn(before, evidence, now, self.assumed)
+            if learned == before:
+                learned = before
+            line = entry_of(evidence, now, __version__)
+            lines[:] = [line] if line is not None and (learned is not before or not is_repeated) else []
+            return learned
+
+        after = await self.journal.update(row.account, row.foreign_id, change, entries=lines)
+        return before, after, evidence
+
     def learn_later(self, row: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
         """
+        self.noticing.told_ahead(row.foreign_id)
         task = asyncio.get_running_loop().create_task(self._learn_later(row, evidence, pause))
         self._lagging.add(task)
         task.add_done_callback(self._lagging.discard)
@@ -173,6 +198,7 @@ class Crew:
     async def _learn_later(self, row: Row, evidence: Evidence, pause: float) -> None:
         try:
             await self.learn(row, evidence, may_lag=True)
+            self.noticing.written(row.foreign_id)
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
             if not self._is_ending:

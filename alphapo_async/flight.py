@@ -337,8 +337,9 @@ class Flight:
         if not self._unwritten and crew.journal.is_durable:
             learned = learn(before, evidence, crew.world.clock(), crew.assumed)
             if learned.state == "accepted":
+                self._noticed(before, learned, evidence)
                 crew.learn_later(before, evidence)
-                return self._noticed(before, learned, evidence)
+                return learned
         self._unwritten.append(evidence)
         try:
             return await self._write(evidence)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final
 
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
@@ -16,11 +16,31 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.crew import World
 from alphapo_async.journal import Journal, MemoryJournal, Remembering
 
-__all__ = ["Inbox", "Turn"]
+__all__ = ["Blocks", "Inbox", "Turn"]
 
 _PATIENCE: Final = 10.0
 """Seconds that a delivery waits for another one of the same id."""
 _POLL: Final = 0.05  # seconds between two looks at the claim of another process
+_PAUSE: Final = 1.0  # seconds before a claim that could not be let go of is tried again
+_LONGEST_PAUSE: Final = 30.0
+
+
+class Blocks:
+    """The blocks that handle callbacks just now."""
+
+    def __init__(self) -> None:
+        self.under_way: set[asyncio.Future[None]] = set()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Be under way until the block has ended."""
+        block: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.under_way.add(block)
+        try:
+            yield
+        finally:
+            self.under_way.discard(block)
+            block.set_result(None)
 
 
 class Turn:
@@ -60,6 +80,7 @@ class Inbox:
         self._world = world
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
+        self._freeing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"Inbox({len(self._locks)} under way)"
@@ -75,16 +96,17 @@ class Inbox:
         name = f"callback {told.id}"
         until = asyncio.get_running_loop().time() + _PATIENCE
         async with self._alone(name, until):
-            handled = await self._claim(name, until)
-            turn = Turn(name, told.status, handled)
+            taken = await self._claim(name, until)
+            turn = Turn(name, told.status, taken)
             try:
                 yield turn
             except BaseException:
-                # Whatever cannot be let go of now is void with this worker, and free to it.
-                with contextlib.suppress(JournalError):
-                    await self._keep(name, handled, handled.let_go())
+                await self._let_go(name, taken)
                 raise
-            await self._keep(name, handled, handled.done(told.status) if turn.is_new else handled.let_go())
+            if turn.is_new:
+                await self._finish(name, taken, told.status)
+            else:
+                await self._let_go(name, taken)
 
     @contextlib.asynccontextmanager
     async def _alone(self, name: str, until: float) -> AsyncIterator[None]:
@@ -109,7 +131,7 @@ class Inbox:
             known = read_handled(text)
             if await self._is_free(known):
                 taken = known.taken(self._worker())
-                if await self._notes.swap(self._account, name, text, taken.text()):
+                if await self._take(name, text, taken):
                     return taken
             elif asyncio.get_running_loop().time() >= until:
                 raise _busy()
@@ -121,8 +143,57 @@ class Inbox:
             return True
         return await self._journal.ended(known.by or "", self._world.clock()) is not None
 
-    async def _keep(self, name: str, taken: Handled, after: Handled) -> None:
-        await self._notes.swap(self._account, name, taken.text(), after.text())
+    async def _take(self, name: str, text: str | None, taken: Handled) -> bool:
+        """Claim it. Whoever is cancelled, or hears no answer, may have it all the same, and lets go of it."""
+        taking = asyncio.ensure_future(self._notes.swap(self._account, name, text, taken.text()))
+        try:
+            return await asyncio.shield(taking)
+        except BaseException:
+            self._in_background(self._let_go_after(taking, name, taken))
+            raise
+
+    async def _finish(self, name: str, taken: Handled, status: str | None) -> None:
+        """Write down that it was handled, also where the claim was lost meanwhile."""
+        if await self._notes.swap(self._account, name, taken.text(), taken.done(status).text()):
+            return
+        text = await self._notes.recall(self._account, name)
+        while not await self._notes.swap(self._account, name, text, read_handled(text).added(status).text()):
+            text = await self._notes.recall(self._account, name)
+
+    async def _let_go(self, name: str, taken: Handled) -> None:
+        """Free the claim; in the background, if the journal cannot take that now."""
+        try:
+            await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
+        except BaseException as error:
+            self._in_background(self._let_go_later(name, taken))
+            if not isinstance(error, JournalError):
+                raise
+
+    async def _let_go_after(self, taking: asyncio.Future[bool], name: str, taken: Handled) -> None:
+        await asyncio.wait({taking})
+        with contextlib.suppress(JournalError):
+            taking.result()
+        await self._let_go(name, taken)
+
+    async def _let_go_later(self, name: str, taken: Handled) -> None:
+        pause = _PAUSE
+        while True:
+            await self._world.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            with contextlib.suppress(JournalError):
+                await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
+                return
+
+    def _in_background(self, story: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(story)
+        self._freeing.add(task)
+        task.add_done_callback(self._freeing.discard)
+
+    async def aclose(self) -> None:
+        """Free nothing any more: with the worker, all its claims end."""
+        for task in self._freeing:
+            task.cancel()
+        await asyncio.gather(*self._freeing, return_exceptions=True)
 
 
 async def _acquired(lock: asyncio.Lock, until: float) -> None:

@@ -43,6 +43,8 @@ class Noticing:
         self._account = account
         self._on_event = on_event
         self._clock = clock
+        self._ahead: set[str] = set()
+        """Whose acceptance was told and is not written down yet: whoever writes it down first does not tell it again."""
 
     def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
         """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
@@ -56,10 +58,25 @@ class Noticing:
                 self._tell("contradiction", after, reason="a callback does not fit; the history says why")
         if after.contradiction is not None and after.contradiction != before.contradiction:
             self._tell("contradiction", after, reason=after.contradiction)
-        if after.state not in ("open", before.state) and (is_written or after.state == "accepted"):
+        if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason)
+
+    def _settles(self, before: Row, after: Row, *, is_written: bool) -> bool:
+        if after.state in ("open", before.state):
+            return False
+        if after.state == "accepted":
+            return after.foreign_id not in self._ahead
+        return is_written
+
+    def told_ahead(self, foreign_id: str) -> None:
+        """Its acceptance was told before it is written down."""
+        self._ahead.add(foreign_id)
+
+    def written(self, foreign_id: str) -> None:
+        """Now it is."""
+        self._ahead.discard(foreign_id)
 
     def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""

@@ -13,13 +13,14 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.journal import VERBS, Journal, open_journal
 
 __all__ = [
+    "all_signers",
+    "by_fingerprint",
     "check_base_url",
     "check_count",
     "check_seconds",
     "from_environment",
     "is_loopback",
     "the_journal",
-    "the_signers",
 ]
 
 PRODUCTION: Final = "https://app.alphapo.net"
@@ -95,17 +96,28 @@ def check_rate(max_rate: float | None) -> float | None:
     return float(max_rate)
 
 
-def the_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> Mapping[str, Signer]:
-    """Return the signers of all keys by fingerprint, the current one first."""
-    signers = {current.fingerprint: current}
+def all_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> tuple[Signer, ...]:
+    """Return the signers of all key pairs, the current one first.
+
+    Raises:
+        ConfigurationError: `retired` is something else than pairs.
+    """
     if not isinstance(retired, Iterable):
         raise ConfigurationError("retired_keys must be (key, secret) pairs.")
+    signers = [current]
     for pair in retired:
         if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair
             raise ConfigurationError("retired_keys must be (key, secret) pairs.")
-        signer = Signer(*pair)
-        signers.setdefault(signer.fingerprint, signer)
-    return signers
+        signers.append(Signer(*pair))
+    return tuple(signers)
+
+
+def by_fingerprint(signers: Iterable[Signer]) -> Mapping[str, Signer]:
+    """Return them by the fingerprints of their keys; of several with one key, the first."""
+    named: dict[str, Signer] = {}
+    for signer in signers:
+        named.setdefault(signer.fingerprint, signer)
+    return named
 
 
 def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:

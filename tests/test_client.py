@@ -26,6 +26,7 @@ from alphapo_async.core.callbacks import Callback
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
+    CallbackBusy,
     CallbackError,
     ConfigurationError,
     ForeignIdConflict,
@@ -1375,3 +1376,75 @@ def test_a_row_that_was_taken_on_unheard_is_free_for_others_in_a_moment() -> Non
             return heard, row.holder
 
     assert run(story()) == (0.0, None)
+
+
+def test_a_callback_that_came_too_early_settles_its_withdrawal_when_it_comes_again() -> None:
+    """First nobody knew the withdrawal; then nobody could tell whether AlphaPo has it; the repeat says so, and is not new."""
+
+    async def story() -> tuple[list[tuple[str, bool]], str, list[str]]:
+        journal, heard = Durable(), []
+        async with client(Wire([LOST], [NOT_FOUND] * 9), journal=journal, policy=RetryPolicy.none()) as alphapo:
+            heard.append(await receive(alphapo, called()))
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            heard += [await receive(alphapo, called()) for _ in range(2)]
+            status = (await alphapo.withdraw(request())).status
+        lines = [line.kind for line in await journal.history("default", "payout-17")]
+        return [(one.kind, one.is_new) for one in heard], str(status), lines
+
+    told, status, lines = run(story())
+    assert told == [("not in journal", True), ("ours", False), ("ours", False)]
+    assert status == "confirmed"
+    assert lines.count("callback") == 1
+
+
+def test_a_callback_that_tells_too_little_while_its_withdrawal_is_sent_comes_again() -> None:
+    """Busy, and no contradiction: the reply says more in a moment."""
+    cut = msgspec.json.encode({"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "cancelled"})
+
+    async def story() -> tuple[str, list[str]]:
+        events: list[Event] = []
+        async with client(Wire(seconds=2.0), journal=Durable(), on_event=events.append) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            with pytest.raises(CallbackBusy, match="being sent"):
+                await receive(alphapo, cut)
+            await paying
+            return (await receive(alphapo, cut)).kind, [event.name for event in events]
+
+    kind, events = run(story())
+    assert kind == "ours"
+    assert "contradiction" not in events
+
+
+def test_closing_waits_for_the_blocks_that_handle_callbacks() -> None:
+    """As for what is under way: they end, and count as handled."""
+
+    async def story() -> tuple[float, bool]:
+        journal, loop = Durable(), asyncio.get_running_loop()
+        alphapo = client(Wire(), journal=journal)
+
+        async def handle() -> None:
+            async with alphapo.receive_callback(KEYS.headers(called()), called()):
+                await asyncio.sleep(3)
+
+        handling = asyncio.ensure_future(handle())
+        await asyncio.sleep(1)
+        await alphapo.aclose()
+        closed = loop.time()
+        await handling
+        async with client(Wire(), journal=journal) as another:
+            return closed, (await receive(another, called())).is_new
+
+    assert run(story()) == (3.0, False)
+
+
+def test_a_callback_of_an_old_withdrawal_is_not_taken_for_known() -> None:
+    """Of which the journal remembers no more than how it ended."""
+
+    async def story() -> str:
+        async with client(Wire(), journal=MemoryJournal(whole_rows=0)) as alphapo:
+            await alphapo.withdraw(request())
+            return (await receive(alphapo, called("cancelled"))).kind
+
+    assert run(story()) == "not in journal"

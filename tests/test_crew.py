@@ -1,6 +1,7 @@
 """What all flights of a client share: questions, slots, and the news of an outage."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from msgspec.structs import replace
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Lapsed, Reported, Revision, Seen
-from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Revision, Seen
+from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
@@ -190,6 +191,33 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
         assert [line.what for line in await crew.journal.history("shop", "f")] == ["InDoubt: lost", "Accepted"]
 
     run(story())
+
+
+def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() -> None:
+    """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat leaves no line."""
+
+    async def story() -> tuple[list[str | None], list[str]]:
+        crew = _crew(Wire())
+        stale = await crew.record("f", ASKED)
+        confirmed = Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES)
+        await crew.learn(stale, LookedUp("worker", Found(confirmed)))
+        cancelled = replace(confirmed, status="cancelled")
+        doubts = []
+        for told, is_repeated in ((cancelled, False), (cancelled, True), (confirmed, True)):
+            _, _, evidence = await crew.heard(stale, told, Seen(), is_repeated=is_repeated)
+            doubts.append(evidence.doubt)
+        lines = [line.what for line in await crew.journal.history("shop", "f") if line.kind == "callback"]
+        return doubts, lines
+
+    doubts, lines = run(story())
+    assert doubts == ["cancelled after confirmed", "cancelled after confirmed", None]
+    assert lines[0] == "does not fit: cancelled after confirmed"
+
+
+_FIGURES: dict[str, Any] = {
+    "crypto_address": CryptoAddress(address="a"),
+    "currency_sent": Money("BTC", Decimal(1)),
+}
 
 
 def test_what_lags_is_written_down_before_closing() -> None:

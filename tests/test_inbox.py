@@ -12,7 +12,7 @@ from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
 from alphapo_async.crew import World
-from alphapo_async.inbox import Inbox
+from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import MemoryJournal
 from tests.virtual import run
 
@@ -224,3 +224,136 @@ def test_whoever_loses_the_race_looks_again() -> None:
         return await handled(inbox(Contended()), told())
 
     assert run(story()) is False
+
+
+class Slow(MemoryJournal):
+    """A journal whose writes take a second, and go on though nobody waits for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = 0
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Write, a second later."""
+        return await asyncio.ensure_future(self._write(account, name, before, after))
+
+    async def _write(self, account: str, name: str, before: str | None, after: str) -> bool:
+        await asyncio.sleep(1)
+        written = await super().swap(account, name, before, after)
+        if self.fails > 0:
+            self.fails -= 1
+            raise JournalError("The answer was lost.", recorded=None)
+        return written
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_whoever_is_cancelled_while_claiming_holds_nobody_up(fails: int) -> None:
+    """The claim may come through all the same, answered or not; it is let go of, and another process goes on."""
+
+    async def story() -> tuple[bool, float]:
+        journal = Slow()
+        await join(journal, "one", "two")
+        journal.fails = fails
+        first = inbox(journal)
+        claiming = asyncio.ensure_future(handled(first, told()))
+        await asyncio.sleep(0.5)
+        claiming.cancel()
+        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+
+    is_new, seconds = run(story())
+    assert is_new
+    assert seconds < 6
+
+
+def test_a_claim_that_cannot_be_let_go_of_is_tried_again() -> None:
+    """Until the journal takes it; other processes do not wait for this one's end."""
+
+    async def story() -> tuple[bool, float]:
+        journal = Failing(1)
+        await join(journal, "one", "two")
+        with pytest.raises(ValueError, match="mine"):
+            async with inbox(journal).turn(told()):
+                raise ValueError("mine")
+        await asyncio.sleep(2)
+        journal.good = 99
+        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+
+    is_new, seconds = run(story())
+    assert is_new
+    assert seconds == pytest.approx(3.0, abs=0.1)
+
+
+def test_closing_frees_nothing_any_more() -> None:
+    """With the worker, its claims end."""
+
+    async def story() -> int:
+        journal = Failing(1)
+        box = inbox(journal)
+        with pytest.raises(ValueError, match="mine"):
+            async with box.turn(told()):
+                raise ValueError("mine")
+        await box.aclose()
+        return len(asyncio.all_tasks())
+
+    assert run(story()) == 1
+
+
+def test_cancelled_while_letting_go_it_is_let_go_of_later() -> None:
+    """The cancel goes on its way."""
+
+    async def story() -> bool:
+        journal = Slow()
+        await join(journal, "one", "two")
+        box = inbox(journal)
+        handling = asyncio.ensure_future(handled(box, told(), 5.0))
+        await asyncio.sleep(2)
+        handling.cancel()
+        await asyncio.sleep(0.5)
+        handling.cancel()
+        await asyncio.gather(handling, return_exceptions=True)
+        await asyncio.sleep(5)
+        return await handled(inbox(journal, "two"), told())
+
+    assert run(story())
+
+
+class Overtaken(MemoryJournal):
+    """A journal in which another worker has taken the claim over meanwhile, and again while it is looked at."""
+
+    races = 0
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Let the other one write first, once it is at it."""
+        if self.races > 0:
+            self.races -= 1
+            other = Handled(("pending",) if self.races else ("pending", "declined"), "two")
+            await self.remember(account, name, other.text())
+            return False
+        return await super().swap(account, name, before, after)
+
+
+def test_what_was_handled_is_known_also_where_the_claim_was_lost() -> None:
+    """The other one's claim stays as it is."""
+
+    async def story() -> str | None:
+        journal = Overtaken()
+        async with inbox(journal).turn(told()):
+            journal.races = 2
+        return await journal.recall("default", "callback 7")
+
+    assert run(story()) == Handled(("pending", "declined", "confirmed"), "two").text()
+
+
+def test_blocks_are_under_way_until_they_end() -> None:
+    """However they end."""
+
+    async def story() -> list[int]:
+        blocks, seen = Blocks(), list[int]()
+        with contextlib.suppress(ValueError), blocks.one():
+            seen.append(len(blocks.under_way))
+            (block,) = blocks.under_way
+            raise ValueError
+        assert block.done()
+        return [*seen, len(blocks.under_way)]
+
+    assert run(story()) == [1, 0]

@@ -122,6 +122,18 @@ def test_what_is_not_written_down_is_not_told_as_settled() -> None:
     ]
 
 
+def test_an_acceptance_that_was_told_ahead_is_not_told_again_by_whoever_writes_it_down() -> None:
+    """A callback may come before the lagging write; once that is written, the next one is news again."""
+    heard, accepted = Heard(), changed(OPEN, state="accepted")
+    evidence = attempt(InDoubt("x"))
+
+    heard.noticing.told_ahead(OPEN.foreign_id)
+    assert heard.learned(OPEN, accepted, evidence)[1:] == []
+    assert heard.learned(OPEN, changed(OPEN, state="failed"), evidence)[2:] == [("settled", "failed", None)]
+    heard.noticing.written(OPEN.foreign_id)
+    assert heard.learned(OPEN, accepted, evidence)[-1] == ("settled", "accepted", None)
+
+
 def test_not_sent_is_settled_too() -> None:
     """A flight that gave up without doubt has settled its row, and is not told as unknown."""
     assert Heard().learned(OPEN, changed(OPEN, state="not_sent"), GivenUp("worker", "outage")) == [

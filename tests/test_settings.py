@@ -11,6 +11,8 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.settings import (
+    all_signers,
+    by_fingerprint,
     check_base_url,
     check_count,
     check_rate,
@@ -18,7 +20,6 @@ from alphapo_async.settings import (
     from_environment,
     is_loopback,
     the_journal,
-    the_signers,
 )
 
 PRODUCTION = "https://app.alphapo.net"
@@ -157,7 +158,7 @@ def test_signers_are_found_by_fingerprint_the_current_one_first() -> None:
     current = Signer("key-2", "secret-2")
     old = Signer("key-1", "secret-1")
 
-    signers = the_signers(current, [("key-1", "secret-1"), ("key-2", "another secret")])
+    signers = by_fingerprint(all_signers(current, [("key-1", "secret-1"), ("key-2", "another secret")]))
 
     assert list(signers) == [current.fingerprint, old.fingerprint]
     assert signers[current.fingerprint] is current
@@ -168,13 +169,13 @@ def test_signers_are_found_by_fingerprint_the_current_one_first() -> None:
 def test_a_retired_key_is_a_pair(pair: Any) -> None:
     """A string of two letters is no pair, and nothing of it is shown."""
     with pytest.raises(ConfigurationError, match=r"retired_keys must be \(key, secret\) pairs"):
-        the_signers(Signer("key", "secret"), [pair])
+        all_signers(Signer("key", "secret"), [pair])
 
 
 def test_a_retired_key_is_checked_like_the_current_one() -> None:
     """An empty secret is refused."""
     with pytest.raises(ConfigurationError, match="secret"):
-        the_signers(Signer("key", "secret"), [("old", "")])
+        all_signers(Signer("key", "secret"), [("old", "")])
 
 
 def test_a_journal_may_be_left_out_for_a_loopback_host_only() -> None:
@@ -289,4 +290,4 @@ def test_a_wrong_concurrency_is_refused(concurrency: object) -> None:
 def test_wrong_retired_keys_are_refused(retired: Any) -> None:
     """They are pairs, in something that can be gone through."""
     with pytest.raises(ConfigurationError, match="retired_keys must be"):
-        the_signers(Signer("made-up-key", "made-up-secret"), retired)
+        all_signers(Signer("made-up-key", "made-up-secret"), retired)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -50,6 +51,9 @@ async def answer(client: Client, handler: Handler, headers: Headers, body: bytes
     return HTTPStatus.OK
 
 
+_RAISED = "the handler of callback %s, %s raised"
+
+
 class _NotHandled(Exception):
     """The handler raised."""
 
@@ -57,8 +61,15 @@ class _NotHandled(Exception):
 async def _handle(handler: Handler, callback: Callback) -> None:
     try:
         await handler(callback)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled the request: it is the handler's own.
+        logger.exception(_RAISED, callback.transaction.id, callback.transaction.status)
+        raise _NotHandled from None
     except Exception:
-        logger.exception("the handler of callback %s, %s raised", callback.transaction.id, callback.transaction.status)
+        logger.exception(_RAISED, callback.transaction.id, callback.transaction.status)
         raise _NotHandled from None
 
 

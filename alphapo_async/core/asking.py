@@ -11,7 +11,7 @@ from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumed, Row, is_refused_after, needed_of_witness, quiet_from, settled
-from alphapo_async.core.witnesses import withdrawal_from, witnessed
+from alphapo_async.core.witnesses import is_another, withdrawal_from, witnessed
 
 __all__ = ["learn_control", "learn_look_up"]
 
@@ -34,6 +34,8 @@ def learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -
 def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
     if row.revision.payment is None:
         return row  # settled long ago; only its digest is remembered
+    if is_another(row, found):
+        return replace(row, contradiction=f"a look-up shows another id, {found.id}")
     comparison = compare(row.revision.payment, found)
     if comparison.is_ours(*needed_of_witness(row)):
         return witnessed(row, withdrawal_from(found, "look-up"), found, now)

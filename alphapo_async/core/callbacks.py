@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -38,7 +38,8 @@ class Callback(msgspec.Struct, frozen=True):
     transaction: Transaction
     """What it says, as it says it: an unknown status or type is kept, and is not final."""
     kind: Kind
-    """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know.
+    """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know, or of
+    which it remembers no more than how it ended.
     `not a withdrawal`: a deposit, say. `contradicts`: it names one of ours and does not fit it; its history has it, no more."""
     is_new: bool
     """No block has ended cleanly for this id and status, and it is not older than one for which one has."""
@@ -73,23 +74,36 @@ def _check_signature(headers: Headers, body: bytes, signers: Iterable[Signer]) -
         if len(told[name]) != 1:
             raise CallbackError(f"The callback must have the header {name}, once.", reason="missing header")
     key, signature = told[_KEY][0].encode(errors="replace"), told[_SIGNATURE][0].lower()
-    signer = next((one for one in signers if hmac.compare_digest(one.key.encode(), key)), None)
-    if signer is None:
+    named = [signer for signer in signers if hmac.compare_digest(signer.key.encode(), key)]
+    if not named:
         raise CallbackError("The callback names a key that is not among this client's keys.", reason="unknown key")
     if len(signature) != _DIGITS or not _HEXADECIMAL.issuperset(signature):
         raise CallbackError(f"The callback's signature is not {_DIGITS} hexadecimal digits.", reason="signature")
-    if not signer.is_genuine(body, signature):
+    # Every secret of the key is tried, so that the time tells nothing about which one it was.
+    tried = [signer.is_genuine(body, signature) for signer in named]
+    if not any(tried):
         raise CallbackError("The callback's signature is not that of its body.", reason="signature")
 
 
 def _told(headers: Headers) -> dict[str, list[str]]:
     """Return the values of the two headers that count."""
     told: dict[str, list[str]] = {_KEY: [], _SIGNATURE: []}
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    for name, value in _pairs(headers):
         known = told.get(_text(name).lower())
         if known is not None:
             known.append(_text(value).strip())
     return told
+
+
+def _pairs(headers: Headers) -> list[tuple[str | bytes, str | bytes]]:
+    items: Any = getattr(headers, "items", None)
+    try:
+        pairs: Iterable[Any] = items() if callable(items) else headers
+        return [(name, value) for name, value in pairs]
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "A callback's headers must be a mapping or (name, value) pairs; nothing was heard."
+        ) from None
 
 
 def _text(told: str | bytes) -> str:
@@ -113,7 +127,7 @@ def is_withdrawal(told: Transaction) -> bool:
 
     A deposit may carry a foreign_id that is a withdrawal's, too: it is another thing's name.
     """
-    return told.type is None or "withdrawal" in told.type.lower()
+    return not told.type or "withdrawal" in told.type.lower()
 
 
 class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -138,6 +152,10 @@ class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return it with one more status handled, by nobody any more."""
         known = tuple(one for one in self.statuses if one != status)
         return Handled((*known, status or "")[-_MOST_STATUSES:])
+
+    def added(self, status: str | None) -> Handled:
+        """Return it with one more status handled, and whoever handles one now still at it."""
+        return Handled(self.done(status).statuses, self.by)
 
     def let_go(self) -> Handled:
         """Return it by nobody any more."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal
 from alphapo_async.core.row import NO, Row, State, settled
 
-__all__ = ["is_older", "withdrawal_from", "witnessed"]
+__all__ = ["is_another", "is_older", "withdrawal_from", "witnessed"]
 
 
 def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: float) -> Row:
@@ -29,6 +29,18 @@ def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: 
         differences=(),
     )
     return settled(known_now, state, now)
+
+
+def is_another(row: Row, told: Transaction) -> bool:
+    """AlphaPo speaks of another withdrawal than the one it has told us of, under the same foreign_id.
+
+    Its id is the engine's transaction id, in replies, look-ups and callbacks alike
+    (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto). One that moves money beats one that was ended.
+    """
+    known = row.withdrawal
+    if known is None or known.id is None or str(known.id) == str(told.id):
+        return False
+    return told.status in ENDED or row.state != "failed"
 
 
 def is_older(told: str | None, known: str | None) -> bool:

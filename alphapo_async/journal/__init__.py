@@ -6,7 +6,7 @@ pure function that it is handed, so that every kind of storage follows the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
@@ -126,9 +126,11 @@ class Journal(Protocol):
         ...
 
     async def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
     ) -> Row:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once both are written down.
+
+        The lines are read after `change` was called, which may fill them.
 
         What `may_lag` may be written down a moment later than it could be, together with others.
         """

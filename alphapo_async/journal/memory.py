@@ -7,7 +7,7 @@ million older ones what keeps an id from being paid twice: the digest of the pay
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 from itertools import islice
 from math import inf
@@ -128,7 +128,7 @@ class MemoryJournal:
         foreign_id: str,
         change: Callable[[Row | None], Row],
         *,
-        entries: tuple[Entry, ...] = (),
+        entries: Sequence[Entry] = (),
         may_lag: bool = False,  # noqa: ARG002 - nothing is late here
     ) -> Row:
         """Replace the row by what `change` makes of it, add to its history, and return the new row."""
@@ -178,6 +178,7 @@ class MemoryJournal:
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
+        self._notes.pop((account, name), None)  # the last one written is the last to go
         self._notes[account, name] = text
         while len(self._notes) > _MOST_NOTES:
             del self._notes[next(iter(self._notes))]

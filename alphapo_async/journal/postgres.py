@@ -7,7 +7,7 @@ out from, so that nobody waits for anybody, and a statement that was sent twice 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ class _Change(Wish[Row]):
 
     __slots__ = ("change", "entries", "made", "name", "sent")
 
-    def __init__(self, name: Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...]) -> None:
+    def __init__(self, name: Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
         super().__init__()
         self.name = name
         self.change = change
@@ -145,7 +145,7 @@ class PostgresJournal:
         foreign_id: str,
         change: Callable[[Row | None], Row],
         *,
-        entries: tuple[Entry, ...] = (),
+        entries: Sequence[Entry] = (),
         may_lag: bool = False,
     ) -> Row:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once the database keeps it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -82,7 +82,7 @@ class _File:
             self.connection.execute("rollback")
 
     def change(
-        self, name: _Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...], made: Row | None = None
+        self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry], made: Row | None = None
     ) -> Row:
         """Replace a row by what `change` makes of it; but not twice, where it is on record already as what was made before."""
         found = self._known.get(name) or rows.find(self.connection, *name)
@@ -194,7 +194,7 @@ class SqliteJournal:
         foreign_id: str,
         change: Callable[[Row | None], Row],
         *,
-        entries: tuple[Entry, ...] = (),
+        entries: Sequence[Entry] = (),
         may_lag: bool = False,
     ) -> Row:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once it is on disk."""
@@ -377,7 +377,7 @@ class _Change:
 
     __slots__ = ("_change", "_entries", "_made", "_name", "is_new")
 
-    def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: tuple[Entry, ...]) -> None:
+    def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
         self._name = name
         self._change = change
         self._entries = entries

@@ -76,3 +76,14 @@ async def test_a_cancelled_delivery_is_new_again() -> None:
             await leaving
         assert await answer(alphapo, handling, KEYS.headers(BODY), BODY) == 200
     assert handling.seen == [(7, "confirmed")]
+
+
+async def test_a_handler_that_was_cancelled_by_itself_is_called_again() -> None:
+    """Nobody cancelled the request: 500, not silence."""
+
+    async def gives_up(_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with client() as alphapo:
+        assert await answer(alphapo, gives_up, KEYS.headers(BODY), BODY) == 500
+        assert await answer(alphapo, Handling(), KEYS.headers(BODY), BODY) == 200

@@ -187,3 +187,10 @@ def test_the_quiet_exit_is_closed_once_alphapo_may_have_freed_the_id() -> None:
     assert asked_about(seen, NoneFound(), DAY).state == "rejected"
     assert asked_about(seen, NoneFound(), DAY + 1).state == "open"
     assert next_step(refused, DAY + 1) == LookUp()
+
+
+def test_another_withdrawal_than_the_known_one_is_no_witness() -> None:
+    """Its id is another than the one AlphaPo told us of."""
+    other = found("cancelled")
+    after = asked_about(ACCEPTED_ROW, replace(other, transaction=replace(other.transaction, id=999)))
+    assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")

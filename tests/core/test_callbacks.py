@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message
 from decimal import Decimal
 from typing import Any
 
@@ -81,6 +82,35 @@ def _headers(**changed: str | None) -> dict[str, str]:
 def test_what_is_not_alphapos_is_refused(headers: Any, reason: str) -> None:
     """And says which header is to blame; with a key of nobody no signature is computed."""
     assert refused(headers, BODY) == reason
+
+
+def test_every_secret_of_a_key_is_tried() -> None:
+    """After a rotation of the secret alone, callbacks come under the old one and the new one for a while."""
+    rotated = Signer("key", "the newer secret")
+
+    for signer in (CURRENT, rotated):
+        assert read_callback(signer.headers(BODY), BODY, [rotated, CURRENT]).id == 7
+
+
+@pytest.mark.parametrize("headers", [None, 5, ["x-processing-key"], [("one", "two", "three")]])
+def test_headers_that_are_none_are_the_callers_mistake(headers: Any) -> None:
+    """No forgery, and no callback either."""
+    with pytest.raises(ConfigurationError, match="must be a mapping or"):
+        read_callback(headers, BODY, SIGNERS)
+
+
+def test_whatever_has_items_is_taken_for_headers() -> None:
+    """Such as those of the standard library's servers."""
+    headers = email.message.Message()
+    for name, value in CURRENT.headers(BODY).items():
+        headers[name] = value
+
+    assert read_callback(headers, BODY, SIGNERS).id == 7  # type: ignore[arg-type]
+
+
+def test_one_more_status_leaves_the_claim_as_it_is() -> None:
+    """Another worker may be at it meanwhile."""
+    assert Handled(("pending",), "two").added("confirmed") == Handled(("pending", "confirmed"), "two")
 
 
 def test_a_refusal_says_whether_it_was_forged() -> None:
@@ -168,7 +198,7 @@ def test_whatever_the_headers_are_they_are_refused(headers: Any) -> None:
         ("deposit", False),
         ("deposit_exchange", False),
         ("exchange", False),
-        ("", False),
+        ("", True),
     ],
 )
 def test_withdrawals_are_told_by_their_type(kind: str | None, is_one: bool) -> None:  # noqa: FBT001 - a column

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import CalledBack
-from alphapo_async.core.hearing import learn_callback, why_not_ours
+from alphapo_async.core.hearing import TOO_LITTLE, learn_callback, may_be_on_its_way, why_not_ours
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Accepted, InDoubt
@@ -149,3 +149,21 @@ def test_the_three_witnesses_agree_in_every_order() -> None:
         assert after.state == "failed", order
         assert after.withdrawal is not None
         assert after.withdrawal.status == "cancelled", order
+
+
+@pytest.mark.parametrize("status", ["cancelled", "confirmed"])
+def test_another_withdrawal_under_the_same_foreign_id_changes_nothing(status: str) -> None:
+    """AlphaPo told us of id 7; what becomes of another says nothing about it, a "cancelled" least of all."""
+    other = replace(told(status), id=999)
+
+    assert why_not_ours(ACCEPTED_ROW, other) == "another id, 999"
+    assert learn(ACCEPTED_ROW, CalledBack(other), 9.0) is ACCEPTED_ROW
+    assert why_not_ours(ACCEPTED_ROW, replace(other, id="7")) is None
+
+
+def test_only_what_a_worker_may_be_sending_is_on_its_way() -> None:
+    """Then too little is told for now: the reply says more in a moment."""
+    assert may_be_on_its_way(row())
+    assert why_not_ours(row(), cut()) == TOO_LITTLE
+    assert not may_be_on_its_way(replace(row(), holder=None))
+    assert not may_be_on_its_way(ACCEPTED_ROW)

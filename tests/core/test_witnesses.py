@@ -9,9 +9,11 @@ from alphapo_async.core.outcome import (
     Accepted,
 )
 from alphapo_async.core.row import Row
+from alphapo_async.core.witnesses import is_another
 from tests.core.rows import (
     ACCEPTED_ROW,
     DOUBTED,
+    FAILED_ROW,
     NOT_SENT_ROW,
     REFUSED_ROW,
     REJECTED_ROW,
@@ -59,3 +61,30 @@ def test_what_a_later_witness_leaves_untold_is_taken_from_the_earlier_one() -> N
     after = asked_about(told, found("confirmed"), 60.0)
     assert after.withdrawal is not None
     assert (after.withdrawal.status, after.withdrawal.end_user_reference) == ("confirmed", "u")
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "number", "is_one"),
+    [
+        pytest.param(ACCEPTED_ROW, "cancelled", 7, False, id="the same"),
+        pytest.param(ACCEPTED_ROW, "cancelled", "7", False, id="the same, as text"),
+        pytest.param(ACCEPTED_ROW, "cancelled", 8, True, id="another was cancelled"),
+        pytest.param(ACCEPTED_ROW, "confirmed", 8, True, id="another was paid as well"),
+        pytest.param(FAILED_ROW, "cancelled", 8, True, id="another was cancelled, too"),
+        pytest.param(FAILED_ROW, "confirmed", 8, False, id="what moves money beats what was ended"),
+        pytest.param(DOUBTED, "cancelled", 8, False, id="none is known yet"),
+        pytest.param(
+            replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=None)), "cancelled", 8, False, id="its id is not"
+        ),
+    ],
+)
+def test_another_id_is_another_withdrawal(known: Row, status: str, number: int | str, is_one: bool) -> None:  # noqa: FBT001 - a column
+    """Whatever its status: it says nothing about the one that AlphaPo told us of."""
+    assert is_another(known, replace(found(status).transaction, id=number)) is is_one
+
+
+def test_a_look_up_that_shows_another_id_changes_nothing_loudly() -> None:
+    """The row stays as it was told."""
+    other = found("cancelled")
+    after = asked_about(ACCEPTED_ROW, replace(other, transaction=replace(other.transaction, id=999)))
+    assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")

@@ -7,7 +7,7 @@ change is shown to whoever watches, with the row before and after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from alphapo_async.core.errors import JournalError
@@ -66,7 +66,7 @@ class Disk(MemoryJournal):
         return [*self._open.values(), *self._settled.values()]
 
     async def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
     ) -> Row:
         """Write, and show it to whoever watches."""
         before = self.row(account, foreign_id)
@@ -201,7 +201,7 @@ class Storage:
         return await self._do("find held", "", lambda: self.disk.find_held(worker, limit))
 
     async def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: tuple[Entry, ...] = (), may_lag: bool = False
+        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
     ) -> Row:
         """Write a row."""
         return await self._do(
