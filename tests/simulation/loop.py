@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import heapq
 import itertools
+import sys
+import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -55,6 +58,27 @@ class NumberedTask(asyncio.Task[T]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """What a dead process would still say is heard by nobody."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = hook
+
+
+def _take_apart(task: NumberedTask[Any]) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    for _ in range(50):  # a `finally` that awaits asks to be closed once more
+        with contextlib.suppress(BaseException):
+            coroutine.close()
+            break
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -105,14 +129,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def bury(self) -> None:
         """After the end: take apart what dead processes left, quietly."""
         left = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)]
-        for task in (*self._dead, *sorted(left, key=lambda task: task.number)):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            for _ in range(50):  # a `finally` that awaits asks to be closed once more
-                with contextlib.suppress(BaseException):
-                    coroutine.close()
-                    break
-        self._dead.clear()
+        with _unheard():
+            for task in (*self._dead, *sorted(left, key=lambda task: task.number)):
+                _take_apart(task)
+            left.clear()
+            if self._dead:
+                self._dead.clear()
+                gc.collect()
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

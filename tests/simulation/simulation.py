@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 from collections import Counter
 from collections.abc import Coroutine
@@ -617,4 +618,8 @@ def _name_of(task: asyncio.Task[Any]) -> str:
 
 def simulated(scenario: Scenario, *, is_traced: bool = False) -> Verdict:
     """Let a scenario happen, and say what came of it."""
-    return Simulation(scenario, is_traced=is_traced).run()
+    gc.freeze()  # what was there before is not gone through when the world is taken apart
+    try:
+        return Simulation(scenario, is_traced=is_traced).run()
+    finally:
+        gc.unfreeze()
