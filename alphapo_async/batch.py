@@ -6,8 +6,10 @@ It receives what it calls: how to pay one row, and until when AlphaPo was last o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -25,10 +27,14 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
 from alphapo_async.core.results import BatchResult, result_of
 
-__all__ = ["Batch", "Pay", "Requests", "Rest", "check_requests"]
+__all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
 
 _MOST_RESTING: Final = 256
 """Rows that may wait out a backoff, or an outage, besides those that are worked on: what bounds the memory."""
+_IN_ONE_GO: Final = 64
+"""Rows that are taken before everybody else has a turn: a source that never waits must not keep the loop to itself."""
+_PARTING: Final = 5.0
+"""Seconds that the rows' source has to end once nothing more is taken; one that does not is waited for no longer."""
 
 Told: TypeAlias = Withdrawal | AlphapoError
 Requests: TypeAlias = (
@@ -36,18 +42,23 @@ Requests: TypeAlias = (
 )
 Rest: TypeAlias = Callable[[float], Awaitable[None]]
 """Sleeps so many seconds, and lends the row's place to another meanwhile."""
+LetGo: TypeAlias = Callable[[], None]
+"""Lets go of a row of which nothing has left yet, so that it ends as not sent."""
 
 
 class Pay(Protocol):
     """How to pay one row: it returns what is raised elsewhere."""
 
-    async def __call__(self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool) -> Told:
+    async def __call__(
+        self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
+    ) -> Told:
         """Pay it.
 
         Args:
             request: what to pay.
             rest: waits out a backoff.
             is_probe: wait for a probe's turn in an outage; otherwise be back as soon as one keeps the row from being sent.
+            at_end: takes what lets go of the row, to be called if the batch is ended before its rows are.
         """
         ...
 
@@ -59,6 +70,7 @@ class _Row(msgspec.Struct, eq=False):
     request: WithdrawalRequest
     began: float = 0.0
     told: Told | None = None
+    let_go: LetGo = lambda: None
 
 
 class Batch:
@@ -92,7 +104,7 @@ class Batch:
         self._now = now
         self._sleep = sleep
         self._between_probes = between_probes
-        self._paying: set[asyncio.Task[None]] = set()
+        self._paying: dict[asyncio.Task[None], _Row] = {}
         self._resting = 0
         self._returning: deque[asyncio.Future[None]] = deque()
         self._parked: deque[_Row] = deque()
@@ -101,7 +113,10 @@ class Batch:
         self._news = asyncio.Event()
         self._next_probe = -inf
         self._timer: asyncio.TimerHandle | None = None
+        self._parting: asyncio.TimerHandle | None = None
         self._is_ending = False
+        self._lets_go = False
+        self._has_parted = False
         self._feeder: asyncio.Future[None]
         self._failure: BaseException | None = None
 
@@ -112,8 +127,9 @@ class Batch:
         """Yield the result of every row as it finishes; closing early waits for what is under way.
 
         Args:
-            requests: the rows; asked for the next one only when there is room for it.
-            stop: once set, nothing more is taken or waited for, and the batch ends with what is under way.
+            requests: the rows; asked for the next one only when there is room for it. An async generator is closed.
+            stop: once set, nothing more is taken or waited for, what has not left yet ends as not sent, and the batch with what is under
+                way.
 
         Raises:
             AuthenticationError: AlphaPo refused the key; nothing more was taken, and all that was taken has been yielded.
@@ -129,13 +145,12 @@ class Batch:
                 yield self._finished.popleft()
                 self._step()
         except GeneratorExit:
-            self._end()
-            if self._paying:
-                await asyncio.wait(self._paying)
+            self._end(lets_go=True)
+            await self._under_way_has_ended()
             raise
         finally:
             # Whoever is cancelled waits for nothing: what is under way goes on in tasks of its own.
-            self._end()
+            self._end(lets_go=True)
             stopper.cancel()
         if self._failure is not None:
             raise self._failure
@@ -143,11 +158,16 @@ class Batch:
     async def _has_more(self) -> bool:
         """Wait for the next result; False if all are told."""
         while not self._finished:
-            if self._feeder.done() and not self._paying and not self._parked:
+            if self._has_parted and not self._paying and not self._parked:
                 return False
             self._news.clear()
             await self._news.wait()
         return True
+
+    async def _under_way_has_ended(self) -> None:
+        while self._paying or not self._has_parted:
+            self._news.clear()
+            await self._news.wait()
 
     # ── taking rows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,10 +175,15 @@ class Batch:
         """Take one row after another, whenever there is room."""
         index = 0
         await self._room.wait()
-        async for item in _each(requests):
-            self._take(index, item)
-            index += 1
-            await self._room.wait()
+        async with contextlib.aclosing(_each(requests)) as items:
+            async for item in items:
+                if self._is_ending:
+                    return  # its source was told to end, and went on all the same
+                self._take(index, item)
+                index += 1
+                if index % _IN_ONE_GO == 0:
+                    await asyncio.sleep(0)
+                await self._room.wait()
 
     def _take(self, index: int, item: Any) -> None:
         try:
@@ -175,19 +200,37 @@ class Batch:
                 self._fail(asyncio.CancelledError("the rows' source was cancelled"))
         elif (error := feeder.exception()) is not None:
             self._fail(error)
+        self._part()
+
+    def _part(self) -> None:
+        """Expect nothing more of the rows' source."""
+        if self._parting is not None:
+            self._parting.cancel()
+        self._has_parted = True
         self._news.set()
 
     async def _end_at(self, stop: asyncio.Event | None) -> None:
         if stop is not None:
             await stop.wait()
-            self._end()
+            self._end(lets_go=True)
 
-    def _end(self) -> None:
-        """Take nothing more, and wait for no outage's end."""
-        self._is_ending = True
-        self._feeder.cancel()
+    def _end(self, *, lets_go: bool = False) -> None:
+        """Take nothing more, and wait for no outage's end.
+
+        Args:
+            lets_go: nor begin with what has been taken.
+        """
+        if not self._is_ending:
+            self._is_ending = True
+            self._feeder.cancel()
+            if not self._has_parted:
+                self._parting = asyncio.get_running_loop().call_later(_PARTING, self._part)
         if self._timer is not None:
             self._timer.cancel()
+        if lets_go and not self._lets_go:
+            self._lets_go = True
+            for row in list(self._paying.values()):
+                row.let_go()
         self._step()
 
     # ── working on rows ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -195,12 +238,13 @@ class Batch:
     def _start(self, row: _Row, *, is_probe: bool = False) -> None:
         row.began = self._now()
         task = asyncio.ensure_future(self._work_on(row, is_probe=is_probe))
-        self._paying.add(task)
+        self._paying[task] = row
         task.add_done_callback(self._paid)
 
     async def _work_on(self, row: _Row, *, is_probe: bool) -> None:
         try:
-            row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe)
+            at_end = partial(self._at_end, row)
+            row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
         except ConfigurationError as error:  # the client was closed
             if not self._is_ending:
                 self._fail(error)
@@ -210,8 +254,14 @@ class Batch:
         else:
             self._tell(row, row.told)
 
+    def _at_end(self, row: _Row, let_go: LetGo) -> None:
+        if self._lets_go:
+            let_go()
+        else:
+            row.let_go = let_go
+
     def _paid(self, task: asyncio.Task[None]) -> None:
-        self._paying.discard(task)
+        del self._paying[task]
         self._step()
         self._news.set()
 
@@ -235,16 +285,16 @@ class Batch:
 
     def _tell(self, row: _Row, told: Told) -> None:
         if isinstance(told, AuthenticationError | JournalError):
-            self._fail(told)
+            self._fail(told, lets_go=True)
         self._finish(result_of(row.index, row.request, told))
 
     def _finish(self, result: BatchResult) -> None:
         self._finished.append(result)
         self._news.set()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, *, lets_go: bool = False) -> None:
         self._failure = self._failure or error
-        self._end()
+        self._end(lets_go=lets_go)
 
     # ── who may go on ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,8 +365,13 @@ _ENDED: Final = ("closing", "closed", "journal", "error")
 """Reasons that another try does not mend."""
 
 
-async def _each(requests: Requests) -> AsyncIterator[Any]:
-    if isinstance(requests, AsyncIterable):
+async def _each(requests: Requests) -> AsyncGenerator[Any, None]:
+    if isinstance(requests, AsyncGenerator):
+        # Whoever ends early must not leave it, and what it holds open, to the garbage collector.
+        async with contextlib.aclosing(requests):
+            async for item in requests:
+                yield item
+    elif isinstance(requests, AsyncIterable):
         async for item in requests:
             yield item
     else:

@@ -97,6 +97,16 @@ class Callers:
             self._kept_since = None
             self._arm_all(lambda _: inf)
 
+    def release(self, future: asyncio.Future[Told]) -> None:
+        """This caller's time is up, but he stays to hear the flight's own word; for him alone nothing more is begun."""
+        for caller in self._all:
+            if caller.future is future:
+                caller.has_own = True  # no clock that starts later gives him more time
+                self._arm(caller, inf)
+                caller.due = self._loop.time()
+        if self.is_late(0.0):
+            self._on_last()
+
     def is_late(self, seconds: float) -> bool:
         """Tell whether so many seconds from now everybody's time is up."""
         return self._loop.time() + seconds >= max((caller.due for caller in self._all), default=inf)

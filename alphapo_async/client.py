@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 
 import msgspec
 
-from alphapo_async.batch import Batch, Requests, Rest, check_requests
+from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
 from alphapo_async.core.callbacks import Callback, Headers, is_withdrawal, read_callback
 from alphapo_async.core.callbacks import Kind as CallbackKind
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
@@ -240,13 +240,15 @@ class AlphapoClient:
 
         A row in backoff lends its place to another. An outage of AlphaPo is waited through: nothing new is taken meanwhile, and one row
         after another probes. No row's error is raised: it is in the row's result. Leaving the loop early (`contextlib.aclosing` sees to it
-        at once) waits for what is under way.
+        at once) waits for what is under way, and closes an async generator of rows. What was taken and has not left by then ends as not
+        sent.
 
         Args:
             requests: an iterable or async iterable of requests, or of mappings of their fields; a wrong one is `invalid` in its result.
             concurrency: rows worked on at once.
             resend_rejected: send again what AlphaPo has rejected before.
-            stop: once set, nothing more is taken or waited for; the results of what is under way still come.
+            stop: once set, nothing more is taken or waited for, and what has not left yet ends as not sent; the results of what is under
+                way still come.
 
         Raises:
             AuthenticationError: AlphaPo does not accept the key or the signature. Nothing more was taken; the results of all that was taken
@@ -277,6 +279,7 @@ class AlphapoClient:
         *,
         rest: Rest,
         is_probe: bool,
+        at_end: Callable[[LetGo], None],
     ) -> Withdrawal | AlphapoError:
         """Do for a row of a batch what `withdraw` does, and return what it raises."""
         loop = self._enter()
@@ -285,7 +288,9 @@ class AlphapoClient:
             flight = await self._flight_of(asked, request, loop, None, rest=rest)
         except (InvalidRequest, WithdrawalError) as error:
             return error
-        return tell(await flight.callers.join(None, leaves_in_outage=not is_probe))
+        caller = flight.callers.join(None, leaves_in_outage=not is_probe)
+        at_end(partial(flight.let_go, caller))
+        return tell(await caller)
 
     async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
         """Open it in time, or say that nothing was sent."""

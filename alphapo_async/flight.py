@@ -306,6 +306,11 @@ class Flight:
             self._crew.queueing.pop(self.callers, None)
             self.callers.start()
 
+    def let_go(self, caller: asyncio.Future[Told]) -> None:
+        """This caller does not want it begun any more; where it has begun, he waits for it as before."""
+        if not self.callers.is_running:
+            self.callers.release(caller)
+
     def _on_last_time_up(self) -> bool:
         """Nobody waits any longer: a flight that only queues ends now. Tell whether it will."""
         if self._place is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alphapo_async.batch import Batch, Rest
+from alphapo_async.batch import Batch, LetGo, Rest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -223,6 +223,7 @@ class Paying:
         self.pay = pay
         self.outage_until = -1.0
         self.seen: list[tuple[str, bool]] = []
+        self.at_end: dict[str, Callable[[LetGo], None]] = {}
         self.batch = Batch(
             self,
             concurrency=concurrency,
@@ -232,7 +233,10 @@ class Paying:
             between_probes=10.0,
         )
 
-    async def __call__(self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:
+    async def __call__(
+        self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
+    ) -> Withdrawal | AlphapoError:
+        self.at_end[request.foreign_id] = at_end
         self.seen.append((request.foreign_id, is_probe))
         answer: Withdrawal | AlphapoError = await self.pay(request.foreign_id, rest, is_probe)
         return answer
@@ -543,6 +547,163 @@ def test_stop_ends_it_with_the_results_of_what_is_under_way() -> None:
     outcomes, seconds = run(story())
     assert outcomes == {"accepted": 7}
     assert seconds < 3.1
+
+
+def test_stop_ends_what_has_not_left_as_not_sent_and_writes_that_down() -> None:
+    """Rows that wait for their turn at a slow rate, or for the journal, are not begun any more, and the next batch pays them."""
+    wire, journal = Wire(seconds=1.0), Durable()
+
+    async def story() -> tuple[Counter[str], float, int, Counter[str], Counter[str]]:
+        async with client(wire, journal=journal, max_rate=0.5) as alphapo:
+            outcomes = await told(alphapo.batch(requests(100), 40, stop=later(5.0)))
+            ended, posts = asyncio.get_running_loop().time(), wire.posts
+            rows = [await journal.find("default", f"payout-{one}") for one in range(42)]
+        async with client(wire, journal=journal) as alphapo:
+            again = await told(alphapo.batch(requests(100), 40))
+        return outcomes, ended, posts, Counter(row.state if row else "none" for row in rows), again
+
+    outcomes, ended, posts, states, again = run(story())
+    assert outcomes == states == {"accepted": posts, "not_sent": 42 - posts}
+    assert 0 < posts < 5
+    assert ended < 5.0 + 1.1
+    assert again == {"accepted": 100}
+    assert wire.posts == 100
+
+
+def test_a_flight_that_others_wait_for_too_is_not_let_go_of() -> None:
+    """Whoever called `withdraw` for the same payment hears of it as if there were no batch."""
+    wire = Wire()
+
+    async def story() -> tuple[Counter[str], Withdrawal]:
+        async with client(wire, journal=Durable(), max_rate=0.1) as alphapo:
+            await alphapo.withdraw(request("first"))
+            withdrawing = asyncio.ensure_future(alphapo.withdraw(request("payout-0")))
+            outcomes = await told(alphapo.batch(requests(2), stop=later(1.0)))
+            return outcomes, await withdrawing
+
+    outcomes, withdrawal = run(story())
+    assert outcomes == {"accepted": 1, "not_sent": 1}
+    assert withdrawal.foreign_id == "payout-0"
+
+
+def test_a_row_that_begins_as_the_end_comes_is_let_go_of_at_once() -> None:
+    """Whatever it had to wait for before it could say how."""
+    let_go: list[str] = []
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> AlphapoError:  # noqa: FBT001
+        if name == "payout-1":
+            await asyncio.sleep(2.0)
+        paying.at_end[name](lambda: let_go.append(name))
+        await asyncio.sleep(2.0)
+        return NOT_SENT
+
+    paying = Paying(pay, 2)
+    assert run(ended_after(paying, 1.0)) == {"not_sent": 2}
+    assert let_go == ["payout-0", "payout-1"]
+
+
+async def ended_after(paying: Paying, seconds: float) -> Counter[str]:
+    """Return the outcomes of a batch of ten that is stopped so many seconds from now."""
+    return await told(paying.batch.results(requests(10), later(seconds)))
+
+
+def test_a_source_that_fails_lets_go_of_nothing_that_was_taken() -> None:
+    """The rows before it are as good as any."""
+
+    def rows() -> Iterator[WithdrawalRequest]:
+        yield from requests(5)
+        raise OSError("the cursor is gone")
+
+    async def story() -> Counter[str]:
+        async with client(Wire(), journal=Durable(), max_rate=0.5) as alphapo:
+            return await told_until(OSError, "the cursor is gone", alphapo.batch(rows(), 8))
+
+    assert run(story()) == {"accepted": 5}
+
+
+# ── the source of the rows ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_source_that_does_not_hear_of_the_end_is_waited_for_no_longer_than_it_takes(goes_on: bool) -> None:  # noqa: FBT001
+    """Nor is a row taken that it still comes up with."""
+
+    async def deaf() -> AsyncIterator[WithdrawalRequest]:
+        yield request("payout-0")
+        for pause in (100.0, 1.0 if goes_on else 50.0):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(pause)
+        yield request("payout-1")
+
+    async def story() -> tuple[Counter[str], float]:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            outcomes = await told(alphapo.batch(deaf(), stop=later(2.0)))
+            ended = asyncio.get_running_loop().time()
+            await asyncio.sleep(100)
+        return outcomes, ended
+
+    outcomes, ended = run(story())
+    assert outcomes == {"accepted": 1}
+    assert ended == pytest.approx(3.0 if goes_on else 7.0)
+
+
+@pytest.mark.parametrize("leaves_early", [False, True])
+def test_an_async_generator_is_closed_when_the_batch_is(leaves_early: bool) -> None:  # noqa: FBT001 - a parameter
+    """What it holds open is closed while it can still be, and not when somebody collects it."""
+    closed: list[float] = []
+
+    async def cursor() -> AsyncIterator[WithdrawalRequest]:
+        try:
+            for one in requests(100):
+                yield one
+        finally:
+            await asyncio.sleep(3.0)
+            closed.append(asyncio.get_running_loop().time())
+
+    async def story() -> bool:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            async with contextlib.aclosing(alphapo.batch(cursor(), 4)) as results:
+                async for _ in results:
+                    if leaves_early:
+                        break
+            return bool(closed)
+
+    assert run(story())
+
+
+def test_an_async_iterable_that_is_no_generator_is_its_owners_to_close() -> None:
+    """It has rows, and nothing else is asked of it."""
+
+    class Rows:
+        def __aiter__(self) -> AsyncIterator[WithdrawalRequest]:
+            return self
+
+        async def __anext__(self) -> WithdrawalRequest:
+            if not left:
+                raise StopAsyncIteration
+            return left.pop()
+
+    left = requests(3)
+    assert [result.outcome for result in paid(Wire(), Rows())] == ["accepted"] * 3
+
+
+def test_a_source_that_never_waits_does_not_keep_the_loop_to_itself() -> None:
+    """However many rows it has ready, everybody else has a turn in between."""
+    taken: list[int] = []
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        return OK
+
+    async def story() -> int:
+        most, before = 0, 0
+        counted = asyncio.ensure_future(told(Paying(pay, 100_000).batch.results(counting(2_000, taken))))
+        while not counted.done():
+            await asyncio.sleep(0)
+            most, before = max(most, len(taken) - before), len(taken)
+        return most
+
+    assert run(story()) == 64
+    assert len(taken) == 2_000
 
 
 def test_stop_in_an_outage_tells_the_parked_rows_as_they_are() -> None:

@@ -391,3 +391,25 @@ def test_whoever_comes_after_the_end_is_told_at_once() -> None:
         return await heard(flight.callers.join(None))
 
     assert run(story()) == (DONE, 0.0)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_whoever_is_released_hears_the_flights_own_word(is_alone: bool) -> None:  # noqa: FBT001 - a parameter
+    """His time is up at once, which ends a flight that queues for him alone; he stays until it has ended, however long that takes."""
+
+    async def story() -> None:
+        flight = Flight(is_queueing=True)
+        released = flight.callers.join(None)
+        others = [] if is_alone else [flight.callers.join(None)]
+        flight.callers.release(released)
+        assert flight.callers.is_late(0.0) is is_alone
+        assert len(flight.lasts) == is_alone
+        flight.callers.on_outage(has_begun=True)
+        flight.callers.start()
+        assert flight.callers.is_late(0.0) is is_alone
+        await asyncio.sleep(5.0)
+        flight.callers.tell(DONE)
+        for each in (released, *others):
+            assert await heard(each) == (DONE, 5.0)
+
+    run(story())

@@ -1017,3 +1017,21 @@ def test_a_callback_during_a_backoff_ends_the_flight_without_another_request() -
 
     assert run(story()).status == "confirmed"
     assert (wire.posts, wire.look_ups) == (1, 0)
+
+
+def test_a_flight_is_let_go_of_only_before_its_first_slot() -> None:
+    """What has begun goes on for him who let go of it, to a second attempt if need be."""
+    wire = Wire([NO_CONNECTION])
+
+    async def story() -> tuple[Any, Any]:
+        async with client(wire, max_rate=0.1) as alphapo:
+            begun, queues = (asyncio.ensure_future(alphapo.withdraw(request(name))) for name in ("begun", "queues"))
+            await asyncio.sleep(0.005)
+            for flight in alphapo._flights.values():
+                flight.let_go(flight.callers._all[0].future)
+            return await asyncio.gather(begun, queues, return_exceptions=True)
+
+    begun, queues = run(story())
+    assert begun.foreign_id == "begun"
+    assert (queues.outcome, queues.reason) == ("not_sent", "queue")
+    assert wire.posts == 2
