@@ -20,6 +20,7 @@ from alphapo_async.journal.sqlite import SqliteJournal
 __all__ = [
     "VERBS",
     "Change",
+    "Hosting",
     "Journal",
     "MemoryJournal",
     "Migrating",
@@ -39,6 +40,15 @@ class Migrating(Protocol):
 
     async def migrate(self) -> tuple[int, int]:
         """Bring an older release's tables to this one's; return the versions before and after."""
+        ...
+
+
+@runtime_checkable
+class Hosting(Protocol):
+    """What a journal can do besides, if it outlives its process: tell what `join` will hold an account to."""
+
+    async def hosts(self) -> dict[str, str]:
+        """Return the host of each account."""
         ...
 
 

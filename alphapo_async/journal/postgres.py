@@ -241,6 +241,10 @@ class PostgresJournal:
         await self._ask(self._check_place)
         return False
 
+    async def hosts(self) -> dict[str, str]:
+        """Return the host of each account."""
+        return {each[0]: each[1] for each in await self._ask(lambda fetch: fetch(self._workers.hosts))}
+
     async def register(self) -> Register:
         """Return accounts and workers."""
         found: Register = await self._ask(self._workers.register)

@@ -270,6 +270,11 @@ class SqliteJournal:
         """
         await self._ask(lambda file: copy_into(file.connection, Path(target).absolute()))
 
+    async def hosts(self) -> dict[str, str]:
+        """Return the host of each account."""
+        found: dict[str, str] = await self._ask(lambda file: rows.hosts(file.connection))
+        return found
+
     async def register(self) -> Register:
         """Return accounts and workers."""
         found: Register = await self._ask(

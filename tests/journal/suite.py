@@ -18,7 +18,7 @@ from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, Wi
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Hosting, Journal
 
 ACCOUNT = "default"
 
@@ -347,6 +347,8 @@ class MovingSuite:
         assert [kept.row.foreign_id for kept in first] == ["f", "g"]
         rest = await journal.dump(first[-1].place, 2)
         assert [kept.row.foreign_id for kept in rest] == ["h"]
+        hosting: Hosting = journal
+        assert await hosting.hosts() == {ACCOUNT: "h"}
         register = await journal.register()
         assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
         assert register.notes == {(ACCOUNT, "sheet"): "what it was"}
