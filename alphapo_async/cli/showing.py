@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
@@ -30,13 +31,13 @@ _ANY_WIDTH = 10_000
 _BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
 
 
-def make_console() -> Console:
-    """Return the console of standard output; it honours NO_COLOR and takes no text for markup."""
-    console = Console(markup=False, highlight=False, emoji=False)
+def make_console(file: IO[str] | None = None) -> Console:
+    """Return the console of standard output, or of another file; it honours NO_COLOR and takes no text for markup."""
+    console = Console(file=file, markup=False, highlight=False, emoji=False)
+    if console.is_terminal:
+        return console
     # What is piped is read by programs and people who search it: values are not to be broken at 80 columns.
-    return (
-        console if console.is_terminal else Console(width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
-    )
+    return Console(file=file, width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
 
 
 def say(console: Console, text: str) -> None:

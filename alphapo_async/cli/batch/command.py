@@ -8,28 +8,42 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Final, cast
 
 import click
 import msgspec
 from rich.console import Console
 
 from alphapo_async.cli.batch.asking import Known, dry_run_lines, find_out, question
-from alphapo_async.cli.batch.files import InputFile, read_lines
+from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
 from alphapo_async.cli.batch.index import Index
+from alphapo_async.cli.batch.outlet import Outlet, aside
 from alphapo_async.cli.batch.paying import Job, Orders, pay_file
+from alphapo_async.cli.batch.places import check_places
 from alphapo_async.cli.batch.report import Report, outcome_rows, report_json
+from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
-from alphapo_async.cli.batch.sheets import SheetRow, check_prefix, difference_lines, differences, read_sheet
+from alphapo_async.cli.batch.sheets import (
+    Differences,
+    SheetRow,
+    check_prefix,
+    difference_lines,
+    differences,
+    read_sheet,
+)
 from alphapo_async.cli.batch.sifting import Sifter, Survey
-from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.batch.wording import spoken
+from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.progress import duration
 from alphapo_async.cli.showing import clean, fitting_totals, make_console, say, table
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
-from alphapo_async.journal import Journal, Remembering
+from alphapo_async.crew import host_of
+from alphapo_async.journal import Journal, Remembering, SqliteJournal
+from alphapo_async.journal.hosts import check_host
 
 __all__ = ["batch", "report_lines", "seconds_of"]
 
@@ -38,15 +52,30 @@ Examples:
   alphapo batch payouts.csv --dry-run
   alphapo batch payouts.csv
   alphapo batch payouts.jsonl --max-rate 20 --give-up-after 2h --report report.json
-  alphapo batch sheet.csv --sheet --foreign-id-prefix payroll-2026-11- --end-user-reference-from Note
+  alphapo batch sheet.csv --sheet --foreign-id-prefix payroll-2026-11- --end-user-reference-from Note --journal payouts.db
 
 \b
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal:
   foreign_id, currency, address, amount, end_user_reference, and where needed amount_to, convert_to, tag, ...
+XRP needs a tag: leave its cell empty and pass --no-tag where none is wanted (in JSON: "tag": "").
 
 \b
-The same command again goes on where this one ended, and pays nothing twice. Ctrl-C ends it in order, twice at once.
+The same command again goes on where this one ended, and pays nothing twice. Ctrl-C ends it in order: what has not left
+yet is not sent, what is under way gets a minute. Ctrl-C twice ends it at once.
 Results: foreign_id,outcome,id,status,error; one line a row, in the order in which rows end.
+
+\b
+The journal is what keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
+another. A sheet has to be given one: its foreign_ids come from the prefix, whatever the sheet's file is called.
+
+\b
+Exit codes:
+  0  all accepted
+  1  something refused, failed, invalid or conflicting
+  2  wrong usage, input or configuration, or FILE changed meanwhile
+  3  something unknown, not sent, not tried or not written to the results: run again (wins over 1)
+  4  key refused
+--dry-run: 2 and 4 where the run would end so before a row is paid, 1 if a row cannot be paid, else 0.
 """
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -75,7 +104,12 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.command(epilog=_EPILOG)
 @click.argument("file", type=_FILE)
 @click.option("--results", type=_OUT, help="Where the outcomes go.  [default: FILE.results.csv]")
-@click.option("--report", "report_to", type=_OUT, help="Where the final report goes as JSON, for machines.")
+@click.option(
+    "--report",
+    "report_to",
+    type=_OUT,
+    help="Where the final report goes as JSON, for machines. Nothing but an earlier report is overwritten.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, say what would be paid and what is wrong, send nothing."
 )
@@ -91,6 +125,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--end-user-reference-from", help='With --sheet: "Note", or one end_user_reference for all rows.')
 @click.option("--allow-changed", is_flag=True, help="With --sheet: pay a sheet that is not what it was the last time.")
+@click.option("--no-tag", is_flag=True, help="In a CSV or a sheet, an empty tag means that there is none, on purpose.")
 @click.option(
     "--amount-format",
     type=click.Choice(AMOUNT_FORMATS),
@@ -116,6 +151,7 @@ def batch(
     foreign_id_prefix: str | None,
     end_user_reference_from: str | None,
     allow_changed: bool,
+    no_tag: bool,
     amount_format: AmountFormat,
     yes: bool,
     journal: str | None,
@@ -123,26 +159,46 @@ def batch(
     account: str | None,
 ) -> None:
     """Pay the withdrawals of FILE, each of them once, and write down what became of each."""
-    named = journal or os.environ.get("ALPHAPO_JOURNAL") or f"{file}.journal.db"
-    access = Access(os.environ, journal=named, base_url=base_url, account=account)
     prefix = _prefix(foreign_id_prefix, end_user_reference_from, is_sheet=sheet, is_changed=allow_changed)
-    lines = read_lines if prefix is None else read_sheet(prefix, end_user_reference_from or "")
+    named = _journal_of(file, journal or os.environ.get("ALPHAPO_JOURNAL"), is_sheet=sheet)
+    access = Access(os.environ, journal=named, base_url=base_url, account=account)
+    _refuse_memory(named, access)
+    results_to = results or file.with_name(f"{file.name}.results.csv")
+    check_places(file, results_to, report_to, _path_of(access.open_journal()))
+    reporting = None if report_to is None else ReportFile(report_to)
     settings = {"max_rate": max_rate, "amount_format": amount_format}
     orders = Orders(concurrency, retry_rejected, give_up_after, settings)
-    console = make_console()
-    source = InputFile(file, lines)
+    source = InputFile(file, _lines_of(prefix, end_user_reference_from or "", no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)
+        console = make_console(cast("IO[str]", Outlet(sys.stdout)))
         work = _Work(source, index=index, sifter=sifter, access=access, console=console, prefix=prefix)
         with _interruptible("Interrupted before anything was sent."):
             if dry_run:
-                sys.exit(work.show())
-            _refuse_memory(named, access)
+                sys.exit(work.show(results_to, allow_changed=allow_changed))
             if not work.may_pay(yes=yes, allow_changed=allow_changed):
-                click.echo("Not confirmed: this call sent nothing.", err=True)
+                aside("Not confirmed: this call sent nothing.")
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
-            sys.exit(work.pay(results or file.with_name(f"{file.name}.results.csv"), report_to, orders))
+            sys.exit(work.pay(results_to, reporting, orders))
+
+
+def _journal_of(file: Path, named: str | None, *, is_sheet: bool) -> str:
+    """Return the journal's name; a sheet's must not depend on the name of its file."""
+    if named is None and is_sheet:
+        raise click.UsageError(
+            "--sheet needs --journal (or ALPHAPO_JOURNAL): the rows of a sheet are known by their prefix, whatever the file is called, and "
+            "under one prefix every run must find the same journal. Nothing was sent."
+        )
+    return named or f"{file}.journal.db"
+
+
+def _path_of(journal: Journal) -> Path | None:
+    return journal.path if isinstance(journal, SqliteJournal) else None
+
+
+def _lines_of(prefix: str | None, reference: str, *, no_tag: bool) -> Lines:
+    return partial(read_lines, no_tag=no_tag) if prefix is None else read_sheet(prefix, reference, no_tag=no_tag)
 
 
 @contextlib.contextmanager
@@ -151,7 +207,7 @@ def _interruptible(sentence: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(sentence, err=True)
+        aside(sentence)
         sys.exit(Exit.UNKNOWN)
 
 
@@ -172,7 +228,7 @@ def _refuse_memory(named: str, access: Access) -> None:
     if named == "memory" and not access.is_local:
         raise ConfigurationError(
             "A batch needs a journal that outlives it: without one, the same command could not go on from there. Name a file or PostgreSQL "
-            "with --journal, or none: then it is FILE.journal.db. Nothing was sent."
+            "with --journal. Nothing was sent."
         )
 
 
@@ -197,36 +253,62 @@ class _Work:
         self._prefix = prefix
         self._survey = Survey()
 
-    def show(self) -> Exit:
-        """Say what would be paid and what is wrong."""
+    def show(self, results: Path, *, allow_changed: bool) -> Exit:
+        """Say what would be paid, what is wrong, and what would keep it from being paid."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
-        known = asyncio.run(find_out(self._access, self._sifter, self._prefix))
-        for line in (*dry_run_lines(self._survey, known), *difference_lines(self._differences(known))):
+        known = asyncio.run(find_out(self._access, self._sifter, self._prefix, self._rows()))
+        found = self._differences(known)
+        for line in (*dry_run_lines(self._survey, known), *difference_lines(found)):
             say(self._console, line)
+        refusals = [*self._refusals(known, found, allow_changed=allow_changed), *self._refused_results(results)]
+        for refusal in refusals:
+            say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
+        say(self._console, _NOTHING)
+        if refusals:
+            return Exit.WRONG
+        if known.balances.is_key_refused:
+            return Exit.KEY_REFUSED
         return Exit.REFUSED if self._survey.invalid or self._survey.conflict else Exit.ALL_ACCEPTED
+
+    def _refusals(
+        self, known: Known, found: Differences | None, *, allow_changed: bool
+    ) -> Iterator[ConfigurationError]:
+        """Yield why nothing may be paid, as far as the journal tells."""
+        if known.host is not None:
+            try:
+                check_host(self._access.account, known.host, host_of(self._access.host))
+            except ConfigurationError as error:
+                yield error
+        if found is not None and not allow_changed:
+            yield ConfigurationError(f"{self._source.name} {_changed(found)} {_NOTHING}")
+
+    def _refused_results(self, results: Path) -> Iterator[ConfigurationError]:
+        try:
+            with ResultsFile(results, self._is_ours):
+                pass
+        except ConfigurationError as error:
+            yield error
 
     def may_pay(self, *, yes: bool, allow_changed: bool) -> bool:
         """Read the file, show what is about to happen, and ask where money would move."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
             self._survey = self._sifter.survey(lambda _problem: None)
-        survey, access = self._survey, self._access
+        access = self._access
         if not yes and not access.is_local and not sys.stdin.isatty():
             raise ConfigurationError(
-                f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
+                f"{access.host} moves real money, and there is no terminal to ask: pass --yes. {_NOTHING}"
             )
-        known = asyncio.run(find_out(access, None, self._prefix))
-        if (found := self._differences(known)) is not None:
-            for line in difference_lines(found):
-                click.echo(clean(line), err=True)
-            if not allow_changed:
-                raise ConfigurationError(
-                    f"{self._source.name} is not what it was when it was last paid under this prefix (see above). If that is meant, pass "
-                    "--allow-changed; if it is another payout, give it a prefix of its own. Nothing was sent."
-                )
-        if access.is_local:
-            return True
-        for line in question(self._source.name, survey, access, known):
-            click.echo(clean(line), err=True)
+        known = asyncio.run(find_out(access, None, self._prefix, self._rows()))
+        found = self._differences(known)
+        for line in difference_lines(found):
+            aside(line)
+        for refusal in self._refusals(known, found, allow_changed=allow_changed):
+            raise refusal
+        return access.is_local or self._is_agreed(known, yes=yes)
+
+    def _is_agreed(self, known: Known, *, yes: bool) -> bool:
+        for line in question(self._source.name, self._survey, self._access, known):
+            aside(line)
         if yes:
             return True
         try:
@@ -235,27 +317,24 @@ class _Work:
             return False
 
     def _rows(self) -> list[SheetRow]:
-        return [SheetRow.of(line.fields) for line in self._source.read()]
+        return [] if self._prefix is None else [SheetRow.of(line.fields) for line in self._source.read()]
 
-    def _differences(self, known: Known) -> Any:
-        return None if self._prefix is None else differences(known.sheet, self._rows())
+    def _differences(self, known: Known) -> Differences | None:
+        return None if self._prefix is None else differences(known.sheet, self._rows(), known.states)
 
-    def pay(self, results: Path, report_to: Path | None, orders: Orders) -> Exit:
+    def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
         """Pay, and say what became of it."""
         with ResultsFile(results, self._is_ours) as opened:
             report, failure = asyncio.run(self._pay(opened, orders))
-        if report_to is not None:
-            report_to.write_bytes(report_json(report))
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
         for line in report_lines(report, str(results)):
             say(self._console, line)
-        if failure is None:
-            return report.code
-        sentences, code = explain(failure)
-        for sentence in sentences:
-            click.echo(clean(sentence), err=True)
-        return code if code is Exit.WRONG else max(code, report.code)
+        if failure is not None:
+            aside(spoken(failure, is_sheet=self._prefix is not None))
+        if reporting is not None and (why := reporting.write(report_json(report))) is not None:
+            aside(f"The report could not be written ({why}). All else is done: the results are in {results}.")
+        return report.code
 
     def _is_ours(self, foreign_id: str) -> bool:
         """Of a sheet, every foreign_id with its prefix is: it may have held other rows before."""
@@ -265,12 +344,16 @@ class _Work:
     async def _pay(self, results: ResultsFile, orders: Orders) -> tuple[Report, AlphapoError | None]:
         access = self._access
         journal = access.open_journal()
+        job = Job(self._source.name, self._sifter, self._survey, self._index, is_sheet=self._prefix is not None)
         try:
-            if self._prefix is not None:
-                await self._remember(journal, self._prefix)
-            job = Job(self._source.name, self._sifter, self._survey, self._index)
             return await pay_file(
-                job, results=results, access=access, journal=journal, console=self._console, orders=orders
+                job,
+                results=results,
+                access=access,
+                journal=journal,
+                console=self._console,
+                orders=orders,
+                begin=None if self._prefix is None else partial(self._remember, journal, self._prefix),
             )
         finally:
             await journal.aclose()
@@ -287,10 +370,34 @@ def report_lines(report: Report, results: str) -> list[str]:
         f"Every figure adds up: {'yes' if report.adds_up else 'NO'} (requested is the sum of what became of it, in file and journal).",
         f"Took {duration(report.seconds)}. Results: {results}",
     ]
-    if report.cut_short:
-        lines.append(f"{report.not_taken:,} rows were not tried: {report.cut_short}")
-    if report.code is Exit.UNKNOWN:
+    if report.unwritten:
+        lines.append(
+            f"{report.unwritten:,} rows were taken, but their results could not be written: the journal has them."
+        )
+    reason = "" if report.failed is not None or report.cut_short is None else f": {report.cut_short}"
+    if report.not_taken:
+        lines.append(f"{report.not_taken:,} rows were not tried{reason or '.'}")
+    elif reason:
+        lines.append(f"It ended before everything was settled{reason}")
+    if report.code is Exit.UNKNOWN and report.failed is None:
         lines.append(
             "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice."
         )
     return lines
+
+
+def _changed(found: Differences) -> str:
+    """Say what to do about a sheet that is not what it was."""
+    if found.renamed:
+        return (
+            f"was paid before with end_user_reference {found.renamed[0][1]}: pass with --end-user-reference-from what was passed then. "
+            "What AlphaPo has already is not paid again in any case; --allow-changed asks for the rest with the new one."
+        )
+    advice = (
+        "is not what it was when it was last paid under this prefix (see above). If that is meant, pass --allow-changed"
+    )
+    # Of a sheet that has kept some of its rows, another prefix would pay those a second time.
+    return f"{advice}; if it is another payout, give it a prefix of its own." if found.is_another else f"{advice}."
+
+
+_NOTHING: Final = "Nothing was sent."

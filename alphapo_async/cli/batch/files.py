@@ -116,8 +116,8 @@ class InputFile:
     def changed(self) -> FileChanged:
         """Return the error that says so."""
         return FileChanged(
-            f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: once the file is as "
-            "it should be, the same command goes on from there and pays nothing twice."
+            f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: once the file is "
+            "as it should be, the same command goes on from there and pays nothing twice."
         )
 
 
@@ -140,8 +140,13 @@ def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterat
 # ── CSV and JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_lines(texts: Iterator[str], name: str) -> Iterator[Line]:
+def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iterator[Line]:
     """Yield the rows of a CSV or a JSON Lines file, whichever it is.
+
+    Args:
+        texts: the lines.
+        name: of the file.
+        no_tag: in a CSV, an empty cell in a column `tag` says that there is none, on purpose.
 
     Raises:
         ConfigurationError: it is neither, is empty, or its header is wrong.
@@ -152,7 +157,7 @@ def read_lines(texts: Iterator[str], name: str) -> Iterator[Line]:
         raise ConfigurationError(
             f"{name} is a JSON array: write one object a line (jq -c '.[]' does that). Nothing was sent."
         )
-    rows = _read_json(rest, begin) if first.lstrip().startswith("{") else read_csv(rest, name, begin)
+    rows = _read_json(rest, begin) if first.lstrip().startswith("{") else read_csv(rest, name, begin, no_tag=no_tag)
     yield from _some(rows, name)
 
 
@@ -181,10 +186,10 @@ def _some(rows: Iterator[Line], name: str) -> Iterator[Line]:
     yield from rows
 
 
-def read_csv(texts: Iterator[str], name: str, begin: int = 1) -> Iterator[Line]:
+def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = False) -> Iterator[Line]:
     """Yield the rows of a CSV whose header, in line `begin`, names the fields of a request."""
     for number, header, cells in read_table(texts, name, _check_header, begin):
-        yield _line_of(number, header, cells)
+        yield _line_of(number, header, cells, no_tag=no_tag)
 
 
 def read_table(
@@ -243,8 +248,9 @@ def _meant(column: str) -> str:
     return f" (is it {close[0]}?)" if close else ""
 
 
-def _line_of(number: int, header: Sequence[str], cells: Sequence[str]) -> Line:
-    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag: bool) -> Line:
+    kept = ("tag",) if no_tag else ()
+    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell or name in kept}
     if len(cells) != len(header):
         problem = f"has {len(cells)} cells, and the header has {len(header)}."
         return Line(number, fields, {"row": problem})
@@ -273,7 +279,7 @@ def _read_json(texts: Iterator[str], begin: int) -> Iterator[Line]:
         if not text.strip():
             continue
         try:
-            told = json.loads(text, parse_float=Decimal, object_pairs_hook=_once)
+            told = json.loads(text, parse_float=Decimal, parse_constant=_no_figure, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             yield Line(number, {}, {"row": f"is no JSON object: {error}."})
             continue
@@ -286,6 +292,10 @@ def _read_json(texts: Iterator[str], begin: int) -> Iterator[Line]:
         # Only amounts are figures that must be kept as they were written.
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
         yield Line(number, told)
+
+
+def _no_figure(name: str) -> Any:
+    raise ValueError(f"{name} is no figure")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

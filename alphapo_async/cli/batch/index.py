@@ -15,6 +15,7 @@ create table firsts (foreign_id text primary key, line integer not null, payment
 create table laters (line integer primary key, foreign_id text not null, payment text not null, first integer not null,
     is_same integer not null);
 create index laters_of on laters (foreign_id);
+create table others (foreign_id text primary key) without rowid;
 create table told (foreign_id text primary key, cells text not null) without rowid;
 """
 _CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows there are
@@ -85,8 +86,16 @@ class Index:
         return Standing(first, is_first=False, is_same=known == payment) if later == (foreign_id, payment) else None
 
     def knows(self, foreign_id: str) -> bool:
-        """Tell whether a row has this foreign_id."""
-        return self._first(foreign_id) is not None
+        """Tell whether a row has this foreign_id, one that cannot be paid included."""
+        return self._first(foreign_id) is not None or self._is_other(foreign_id)
+
+    def note(self, foreign_id: str) -> None:
+        """Keep what a row that cannot be paid has for a foreign_id."""
+        self._connection.execute("insert or ignore into others values (?)", (foreign_id,))
+
+    def _is_other(self, foreign_id: str) -> bool:
+        found = self._connection.execute("select 1 from others where foreign_id = ?", (foreign_id,)).fetchone()
+        return found is not None
 
     def tell(self, foreign_id: str, cells: list[str]) -> None:
         """Keep what was told of a row, if later ones ask for the same payment."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -18,8 +18,9 @@ from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.report import Report, Tally
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.ending import Exit, explain
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.progress import duration, show_progress
+from alphapo_async.cli.progress import Advance, duration, show_progress
 from alphapo_async.cli.showing import say
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError, AuthenticationError, JournalError
@@ -31,7 +32,11 @@ __all__ = ["Ending", "Job", "Orders", "pay_file"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CONNECTIONS: Final = 100
-_FAILURES: Final = (AuthenticationError, JournalError, FileChanged, ResultsError)
+_FAILURES: Final = (AuthenticationError, JournalError, FileChanged)
+_MINUTE: Final = 60.0
+_IN_ONE_GO: Final = 100
+"""Rows that are told without having been tried before everybody else has a turn."""
+_NO_MORE_THAN: Final = "what has not left yet is not sent any more, and what is under way gets a minute"
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -52,6 +57,7 @@ class Job(msgspec.Struct, frozen=True):
     sifter: Sifter
     survey: Survey
     index: Index
+    is_sheet: bool = False
 
 
 class Ending:
@@ -60,14 +66,18 @@ class Ending:
     Args:
         say: tells a person.
         give_up_after: seconds of an outage.
+        minute: seconds that what is under way gets.
     """
 
-    def __init__(self, say: Callable[[str], None], give_up_after: float | None) -> None:
+    def __init__(self, say: Callable[[str], None], give_up_after: float | None, minute: float = _MINUTE) -> None:
         self.stop = asyncio.Event()
         self.why: str | None = None
         self._say = say
         self._give_up_after = give_up_after
+        self._minute = minute
         self._timer: asyncio.TimerHandle | None = None
+        self._last: asyncio.TimerHandle | None = None
+        self._client: AlphapoClient | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -84,95 +94,182 @@ class Ending:
             self._forget_timer()
 
     def _give_up(self) -> None:
-        self._end(f"AlphaPo has given no readable answer for {duration(self._give_up_after or 0)}")
+        why = f"AlphaPo has given no readable answer for {duration(self._give_up_after or 0)}"
+        self._say(f"Giving up, for {why}: {_NO_MORE_THAN}.")
+        self.end(why)
 
     def _forget_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _end(self, why: str) -> None:
-        self.why = self.why or why
-        self.stop.set()
+    def end(self, why: str) -> None:
+        """Begin nothing more, and end at once when the minute is over."""
+        if self.why is None:
+            self.why = why
+            self.stop.set()
+            sentence = "The minute is over: what is still under way stays in the journal as unknown."
+            self._last = asyncio.get_running_loop().call_later(self._minute, self._end_at_once, sentence)
+
+    def _end_at_once(self, sentence: str) -> None:
+        if self._closing is None and self._client is not None:
+            self._say(sentence)
+            self._closing = asyncio.ensure_future(self._client.aclose(0))
 
     @contextlib.asynccontextmanager
     async def listening(self, client: AlphapoClient) -> AsyncIterator[None]:
         """Have Ctrl-C and SIGTERM end the batch while the block runs: once in order, twice at once."""
+        self._client = client
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self.interrupt, client)
+            loop.add_signal_handler(number, self.interrupt)
         try:
             yield
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
             self._forget_timer()
+            if self._last is not None:
+                self._last.cancel()
             if self._closing is not None:
                 await self._closing
 
-    def interrupt(self, client: AlphapoClient) -> None:
+    def interrupt(self) -> None:
         """The first time let what is under way end, the second time end at once."""
         if self.why is None:
-            self._say("Stopping: what is under way gets a minute to end. Ctrl-C again stops at once.")
-            self._end("it was interrupted")
-        elif self._closing is None:
-            self._say("Stopping at once: what is under way stays in the journal as unknown.")
-            self._closing = asyncio.ensure_future(client.aclose(0))
+            self._say(f"Stopping: {_NO_MORE_THAN}. Ctrl-C again stops at once.")
+            self.end("it was interrupted")
+        else:
+            self._end_at_once("Stopping at once: what is under way stays in the journal as unknown.")
+
+
+class _Book:
+    """Counts what rows are told, and writes it down as long as the results file takes it."""
+
+    def __init__(self, results: ResultsFile, ending: Ending, advance: Advance) -> None:
+        self.tally = Tally()
+        self.same = 0
+        self.unwritten = 0
+        self.failure: ResultsError | None = None
+        self._results = results
+        self._ending = ending
+        self._advance = advance
+
+    def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
+        """A row is told."""
+        self.tally.add(outcome, request)
+        self._write(cells)
+
+    def tell_same(self, cells: list[str]) -> None:
+        """A row is told what an earlier one was told."""
+        self.same += 1
+        self._write(cells)
+
+    def _write(self, cells: list[str]) -> None:
+        self._advance(cells[1])
+        self._try(lambda: self._results.write(cells))
+        self.unwritten += self.failure is not None
+
+    def finish(self) -> None:
+        """Have it on the disk."""
+        self._try(self._results.finish)
+
+    def _try(self, use: Callable[[], None]) -> None:
+        """Use the file, until that fails for the first time: then nothing more is begun."""
+        if self.failure is None:
+            try:
+                use()
+            except ResultsError as error:
+                self.failure = error
+                self._ending.end(str(error))
 
 
 async def pay_file(
-    job: Job, *, results: ResultsFile, access: Access, journal: Journal, console: Console, orders: Orders
+    job: Job,
+    *,
+    results: ResultsFile,
+    access: Access,
+    journal: Journal,
+    console: Console,
+    orders: Orders,
+    begin: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[Report, AlphapoError | None]:
-    """Pay what is to be paid, and return what became of it, and what ended it before its end."""
-    tally, began, same = Tally(), time.monotonic(), 0
-    ending, failure = Ending(partial(say, console), orders.give_up_after), None
-    async with (
-        access.open_client(journal, **_settings(orders, ending)) as client,
-        ending.listening(client),
-        show_progress(console, job.survey.rows) as advance,
-    ):
+    """Pay what is to be paid, and return what became of it, and what ended it before its end.
 
-        def tell(outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
-            results.write(cells)
-            tally.add(outcome, request)
-            advance(outcome)
+    Args:
+        job: the file.
+        results: where outcomes go; written over only once the journal has taken the account.
+        access: which AlphaPo, as whom.
+        journal: what was promised and what came of it.
+        console: shows how far it is.
+        orders: how it is to be paid.
+        begin: called once the journal has taken the account, before anything is sent.
+    """
+    began = time.monotonic()
+    ending = Ending(partial(say, console), orders.give_up_after)
+    async with access.open_client(journal, **_settings(orders, ending)) as client, ending.listening(client):
+        if begin is not None:
+            await begin()
+        results.begin()
+        async with show_progress(console, job.survey.rows) as advance:
+            book = _Book(results, ending, advance)
+            failure = await _pay_rows(job, book, client, orders, ending) or book.failure
+    journaled = await _totals(journal, access.account)
+    seconds = time.monotonic() - began
+    return _report(job, book, failure, ending.why, journal=journaled, seconds=seconds), failure
 
-        rows = job.sifter.to_pay(tell)
-        paying = client.batch(rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=ending.stop)
-        try:
-            async with contextlib.aclosing(paying):
-                async for result in paying:
-                    cells = cells_of(result)
-                    tell(result.outcome, cells, result.request)
-                    if job.survey.same:
-                        job.index.tell(result.request.foreign_id, cells)
-            for cells in job.sifter.same_again():
-                results.write(cells)
-                advance(cells[1])
-                same += 1
-            results.finish()
-        except _FAILURES as error:
-            failure = cast("AlphapoError", error)
-    rest = job.survey.rows - tally.outcomes.total() - same
+
+async def _pay_rows(
+    job: Job, book: _Book, client: AlphapoClient, orders: Orders, ending: Ending
+) -> AlphapoError | None:
+    """Pay row by row, and return what ended it before its end."""
+    rows = job.sifter.to_pay(book.tell)
+    paying = client.batch(rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=ending.stop)
+    try:
+        async with contextlib.aclosing(paying):
+            async for result in paying:
+                cells = cells_of(result, is_sheet=job.is_sheet)
+                book.tell(result.outcome, cells, result.request)
+                if job.survey.same:
+                    job.index.tell(result.request.foreign_id, cells)
+    except _FAILURES as error:
+        return cast("AlphapoError", error)
+    for place, cells in enumerate(job.sifter.same_again()):
+        book.tell_same(cells)
+        if place % _IN_ONE_GO == 0:
+            await asyncio.sleep(0)
+    book.finish()
+    return None
+
+
+def _report(
+    job: Job,
+    book: _Book,
+    failure: AlphapoError | None,
+    why: str | None,
+    *,
+    journal: dict[str, Totals],
+    seconds: float,
+) -> Report:
+    rest = job.survey.rows - book.tally.outcomes.total() - book.same
     report = Report(
         file=job.name,
         survey=job.survey,
-        outcomes=tally.outcomes,
-        same=same,
-        totals=tally.totals(job.survey.requested, is_complete=not rest),
-        journal=await _totals(journal, access.account),
-        seconds=time.monotonic() - began,
-        cut_short=(_why(failure) or ending.why) if rest else None,
+        outcomes=book.tally.outcomes,
+        same=book.same,
+        totals=book.tally.totals(job.survey.requested, is_complete=not rest),
+        journal=journal,
+        seconds=seconds,
+        cut_short=why if failure is None else str(failure),
+        unwritten=book.unwritten,
+        failed=None if failure is None else explain(failure)[1],
     )
-    return report, failure
+    is_settled = report.code in (Exit.ALL_ACCEPTED, Exit.REFUSED)
+    return msgspec.structs.replace(report, cut_short=None) if is_settled else report
 
 
 def _settings(orders: Orders, ending: Ending) -> dict[str, Any]:
     return {"on_event": ending.hear, "max_connections": max(_CONNECTIONS, orders.concurrency), **orders.client}
-
-
-def _why(failure: AlphapoError | None) -> str | None:
-    return None if failure is None else str(failure)
 
 
 async def _totals(journal: Journal, account: str) -> dict[str, Totals]:

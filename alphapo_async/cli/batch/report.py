@@ -17,7 +17,7 @@ from alphapo_async.cli.showing import adds_up
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 
-__all__ = ["Report", "Tally", "outcome_rows", "report_json"]
+__all__ = ["Report", "Tally", "is_report", "outcome_rows", "report_json"]
 
 _BUCKETS: Final = {"authentication": "not_sent"}
 """Outcomes that are not counted under their own name in the totals."""
@@ -68,7 +68,11 @@ class Report(msgspec.Struct, frozen=True):
     """Of the whole journal, for this account."""
     seconds: float
     cut_short: str | None = None
-    """Why not every row was tried; None if all were."""
+    """Why it ended before everything was settled; None if nothing is left to be said of that."""
+    unwritten: int = 0
+    """Rows that were taken, and have no line in the results file, which took no more: the journal has them."""
+    failed: Exit | None = None
+    """The exit code of what ended it; None if nothing failed as a whole."""
 
     @property
     def not_taken(self) -> int:
@@ -83,8 +87,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def code(self) -> Exit:
-        """The exit code."""
-        return max(code_of(self.outcomes), Exit.UNKNOWN if self.not_taken else Exit.ALL_ACCEPTED)
+        """The exit code; wrong input has to be mended before anything else can be."""
+        if self.failed is Exit.WRONG:
+            return self.failed
+        is_unfinished = self.not_taken or self.unwritten
+        codes = code_of(self.outcomes), Exit.UNKNOWN if is_unfinished else Exit.ALL_ACCEPTED, self.failed
+        return max(code for code in codes if code is not None)
 
 
 def outcome_rows(report: Report) -> list[tuple[str, str]]:
@@ -103,6 +111,7 @@ def report_json(report: Report) -> bytes:
         "outcomes": {outcome: report.outcomes[outcome] for outcome in OUTCOMES},
         "same": report.same,
         "not_tried": report.not_taken,
+        "unwritten": report.unwritten,
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
         "adds_up": report.adds_up,
@@ -111,6 +120,19 @@ def report_json(report: Report) -> bytes:
         "exit_code": int(report.code),
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
+
+
+_NAMES: Final = frozenset({"file", "rows", "outcomes", "not_tried", "journal_totals", "adds_up", "exit_code"})
+"""What every report has told from the first one on."""
+
+
+def is_report(text: bytes) -> bool:
+    """Tell whether this is a report, and not something else that should be kept."""
+    try:
+        told = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and told.keys() >= _NAMES
 
 
 def _figures(totals: Iterable[tuple[str, Totals]]) -> dict[str, dict[str, str]]:

@@ -12,11 +12,12 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from alphapo_async.cli.batch.wording import spoken
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest
 from alphapo_async.core.results import BatchResult
@@ -25,6 +26,7 @@ __all__ = ["COLUMNS", "ResultsError", "ResultsFile", "cells_of", "invalid_cells"
 
 COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error")
 _LONGEST: Final = 2_000  # characters of what is wrong
+_SHOWN: Final = 100  # characters of a foreign_id that may be anything
 
 
 class ResultsError(AlphapoError):
@@ -32,7 +34,7 @@ class ResultsError(AlphapoError):
 
 
 class ResultsFile:
-    """A results file that is being written, by one process at a time.
+    """A results file, held by one process at a time; what it held before stays until `begin`.
 
     Args:
         path: where; made where there is none.
@@ -44,6 +46,7 @@ class ResultsFile:
 
     def __init__(self, path: Path, is_ours: Callable[[str], bool]) -> None:
         self._path = path
+        self._is_unused = not path.exists()
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -52,11 +55,6 @@ class ResultsFile:
             ) from None
         try:
             self._take(is_ours)
-        except OSError as error:
-            os.close(self._file)
-            raise ConfigurationError(
-                f"The results file {path} cannot be written: {error.strerror}. Nothing was sent."
-            ) from None
         except BaseException:
             os.close(self._file)
             raise
@@ -70,6 +68,8 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._is_unused:  # made for a run that never began
+            self._path.unlink(missing_ok=True)
         os.close(self._file)
 
     def _take(self, is_ours: Callable[[str], bool]) -> None:
@@ -84,9 +84,22 @@ class ResultsFile:
                 f"Another process is writing {self._path}: wait for it, or name another file with --results. Nothing was sent."
             ) from None
         self._check(is_ours)
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        self._append(COLUMNS)
+
+    def begin(self) -> None:
+        """Write it anew: the run begins.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+        """
+        try:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            self._append(COLUMNS)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The results file {self._path} cannot be written: {error.strerror}. Nothing was sent."
+            ) from None
+        self._is_unused = False
 
     def _check(self, is_ours: Callable[[str], bool]) -> None:
         """Pass if there is nothing in the file yet, or this batch's results."""
@@ -99,17 +112,18 @@ class ResultsFile:
                 header = next(lines, None)
                 if header != list(COLUMNS):
                     raise self._refused("is not a results file of `alphapo batch`")
-                for line in lines:
-                    # A row that was invalid may have had any foreign_id, or none; the last line may have been cut.
-                    if len(line) == len(COLUMNS) and line[1] != "invalid" and not is_ours(line[0]):
-                        raise self._refused(f"holds the results of another batch (such as {line[0]!r})")
+                if (stranger := _stranger(lines, is_ours)) is not None:
+                    raise self._refused(
+                        f"holds the result of foreign_id {stranger[:_SHOWN]!r}, which the rows to be paid do not have",
+                        "If that row was taken out of the input, put it back (what was paid is not paid again) or move these results "
+                        "away; if they are another batch's, ",
+                    )
             except csv.Error:
                 raise self._refused("is not a results file of `alphapo batch`") from None
 
-    def _refused(self, what: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"{self._path} {what}, and would be overwritten: name another file with --results. Nothing was sent."
-        )
+    def _refused(self, what: str, advice: str = "") -> ConfigurationError:
+        begin = f"{self._path} {what}, and would be overwritten{'. ' if advice else ': '}"
+        return ConfigurationError(f"{begin}{advice}name another file with --results. Nothing was sent.")
 
     def write(self, cells: Sequence[str]) -> None:
         """Write one line, whole.
@@ -133,7 +147,7 @@ class ResultsFile:
 
     def _failed(self, error: OSError) -> ResultsError:
         return ResultsError(
-            f"The results file {self._path} cannot be written ({error.strerror}), so nothing more was sent. What was sent is in the "
+            f"The results file {self._path} cannot be written ({error.strerror}), so nothing more was begun. What was sent is in the "
             "journal: once the file can be written, the same command goes on from there and pays nothing twice."
         )
 
@@ -149,17 +163,34 @@ class ResultsFile:
             raise self._failed(error) from None
 
 
-def cells_of(result: BatchResult) -> list[str]:
+def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) -> str | None:
+    """Return a foreign_id by which these are another batch's results; None if they are this one's, or nobody's."""
+    invalid: str | None = None
+    has_ours = False
+    for line in lines:
+        if len(line) != len(COLUMNS):  # the last one may have been cut
+            continue
+        if is_ours(line[0]):
+            has_ours = True
+        elif line[1] != "invalid":
+            return line[0]
+        else:
+            # A row that was invalid may have had any foreign_id, or none, and another one since; but not all of them.
+            invalid = invalid or line[0]
+    return None if has_ours else invalid or None
+
+
+def cells_of(result: BatchResult, *, is_sheet: bool = False) -> list[str]:
     """Return the line of a row that was tried."""
     known = result.withdrawal
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
-    return [result.request.foreign_id, result.outcome, identity, status, _words(result.error)]
+    return [result.request.foreign_id, result.outcome, identity, status, _words(result.error, is_sheet=is_sheet)]
 
 
-def _words(error: AlphapoError | None) -> str:
+def _words(error: AlphapoError | None, *, is_sheet: bool) -> str:
     if isinstance(error, InvalidRequest):
         return _listed(error.problems)
-    return "" if error is None else str(error)
+    return "" if error is None else spoken(error, is_sheet=is_sheet)
 
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:

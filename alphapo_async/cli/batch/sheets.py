@@ -67,13 +67,15 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def read_sheet(prefix: str, reference: str) -> Lines:
+def read_sheet(prefix: str, reference: str, *, no_tag: bool = False) -> Lines:
     """Return how the rows of a sheet are read.
 
     Args:
         prefix: what every foreign_id begins with. A hash over what the row says follows, and which of the rows that say the same it is.
         reference: the end_user_reference of all rows, or "Note": the row's note.
+        no_tag: an empty tag says that there is none, on purpose.
     """
+    without = {"tag": ""} if no_tag else {}
 
     def read(texts: Iterator[str], name: str) -> Iterator[Line]:
         begin, first = first_line(texts, name)
@@ -88,7 +90,7 @@ def read_sheet(prefix: str, reference: str) -> Lines:
             # A row that cannot be paid must not take the number of one that says the same and can.
             mark = _mark({**row, "surplus": str(surplus)} if surplus else row)
             seen[mark] += 1
-            yield _line(number, row, f"{prefix}{mark}-{seen[mark]}", reference, surplus)
+            yield _line(number, {**without, **row}, f"{prefix}{mark}-{seen[mark]}", reference, surplus)
         if not rows:
             raise ConfigurationError(f"{name} has a header and no rows. Nothing was sent.")
 
@@ -156,21 +158,29 @@ class SheetRow(msgspec.Struct, frozen=True):
     foreign_id: str
     says: str
     """What it pays to whom, for people."""
+    reference: str = ""
+    """Its end_user_reference: the one thing that its foreign_id does not tell."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> SheetRow:
         """Return what is remembered of the row with these fields."""
-        told = [f"{name} {fields[name]}" for name in _SHOWN if name in fields]
-        return cls(fields["foreign_id"], ", ".join(told))
+        told = [f"{name} {fields[name]}" for name in _SHOWN if fields.get(name)]
+        return cls(fields["foreign_id"], ", ".join(told), fields.get("end_user_reference", ""))
 
 
 class Differences(msgspec.Struct, frozen=True):
     """Where a sheet is not what it was."""
 
-    new: tuple[SheetRow, ...]
+    new: tuple[SheetRow, ...] = ()
     """Rows that were not in it: they will be paid."""
-    gone: tuple[SheetRow, ...]
+    gone: tuple[SheetRow, ...] = ()
     """Rows that are not in it any more: what was paid of them stays paid."""
+    back: tuple[tuple[SheetRow, str], ...] = ()
+    """Rows that were not in it the last time, and are in the journal all the same, each with what they are there."""
+    renamed: tuple[tuple[SheetRow, str], ...] = ()
+    """Rows that are asked for with another end_user_reference, each with the one of then."""
+    is_another: bool = False
+    """It has none of the rows that it had, nor any that the journal knows."""
 
 
 _SHOWN: Final = ("amount", "currency", "amount_to", "convert_to", "address", "tag", "end_user_reference")
@@ -180,13 +190,20 @@ def difference_lines(found: Differences | None) -> list[str]:
     """Return where a sheet is not what it was, line by line."""
     if found is None:
         return []
-    new = [f"+ {row.foreign_id}: {row.says}" for row in found.new]
-    gone = [f"- {row.foreign_id}: {row.says}" for row in found.gone]
-    head = (
-        f"The sheet has changed since it was last paid under this prefix: {len(new)} rows are new (+), {len(gone)} are gone (-). "
-        "What was paid of the rows that are gone stays paid."
-    )
-    return [head, *new, *gone]
+    counts = [f"{len(found.new)} rows are new (+)", f"{len(found.gone)} are gone (-)"]
+    counts += [f"{len(found.back)} are in the journal from before (=)"] if found.back else []
+    counts += [f"{len(found.renamed)} have another end_user_reference (~)"] if found.renamed else []
+    head = f"The sheet has changed since it was last paid under this prefix: {', '.join(counts)}."
+    return [
+        f"{head} What was paid stays paid, and is not paid again.",
+        *(f"+ {row.foreign_id}: {row.says}" for row in found.new),
+        *(f"- {row.foreign_id}: {row.says}" for row in found.gone),
+        *(f"= {row.foreign_id}: {row.says} (in the journal: {state})" for row, state in found.back),
+        *(
+            f"~ {row.foreign_id}: {row.says} (paid before with end_user_reference {before})"
+            for row, before in found.renamed
+        ),
+    ]
 
 
 def remembered_rows(text: str | None) -> tuple[SheetRow, ...] | None:
@@ -194,13 +211,28 @@ def remembered_rows(text: str | None) -> tuple[SheetRow, ...] | None:
     return None if text is None else msgspec.json.decode(text, type=tuple[SheetRow, ...])
 
 
-def differences(before: Sequence[SheetRow] | None, now: Sequence[SheetRow]) -> Differences | None:
-    """Return where a sheet is not what it was; None if it is the same, in whatever order, or was never paid."""
+def differences(
+    before: Sequence[SheetRow] | None, now: Sequence[SheetRow], states: Mapping[str, str] | None = None
+) -> Differences | None:
+    """Return where a sheet is not what it was; None if it is the same, in whatever order, or was never paid.
+
+    Args:
+        before: its rows the last time; None if there was none.
+        now: its rows.
+        states: what the rows are, by foreign_id, that the journal has although they were not in it the last time.
+    """
     if before is None:
         return None
-    known, named = {row.foreign_id for row in before}, {row.foreign_id for row in now}
+    states = states or {}
+    known, named = {row.foreign_id: row.reference for row in before}, {row.foreign_id for row in now}
+    others = [row for row in now if row.foreign_id not in known]
     found = Differences(
-        tuple(row for row in now if row.foreign_id not in known),
-        tuple(row for row in before if row.foreign_id not in named),
+        new=tuple(row for row in others if row.foreign_id not in states),
+        gone=tuple(row for row in before if row.foreign_id not in named),
+        back=tuple((row, states[row.foreign_id]) for row in others if row.foreign_id in states),
+        renamed=tuple((row, was) for row in now if (was := known.get(row.foreign_id)) and was != row.reference),
     )
-    return found if found.new or found.gone else None
+    if found == Differences():
+        return None
+    is_another = not found.back and len(found.gone) == len(known)
+    return msgspec.structs.replace(found, is_another=is_another)

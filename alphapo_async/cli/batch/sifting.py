@@ -6,8 +6,9 @@ second one yields what is to be paid, and nothing that the first one has not see
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -16,6 +17,8 @@ import msgspec
 from alphapo_async.cli.batch.files import InputFile, Line
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells
+from alphapo_async.cli.batch.wording import spoken_problem
+from alphapo_async.cli.showing import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
 from alphapo_async.core.errors import InvalidRequest
 from alphapo_async.core.models import WithdrawalRequest, request_of
@@ -25,6 +28,8 @@ __all__ = ["EXACT", "Sifter", "Survey", "Tell"]
 EXACT: Final = 1_000
 """Digits to which sums are kept: more than any figure has."""
 _CHECK_EVERY: Final = 1_000  # rows
+_IN_ONE_GO: Final = 100
+"""Rows that are read before everybody else has a turn: a signal, above all."""
 
 _NONE: Final = Decimal(0)
 
@@ -94,7 +99,9 @@ class Sifter:
         request = self._checked(line)
         if isinstance(request, dict):
             survey.invalid += 1
-            on_problem(invalid_cells(line.number, "", request)[-1])
+            name, *_, problem = invalid_cells(line.number, line.fields.get("foreign_id", ""), request)
+            self._index.note(clean(name))
+            on_problem(problem)
             return
         standing = self._index.add(line.number, request.foreign_id, digest(request))
         about = f"line {line.number}: foreign_id {request.foreign_id!r} stands in line {standing.first}, too, "
@@ -113,7 +120,7 @@ class Sifter:
         if request.amount is not None:
             _add(survey.to_debit, request.currency, figure)
 
-    def to_pay(self, tell: Tell) -> Iterator[WithdrawalRequest]:
+    async def to_pay(self, tell: Tell) -> AsyncGenerator[WithdrawalRequest, None]:
         """Yield what is to be paid, line by line, and tell of the rows that are not.
 
         Raises:
@@ -122,6 +129,8 @@ class Sifter:
         for place, line in enumerate(self._file.read()):
             if place % _CHECK_EVERY == 0:
                 self._file.check()
+            if place % _IN_ONE_GO == 0:
+                await asyncio.sleep(0)
             request = self._checked(line)
             if isinstance(request, dict):
                 tell("invalid", invalid_cells(line.number, line.fields.get("foreign_id", ""), request), None)
@@ -151,7 +160,8 @@ class Sifter:
             encode_body(request, self._amount_format)
         except InvalidRequest as error:
             # Of a row that could not be read, what is missing is no news.
-            return problems if "row" in problems else {**error.problems, **problems}
+            found = {field: spoken_problem(text) for field, text in error.problems.items()}
+            return problems if "row" in problems else {**found, **problems}
         return problems or request
 
 

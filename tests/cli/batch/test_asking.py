@@ -7,14 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from alphapo_async.cli.batch.asking import Known, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.asking import Balances, Known, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.sheets import SheetRow
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
@@ -33,23 +35,25 @@ KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "made-up-secret"}
 
 def test_a_dry_run_shows_totals_beside_balances() -> None:
     """What is asked for, what leaves which balance, and where there is not enough."""
-    balances = {"BTC": Decimal(1), "ETH": Decimal(7)}
-    assert dry_run_lines(SURVEY, Known(is_durable=True, settled=12, balances=balances)) == [
+    balances = Balances({"BTC": Decimal(1), "ETH": Decimal(7)})
+    counts = Counter({"rejected": 1, "accepted": 1_000, "not sent": 3})
+    assert dry_run_lines(SURVEY, Known(is_durable=True, counts=counts, balances=balances)) == [
         "rows:                            1,205",
-        "to pay:                          1,200, of which the journal has settled 12",
+        "to pay:                          1,200",
+        "of these in the journal:         1,000 accepted, 3 not sent, 1 rejected",
         "same as an earlier row:          1",
         "in conflict with an earlier row: 2",
         "invalid:                         2",
         "1.50 BTC in 1,000 rows, 1.25 to leave, balance 1: NOT ENOUGH",
         "7 ETH in 200 rows, balance 7",
         "EUR: 9 to leave, balance not told",
-        "Nothing was sent.",
     ]
 
 
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
-    lines = dry_run_lines(SURVEY, Known(is_durable=True, balances="AlphaPo did not answer."))
+    lines = dry_run_lines(SURVEY, Known(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
+    assert "of these in the journal:         none" in lines
     assert "AlphaPo did not answer." in lines
     assert "7 ETH in 200 rows, balance not told" in lines
 
@@ -91,9 +95,9 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         sifter = _sifter(tmp_path / "f.csv")
         before = await find_out(access, sifter, None)
-        assert (before.settled, before.totals, list(tmp_path.glob("j.db*"))) == (0, {}, [])
-        assert isinstance(before.balances, dict)
-        assert before.balances["BTC"] > 0
+        assert (before.counts, before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, {}, None, [])
+        assert before.balances.held["BTC"] > 0
+        assert (before.balances.why, before.balances.is_key_refused) == ("", False)
         async with AlphapoClient(*KEYS.values(), base_url=sandbox.url, journal=str(tmp_path / "j.db")) as client:
             await client.withdraw(
                 WithdrawalRequest(
@@ -103,10 +107,12 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
         journal = SqliteJournal(tmp_path / "j.db")
         await journal.remember("default", "may-", '[{"foreign_id":"may-1","says":"7 BTC"}]')
         await journal.aclose()
-        after = await find_out(access, sifter, "may-")
-        assert (after.settled, after.totals["BTC"].accepted) == (1, Decimal("0.5"))
+        rows = [SheetRow("may-1", "7 BTC"), SheetRow("p-1", "back"), SheetRow("may-2", "new")]
+        after = await find_out(access, sifter, "may-", rows)
+        assert (after.counts, after.totals["BTC"].accepted, after.host) == ({"accepted": 1}, Decimal("0.5"), "loopback")
         assert after.sheet == (SheetRow("may-1", "7 BTC"),)
-        assert (await find_out(access, None, None)).settled is None
+        assert after.states == {"p-1": "accepted"}
+        assert (await find_out(access, None, None)).counts is None
 
 
 @pytest.mark.parametrize("secret", ["another-secret"])
@@ -115,4 +121,34 @@ async def test_balances_that_are_not_told_are_no_reason_to_stop(tmp_path: Path, 
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access({**KEYS, "ALPHAPO_SECRET": secret}, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         known = await find_out(access, _sifter(tmp_path / "f.csv"), None)
-    assert "bad_header_signature" in str(known.balances)
+    assert "bad_header_signature" in known.balances.why
+    assert known.balances.is_key_refused
+
+
+async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) -> None:
+    """However many they are: what was not sent is not what was accepted."""
+    path = tmp_path / "f.csv"
+    rows = "".join(f"{one},BTC,{'unsupported' if one % 2 else 'made-up'},0.5,user\n" for one in range(501))
+    path.write_text(f"foreign_id,currency,address,amount,end_user_reference\n{rows}", encoding="utf-8")
+    sifter = Sifter(InputFile(path, read_lines), Index(), "number")
+    sifter.survey(lambda _: None)
+    async with Sandbox("made-up-key", "made-up-secret") as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
+        async with AlphapoClient(*KEYS.values(), base_url=sandbox.url, journal=str(tmp_path / "j.db")) as client:
+            requests = [request async for request in sifter.to_pay(lambda *_: None)]
+            async for _ in client.batch(requests):
+                pass
+        async with AlphapoClient(
+            "made-up-key",
+            "another-secret",
+            base_url=sandbox.url,
+            journal=str(tmp_path / "j.db"),
+        ) as client:
+            with pytest.raises(AuthenticationError):
+                await client.withdraw(structs.replace(requests[0], foreign_id="501"))
+        with path.open("a", encoding="utf-8") as file:
+            file.write("501,BTC,made-up,0.5,user\n")
+        sifter = Sifter(InputFile(path, read_lines), Index(), "number")
+        sifter.survey(lambda _: None)
+        counts = (await find_out(access, sifter, None)).counts
+    assert counts == {"accepted": 251, "rejected": 250, "not sent, key refused": 1}

@@ -22,6 +22,7 @@ import pytest
 from alphapo_async.cli.batch.command import _interruptible, report_lines, seconds_of
 from alphapo_async.cli.batch.report import Report
 from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.ending import Exit
 from alphapo_async.core.models import Totals
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
 
@@ -136,7 +137,9 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     lines = told.output.splitlines()
     assert "line 5: foreign_id 'new' stands in line 4, too, with another payment: this one is not sent." in lines
     assert "line 6: amount is not a decimal number." in lines
-    assert "to pay:                          3, of which the journal has settled 2" in lines
+    assert "to pay:                          3" in lines
+    assert "of these in the journal:         2 accepted" in lines
+    assert lines[-1] == "Nothing was sent."
     assert any(line.startswith("2.0 BTC in 3 rows, balance ") for line in lines)
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 2
 
@@ -160,6 +163,131 @@ def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:
     assert "0.00000002" in told.output
 
 
+# ── what is not overwritten ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--report", "payouts.csv"), "is the input"),
+        (("--report", "payouts.csv.journal.db"), "is the journal"),
+        (("--report", "payouts.csv.results.csv"), "is the results file"),
+        (("--results", "payouts.csv.journal.db"), "is the journal"),
+        (("--report", "notes.txt"), "is no report of"),
+        (("--report", "folder/report.json"), "cannot be written"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_that_is_needed_is_refused_before_anything_is_sent(
+    local: Local, tmp_path: Path, arguments: tuple[str, str], words: str, more: tuple[str, ...]
+) -> None:
+    """Exit code 2, for a dry run, too; and nothing is made or changed."""
+    path = payouts(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    told = local.invoke("batch", str(path), arguments[0], str(tmp_path / arguments[1]), *more)
+    assert told.exit_code == 2
+    assert words in told.output
+    assert "Nothing was sent." in told.output
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_report_that_cannot_be_written_any_more_is_told_after_all_the_rest(local: Local, tmp_path: Path) -> None:
+    """With the exit code of what was paid."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    command = command_line("batch", str(payouts(tmp_path, 40)), "--report", str(folder / "r.json"), "--max-rate", "20")
+    with subprocess.Popen(
+        command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        while not (tmp_path / "payouts.csv.results.csv").exists():
+            time.sleep(0.01)
+        folder.rmdir()
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    assert lines[-1].startswith("The report could not be written (No such file or directory). All else is done")
+    assert any("accepted │   40" in line for line in lines)
+
+
+def test_results_are_kept_where_the_journal_belongs_to_another_host(local: Local, tmp_path: Path) -> None:
+    """A dry run says so with the same exit code; rows taken out of the input are told as such."""
+    path = payouts(tmp_path)
+    results = tmp_path / "payouts.csv.results.csv"
+    assert local.invoke("batch", str(path)).exit_code == 0
+    before = results.read_bytes()
+    for more in (("--dry-run",), ("--yes",)):
+        told = local.invoke("batch", str(path), *more, ALPHAPO_BASE_URL="https://alphapo.invalid")
+        assert told.exit_code == 2
+        assert "belongs to 'loopback' in this journal" in told.output
+        assert told.output.count("Nothing was sent.") == 1
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    for more in (("--dry-run",), ()):
+        told = local.invoke("batch", str(path), *more)
+        assert told.exit_code == 2
+        assert "which the rows to be paid do not have" in told.output
+        assert told.output.endswith("Nothing was sent.\n")
+    assert results.read_bytes() == before
+
+
+def test_a_dry_run_tells_of_a_key_that_is_refused(local: Local, tmp_path: Path) -> None:
+    """With the exit code that the run would have."""
+    told = local.invoke("batch", str(payouts(tmp_path)), "--dry-run", ALPHAPO_KEY="another-key")
+    assert told.exit_code == 4
+    assert "bad_header_key" in told.output
+    assert told.output.endswith("Nothing was sent.\n")
+
+
+def test_a_file_that_changes_meanwhile_has_one_exit_code_and_one_instruction(local: Local, tmp_path: Path) -> None:
+    """In the report, too."""
+    path, report = payouts(tmp_path, 3_000), tmp_path / "report.json"
+    command = command_line("batch", str(path), "--max-rate", "200", "--concurrency", "4", "--report", str(report))
+    with subprocess.Popen(
+        command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        results = tmp_path / "payouts.csv.results.csv"
+        while not results.exists() or len(results.read_bytes().splitlines()) < 5:
+            time.sleep(0.01)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("more,BTC,made-up,1,user\n")
+        output = process.stdout.read()
+    assert process.returncode == 2
+    assert msgspec.json.decode(report.read_bytes())["exit_code"] == 2
+    assert output.count("the same command goes on from there") == 1
+    assert "Run the same command again" not in output
+
+
+# ── who listens ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_whoever_stops_reading_stops_nothing(local: Local, tmp_path: Path) -> None:
+    """That is said once, everything is paid and written, and the exit code is the true one."""
+    path, report = payouts(tmp_path, 30, "x,BTC,unsupported,1,u"), tmp_path / "report.json"
+    command = command_line("batch", str(path), "--report", str(report))
+    with subprocess.Popen(
+        command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert said == "The output is read no more (Broken pipe): going on without it.\n"
+    assert Counter(outcomes(tmp_path / "payouts.csv.results.csv")) == {"accepted": 30, "rejected": 1}
+    assert msgspec.json.decode(report.read_bytes())["exit_code"] == 1
+
+
+def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
+    """What is said about a tag that is missing says how."""
+    path = tmp_path / "xrp.csv"
+    path.write_text(f"{HEADER},tag\nxrp-{os.getpid()},XRP,made-up,1,user,\n", encoding="utf-8")
+    told = local.invoke("batch", str(path), "--dry-run")
+    assert told.exit_code == 1
+    assert "pass --no-tag" in told.output
+    assert local.invoke("batch", str(path), "--dry-run", "--no-tag").exit_code == 0
+
+
 # ── sheets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SHEET = "Address,Tag,Currency,Amount,Note\nmade-up-1,,BTC,0.5,user-1\nmade-up-2,,BTC,1.50,user-2\n"
@@ -170,7 +298,7 @@ def sheet(folder: Path, text: str = SHEET) -> list[str]:
     path = folder / "sheet.csv"
     path.write_text(text, encoding="utf-8")
     how = ["--foreign-id-prefix", f"sheet-{folder.name}-", "--end-user-reference-from", "Note"]
-    return ["batch", str(path), "--sheet", *how]
+    return ["batch", str(path), "--sheet", *how, "--journal", str(folder / "sheets.db")]
 
 
 def test_a_sheet_is_paid_once_however_often(local: Local, tmp_path: Path) -> None:
@@ -180,7 +308,7 @@ def test_a_sheet_is_paid_once_however_often(local: Local, tmp_path: Path) -> Non
     told = local.invoke(*sheet(tmp_path, "\n".join([head, second.replace("1.50", "1.5"), first, ""])))
     assert told.exit_code == 0
     assert outcomes(tmp_path / "sheet.csv.results.csv") == ["accepted"] * 2
-    assert "2.0" in local.invoke("journal", "totals", "--journal", str(tmp_path / "sheet.csv.journal.db")).output
+    assert "2.0" in local.invoke("journal", "totals", "--journal", str(tmp_path / "sheets.db")).output
 
 
 def test_a_changed_sheet_is_paid_only_if_that_is_meant(local: Local, tmp_path: Path) -> None:
@@ -190,17 +318,56 @@ def test_a_changed_sheet_is_paid_only_if_that_is_meant(local: Local, tmp_path: P
     changed = sheet(tmp_path, f"{head}\nmade-up-0,,BTC,7,user-0\n{rest.replace('made-up-2', 'made-up-3')}")
     dry = local.invoke(*changed, "--dry-run")
     told = local.invoke(*changed)
-    assert told.exit_code == 2
+    assert dry.exit_code == told.exit_code == 2
     assert "--allow-changed" in told.output
+    assert "prefix of its own" not in told.output
+    assert dry.output.endswith("Nothing was sent.\n")
     for output in (dry.output, told.output):
         assert "2 rows are new (+), 1 are gone (-)" in output
         assert "amount 7, currency BTC, address made-up-0, end_user_reference user-0" in output
         assert sum(line.startswith("+ sheet-") for line in output.splitlines()) == 2
         assert sum(line.startswith("- sheet-") for line in output.splitlines()) == 1
     assert local.invoke(*changed, "--allow-changed").exit_code == 0
-    totals = local.invoke("journal", "totals", "--journal", str(tmp_path / "sheet.csv.journal.db")).output
+    totals = local.invoke("journal", "totals", "--journal", str(tmp_path / "sheets.db")).output
     assert "10.5" in totals  # 0.5 and 1.5 once, then 7 and 1.5
     assert local.invoke(*changed).exit_code == 0
+
+
+def test_a_sheet_that_was_paid_under_another_end_user_reference_is_refused(local: Local, tmp_path: Path) -> None:
+    """No row of it is advised to be paid under another foreign_id; and if it is asked for all the same, none is paid again."""
+    paid = sheet(tmp_path)
+    assert local.invoke(*paid).exit_code == 0
+    changed = ["somebody" if word == "Note" else word for word in paid]
+    for more in ((), ("--dry-run",)):
+        told = local.invoke(*changed, *more)
+        assert told.exit_code == 2
+        assert "was paid before with end_user_reference user-1" in told.output
+        assert "prefix of its own" not in told.output
+    told = local.invoke(*changed, "--allow-changed")
+    assert told.exit_code == 1
+    results = (tmp_path / "sheet.csv.results.csv").read_text(encoding="utf-8")
+    assert outcomes(tmp_path / "sheet.csv.results.csv") == ["conflict"] * 2
+    assert "a foreign_id of its own" not in results + told.output
+
+
+def test_a_row_that_is_back_in_a_sheet_is_told_as_paid(local: Local, tmp_path: Path) -> None:
+    """It was taken out, and the sheet was paid without it."""
+    paid = sheet(tmp_path)
+    assert local.invoke(*paid).exit_code == 0
+    head, first, _ = SHEET.split("\n", 2)
+    assert local.invoke(*sheet(tmp_path, f"{head}\n{first}\n"), "--allow-changed").exit_code == 0
+    told = local.invoke(*sheet(tmp_path))
+    assert told.exit_code == 2
+    assert "0 rows are new (+), 0 are gone (-), 1 are in the journal from before (=)" in told.output
+    assert "(in the journal: accepted)" in told.output
+
+
+def test_another_payout_under_an_old_prefix_needs_a_prefix_of_its_own(local: Local, tmp_path: Path) -> None:
+    """Only where none of the rows was ever asked for."""
+    assert local.invoke(*sheet(tmp_path)).exit_code == 0
+    told = local.invoke(*sheet(tmp_path, SHEET.replace("made-up", "made-up-other")))
+    assert told.exit_code == 2
+    assert "give it a prefix of its own" in told.output
 
 
 @pytest.mark.parametrize(
@@ -209,7 +376,11 @@ def test_a_changed_sheet_is_paid_only_if_that_is_meant(local: Local, tmp_path: P
         (["--sheet"], "--foreign-id-prefix"),
         (["--sheet", "--foreign-id-prefix", "p-"], "--end-user-reference-from"),
         (["--sheet", "--foreign-id-prefix", " ", "--end-user-reference-from", "Note"], "printable"),
-        (["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note"], "no mass-payout sheet"),
+        (["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note"], "--sheet needs --journal"),
+        (
+            ["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note", "--journal", "memory"],
+            "no mass-payout sheet",
+        ),
         (["--foreign-id-prefix", "p-"], "go with --sheet"),
         (["--allow-changed"], "go with --sheet"),
         (["--give-up-after", "soon"], "must be a time"),
@@ -342,6 +513,16 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
     survey = Survey(rows=1_201)
     totals = {"BTC": Totals(requested=Decimal(1))}
     report = Report("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
+    ended = Report("f.csv", Survey(rows=1), Counter(unknown=1), 0, {}, {}, 61.0, "it was interrupted")
+    assert report_lines(ended, "f.results.csv")[2:] == [
+        "It ended before everything was settled: it was interrupted",
+        "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
+    ]
+    full = Report("f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN)
+    assert report_lines(full, "f.results.csv")[2:] == [
+        "7 rows were taken, but their results could not be written: the journal has them.",
+        "1,200 rows were not tried.",
+    ]
     assert report_lines(report, "f.results.csv") == [
         "Every figure adds up: NO (requested is the sum of what became of it, in file and journal).",
         "Took 0:01:01. Results: f.results.csv",

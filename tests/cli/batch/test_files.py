@@ -566,3 +566,19 @@ def test_a_row_shows_where_it_stands_and_cannot_be_changed() -> None:
     assert line.problems == {}
     with pytest.raises(AttributeError):
         line.number = 3
+
+
+@pytest.mark.parametrize("no_tag", [False, True])
+def test_an_empty_tag_in_a_csv_is_none_on_purpose_if_that_is_said(no_tag: bool) -> None:  # noqa: FBT001 - a parameter
+    """Where there is a column for it; other empty cells say nothing."""
+    text = "foreign_id,currency,address,amount,end_user_reference,tag,convert_to\na,XRP,x,1,u,,\nb,XRP,x,1,u,7,\n"
+    told = list(read_lines(iter(text.splitlines(keepends=True)), "f.csv", no_tag=no_tag))
+    assert [line.fields.get("tag") for line in told] == ["" if no_tag else None, "7"]
+    assert all("convert_to" not in line.fields for line in told)
+
+
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_figure_in_json_is_no_figure_here(figure: str) -> None:
+    """Programs write it all the same."""
+    [line] = read_lines(iter([f'{{"foreign_id": "a", "amount": {figure}}}\n']), "f.jsonl")
+    assert line.problems == {"row": f"is no JSON object: {figure} is no figure."}

@@ -114,3 +114,11 @@ def test_two_indexes_know_nothing_of_each_other(index: Index) -> None:
 def test_an_index_shows_none_of_its_rows(index: Index) -> None:
     """They would be too many."""
     assert repr(index) == "Index()"
+
+
+def test_rows_that_cannot_be_paid_are_known_too() -> None:
+    """However often the same name comes."""
+    with closing(Index()) as index:
+        index.note("x")
+        index.note("x")
+        assert (index.knows("x"), index.knows("y")) == (True, False)

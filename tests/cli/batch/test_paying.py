@@ -23,7 +23,7 @@ from alphapo_async.cli.batch.results import ResultsError, ResultsFile
 from alphapo_async.cli.batch.sifting import Sifter
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.options import Access
-from alphapo_async.core.errors import AlphapoError, AuthenticationError, JournalError
+from alphapo_async.core.errors import AlphapoError, AuthenticationError, ConfigurationError, JournalError
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.pacing import RetryPolicy
@@ -156,9 +156,53 @@ async def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
     async with Sandbox(KEY, SECRET) as sandbox:
         report, failure = await desk.pay(sandbox.url, kind=Full, concurrency=4)
         assert len(sandbox.ledger.all_accepted()) < 50
+        accepted = len(sandbox.ledger.all_accepted())
     assert isinstance(failure, ResultsError)
     assert desk.outcomes() == {"accepted": 4}
     assert report.cut_short == "its disk is full"
+    assert report.outcomes["accepted"] == accepted == 4 + report.unwritten
+    assert (report.adds_up, report.code) == (True, Exit.UNKNOWN)
+
+
+class NeverOnDisk(ResultsFile):
+    """A results file whose last lines do not reach the disk."""
+
+    def finish(self) -> None:
+        """Fail."""
+        raise ResultsError("its disk has failed")
+
+
+async def test_results_that_do_not_reach_the_disk_are_told(tmp_path: Path) -> None:
+    """All of them were paid, and the next run writes them again."""
+    desk = Desk(tmp_path, rows(3))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, failure = await desk.pay(sandbox.url, kind=NeverOnDisk)
+    assert isinstance(failure, ResultsError)
+    assert (report.outcomes, report.unwritten, report.code) == ({"accepted": 3}, 0, Exit.UNKNOWN)
+
+
+async def test_what_is_told_without_being_tried_is_counted_too_where_it_cannot_be_written(tmp_path: Path) -> None:
+    """Wrong rows, and those that say the same again."""
+    wrong = "p-1,BTC,made-up-1,0.5,user\n" * 150 + "w,BTC,made-up,-1,user\n" * 50
+    desk = Desk(tmp_path, rows(2) + wrong)
+    async with Sandbox(KEY, SECRET) as sandbox:
+        report, _ = await desk.pay(sandbox.url, kind=Full)
+    assert report.outcomes.total() + report.same + report.not_taken == 202
+    assert report.unwritten == report.outcomes.total() + report.same - 4
+
+
+async def test_nothing_is_written_over_before_the_journal_has_taken_the_account(tmp_path: Path) -> None:
+    """The results of the run before stay as they are."""
+    desk = Desk(tmp_path, rows(3))
+    journal = SqliteJournal(tmp_path / "journal.db")
+    await journal.join("default", "app.alphapo.net", "worker", 0.0)
+    await journal.aclose()
+    desk.results.write_text("foreign_id,outcome,id,status,error\np-1,accepted,7,,\n", encoding="utf-8")
+    before = desk.results.read_bytes()
+    async with Sandbox(KEY, SECRET) as sandbox:
+        with pytest.raises(ConfigurationError, match=r"belongs to 'app\.alphapo\.net'"):
+            await desk.pay(sandbox.url)
+    assert desk.results.read_bytes() == before
 
 
 class Spoiling(ResultsFile):
@@ -180,6 +224,7 @@ async def test_a_file_that_changes_meanwhile_ends_it(tmp_path: Path) -> None:
     async with Sandbox(KEY, SECRET) as sandbox:
         report, failure = await desk.pay(sandbox.url, kind=Spoiling, concurrency=4)
     assert isinstance(failure, FileChanged)
+    assert report.code is Exit.WRONG
     assert desk.outcomes() == report.outcomes
     assert report.not_taken > 3_000
 
@@ -211,10 +256,28 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
         assert set(report.outcomes) == {"accepted"}
         assert report.cut_short == "it was interrupted"
         assert report.code is Exit.UNKNOWN
-        assert "Stopping: what is under way" in desk.said.getvalue()
+        assert "Stopping: what has not left yet" in desk.said.getvalue()
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 400}
         assert sandbox.ledger.posts == 400
+
+
+async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path) -> None:
+    """However slow the rate at which they would have left; the next run pays them."""
+    desk = Desk(tmp_path, rows(60))
+    async with Sandbox(KEY, SECRET) as sandbox:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
+        began = loop.time()
+        report, _ = await desk.pay(sandbox.url, concurrency=20, client={"max_rate": 0.5})
+        assert loop.time() - began < 1.5
+        assert report.outcomes == desk.outcomes() == {"accepted": 1, "not_sent": 20}
+        assert sandbox.ledger.posts == 1
+        assert report.journal["BTC"].not_sent == 10
+        assert (report.adds_up, report.code, report.cut_short) == (True, Exit.UNKNOWN, "it was interrupted")
+        report, _ = await desk.pay(sandbox.url)
+        assert report.outcomes == {"accepted": 60}
+        assert sandbox.ledger.posts == 60
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -245,6 +308,7 @@ async def test_an_outage_is_given_up_after_the_time_that_was_said(tmp_path: Path
         report, failure = await desk.pay(sandbox.url, concurrency=30, give_up_after=1.0, client=client)
         assert failure is None
         assert report.cut_short == "AlphaPo has given no readable answer for 0:00:01"
+        assert "Giving up, for AlphaPo has given no readable answer for 0:00:01" in desk.said.getvalue()
         assert report.code is Exit.UNKNOWN
         assert set(report.outcomes) == {"unknown"}
         sandbox.faults = "none"
@@ -264,15 +328,41 @@ class Closing:
         await asyncio.sleep(0.01)
 
 
+async def test_what_is_under_way_gets_a_minute_and_no_more() -> None:
+    """Then it ends as if somebody had stopped it at once; a batch that ends in time closes nobody."""
+    for seconds in (0.2, 0.0):
+        said: list[str] = []
+        ending, client = Ending(said.append, None, minute=0.05), Closing()
+        async with ending.listening(client):  # type: ignore[arg-type]
+            ending.end("it was told to")
+            ending.end("it was told again")
+            await asyncio.sleep(seconds)
+        assert ending.why == "it was told to"
+        assert client.graces == ([0] if seconds else [])
+        assert len(said) == bool(seconds)
+        await asyncio.sleep(0.1)
+        assert len(said) == bool(seconds)
+
+
+async def test_an_end_without_a_client_closes_nothing() -> None:
+    """There is nothing yet that could be under way."""
+    said: list[str] = []
+    ending = Ending(said.append, None, minute=0.01)
+    ending.end("it was told to")
+    await asyncio.sleep(0.05)
+    assert said == []
+
+
 async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
     """The first time in order, the second time at once, and then never mind."""
     said: list[str] = []
     ending, client = Ending(said.append, None), Closing()
     async with ending.listening(client):  # type: ignore[arg-type]
         for _ in range(4):
-            ending.interrupt(client)  # type: ignore[arg-type]
+            ending.interrupt()
     assert client.graces == [0]
     assert len(said) == 2
+    assert "gets a minute" in said[0]
     assert ending.stop.is_set()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.report import Report, Tally, outcome_rows, report_json
+from alphapo_async.cli.batch.report import Report, Tally, is_report, outcome_rows, report_json
 from alphapo_async.cli.batch.sifting import Survey
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.reconciling import OUTCOMES
@@ -110,3 +110,26 @@ def test_machines_read_every_figure_as_text() -> None:
     assert told["totals"]["BTC"]["requested"] == told["journal_totals"]["BTC"]["accepted"] == "0.00000001"
     assert told["outcomes"] == {**dict.fromkeys(OUTCOMES, 0), "accepted": 1}
     assert (told["rows"], told["adds_up"], told["exit_code"], told["seconds"]) == (1, True, 0, 12.346)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"unwritten": 1}, Exit.UNKNOWN),
+        ({"failed": Exit.WRONG}, Exit.WRONG),
+        ({"failed": Exit.WRONG, "survey": Survey(rows=9)}, Exit.WRONG),
+        ({"failed": Exit.UNKNOWN}, Exit.UNKNOWN),
+        ({"failed": Exit.KEY_REFUSED, "unwritten": 1}, Exit.KEY_REFUSED),
+    ],
+)
+def test_what_ended_it_counts_for_the_exit_code(changed: dict[str, Any], code: Exit) -> None:
+    """Wrong input wins over everything, for it has to be mended first; the report says the same to machines."""
+    told = report({"accepted": 1}, **changed)
+    assert told.code == msgspec.json.decode(report_json(told))["exit_code"] == code
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"{", b"\xff", b'{"rows": 1}', b"[" * 100_000])
+def test_what_is_no_report_is_told_apart_from_one(text: bytes) -> None:
+    """A report is known by what every one of them tells."""
+    assert not is_report(text)
+    assert is_report(report_json(report({"accepted": 1})))

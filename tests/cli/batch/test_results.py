@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of, invalid_cells
 from alphapo_async.cli.showing import clean
-from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest, WithdrawalRejected
+from alphapo_async.core.errors import (
+    AlphapoError,
+    ConfigurationError,
+    ForeignIdConflict,
+    InvalidRequest,
+    WithdrawalRejected,
+)
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import BatchResult
 
@@ -59,6 +65,7 @@ def test_a_file_begins_with_its_header_and_holds_each_line_at_once(tmp_path: Pat
     """Whoever looks while it is being written sees whole lines."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         assert path.read_text(encoding="utf-8") == HEADER
         results.write(ACCEPTED)
         assert path.read_text(encoding="utf-8") == HEADER + "a,accepted,7,processing,\n"
@@ -75,6 +82,7 @@ def test_every_row_is_one_line_whatever_its_cells_hold(
     """Newlines, quotes and characters that could steer a terminal are shown, not written."""
     path = tmp_path_factory.mktemp("results") / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         for line in lines:
             results.write(line)
     text = path.read_text(encoding="utf-8")
@@ -86,6 +94,7 @@ def test_an_error_with_newlines_stays_on_its_line(tmp_path: Path) -> None:
     """So that lines can be counted and cut by any program."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         results.write(["a", "rejected", "", "", "first\r\nsecond\x1b[2J, third"])
     assert path.read_text(encoding="utf-8") == HEADER + 'a,rejected,,,"first\\r\\nsecond\\x1b[2J, third"\n'
 
@@ -101,9 +110,11 @@ def test_the_file_is_written_anew_each_time(tmp_path: Path) -> None:
     """Nothing of a longer run before is left."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         for _ in range(3):
             results.write(ACCEPTED)
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         assert read(path) == []
         results.write(["№,7", "unknown", "", "", ""])
     assert read(path) == [["№,7", "unknown", "", "", ""]]
@@ -118,16 +129,19 @@ def test_the_file_is_written_anew_each_time(tmp_path: Path) -> None:
         "",
         HEADER,
         HEADER + "a,accepted,7,processing,\nb,rejected,,,no\n",
-        HEADER + 'x,invalid,,,"line 2: amount is negative."\n,invalid,,,line 3: what?\n',
+        HEADER + 'x,invalid,,,"line 2: amount is negative."\nb,rejected,,,no\n,invalid,,,line 3: what?\n',
+        HEADER + 'x,invalid,,,"line 2: amount is negative."\na,invalid,,,line 3: what?\n',
+        HEADER + ",invalid,,,line 3: what?\n",
         HEADER + "a,accepted,7,processing,\nx,accepted,7,proc",
     ],
 )
 def test_results_of_the_same_batch_are_written_over(tmp_path: Path, text: str) -> None:
-    """Of this batch are its own foreign_ids, whatever was invalid, and a last line that was cut."""
+    """Of this batch are its own foreign_ids, whatever was invalid beside them, and a last line that was cut; until it begins they stay."""
     path = tmp_path / "results.csv"
     path.write_text(text, encoding="utf-8")
-    with ResultsFile(path, is_ours):
-        pass
+    with ResultsFile(path, is_ours) as results:
+        assert path.read_text(encoding="utf-8") == text
+        results.begin()
     assert path.read_text(encoding="utf-8") == HEADER
 
 
@@ -135,6 +149,7 @@ def test_a_last_line_may_have_been_cut_anywhere(tmp_path: Path) -> None:
     """Within a quoted cell or a character, too."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         results.write(ACCEPTED)
         results.write(["№,7", "rejected", "8", "", 'said "no, ünd"'])
     whole = path.read_bytes()
@@ -147,9 +162,19 @@ def test_a_last_line_may_have_been_cut_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (HEADER.encode() + b"a,accepted,7,,\nx,accepted,8,,\n", "holds the results of another batch (such as 'x')"),
-        (HEADER.encode() + b",accepted,8,,\n", "holds the results of another batch (such as '')"),
+        (
+            HEADER.encode() + b"a,accepted,7,,\nx,accepted,8,,\n",
+            "holds the result of foreign_id 'x', which the rows to be paid do not have",
+        ),
+        (
+            HEADER.encode() + b",accepted,8,,\n",
+            "holds the result of foreign_id '', which the rows to be paid do not have",
+        ),
         (b"foreign_id,currency,address,amount,end_user_reference\na,BTC,made-up,1,u\n", "is not a results file"),
+        (
+            HEADER.encode() + b",invalid,,,line 2\nx,invalid,,,line 3\ny,invalid,,,line 4\n",
+            "the result of foreign_id 'x'",
+        ),
         (b"what somebody wrote\n", "is not a results file"),
         (b"\n", "is not a results file"),
         (b"\0\xff\xfe\x00binary", "is not a results file"),
@@ -168,7 +193,8 @@ def test_a_file_that_is_not_this_batch_s_results_is_refused_and_left_as_it_is(
         ResultsFile(path, is_ours)
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
-    assert "would be overwritten: name another file with --results. Nothing was sent." in str(caught.value)
+    assert "would be overwritten" in str(caught.value)
+    assert str(caught.value).endswith("name another file with --results. Nothing was sent.")
     assert path.read_bytes() == data
 
 
@@ -186,6 +212,7 @@ def test_two_cannot_write_one_file(tmp_path: Path) -> None:
     """The second one is refused, the first goes on, and once it has ended the next one may."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         results.write(ACCEPTED)
         with pytest.raises(ConfigurationError, match=r"Another process is writing .*results\.csv: wait for it"):
             ResultsFile(path, is_ours)
@@ -251,11 +278,11 @@ def test_what_cannot_be_a_results_file_is_refused(tmp_path: Path, make: Callable
 def test_a_disk_that_is_full_from_the_start_is_told_before_anything_is_sent(tmp_path: Path) -> None:
     """As any other file that cannot be written; half a header is not left."""
     path = tmp_path / "results.csv"
-    with room_for(10), pytest.raises(ConfigurationError, match=r"its disk is full\. Nothing was sent"):
-        ResultsFile(path, is_ours)
-    assert path.read_bytes() == b""
-    with ResultsFile(path, is_ours):
-        pass
+    with ResultsFile(path, is_ours) as results:
+        with room_for(10), pytest.raises(ConfigurationError, match=r"its disk is full\. Nothing was sent"):
+            results.begin()
+        assert path.read_bytes() == b""
+        results.begin()
 
 
 @pytest.mark.parametrize(("room", "why"), [(0, "File too large"), (1, "its disk is full"), (24, "its disk is full")])
@@ -263,10 +290,11 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int, why: s
     """If the disk has no room for all of it, the file ends with the line before; once it has, writing goes on."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         results.write(ACCEPTED)
         with room_for(path.stat().st_size + room), pytest.raises(ResultsError) as caught:
             results.write(ACCEPTED)
-        assert f"{path} cannot be written ({why}), so nothing more was sent." in str(caught.value)
+        assert f"{path} cannot be written ({why}), so nothing more was begun." in str(caught.value)
         assert "the same command goes on from there and pays nothing twice." in str(caught.value)
         assert read(path) == [ACCEPTED]
         results.write(["b", "accepted", "8", "", ""])
@@ -278,7 +306,7 @@ def test_a_file_that_was_closed_cannot_be_written(tmp_path: Path, use: Callable[
     """Neither a line nor to the disk, and the error says what to do."""
     with ResultsFile(tmp_path / "results.csv", is_ours) as results:
         pass
-    with pytest.raises(ResultsError, match=r"cannot be written \(Bad file descriptor\), so nothing more was sent"):
+    with pytest.raises(ResultsError, match=r"cannot be written \(Bad file descriptor\), so nothing more was begun"):
         use(results)
 
 
@@ -304,7 +332,13 @@ def test_a_device_that_takes_nothing_is_a_disk_that_is_full(tmp_path: Path) -> N
         (
             None,
             WithdrawalRejected("No.", errors={}),
-            ["a", "rejected", "", "", f"No. {WithdrawalRejected.next_step}"],
+            [
+                "a",
+                "rejected",
+                "",
+                "",
+                "No. Correct the row, or give the funds back; --retry-rejected sends it again as it is.",
+            ],
         ),
         (
             None,
@@ -338,6 +372,7 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
     """Both kinds of lines, as the file is read by others."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
+        results.begin()
         results.write(cells_of(BatchResult(0, REQUEST, Withdrawal(id=7), None)))
         results.write(invalid_cells(3, "b", {"row": "is no JSON object."}))
     told = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
@@ -350,8 +385,9 @@ def test_a_header_that_was_cut_by_a_crash_is_no_other_file(tmp_path: Path, left:
     """It is written anew."""
     path = tmp_path / "results.csv"
     path.write_text(left, encoding="utf-8")
-    with ResultsFile(path, lambda _: False):
-        assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error\n"
+    with ResultsFile(path, lambda _: False) as results:
+        results.begin()
+    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error\n"
 
 
 @pytest.mark.parametrize("left", ["foreign_id\n", "foreign_id\na\n", "foreign_id,outcome\n"])
@@ -368,6 +404,27 @@ def test_what_is_wrong_is_told_at_a_length_that_can_be_read_again(tmp_path: Path
     """However long a wrong cell is, the next run takes the file for its own."""
     path = tmp_path / "results.csv"
     with ResultsFile(path, lambda _: False) as results:
+        results.begin()
         results.write(invalid_cells(7, "x" * 200_000, {"row": "y" * 200_000}))
-    with ResultsFile(path, lambda _: False):
+    with pytest.raises(ConfigurationError, match=r"foreign_id 'x{100}', which"):
+        ResultsFile(path, lambda _: False)
+
+
+def test_a_run_that_never_begins_leaves_no_file_and_changes_none(tmp_path: Path) -> None:
+    """Whatever kept it from beginning."""
+    path = tmp_path / "results.csv"
+    with ResultsFile(path, is_ours):
+        assert path.exists()
+    assert not path.exists()
+    path.touch()
+    with ResultsFile(path, is_ours):
         pass
+    assert path.exists()
+
+
+def test_a_row_of_a_sheet_is_never_told_to_be_paid_under_another_foreign_id() -> None:
+    """There the foreign_id is what the row says."""
+    conflict = ForeignIdConflict("Another.", foreign_id="a")
+    told = [cells_of(BatchResult(0, REQUEST, None, conflict), is_sheet=one)[-1] for one in (False, True)]
+    assert told[0] == "Another. Pay this one under a foreign_id of its own."
+    assert told[1].startswith("Another. Do not pay the row in any other way before you know")

@@ -303,7 +303,8 @@ def test_a_sheet_is_as_large_as_the_dashboard_takes() -> None:
 )
 def test_what_is_remembered_of_a_row_can_be_read_by_people(fields: dict[str, Any], says: str) -> None:
     """What it pays to whom, always in the same order."""
-    assert SheetRow.of({**fields, "foreign_id": "f"}) == SheetRow("f", says)
+    reference = fields.get("end_user_reference", "")
+    assert SheetRow.of({**fields, "foreign_id": "f"}) == SheetRow("f", says, reference)
 
 
 ONE, TWO, THREE = (SheetRow(name, f"amount {name}") for name in "123")
@@ -318,8 +319,9 @@ ONE, TWO, THREE = (SheetRow(name, f"amount {name}") for name in "123")
         ([], [], None),
         ([ONE], [SheetRow("1", "said otherwise")], None),
         ([ONE, TWO], [THREE, ONE], Differences(new=(THREE,), gone=(TWO,))),
-        ([], [ONE, TWO], Differences(new=(ONE, TWO), gone=())),
-        ([ONE, TWO], [], Differences(new=(), gone=(ONE, TWO))),
+        ([], [ONE, TWO], Differences(new=(ONE, TWO), is_another=True)),
+        ([ONE, TWO], [], Differences(gone=(ONE, TWO), is_another=True)),
+        ([ONE, TWO], [THREE], Differences(new=(THREE,), gone=(ONE, TWO), is_another=True)),
     ],
 )
 def test_a_sheet_is_held_against_what_it_was(
@@ -332,7 +334,7 @@ def test_a_sheet_is_held_against_what_it_was(
 def test_the_differences_are_told_line_by_line() -> None:
     """How many, what they mean, and each of them."""
     head, *rest = difference_lines(Differences(new=(THREE, ONE), gone=(TWO,)))
-    assert "2 rows are new (+), 1 are gone (-). What was paid of the rows that are gone stays paid." in head
+    assert "2 rows are new (+), 1 are gone (-). What was paid stays paid, and is not paid again." in head
     assert rest == ["+ 3: amount 3", "+ 1: amount 1", "- 2: amount 2"]
 
 
@@ -357,3 +359,35 @@ def test_a_sheet_that_is_remembered_is_told_apart_row_by_row(before: list[Row], 
     found = differences(known, is_now) or Differences((), ())
     assert Counter(was) - Counter(found.gone) + Counter(found.new) == Counter(is_now)
     assert (differences(known, is_now) is None) == (set(was) == set(is_now))
+
+
+def test_a_row_with_another_end_user_reference_is_not_the_row_it_was() -> None:
+    """Nothing else of a row could change without its foreign_id; what was remembered without one is no other."""
+    was, now = SheetRow("1", "says", "alice"), SheetRow("1", "says", "bob")
+    found = differences([was, TWO], [now, TWO])
+    assert found == Differences(renamed=((now, "alice"),))
+    head, line = difference_lines(found)
+    assert head.startswith("The sheet has changed since")
+    assert "1 have another end_user_reference (~)" in head
+    assert line == "~ 1: says (paid before with end_user_reference alice)"
+    assert differences([SheetRow("1", "says")], [now]) is None
+
+
+def test_a_row_that_is_back_is_told_as_what_the_journal_has_it_as() -> None:
+    """And not as new: it is not paid again."""
+    found = differences([ONE], [ONE, TWO, THREE], {"2": "accepted"})
+    assert found == Differences(new=(THREE,), back=((TWO, "accepted"),))
+    head, *rest = difference_lines(found)
+    assert "1 are in the journal from before (=)" in head
+    assert rest == ["+ 3: amount 3", "= 2: amount 2 (in the journal: accepted)"]
+    assert differences([ONE], [TWO], {"2": "accepted"}) == Differences(gone=(ONE,), back=((TWO, "accepted"),))
+
+
+def test_an_empty_tag_is_none_on_purpose_if_that_is_said() -> None:
+    """It changes no foreign_id, and a tag that is there stays."""
+    text = f"{PLAIN}\nmade-up,,XRP,1,u\nmade-up,7,XRP,1,u\n"
+    plain, tagged = lines(text), list(read_sheet(PREFIX, "user-1", no_tag=True)(iter(text.splitlines(True)), "s"))
+    assert [line.fields["foreign_id"] for line in plain] == [line.fields["foreign_id"] for line in tagged]
+    assert [line.fields.get("tag") for line in plain] == [None, "7"]
+    assert [line.fields.get("tag") for line in tagged] == ["", "7"]
+    assert [SheetRow.of(line.fields) for line in plain] == [SheetRow.of(line.fields) for line in tagged]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,11 +34,17 @@ def sifter(path: Path, text: str = FILE) -> Sifter:
     return Sifter(InputFile(path, read_lines), Index(), "number")
 
 
-def told(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
+async def told(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
     """Return what is to be paid, and what is told of the rest."""
     rest: list[tuple[str, list[str], WithdrawalRequest | None]] = []
-    names = [request.foreign_id for request in sifting.to_pay(lambda *each: rest.append(each))]
+    names = [request.foreign_id async for request in sifting.to_pay(lambda *each: rest.append(each))]
     return names, rest
+
+
+async def add_to(names: list[str], requests: AsyncIterator[WithdrawalRequest]) -> None:
+    """Add the foreign_ids of requests to a list, as they come."""
+    async for each in requests:
+        names.append(each.foreign_id)  # noqa: PERF401 - those before an error count
 
 
 def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None:
@@ -60,7 +68,7 @@ def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
         "line 6: foreign_id 'a' stands in line 2, too, with another payment: this one is not sent.",
         "line 8: foreign_id is required and must not be empty. amount is negative.",
         "line 9: row has 2 cells, and the header has 7.",
-        'line 10: amount would be rounded as a JSON number; make the client with amount_format="string".',
+        "line 10: amount would be rounded as a JSON number: pass --amount-format string.",
     ]
 
 
@@ -75,11 +83,11 @@ def test_a_row_with_a_wrong_cell_and_wrong_fields_is_told_both(tmp_path: Path) -
     ]
 
 
-def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tmp_path: Path) -> None:
+async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tmp_path: Path) -> None:
     """The first line of a foreign_id stands; those that say the same again are told at the end."""
     sifting = sifter(tmp_path / "f.csv")
     sifting.survey(lambda _: None)
-    names, rest = told(sifting)
+    names, rest = await told(sifting)
     assert names == ["a", "b", "c"]
     assert [(outcome, cells[0], request is None) for outcome, cells, request in rest] == [
         ("conflict", "a", False),
@@ -112,7 +120,7 @@ def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path
         FILE.replace("\n\na,BTC", "\na,BTC"),
     ],
 )
-def test_nothing_is_paid_that_the_survey_has_not_seen(tmp_path: Path, other: str) -> None:
+async def test_nothing_is_paid_that_the_survey_has_not_seen(tmp_path: Path, other: str) -> None:
     """Not even where size and time of the file are what they were."""
     path, changed = tmp_path / "f.csv", tmp_path / "g.csv"
     path.write_text(FILE, encoding="utf-8")
@@ -122,26 +130,46 @@ def test_nothing_is_paid_that_the_survey_has_not_seen(tmp_path: Path, other: str
     sifting = Sifter(InputFile(changed, read_lines), index, "number")
     paid: list[str] = []
     with pytest.raises(FileChanged):
-        paid.extend(request.foreign_id for request in sifting.to_pay(lambda *_: None))
+        await add_to(paid, sifting.to_pay(lambda *_: None))
     assert set(paid) <= {"a", "b", "c"}
 
 
-def test_a_file_that_grows_while_it_is_paid_is_noticed_on_the_way(tmp_path: Path) -> None:
+async def test_a_file_that_grows_while_it_is_paid_is_noticed_on_the_way(tmp_path: Path) -> None:
     """Long before its end."""
     path = tmp_path / "f.csv"
     rows = "\n".join(f"p-{one},BTC,made-up,1,,,u" for one in range(5_000))
     sifting = sifter(path, f"{HEADER}\n{rows}\n")
     sifting.survey(lambda _: None)
     paying = sifting.to_pay(lambda *_: None)
-    next(paying)
+    await anext(paying)
     with path.open("a", encoding="utf-8") as file:
         file.write("more,BTC,made-up,1,,,u\n")
-    paid: list[WithdrawalRequest] = []
+    paid: list[str] = []
     with pytest.raises(FileChanged):
-        paid.extend(paying)
+        await add_to(paid, paying)
     assert len(paid) < 1_000
 
 
 def test_an_empty_survey_asks_for_nothing() -> None:
     """Nothing requested in no currency."""
     assert Survey().requested == {}
+
+
+def test_rows_that_cannot_be_paid_are_rows_of_this_file_too(tmp_path: Path) -> None:
+    """By whatever stands where their foreign_id should be, as the results file shows it."""
+    index, path = Index(), tmp_path / "f.csv"
+    path.write_text(f"{HEADER}\na\x07,BTC,made-up,1,,,u\nb,BTC,made-up,-1,,,u\n", encoding="utf-8")
+    Sifter(InputFile(path, read_lines), index, "number").survey(lambda _: None)
+    assert [index.knows(name) for name in ("a\\x07", "b", "c")] == [True, True, False]
+
+
+async def test_whoever_reads_a_long_file_gives_others_a_turn(tmp_path: Path) -> None:
+    """Also where nothing in it is to be paid."""
+    sifting = sifter(tmp_path / "f.csv", f"{HEADER}\n" + "x,BTC,made-up,-1,,,u\n" * 1_000)
+    sifting.survey(lambda _: None)
+    turns = 0
+    reading = asyncio.ensure_future(told(sifting))
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 10
