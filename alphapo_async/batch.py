@@ -73,6 +73,10 @@ class _Row(msgspec.Struct, eq=False):
     let_go: LetGo = lambda: None
 
 
+class _Parting(BaseException):
+    """Thrown into a source that holds on to a cancellation."""
+
+
 class Batch:
     """One batch.
 
@@ -117,7 +121,7 @@ class Batch:
         self._is_ending = False
         self._lets_go = False
         self._has_parted = False
-        self._feeder: asyncio.Future[None]
+        self._feeder: asyncio.Task[None]
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -136,7 +140,7 @@ class Batch:
             JournalError: the journal failed; likewise.
             Exception: what `requests` raised; likewise.
         """
-        self._feeder = asyncio.ensure_future(self._feed(requests))
+        self._feeder = asyncio.get_running_loop().create_task(self._feed(requests))
         self._feeder.add_done_callback(self._fed)
         stopper = asyncio.ensure_future(self._end_at(stop))
         self._step()
@@ -195,12 +199,22 @@ class Batch:
         self._step()
 
     def _fed(self, feeder: asyncio.Future[None]) -> None:
+        if self._has_parted:
+            feeder.cancelled() or feeder.exception()  # heard, and too late to count
+            return
         if feeder.cancelled():
             if not self._is_ending:  # it was the rows' own source that was cancelled: they are not all there were
                 self._fail(asyncio.CancelledError("the rows' source was cancelled"))
         elif (error := feeder.exception()) is not None:
             self._fail(error)
         self._part()
+
+    def _part_by_force(self) -> None:
+        """End a source that was cancelled and went on all the same: left alone, it would keep the program from ending."""
+        self._part()
+        with contextlib.suppress(Exception, _Parting):
+            self._feeder.get_coro().throw(_Parting())
+        self._feeder.cancel()
 
     def _part(self) -> None:
         """Expect nothing more of the rows' source."""
@@ -224,7 +238,7 @@ class Batch:
             self._is_ending = True
             self._feeder.cancel()
             if not self._has_parted:
-                self._parting = asyncio.get_running_loop().call_later(_PARTING, self._part)
+                self._parting = asyncio.get_running_loop().call_later(_PARTING, self._part_by_force)
         if self._timer is not None:
             self._timer.cancel()
         if lets_go and not self._lets_go:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -625,8 +626,11 @@ def test_a_source_that_fails_lets_go_of_nothing_that_was_taken() -> None:
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_a_source_that_does_not_hear_of_the_end_is_waited_for_no_longer_than_it_takes(goes_on: bool) -> None:  # noqa: FBT001
-    """Nor is a row taken that it still comes up with."""
+def test_a_source_that_does_not_hear_of_the_end_is_waited_for_no_longer_than_it_takes(
+    goes_on: bool,  # noqa: FBT001 - a parameter
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor is a row taken that it still comes up with; and nothing is left of it that anybody would hear of."""
 
     async def deaf() -> AsyncIterator[WithdrawalRequest]:
         yield request("payout-0")
@@ -643,8 +647,10 @@ def test_a_source_that_does_not_hear_of_the_end_is_waited_for_no_longer_than_it_
         return outcomes, ended
 
     outcomes, ended = run(story())
+    gc.collect()
     assert outcomes == {"accepted": 1}
     assert ended == pytest.approx(3.0 if goes_on else 7.0)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
 
 
 @pytest.mark.parametrize("leaves_early", [False, True])
