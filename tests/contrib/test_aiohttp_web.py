@@ -20,7 +20,7 @@ async def served() -> AsyncIterator[tuple[str, Handling]]:
     async with client() as alphapo:
         app = web.Application()
         app.router.add_post("/alphapo", callbacks(alphapo, handling))
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.2)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/alphapo", handling
