@@ -1,0 +1,64 @@
+"""Plant each mistake and hunt for it: `python -m tests.simulation.bugs`, `python -m tests.simulation.bugs "Retry-After" --most 100`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+import msgspec
+
+from tests.simulation.bugs.catalogue import BUGS, Bug
+from tests.simulation.bugs.hunt import Find
+from tests.simulation.bugs.planting import planted, run_in
+
+__all__ = ["hunted", "main"]
+
+_NAME: Final = max(len(bug.name) for bug in BUGS) + 2
+_LINE: Final = f"{{:<{_NAME}}}{{:<13}}{{:>6}}{{:>9}}  {{}}"
+
+
+def hunted(bug: Bug | None, most: int, each: int) -> Find:
+    """Plant a mistake, or nothing, and hunt for it."""
+    found_by = "simulation" if bug is None else bug.found_by
+    with planted(bug) as folder:
+        return msgspec.json.decode(run_in(folder, found_by, str(most), str(each)), type=Find)
+
+
+def _chosen(names: Sequence[str]) -> list[Bug]:
+    """Return the mistakes whose names hold one of these words; all of them if there are no words."""
+    return [bug for bug in BUGS if not names or any(name.lower() in bug.name.lower() for name in names)]
+
+
+def _hunt_one(bug: Bug, most: int, each: int) -> Find:
+    began = time.perf_counter()
+    found = hunted(bug, most, each)
+    needed = found.tries if bug.found_by == "simulation" and found.violation else "-"
+    took = f"{time.perf_counter() - began:.1f} s"
+    print(_LINE.format(bug.name, bug.found_by, needed, took, found.violation or f"NOT FOUND in {found.tries}"), flush=True)
+    return found
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Hunt for what the command line names; 1 if something is not found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.bugs", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mistakes whose names hold this; all, if none is named")
+    parser.add_argument("--most", type=int, default=300, help="seeds after which a hunt is given up")
+    parser.add_argument("--each", type=int, default=40, help="withdrawals in a world, about")
+    wanted = parser.parse_args(words)
+    bugs = _chosen(wanted.names)
+    if not bugs:
+        parser.error("no mistake has such a name")
+    print(_LINE.format("planted", "found by", "seeds", "took", "what was violated"))
+    finds = [_hunt_one(bug, wanted.most, wanted.each) for bug in bugs]
+    found = [find for find in finds if find.violation is not None]
+    seeds = [find.tries for bug, find in zip(bugs, finds, strict=True) if bug.found_by == "simulation"]
+    print(f"\n{len(found)} of {len(bugs)} found" + (f", median {median(seeds):g} seeds" if seeds else ""))
+    return 0 if len(found) == len(bugs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

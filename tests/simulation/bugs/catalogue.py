@@ -1,0 +1,464 @@
+"""The mistakes: what each of them is, who makes it, and how it is planted."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+__all__ = ["BUGS", "Bug", "Edit", "FoundBy"]
+
+FoundBy: TypeAlias = Literal["simulation", "model check"]
+
+
+class Edit(NamedTuple):
+    """A place in the package, and what is to stand there instead."""
+
+    file: str
+    """Relative to the package."""
+    old: str
+    """Stands there exactly once."""
+    new: str
+
+
+class Bug(NamedTuple):
+    """One mistake."""
+
+    name: str
+    why: str
+    """Who makes it, and what it costs."""
+    edits: tuple[Edit, ...]
+    found_by: FoundBy = "simulation"
+
+
+_SENT: Final = 'reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)'
+_SENT_OTHERWISE: Final = 'reply = await crew.exchange("POST", crew.withdrawal_url, body, signer)'
+_REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
+
+_REPLIES: Final = (
+    Bug(
+        "a network error told as rejected",
+        "Clients that know only success and failure: a lost reply counts as a refusal, and the payment is made again under another name.",
+        (
+            Edit(
+                "core/outcome.py",
+                "return InDoubt(reply.reason) if reply.may_have_left else NotSent(reply.reason)",
+                'return Rejected({"network": [reply.reason]}) if reply.may_have_left else NotSent(reply.reason)',
+            ),
+        ),
+    ),
+    Bug(
+        "a time-out taken for not sent",
+        "Clients that retry on every time-out as on a refused connection: the server was merely slow, and has paid.",
+        (
+            Edit(
+                "core/outcome.py",
+                "return InDoubt(reply.reason) if reply.may_have_left else NotSent(reply.reason)",
+                'is_doubtful = reply.may_have_left and reply.reason != "no answer in time"\n'
+                "        return InDoubt(reply.reason) if is_doubtful else NotSent(reply.reason)",
+            ),
+        ),
+    ),
+    Bug(
+        "a 502 taken for not processed",
+        "Clients for which a gateway's error is the server's: what stood behind the gateway has paid.",
+        (
+            Edit(
+                "core/outcome.py",
+                _REFUSAL_JUDGED,
+                f'    if reply.status == 502:\n        return NotSent("bad gateway")\n{_REFUSAL_JUDGED}',
+            ),
+        ),
+    ),
+    Bug(
+        "only 200 taken for success",
+        "Clients that compare the status with 200: a 201 is told as refused, and the payment is made again.",
+        (
+            Edit(
+                "core/outcome.py",
+                "    if reply.status in _OK:\n        return _judge_success(reply, asked)\n",
+                "    if reply.status == 200:\n        return _judge_success(reply, asked)\n"
+                '    if reply.status in _OK:\n        return Rejected({"status": [str(reply.status)]})\n',
+            ),
+        ),
+    ),
+    Bug(
+        "a page with status 200 taken for success",
+        "Clients that look at the status alone: a proxy's page counts as an acceptance, and nobody is ever paid.",
+        (
+            Edit(
+                "core/outcome.py",
+                'return InDoubt(f"HTTP {reply.status} without a withdrawal")',
+                'return Accepted(Withdrawal(id="", foreign_id=asked.foreign_id))',
+            ),
+        ),
+    ),
+    Bug(
+        "a reply that is cut short is raised raw",
+        "Clients that catch refused connections and time-outs only: the library's own error reaches whoever pays, and says nothing.",
+        (
+            Edit(
+                "crew.py",
+                "return await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)",
+                "reply = await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)\n"
+                '        if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
+                "            raise OSError(reply.reason)\n"
+                "        return reply",
+            ),
+        ),
+    ),
+    Bug(
+        "a duplicate taken for success",
+        'Clients that read "has already been taken" as "it worked": the name may be another payment\'s, or a refused one\'s.',
+        (
+            Edit(
+                "core/outcome.py",
+                _REFUSAL_JUDGED,
+                f"    if isinstance(_judge_refusal(reply), Duplicate):\n"
+                f'        return Accepted(Withdrawal(id="", foreign_id=asked.foreign_id))\n{_REFUSAL_JUDGED}',
+            ),
+        ),
+    ),
+)
+
+_BODIES: Final = (
+    Bug(
+        "a new foreign_id for every attempt",
+        "Clients that draw the idempotency key where they send: a retry after a lost reply is another payment.",
+        (
+            Edit(
+                "flight.py",
+                _SENT,
+                'names = self._foreign_id.encode(), f"{self._foreign_id}-{self._flown.sent}".encode()\n'
+                "            body = row.revision.body.replace(*names) if self._flown.sent else row.revision.body\n"
+                f"            {_SENT_OTHERWISE}",
+            ),
+        ),
+    ),
+    Bug(
+        "the body written anew for every attempt",
+        "Clients that serialize where they sign: the second attempt has other bytes than the journal and the first.",
+        (Edit("flight.py", _SENT, f'body = row.revision.body + b" " * self._flown.sent\n            {_SENT_OTHERWISE}'),),
+    ),
+    Bug(
+        "amounts kept as floats",
+        "Clients that take money for a float and print five places of it: the sixth is paid to nobody.",
+        (
+            Edit(
+                "core/codec.py",
+                "    text = plain(amount)\n    if len(text)",
+                '    text = f"{float(amount):.5f}"\n    if len(text)',
+            ),
+            Edit(
+                "core/codec.py",
+                "    return plain(amount)\n\n\ndef _as_number",
+                '    return f"{float(amount):.5f}"\n\n\ndef _as_number',
+            ),
+        ),
+    ),
+    Bug(
+        "ids made of row numbers",
+        "Scripts that number the rows of a list: the next list's first row has the name of this one's.",
+        (
+            Edit(
+                "batch.py",
+                "self._start(_Row(index, request))",
+                'self._start(_Row(index, msgspec.structs.replace(request, foreign_id=f"row-{index}")))',
+            ),
+        ),
+    ),
+    Bug(
+        "a conflict found by bytes instead of by payment",
+        "Stores that compare a hash of the request: another release writes other bytes, and what was paid is told as another's.",
+        (
+            Edit(
+                "core/evidence.py",
+                "return is_same_payment(self.payment, other.payment)",
+                "return self.body == other.body",
+            ),
+        ),
+    ),
+)
+
+_PACE: Final = (
+    Bug(
+        "Retry-After ignored",
+        "Clients with a back-off of their own: they go on while AlphaPo asks them to wait.",
+        (
+            Edit(
+                "core/pacing.py",
+                "return Heard.THROTTLED, judged.retry_after",
+                "return Heard.THROTTLED, None",
+            ),
+            Edit("core/sending.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
+        ),
+    ),
+    Bug(
+        "waiting beyond the caller's deadline",
+        "Clients that sleep for as long as they are asked to: whoever gave himself three seconds hears nothing for a minute.",
+        (
+            Edit(
+                "callers.py",
+                "            self._arm(caller, due)\n        elif",
+                "            self._arm(caller, max(due, self._loop.time() + 60.0))\n        elif",
+            ),
+        ),
+    ),
+    Bug(
+        "a budget that never refills",
+        "Budgets that are counted down only: after a bad hour nothing is ever tried twice again.",
+        (
+            Edit(
+                "core/pacing.py",
+                "return min(BUDGET, pace.tokens + (now - pace.counted_at) * REFILL)",
+                "return pace.tokens",
+            ),
+            Edit("core/pacing.py", "gift = 1.0 if ticket.has_paid else REFILL", "gift = 0.0"),
+        ),
+    ),
+    Bug(
+        "one retry object for all",
+        "A decorator's state shared by all calls: a call goes on with another's last result.",
+        (
+            Edit("retrying.py", "from collections.abc", "import asyncio\nfrom collections.abc"),
+            Edit("retrying.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\n_RESULTS: dict[object, list] = {}\n'),
+            Edit(
+                "retrying.py",
+                "results: list[T] = []",
+                "results = _RESULTS.setdefault(asyncio.get_running_loop(), [])",
+            ),
+        ),
+    ),
+)
+
+_JUDGES: Final = (
+    Bug(
+        "the last outcome wins over a doubt",
+        "Clients that return what the last attempt brought: the first has arrived all the same.",
+        (
+            Edit(
+                "core/sending.py",
+                "    if row.doubt_since is None and not row.blamed and not row.unvouched:\n"
+                '        return settled(told, "rejected", now)\n'
+                "    return replace(told, owes_look_up=True)\n",
+                '    return settled(told, "rejected", now)\n',
+            ),
+        ),
+    ),
+    Bug(
+        "not found taken for proof",
+        "Clients that look up and believe it: the body is still on its way, or the look-up is another key's.",
+        (
+            Edit(
+                "core/asking.py",
+                "    if row.refusal is None or row.blamed or row.holder != worker:\n        return answered\n",
+                '    return settled(answered, "not_sent", now)\n',
+            ),
+        ),
+    ),
+    Bug(
+        "a quiet exit without a control",
+        'An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.',
+        (
+            Edit(
+                "core/asking.py",
+                "is_last_word = row.control_at is not None and now",
+                "is_last_word = now",
+            ),
+            Edit(
+                "core/steps.py",
+                "return LOOK_UP if row.control_at is not None or now > freed_from else LookUp(accepted_after=quiet)",
+                "return LOOK_UP",
+            ),
+        ),
+        "model check",
+    ),
+    Bug(
+        "a stale holder's no believed",
+        "An early design: a worker that lost its row long ago says no, while its successor's body is on its way.",
+        (
+            Edit(
+                "core/sending.py",
+                'if row.state != "open" or row.holder != attempt.worker:',
+                'if row.state != "open":',
+            ),
+        ),
+    ),
+    Bug(
+        "an acceptance refused for want of a holder",
+        "Fencing taken too far: AlphaPo says that it has the payment, and the store does not listen.",
+        (
+            Edit(
+                "core/sending.py",
+                "            return witnessed(_counted(row), proof.withdrawal, None, now)",
+                "            return witnessed(_counted(row), proof.withdrawal, None, now) if row.holder == attempt.worker else row",
+            ),
+        ),
+    ),
+    Bug(
+        "another's withdrawal taken for ours",
+        "Clients that look up by name and do not compare: another payment of that name counts as this one.",
+        (
+            Edit(
+                "core/asking.py",
+                "if comparison.is_ours(*needed_of_witness(row)):",
+                "if found.foreign_id == row.foreign_id:",
+            ),
+        ),
+        "model check",
+    ),
+    Bug(
+        "a lease that lapses without a doubt",
+        "Queues that hand a dead worker's job to the next: the dead one has sent it.",
+        (
+            Edit(
+                "core/holding.py",
+                'replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None)',
+                "replace(row, holder=None)",
+            ),
+        ),
+    ),
+    Bug(
+        "an older call that undoes a younger no",
+        'Callers whose question was on its way while another was told "no money moved", and who send all the same.',
+        (
+            Edit(
+                "core/holding.py",
+                "return asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at",
+                "return False",
+            ),
+        ),
+    ),
+    Bug(
+        "workers that reopen what was settled",
+        "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
+        (Edit("client.py", "is_heard=False, asked_at=0.0)", "is_heard=False)"),),
+    ),
+)
+
+_JOURNAL: Final = (
+    Bug(
+        "the journal written after sending",
+        "Clients that log what they did: whoever dies in between has paid, and nobody knows.",
+        (
+            Edit(
+                "crew.py",
+                "return await self.journal.update(self.account, foreign_id, change, entries=entries)",
+                "known = await self.journal.find(self.account, foreign_id)\n"
+                "        if known is None:\n"
+                "            return change(known)\n"
+                "        return await self.journal.update(self.account, foreign_id, change, entries=entries)",
+            ),
+        ),
+    ),
+    Bug(
+        "a no told before it is written",
+        "Writing behind for speed: the process dies, and the next one sends what somebody has given the funds back for.",
+        (Edit("flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
+    ),
+    Bug(
+        "an unwritten word told at closing",
+        "A hasty end: what the journal would not take is told as if it had.",
+        (Edit("flight.py", '        if self._unwritten:\n            return self._told(row, "journal")\n', ""),),
+    ),
+    Bug(
+        "a row left held after a lost answer",
+        "The commit happened and its answer was lost: nobody works on the row, and nobody else may.",
+        (
+            Edit(
+                "flight.py",
+                "self._may_stand_unheard = error.recorded is not False",
+                "self._may_stand_unheard = False",
+            ),
+        ),
+    ),
+    Bug(
+        "a retry that does not ask the journal first",
+        "Loops that go by what they knew when they began: others have settled it, and it is sent again.",
+        (
+            Edit(
+                "flight.py",
+                "if not self._has_flown or not self._crew.journal.is_durable:",
+                "if row is not None:",
+            ),
+        ),
+    ),
+    Bug(
+        "a lease prolonged after it was told over",
+        "Locks that their old owner renews when he wakes up: two hold the same row.",
+        (
+            Edit(
+                "journal/memory.py",
+                "if worker in self._over or self._workers.get(worker, now) <= now:",
+                "if worker not in self._workers:",
+            ),
+        ),
+    ),
+    Bug(
+        "a lease counted by a clock that may be set",
+        "Locks with a time-out by the wall clock: it is set back, and the lease seems to run on.",
+        (
+            Edit(
+                "tenure.py",
+                "return min(self._until - self.clock.by_the_wall(), self._steady_until - asyncio.get_running_loop().time())",
+                "return self._until - self.clock.by_the_wall()",
+            ),
+        ),
+    ),
+    Bug(
+        "a cancellation that forgets",
+        "Clients that clean up and go when they are cancelled: the body had left.",
+        (
+            Edit(
+                "flight.py",
+                'await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))',
+                "pass",
+            ),
+        ),
+    ),
+    Bug(
+        "errors of jobs that nobody hears",
+        "Gathering of which the first error is raised and the others are dropped.",
+        (
+            Edit(
+                "streaming.py",
+                "await asyncio.gather(*running, *done, return_exceptions=True)",
+                "await asyncio.gather(*running, return_exceptions=True)",
+            ),
+        ),
+    ),
+)
+
+_CALLBACKS: Final = (
+    Bug(
+        "callbacks told apart by id alone",
+        "Handlers that have seen this id: they never hear that it was confirmed.",
+        (Edit("core/callbacks.py", "        if status in self.statuses:\n", "        if self.statuses:\n"),),
+    ),
+    Bug(
+        "a callback marked as seen before its handler",
+        "Handlers that write first and work then: an exception, and nobody ever works on it.",
+        (
+            Edit(
+                "inbox.py",
+                "            turn = Turn(name, told.status, handled)\n",
+                "            turn = Turn(name, told.status, handled)\n"
+                "            await self._keep(name, handled, handled.done(told.status))\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a final status moved back by a late callback",
+        "Clients that take the newest message for the newest news: confirmed becomes processing again.",
+        (Edit("core/witnesses.py", "return _rank(told) < _rank(known)", "return False"),),
+    ),
+    Bug(
+        "a forged callback believed",
+        "Handlers that see that there is a signature: whoever knows the URL says what was paid.",
+        (
+            Edit(
+                "core/callbacks.py", "if not signer.is_genuine(body, signature):", "if len(signature) != _DIGITS:"
+            ),
+        ),
+    ),
+)
+
+BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_JOURNAL, *_CALLBACKS)
