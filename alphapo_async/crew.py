@@ -149,16 +149,19 @@ class Crew:
 
     async def learned(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> tuple[Row, Row]:
         """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
-        now, before = self.world.clock(), row
+        before = row
 
         def change(known: Row | None) -> Row:
             nonlocal before
+            # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
+            now = self.world.clock()
             learned = before = row if known is None else known
             for one in evidence:
                 learned = learn(learned, one, now, self.assumed)
             return learned
 
-        lines = (entry_of(one, now, __version__) for one in evidence)
+        heard_at = self.world.clock()
+        lines = (entry_of(one, heard_at, __version__) for one in evidence)
         entries = tuple(line for line in lines if line is not None)
         after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
         return before, after
