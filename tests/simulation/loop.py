@@ -26,13 +26,15 @@ T = TypeVar("T")
 class Owner:
     """Whose work it is: one process, or the world around all of them."""
 
-    __slots__ = ("is_dead", "is_stopped", "name", "ready")
+    __slots__ = ("is_cut_off", "is_dead", "is_stopped", "name", "ready")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ready: deque[asyncio.Handle] = deque()
         self.is_dead = False
         self.is_stopped = False
+        self.is_cut_off = False
+        """It died in the midst of something, so that nobody is left to hear how that ended."""
 
     def __repr__(self) -> str:
         return f"Owner({self.name!r}, {len(self.ready)} ready)"
@@ -116,8 +118,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def kill(self, owner: Owner) -> None:
         """End a process in this very moment: no handler, no `finally` runs any more."""
-        self._dead += self.tasks_of(owner)
-        owner.is_dead = True
+        left = self.tasks_of(owner)
+        self._dead += left
+        owner.is_dead, owner.is_cut_off = True, bool(left)
         owner.ready.clear()
         self._owners.remove(owner)
 
@@ -138,6 +141,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 gc.collect()
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        task = context.get("future") or context.get("task")
+        if isinstance(task, NumberedTask) and task.owner.is_cut_off:
+            return
         error = context.get("exception")
         self.complaints.append(f"{context['message']}: {error!r}" if error else context["message"])
 

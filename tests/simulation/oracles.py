@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from math import inf
 from typing import Final
 
 import msgspec
@@ -22,6 +23,8 @@ from alphapo_async.sandbox.rules import World
 __all__ = ["Message", "Oracles"]
 
 _ENDED: Final = ("cancelled", "declined")
+_LONGEST_IDLE: Final = 300.0
+"""Seconds within which a worker has written down how its work on a row ended, whatever the journal does."""
 Name = tuple[str, str]
 
 
@@ -58,6 +61,9 @@ class Oracles:
         self._sums: dict[str, dict[str, Decimal]] = {}
         self._noes: dict[str, set[str]] = {}
         self._told_accepted: set[str] = set()
+        self._asked: dict[str, float] = {}
+        self._idle: dict[tuple[str, str], float] = {}
+        self._settled: dict[str, float] = {}
         self._intended: dict[str, list[WithdrawalRequest]] = {}
         self._handled: dict[tuple[str, str], float] = {}
         self._final_handled: set[str] = set()
@@ -70,9 +76,15 @@ class Oracles:
         """Somebody wants this paid, or what else is said of the same person."""
         self._intended.setdefault(request.end_user_reference, []).append(request)
 
+    def asks(self, foreign_id: str, *, is_lasting: bool = False) -> None:
+        """Somebody asks for this now; or, with a batch, from now on."""
+        self._asked[foreign_id] = inf if is_lasting else self._clock()
+
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def leaves(self, row: Row | None, foreign_id: str, body: bytes, *, tokens: float, journal: int) -> Message:
+    def leaves(
+        self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, tokens: float, journal: int
+    ) -> Message:
         """A body is about to leave, of which this journal should hold this row."""
         if row is None:
             self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
@@ -80,6 +92,10 @@ class Oracles:
             self._fail(f"{foreign_id}: a body leaves that is not the journal's (P2, P3)")
         elif self._bodies.setdefault((journal, foreign_id, row.revision.number), body) != body:
             self._fail(f"{foreign_id}: the bytes of one revision have changed (P2)")
+        elif row.state != "open":
+            self._fail(f"{foreign_id}: a body leaves although the journal says {row.state}")
+        elif row.holder != worker:
+            self._fail(f"{foreign_id}: a body leaves a worker that does not hold the row")
         if tokens < -1e-6:
             self._fail(f"the budget is negative: {tokens} (P9)")
         message = Message(foreign_id, body, self._clock())
@@ -100,6 +116,14 @@ class Oracles:
             self._fail(
                 f"{reference}: paid twice, as {spell(other.asked.foreign_id)} and {spell(record.asked.foreign_id)} (P1)"
             )
+
+    def keeps_idle(self, held: list[tuple[str, str]]) -> None:
+        """These foreign_ids are held by workers that live, and these workers do nothing for them."""
+        now = self._clock()
+        self._idle = {one: self._idle.get(one, now) for one in held}
+        for (foreign_id, _), since in self._idle.items():
+            if now - since > _LONGEST_IDLE:
+                self._fail(f"{foreign_id}: held for {now - since:.0f} s by a worker that does nothing for it")
 
     def may_still_come(self, foreign_id: str) -> bool:
         """Tell whether a body of this foreign_id is still on its way."""
@@ -135,6 +159,8 @@ class Oracles:
             self._fail(f"{name}: another body under the same revision (P2)")
         if after.revision.number != before.revision.number and was not in NO:
             self._fail(f"{name}: a new revision of a row that was {was} (P2)")
+        if was in NO and now == "open" and after.doubt_since is None:
+            self._check_reopened(before)
         if was == "accepted" and now not in ("accepted", "failed"):
             self._fail(f"{name}: was accepted and is {now}")
         if was == "failed" and now not in ("failed", "accepted"):
@@ -146,7 +172,15 @@ class Oracles:
         if status in _ENDED and after_status not in (*_ENDED, "confirmed"):
             self._fail(f"{name}: {status} has become {after_status} (final states never change)")
 
+    def _check_reopened(self, before: Row) -> None:
+        """A "no" may be undone by who asks after it, and not by who asked before: somebody else may rely on it."""
+        settled_at = self._settled.get(before.foreign_id)
+        asked_at = self._asked.get(before.foreign_id)
+        if settled_at is not None and asked_at is not None and asked_at < settled_at:
+            self._fail(f"{before.foreign_id}: {before.state} is undone, and nobody has asked since (P4)")
+
     def _check_state(self, row: Row) -> None:
+        self._settled[row.foreign_id] = self._clock()
         if row.state in NO:
             self._check_no(row)
         elif row.state in ("accepted", "failed"):
@@ -182,6 +216,10 @@ class Oracles:
         name = request.foreign_id
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self.told[outcome] = self.told.get(outcome, 0) + 1
+        if told.foreign_id not in (None, name):
+            self._fail(f"{name}: told of {told.foreign_id}")
+        if getattr(told, "reason", "") == "error":
+            self._fail(f"{name}: told of an error that should not be")
         if isinstance(told, Withdrawal):
             self._told_accepted.add(name)
             if not self._records(name, request):

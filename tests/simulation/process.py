@@ -9,6 +9,7 @@ from typing import Any
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
+from alphapo_async.core.pacing import BUDGET, Kind, RetryPolicy, left
 from alphapo_async.crew import World
 from tests.simulation.chance import Chance
 from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
@@ -17,6 +18,9 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.storage import EPOCH, Disk, Storage
 
 __all__ = ["Process"]
+
+_JUST_NOW = 10.0
+"""Tokens that may be missing in a quiet time."""
 
 
 class Process:
@@ -98,6 +102,22 @@ class Process:
     def tokens(self) -> float:
         """What is left of the budget."""
         return self.client._crew.gate.pace.tokens
+
+    @property
+    def has_full_budget(self) -> bool:
+        """Nothing of the budget is missing, but for what has left just now."""
+        pace = self.client._crew.gate.pace
+        after, _ = left(pace, Kind.LOOK_UP, self._loop.time(), RetryPolicy())
+        return after.tokens > BUDGET - _JUST_NOW
+
+    @property
+    def worker(self) -> str:
+        """The name under which it holds rows now."""
+        return self.client._crew.tenure.worker
+
+    def works_on(self, foreign_id: str) -> bool:
+        """Tell whether something is under way for this foreign_id."""
+        return foreign_id in self.client._flights
 
     def start(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin something in this process."""

@@ -117,6 +117,7 @@ class Simulation:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_until_complete(self._story())
+            gc.collect()  # only what is collected is complained of
             self._check_complaints()
         except Stuck as stuck:
             self._fail(str(stuck))
@@ -196,6 +197,8 @@ class Simulation:
         for _ in range(_ROUNDS):
             until = max([self.loop.time(), *(row.may_send_until - EPOCH for row in self._open() if row.may_send_until)])
             await asyncio.sleep(until + QUIET + 2 * _DEADLINE - self.loop.time())
+            if any(_is_awake(process) and not process.has_full_budget for process in self.processes.values()):
+                self._fail("the budget is not full although all has been quiet for long (P9)")
             process = self._somebody("resume")
             if process is not None:
                 await asyncio.wait({process.start(self._resume(process))}, timeout=600.0)
@@ -212,7 +215,7 @@ class Simulation:
                 self._fail(
                     f"{row.foreign_id}: still open long after faults stopped: in doubt since {row.doubt_since}, {row.reason}"
                 )
-        if self._is_everything_shown():
+        if self._is_everything_shown() or self._is_all_written():
             self.oracles.stays_true(self.disk.rows())
         for order in self.orders:
             if order.state == "released":
@@ -231,6 +234,10 @@ class Simulation:
             dialect.visibility != "at once" or dialect.look_up_transport == "dropped" or scenario.has("rotation")
         )
         return scenario.is_durable and not is_hidden
+
+    def _is_all_written(self) -> bool:
+        """No process died with an acceptance that it had told and not yet written down."""
+        return self.scenario.is_durable and not self.scenario.has("crashes") and not self.scenario.has("storage")
 
     def _now(self) -> float:
         return EPOCH + self.loop.time()
@@ -454,9 +461,16 @@ class Simulation:
         """Whatever is wanted and nobody waits for is asked for again, as long as the world stands."""
         while True:
             await asyncio.sleep(_SWEEP)
+            self._check_idle()
             for order in self.orders:
                 if order.state == "wanted" and order.is_free and order.not_before <= self.loop.time():
                     self._ask(order)
+
+    def _check_idle(self) -> None:
+        """Whatever a living worker holds, it works on."""
+        workers = {process.worker: process for process in self.processes.values() if _is_awake(process)}
+        held = ((row.foreign_id, row.holder or "") for row in self._open())
+        self.oracles.keeps_idle([one for one in held if one[1] in workers and not workers[one[1]].works_on(one[0])])
 
     async def _pay(self, process: Process, order: Order) -> None:
         request = order.request
@@ -473,6 +487,7 @@ class Simulation:
         """Ask the client, as this order is asked for."""
         began, stood = self.loop.time(), process.stood_still
         is_first = order.tries == 1
+        self._asks(order.request)
         deadline = _URGENT if order.intent.is_urgent and is_first and order.intent.how == "withdraw" else None
         try:
             if order.intent.how == "enqueue" and is_first:
@@ -490,6 +505,11 @@ class Simulation:
         finally:
             if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
                 self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)
+
+    def _asks(self, request: WithdrawalRequest, *, is_lasting: bool = False) -> None:
+        # Where clocks are set, nobody can say for sure what came first.
+        if self.scenario.is_durable and not self.scenario.has("clocks"):
+            self.oracles.asks(request.foreign_id, is_lasting=is_lasting)
 
     def _decide(
         self, order: Order, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError
@@ -510,6 +530,7 @@ class Simulation:
             process.start(self._pay_once(process, request))
 
     async def _pay_once(self, process: Process, request: WithdrawalRequest) -> None:
+        self._asks(request)
         with contextlib.suppress(ConfigurationError):
             try:
                 told: Any = await process.client.withdraw(request, attempted_before=not self.scenario.is_durable)
@@ -520,6 +541,7 @@ class Simulation:
     async def _batch(self, process: Process, orders: list[Order]) -> None:
         for order in orders:
             order.tries += 1
+            self._asks(order.request, is_lasting=True)
         requests = [order.request for order in orders]
         try:
             async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
@@ -539,15 +561,17 @@ class Simulation:
         # What had its turn already may leave a moment later.
         if process.session.throttled_at + _TURN < self.loop.time() < process.session.held_until - 1e-6:
             self._fail(f"{foreign_id}: a body leaves {name} although AlphaPo asked to wait (P9)")
-        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):
-            self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
-        return self.oracles.leaves(
+        message = self.oracles.leaves(
             process.disk.row("default", foreign_id),
             foreign_id,
             body,
+            worker=process.worker,
             tokens=process.tokens,
             journal=self.disks.index(process.disk),
         )
+        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):
+            self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
+        return message
 
     def _accepted(self, record: Record, message: Message) -> None:
         self._trace(f"AlphaPo accepts {message.foreign_id}")
@@ -610,6 +634,10 @@ class Simulation:
         except (CallbackBusy, JournalError, ConfigurationError, _HandlerError):
             return False
         return True
+
+
+def _is_awake(process: Process) -> bool:
+    return process.is_alive and not process.owner.is_stopped
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:

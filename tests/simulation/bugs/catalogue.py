@@ -219,11 +219,16 @@ _PACE: Final = (
         "A decorator's state shared by all calls: a call goes on with another's last result.",
         (
             Edit("retrying.py", "from collections.abc", "import asyncio\nfrom collections.abc"),
-            Edit("retrying.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\n_RESULTS: dict[object, list] = {}\n'),
+            Edit("retrying.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\n_RESULTS: dict = {}\n_RETRYINGS: dict = {}\n'),
             Edit(
                 "retrying.py",
                 "results: list[T] = []",
                 "results = _RESULTS.setdefault(asyncio.get_running_loop(), [])",
+            ),
+            Edit(
+                "retrying.py",
+                "return await retrying(one_more)",
+                "return await _RETRYINGS.setdefault(asyncio.get_running_loop(), retrying)(one_more)",
             ),
         ),
     ),
