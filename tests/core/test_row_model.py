@@ -458,6 +458,9 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
     was_doubtful = before.state == "open" and before.doubt_since is not None
     if was_doubtful and isinstance(heard, Attempt) and after.state in NO:
         return "P5: a refusal after a doubtful attempt settled it"
+    is_witness = isinstance(heard, Attempt) and isinstance(heard.proof, Accepted)
+    if is_witness and after.state not in ("accepted", "failed"):
+        return "an acceptance was not believed"
     if before.state in ("accepted", "failed") and after.state not in ("accepted", "failed"):
         return f"moved back from {before.state}"
     if _status(before) == "confirmed" != _status(after):

@@ -7,6 +7,7 @@ later than the quiet time after its last byte could have left (A3).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -319,6 +320,8 @@ class SimulatedSession(SessionManager):
         self._network = network
         self._process = process
         self._door = door
+        self.tried: Counter[str] = Counter()
+        """How often this process has sent a body, or has tried to, by foreign_id."""
         self.throttled_at = self.held_until = 0.0
         """When AlphaPo asked this process to send no body, and until when."""
 
@@ -327,6 +330,8 @@ class SimulatedSession(SessionManager):
     ) -> Reply | NoReply:
         """Send one request, unless the process dies at it."""
         await self._door(f"{method} leaves")
+        if method == "POST":
+            self.tried[_foreign_id(body or b"")] += 1
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         await self._door(f"{method} is back")
         if (

@@ -15,6 +15,7 @@ import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import NO, Row, bucket
 from alphapo_async.sandbox.checks import spell
 from alphapo_async.sandbox.records import Record
@@ -236,6 +237,12 @@ class Oracles:
         """A caller with a deadline of his own has been told."""
         if took > deadline + 0.1:
             self._fail(f"{name}: told after {took:.3f} s, with a deadline of {deadline:g} s (P7)")
+
+    def gives_up(self, name: str, tried: int, took: float) -> None:
+        """A caller who had time hears that nothing ever left, for want of a connection."""
+        policy = RetryPolicy()
+        if tried < policy.attempts and took < policy.deadline - policy.wait_max - policy.attempt_timeout:
+            self._fail(f"{name}: given up after {took:.3f} s and {tried} of {policy.attempts} attempts (P6)")
 
     def stays_true(self, rows: list[Row]) -> None:
         """At the end: what was told as accepted is so in the journal, too."""

@@ -19,6 +19,7 @@ from alphapo_async.core.errors import (
     ConfigurationError,
     JournalError,
     WithdrawalError,
+    WithdrawalNotSent,
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Word
@@ -349,12 +350,20 @@ class Simulation:
             ("crashes", 0.6, 600.0, self._crash),
             ("stops", 0.7, 300.0, self._stop),
             ("clocks", 0.7, 300.0, self._step_clock),
-            ("closing", 0.5, 600.0, self._close_early),
+            ("closing", 0.7, 600.0, self._close_early),
         ):
             if scenario.has(family) and chance.happens(share, family, life):
                 at = chance.between(0.0, longest, family, life, "at")
+                if family == "closing" and chance.happens(0.7, family, life, "at work"):
+                    at = self._busy_moment(life) - self.loop.time()
                 if self.loop.time() + at < scenario.ends:
                     self._at(at, callback, name, process)
+
+    def _busy_moment(self, *about: object) -> float:
+        """Return a moment soon after somebody asks for something."""
+        now = self.loop.time()
+        coming = [order.intent.at for order in self.orders if order.intent.at >= now] or [now]
+        return self.chance.pick(coming, "busy", *about) + self.chance.between(0.0, 3.0, "busy", *about, "at")
 
     def _crash(self, _name: str, process: Process) -> None:
         if process.is_alive:
@@ -366,6 +375,9 @@ class Simulation:
         seconds = self.chance.between(61.0, 240.0, "stop", process.name, "long") if is_long else 3.0
         self._note("stopped past its lease" if is_long else "stopped for a moment")
         process.stop(seconds)
+        if self.scenario.has("clocks") and self.chance.happens(0.5, "stop", process.name, "clock"):
+            self._note("clock stood still, too")
+            process.step_clock(-seconds)
 
     def _step_clock(self, _name: str, process: Process) -> None:
         seconds = self.chance.between(-45.0, 45.0, "step", process.name)
@@ -499,12 +511,20 @@ class Simulation:
                 attempted_before=not self.scenario.is_durable and order.tries > 1,
             )
         except (WithdrawalError, JournalError) as error:
+            if is_first and deadline is None and not order.is_shared and process.stood_still == stood:
+                self._check_patience(process, error, self.loop.time() - began)
             return error
         except ConfigurationError:
             return None
         finally:
             if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
                 self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)
+
+    def _check_patience(self, process: Process, error: WithdrawalError | JournalError, took: float) -> None:
+        is_barred = isinstance(error, WithdrawalNotSent) and error.reason == "no connection"
+        name = error.foreign_id or ""
+        if is_barred and process.is_alive and not self.scenario.has("storage"):
+            self.oracles.gives_up(name, process.session.tried[name], took)
 
     def _asks(self, request: WithdrawalRequest, *, is_lasting: bool = False) -> None:
         # Where clocks are set, nobody can say for sure what came first.

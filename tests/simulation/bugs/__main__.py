@@ -38,14 +38,20 @@ def _hunt_one(bug: Bug, most: int, each: int) -> Find:
     found = hunted(bug, most, each)
     needed = found.tries if bug.found_by == "simulation" and found.violation else "-"
     took = f"{time.perf_counter() - began:.1f} s"
-    print(_LINE.format(bug.name, bug.found_by, needed, took, found.violation or f"NOT FOUND in {found.tries}"), flush=True)
+    print(
+        _LINE.format(bug.name, bug.found_by, needed, took, found.violation or f"NOT FOUND in {found.tries}"), flush=True
+    )
     return found
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Hunt for what the command line names; 1 if something is not found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.bugs", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="mistakes whose names hold this; all, if none is named")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation.bugs", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="mistakes whose names hold this; all, if none is named"
+    )
     parser.add_argument("--most", type=int, default=300, help="seeds after which a hunt is given up")
     parser.add_argument("--each", type=int, default=40, help="withdrawals in a world, about")
     wanted = parser.parse_args(words)

@@ -136,7 +136,11 @@ _BODIES: Final = (
     Bug(
         "the body written anew for every attempt",
         "Clients that serialize where they sign: the second attempt has other bytes than the journal and the first.",
-        (Edit("flight.py", _SENT, f'body = row.revision.body + b" " * self._flown.sent\n            {_SENT_OTHERWISE}'),),
+        (
+            Edit(
+                "flight.py", _SENT, f'body = row.revision.body + b" " * self._flown.sent\n            {_SENT_OTHERWISE}'
+            ),
+        ),
     ),
     Bug(
         "amounts kept as floats",
@@ -261,7 +265,7 @@ _JUDGES: Final = (
     ),
     Bug(
         "a quiet exit without a control",
-        'An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.',
+        "An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.",
         (
             Edit(
                 "core/asking.py",
@@ -278,14 +282,20 @@ _JUDGES: Final = (
     ),
     Bug(
         "a stale holder's no believed",
-        "An early design: a worker that lost its row long ago says no, while its successor's body is on its way.",
+        "An early design: a worker that lost its row says no by what it knew, while its successor's body is on its way.",
         (
             Edit(
                 "core/sending.py",
                 'if row.state != "open" or row.holder != attempt.worker:',
                 'if row.state != "open":',
             ),
+            Edit(
+                "core/sending.py",
+                "    if row.doubt_since is None and not row.blamed and not row.unvouched:",
+                "    if row.holder != attempt.worker or (row.doubt_since is None and not row.blamed and not row.unvouched):",
+            ),
         ),
+        "model check",
     ),
     Bug(
         "an acceptance refused for want of a holder",
@@ -297,6 +307,7 @@ _JUDGES: Final = (
                 "            return witnessed(_counted(row), proof.withdrawal, None, now) if row.holder == attempt.worker else row",
             ),
         ),
+        "model check",
     ),
     Bug(
         "another's withdrawal taken for ours",
@@ -458,11 +469,7 @@ _CALLBACKS: Final = (
     Bug(
         "a forged callback believed",
         "Handlers that see that there is a signature: whoever knows the URL says what was paid.",
-        (
-            Edit(
-                "core/callbacks.py", "if not signer.is_genuine(body, signature):", "if len(signature) != _DIGITS:"
-            ),
-        ),
+        (Edit("core/callbacks.py", "if not signer.is_genuine(body, signature):", "if len(signature) != _DIGITS:"),),
     ),
 )
 

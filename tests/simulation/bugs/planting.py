@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 _PACKAGE: Final = "alphapo_async"
 
 
-class NotPlantable(Exception):  # noqa: N818 - it says what happened
+class NotPlantable(Exception):
     """The package has moved on: what a mistake replaces is not there, or stands there twice."""
 
 
