@@ -440,6 +440,9 @@ def _inconsistent(before: Row, heard: Evidence, after: Row) -> str | None:
     """What the row says now against what it said."""
     if isinstance(heard, CalledBack) and after.state not in (before.state, "accepted", "failed"):
         return f"{after.state} after a callback"
+    is_witness = isinstance(heard, Attempt) and isinstance(heard.proof, Accepted)
+    if is_witness and after.state not in ("accepted", "failed"):
+        return "an acceptance was not believed"
     return _of_bytes(before, heard, after) or _of_states(before, heard, after) or _of_holders(before, heard, after)
 
 
@@ -458,9 +461,6 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
     was_doubtful = before.state == "open" and before.doubt_since is not None
     if was_doubtful and isinstance(heard, Attempt) and after.state in NO:
         return "P5: a refusal after a doubtful attempt settled it"
-    is_witness = isinstance(heard, Attempt) and isinstance(heard.proof, Accepted)
-    if is_witness and after.state not in ("accepted", "failed"):
-        return "an acceptance was not believed"
     if before.state in ("accepted", "failed") and after.state not in ("accepted", "failed"):
         return f"moved back from {before.state}"
     if _status(before) == "confirmed" != _status(after):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -111,6 +112,30 @@ def test_a_process_that_dies_does_nothing_any_more() -> None:
     loop.bury()
     loop.close()
     assert loop.complaints == []
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True], ids=["in order", "in the midst"])
+def test_what_a_process_left_unheard_is_told_unless_it_was_cut_off(is_cut_off: bool) -> None:  # noqa: FBT001 - drawn
+    """Of an error that nobody heard, somebody may still have been about to hear."""
+    loop = SimulatedLoop()
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def story() -> None:
+        owner = loop.add_owner("one")
+        context = loop.context_of(owner)
+        failing = loop.create_task(fail(), context=context)
+        waiting = loop.create_task(asyncio.sleep(10 if is_cut_off else 1), context=context)
+        await asyncio.sleep(5)
+        loop.kill(owner)
+        del failing, waiting
+
+    loop.run_until_complete(story())
+    gc.collect()
+    loop.bury()
+    loop.close()
+    assert loop.complaints == ([] if is_cut_off else ["NumberedTask exception was never retrieved: ValueError()"])
 
 
 def test_a_process_that_stands_still_does_late_what_was_due() -> None:

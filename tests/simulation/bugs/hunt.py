@@ -18,7 +18,7 @@ from tests.simulation.simulation import simulated
 
 __all__ = ["Find", "by_model_check", "by_simulation", "main"]
 
-_SEARCHES: Final[tuple[tuple[tuple[str, ...], int], ...]] = ((), 7), (("lapses", "late words"), 4)
+_SEARCHES: Final[tuple[tuple[tuple[str, ...], int], ...]] = ((), 5), (("lapses", "late words"), 4), ((), 8)
 """Families of troubles, and how deep each is searched."""
 
 

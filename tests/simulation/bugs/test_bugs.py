@@ -1,0 +1,65 @@
+"""The bench itself: every mistake can still be planted, none is seen where none is, and the quickest are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.bugs.__main__ import hunted, main
+from tests.simulation.bugs.catalogue import BUGS, Bug, Edit
+from tests.simulation.bugs.planting import NotPlantable, applied, planted
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_mistake_can_be_planted(bug: Bug) -> None:
+    """What it replaces stands in the package exactly once, and what it puts there is Python."""
+    for file, text in applied(bug).items():
+        compile(text, file, "exec")
+
+
+def test_every_mistake_has_a_name_and_a_reason() -> None:
+    """No two have the same, and each says what it costs."""
+    assert len({bug.name for bug in BUGS}) == len(BUGS) > 30
+    assert all(bug.why.endswith(".") for bug in BUGS)
+
+
+@pytest.mark.parametrize("old", ["nobody wrote this", "import"], ids=["missing", "ambiguous"])
+def test_a_mistake_that_has_no_place_any_more_is_told(old: str) -> None:
+    """By its name, the file and the text that was looked for."""
+    bug = Bug("a mistake", "Somebody made it.", (Edit("flight.py", old, ""),))
+
+    with pytest.raises(NotPlantable, match=rf"a mistake: flight.py has \d+ times, not once: '{old}'"), planted(bug):
+        pass
+
+
+def test_nothing_is_found_where_nothing_is_planted() -> None:
+    """The copy without a mistake keeps every promise."""
+    found = hunted(None, 4, 8)
+
+    assert (found.violation, found.tries) == (None, 4)
+
+
+def test_the_quickest_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three of them, each in the first seeds, and the command says so."""
+    words = ["not found", "journal written after", "another's withdrawal"]
+
+    assert main([*words, "--most", "10", "--each", "12"]) == 0
+
+    told = capsys.readouterr().out
+    assert "a body leaves that no journal holds (P3)" in told
+    assert "stranger's payment" in told
+    assert "3 of 3 found, median" in told
+
+
+def test_what_is_not_found_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a line and with the exit code."""
+    assert main(["a 502", "--most", "1", "--each", "2"]) == 1
+
+    assert "NOT FOUND in 1" in capsys.readouterr().out
+
+
+def test_a_name_that_no_mistake_has_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is hunted for."""
+    with pytest.raises(SystemExit):
+        main(["no such mistake"])
+
+    assert "no mistake has such a name" in capsys.readouterr().err
