@@ -230,6 +230,7 @@ class Network:
         outage = self._outage(now)
         if outage is not None:
             self._note(f"outage: {outage}")
+            message.is_refused = outage == "throttle"
             self._refuse_in_outage(outage, trip.back)
             return
         reaction = self._alphapo.desk.react(trip.method, trip.path, trip.question, now, EPOCH + now)

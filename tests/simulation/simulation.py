@@ -511,7 +511,7 @@ class Simulation:
                 attempted_before=not self.scenario.is_durable and order.tries > 1,
             )
         except (WithdrawalError, JournalError) as error:
-            if is_first and deadline is None and not order.is_shared and process.stood_still == stood:
+            if is_first and deadline is None and not order.is_shared:
                 self._check_patience(process, error, self.loop.time() - began)
             return error
         except ConfigurationError:
@@ -523,7 +523,8 @@ class Simulation:
     def _check_patience(self, process: Process, error: WithdrawalError | JournalError, took: float) -> None:
         is_barred = isinstance(error, WithdrawalNotSent) and error.reason == "no connection"
         name = error.foreign_id or ""
-        if is_barred and process.is_alive and not self.scenario.has("storage"):
+        # Whoever stood still may have lost his lease, and with it what he held.
+        if is_barred and process.is_alive and not process.stood_still and not self.scenario.has("storage"):
             self.oracles.gives_up(name, process.session.tried[name], took)
 
     def _asks(self, request: WithdrawalRequest, *, is_lasting: bool = False) -> None:
