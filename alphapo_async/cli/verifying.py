@@ -23,7 +23,8 @@ Example:
   alphapo verify-callback --body callback.json --signature 5c0e...
 
 \b
-FILE holds the raw bytes of the delivery, not what a log or an editor made of them. Exit code 0: AlphaPo's; 1: not.
+FILE holds the raw bytes of the delivery, not what a log or an editor made of them; - is standard input. It is checked under the key of
+the environment: for one that was signed before a key was changed, name the key of then. Exit code 0: AlphaPo's, and readable; 1: not.
 """
 
 
@@ -32,7 +33,7 @@ FILE holds the raw bytes of the delivery, not what a log or an editor made of th
     "--body",
     "path",
     required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     help="The file that holds the body.",
 )
 @click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
@@ -40,7 +41,7 @@ def verify_callback(*, path: Path, signature: str) -> None:
     """Say whether a callback was signed with this key, and what it says. It asks nobody, and needs no journal."""
     settings = from_environment(os.environ)
     signer = Signer(settings["key"], settings["secret"])
-    with path.open("rb") as file:
+    with click.open_file(str(path), "rb") as file:
         body = file.read(LARGEST + 1)
     headers = {"X-Processing-Key": signer.key, "X-Processing-Signature": signature}
     try:
@@ -66,7 +67,7 @@ def callback_pairs(told: Transaction) -> list[tuple[str, str]]:
     named = [
         ("id", str(told.id)),
         ("foreign_id", told.foreign_id),
-        ("type", f"{told.type}" if is_withdrawal(told) else f"{told.type}: not a withdrawal"),
+        ("type", told.type if is_withdrawal(told) else f"{told.type}: not a withdrawal"),
         ("status", f"{told.status}{', final' if told.is_final else ''}"),
         ("address", place.address if place else None),
         ("txids", ", ".join(told.txids)),

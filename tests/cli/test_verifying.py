@@ -71,3 +71,11 @@ def test_what_is_not_said_is_left_out() -> None:
         error="no\x1b",
     )
     assert callback_pairs(whole)[-3:] == [("address", "a"), ("txids", "t"), ("error", "no\\x1b")]
+
+
+def test_a_body_may_come_from_standard_input() -> None:
+    """And what is not told is not shown."""
+    body = b'{"id": 7, "status": "confirmed"}'
+    told = invoke("verify-callback", "--body", "-", "--signature", SIGNER.sign(body), stdin=body, **KEYS)
+    assert told.exit_code == 0
+    assert "type" not in told.output
