@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.row import (
+    NO,
+    STICKY,
     Assumed,
     Row,
     bucket,
     doubted,
     is_in_doubt,
     is_refused_after,
+    needed_of_witness,
     quiet_from,
     settled,
     withdrawal_of,
@@ -22,11 +26,63 @@ from tests.core.rows import (
     DOUBTED,
     FAILED_ROW,
     NOT_SENT_ROW,
+    OURS,
     REFUSED_ROW,
     REJECTED_ROW,
     TOLD,
     row,
 )
+
+
+def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
+    """Open, held by nobody, without doubt, debt, count or word."""
+    bare = Row(account="default", foreign_id="f", revision=OURS, key="key", created_at=3.0)
+    untold = {name: value for name, value in msgspec.structs.asdict(bare).items() if value is not None}
+    assert untold == {
+        "account": "default",
+        "foreign_id": "f",
+        "revision": OURS,
+        "key": "key",
+        "created_at": 3.0,
+        "earlier": (),
+        "state": "open",
+        "held_since": 0.0,
+        "reported": True,
+        "unvouched": False,
+        "blamed": False,
+        "owes_look_up": False,
+        "attempts": 0,
+        "look_ups": 0,
+        "not_before": 0.0,
+        "reason": "",
+        "differences": (),
+    }
+
+
+def test_what_is_assumed_of_alphapo() -> None:
+    """An id is not freed for a day, a body is accepted half an hour late at most, and leaves within fifteen seconds."""
+    assumed = Assumed()
+    assert (assumed.resend_within, assumed.quiet, assumed.attempt_timeout) == (86_400.0, 1_800.0, 15.0)
+
+
+def test_every_no_and_which_of_them_stick() -> None:
+    """AlphaPo's own words are told again without a request; what never arrived or was signed wrongly may be sent again."""
+    assert frozenset({"rejected", "not_sent", "conflict", "authentication"}) == NO
+    assert frozenset({"rejected", "conflict"}) == STICKY
+
+
+@pytest.mark.parametrize(
+    ("known", "needed"),
+    [
+        (row(), ("amount", "currency")),
+        (row(blamed=True), ("amount", "currency", "address")),
+        (DOUBTED, ()),
+        (replace(DOUBTED, blamed=True), ()),
+    ],
+)
+def test_the_less_was_sent_the_more_a_witness_has_to_tell(known: Row, needed: tuple[str, ...]) -> None:
+    """In doubt nothing may be contradicted, and before that the figures must be told; where the id is blamed, the place as well."""
+    assert needed_of_witness(known) == needed
 
 
 @pytest.mark.parametrize(
@@ -87,6 +143,21 @@ def test_doubt_grows_to_both_sides_and_forgets_refusals() -> None:
     """What is known to be with AlphaPo is not doubted; a "no" is, and says so."""
     assert (doubted(DOUBTED, -1.0, 9.0, "x").doubt_since, doubted(DOUBTED, 3.0, 9.0, "x").doubt_since) == (-1.0, 0.0)
     assert doubted(DOUBTED, -1.0, -1.0, "x").may_send_until == 0.0
+    assert doubted(DOUBTED, 0.0, 9.0, "x").may_send_until == 9.0
     assert doubted(ACCEPTED_ROW, 0.0, 1.0, "x") is ACCEPTED_ROW
+    assert doubted(FAILED_ROW, 0.0, 1.0, "x") is FAILED_ROW
     again = doubted(REJECTED_ROW, 0.0, 1.0, "x")
     assert (again.state, again.refusal, again.contradiction) == ("open", None, "in doubt after rejected")
+
+
+def test_doubt_asks_first_and_starts_the_way_out_anew() -> None:
+    """Whatever was heard of refusals, controls and keys was heard before it; who holds the row and what else it knows stays."""
+    known = row(refusal={"amount": ["no"]}, refused_at=1.0, control_at=2.0, code="bad_header_key", reason="refused")
+    expected = row(doubt_since=3.0, may_send_until=4.0, owes_look_up=True, reason="connection lost")
+    assert doubted(known, 3.0, 4.0, "connection lost") == expected
+
+
+def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
+    """It was told at a time that is no longer true."""
+    again = doubted(REJECTED_ROW, 7.0, 8.0, "x")
+    assert (again.state, again.settled_at, again.doubt_since, again.may_send_until) == ("open", None, 7.0, 8.0)
