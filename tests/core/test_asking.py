@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -194,3 +195,50 @@ def test_another_withdrawal_than_the_known_one_is_no_witness() -> None:
     other = found("cancelled")
     after = asked_about(ACCEPTED_ROW, replace(other, transaction=replace(other.transaction, id=999)))
     assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")
+
+
+# ── nothing else changes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [(found(amount="9"), "AlphaPo shows another withdrawal"), (found(amount=None), "AlphaPo shows too little")],
+)
+def test_a_withdrawal_that_is_not_proved_ours_is_kept_and_blamed(shown: Found, reason: str) -> None:
+    """With its differences, if any; the id is asked about from now on, and nothing else is said."""
+    before = row(attempts=2, refusal=ERRORS)
+    after = asked_about(before, shown, 9.0)
+    counted = replace(before, look_ups=1, checked_at=9.0, transaction=shown.transaction)
+    assert after == replace(counted, blamed=True, owes_look_up=True, differences=after.differences, reason=reason)
+    assert bool(after.differences) is (reason == "AlphaPo shows another withdrawal")
+
+
+@pytest.mark.parametrize(("known", "told"), [("", "not found"), ("connection lost", "connection lost")])
+def test_none_pays_the_look_up_and_hides_no_earlier_word(known: str, told: str) -> None:
+    """It is the reason only where there was none."""
+    before = replace(DOUBTED, reason=known)
+    expected = replace(before, look_ups=1, checked_at=9.0, owes_look_up=False, reason=told)
+    assert asked_about(before, NoneFound(), 9.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "owes"),
+    [({}, False), ({"refusal": ERRORS}, True), ({"blamed": True}, True)],
+    ids=["", "refused", "blamed"],
+)
+def test_a_question_without_an_answer_is_still_owed_where_a_no_waits_for_it(
+    known: dict[str, Any],
+    owes: bool,  # noqa: FBT001 - a column
+) -> None:
+    """And it makes no pause that AlphaPo did not ask for, nor shortens one."""
+    before = replace(DOUBTED, not_before=4.0, **known)
+    after = asked_about(before, NoAnswer("HTTP 502"), 3.0)
+    assert after == replace(before, look_ups=1, checked_at=3.0, owes_look_up=owes)
+    assert asked_about(before, NoAnswer("HTTP 502"), 9.0).not_before == 9.0
+
+
+def test_a_control_is_dated_and_asks_once_more() -> None:
+    """Nothing else about the row changes."""
+    refused = refused_in_doubt(QUIET)
+    seen = learn(refused, Control("worker", QUIET + 1), QUIET + 2)
+    assert seen == replace(refused, control_at=QUIET + 2, owes_look_up=True)

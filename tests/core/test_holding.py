@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -13,7 +15,7 @@ from alphapo_async.core.outcome import (
     NoneFound,
     NotSent,
 )
-from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.row import Row, State, bucket, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -23,6 +25,7 @@ from tests.core.rows import (
     DOUBTED,
     FAILED_ROW,
     LOST,
+    MISMATCHED,
     NOT_SENT_ROW,
     OURS,
     REFUSED_ROW,
@@ -155,6 +158,58 @@ def test_only_the_holder_can_let_go() -> None:
     assert learn(ACCEPTED_ROW, GivenUp("worker", "queue"), 9.0) is ACCEPTED_ROW
 
 
+# ── nothing is carried over ──────────────────────────────────────────────────────────────────────────────────────────
+
+MARKED: dict[str, Any] = {
+    "doubt_since": 1.0,
+    "may_send_until": 2.0,
+    "blamed": True,
+    "owes_look_up": True,
+    "refusal": {"amount": ["no"]},
+    "refused_at": 3.0,
+    "control_at": 4.0,
+    "not_before": 5.0,
+    "reason": "queue",
+    "code": "bad_header_key",
+    "differences": MISMATCHED.differences,
+    "word": "rejected by anna: not there",
+    "expires_at": 6.0,
+    "reported": True,
+}
+KEPT: dict[str, Any] = {"attempts": 2, "look_ups": 3, "contradiction": "in doubt after rejected", "checked_at": 7.0}
+TODAY = Asked("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_heard=False)
+
+
+@pytest.mark.parametrize("state", ["rejected", "not_sent", "conflict", "authentication"])
+def test_a_row_opened_again_is_as_if_new(state: State) -> None:
+    """But for what it has seen: its counts, its contradiction and when it was last checked."""
+    settled = row(3.0, state=state, settled_at=8.0, holder=None, **MARKED, **KEPT)
+    expected = row(3.0, holder="another", held_since=9.0, key="new key", expires_at=900.0, reported=False, **KEPT)
+    assert learn(settled, TODAY, 9.0) == expected
+
+
+def test_a_correction_opens_the_row_as_if_new() -> None:
+    """With the next revision, and the earlier ones in their order."""
+    settled = row(state="rejected", settled_at=8.0, holder=None, earlier=(OURS,), **MARKED)
+    after = learn(settled, replace(TODAY, revision=CORRECTED), 9.0)
+    assert (after.earlier, after.revision) == ((OURS, settled.revision), replace(CORRECTED, number=2))
+    assert (after.refusal, after.reason, after.holder) == (None, "", "another")
+
+
+def test_an_open_row_taken_on_keeps_its_doubt_and_forgets_its_key_s_refusal() -> None:
+    """The look-up comes first, the pause is over, and whoever asks now hears of it or does not."""
+    free = row(3.0, holder=None, **{name: MARKED[name] for name in ("doubt_since", "may_send_until", "code")})
+    taken = learn(replace(free, not_before=50.0, reported=True), TODAY, 9.0)
+    expected = replace(free, holder="another", held_since=9.0, code=None, owes_look_up=True, reported=False)
+    assert taken == expected
+
+
+@pytest.mark.parametrize(("known", "owes"), [({"owes_look_up": True}, True), ({"blamed": True}, True), ({}, False)])
+def test_a_row_taken_on_owes_what_it_owed_and_what_its_doubt_asks(known: dict[str, Any], owes: bool) -> None:  # noqa: FBT001 - a column
+    """One of both is enough."""
+    assert learn(row(holder=None, **known), TODAY, 9.0).owes_look_up is owes
+
+
 # ── lapses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 HELD = row(10.0)
@@ -186,6 +241,7 @@ def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> 
 def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:
     """Whoever held it may have sent until its lease ended, or until it was found dead."""
     lapsed = learn(HELD, Lapsed("worker", until=70.0), 500.0)
+    assert lapsed.reason == "its worker is gone"
     assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 500.0) == LookUp()
 
@@ -292,6 +348,7 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
     assert refused.state == "rejected"
     doubtful = learn(refused, FLAGGED, 9.0)
     assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
+    assert (doubtful.reason, doubtful.unvouched) == ("attempted before", False)
     assert next_step(doubtful, 9.0) == LookUp()
     free = learn(doubtful, GivenUp("worker", ""), 10.0)
     assert learn(free, FLAGGED, 20.0).may_send_until == 9.0

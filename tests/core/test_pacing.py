@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError
@@ -92,6 +92,12 @@ def test_a_figure_out_of_range_is_refused(figures: dict[str, Any], says: str) ->
     assert str(caught.value).startswith(says)
 
 
+def test_the_policy_that_nobody_changed() -> None:
+    """Five bodies within a minute, fifteen seconds each; half an hour of quiet, and a day in which no id is freed."""
+    assert (POLICY.attempts, POLICY.deadline, POLICY.attempt_timeout) == (5, 60.0, 15.0)
+    assert (POLICY.wait_initial, POLICY.wait_max, POLICY.quiet, POLICY.resend_within) == (0.5, 20.0, 1_800.0, 86_400.0)
+
+
 def test_zero_waits_are_allowed() -> None:
     """Whoever wants no pause, no quiet time or no resending says so with 0."""
     assert RetryPolicy(wait_initial=0, wait_max=0, quiet=0, resend_within=0).quiet == 0
@@ -118,6 +124,21 @@ def test_jitter_is_full(number: int, chance: float) -> None:
     """Anything between nothing and the ceiling, in proportion to the draw, however many rounds there were."""
     assert 0 <= backoff(number, POLICY, chance) <= POLICY.wait_max
     assert backoff(number, POLICY, chance) == pytest.approx(chance * backoff(number, POLICY, 1.0))
+
+
+# ── what is known at the start ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_pace_holds_nothing_back() -> None:
+    """A full bucket, no silence, no outage, no pause and no window."""
+    fresh = {"tokens": 100.0, "counted_at": 0.0, "streak": 0, "probe_at": 0.0, "probe_wait": 0.0}
+    assert asdict(Pace()) == fresh | {"outage_since": None, "held_until": 0.0, "window": inf, "start_at": 0.0}
+
+
+def test_a_new_flight_has_done_nothing() -> None:
+    """No body and no look-up; and a ticket is free unless it says otherwise."""
+    assert Flown() == Flown(sent=0, look_ups=0, look_ups_since_taken=0)
+    assert Ticket(Kind.FIRST) == Ticket(Kind.FIRST, has_paid=False)
 
 
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,6 +169,15 @@ def test_time_gives_half_a_token_a_second() -> None:
     assert left(pace, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
 
 
+def test_time_is_counted_from_the_last_token() -> None:
+    """No second gives twice, and what is missing but for rounding is not waited for."""
+    once, _ticket = left(Pace(tokens=0.0, counted_at=10.0), Kind.RETRY, 20.0, POLICY)
+    assert (once.tokens, once.counted_at) == (4.0, 20.0)
+    assert left(once, Kind.RETRY, 22.0, POLICY)[0].tokens == 4.0
+    assert may_leave_at(Pace(tokens=0.0, counted_at=10.0), Kind.RETRY, 0, 11.0) == 12.0
+    assert may_leave_at(Pace(tokens=1 - 1e-10), Kind.RETRY, 0, 0.0) == 0.0
+
+
 def test_a_definite_reply_gives_the_token_back() -> None:
     """To a first request a half; a bucket is never more than full."""
     pace = Pace(tokens=10.0)
@@ -155,6 +185,8 @@ def test_a_definite_reply_gives_the_token_back() -> None:
     assert heard(pace, LOOK_UP, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
     assert heard(pace, FIRST, Heard.DEFINITE, 0.0, POLICY).tokens == 10.5
     assert heard(Pace(tokens=99.5), RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == BUDGET
+    later = heard(pace, RETRY, Heard.DEFINITE, 10.0, POLICY)
+    assert (later.tokens, later.counted_at) == (16.0, 10.0)
 
 
 def test_a_full_bucket_costs_nothing() -> None:
@@ -248,10 +280,24 @@ def test_silence_while_opening_halves_what_may_be_under_way() -> None:
 
 def test_twenty_silences_in_a_row_are_an_outage() -> None:
     """Nineteen are not, and an answer between starts the count anew."""
+    assert STREAK == 20
     assert not is_outage(silent(Pace(), STREAK - 1))
     assert is_outage(OUTAGE)
     interrupted = heard(silent(Pace(), STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY)
     assert not is_outage(silent(interrupted, STREAK - 1))
+
+
+def test_an_outage_counts_on_and_closes_the_window() -> None:
+    """When it began, and the first probe after the first wait: probes alone leave, so that the window says nothing any more."""
+    began = replace(Pace(window=8.0, tokens=3.0), streak=STREAK - 1)
+    expected = {"streak": STREAK, "outage_since": 7.0, "probe_at": 7.5, "probe_wait": 0.5, "window": inf}
+    assert heard(began, FIRST, Heard.NOTHING, 7.0, POLICY) == replace(began, **expected)
+
+
+@pytest.mark.parametrize("window", [8.0, inf])
+def test_an_answer_ends_the_streak(window: float) -> None:
+    """Whether sending is opening again or open."""
+    assert heard(Pace(window=window, streak=STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY).streak == 0
 
 
 def test_look_ups_say_nothing_about_an_outage() -> None:
@@ -371,6 +417,9 @@ ERRORS = {"amount": ["no"]}
         # a refusal that waits for its look-up
         (row(refusal=ERRORS, owes_look_up=True), Flown(sent=5, look_ups=3), True),
         (row(refusal=ERRORS, owes_look_up=True), Flown(sent=1, look_ups=9), False),
+        # one that has had its look-up, and a look-up owed by a row that was not refused
+        (row(refusal=ERRORS), Flown(sent=5, look_ups=3), False),
+        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=4, look_ups=9), True),
     ],
 )
 def test_another_round_has_to_be_worth_it(

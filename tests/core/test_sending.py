@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -159,3 +161,100 @@ def test_a_late_doubt_adds_nothing_to_what_alphapo_is_known_to_have(settled: Row
     """Accepted and failed are proved."""
     after = sent(settled, LOST, 9.0, worker="another")
     assert (after.state, after.contradiction) == (settled.state, None)
+
+
+# ── nothing else changes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+HEARD = replace(
+    DOUBTED, refusal={"tag": ["no"]}, refused_at=1.0, control_at=2.0, not_before=50.0, attempts=3, owes_look_up=False
+)
+CALM = row(attempts=3, reason="no connection", control_at=2.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "proof", "changes"),
+    [
+        (HEARD, LOST, {"refusal": None, "refused_at": None, "control_at": None, "may_send_until": 9.0}),
+        (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_at": None, "reason": "refused"}),
+        (HEARD, TAKEN, {"refusal": None, "control_at": None, "blamed": True, "reason": "foreign_id is taken"}),
+        (HEARD, Refused("bad_header_key"), {"code": "bad_header_key", "reason": "key refused", "owes_look_up": False}),
+        (
+            CALM,
+            MISMATCHED,
+            {
+                "blamed": True,
+                "differences": MISMATCHED.differences,
+                "reason": "AlphaPo shows another withdrawal",
+                "doubt_since": 9.0,
+                "may_send_until": 9.0,
+                "control_at": None,
+            },
+        ),
+        (
+            CALM,
+            REJECTED,
+            {
+                "state": "rejected",
+                "settled_at": 9.0,
+                "holder": None,
+                "refusal": ERRORS,
+                "refused_at": 9.0,
+                "control_at": None,
+                "reason": "refused",
+                "owes_look_up": False,
+            },
+        ),
+        (
+            CALM,
+            Refused("bad_header_key"),
+            {
+                "state": "authentication",
+                "settled_at": 9.0,
+                "holder": None,
+                "code": "bad_header_key",
+                "owes_look_up": False,
+            },
+        ),
+    ],
+)
+def test_a_reply_adds_what_it_says_and_nothing_else(before: Row, proof: Proof, changes: dict[str, Any]) -> None:
+    """One more attempt, a look-up owed unless it settles, and the fields that this reply speaks of."""
+    assert sent(before, proof, 9.0) == replace(before, **{"attempts": 4, "owes_look_up": True} | changes)
+
+
+@pytest.mark.parametrize(
+    ("before", "proof", "changes"),
+    [
+        (HEARD, NotSent("no connection"), {}),
+        (HEARD, NotSent("throttled"), {"attempts": 4}),
+        (HEARD, NotSent("throttled", retry_after=60.0), {"attempts": 4, "not_before": 69.0}),
+        (HEARD, NotSent("throttled", retry_after=30.0), {"attempts": 4}),
+        (CALM, NotSent("throttled"), {"attempts": 4, "not_before": 9.0, "reason": "throttled"}),
+    ],
+)
+def test_a_body_that_was_not_processed_adds_its_pause(before: Row, proof: NotSent, changes: dict[str, Any]) -> None:
+    """The longer pause holds, a throttled body counts, and only a row without doubt takes its reason."""
+    assert sent(before, proof, 9.0) == replace(before, **changes)
+
+
+def test_a_mismatch_leaves_an_accepted_row_alone() -> None:
+    """But for the count."""
+    assert sent(ACCEPTED_ROW, MISMATCHED, 9.0) == replace(ACCEPTED_ROW, attempts=2)
+
+
+def test_a_volatile_row_asks_before_it_believes_a_refusal() -> None:
+    """An earlier life may have sent it: the "no" is kept, and a look-up comes first."""
+    volatile = row(is_durable=False)
+    expected = replace(volatile, attempts=1, refusal=ERRORS, refused_at=9.0, reason="refused", owes_look_up=True)
+    assert sent(volatile, REJECTED, 9.0) == expected
+
+
+def test_a_refusal_after_a_blamed_id_is_kept_but_settles_nothing() -> None:
+    """AlphaPo has something under the id."""
+    blamed = sent(row(), TAKEN)
+    assert (sent(blamed, REJECTED, 9.0).state, sent(blamed, REJECTED, 9.0).refusal) == ("open", ERRORS)
+
+
+def test_a_refusal_dates_from_when_its_body_began_to_leave() -> None:
+    """Not from when its last byte could have left, nor from when it was heard."""
+    assert learn(DOUBTED, Attempt("worker", REJECTED, 3.0, 5.0), 9.0).refused_at == 3.0

@@ -53,18 +53,21 @@ def neighbours_tests(module: Path) -> tuple[str, ...]:
     return tuple(str(file.relative_to(ROOT)) for file in beside if file != own and file.name != _TOO_SLOW)
 
 
-def refuse_failing(modules: Sequence[Path], workers: int) -> None:
-    """Stop when a module's tests fail without any change: they would kill whatever is asked of them."""
-    jobs = [Job(Mutant(module, -1), own_tests(module)) for module in modules]
-    failing = [str(ran.mutant.module.relative_to(PACKAGE)) for ran in run_all(jobs, workers) if ran.is_killed]
+def usual_seconds(modules: Sequence[Path], workers: int) -> dict[Path, float]:
+    """Return what each module's tests take without any change; stop if they fail: they would kill whatever is asked of them."""
+    unchanged = list(run_all([Job(Mutant(module, -1), own_tests(module)) for module in modules], workers))
+    failing = [str(ran.mutant.module.relative_to(PACKAGE)) for ran in unchanged if ran.is_killed]
     if failing:
         sys.exit(f"fails unchanged: {', '.join(failing)}")
+    return {ran.mutant.module: ran.seconds for ran in unchanged}
 
 
 def tested(mutants: Sequence[Mutant], workers: int, *, with_neighbours: bool) -> Iterator[Ran]:
     """Run each mutant against its own tests, and what survives against those beside them where that is asked."""
+    usual = usual_seconds(sorted({mutant.module for mutant in mutants}), workers)
     survivors = []
-    for ran in run_all((Job(mutant, own_tests(mutant.module)) for mutant in mutants), workers):
+    jobs = (Job(mutant, own_tests(mutant.module), 5 + int(3 * usual[mutant.module])) for mutant in mutants)
+    for ran in run_all(jobs, workers):
         if ran.is_killed or not with_neighbours:
             yield ran
         else:
@@ -128,7 +131,6 @@ def main(words: Sequence[str]) -> int:
     if not is_core:
         mutants = sorted(random.Random(asked.seed).sample(mutants, min(asked.count, len(mutants))))
     prepare()
-    refuse_failing(sorted({mutant.module for mutant in mutants}), asked.workers)
     with_neighbours = is_core and not asked.own
     results = _with_progress(tested(mutants, asked.workers, with_neighbours=with_neighbours), len(mutants))
     show(results)

@@ -1,6 +1,7 @@
 """The small changes that a test must notice: each makes one place of a module's source say something else.
 
-Left alone is what no run can show: docstrings, annotations, `__all__`, the texts of a `Literal` and aliases of types.
+Left alone is what no run can show: docstrings, annotations, `__all__`, the texts of a `Literal`, aliases of types and
+`assert_never`.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 
 def _never_runs(node: ast.AST) -> bool:
     match node:
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name(id="assert_never"))):
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")]):
             return True

@@ -31,7 +31,6 @@ _OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # the plugins are imported before the forks
 )
-_CPU_SECONDS = 30
 _WALL_SECONDS = 120.0
 _MEMORY = 4 * 2**30
 _IMPORTED_FIRST = ("aiohttp", "aiosqlite", "asyncpg", "click", "rich", "tenacity", "msgspec", "pytest_asyncio.plugin")
@@ -45,10 +44,11 @@ class Mutant(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A mutant and the tests that it must not survive."""
+    """A mutant, the tests that it must not survive, and the seconds of a processor that they may take."""
 
     mutant: Mutant
     tests: tuple[str, ...]
+    seconds: int = 60
 
 
 class Ran(NamedTuple):
@@ -110,16 +110,16 @@ def _end(pid: int) -> None:
 def _forked(job: Job) -> int:
     pid = os.fork()
     if not pid:
-        _alone(lambda: _tested(job))
+        _alone(lambda: _tested(job), job.seconds)
     return pid
 
 
-def _alone(work: Callable[[], int]) -> None:
+def _alone(work: Callable[[], int], seconds: int) -> None:
     """Work in a session of its own, unheard and bounded, and never return."""
     code = 1
     try:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         unheard = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

@@ -55,6 +55,7 @@ def test_each_place_says_something_else(source: str, expected: list[str]) -> Non
         'State = Literal["a", "b"]',
         "Proof: TypeAlias = A | B",
         "if TYPE_CHECKING:\n    x = 1",
+        "assert_never(x)",
         "def f(a: 'int') -> 'str':\n    return None",
     ],
 )
