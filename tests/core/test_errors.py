@@ -100,6 +100,29 @@ def test_what_is_not_told_of_an_error_is_empty() -> None:
     assert (unavailable.status, unavailable.code, unavailable.retry_after) == (None, None, None)
 
 
+def test_a_message_may_be_named() -> None:
+    """It is the text of the error all the same."""
+    assert str(AlphapoUnavailable(message="No answer.")) == "No answer."
+    assert str(CallbackError(message="Forged.", reason="signature")) == "Forged."
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_forged"),
+    [
+        ("missing header", True),
+        ("unknown key", True),
+        ("signature", True),
+        ("too large", False),
+        ("not JSON", False),
+        ("not an object", False),
+        ("no id or status", False),
+    ],
+)
+def test_what_carries_no_signature_of_ours_is_forged(reason: str, is_forged: bool) -> None:  # noqa: FBT001 - a column
+    """What is signed and cannot be read is not."""
+    assert CallbackError("No.", reason=reason).is_forged is is_forged
+
+
 @pytest.mark.parametrize(
     ("error", "attribute", "value"),
     [

@@ -66,6 +66,9 @@ def test_payments_are_compared_by_fields_or_by_digest(
 def test_no_text_of_a_revision_shows_its_body() -> None:
     """Signed bodies never reach a repr, neither Python's nor rich's, nor that of the evidence around them."""
     kept = revision()
+    size = f"<{len(kept.body)} bytes>"
+    assert repr(kept) == f"Revision(number=1, body={size})"
+    assert kept.__rich_repr__() == [("number", 1), ("body", size)]
     shown = repr(kept) + repr(kept.__rich_repr__()) + repr(Asked("w", kept, "fingerprint"))
     assert f"body=<{len(kept.body)} bytes>" in shown
     assert "bc1q-secret" not in shown
@@ -77,7 +80,10 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
     assert (Control("w", 5.0).accepted_at, GivenUp("w", "queue").reason) == (5.0, "queue")
     asked = Asked("w", revision(), "fingerprint")
-    assert (asked.resend_rejected, asked.attempted_before) == (False, False)
+    assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
+    assert (asked.expires_at, asked.asked_at) == (None, None)
+    assert not GivenUp("w", "queue").stays_open
+    assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == Seen(None, b"")
 
 
 def test_evidence_cannot_be_changed() -> None:

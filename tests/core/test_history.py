@@ -29,7 +29,7 @@ FULL = Transaction(
     id=7,
     status="confirmed",
     transactions=(TransactionPart(txid="t1"), TransactionPart(txid="t2")),
-    fees=(Fee("mining", "BTC", Decimal("0.1")),),
+    fees=(Fee("mining", "BTC", Decimal("0.1")), Fee("service", "EUR", Decimal(2))),
     error="e",
 )
 
@@ -39,7 +39,7 @@ FULL = Transaction(
     [
         (Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0), "attempt", "InDoubt: HTTP 502", "w"),
         (LookedUp("w", NoneFound()), "look-up", "NoneFound", "w"),
-        (CalledBack(FULL), "callback", "confirmed; txid t1, t2; fees 0.1 BTC mining; error e", None),
+        (CalledBack(FULL), "callback", "confirmed; txid t1, t2; fees 0.1 BTC mining, 2 EUR service; error e", None),
         (CalledBack(Transaction(id=7, status="pending")), "callback", "pending", None),
         (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
         (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
@@ -63,13 +63,19 @@ def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> Non
 
 def test_a_reply_is_kept_in_part() -> None:
     """Status and the first KiB; nothing of a reply that never came."""
+    assert EXCERPT == 1024
     seen = seen_of(Reply(502, b"x" * 5_000))
     assert seen == Seen(502, b"x" * EXCERPT)
     assert seen_of(NoReply("lost", may_have_left=True)) == Seen()
     entry = entry_of(Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0, seen), 9.0, "1.0")
     assert entry is not None
     assert (entry.status, len(entry.reply)) == (502, EXCERPT)
-    assert "xxx" not in repr(entry)
+    assert repr(entry) == "Entry(9.0, 'attempt', 'InDoubt: HTTP 502', status=502, reply=<1024 bytes>)"
+
+
+def test_a_line_that_names_no_release_has_none() -> None:
+    """It was written by one that did not say."""
+    assert (Entry(9.0, "attempt", "NoneFound").release, Entry(9.0, "attempt", "NoneFound").reply) == ("", b"")
 
 
 def test_a_judgement_is_named_with_its_reason() -> None:

@@ -38,6 +38,7 @@ from tests.core.rows import (
     OURS,
     QUIET,
     REJECTED,
+    REJECTED_ROW,
     TAKEN,
     TOLD,
     found,
@@ -99,3 +100,10 @@ def test_what_was_reported_is_not_reported_again() -> None:
     settled = replace(ACCEPTED_ROW, reported=False)
     assert learn(settled, Reported(), 9.0).reported
     assert learn(ACCEPTED_ROW, Reported(), 9.0) is ACCEPTED_ROW
+
+
+def test_a_backup_puts_in_doubt_what_was_open_when_it_was_made() -> None:
+    """From its first moment until now; what was settled stays settled."""
+    restored = learn(row(3.0), Restored(), 9.0)
+    assert (restored.doubt_since, restored.may_send_until, restored.reason) == (3.0, 9.0, "restored from a backup")
+    assert learn(REJECTED_ROW, Restored(), 9.0) is REJECTED_ROW

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -49,6 +50,13 @@ FULL = replace(
 def test_a_row_comes_back_as_it_was(known: Row) -> None:
     """Every field, figures and times exact."""
     assert read_record(to_record(known), known.revision, known.earlier) == known
+
+
+def test_what_a_record_does_not_say_is_not_so() -> None:
+    """Another release may have left it out, and this one writes no "no", no empty text and no count of nothing."""
+    bare = Row(account="default", foreign_id="f", revision=OURS, key="key", created_at=3.0)
+    assert set(msgspec.json.decode(to_record(bare).rest)) <= {"held_since", "not_before"}
+    assert read_record(to_record(bare)._replace(rest=b"{}"), OURS) == bare
 
 
 def test_the_columns_are_what_an_auditor_asks_for() -> None:

@@ -96,6 +96,11 @@ def test_no_text_of_a_signer_shows_key_or_secret(signer: Signer, show: Callable[
     assert KEY not in shown
 
 
+def test_a_signer_is_shown_by_its_fingerprint(signer: Signer) -> None:
+    """In one plain word."""
+    assert repr(signer) == f"Signer(fingerprint='{signer.fingerprint}')"
+
+
 def test_a_signer_does_not_keep_the_secret_as_text(signer: Signer) -> None:
     """No attribute holds the secret, so that a crash reporter which dumps attributes shows none."""
     assert not hasattr(signer, "__dict__")
@@ -107,7 +112,9 @@ def test_a_signer_is_never_pickled_or_copied(signer: Signer, take_away: Callable
     """The secret does not leave the process in a job queue or a cache, and the refusal does not tell it."""
     with pytest.raises(TypeError, match="holds a secret") as caught:
         take_away(signer)
-    assert SECRET not in str(caught.value)
+    assert str(caught.value) == (
+        "A Signer holds a secret and is never pickled or copied; build another one from the key pair."
+    )
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "\n", None, 5, b"bytes"])

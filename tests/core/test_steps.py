@@ -50,11 +50,19 @@ def test_the_next_step_of_every_row() -> None:
     """Settled: none. Paused by AlphaPo: wait. An owed or blamed row: ask. A new one: send. After the quiet exit's refusal: a control."""
     assert next_step(ACCEPTED_ROW, 9.0) == Done()
     assert next_step(row(not_before=9.0), 8.0) == Wait(9.0)
+    assert next_step(row(not_before=9.0), 9.0) == Send()
     assert next_step(DOUBTED, 8.0) == LookUp()
     assert next_step(replace(row(), blamed=True), 8.0) == LookUp()
     assert next_step(row(), 8.0) == Send()
     assert next_step(refused_in_doubt(QUIET), QUIET) == LookUp(accepted_after=QUIET)
     assert next_step(replace(refused_in_doubt(QUIET), control_at=QUIET), QUIET) == LookUp()
+
+
+def test_a_control_is_asked_for_up_to_the_moment_at_which_the_id_may_be_free() -> None:
+    """After it a "none" proves nothing, and the look-up is for the withdrawal alone."""
+    refused = refused_in_doubt(QUIET)
+    assert next_step(refused, DAY) == LookUp(accepted_after=QUIET)
+    assert next_step(refused, DAY + 1) == LookUp()
 
 
 def test_a_worker_on_its_rounds_sends_what_is_in_doubt_once_each_quiet_time() -> None:
@@ -84,6 +92,7 @@ def test_a_row_in_doubt_is_visited_ever_more_rarely() -> None:
     free = replace(DOUBTED, holder=None)
     visits = [due_at(replace(free, checked_at=at)) for at in (0.0, 10.0, 600.0, 86_400.0)]
     assert visits == [10.0, 20.0, 1_200.0, 86_400.0 + HOUR]
+    assert due_at(replace(free, created_at=100.0, checked_at=120.0)) == 140.0
 
 
 def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
@@ -94,3 +103,4 @@ def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
     assert due_at(asked_about(DOUBTED, found("confirmed"))) is None
     assert due_at(FAILED_ROW) is None
     assert due_at(row(state="accepted", holder=None, settled_at=7.0, withdrawal=TOLD)) == 7.0 + HOUR
+    assert due_at(row(state="accepted", holder=None, settled_at=0.0, withdrawal=TOLD)) == HOUR

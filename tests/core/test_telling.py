@@ -157,6 +157,8 @@ def test_a_rejection_without_end_is_cut_in_the_text() -> None:
     """A hostile reply does not fill the log."""
     text = str(error_of(row_with("rejected", refusal={"amount": ["x" * 100_000]})))
     assert f"(amount: {'x' * 292}…)" in text
+    whole = str(error_of(row_with("rejected", refusal={"amount": ["x" * 292]})))
+    assert f"(amount: {'x' * 292})" in whole
     assert len(text) < 600
 
 
@@ -288,6 +290,13 @@ def test_a_journal_that_failed_first_releases_funds_only_if_nothing_was_recorded
     whose = "" if recorded is False else " by this call"
     assert str(error) == f"Withdrawal 'payout-17' was not sent{whose}: the disk is full. {error.next_step}"
     assert (error.foreign_id, error.attempts, error.retry_after) == ("payout-17", 0, 2.5)
+
+
+def test_nothing_counts_as_recorded_unless_it_is_said() -> None:
+    """A flight that says nothing of it has written nothing down."""
+    error = error_of(None, why="unrecorded", detail="the disk is full.")
+    assert isinstance(error, JournalError)
+    assert error.recorded is False
 
 
 def test_every_why_is_told() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.models import Money, Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
 )
@@ -14,6 +17,13 @@ from tests.core.rows import (
     ACCEPTED_ROW,
     DOUBTED,
     FAILED_ROW,
+
+
+from alphapo_async.core.witnesses import is_older, withdrawal_from
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    DOUBTED,
+    MISMATCHED,
     NOT_SENT_ROW,
     REFUSED_ROW,
     REJECTED_ROW,
@@ -88,3 +98,63 @@ def test_a_look_up_that_shows_another_id_changes_nothing_loudly() -> None:
     other = found("cancelled")
     after = asked_about(ACCEPTED_ROW, replace(other, transaction=replace(other.transaction, id=999)))
     assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")
+
+
+    ("told", "known", "expected"),
+    [
+        ("processing", "processing", False),
+        ("processing", None, False),
+        (None, "processing", False),
+        ("processing", "cancelled", True),
+        ("cancelled", "processing", False),
+        ("cancelled", "declined", False),
+        ("cancelled", "confirmed", True),
+        ("confirmed", "cancelled", False),
+        ("confirmed", "confirmed", False),
+        (None, "declined", True),
+    ],
+)
+def test_what_is_final_is_younger_than_what_is_not(told: str | None, known: str | None, expected: bool) -> None:  # noqa: FBT001 - a column
+    """And `confirmed` younger than any other end; of two equals the later witness is heard."""
+    assert is_older(told, known) is expected
+
+
+def test_a_witness_of_the_same_status_is_heard() -> None:
+    """It may tell more than the first: its transaction is kept."""
+    shown = found("processing")
+    assert asked_about(ACCEPTED_ROW, shown, 9.0).transaction is shown.transaction
+
+
+def test_a_witness_wipes_out_differences_and_no_transaction() -> None:
+    """What is ours does not differ; a reply shows no transaction, and takes none away."""
+    shown = asked_about(replace(DOUBTED, differences=MISMATCHED.differences), found())
+    assert (shown.differences, shown.transaction) == ((), found().transaction)
+    assert sent(shown, Accepted(TOLD), 9.0).transaction == found().transaction
+
+
+def test_a_withdrawal_takes_both_sides_of_a_transaction() -> None:
+    """What left and what arrived, each with its currency; a side that is not told stays untold."""
+    transaction = Transaction(
+        id=7,
+        foreign_id="f",
+        end_user_reference="u",
+        type="withdrawal",
+        status="confirmed",
+        currency_sent=Money("EUR", Decimal(20)),
+        currency_received=Money("BTC", Decimal("0.1")),
+    )
+    expected = Withdrawal(
+        id=7,
+        foreign_id="f",
+        end_user_reference="u",
+        type="withdrawal",
+        status="confirmed",
+        sender_amount=Decimal(20),
+        sender_currency="EUR",
+        receiver_amount=Decimal("0.1"),
+        receiver_currency="BTC",
+        source="callback",
+    )
+    assert withdrawal_from(transaction, "callback") == expected
+    bare = withdrawal_from(Transaction(id=7), "look-up")
+    assert bare == Withdrawal(id=7, source="look-up")
