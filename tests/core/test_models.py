@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.errors import InvalidRequest
 from alphapo_async.core.models import (
+    KNOWN,
+    CryptoAddress,
     Totals,
     Transaction,
     TransactionPart,
@@ -78,6 +80,7 @@ def test_a_request_cannot_be_changed() -> None:
         ("-0", "0"),
         (Decimal("-0.0"), "0.0"),
         (10**254, "1" + "0" * 254),
+        (Decimal("1e254"), "1E+254"),
         ("0." + "1" * 254, "0." + "1" * 254),
     ],
 )
@@ -202,6 +205,7 @@ def test_what_was_asked_to_arrive_is_counted_in_convert_to() -> None:
         (Decimal("1e999999"), "has more than 255 digits when written out."),
         (Decimal("0e-999"), "has more than 255 digits when written out."),
         (Decimal("0e999"), "has more than 255 digits when written out."),
+        (Decimal("1e255"), "has more than 255 digits when written out."),
         (10**255, "has more than 255 digits when written out."),
         pytest.param(10**5000, "has more than 255 digits when written out.", id="10**5000"),
         ("0." + "1" * 255, "has more than 255 digits when written out."),
@@ -293,7 +297,9 @@ def test_only_names_may_be_numbers(name: str) -> None:
 
 
 def test_a_number_too_long_to_be_a_name_is_refused() -> None:
-    """An int that Python itself refuses to write out is a problem of the field like any other."""
+    """An int that Python itself refuses to write out is a problem of the field like any other; a smaller one is a long text."""
+    assert problems(foreign_id=2**1000 - 1) == {"foreign_id": "has 302 characters, at most 255 are allowed."}
+    assert problems(foreign_id=2**1000) == {"foreign_id": "must be text, not int."}
     assert problems(foreign_id=10**5000) == {"foreign_id": "must be text, not int."}
 
 
@@ -368,7 +374,8 @@ def test_xrp_needs_a_tag_or_a_word_that_none_is_wanted(
 def test_an_e_mail_address_is_no_reference(reference: str, is_refused: bool) -> None:  # noqa: FBT001 - a column
     """Personal data stays at home, unless it is let through by name."""
     if is_refused:
-        assert "looks like an e-mail address" in problems(end_user_reference=reference)["end_user_reference"]
+        told = "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
+        assert problems(end_user_reference=reference) == {"end_user_reference": told}
     else:
         assert make(end_user_reference=reference).end_user_reference == reference
     assert make(end_user_reference=reference, allow_personal_reference=True).end_user_reference == reference
@@ -438,6 +445,11 @@ def test_any_mapping_that_json_can_say_is_taken(data: Mapping[str, Any]) -> None
     assert kept == data
 
 
+def test_a_key_that_json_writes_as_text_is_taken() -> None:
+    """As the text it is written as."""
+    assert make(sender_data={UUID(int=1): 1}).sender_data == {str(UUID(int=1)): 1}
+
+
 def endless() -> dict[str, Any]:
     """Return an object that holds itself."""
     data: dict[str, Any] = {}
@@ -496,6 +508,11 @@ def test_three_statuses_are_final(status: str | None, is_final: bool) -> None:  
     assert Withdrawal(id=1, status=status).is_final is is_final
 
 
+def test_the_statuses_that_alphapo_documents() -> None:
+    """Six, of which three end a withdrawal and two of these without money."""
+    assert frozenset({"processing", "not_confirmed", "pending", "confirmed", "cancelled", "declined"}) == KNOWN
+
+
 EXCHANGE = TransactionPart(id=2, transaction_type="exchange")
 ON_CHAIN = TransactionPart(id=1, transaction_type="blockchain", txid="bb04")
 
@@ -523,6 +540,11 @@ def test_a_witness_that_tells_nothing_is_all_none() -> None:
     told = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {1, "reply"}
     assert told == {None}
     assert withdrawal.source == "reply"
+
+
+def test_a_place_tells_nothing_of_a_tag_unless_it_says_so() -> None:
+    """No tag and nothing said of one are not the same."""
+    assert not CryptoAddress(address="bc1q9x").tag_is_told
 
 
 def test_totals_begin_at_nothing() -> None:
@@ -576,3 +598,13 @@ def test_what_makes_no_request_is_refused_with_every_problem(item: object, field
     with pytest.raises(InvalidRequest) as caught:
         request_of(item)
     assert list(caught.value.problems) == fields
+
+
+def test_what_makes_no_request_is_told_in_words() -> None:
+    """What it is instead, and that a field does not exist."""
+    with pytest.raises(InvalidRequest) as caught:
+        request_of(5)
+    assert caught.value.problems == {"request": "must be a WithdrawalRequest or a mapping, not int."}
+    with pytest.raises(InvalidRequest) as caught:
+        request_of({**FIELDS, "ammount": 1})
+    assert caught.value.problems == {"ammount": "is no field of a withdrawal request."}
