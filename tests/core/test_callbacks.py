@@ -147,6 +147,33 @@ def test_what_is_signed_and_says_nothing_is_refused(body: bytes, reason: str) ->
     assert refused(CURRENT.headers(body), body) == reason
 
 
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, BODY),
+        (_headers(key="nobody"), BODY),
+        (_headers(signature="0"), BODY),
+        (_headers(signature="0" * 128), BODY),
+        (_headers(), b"x" * (LARGEST + 1)),
+        (CURRENT.headers(b"{"), b"{"),
+        (CURRENT.headers(b"[]"), b"[]"),
+        (CURRENT.headers(b"{}"), b"{}"),
+    ],
+)
+def test_a_refusal_is_a_sentence_about_the_callback(headers: Any, body: bytes) -> None:
+    """For whoever reads the log; with neither key nor signature nor body."""
+    with pytest.raises(CallbackError) as caught:
+        read_callback(headers, body, SIGNERS)
+    assert str(caught.value).startswith("The callback")
+    assert str(caught.value).endswith(".")
+    assert CURRENT.sign(BODY) not in str(caught.value)
+
+
+def test_what_is_read_of_a_body_is_a_quarter_of_a_mebibyte() -> None:
+    """A hundred times what AlphaPo sends."""
+    assert LARGEST == 262_144
+
+
 def test_a_body_that_is_too_large_is_not_even_hashed() -> None:
     """Whatever its headers."""
     assert refused({}, b"x" * (LARGEST + 1)) == "too large"
@@ -233,5 +260,5 @@ def test_what_was_handled_is_kept_as_text() -> None:
     many = Handled()
     for number in range(100):
         many = many.done(str(number))
-    assert len(many.statuses) == 16
+    assert many.statuses == tuple(str(number) for number in range(84, 100))
     assert many.done("99") == many

@@ -132,6 +132,9 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
         (200, code("bad_header_key"), JSON, InDoubt),
         (204, b"", "", InDoubt),
         # any 3xx, 1xx and nonsense
+        (199, success(), JSON, InDoubt),
+        (300, success(), JSON, InDoubt),
+        (399, errors(amount=TOO_SMALL), JSON, InDoubt),
         (301, b"", "", InDoubt),
         (302, success(), JSON, InDoubt),
         (307, errors(amount=TOO_SMALL), JSON, InDoubt),
@@ -162,6 +165,7 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
         (400, errors(amount=TOO_SMALL), JSON, Rejected),
         (422, errors(amount=[TOO_SMALL, "Not enough amount"]), JSON, Rejected),
         (409, errors(currency="The selected currency is invalid."), JSON, Rejected),
+        (499, errors(amount=TOO_SMALL), JSON, Rejected),
         (403, errors(currency="Currency BTC is not enabled for your merchant"), JSON, Rejected),
         (400, errors(amount=TOO_SMALL), "", Rejected),
         (400, errors(amount=TOO_SMALL), "text/plain", Rejected),
@@ -244,6 +248,22 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
 def test_what_one_reply_proves(status: int, body: bytes, content_type: str, proof: type[Proof]) -> None:
     """Each reply proves what DESIGN's table says, and whatever is not in the table proves nothing."""
     assert type(proof_of(status, body, content_type)) is proof
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["taken", "already", "unique", "exist", "duplicate", "used", "in use", "differ", "distinct", "another"],
+)
+@pytest.mark.parametrize("form", ["is required", "must be", "format"])
+def test_a_word_about_a_duplicate_wins_over_one_about_form(word: str, form: str) -> None:
+    """Each of them alone; without it the same text is about form, and a "no"."""
+    assert type(proof_of(400, errors(foreign_id=f"It {form} {word}."))) is Duplicate
+    assert type(proof_of(400, errors(foreign_id=f"It {form} text."))) is Rejected
+
+
+def test_a_reply_of_which_only_the_status_is_told_says_nothing() -> None:
+    """No body, no type, no time to wait."""
+    assert Reply(204) == Reply(204, body=b"", content_type="", retry_after=None, date=None)
 
 
 @pytest.mark.parametrize(
