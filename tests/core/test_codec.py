@@ -132,8 +132,8 @@ def test_what_a_double_would_round_is_refused_as_a_number(name: str, amount: str
     request = make(**({"amount": None, "convert_to": "ETH"} | {name: amount}))
     with pytest.raises(InvalidRequest) as caught:
         encode_body(request, "number")
-    assert set(caught.value.problems) == {name}
-    assert 'amount_format="string"' in caught.value.problems[name]
+    advice = 'would be rounded as a JSON number; make the client with amount_format="string".'
+    assert caught.value.problems == {name: advice}
     assert f'"{name}":"{amount}"' in encode_body(request, "string").decode()
 
 
@@ -240,6 +240,12 @@ def test_floats_among_the_senders_data_do_not_make_it_another_payment(amount_for
     again = decode_body(encode_body(request, amount_format))
     assert (again.sender_data, again.receiver_data) == (request.sender_data, request.receiver_data)
     assert is_same_payment(request, again)
+
+
+def test_a_body_is_read_back_whatever_was_let_through() -> None:
+    """Whoever allowed an e-mail address as reference when it was asked is not asked again when it is resumed."""
+    request = make(end_user_reference="ann@example.com", allow_personal_reference=True)
+    assert decode_body(encode_body(request)).end_user_reference == "ann@example.com"
 
 
 def test_one_party_alone_is_read_back_alone() -> None:

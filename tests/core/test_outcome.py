@@ -210,6 +210,7 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
         (400, errors(amount=None), JSON, InDoubt),
         (400, errors(amount=[]), JSON, InDoubt),
         (400, errors(amount=[1]), JSON, InDoubt),
+        (400, errors(amount=[TOO_SMALL, 1]), JSON, InDoubt),
         (400, errors(amount=True), JSON, InDoubt),
         (400, errors(amount={"min": "x"}), JSON, InDoubt),
         (400, errors(amount=TOO_SMALL, foreign_id=None), JSON, InDoubt),
@@ -358,6 +359,7 @@ def test_no_repr_of_a_reply_shows_its_body() -> None:
         ("0", None, 0.0),
         ("120", None, 120.0),
         (" 120 ", None, 120.0),
+        ("Tue, 14 Nov 2023 23:14:20 +0100", None, 60.0),  # NOW is 22:13:20
         ("999999999", None, 999999999.0),
         ("9999999999", None, None),
         ("-1", None, None),
