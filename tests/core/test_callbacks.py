@@ -113,6 +113,13 @@ def test_one_more_status_leaves_the_claim_as_it_is() -> None:
     assert Handled(("pending",), "two").added("confirmed") == Handled(("pending", "confirmed"), "two")
 
 
+@pytest.mark.parametrize("signature", ["0" * 127, "0" * 129, "g" * 128])
+def test_what_cannot_be_a_signature_is_not_compared(signature: str) -> None:
+    """It is told apart from one that is another body's."""
+    with pytest.raises(CallbackError, match="hexadecimal digits"):
+        read_callback(_headers(signature=signature), BODY, SIGNERS)
+
+
 def test_a_refusal_says_whether_it_was_forged() -> None:
     """A forgery carries no genuine signature; the rest is AlphaPo's own."""
     for body, headers, is_forged in ((BODY, {}, True), (b"[]", CURRENT.headers(b"[]"), False)):
@@ -175,15 +182,17 @@ def test_what_is_read_of_a_body_is_a_quarter_of_a_mebibyte() -> None:
 
 
 def test_a_body_that_is_too_large_is_not_even_hashed() -> None:
-    """Whatever its headers."""
+    """Whatever its headers; the refusal says how large it is."""
     assert refused({}, b"x" * (LARGEST + 1)) == "too large"
+    with pytest.raises(CallbackError, match=f" {LARGEST + 1} bytes, more than {LARGEST}"):
+        read_callback({}, b"x" * (LARGEST + 1), SIGNERS)
     assert refused({}, b"x" * LARGEST) == "missing header"
 
 
 @pytest.mark.parametrize("body", ["{}", {"id": 7}, None])
 def test_a_body_that_was_parsed_is_a_mistake_of_the_callers(body: Any) -> None:
     """Written again it would have another signature."""
-    with pytest.raises(ConfigurationError, match="raw bytes"):
+    with pytest.raises(ConfigurationError, match=r"^A callback's body must be its raw bytes, not \w+: .*signature\.$"):
         read_callback({}, body, SIGNERS)
 
 
@@ -257,6 +266,7 @@ def test_what_was_handled_is_kept_as_text() -> None:
     assert read_handled(taken.text()) == Handled(("pending",), "worker")
     assert read_handled(taken.let_go().text()) == Handled(("pending",))
     assert read_handled(None) == Handled()
+    assert "by" not in taken.let_go().text()
     many = Handled()
     for number in range(100):
         many = many.done(str(number))

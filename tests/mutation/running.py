@@ -31,7 +31,7 @@ _OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # the plugins are imported before the forks
 )
-_WALL_SECONDS = 120.0
+_WAITING = 10.0  # seconds that a mutant may be kept waiting beside those of its work
 _MEMORY = 4 * 2**30
 _IMPORTED_FIRST = ("aiohttp", "aiosqlite", "asyncpg", "click", "rich", "tenacity", "msgspec", "pytest_asyncio.plugin")
 
@@ -44,7 +44,7 @@ class Mutant(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A mutant, the tests that it must not survive, and the seconds of a processor that they may take."""
+    """A mutant, the tests that it must not survive, and the seconds that they may take."""
 
     mutant: Mutant
     tests: tuple[str, ...]
@@ -78,23 +78,23 @@ def prepare() -> None:
 
 def run_all(jobs: Iterable[Job], workers: int) -> Iterator[Ran]:
     """Run jobs, so many at once, and yield each as it ends."""
-    running: dict[int, tuple[Mutant, float]] = {}
+    running: dict[int, tuple[Job, float]] = {}
     for job in jobs:
         if len(running) >= workers:
             yield _next_end(running)
-        running[_forked(job)] = (job.mutant, time.monotonic())
+        running[_forked(job)] = (job, time.monotonic())
     while running:
         yield _next_end(running)
 
 
-def _next_end(running: dict[int, tuple[Mutant, float]]) -> Ran:
+def _next_end(running: dict[int, tuple[Job, float]]) -> Ran:
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid:
-            mutant, since = running.pop(pid)
+            job, since = running.pop(pid)
             _end(pid)
-            return Ran(mutant, status != 0, time.monotonic() - since)
-        for late in [pid for pid, (_, since) in running.items() if time.monotonic() - since > _WALL_SECONDS]:
+            return Ran(job.mutant, status != 0, time.monotonic() - since)
+        for late in [pid for pid, (job, since) in running.items() if time.monotonic() - since > job.seconds + _WAITING]:
             _end(late)
         time.sleep(0.01)
 
