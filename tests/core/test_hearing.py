@@ -118,11 +118,18 @@ def test_what_does_not_fit_changes_nothing(before: Row, transaction: Transaction
     assert heard(before, transaction) is before
 
 
-@pytest.mark.parametrize("before", [DOUBTED, ACCEPTED_ROW, FAILED_ROW])
+@pytest.mark.parametrize(
+    "before", [DOUBTED, ACCEPTED_ROW, FAILED_ROW, sent(row(), Accepted(replace(TOLD, status="declined")))]
+)
 def test_little_is_enough_where_alphapo_may_have_it(before: Row) -> None:
     """A declined or pending callback may tell no figures: nothing of it disagrees."""
     assert why_not_ours(before, cut("declined")) is None
     assert heard(before, cut("declined")).state == "failed"
+
+
+def test_too_little_is_said_in_words() -> None:
+    """For the history, which keeps them."""
+    assert why_not_ours(row(), cut()) == "it tells too little to be sure"
 
 
 def test_of_an_old_row_the_id_is_compared() -> None:
