@@ -252,6 +252,17 @@ async def test_a_lease_that_was_told_as_over_is_not_prolonged_any_more() -> None
     assert await journal.ended("stranger", 1.0) == 1.0
 
 
+async def test_a_worker_that_left_and_joins_again_prolongs_its_new_lease() -> None:
+    """What was told of its old one is forgotten with it."""
+    journal = MemoryJournal()
+    await journal.join("shop", "h", "one", 50.0)
+    assert await journal.ended("one", 60.0) == 50.0
+    await journal.leave("one", 60.0)
+    await journal.join("shop", "h", "one", 120.0)
+
+    assert await journal.renew("one", 180.0, 70.0)
+
+
 async def test_nothing_is_gone_through_before_something_is_due() -> None:
     """A worker looks every second; the journal knows when the next row is due."""
     journal = MemoryJournal()

@@ -29,7 +29,8 @@ MOUNTS = """\
 30 27 0:44 / /srv/team rw - nfs4 server:/team rw
 31 30 0:45 / /srv/team/local\\040disk rw shared:1 - xfs /dev/vdb rw
 32 27 0:46 / /home/me/cloud rw - fuse.rclone remote: rw
-broken line
+broken line - ext4
+1 2 3 4 - ext4 /dev/vdc rw
 """
 
 
@@ -40,10 +41,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_new_file_is_made_and_marked(path: Path) -> None:
-    """Its owner's alone, with the mark and the schema's number."""
+    """Its owner's alone, with the mark and the schema's number, which stay what they are in every file there is."""
+    assert (APPLICATION.to_bytes(4, "big"), SCHEMA) == (b"ALPA", 1)
     with contextlib.closing(connect(path)) as connection:
         assert connection.execute("pragma application_id").fetchone() == (APPLICATION,)
         assert connection.execute("pragma user_version").fetchone() == (SCHEMA,)
+        assert connection.execute("pragma temp_store").fetchone() == (2,)  # in memory: no body in a stray file
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -170,7 +173,9 @@ def refused(path: Path) -> str:
 
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """It is not made: a wrong name must not begin a new journal."""
-    assert "does not exist" in refused(tmp_path / "nowhere" / "payouts.db")
+    folder = tmp_path / "nowhere"
+    told = f"The journal's folder {str(folder)!r} does not exist: make it, or name another file. "
+    assert refused(folder / "payouts.db").startswith(told)
 
 
 def test_another_kind_of_file_is_refused(path: Path) -> None:
@@ -190,7 +195,8 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection = connect(path)
     connection.execute(f"pragma user_version = {SCHEMA + 1}")
     connection.close()
-    assert "written by a newer release" in refused(path)
+    told = "was written by a newer release (its schema is 2, this release knows 1): use that release. Nothing in it was changed. "
+    assert refused(path).startswith(f"The journal {str(path)!r} {told}")
 
 
 def test_a_damaged_header_is_refused(path: Path) -> None:
@@ -244,20 +250,26 @@ def test_a_folder_in_its_place_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ("database or disk is full", "make room"),
-        ("attempt to write a readonly database", "owner and mode"),
-        ("file is not a database", "name another file"),
-        ("database disk image is malformed", "restore a backup"),
-        ("database is locked", "look for one that hangs"),
-        ("[Errno 13] Permission denied: 'x'", "owner and mode"),
+        ("database or disk is full", "its disk is full: make room, then call again"),
+        ("attempt to write a readonly database", "it cannot be written: check its owner and mode"),
+        (
+            "file is not a database",
+            "it is not a SQLite database: name another file; nothing in it was changed",
+        ),
+        (
+            "database disk image is malformed",
+            "it is damaged: keep a copy of it as it is, then restore a backup; nothing in it was overwritten",
+        ),
+        ("database is locked", "another process has been writing to it for 30 s: look for one that hangs"),
+        ("unable to open database file", "it cannot be opened: check its folder, owner and mode"),
+        ("[Errno 13] Permission denied: 'x'", "it cannot be opened: check its folder, owner and mode"),
         ("something new", "it cannot be used (something new)"),
     ],
 )
 def test_every_fault_is_a_sentence(path: Path, told: str, says: str) -> None:
     """With the file, and what to do about it."""
     error = journal_error(path, sqlite3.OperationalError(told), recorded=None)
-    assert says in str(error)
-    assert str(path) in str(error)
+    assert str(error).startswith(f"The journal {str(path)!r}: {says}. ")
     assert error.recorded is None
 
 
