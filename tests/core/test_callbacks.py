@@ -267,6 +267,7 @@ def test_what_was_handled_is_kept_as_text() -> None:
     assert read_handled(taken.let_go().text()) == Handled(("pending",))
     assert read_handled(None) == Handled()
     assert "by" not in taken.let_go().text()
+    assert Handled().done(None).statuses == ("",)
     many = Handled()
     for number in range(100):
         many = many.done(str(number))

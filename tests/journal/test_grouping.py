@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alphapo_async.journal.grouping import LAG, Group, Request
+from alphapo_async.journal.grouping import LAG, LINGER, Group, Request
 
 
 class Desk:
@@ -67,6 +67,11 @@ async def test_what_may_lag_rides_on_the_next_group() -> None:
     assert await desk.group.ask(lambda _desk: "alone", may_lag=True) == "alone"
     assert time.monotonic() - began >= LAG
     await desk.group.aclose()
+
+
+def test_nobody_waits_for_company_longer_than_a_flush_takes() -> None:
+    """A few milliseconds where there is company, and a moment more for what may lag."""
+    assert 0.0 < LINGER < LAG < 0.1
 
 
 async def test_closing_serves_what_is_left_first() -> None:

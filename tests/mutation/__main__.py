@@ -47,9 +47,9 @@ def own_tests(module: Path) -> tuple[str, ...]:
 
 
 def neighbours_tests(module: Path) -> tuple[str, ...]:
-    """Return the test files beside the module's own."""
+    """Return the test files beside the module's own, the short ones first."""
     own = test_file(module)
-    beside = sorted(own.parent.glob("test_*.py"))
+    beside = sorted(own.parent.glob("test_*.py"), key=lambda file: file.stat().st_size)
     return tuple(str(file.relative_to(ROOT)) for file in beside if file != own and file.name != _TOO_SLOW)
 
 
