@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,27 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     with pytest.raises(JournalError, match="is closed") as caught:
         await journal.find(ACCOUNT, "f")
     assert caught.value.recorded is None
+
+
+async def test_a_closed_journal_has_let_go_of_its_file(path: Path) -> None:
+    """What was asked for is served, and its thread has ended, when closing returns."""
+    journal = SqliteJournal(path)
+    asked_last = asyncio.ensure_future(journal.remember(ACCOUNT, "name", "text"))
+    await asyncio.sleep(0)
+    await journal.aclose()
+    assert f"journal {path.name}" not in [thread.name for thread in threading.enumerate()]
+    await asked_last
+
+
+async def test_a_worker_that_leaves_lets_go_of_its_lock(path: Path) -> None:
+    """Nothing of it stays beside the journal."""
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "host", "worker", 50.0)
+    lock = path.with_name(f"{path.name}.workers") / "worker"
+    assert lock.exists()
+    await journal.leave("worker", 10.0)
+    assert not lock.exists()
+    await journal.aclose()
 
 
 async def test_a_file_that_cannot_be_opened_is_told_to_everybody_who_asks(path: Path) -> None:
