@@ -264,6 +264,43 @@ def test_many_open_rows_are_read_page_by_page() -> None:
     assert run(story()) == (0, 250)
 
 
+def test_a_pass_goes_through_more_than_a_page_of_open_rows_once() -> None:
+    """Also where they stay open."""
+    wire, journal = Wire(), Durable()
+    names = [f"f-{number:03}" for number in range(120)]
+
+    async def story() -> list[tuple[str, str]]:
+        await leave_open(journal, wire, *names)
+        wire.always = LOST
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            return await passed(alphapo, resend=False)
+
+    assert run(story()) == [(name, "unknown") for name in names]
+
+
+def test_work_frees_what_a_dead_worker_held() -> None:
+    """On its rounds, without being asked to."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> str:
+        await journal.join("default", "loopback", "ghost", EPOCH + 5)
+        payment = request("a")
+        key = Signer("made-up-key", "made-up-secret").fingerprint
+        asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+        await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+        wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(60)
+            working.cancel()
+        row = await journal.find("default", "a")
+        assert row is not None
+        return row.state
+
+    assert run(story()) == "accepted"
+    assert wire.posts == 0
+
+
 def test_what_a_caller_hears_is_not_handed_out_again() -> None:
     """A pass that shares a caller's flight tells its outcome, and leaves nothing to report."""
     wire, journal = Wire(["silent"]), Durable()

@@ -127,9 +127,11 @@ def test_little_is_enough_where_alphapo_may_have_it(before: Row) -> None:
     assert heard(before, cut("declined")).state == "failed"
 
 
-def test_too_little_is_said_in_words() -> None:
+def test_why_it_does_not_fit_is_said_in_words() -> None:
     """For the history, which keeps them."""
     assert why_not_ours(row(), cut()) == "it tells too little to be sure"
+    two = "address: asked 'a', AlphaPo tells 'z'; amount: asked '1', AlphaPo tells '9'"
+    assert why_not_ours(DOUBTED, told(amount="9", address="z")) == two
 
 
 def test_of_an_old_row_the_id_is_compared() -> None:
