@@ -108,6 +108,55 @@ def test_making_a_client_needs_no_loop() -> None:
     assert "made-up" not in repr(alphapo)
 
 
+def test_a_client_says_whether_it_is_open_and_is_closed_by_its_block() -> None:
+    """Whoever looks at it sees the state; after the block nothing leaves any more."""
+
+    async def story() -> list[str]:
+        alphapo = client(Wire())
+        told = [repr(alphapo)]
+        async with alphapo:
+            told.append(repr(alphapo))
+        told.append(repr(alphapo))
+        with pytest.raises(ConfigurationError, match="closed"):
+            await alphapo.withdraw(request())
+        return [text.split(", ")[2] for text in told]
+
+    assert run(story()) == ["not opened", "open", "closed"]
+
+
+def test_a_rejection_is_told_again_unless_it_is_asked_to_be_sent_again() -> None:
+    """Nothing leaves for whoever says nothing of it, in one call as in a batch."""
+    wire = Wire()
+    wire.always = INSUFFICIENT
+
+    async def story() -> list[str]:
+        async with client(wire) as alphapo:
+            told = []
+            for how in ({}, {}, {"resend_rejected": True}):
+                with pytest.raises(WithdrawalError) as caught:
+                    await alphapo.withdraw(request(), **how)
+                told.append(caught.value.outcome)
+            told += [result.outcome async for result in alphapo.batch([request()])]
+            return told
+
+    assert run(story()) == ["rejected"] * 4
+    assert wire.posts == 2
+
+
+def test_a_row_of_a_batch_is_told_as_a_single_one_is() -> None:
+    """With the withdrawal that AlphaPo has."""
+
+    async def story() -> list[Withdrawal | None]:
+        async with client(Wire()) as alphapo:
+            told = [result.withdrawal async for result in alphapo.batch([request()])]
+            return [*told, await alphapo.withdraw(request())]
+
+    of_the_batch, alone = run(story())
+    assert of_the_batch is not None
+    assert alone is not None
+    assert (of_the_batch.id, of_the_batch.foreign_id) == (alone.id, alone.foreign_id)
+
+
 def test_from_env_takes_the_environment_and_what_is_passed() -> None:
     """The environment names credentials and host; arguments win. Tried in a process of its own, whose environment is its own."""
     program = (

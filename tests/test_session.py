@@ -1128,7 +1128,16 @@ def _context(verify: ssl.VerifyMode) -> ssl.SSLContext:
         *(({"connect_timeout": value}, "connect_timeout") for value in (0, -1.0, True, "10", None, float("nan"))),
         *(
             ({"proxy": value}, "proxy")
-            for value in ("", "proxy.example:3128", "proxy.example", "socks5://x", "http://", "http://x:y", 7)
+            for value in (
+                "",
+                "proxy.example:3128",
+                "proxy.example",
+                "socks5://x",
+                "http://",
+                "http://x:y",
+                "http://x:0",
+                7,
+            )
         ),
         *(({"ssl": value}, "ssl") for value in (False, True, "no", object())),
         *(({"ssl": _context(mode)}, "ssl") for mode in (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED)),
