@@ -453,7 +453,9 @@ def test_a_client_belongs_to_one_loop() -> None:
         await made[0].withdraw(request())
 
     async def second() -> None:
-        with pytest.raises(ConfigurationError, match="another event loop"):
+        with pytest.raises(
+            ConfigurationError, match=r"^The client belongs to another event loop, .* nothing\. Make one .* journal\.$"
+        ):
             await made[0].withdraw(request())
 
     run(first())
@@ -540,7 +542,9 @@ def test_questions_without_a_usable_answer_say_so(
                 heard.append(caught.value)
         return heard
 
-    for error in run(story()):
+    looked_up, *others = run(story())
+    assert str(looked_up).startswith("AlphaPo did not answer the look-up: ")
+    for error in (looked_up, *others):
         assert (error.status, error.code) == (status, code)
 
 
@@ -580,7 +584,7 @@ def test_a_question_that_finds_no_slot_in_time_gives_up() -> None:
             slow = asyncio.ensure_future(alphapo.withdraw(request("slow"), deadline=50))
             await asyncio.sleep(0.01)
             for call in (alphapo.ping(), alphapo.look_up("payout-17")):
-                with pytest.raises(AlphapoUnavailable, match="no slot in time"):
+                with pytest.raises(AlphapoUnavailable, match=r"^AlphaPo did not answer \w.*[a-z]: no slot in time\.$"):
                     await call
             now = asyncio.get_running_loop().time()
             await slow
@@ -1258,6 +1262,20 @@ async def receive(alphapo: AlphapoClient, body: bytes) -> Callback:
     """Deliver a genuine callback, and handle it."""
     async with alphapo.receive_callback(KEYS.headers(body), body) as callback:
         return callback
+
+
+def test_a_client_that_only_hears_callbacks_has_a_lease() -> None:
+    """Others must see that it lives while it handles one."""
+    journal = Durable()
+
+    async def story() -> float | None:
+        alphapo = client(Wire(), journal=journal)
+        async with alphapo.receive_callback(KEYS.headers(called()), called()):
+            until = await journal.ended(alphapo._crew.tenure.worker, EPOCH)
+        await alphapo.aclose()
+        return until
+
+    assert run(story()) is None
 
 
 def test_a_callback_says_what_became_of_a_withdrawal_nobody_could_tell() -> None:
