@@ -30,7 +30,7 @@ def why_not_ours(row: Row, told: Transaction) -> str | None:
     if is_another(row, told):
         return f"another id, {told.id}"
     if row.revision.payment is None:
-        return None if _is_known(row, told) else "only a digest of the payment is remembered, and another id"
+        return None if row.withdrawal is not None else "only a digest of the payment is remembered"
     comparison = compare(row.revision.payment, told)
     if comparison.differences:
         return "; ".join(map(str, comparison.differences))
@@ -41,7 +41,3 @@ def why_not_ours(row: Row, told: Transaction) -> str | None:
 def may_be_on_its_way(row: Row) -> bool:
     """A worker may be sending it in this very moment: what a callback leaves untold, the reply will tell."""
     return row.state == "open" and row.holder is not None
-
-
-def _is_known(row: Row, told: Transaction) -> bool:
-    return row.withdrawal is not None and str(row.withdrawal.id) == str(told.id)

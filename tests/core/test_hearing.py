@@ -138,7 +138,8 @@ def test_of_an_old_row_the_id_is_compared() -> None:
     """Its payment is forgotten, so that it is taken for ours or not, and learns nothing."""
     old = replace(ACCEPTED_ROW, revision=replace(ACCEPTED_ROW.revision, body=b"", payment=None, kept_digest="1:x"))
     assert why_not_ours(old, told()) is None
-    assert why_not_ours(old, replace(told(), id=8)) == "only a digest of the payment is remembered, and another id"
+    assert why_not_ours(old, replace(told(), id=8)) == "another id, 8"
+    assert why_not_ours(replace(old, withdrawal=None), told()) == "only a digest of the payment is remembered"
     assert "another id" in (why_not_ours(replace(old, withdrawal=None), told()) or "")
     assert learn_callback(old, CalledBack(told()), 9.0) is old
 

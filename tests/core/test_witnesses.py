@@ -12,17 +12,11 @@ from alphapo_async.core.outcome import (
     Accepted,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.witnesses import is_another
+from alphapo_async.core.witnesses import is_another, is_older, withdrawal_from
 from tests.core.rows import (
     ACCEPTED_ROW,
     DOUBTED,
     FAILED_ROW,
-
-
-from alphapo_async.core.witnesses import is_older, withdrawal_from
-from tests.core.rows import (
-    ACCEPTED_ROW,
-    DOUBTED,
     MISMATCHED,
     NOT_SENT_ROW,
     REFUSED_ROW,
@@ -100,6 +94,7 @@ def test_a_look_up_that_shows_another_id_changes_nothing_loudly() -> None:
     assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")
 
 
+@pytest.mark.parametrize(
     ("told", "known", "expected"),
     [
         ("processing", "processing", False),
