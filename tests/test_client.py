@@ -568,7 +568,7 @@ def test_an_unexpected_body_is_no_balance() -> None:
 
     async def story() -> None:
         async with client(Odd()) as alphapo:
-            with pytest.raises(AlphapoUnavailable):
+            with pytest.raises(AlphapoUnavailable, match=r": unexpected reply\.$"):
                 await alphapo.balances()
 
     run(story())

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.callbacks import LARGEST, Handled, is_withdrawal, read_callback, read_handled
@@ -206,6 +206,8 @@ NAMES = st.sampled_from(
 )
 
 
+# The first text ever drawn waits for tables of characters, seconds on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=400) | st.builds(msgspec.json.encode, st.dictionaries(NAMES, JSON)))
 @example(b'{"id": 7, "status": "\\ud800"}')
 def test_whatever_is_signed_is_read_or_refused(body: bytes) -> None:
