@@ -33,7 +33,7 @@ _OPTIONS = (
 )
 _WAITING = 10.0  # seconds that a mutant may be kept waiting beside those of its work
 _MEMORY = 4 * 2**30
-_IMPORTED_FIRST = ("aiohttp", "aiosqlite", "asyncpg", "click", "rich", "tenacity", "msgspec", "pytest_asyncio.plugin")
+_IMPORTED_FIRST = ("aiohttp", "asyncpg", "click", "rich", "tenacity", "msgspec", "pytest_asyncio.plugin")
 
 
 class Mutant(NamedTuple):
