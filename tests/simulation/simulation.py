@@ -481,7 +481,7 @@ class Simulation:
     def _check_idle(self) -> None:
         """Whatever a living worker holds, it works on."""
         workers = {process.worker: process for process in self.processes.values() if _is_awake(process)}
-        held = ((row.foreign_id, row.holder or "") for row in self._open())
+        held = ((row.foreign_id, row.holder) for row in self._open() if row.holder)
         self.oracles.keeps_idle([one for one in held if one[1] in workers and not workers[one[1]].works_on(one[0])])
 
     async def _pay(self, process: Process, order: Order) -> None:
