@@ -214,10 +214,13 @@ class AlphapoClient:
             ConfigurationError: the client is closed or belongs to another event loop; this call sent nothing.
         """
         loop = self._enter()
-        due = None if deadline is None else loop.time() + check_seconds("deadline", deadline)
+        began = loop.time()
+        due = None if deadline is None else began + check_seconds("deadline", deadline)
         if not self._crew.tenure.is_running:
             await self._open_journal(request, due)
-        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before)
+        asked = self._asked(
+            request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=loop.time() - began
+        )
         flight = await self._flight_of(asked, request, loop, due)
         outcome = tell(await flight.callers.join(due))
         while asked.attempted_before and not flight.asked.attempted_before and _is_no(outcome):
@@ -308,8 +311,10 @@ class AlphapoClient:
             f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
         )
 
-    def _asked(self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool) -> Asked:
-        """Encode once: these bytes are signed, written down and sent."""
+    def _asked(
+        self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool, ago: float = 0.0
+    ) -> Asked:
+        """Encode once: these bytes are signed, written down and sent. It was asked for so many seconds ago."""
         if not isinstance(request, WithdrawalRequest):
             raise ConfigurationError(
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
@@ -321,7 +326,7 @@ class AlphapoClient:
             self._signer.fingerprint,
             resend_rejected,
             attempted_before,
-            asked_at=self._crew.world.clock(),
+            asked_at=self._crew.world.clock() - ago,
         )
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:

@@ -34,6 +34,7 @@ from alphapo_async.core.errors import (
     JournalError,
     WithdrawalError,
     WithdrawalNotSent,
+    WithdrawalRejected,
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
@@ -1515,3 +1516,26 @@ def test_a_callback_of_an_old_withdrawal_is_not_taken_for_known() -> None:
             return (await receive(alphapo, called("cancelled"))).kind
 
     assert run(story()) == "not in journal"
+
+
+def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open() -> None:
+    """A "no" that others were told meanwhile answers it, and is not undone."""
+
+    class SlowToOpen(Durable):
+        async def join(self, account: str, host: str, worker: str, until: float) -> None:
+            if self._workers:
+                await asyncio.sleep(20)
+            await super().join(account, host, worker, until)
+
+    journal = SlowToOpen()
+
+    async def story() -> list[type]:
+        first, second = client(Wire([INSUFFICIENT]), journal=journal), client(Wire(), journal=journal)
+        async with first:
+            early = asyncio.ensure_future(second.withdraw(request(amount="7")))
+            await asyncio.sleep(1)
+            told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
+        await second.aclose()
+        return [type(one) for one in told]
+
+    assert run(story()) == [WithdrawalRejected, ForeignIdConflict]
