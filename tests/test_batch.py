@@ -309,7 +309,10 @@ def test_rows_in_backoff_are_bounded_too() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_six_hours_without_an_answer_are_waited_through(kind: str) -> None:
-    """8,000 rows (`python -m tests.proof.outage` takes 30,000): nobody but those under way when it began gets into doubt, and all are paid once it is over."""
+    """Nobody but those under way when it began gets into doubt, and all are paid once it is over.
+
+    `python -m tests.proof.outage` shows it with 30,000 rows.
+    """
     told = run(through(kind, 8_000, 6.0, 64))
     assert told.outcomes == {"accepted": 8_000}
     assert told.in_doubt <= 20 + 64
