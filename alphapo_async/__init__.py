@@ -1,31 +1,39 @@
-"""An asyncio client for AlphaPo crypto withdrawals that never pays twice and always knows whether money moved."""
+"""An asyncio client for AlphaPo crypto withdrawals that never pays twice and always knows whether money moved.
 
-from alphapo_async.client import AlphapoClient
-from alphapo_async.core.callbacks import Callback
-from alphapo_async.core.errors import (
-    AlphapoError,
-    AlphapoUnavailable,
-    AuthenticationError,
-    CallbackBusy,
-    CallbackError,
-    ConfigurationError,
-    ForeignIdConflict,
-    InvalidRequest,
-    JournalError,
-    WithdrawalError,
-    WithdrawalFailed,
-    WithdrawalNotSent,
-    WithdrawalRejected,
-    WithdrawalUnknown,
-)
-from alphapo_async.core.events import Event
-from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.core.release import __version__ as __version__
-from alphapo_async.core.results import BatchResult
-from alphapo_async.core.signer import Signer
-from alphapo_async.journal import open_journal
-from alphapo_async.session import SessionManager
+Each name is loaded when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alphapo_async.client import AlphapoClient
+    from alphapo_async.core.callbacks import Callback
+    from alphapo_async.core.errors import (
+        AlphapoError,
+        AlphapoUnavailable,
+        AuthenticationError,
+        CallbackBusy,
+        CallbackError,
+        ConfigurationError,
+        ForeignIdConflict,
+        InvalidRequest,
+        JournalError,
+        WithdrawalError,
+        WithdrawalFailed,
+        WithdrawalNotSent,
+        WithdrawalRejected,
+        WithdrawalUnknown,
+    )
+    from alphapo_async.core.events import Event
+    from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
+    from alphapo_async.core.naming import derive_foreign_id
+    from alphapo_async.core.pacing import RetryPolicy
+    from alphapo_async.core.release import __version__ as __version__
+    from alphapo_async.core.results import BatchResult
+    from alphapo_async.core.signer import Signer
+    from alphapo_async.journal import open_journal
+    from alphapo_async.session import SessionManager
 
 __all__ = [
     "AlphapoClient",
@@ -53,5 +61,50 @@ __all__ = [
     "WithdrawalRejected",
     "WithdrawalRequest",
     "WithdrawalUnknown",
+    "derive_foreign_id",
     "open_journal",
 ]
+
+_HOMES = {
+    "AlphapoClient": "client",
+    "AlphapoError": "core.errors",
+    "AlphapoUnavailable": "core.errors",
+    "AuthenticationError": "core.errors",
+    "BatchResult": "core.results",
+    "Callback": "core.callbacks",
+    "CallbackBusy": "core.errors",
+    "CallbackError": "core.errors",
+    "ConfigurationError": "core.errors",
+    "Event": "core.events",
+    "ForeignIdConflict": "core.errors",
+    "InvalidRequest": "core.errors",
+    "JournalError": "core.errors",
+    "RetryPolicy": "core.pacing",
+    "SessionManager": "session",
+    "Signer": "core.signer",
+    "Totals": "core.models",
+    "Transaction": "core.models",
+    "Withdrawal": "core.models",
+    "WithdrawalError": "core.errors",
+    "WithdrawalFailed": "core.errors",
+    "WithdrawalNotSent": "core.errors",
+    "WithdrawalRejected": "core.errors",
+    "WithdrawalRequest": "core.models",
+    "WithdrawalUnknown": "core.errors",
+    "__version__": "core.release",
+    "derive_foreign_id": "core.naming",
+    "open_journal": "journal",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted({*globals(), *_HOMES})

@@ -81,7 +81,8 @@ class Callers:
 
     def start(self) -> None:
         """The flight has its first slot: the policy's deadline runs."""
-        self.on_outage(has_begun=False)
+        if self._kept_since is not None:
+            self.on_outage(has_begun=False)
         self.is_running = True
         due = self._loop.time() + self._deadline - self._kept
         self._arm_all(lambda _: due)
@@ -109,7 +110,11 @@ class Callers:
 
     def is_late(self, seconds: float) -> bool:
         """Tell whether so many seconds from now everybody's time is up."""
-        return self._loop.time() + seconds >= max((caller.due for caller in self._all), default=inf)
+        then = self._loop.time() + seconds
+        for caller in self._all:
+            if caller.due > then:
+                return False
+        return bool(self._all)
 
     def tell(self, told: Told) -> None:
         """Tell everybody who still waits, and whoever comes later; stop the clocks."""
@@ -119,6 +124,9 @@ class Callers:
                 caller.timer.cancel()
             if not caller.future.done():
                 caller.future.set_result(told)
+        # Nobody is left to leave. Nor is a flight that is over kept until the garbage collector comes.
+        self._all.clear()
+        self._on_last, self._in_flight = lambda: False, lambda: told
 
     def _arm_all(self, due: Callable[[_Caller], float]) -> None:
         for caller in self._all:

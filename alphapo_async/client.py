@@ -327,6 +327,8 @@ class AlphapoClient:
             resend_rejected,
             attempted_before,
             asked_at=self._crew.world.clock() - ago,
+            asker=self._crew.tenure.worker,
+            unsure=self._crew.tenure.clock.unsure,
         )
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
@@ -349,7 +351,7 @@ class AlphapoClient:
                 await flight.write_what_is_left()
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
-        flight.is_over.set()
+        flight.is_over.come()
         flight.callers.tell(told)
 
     async def _flight_of(
@@ -359,7 +361,7 @@ class AlphapoClient:
         while True:
             self._enter()
             flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop, **how)
-            if flight.asked.revision.is_same_payment(asked.revision):
+            if flight.is_for(asked.revision):
                 return flight
             if await self._has_taken_on(flight, request, due):
                 raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
@@ -389,12 +391,13 @@ class AlphapoClient:
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
             ForeignIdConflict: the journal knows another payment under this foreign_id.
+            WithdrawalNotSent: another call was told so while this one waited for the journal. Nothing was enqueued: call again.
             JournalError: it could not be written down.
             ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
                 the client is closed or belongs to another event loop.
         """
-        self._enter()
-        crew = self._crew
+        loop, crew = self._enter(), self._crew
+        began = loop.time()
         if not crew.journal.is_durable:
             raise ConfigurationError(
                 "enqueue needs a journal that outlives the process: name a file, or PostgreSQL. Nothing was written down."
@@ -403,10 +406,13 @@ class AlphapoClient:
             self._outbox()
         if not crew.tenure.is_running:
             await self._open_journal(request, None)
-        asked = self._left_to_workers(request, crew.world.clock() + check_seconds("expires_in", expires_in))
+        expires_at = crew.world.clock() + check_seconds("expires_in", expires_in)
+        asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, "clash")))
+        if row.state == "not_sent":
+            raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
 
     def enqueue_statement(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> tuple[str, dict[str, Any]]:
         """Return what `enqueue` does as an SQL statement, for a transaction of SQLAlchemy, psycopg or Django in the journal's database.
@@ -435,8 +441,8 @@ class AlphapoClient:
             "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was written down."
         )
 
-    def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None) -> Asked:
-        asked = self._asked(request, resend_rejected=False, attempted_before=False)
+    def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None, *, ago: float = 0.0) -> Asked:
+        asked = self._asked(request, resend_rejected=False, attempted_before=False, ago=ago)
         return msgspec.structs.replace(asked, worker=None, expires_at=expires_at, is_heard=False)
 
     async def resume(
@@ -485,9 +491,13 @@ class AlphapoClient:
 
     async def _settle(self, counted: Iterator[int], resend: bool, row: Row) -> BatchResult:  # noqa: FBT001 - bound once
         """Let one flight work on an open row, or share the one that does."""
-        loop, crew, request = self._enter(), self._crew, row.revision.payment
-        assert request is not None  # noqa: S101 - an open row keeps its payment
-        flight = self._flights.get(row.foreign_id)
+        loop, crew = self._enter(), self._crew
+        while (flight := self._flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
+            await flight.is_over.wait()  # it corrects this payment, or is turned away because of it
+            row = await crew.journal.find(crew.account, row.foreign_id) or row
+        request = row.revision.payment
+        if row.state != "open" or request is None:
+            return self._result(next(counted), row)
         if flight is None:
             # What has been settled since it was found stays settled.
             asked = Asked(crew.tenure.worker, row.revision, self._signer.fingerprint, is_heard=False, asked_at=0.0)

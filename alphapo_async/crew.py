@@ -123,11 +123,11 @@ class Crew:
             JournalError: it could not be written down.
         """
         now = self.world.clock()
+        evidence: tuple[Evidence, ...] = (*lapses, asked)
 
         def change(known: Row | None) -> Row:
             if known is None:
                 return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
-            evidence: tuple[Evidence, ...] = (*lapses, asked)
             for one in evidence:
                 known = learn(known, one, now, self.assumed)
             return known
@@ -135,9 +135,7 @@ class Crew:
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        lines = (entry_of(one, now, __version__) for one in lapses)
-        entries = tuple(line for line in lines if line is not None)
-        return await self.journal.update(self.account, foreign_id, change, entries=entries)
+        return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))
 
     async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -160,9 +158,7 @@ class Crew:
                 learned = learn(learned, one, now, self.assumed)
             return learned
 
-        heard_at = self.world.clock()
-        lines = (entry_of(one, heard_at, __version__) for one in evidence)
-        entries = tuple(line for line in lines if line is not None)
+        entries = _entries(evidence, self.world.clock())
         after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
         return before, after
 
@@ -226,10 +222,10 @@ class Crew:
         while self._lagging:
             await asyncio.wait(self._lagging)
 
-    async def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Reply | NoReply:
-        """Send one signed request."""
+    def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Awaitable[Reply | NoReply]:
+        """Send one signed request, once it is awaited."""
         headers = signer.headers(body)
-        return await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
+        return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
 
     async def put(
         self, loop: asyncio.AbstractEventLoop, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
@@ -252,6 +248,10 @@ class Crew:
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
         """Wait for a slot as long as the policy's deadline allows."""
         return self.gate.try_enter(kind, loop) or await self.gate.wait(kind, loop, self.policy.deadline)
+
+
+def _entries(evidence: tuple[Evidence, ...], now: float) -> list[Entry]:
+    return [line for one in evidence if (line := entry_of(one, now, __version__)) is not None]
 
 
 def host_of(base_url: str) -> str:

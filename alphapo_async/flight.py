@@ -15,7 +15,7 @@ import msgspec
 
 from alphapo_async.callers import Callers
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, Lapsed, LookedUp, Seen
+from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, Lapsed, LookedUp, Revision, Seen
 from alphapo_async.core.history import seen_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import WithdrawalRequest
@@ -40,6 +40,7 @@ from alphapo_async.core.steps import LookUp, Send, Wait, may_send_again, next_st
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
+from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
 
 __all__ = ["Flight"]
@@ -76,16 +77,15 @@ class Flight:
     ) -> None:
         self.asked = asked
         self._worker = asked.worker or ""
-        self.task: asyncio.Task[None] | None = None
         self._crew = crew
         self._request = request
         self._foreign_id = request.foreign_id
         self._loop = loop
         self._row: Row | None = None
         self._has_journal_answered = False
-        self._is_known = asyncio.Event()
-        self.is_over = asyncio.Event()
-        """Set by whoever flies it, once another flight of this foreign_id may begin."""
+        self._is_known = Moment()
+        self.is_over = Moment()
+        """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
         self._may_stand_unheard = False
         self._flown = Flown()
@@ -111,7 +111,7 @@ class Flight:
             return await self._abandon()
         finally:
             self._crew.queueing.pop(self.callers, None)
-            self._is_known.set()
+            self._is_known.come()
 
     async def _write_down(self) -> Told | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
@@ -129,13 +129,13 @@ class Flight:
             self._may_stand_unheard = error.recorded is not False
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
-        if not row.revision.is_same_payment(self.asked.revision):
+        if not self.is_for(row.revision):
             return self._told(row, "clash")
-        self._is_known.set()
+        self._is_known.come()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
 
     def _is_held_elsewhere(self, row: Row) -> bool:
-        is_ours_to_pay = row.revision.is_same_payment(self.asked.revision)
+        is_ours_to_pay = self.is_for(row.revision)
         return row.state == "open" and is_ours_to_pay and row.holder != self._worker
 
     async def _wait_for(self, holder: str, pause: float) -> Row:
@@ -146,6 +146,10 @@ class Flight:
         await self._crew.world.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked)
 
+    def is_for(self, revision: Revision) -> bool:
+        """It pays exactly this payment."""
+        return self.asked.revision.is_same_payment(revision)
+
     def hear(self, row: Row) -> None:
         """Somebody else has learned something of the row: a callback came."""
         self._row = row if self._row else None  # None: it has not taken the row on
@@ -153,7 +157,7 @@ class Flight:
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False once the flight has ended without it."""
         await self._is_known.wait()
-        if self._row is not None and self._row.revision.is_same_payment(self.asked.revision):
+        if self._row is not None and self.is_for(self._row.revision):
             return True
         await self.is_over.wait()
         return False
@@ -249,7 +253,9 @@ class Flight:
     async def _ask_if_owed(self, row: Row) -> Row:
         """Look up where the row asks for it; where a control is missing, that, and the row once more."""
         step = self._next_step(row)
-        if isinstance(step, LookUp) and step.accepted_after is None:
+        if not isinstance(step, LookUp):
+            return row
+        if step.accepted_after is None:
             row = await self._look_up(row)
             step = self._next_step(row)
         if isinstance(step, LookUp) and step.accepted_after is not None:
@@ -412,6 +418,8 @@ class Flight:
         return Told(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
+        if row.state == "accepted":
+            return Told(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)
         retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
         return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

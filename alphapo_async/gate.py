@@ -44,7 +44,8 @@ class Gate:
         self._outage_ended = -inf
         self._queues: dict[Kind, deque[Place]] = {kind: deque() for kind in Kind}
         self._bodies = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         slots.listen(self._pump)
 
@@ -142,7 +143,7 @@ class Gate:
             return
         now = self._loop.time()
         # Whoever waits for the clock does not lose what its timers are late, or a rate would never be reached.
-        due = now if self._timer is None else min(now, max(self._timer.when(), now - _LATEST))
+        due = now if self._timer is None else min(now, max(self._timer_due, now - _LATEST))
         soonest = inf
         for kind, queue in self._queues.items():
             soonest = min(soonest, self._pump_one(kind, queue, now, due))
@@ -150,6 +151,8 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         if soonest < inf and self._slots.free > 0:
+            # uvloop's handles do not tell when they are due.
+            self._timer_due = soonest
             self._timer = self._loop.call_at(soonest, self._pump)
 
     def _pump_one(self, kind: Kind, queue: deque[Place], now: float, due: float) -> float:

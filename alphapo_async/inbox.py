@@ -109,7 +109,7 @@ class Inbox:
                 await self._let_go(name, taken)
 
     @contextlib.asynccontextmanager
-    async def _alone(self, name: str, until: float) -> AsyncIterator[None]:
+    async def _alone(self, name: str, until: float | None) -> AsyncIterator[None]:
         """Be the only one in this process."""
         lock = self._locks.setdefault(name, asyncio.Lock())
         self._waiting[name] = self._waiting.get(name, 0) + 1
@@ -153,7 +153,15 @@ class Inbox:
             raise
 
     async def _finish(self, name: str, taken: Handled, status: str | None) -> None:
-        """Write down that it was handled, also where the claim was lost meanwhile."""
+        """Write down that it was handled. Where the journal cannot take that, another delivery may have its turn, here or elsewhere."""
+        try:
+            await self._write_down(name, taken, status)
+        except BaseException:
+            self._in_background(self._let_go_later(name, taken))
+            raise
+
+    async def _write_down(self, name: str, taken: Handled, status: str | None) -> None:
+        """Add it to what was handled, also where the claim was lost meanwhile."""
         if await self._notes.swap(self._account, name, taken.text(), taken.done(status).text()):
             return
         text = await self._notes.recall(self._account, name)
@@ -173,16 +181,18 @@ class Inbox:
         await asyncio.wait({taking})
         with contextlib.suppress(JournalError):
             taking.result()
-        await self._let_go(name, taken)
+        await self._let_go_later(name, taken)
 
     async def _let_go_later(self, name: str, taken: Handled) -> None:
+        """Free the claim as soon as the journal can; not while a later delivery has its turn here, under the same claim."""
         pause = _PAUSE
         while True:
+            async with self._alone(name, None):
+                with contextlib.suppress(JournalError):
+                    await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
+                    return
             await self._world.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            with contextlib.suppress(JournalError):
-                await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
-                return
 
     def _in_background(self, story: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(story)
@@ -196,7 +206,7 @@ class Inbox:
         await asyncio.gather(*self._freeing, return_exceptions=True)
 
 
-async def _acquired(lock: asyncio.Lock, until: float) -> None:
+async def _acquired(lock: asyncio.Lock, until: float | None) -> None:
     try:
         async with asyncio.timeout_at(until):
             await lock.acquire()

@@ -1,15 +1,16 @@
 """RetryPolicy -> AsyncRetrying: the only door to tenacity.
 
-It is entered only after a first round has failed, so the happy path does not pay for it; every withdrawal gets an
+It is loaded and entered only after a first round has failed, so the happy path does not pay for it; every withdrawal gets an
 `AsyncRetrying` of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 __all__ = ["rounds_after"]
 
@@ -35,6 +36,8 @@ async def rounds_after(
         is_late: whether a wait of so many seconds would end too late; then it is not begun.
         sleep: waits.
     """
+    from tenacity import AsyncRetrying, retry_if_result  # noqa: PLC0415 - a program in which nothing fails never loads it
+
     results: list[T] = []
 
     async def one_more() -> T:

@@ -14,28 +14,41 @@ import socket
 import ssl as tls
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp import hdrs
+from aiohttp.http import StreamWriter
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, Reply
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.typedefs import LooseCookies, LooseHeaders
+    from multidict import CIMultiDict
+    from yarl import URL
 
 __all__ = ["SessionManager", "Slots"]
 
 LARGEST_REPLY: Final = 1024 * 1024
 """Bytes of a reply that are read; a larger one is no reply."""
 
+_ONE_PIECE: Final = 16 * 1024
+"""Bytes of a body that leaves with its head; the buffers of a connection that is free take them at once."""
+
 
 class _UnaskedAnswer(aiohttp.ServerDisconnectedError):
-    """Something arrived on the connection before the request left, or it is gone; the request does not leave on it."""
+    """Something arrived on the connection before the request left, or it is gone; the request does not leave on it.
+
+    It would be taken for the answer: an old 429 would say that this body never arrived.
+    """
 
 
 # No connection was handed over when these are raised: the name, the network, TLS or the proxy said no.
@@ -60,6 +73,9 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ClientPayloadError, "answer cut short"),
     (OSError, "connection lost"),
 )
+_BARRED: Final = "no connection"
+_GONE: Final = (OSError, AttributeError, ValueError)
+"""What a socket raises that is closed already, asyncio's and uvloop's."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: closing sends a reset and drops what is unsent
 
 
@@ -95,22 +111,59 @@ class Slots:
 class _Handover:
     """Notes that a connection was handed over to the request of one exchange, and which."""
 
-    __slots__ = ("_socket", "transport")
+    __slots__ = ("_departing", "_socket", "transport")
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._socket: Any = None
+        self._departing: asyncio.Handle | None = None
 
     def note(self, transport: asyncio.Transport | None) -> None:
         """Note the connection, and its socket as long as the transport knows it."""
         self.transport = transport
         self._socket = None if transport is None else transport.get_extra_info("socket")
 
+    def depart(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: ResponseHandler,
+        writer: StreamWriter,
+        body: bytes,
+        unread: select.poll | None,
+    ) -> None:
+        """Have the head and this body leave when the loop comes round: what many requests write leaves in one burst, at half the cost."""
+        self._departing = loop.call_soon(self._leave, protocol, writer, body, unread)
+
+    def _leave(self, protocol: ResponseHandler, writer: StreamWriter, body: bytes, unread: select.poll | None) -> None:
+        if protocol.transport is None or protocol.transport.is_closing():
+            return  # whoever waits for the answer hears of that
+        if unread is not None and unread.poll(0):  # it came since the handover, and the loop reads it after us
+            protocol.set_exception(_UnaskedAnswer())
+            return
+        self._departing = None
+        writing = writer.write_eof(body)
+        with contextlib.suppress(StopIteration):
+            writing.send(None)  # it writes at once; all that it would wait for is room for more
+        writing.close()
+        protocol.start_timeout()
+
+    @property
+    def is_departing(self) -> bool:
+        """No byte has left yet."""
+        return self._departing is not None
+
+    @property
+    def may_have_left(self) -> bool:
+        """A connection was handed over, and bytes may have left on it."""
+        return self.transport is not None and self._departing is None
+
     def reset(self) -> None:
-        """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later."""
+        """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later, or never leave."""
         if self.transport is None:
             return
-        with contextlib.suppress(OSError, AttributeError):
+        if self._departing is not None:
+            self._departing.cancel()
+        with contextlib.suppress(*_GONE):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         try:
             self.transport.get_extra_info("socket")
@@ -118,29 +171,28 @@ class _Handover:
         except AttributeError:
             # aiohttp closes twice where it cannot read the answer. asyncio's TLS transport then knows its connection no more: it cannot
             # abort it, and would go on flushing. The end of the socket reaches it all the same.
-            with contextlib.suppress(OSError, AttributeError):
+            with contextlib.suppress(*_GONE):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
 _handover: ContextVar[_Handover] = ContextVar("alphapo_async_handover")
 
 
-_have_served: Final[WeakSet[Any]] = WeakSet()
-"""The protocols of connections that were handed over to a request before."""
+_have_served: Final[WeakKeyDictionary[Any, select.poll]] = WeakKeyDictionary()
+"""The protocols of connections that were handed over to a request before, and what looks into their sockets."""
 
 
-def _has_more_to_say(conn: Connection) -> bool:
-    """Tell whether bytes, or the connection's end, lie unread in the socket of a connection that has served before.
+def _unread(protocol: ResponseHandler) -> select.poll | None:
+    """Return what tells whether bytes, or the connection's end, lie unread in the socket; None for a connection that has not served yet.
 
     A new connection is not asked: over TLS the server's session tickets may lie there.
     """
-    if conn.protocol not in _have_served:
-        _have_served.add(conn.protocol)
-        return False
-    assert conn.transport is not None  # noqa: S101 - the pool hands out connections that stand
-    unread = select.poll()
-    unread.register(conn.transport.get_extra_info("socket"), select.POLLIN)
-    return bool(unread.poll(0))
+    known = _have_served.get(protocol)
+    if known is None:
+        assert protocol.transport is not None  # noqa: S101 - the pool hands out connections that stand
+        _have_served[protocol] = look = select.poll()
+        look.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
+    return known
 
 
 class _RepeatRefused(aiohttp.ClientConnectionError):
@@ -148,18 +200,76 @@ class _RepeatRefused(aiohttp.ClientConnectionError):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that notes when a connection is handed over to it, and refuses a second one."""
+    """A request whose headers are complete and whose body is small: both leave in one piece, without a task that writes them.
+
+    It notes when a connection is handed over to it, and refuses a second one.
+    """
+
+    _whole: bytes | None = None
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        """Take them as the session has made them, for this request alone; the host's place among them is the first."""
+        self.headers = cast("CIMultiDict[str]", headers)
+        self.headers[hdrs.HOST] = self.url.host_port_subcomponent or ""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add none: the session has given them all."""
+
+    def update_cookies(self, cookies: LooseCookies | None) -> None:
+        """Send none."""
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        """Take the bytes as they are; whatever else is aiohttp's to make bytes of."""
+        if type(body) is not bytes or len(body) > _ONE_PIECE:
+            super().update_body_from_data(body, _stacklevel + 1)
+            return
+        self._whole = body
+        if self.method != hdrs.METH_POST:
+            self._body = aiohttp.BytesPayload(body)  # aiohttp makes another request of it, if it repeats this one
+        self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         handover = _handover.get()
-        if handover.transport is not None:
+        if handover.may_have_left:
             # aiohttp repeats a GET on a fresh connection when a reused one was dropped; that would be an uncounted look-up.
             raise _RepeatRefused
-        if conn.protocol is None or conn.protocol.should_close or _has_more_to_say(conn):
-            # What came unasked would be taken for the answer to this request: an old 429 would say that this body never arrived.
+        protocol = conn.protocol
+        if protocol is None or protocol.should_close:
+            raise _UnaskedAnswer
+        unread = _unread(protocol)
+        if unread is not None and unread.poll(0):
             raise _UnaskedAnswer
         handover.note(conn.transport)
-        return await super().send(conn)
+        if self._whole is None or self.proxy is not None or protocol.writing_paused:
+            if self._whole is not None:
+                self._body = aiohttp.BytesPayload(self._whole)
+            return await super().send(conn)
+        writer = StreamWriter(protocol, self.loop)
+        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
+        handover.depart(self.loop, protocol, writer, self._whole, unread)
+        return self.response_class(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=self._traces,
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )
+
+
+_NONE: Final[SimpleCookie] = SimpleCookie()
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Keeps none, and makes no new jar of none for each request."""
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - for whatever URL
+        """Return none."""
+        return _NONE
 
 
 class SessionManager:
@@ -229,7 +339,7 @@ class SessionManager:
         handover = _Handover()
         _handover.set(handover)
         try:
-            async with self._opened().request(
+            response = await self._opened().request(
                 method,
                 url,
                 data=body,
@@ -237,18 +347,21 @@ class SessionManager:
                 timeout=self._timeout(timeout),
                 allow_redirects=False,
                 proxy=self._proxy,
-            ) as response:
+            )
+            try:
                 return await _read(response)
+            finally:
+                response.release()
         except asyncio.CancelledError:
             handover.reset()
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # Nobody cancelled us: the session was closed while a name was being looked up.
-            return NoReply("no connection: closed", may_have_left=handover.transport is not None)
+            return NoReply("no connection: closed", may_have_left=handover.may_have_left)
         except Exception as error:  # noqa: BLE001 - whatever fails out there is a value in here
             handover.reset()
-            return _told(error, is_handed_over=handover.transport is not None)
+            return _told(error, handover)
 
     async def aclose(self) -> None:
         """Close the session and its connections; it opens again at the next use."""
@@ -262,8 +375,13 @@ class SessionManager:
                 connector=aiohttp.TCPConnector(
                     limit=self.max_connections, ssl=True if self._ssl is None else self._ssl
                 ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "alphapo-async"},
+                cookie_jar=_NoCookies(),
+                headers={
+                    "Host": "",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "alphapo-async",
+                },
                 request_class=_Request,
                 trust_env=self._trust_env,
             )
@@ -292,23 +410,25 @@ def _verifies(context: object) -> bool:
 
 
 async def _read(response: aiohttp.ClientResponse) -> Reply | NoReply:
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > LARGEST_REPLY:
-            response.close()
-            return NoReply("answer too large", may_have_left=True)
-        chunks.append(chunk)
+    content = response.content
+    body = await content.readany()
+    while len(body) <= LARGEST_REPLY and not content.at_eof():
+        body += await content.readany()
+    if len(body) > LARGEST_REPLY:
+        response.close()
+        return NoReply("answer too large", may_have_left=True)
     headers = response.headers
     return Reply(
         response.status,
-        b"".join(chunks),
+        body,
         headers.get("Content-Type", "").lower(),
         headers.get("Retry-After"),
         headers.get("Date"),
     )
 
 
-def _told(error: Exception, *, is_handed_over: bool) -> NoReply:
+def _told(error: Exception, handover: _Handover) -> NoReply:
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "connection lost")
-    return NoReply(reason, may_have_left=is_handed_over or not isinstance(error, _BEFORE_HANDOVER))
+    if handover.is_departing:
+        return NoReply(reason if reason.startswith(_BARRED) else _BARRED, may_have_left=False)
+    return NoReply(reason, may_have_left=handover.may_have_left or not isinstance(error, _BEFORE_HANDOVER))

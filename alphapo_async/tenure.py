@@ -22,6 +22,8 @@ _MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt."""
 _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
+_DIFFERENCE: Final = 1.0
+"""Seconds, as a bound: an answer of the storage's clock is as late as it took to come."""
 
 
 class Clock:
@@ -45,6 +47,11 @@ class Clock:
         if self._steady is None:
             return self._local()
         return min(self.by_the_wall(), self._steady() + self._steady_ahead)
+
+    @property
+    def unsure(self) -> float:
+        """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
+        return 0.0 if self._steady is None else _DIFFERENCE
 
     def by_the_wall(self) -> float:
         """Return the time by the clock that may be set."""

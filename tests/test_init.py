@@ -1,5 +1,10 @@
 """The public names."""
 
+import subprocess
+import sys
+
+import pytest
+
 import alphapo_async
 from alphapo_async.core import errors
 
@@ -18,3 +23,13 @@ def test_every_public_name_has_a_docstring() -> None:
     undocumented = [name for name in alphapo_async.__all__ if not getattr(alphapo_async, name).__doc__]
 
     assert undocumented == []
+
+
+def test_names_are_loaded_when_they_are_asked_for() -> None:
+    """Importing the package alone loads nothing, and a name that does not exist is told as Python does."""
+    assert set(alphapo_async.__all__) < set(dir(alphapo_async))
+    with pytest.raises(AttributeError, match="module 'alphapo_async' has no attribute 'AlphapoClientt'"):
+        _ = alphapo_async.AlphapoClientt
+    script = "import sys, alphapo_async; print('aiohttp' in sys.modules); alphapo_async.AlphapoClient; print('aiohttp' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "True"]

@@ -1,4 +1,4 @@
-"""What the README says is true: its programs run, and its commands are those that are checked."""
+"""What the README and the operations guide say is true: their programs run, and the README's commands are those that are checked."""
 
 import asyncio
 import os
@@ -19,8 +19,15 @@ from tests import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-BACKEND, GATHERED, BATCH, WORKER, OUTBOX = PROGRAMS
+GUIDE = (ROOT / "alphapo_async" / "OPERATIONS.md").read_text(encoding="utf-8")
+
+
+def _programs(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+BACKEND, GATHERED, WORKER = _programs(README)
+BATCH, OUTBOX = _programs(GUIDE)
 
 
 @pytest.fixture
@@ -169,3 +176,16 @@ def test_the_outcome_table_names_every_error_of_a_withdrawal() -> None:
     assert len(told) == 6
     for kind in [*told, errors.JournalError, errors.InvalidRequest, errors.ConfigurationError]:
         assert f"`{kind.__name__}`" in README
+
+
+def test_the_readme_is_short() -> None:
+    """Whoever wants more finds it in the guide."""
+    assert len(README.splitlines()) < 200
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    """Pictures and pages, by their links and by their names."""
+    named = {*re.findall(r"\]\(([^)#]+)\)", README), *re.findall(r"`((?:[\w.-]+/)+[\w.-]+)`", README)}
+    named -= {name for name in named if name.startswith(("http", "alphapo.", "/"))}
+    assert len(named) > 5
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []

@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from aioresponses import aioresponses
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,6 +287,22 @@ HANDED_OVER: list[Any] = [
 ]
 
 
+@pytest.mark.parametrize(("handler", "reason"), HANDED_OVER)
+def test_on_uvloop_it_is_the_same(handler: Handler, reason: str | None) -> None:
+    """Its transports and sockets raise other things where they are gone; whoever asked gets a value all the same."""
+
+    async def story() -> Reply | NoReply:
+        async with serving(handler) as far, opened() as session:
+            return await send(session, far.url, timeout=0.4)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        told = runner.run(story())
+
+    if isinstance(told, NoReply):
+        assert told.may_have_left
+    assert reason in (None, getattr(told, "reason", ""))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("handler", "reason"), HANDED_OVER)
 async def test_once_a_connection_was_handed_over_something_may_have_left(
@@ -427,6 +444,67 @@ async def test_a_reply_that_nobody_asked_for_is_seen_before_it_is_read(
         assert isinstance(await send(session, far.url), Reply)
 
     assert (len(far.requests), far.connections) == (2, 2)
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_reply_that_comes_in_the_moment_before_the_request_leaves_is_not_the_answer(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], *, is_tls: bool
+) -> None:
+    """A request leaves when the loop comes round; what came since it got its connection is seen then, and it stays."""
+    server, client = tls if is_tls else (None, None)
+    peers: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        peers.append(peer)
+        while True:
+            await peer.request()
+            await peer.send(answer())
+
+    async with serving(handler, server) as far, opened(ssl=client) as session:
+        await send(session, far.url)
+        sending = asyncio.ensure_future(send(session, far.url))
+        asyncio.get_running_loop().call_soon(peers[0].writer.write, UNASKED)
+        assert await sending == NoReply("no connection: the pooled one was spoilt", may_have_left=False)
+        assert len(far.requests) == 1
+        assert isinstance(await send(session, far.url), Reply)
+
+    assert (len(far.requests), far.connections) == (2, 2)
+
+
+async def test_what_has_not_left_when_its_connection_closes_is_not_sent() -> None:
+    """The connection goes down in the same moment: nothing is in doubt."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(answer())
+
+    async with serving(handler) as far, opened() as session:
+        await send(session, far.url)
+        pool = session._opened().connector
+        assert isinstance(pool, aiohttp.TCPConnector)
+        sending = asyncio.ensure_future(send(session, far.url))
+        asyncio.get_running_loop().call_soon(pool._close)
+        told = await sending
+        assert told == NoReply("no connection", may_have_left=False)
+        await asyncio.sleep(0.05)
+
+    assert len(far.requests) == 1
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1, 300_000])
+async def test_a_body_arrives_whole_whatever_its_size(size: int) -> None:
+    """A small one leaves with its head, a large one as the connection has room."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+
+    async with serving(handler) as far, opened() as session:
+        told = await session.exchange("POST", far.url, body=b"x" * size, headers=SIGNED, timeout=5.0)
+
+    assert isinstance(told, Reply)
+    assert [request.partition(b"\r\n\r\n")[2] for request in far.requests] == [b"x" * size]
 
 
 async def test_a_question_goes_to_a_fresh_connection_instead() -> None:

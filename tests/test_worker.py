@@ -138,7 +138,7 @@ def test_every_outcome_is_handed_out_at_least_once() -> None:
     journal = Durable()
 
     async def story() -> list[list[tuple[str, str]]]:
-        told = []
+        told: list[list[tuple[str, str]]] = []
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             for name in "abc":
                 await alphapo.enqueue(request(name))

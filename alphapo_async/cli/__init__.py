@@ -11,6 +11,8 @@ from alphapo_async.cli.asking import check, status
 from alphapo_async.cli.batch import batch
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.ending import explain
+from alphapo_async.cli.exporting import export
+from alphapo_async.cli.guiding import runbook
 from alphapo_async.cli.keeping import journal
 from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
@@ -18,7 +20,7 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
 
-__all__ = ["alphapo"]
+__all__ = ["alphapo", "export"]
 
 
 class _Alphapo(click.Group):
@@ -65,5 +67,5 @@ def alphapo() -> None:
     """
 
 
-for _command in (demo, withdraw, batch, status, resume, worker, journal, verify_callback, check, sandbox):
+for _command in (demo, withdraw, batch, status, resume, worker, journal, verify_callback, check, sandbox, runbook):
     alphapo.add_command(_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
@@ -11,6 +10,7 @@ import click
 from alphapo_async.cli.checking import Line, check_everything, line_of
 from alphapo_async.cli.comparing import side_by_side, status_code
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import clean, make_console, table
 from alphapo_async.core.errors import AlphapoUnavailable
@@ -40,7 +40,7 @@ def status(*, foreign_id: str, journal: str | None, base_url: str | None, accoun
         raise click.BadParameter("must not be empty.", param_hint="FOREIGN_ID")
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
-    row, answer = asyncio.run(_ask(foreign_id, access, opened))
+    row, answer = run(_ask(foreign_id, access, opened))
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     make_console().print(table("", heads, side_by_side(row, answer, is_durable=opened.is_durable)))
     if isinstance(answer, AlphapoUnavailable):
@@ -71,7 +71,7 @@ def check(*, journal: str | None, base_url: str | None, account: str | None) -> 
     """Check journal, clock, connection and key; nothing is paid."""
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
-    worst = asyncio.run(_check(access))
+    worst = run(_check(access))
     sys.exit(worst)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from alphapo_async.cli.demo_paying import POLICY, News, Told, open_client, pay_all, pay_until_killed, read_rows
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET
@@ -82,7 +83,7 @@ def demo(*, rows: int | None, seed: int) -> None:
         f"Paying {len(requests)} made-up withdrawals at a local AlphaPo that resets, stalls, throttles and breaks off on purpose "
         f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them."
     )
-    sys.exit(_show(asyncio.run(_run(requests, seed, console)), console))
+    sys.exit(_show(run(_run(requests, seed, console)), console))
 
 
 # ── paying ───────────────────────────────────────────────────────────────────────────────────────────────────────────

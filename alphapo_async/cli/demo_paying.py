@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.running_sandbox import KEY, SECRET
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
@@ -135,4 +136,4 @@ def main(url: str, journal: str, rows: str) -> None:
         out.write(line)
         out.flush()
 
-    asyncio.run(work(url, journal, int(rows), say))
+    run(work(url, journal, int(rows), say))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TypeVar
 import click
 
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
@@ -21,29 +21,32 @@ from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Row, bucket, is_in_doubt
-from alphapo_async.journal import Journal, Migrating, SqliteJournal, open_journal
+from alphapo_async.journal import Journal, Migrating, open_journal
 from alphapo_async.journal.moving import Movable, move
 from alphapo_async.journal.names import shown
+from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import SCHEMA
 
-__all__ = ["history_rows", "journal", "open_rows", "row_pairs"]
+__all__ = ["account_of", "history_rows", "journal", "journal_options", "open_rows", "row_pairs", "with_journal"]
 
 T = TypeVar("T")
 _C = TypeVar("_C", bound=Callable[..., object])
 
 
-def _options(command: _C) -> _C:
+def journal_options(command: _C) -> _C:
+    """Add --journal and --account to a command."""
     command = click.option("--account", help='Whose withdrawals. Default: ALPHAPO_ACCOUNT, or "default".')(command)
     return click.option(
         "--journal", "name", callback=no_password, help="A file, or postgresql://… Default: ALPHAPO_JOURNAL."
     )(command)
 
 
-def _account(account: str | None, environment: Mapping[str, str]) -> str:
+def account_of(account: str | None, environment: Mapping[str, str]) -> str:
+    """Return the account that is meant."""
     return account or environment.get("ALPHAPO_ACCOUNT") or "default"
 
 
-def _with_journal(name: str | None, environment: Mapping[str, str], use: Callable[[Journal], Awaitable[T]]) -> T:
+def with_journal(name: str | None, environment: Mapping[str, str], use: Callable[[Journal], Awaitable[T]]) -> T:
     """Open the journal, use it, close it."""
     chosen = name or environment.get("ALPHAPO_JOURNAL")
     if not chosen or chosen == "memory":
@@ -56,7 +59,7 @@ def _with_journal(name: str | None, environment: Mapping[str, str], use: Callabl
         finally:
             await opened.aclose()
 
-    return asyncio.run(used())
+    return run(used())
 
 
 _EPILOG = """\b
@@ -73,15 +76,15 @@ def journal() -> None:
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal show payout-17 --journal payouts.db")
 @click.argument("foreign_id")
-@_options
+@journal_options
 def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
     """Show one withdrawal and its history."""
-    owner = _account(account, os.environ)
+    owner = account_of(account, os.environ)
 
     async def use(opened: Journal) -> tuple[Row | None, list[Entry]]:
         return await opened.find(owner, foreign_id), await opened.history(owner, foreign_id)
 
-    row, history = _with_journal(name, os.environ, use)
+    row, history = with_journal(name, os.environ, use)
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -92,11 +95,11 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
 
 @journal.command(name="list", epilog="\b\nExample:\n  alphapo journal list --journal payouts.db")
 @click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
-@_options
+@journal_options
 def list_open(*, most: int, name: str | None, account: str | None) -> None:
     """List what is open, oldest first."""
-    owner = _account(account, os.environ)
-    rows = _with_journal(name, os.environ, lambda opened: opened.find_open(owner, None, most + 1))
+    owner = account_of(account, os.environ)
+    rows = with_journal(name, os.environ, lambda opened: opened.find_open(owner, None, most + 1))
     if not rows:
         click.echo("Nothing is open.")
         return
@@ -108,11 +111,11 @@ def list_open(*, most: int, name: str | None, account: str | None) -> None:
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal totals --journal payouts.db")
-@_options
+@journal_options
 def totals(*, name: str | None, account: str | None) -> None:
     """Show what became of everything asked for, to the last decimal."""
-    owner = _account(account, os.environ)
-    make_console().print(totals_table(_with_journal(name, os.environ, lambda opened: opened.totals(owner))))
+    owner = account_of(account, os.environ)
+    make_console().print(totals_table(with_journal(name, os.environ, lambda opened: opened.totals(owner))))
 
 
 @journal.command(
@@ -129,7 +132,7 @@ def totals(*, name: str | None, account: str | None) -> None:
 @click.option("--by", required=True, help="Your name; it is written down.")
 @click.option("--because", required=True, help="How you know; it is written down.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
-@_options
+@journal_options
 def settle(
     *,
     foreign_id: str,
@@ -143,8 +146,8 @@ def settle(
     """Settle by hand a withdrawal that is open and that nobody works on; a later witness that disagrees overrides it."""
     if is_accepted is None:
         raise click.UsageError("Say --accepted or --rejected.")
-    owner, word = _account(account, os.environ), Word(by, because, is_accepted, alphapo_id)
-    before, after = _with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, word))
+    owner, word = account_of(account, os.environ), Word(by, because, is_accepted, alphapo_id)
+    before, after = with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, word))
     if before is None or after is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -172,7 +175,7 @@ async def _say(opened: Journal, owner: str, foreign_id: str, word: Word) -> tupl
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
 @click.argument("target", type=click.Path(dir_okay=False))
-@_options
+@journal_options
 def backup(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
     """Copy a journal's file while it is in use; TARGET must not exist."""
 
@@ -183,7 +186,7 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
             )
         await opened.backup(target)
 
-    _with_journal(name, os.environ, use)
+    with_journal(name, os.environ, use)
     click.echo(f"Backed up to {target}. Use it with `alphapo resume --restored`, which doubts whatever was open then.")
 
 
@@ -199,7 +202,7 @@ Stop everything that uses the journal first. The password of a database goes int
 
 @journal.command(epilog=_COPY_EPILOG)
 @click.argument("target", callback=no_password)
-@_options
+@journal_options
 def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
     """Move a journal between a file and PostgreSQL: TARGET must be empty.
 
@@ -215,13 +218,13 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
         finally:
             await into.aclose()
 
-    count = _with_journal(name, os.environ, use)
+    count = with_journal(name, os.environ, use)
     click.echo(f"Copied and compared {count} withdrawals. The source is marked: nothing is sent from it any more.")
     click.echo(f"From now on use {shown(target)}.")
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal migrate --journal postgresql://payer@db/payouts")
-@_options
+@journal_options
 def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
     """Bring a journal in PostgreSQL to this release's tables, making them where there are none."""
 
@@ -231,7 +234,7 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
         await opened.totals("")  # a file is brought up to date when it is opened
         return SCHEMA, SCHEMA
 
-    before, after = _with_journal(name, os.environ, use)
+    before, after = with_journal(name, os.environ, use)
     click.echo(
         f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}.")
     )

@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 
 from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
 from alphapo_async.core.codec import AMOUNT_FORMATS
@@ -86,7 +87,7 @@ def withdraw(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
     )
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        told = asyncio.run(_withdraw(request, access, opened, amount_format, calling))
+        told = run(_withdraw(request, access, opened, amount_format, calling))
     lines, code = report(told, is_durable=opened.is_durable)
     for line in lines:
         click.echo(line, err=code is not Exit.ALL_ACCEPTED)
@@ -126,7 +127,7 @@ def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
         raise ConfigurationError(
             f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
         )
-    totals, is_durable = asyncio.run(_known(access))
+    totals, is_durable = run(_known(access))
     for line in question(request, access, totals, is_durable=is_durable):
         click.echo(line, err=True)
     if yes:

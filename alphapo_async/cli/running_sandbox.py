@@ -9,6 +9,7 @@ import signal
 
 import click
 
+from alphapo_async.cli.looping import run
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
 
@@ -51,7 +52,7 @@ def sandbox(*, port: int, key: str, secret: str, faults: str, seed: int) -> None
 
     Its first line is its URL. It runs until Ctrl-C or SIGTERM.
     """
-    asyncio.run(_run(Sandbox(key, secret, port=port, faults=faults, seed=seed), port))
+    run(_run(Sandbox(key, secret, port=port, faults=faults, seed=seed), port))
 
 
 async def _run(local: Sandbox, port: int) -> None:

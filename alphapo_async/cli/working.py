@@ -12,6 +12,7 @@ from collections import Counter
 import click
 
 from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.showing import clean
@@ -48,7 +49,7 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
     """Make one pass over what is open, oldest first, and tell every outcome that nobody heard of yet."""
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
-    outcomes = asyncio.run(_resume(access, opened, resend=resend, restored=restored))
+    outcomes = run(_resume(access, opened, resend=resend, restored=restored))
     click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
     sys.exit(code_of(outcomes))
 
@@ -84,7 +85,7 @@ def worker(*, grace: float, concurrency: int, journal: str | None, base_url: str
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
     click.echo(f"Working on account {clean(access.account)} at {access.host}. SIGTERM or Ctrl-C ends it.")
-    asyncio.run(_work(access, opened, grace, concurrency))
+    run(_work(access, opened, grace, concurrency))
     click.echo("Stopped; what is still open stays in the journal.")
     sys.exit(Exit.ALL_ACCEPTED)
 

@@ -32,7 +32,7 @@ Kind = Literal["ours", "not in journal", "not a withdrawal", "contradicts"]
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 
 
-class Callback(msgspec.Struct, frozen=True):
+class Callback(msgspec.Struct, frozen=True, gc=False):
     """One delivery that AlphaPo signed."""
 
     transaction: Transaction
@@ -130,7 +130,7 @@ def is_withdrawal(told: Transaction) -> bool:
     return not told.type or "withdrawal" in told.type.lower()
 
 
-class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
+class Handled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What has become of the callbacks for one id: kept in the journal."""
 
     statuses: tuple[str, ...] = ()

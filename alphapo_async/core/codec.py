@@ -139,15 +139,46 @@ def _as_number(field: str, amount: Decimal) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-def _canonical(request: WithdrawalRequest) -> dict[str, Any]:
-    """The fields that make a payment this payment: absent ones left out, amounts comparable as decimals."""
-    fields = {name: getattr(request, name) for name in _Body.__struct_fields__}
-    return {name: value for name, value in fields.items() if value not in (None, "")}
+class _Payment(msgspec.Struct, omit_defaults=True):
+    """What makes a payment this payment, in the order of the alphabet: absent fields left out, amounts without zeros at their end."""
+
+    address: str | None = None
+    amount: str | None = None
+    amount_to: str | None = None
+    convert_to: str | None = None
+    currency: str | None = None
+    end_user_reference: str | None = None
+    foreign_id: str | None = None
+    receiver_data: Any = None
+    receiver_type: str | None = None
+    sender_data: Any = None
+    sender_type: str | None = None
+    tag: str | None = None
+
+
+_encode_payment = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _payment(request: WithdrawalRequest) -> _Payment:
+    return _Payment(
+        request.address,
+        None if request.amount is None else normal(request.amount),
+        None if request.amount_to is None else normal(request.amount_to),
+        request.convert_to,
+        request.currency,
+        request.end_user_reference,
+        request.foreign_id,
+        request.receiver_data,
+        request.receiver_type,
+        request.sender_data,
+        request.sender_type,
+        request.tag or None,
+    )
 
 
 def is_same_payment(one: WithdrawalRequest, other: WithdrawalRequest) -> bool:
     """Compare field by field: amounts as decimals, ids as text, never byte by byte."""
-    return one is other or _canonical(one) == _canonical(other)
+    return one is other or _payment(one) == _payment(other)
 
 
 def digest(request: WithdrawalRequest) -> str:
@@ -155,12 +186,7 @@ def digest(request: WithdrawalRequest) -> str:
 
     It is `1:` (its version) and 64 hexadecimal digits.
     """
-    fields = _canonical(request)
-    for name in ("amount", "amount_to"):
-        if name in fields:
-            fields[name] = normal(fields[name])
-    canonical = msgspec.json.encode(fields, order="deterministic")
-    return f"1:{hashlib.sha256(canonical).hexdigest()}"
+    return f"1:{hashlib.sha256(_encode_payment(_payment(request))).hexdigest()}"
 
 
 def normal(amount: Decimal) -> str:
@@ -275,9 +301,9 @@ def _amount(value: Any) -> Decimal | None:
     """Return the figure; NaN for anything that is told but is no finite number; None for what is not told."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        return Decimal("NaN")
-    if isinstance(value, str) and not FIGURE.fullmatch(value):
+    if isinstance(value, str):
+        return Decimal(value) if FIGURE.fullmatch(value) else Decimal("NaN")
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return Decimal("NaN")
     figure = Decimal(value)
     return figure if figure.is_finite() else Decimal("NaN")

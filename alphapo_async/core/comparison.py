@@ -16,7 +16,7 @@ from alphapo_async.core.models import Money, Transaction, Withdrawal, Withdrawal
 __all__ = ["Comparison", "Difference", "compare", "differences_of_reply"]
 
 
-class Difference(msgspec.Struct, frozen=True):
+class Difference(msgspec.Struct, frozen=True, gc=False):
     """One field in which AlphaPo's withdrawal is not the one asked for."""
 
     field: str
@@ -27,7 +27,7 @@ class Difference(msgspec.Struct, frozen=True):
         return f"{self.field}: asked {self.asked!r}, AlphaPo tells {self.told!r}"
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Comparison(msgspec.Struct, frozen=True, gc=False):
     """Which fields that AlphaPo told agree with what was asked, and which do not; what is not told is in neither."""
 
     agreeing: frozenset[str]
@@ -132,9 +132,11 @@ def _is_figure(figure: Decimal | None) -> bool:
 
 def _same_figure(asked: Decimal, told: Decimal | None, fees: tuple[Decimal, ...]) -> bool:
     """Equal, or equal but for rounding, or but for a fee that AlphaPo names."""
-    if told is None or not _is_figure(told):
-        return told is not None and asked == told
-    if asked == told or _is_rounded(asked, told):
+    if told is None or asked == told:
+        return told is not None
+    if not _is_figure(told):
+        return False
+    if _is_rounded(asked, told):
         return True
     return any(
         asked_with_fee == told or _is_rounded(asked_with_fee, told)

@@ -21,7 +21,7 @@ Every one survives `pickle` and `copy`, and none holds an exception of the HTTP 
 from __future__ import annotations
 
 import copyreg
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
     "AlphapoError",
@@ -39,6 +39,11 @@ __all__ = [
     "WithdrawalRejected",
     "WithdrawalUnknown",
 ]
+
+Outcome: TypeAlias = Literal[
+    "accepted", "failed", "rejected", "not_sent", "unknown", "conflict", "invalid", "authentication"
+]
+"""How one withdrawal ended, as far as is known."""
 
 
 class AlphapoError(Exception):
@@ -110,7 +115,7 @@ class CallbackBusy(AlphapoError):
 class _AboutOne(AlphapoError):
     """What an error about one withdrawal tells besides its text."""
 
-    outcome: ClassVar[str]
+    outcome: ClassVar[Outcome]
     """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `authentication`."""
     is_retry_safe: ClassVar[bool]
     """Calling again with the same request is sensible and cannot pay twice."""
@@ -152,7 +157,7 @@ class WithdrawalRejected(WithdrawalError):
         errors: AlphaPo's words, from field name to texts.
     """
 
-    outcome = "rejected"
+    outcome: ClassVar[Outcome] = "rejected"
     is_retry_safe = False
     next_step = "Correct the request, or give the funds back; resend_rejected=True sends the same request again."
     _may_release_funds = True
@@ -169,7 +174,7 @@ class WithdrawalFailed(WithdrawalError):
         transaction: what AlphaPo last said of it, None if only its status is still known.
     """
 
-    outcome = "failed"
+    outcome: ClassVar[Outcome] = "failed"
     is_retry_safe = False
     next_step = "Give the funds back, or pay again under a new foreign_id."
     _may_release_funds = True
@@ -186,7 +191,7 @@ class WithdrawalNotSent(WithdrawalError):
         reason: `throttled`, `no connection`, `outage`, `queue`, `closed` or `expired`.
     """
 
-    outcome = "not_sent"
+    outcome: ClassVar[Outcome] = "not_sent"
     is_retry_safe = True
     next_step = "Call again with the same request when you like, or give the funds back."
     _may_release_funds = True
@@ -203,7 +208,7 @@ class WithdrawalUnknown(WithdrawalError):
         reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`.
     """
 
-    outcome = "unknown"
+    outcome: ClassVar[Outcome] = "unknown"
     is_retry_safe = True
     next_step = (
         "Keep it pending: do not refund it and do not pay it under a new foreign_id. "
@@ -219,7 +224,7 @@ class WithdrawalUnknown(WithdrawalError):
 class ForeignIdConflict(WithdrawalError):
     """This foreign_id belongs to another payment; this one was not and will not be paid under it."""
 
-    outcome = "conflict"
+    outcome: ClassVar[Outcome] = "conflict"
     is_retry_safe = False
     next_step = "Pay this one under a foreign_id of its own."
     _may_release_funds = True
@@ -233,7 +238,7 @@ class AuthenticationError(WithdrawalError):
             `required_header_key`.
     """
 
-    outcome = "authentication"
+    outcome: ClassVar[Outcome] = "authentication"
     is_retry_safe = False
     next_step = "Check key, secret, base_url and the key's IP allowlist, then call again with the same request."
     _may_release_funds = True
@@ -265,7 +270,7 @@ class JournalError(_AboutOne):
         return str(self.args[0]).removesuffix(self.next_step).rstrip()
 
     @property
-    def outcome(self) -> str:  # type: ignore[override]
+    def outcome(self) -> Outcome:  # type: ignore[override]
         """`not_sent` if it is certain that nothing was written down, else `unknown`."""
         return "not_sent" if self.recorded is False else "unknown"
 

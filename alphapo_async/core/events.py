@@ -32,7 +32,7 @@ EventName = Literal[
 """
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing that happened. It never holds a key, a signature or a body.
 
     `at` is seconds since the epoch; `attempts` and `look_ups` count all that the row has seen.

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class Revision(msgspec.Struct, frozen=True):
+class Revision(msgspec.Struct, frozen=True, gc=False):
     """The exact bytes signed, journaled and sent, and the payment they ask for.
 
     Of an old row a journal may remember the digest alone; then `body` is empty and `payment` is None.
@@ -56,7 +56,7 @@ class Revision(msgspec.Struct, frozen=True):
         return is_same_payment(self.payment, other.payment)
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """What came back, kept for whoever reads the history: it decides nothing."""
 
     status: int | None = None
@@ -74,7 +74,7 @@ class Seen(msgspec.Struct, frozen=True):
 UNSEEN = Seen()
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A caller asked for this payment, and a worker took it on; or, without a worker, left it to whoever works.
 
     `expires_at` ends the trying of a payment that was left to the workers.
@@ -90,9 +90,13 @@ class Asked(msgspec.Struct, frozen=True):
     """Somebody waits for the outcome; if not, it has to be reported."""
     asked_at: float | None = None
     """When; None for now. A "no" that is younger answers it: whoever heard that "no" may rely on it."""
+    asker: str | None = None
+    """The worker that was asked, also where it is left to others; its clock is `asked_at`'s."""
+    unsure: float = 0.0
+    """Seconds by which another worker's clock may differ from it."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """A worker sent the body, and this is what the reply proves.
 
     `began` and `until` bound the time in which bytes could leave.
@@ -105,7 +109,7 @@ class Attempt(msgspec.Struct, frozen=True):
     seen: Seen = UNSEEN
 
 
-class LookedUp(msgspec.Struct, frozen=True):
+class LookedUp(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo was asked by foreign_id."""
 
     worker: str
@@ -113,7 +117,7 @@ class LookedUp(msgspec.Struct, frozen=True):
     seen: Seen = UNSEEN
 
 
-class CalledBack(msgspec.Struct, frozen=True):
+class CalledBack(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo told of it by itself, signed."""
 
     transaction: Transaction
@@ -122,14 +126,14 @@ class CalledBack(msgspec.Struct, frozen=True):
     """Why it could not be taken for the row's withdrawal, where it could not."""
 
 
-class Control(msgspec.Struct, frozen=True):
+class Control(msgspec.Struct, frozen=True, gc=False):
     """A look-up with the same key found another withdrawal, accepted at this time."""
 
     worker: str
     accepted_at: float
 
 
-class GivenUp(msgspec.Struct, frozen=True):
+class GivenUp(msgspec.Struct, frozen=True, gc=False):
     """The worker stops working on the row and lets go of it."""
 
     worker: str
@@ -138,7 +142,7 @@ class GivenUp(msgspec.Struct, frozen=True):
     """Nobody was told that it was not sent: whoever resumes goes on."""
 
 
-class Lapsed(msgspec.Struct, frozen=True):
+class Lapsed(msgspec.Struct, frozen=True, gc=False):
     """The worker that held the row let go of it without a word: it is gone, or its lease is over."""
 
     worker: str
@@ -146,11 +150,11 @@ class Lapsed(msgspec.Struct, frozen=True):
     """It could send until then: the end of its lease, or when it was found dead."""
 
 
-class Restored(msgspec.Struct, frozen=True):
+class Restored(msgspec.Struct, frozen=True, gc=False):
     """The journal came back from a backup: what happened since is not in it."""
 
 
-class Word(msgspec.Struct, frozen=True):
+class Word(msgspec.Struct, frozen=True, gc=False):
     """A person looked at AlphaPo's books and says what became of a withdrawal."""
 
     by: str
@@ -160,7 +164,7 @@ class Word(msgspec.Struct, frozen=True):
     """AlphaPo's id, where the person read it."""
 
 
-class Reported(msgspec.Struct, frozen=True):
+class Reported(msgspec.Struct, frozen=True, gc=False):
     """The outcome was handed out."""
 
 

@@ -30,7 +30,7 @@ EXCERPT: Final = 1_024
 """Bytes of a reply that are kept."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One line. `at` is seconds since the epoch; `worker` and `release` say who wrote it."""
 
     at: float

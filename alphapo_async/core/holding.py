@@ -26,8 +26,9 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
         expires_at=asked.expires_at,
         reported=asked.is_heard,
         unvouched=not is_durable,
+        holder=asked.worker,
+        held_since=0.0 if asked.worker is None else now,
     )
-    row = _held(row, asked, now)
     if asked.attempted_before:
         return _attempted_before(row, now)
     return row
@@ -50,7 +51,7 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
         return row
     if row.state == "open":
         return _taken_on(row, asked, now) if is_same else row
-    if row.state not in NO or _is_answered_by(row, asked):
+    if row.state not in NO or _is_answered_by(row, asked, is_same=is_same):
         return row
     if not is_same:
         return _corrected(row, asked, now)
@@ -59,9 +60,17 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     return _reopened(row, asked, now)
 
 
-def _is_answered_by(row: Row, asked: Asked) -> bool:
-    """The "no" came after this was asked, which took long to get here: it was told, and must stay true."""
-    return asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at
+def _is_answered_by(row: Row, asked: Asked, *, is_same: bool) -> bool:
+    """The "no" came after this was asked, which took long to get here: it was told, and must stay true.
+
+    Where another worker wrote it down, by another clock, one that came a moment earlier counts as later, too; but not to a correction,
+    which nobody asks for who has not heard the "no".
+    """
+    if asked.asked_at is None or row.settled_at is None:
+        return False
+    is_one_clock = asked.asker is not None and asked.asker == row.settled_by
+    unsure = asked.unsure if is_same and not is_one_clock else 0.0
+    return asked.asked_at < row.settled_at + unsure
 
 
 def _attempted_before(row: Row, now: float) -> Row:
@@ -97,6 +106,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         revision=revision,
         state="open",
         settled_at=None,
+        settled_by=None,
         key=asked.key,
         expires_at=asked.expires_at,
         reported=asked.is_heard,

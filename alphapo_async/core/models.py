@@ -51,7 +51,7 @@ FIGURE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in text; `Decimal` itself would take `1_000`, ` 1` and digits of any script."""
 
 
-class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
+class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One payment out, as you ask for it.
 
     Fields and their meaning: https://docs.alphapo.net/api-reference/withdrawal/withdraw-crypto
@@ -111,6 +111,8 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, kw_only=True):
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        if _is_plain(self):
+            return
         problems: dict[str, str] = {}
         _take_texts(self)
         _check_texts(self, problems)
@@ -162,6 +164,36 @@ def request_of(item: object) -> WithdrawalRequest:
 _FIELDS = frozenset(WithdrawalRequest.__struct_fields__)
 _REQUIRED_TEXTS = ("currency", "address", "foreign_id", "end_user_reference")
 _OPTIONAL_TEXTS = ("convert_to", "tag", "sender_type", "receiver_type")
+
+
+_PLAIN_TEXT = re.compile(r"[!-?A-~]{1,255}").fullmatch  # no blanks, and no @
+_PLAIN_FIGURE = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII).fullmatch
+
+
+def _is_plain(request: WithdrawalRequest) -> bool:
+    """Tell whether it is what most are, with nothing in it that needs a closer look; then its amount is kept as a decimal."""
+    amount: object = request.amount
+    if not (
+        (type(amount) is str or type(amount) is Decimal)
+        and _PLAIN_FIGURE(str(amount))
+        and request.amount_to is None
+        and request.convert_to is None
+        and request.tag is None
+        and request.sender_type is None
+        and request.sender_data is None
+        and request.receiver_type is None
+        and request.receiver_data is None
+        and request.allow_personal_reference is False
+    ):
+        return False
+    for text in (request.currency, request.address, request.foreign_id, request.end_user_reference):
+        if type(text) is not str or not _PLAIN_TEXT(text):
+            return False
+    if request.currency.upper() == "XRP":
+        return False
+    if type(amount) is str:
+        force_setattr(request, "amount", Decimal(amount))
+    return True
 
 
 def _take_texts(request: WithdrawalRequest) -> None:
@@ -293,7 +325,7 @@ def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
             problems[name] = "holds something that JSON cannot say."
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """A figure and its currency."""
 
     currency: str | None = None
@@ -301,7 +333,7 @@ class Money(msgspec.Struct, frozen=True):
     amount_minus_fee: Decimal | None = None
 
 
-class CryptoAddress(msgspec.Struct, frozen=True):
+class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
     """Where a transaction went. `tag_is_told` keeps "no tag" and "nothing said of a tag" apart."""
 
     id: int | str | None = None
@@ -312,7 +344,7 @@ class CryptoAddress(msgspec.Struct, frozen=True):
     convert_to: str | None = None
 
 
-class TransactionPart(msgspec.Struct, frozen=True):
+class TransactionPart(msgspec.Struct, frozen=True, gc=False):
     """One entry of `transactions`; select by `transaction_type`, for their order differs between AlphaPo's pages."""
 
     id: int | str | None = None
@@ -328,7 +360,7 @@ class TransactionPart(msgspec.Struct, frozen=True):
     amount_to: Decimal | None = None
 
 
-class Fee(msgspec.Struct, frozen=True):
+class Fee(msgspec.Struct, frozen=True, gc=False):
     """One entry of `fees`."""
 
     type: str | None = None
@@ -336,7 +368,7 @@ class Fee(msgspec.Struct, frozen=True):
     amount: Decimal | None = None
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What AlphaPo answers to a look-up, and sends in a callback.
 
     Source: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata
@@ -370,7 +402,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(part.txid for part in self.transactions if part.txid)
 
 
-class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A withdrawal that AlphaPo has. What the witness does not tell is `None`.
 
     Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto
@@ -394,7 +426,7 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
         return self.status in FINAL
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of all that was asked in one currency, to the last decimal.
 
     `requested == open + accepted + failed + rejected + not_sent + unknown + conflict`, at every moment.

@@ -49,7 +49,7 @@ AUTHENTICATION_CODES = frozenset(
 # ── what comes in from the wire ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A whole reply as it came: status, body and the three headers that matter."""
 
     status: int
@@ -65,7 +65,7 @@ class Reply(msgspec.Struct, frozen=True):
         return [("status", self.status), ("body", f"<{len(self.body)} bytes>")]
 
 
-class NoReply(msgspec.Struct, frozen=True):
+class NoReply(msgspec.Struct, frozen=True, gc=False):
     """No whole reply came, and whether a byte of the request may have left all the same."""
 
     reason: str
@@ -75,44 +75,44 @@ class NoReply(msgspec.Struct, frozen=True):
 # ── what a reply to a body proves ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo has it: this foreign_id, this payment."""
 
     withdrawal: Withdrawal
 
 
-class Mismatched(msgspec.Struct, frozen=True):
+class Mismatched(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo shows a withdrawal that is not the one asked for: in doubt, and never followed by another body."""
 
     withdrawal: Withdrawal
     differences: tuple[Difference, ...]
 
 
-class InDoubt(msgspec.Struct, frozen=True):
+class InDoubt(msgspec.Struct, frozen=True, gc=False):
     """It may have arrived, and nothing proves that it did."""
 
     reason: str
 
 
-class Rejected(msgspec.Struct, frozen=True):
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo refused this body, and says why."""
 
     errors: dict[str, list[str]]
 
 
-class Duplicate(msgspec.Struct, frozen=True):
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo blames foreign_id, and not for its form: it has this id already."""
 
     errors: dict[str, list[str]]
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo does not accept the key or the signature."""
 
     code: str
 
 
-class NotSent(msgspec.Struct, frozen=True):
+class NotSent(msgspec.Struct, frozen=True, gc=False):
     """This attempt was not processed: it never left, or AlphaPo throttled it."""
 
     reason: str
@@ -133,17 +133,17 @@ THROTTLED = "throttled"
 # ── what an answer to a look-up says ─────────────────────────────────────────────────────────────────────────────────
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo shows a withdrawal."""
 
     transaction: Transaction
 
 
-class NoneFound(msgspec.Struct, frozen=True):
+class NoneFound(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo answered "none", which proves nothing: it may be another key's, or not visible yet."""
 
 
-class NoAnswer(msgspec.Struct, frozen=True):
+class NoAnswer(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo did not answer the question."""
 
     reason: str

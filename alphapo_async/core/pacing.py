@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.outcome import Answer, InDoubt, NoAnswer, NotSent, Proof
+from alphapo_async.core.outcome import Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
 from alphapo_async.core.row import Row
 
 __all__ = [
@@ -46,7 +46,7 @@ _RAMP: Final = 2.0
 """Bodies under way at once when sending opens again."""
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How long and how often one withdrawal is tried; every try carries the same bytes and the same foreign_id.
 
     Args:
@@ -113,7 +113,7 @@ def backoff(number: int, policy: RetryPolicy, chance: float) -> float:
     return ceiling * chance
 
 
-class Flown(msgspec.Struct, frozen=True):
+class Flown(msgspec.Struct, frozen=True, gc=False):
     """What one flight has done so far: bodies sent, look-ups made, and look-ups made since AlphaPo was known to have the id."""
 
     sent: int = 0
@@ -152,15 +152,14 @@ class Kind(IntEnum):
     RETRY = 2
     FIRST = 3
 
-    @property
-    def is_body(self) -> bool:
-        """Carries a withdrawal."""
-        return self >= Kind.RETRY
+    is_body: bool
+    """Carries a withdrawal."""
+    is_first: bool
+    """The first request of its call, which is free."""
 
-    @property
-    def is_first(self) -> bool:
-        """The first request of its call, which is free."""
-        return self in (Kind.QUESTION, Kind.FIRST)
+    def __init__(self, number: int) -> None:
+        self.is_body = number in (2, 3)
+        self.is_first = number in (1, 3)
 
 
 class Heard(IntEnum):
@@ -173,7 +172,7 @@ class Heard(IntEnum):
     """Nothing readable."""
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """The right to send one request now."""
 
     kind: Kind
@@ -181,7 +180,7 @@ class Ticket(msgspec.Struct, frozen=True):
     """A token was taken for it."""
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the gate knows. Times are seconds of one monotonic clock."""
 
     tokens: float = BUDGET
@@ -267,6 +266,8 @@ def _token_at(pace: Pace, now: float) -> float:
 def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
     """Return what the judgement means for the pace, and the seconds that `Retry-After` asks for."""
     match judged:
+        case Accepted():
+            return _DEFINITE
         case NotSent() | NoAnswer() if judged.is_throttled:
             return Heard.THROTTLED, judged.retry_after
         case NoAnswer(code=str()):

@@ -84,6 +84,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     contradiction: str | None = None
     word: str | None = None
     checked_at: float | None = None
+    settled_by: str | None = None
 
 
 _REST: Final = _Rest.__struct_fields__

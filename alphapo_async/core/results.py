@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from alphapo_async.core.errors import AlphapoError
+from alphapo_async.core.errors import AlphapoError, Outcome
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 
 __all__ = ["BatchResult", "result_of"]
 
 
-class BatchResult(msgspec.Struct, frozen=True):
+class BatchResult(msgspec.Struct, frozen=True, gc=False):
     """One row: what was asked, and either what AlphaPo has or the error that says what to do."""
 
     index: int
@@ -23,11 +23,11 @@ class BatchResult(msgspec.Struct, frozen=True):
     error: AlphapoError | None
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """One of `accepted`, `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `invalid`, `authentication`."""
         if self.error is None:
             return "accepted"
-        return str(getattr(self.error, "outcome", "invalid"))
+        return cast("Outcome", getattr(self.error, "outcome", "invalid"))
 
 
 def result_of(index: int, request: WithdrawalRequest | Any, told: Withdrawal | AlphapoError) -> BatchResult:

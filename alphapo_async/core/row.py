@@ -5,7 +5,7 @@ What it learns from evidence is told in `learning` and `witnesses`, what would h
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -39,7 +39,7 @@ STICKY: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the journal knows of one withdrawal. Times are seconds since the epoch."""
 
     account: str
@@ -51,6 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[Revision, ...] = ()
     state: State = "open"
     settled_at: float | None = None
+    settled_by: str | None = None
+    """The worker that held it then."""
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0
@@ -97,7 +99,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """When AlphaPo was last asked about it, or a worker last let go of it."""
 
 
-class Assumed(msgspec.Struct, frozen=True):
+class Assumed(msgspec.Struct, frozen=True, gc=False):
     """What is assumed of AlphaPo (A2 and A3), and known of ourselves, in seconds."""
 
     resend_within: float = 86_400.0
@@ -142,10 +144,10 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
     return row.withdrawal and replace(row.withdrawal, source=source)
 
 
-def settled(row: Row, state: State, now: float) -> Row:
-    """Return the row settled: held by nobody, owing nothing."""
-    since = row.settled_at if row.state == state else now
-    return replace(row, state=state, settled_at=since, holder=None, owes_look_up=False)
+def settled(row: Row, state: State, now: float, **learned: Any) -> Row:
+    """Return the row settled: held by nobody, owing nothing, and knowing what was learned besides."""
+    since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
+    return replace(row, state=state, settled_at=since, settled_by=by, holder=None, owes_look_up=False, **learned)
 
 
 def doubted(row: Row, began: float, until: float, reason: str) -> Row:

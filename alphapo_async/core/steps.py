@@ -16,23 +16,23 @@ SOON: Final = 10.0
 """Seconds after which a worker comes back to a row in doubt at the earliest."""
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send the body."""
 
 
-class LookUp(msgspec.Struct, frozen=True):
+class LookUp(msgspec.Struct, frozen=True, gc=False):
     """Ask by foreign_id; as a control, ask for another withdrawal accepted after `accepted_after`."""
 
     accepted_after: float | None = None
 
 
-class Wait(msgspec.Struct, frozen=True):
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """Nothing helps before this time."""
 
     until: float
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The row is settled."""
 
 

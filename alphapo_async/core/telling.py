@@ -27,7 +27,7 @@ Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorde
 another payment's id, not written down, or an error that should not be."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What a flight hands to its callers: a plain value, from which each of them makes its own result or exception."""
 
     foreign_id: str

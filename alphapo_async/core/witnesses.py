@@ -21,14 +21,15 @@ def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: 
             return replace(row, contradiction=f"{told.status} after confirmed")
         return row
     state: State = "failed" if told.status in ENDED else "accepted"
-    known_now = replace(
+    return settled(
         row,
+        state,
+        now,
         withdrawal=_merged(known, told),
         transaction=transaction or row.transaction,
         contradiction=_contradicted(row, state) or row.contradiction,
         differences=(),
     )
-    return settled(known_now, state, now)
 
 
 def is_another(row: Row, told: Transaction) -> bool:

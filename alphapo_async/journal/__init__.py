@@ -15,7 +15,6 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.journal.names import is_postgres
-from alphapo_async.journal.sqlite import SqliteJournal
 
 __all__ = [
     "VERBS",
@@ -26,7 +25,6 @@ __all__ = [
     "Migrating",
     "Outbox",
     "Remembering",
-    "SqliteJournal",
     "open_journal",
 ]
 
@@ -203,13 +201,19 @@ def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = No
         return MemoryJournal()
     scheme, found, path = url.partition("://")
     if not found and url.strip():
-        return SqliteJournal(url)
+        return _sqlite(url)
     if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
-        return SqliteJournal(path.removeprefix("/"))
+        return _sqlite(path.removeprefix("/"))
     raise ConfigurationError(
         'The journal must be a path or sqlite:///PATH (a file), postgresql://… (a database), "memory" (ends with the process), or an '
         "object with the verbs of alphapo_async.journal.Journal. The name given is not shown, since it may hold a password."
     )
+
+
+def _sqlite(path: str) -> Journal:
+    from alphapo_async.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only here is sqlite3 loaded
+
+    return SqliteJournal(path)
 
 
 def _postgres() -> Callable[..., Journal]:

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["Group", "Request"]
@@ -59,6 +60,8 @@ class Group(Generic[C]):
         self._serve = serve
         self._end = end
         self._waiting: list[Request[C]] = []
+        self._due = inf
+        """When the first of them wants to be served."""
         self._news = threading.Condition()
         self._is_closing = False
         self._had_company = False
@@ -81,7 +84,10 @@ class Group(Generic[C]):
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
             self._waiting.append(request)
-            self._news.notify()
+            if request.due < self._due:
+                # Only what changes when the thread should wake up wakes it: each time costs more than a row.
+                self._due = request.due
+                self._news.notify()
         return await request.future
 
     async def aclose(self) -> None:
@@ -108,13 +114,13 @@ class Group(Generic[C]):
         """Wait for requests; none when the group is closed and nothing is left."""
         with self._news:
             while not self._is_closing:
-                due = min((request.due for request in self._waiting), default=None)
-                if due is not None and due <= time.monotonic():
+                left = self._due - time.monotonic()
+                if left <= 0:
                     break
-                self._news.wait(None if due is None else due - time.monotonic())
+                self._news.wait(None if left == inf else left)
             if self._had_company and not self._is_closing:
                 self._gather()
-            group, self._waiting = self._waiting, []
+            group, self._waiting, self._due = self._waiting, [], inf
             return group
 
     def _gather(self) -> None:

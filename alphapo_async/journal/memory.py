@@ -238,7 +238,7 @@ class MemoryJournal:
 
 
 def _due(row: Row) -> float:
-    when = due_at(row)
+    when = None if row.holder is not None else due_at(row)
     return inf if when is None else when
 
 
@@ -282,8 +282,9 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
 
 def _add(sums: dict[str, dict[str, Decimal]], essence: _Essence, sign: int) -> None:
     buckets = sums.setdefault(essence.currency, {})
+    change = _EXACT.add if sign > 0 else _EXACT.subtract
     for name in ("requested", essence.bucket):
-        buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), _EXACT.multiply(Decimal(sign), essence.figure))
+        buckets[name] = change(buckets.get(name, Decimal(0)), essence.figure)
 
 
 def _totals(buckets: dict[str, Decimal]) -> Totals:

@@ -97,7 +97,7 @@ RENEW: Final = "update workers set until = ? where worker = ? and until > ?"
 """A longer lease, for one that still runs."""
 END: Final = "update workers set until = min(until, ?) where worker = ?"
 """The end of the lease of a worker that leaves."""
-STRIKE: Final = "delete from workers where worker = ?1 and not exists (select 1 from withdrawals where holder = ?1)"
+STRIKE: Final = "delete from workers where worker = ? and not exists (select 1 from withdrawals where holder = ?)"
 """A worker that holds nothing any more."""
 LEASE: Final = "select until from workers where worker = ?"
 """The end of a worker's lease."""
@@ -221,7 +221,7 @@ def renew(connection: sqlite3.Connection, worker: str, until: float, now: float)
 def strike(connection: sqlite3.Connection, worker: str, now: float) -> None:
     """End a worker's lease, and take it off the list if it holds nothing."""
     connection.execute(END, (now, worker))
-    connection.execute(STRIKE, (worker,))
+    connection.execute(STRIKE, (worker, worker))
 
 
 def select_all(connection: sqlite3.Connection, after: int, limit: int) -> list[Kept]:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphapo_async.cli import alphapo
+from tests.processes import started
 
 SECRET = "a-made-up-secret"
 
@@ -85,7 +86,7 @@ def withdrawing(foreign_id: str, **changed: str | None) -> list[str]:
 def local() -> Iterator[Local]:
     """A local sandbox without faults, shared: every test uses foreign_ids of its own."""
     command = command_line("sandbox", "--key", "made-up-key", "--secret", SECRET)
-    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+    with started(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield Local(process.stdout.readline().strip())
         process.terminate()

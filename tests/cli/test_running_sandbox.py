@@ -13,6 +13,7 @@ import pytest
 from alphapo_async.cli.running_sandbox import _run, stop_at_signals
 from alphapo_async.sandbox import Sandbox
 from tests.cli.conftest import clean_environment, command_line, invoke, run, withdrawing
+from tests.processes import started
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -21,7 +22,7 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
     """The first line is a URL that answers, a given secret is not repeated, and a signal ends it with 0."""
     command = command_line("sandbox", "--seed", "3", *given)
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=clean_environment(), stdout=pipe, stderr=pipe, text=True) as process:
+    with started(command, env=clean_environment(), stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         told = process.stdout.readline()

@@ -17,6 +17,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.results import result_of
 from tests.cli.conftest import SECRET, Local, clean_environment, command_line
+from tests.processes import started
 
 
 def request(foreign_id: str) -> WithdrawalRequest:
@@ -63,9 +64,7 @@ def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-1")
     command = command_line("worker", "--journal", str(path), "--grace", "2")
-    with subprocess.Popen(
-        command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True
-    ) as worker:
+    with started(command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline().startswith("Working on account default at http://127.0.0.1")
         assert worker.stdout.readline() == "settled  worker-1  accepted\n"

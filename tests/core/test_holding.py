@@ -111,10 +111,35 @@ def test_what_never_arrived_is_sent_again(settled: Row) -> None:
 @pytest.mark.parametrize("asked", [ASKED, Asked("worker", CORRECTED, "key")], ids=["the same", "another payment"])
 def test_a_no_that_is_younger_than_the_question_answers_it(asked: Asked) -> None:
     """Whoever heard that "no" relies on it: a call that was slow to reach the journal does not send after it."""
-    settled = replace(NOT_SENT_ROW, settled_at=10.0)
+    settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="worker")
+    asked = replace(asked, asker="worker")
 
     assert learn(settled, replace(asked, asked_at=9.9), 20.0) is settled
     assert learn(settled, replace(asked, asked_at=10.0), 20.0).state == "open"
+
+
+@pytest.mark.parametrize(("asker", "settled_by"), [("worker", "another"), ("worker", None), (None, None)])
+def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_later(
+    asker: str | None, settled_by: str | None
+) -> None:
+    """Two clocks are never quite the same, and whoever heard the "no" relies on it; but a correction has heard it."""
+    settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by=settled_by)
+    asked = replace(ASKED, asker=asker, unsure=0.5)
+
+    assert learn(settled, replace(asked, asked_at=10.4), 20.0) is settled
+    assert learn(settled, replace(asked, asked_at=10.5), 20.0).state == "open"
+    assert learn(settled, replace(asked, asked_at=10.0, unsure=0.0), 20.0).state == "open"
+    assert (
+        learn(settled, Asked("worker", CORRECTED, "key", asked_at=10.0, asker=asker, unsure=0.5), 20.0).state == "open"
+    )
+
+
+def test_a_settled_row_names_the_worker_that_held_it() -> None:
+    """By its clock `settled_at` was read; whoever reopens the row forgets both."""
+    settled = learn(row(1.0), GivenUp("worker", "outage"), 5.0)
+    assert (settled.state, settled.settled_at, settled.settled_by) == ("not_sent", 5.0, "worker")
+    again = learn(settled, ASKED, 9.0)
+    assert (again.settled_at, again.settled_by) == (None, None)
 
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])

@@ -608,3 +608,30 @@ def test_what_makes_no_request_is_told_in_words() -> None:
     with pytest.raises(InvalidRequest) as caught:
         request_of({**FIELDS, "ammount": 1})
     assert caught.value.problems == {"ammount": "is no field of a withdrawal request."}
+
+
+_TEXTS = st.sampled_from(
+    ["BTC", "bc1q", "user-42", "a@b.c", "é", "xrp", " x", "x\n", "", "y" * 255, "y" * 256]
+) | st.text(max_size=5)
+_AMOUNTS = (
+    st.sampled_from(["1", "0.0015", "-0", "+1", ".5", "5.", "1e3", "0" * 41, "1." + "0" * 41, "٣", "1\n", ""])
+    | st.decimals(places=3, allow_nan=True, allow_infinity=True)
+    | st.text(alphabet="0123456789.eE+-", max_size=8)
+    | st.integers()
+)
+
+
+@given(currency=_TEXTS, address=_TEXTS, foreign_id=_TEXTS, end_user_reference=_TEXTS, amount=_AMOUNTS)
+def test_what_is_usual_is_checked_as_what_is_not(amount: object, **texts: str) -> None:
+    """The short way through the checks comes to what the long one does, which `tag=""` leads through."""
+
+    def checked(**more: Any) -> object:
+        try:
+            request = WithdrawalRequest(**texts, amount=amount, **more)  # type: ignore[arg-type]
+        except InvalidRequest as error:
+            return {name: problem for name, problem in error.problems.items() if name != "tag"}
+        assert type(request.amount) is Decimal
+        return (request.asked, str(request.amount), *(getattr(request, name) for name in texts))
+
+    short, long = checked(), checked(tag="")
+    assert short == long or (short == {} and texts["currency"].upper() == "XRP")

@@ -12,6 +12,7 @@ import pytest
 
 from alphapo_async.journal import workers as module
 from alphapo_async.journal.workers import Workers
+from tests.processes import started
 
 HOLDER = """
 import sys, time
@@ -48,7 +49,7 @@ def test_a_killed_process_is_gone_and_a_paused_one_is_not(
 ) -> None:
     """At once, and its file is cleared away."""
     workers = Workers(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+    with started([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"joined\n"
         if pause:
@@ -74,7 +75,7 @@ os._exit(0)
 
 def test_a_lock_does_not_live_on_in_a_forked_child(tmp_path: Path) -> None:
     """Whoever forks and dies is gone, although the child lives."""
-    with subprocess.Popen([sys.executable, "-c", FORKER, str(tmp_path)], stdin=subprocess.PIPE) as forker:
+    with started([sys.executable, "-c", FORKER, str(tmp_path)], stdin=subprocess.PIPE) as forker:
         assert forker.stdin is not None
         forker.wait(10)
         assert Workers(tmp_path).is_gone("parent")

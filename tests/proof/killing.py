@@ -16,7 +16,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.sandbox import Dialect, Sandbox
 from alphapo_async.sandbox.fault_sets import named_faults
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan
+from tests.processes import started
 from tests.proof.background import running_sandbox
 from tests.proof.killed import KEY, POLICY, SECRET, Order, control_of, note, settle
 
@@ -106,7 +106,7 @@ class _UntilCalm:
 @contextlib.contextmanager
 def _forker() -> Iterator[tuple[Callable[[Order], None], Callable[[], str]]]:
     """Give two functions: one orders a worker, one reads a line of what is answered."""
-    with subprocess.Popen([sys.executable, "-m", "tests.proof.killed"], stdin=PIPE, stdout=PIPE) as forker:
+    with started([sys.executable, "-m", "tests.proof.killed"], stdin=PIPE, stdout=PIPE) as forker:
         assert forker.stdin is not None
         assert forker.stdout is not None
         orders, answers = forker.stdin, forker.stdout

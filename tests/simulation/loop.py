@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 __all__ = ["Owner", "SimulatedLoop", "Stuck"]
 
@@ -26,11 +27,12 @@ T = TypeVar("T")
 class Owner:
     """Whose work it is: one process, or the world around all of them."""
 
-    __slots__ = ("is_cut_off", "is_dead", "is_stopped", "name", "ready")
+    __slots__ = ("is_cut_off", "is_dead", "is_stopped", "name", "ready", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ready: deque[asyncio.Handle] = deque()
+        self.tasks: WeakSet[NumberedTask[Any]] = WeakSet()
         self.is_dead = False
         self.is_stopped = False
         self.is_cut_off = False
@@ -126,8 +128,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def tasks_of(self, owner: Owner) -> list[NumberedTask[Any]]:
         """Return what a process still works on, oldest first."""
-        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask) and task.owner is owner]
-        return sorted(tasks, key=lambda task: task.number)
+        return sorted((task for task in owner.tasks if not task.done()), key=lambda task: task.number)
 
     def bury(self) -> None:
         """After the end: take apart what dead processes left, quietly."""
@@ -182,7 +183,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Task[T]:
         """Begin a task in the process to which the context belongs."""
         owner = _OWNER.get(self.world) if context is None else context.get(_OWNER, self.world)
-        return NumberedTask(coro, next(self._numbers), owner, loop=self, name=name, context=context)
+        task = NumberedTask(coro, next(self._numbers), owner, loop=self, name=name, context=context)
+        owner.tasks.add(task)
+        return task
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Nothing is to be done: a cancelled timer is passed over when its time comes."""

@@ -202,7 +202,8 @@ class Simulation:
                 self._fail("the budget is not full although all has been quiet for long (P9)")
             process = self._somebody("resume")
             if process is not None:
-                await asyncio.wait({process.start(self._resume(process))}, timeout=600.0)
+                patience = 600.0 + _DEADLINE * len(self._open())  # a look-up that is never answered costs a deadline
+                await asyncio.wait({process.start(self._resume(process))}, timeout=patience)
             await self._check_sums()
             if all(self._stays_open(row) for row in self._open()):
                 return
@@ -335,7 +336,7 @@ class Simulation:
             self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
 
     def _somebody(self, *about: object) -> Process | None:
-        alive = [process for process in self.processes.values() if process.is_alive]
+        alive = [process for process in self.processes.values() if _is_awake(process)]
         return self.chance.pick(alive, "somebody", *about, round(self.loop.time(), 6)) if alive else None
 
     # ── troubles ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -492,8 +493,12 @@ class Simulation:
                 self._decide(order, request, told)
         finally:
             order.process = None
-            again = self.chance.between(5.0, 400.0, "again", order.request.foreign_id, order.tries)
-            order.not_before = self.loop.time() + again
+            order.not_before = self.loop.time() + self._patience(order)
+
+    def _patience(self, order: Order) -> float:
+        """How long people wait before they ask again; in the end they leave the one process that is left time to come to all."""
+        patience = self.chance.between(5.0, 400.0, "again", order.request.foreign_id, order.tries)
+        return patience + (QUIET if self._is_alone else 0.0)
 
     async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
         """Ask the client, as this order is asked for."""
@@ -523,8 +528,9 @@ class Simulation:
     def _check_patience(self, process: Process, error: WithdrawalError | JournalError, took: float) -> None:
         is_barred = isinstance(error, WithdrawalNotSent) and error.reason == "no connection"
         name = error.foreign_id or ""
-        # Whoever stood still may have lost his lease, and with it what he held.
-        if is_barred and process.is_alive and not process.stood_still and not self.scenario.has("storage"):
+        # Whoever stood still, or whose clock was set, may have lost his lease, and with it what he held.
+        may_have_lost = process.stood_still or self.scenario.has("clocks")
+        if is_barred and process.is_alive and not may_have_lost and not self.scenario.has("storage"):
             self.oracles.gives_up(name, process.session.tried[name], took)
 
     def _asks(self, request: WithdrawalRequest, *, is_lasting: bool = False) -> None:

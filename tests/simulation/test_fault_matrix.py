@@ -66,9 +66,7 @@ EXPECTED: Final[Mapping[Phase, Mapping[tuple[str, str, str], tuple[str, ...]]]] 
         ("accepted", "accepted", "accepted"): ("dead address first",),
     },
     "connect": {
-        ("not sent", "not sent", "no"): ("refused", "time-out"),
-        # A plain connection stood, if only for a moment; over TLS it does not stand before hands are shaken.
-        ("in doubt", "not sent", "no"): ("reset on accepting",),
+        ("not sent", "not sent", "no"): ("refused", "time-out", "reset on accepting"),
     },
     "TLS": {
         ("", "not sent", "no"): (
@@ -100,10 +98,9 @@ EXPECTED: Final[Mapping[Phase, Mapping[tuple[str, str, str], tuple[str, ...]]]] 
             "201 of another, unread",
             "100",
             "half a 429, unread",
+            "closed as it leaves",
+            "reset as it leaves",
         ),
-        # The goodbye of TLS is there before the end of the connection is.
-        ("in doubt", "not sent", "no"): ("closed as it leaves",),
-        ("in doubt", "in doubt", "no"): ("reset as it leaves",),
         ("in doubt", "in doubt", "accepted"): ("half a 429",),
     },
     "request's head": {

@@ -16,7 +16,8 @@ from alphapo_async.cli.options import Access
 from alphapo_async.cli.showing import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.journal import Hosting, Journal, MemoryJournal, Remembering, SqliteJournal
+from alphapo_async.journal import Hosting, Journal, MemoryJournal, Remembering
+from alphapo_async.journal.sqlite import SqliteJournal
 
 __all__ = ["Balances", "Known", "dry_run_lines", "find_out", "question"]
 

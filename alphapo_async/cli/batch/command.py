@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -36,14 +35,16 @@ from alphapo_async.cli.batch.sheets import (
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.batch.wording import spoken
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.progress import duration
 from alphapo_async.cli.showing import clean, fitting_totals, make_console, say, table
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.crew import host_of
-from alphapo_async.journal import Journal, Remembering, SqliteJournal
+from alphapo_async.journal import Journal, Remembering
 from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.sqlite import SqliteJournal
 
 __all__ = ["batch", "report_lines", "seconds_of"]
 
@@ -256,7 +257,7 @@ class _Work:
     def show(self, results: Path, *, allow_changed: bool) -> Exit:
         """Say what would be paid, what is wrong, and what would keep it from being paid."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
-        known = asyncio.run(find_out(self._access, self._sifter, self._prefix, self._rows()))
+        known = run(find_out(self._access, self._sifter, self._prefix, self._rows()))
         found = self._differences(known)
         for line in (*dry_run_lines(self._survey, known), *difference_lines(found)):
             say(self._console, line)
@@ -298,7 +299,7 @@ class _Work:
             raise ConfigurationError(
                 f"{access.host} moves real money, and there is no terminal to ask: pass --yes. {_NOTHING}"
             )
-        known = asyncio.run(find_out(access, None, self._prefix, self._rows()))
+        known = run(find_out(access, None, self._prefix, self._rows()))
         found = self._differences(known)
         for line in difference_lines(found):
             aside(line)
@@ -325,7 +326,7 @@ class _Work:
     def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
         """Pay, and say what became of it."""
         with ResultsFile(results, self._is_ours) as opened:
-            report, failure = asyncio.run(self._pay(opened, orders))
+            report, failure = run(self._pay(opened, orders))
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
         for line in report_lines(report, str(results)):

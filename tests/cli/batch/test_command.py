@@ -26,6 +26,7 @@ from alphapo_async.cli.batch.sifting import Survey
 from alphapo_async.cli.ending import Exit
 from alphapo_async.core.models import Totals
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
+from tests.processes import started
 
 HEADER = "foreign_id,currency,address,amount,end_user_reference"
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
@@ -245,7 +246,7 @@ def test_a_file_that_changes_meanwhile_has_one_exit_code_and_one_instruction(loc
     """In the report, too."""
     path, report = payouts(tmp_path, 3_000), tmp_path / "report.json"
     command = command_line("batch", str(path), "--max-rate", "200", "--concurrency", "4", "--report", str(report))
-    with subprocess.Popen(
+    with started(
         command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
@@ -268,7 +269,7 @@ def test_whoever_stops_reading_stops_nothing(local: Local, tmp_path: Path) -> No
     """That is said once, everything is paid and written, and the exit code is the true one."""
     path, report = payouts(tmp_path, 30, "x,BTC,unsupported,1,u"), tmp_path / "report.json"
     command = command_line("batch", str(path), "--report", str(report))
-    with subprocess.Popen(
+    with started(
         command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
@@ -443,27 +444,26 @@ def at_a_terminal(answer: bytes, *arguments: str, **environment: str) -> tuple[i
     """Run a command at a terminal of its own, type an answer, and return exit code and what it showed."""
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (30, 100))
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-c", _CONTROLLED, *command_line(*arguments)],
         env=clean_environment(**environment, TERM="xterm"),
         stdin=end,
         stdout=end,
         stderr=end,
         start_new_session=True,
-    )
-    os.close(end)
-    shown, has_answered = b"", False
-    with contextlib.suppress(OSError):  # the other end is gone: the command has ended
-        while part := os.read(terminal, 4096):
-            shown += part
-            if b"[y/N]" in shown and not has_answered:
-                has_answered = True
-                time.sleep(
-                    0.3
-                )  # a person reads before typing; Python may miss a Ctrl-C in the moment before it waits for one
-                os.write(terminal, answer)
-    os.close(terminal)
-    return process.wait(30), shown.decode()
+    ) as process:
+        os.close(end)
+        shown, has_answered = b"", False
+        with contextlib.suppress(OSError):  # the other end is gone: the command has ended
+            while part := os.read(terminal, 4096):
+                shown += part
+                if b"[y/N]" in shown and not has_answered:
+                    has_answered = True
+                    # A person reads before typing; Python may miss a Ctrl-C in the moment before it waits for one.
+                    time.sleep(0.3)
+                    os.write(terminal, answer)
+        os.close(terminal)
+    return process.returncode, shown.decode()
 
 
 @pytest.mark.parametrize("answer", [b"n\n", b"\x03", b"\x04"])

@@ -27,7 +27,8 @@ from alphapo_async.core.errors import AlphapoError, AuthenticationError, Configu
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.journal import Journal, SqliteJournal
+from alphapo_async.journal import Journal
+from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
 from tests.wire import Durable
 

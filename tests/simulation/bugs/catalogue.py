@@ -97,11 +97,15 @@ _REPLIES: Final = (
         (
             Edit(
                 "crew.py",
-                "return await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)",
-                "reply = await self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)\n"
-                '        if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
-                "            raise OSError(reply.reason)\n"
-                "        return reply",
+                "return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)",
+                "\n        async def raw() -> Reply | NoReply:\n"
+                "            reply = await self.session.exchange(\n"
+                "                method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout\n"
+                "            )\n"
+                '            if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
+                "                raise OSError(reply.reason)\n"
+                "            return reply\n\n"
+                "        return raw()",
             ),
         ),
     ),
@@ -338,8 +342,8 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/holding.py",
-                "return asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at",
-                "return False",
+                "    return asked.asked_at < row.settled_at + unsure",
+                "    return False",
             ),
         ),
     ),
@@ -357,11 +361,11 @@ _JOURNAL: Final = (
         (
             Edit(
                 "crew.py",
-                "return await self.journal.update(self.account, foreign_id, change, entries=entries)",
+                "return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))",
                 "known = await self.journal.find(self.account, foreign_id)\n"
                 "        if known is None:\n"
                 "            return change(known)\n"
-                "        return await self.journal.update(self.account, foreign_id, change, entries=entries)",
+                "        return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))",
             ),
         ),
     ),

@@ -1,0 +1,154 @@
+"""`alphapo journal export`: the journal as a table for books, auditors and other programs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+import msgspec
+
+from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.core.codec import plain
+from alphapo_async.core.row import Row, bucket
+from alphapo_async.journal import Journal
+
+if TYPE_CHECKING:
+    from alphapo_async.journal.moving import Movable
+
+__all__ = ["FIELDS", "export", "fields_of", "line_writer"]
+
+_PAGE: Final = 500
+_NEVER_LATER: Final = 9_999_999_999.0
+FIELDS: Final = (
+    "foreign_id",
+    "account",
+    "outcome",
+    "currency",
+    "amount",
+    "address",
+    "tag",
+    "end_user_reference",
+    "created_at",
+    "settled_at",
+    "alphapo_id",
+    "status",
+    "witness",
+    "txids",
+    "attempts",
+    "look_ups",
+    "revision",
+    "sha256",
+    "reason",
+)
+"""The columns, in their order; new ones come at the end."""
+
+
+def fields_of(row: Row) -> dict[str, Any]:
+    """Return what a row says, field by field; None for what it does not know."""
+    payment, known, told = row.revision.payment, row.withdrawal, row.transaction
+    figure, currency = (None, None) if payment is None else payment.asked
+    return {
+        "foreign_id": row.foreign_id,
+        "account": row.account,
+        "outcome": bucket(row),
+        "currency": currency,
+        "amount": None if figure is None else plain(figure),
+        "address": None if payment is None else payment.address,
+        "tag": None if payment is None else payment.tag,
+        "end_user_reference": None if payment is None else payment.end_user_reference,
+        "created_at": _moment(row.created_at),
+        "settled_at": None if row.settled_at is None else _moment(row.settled_at),
+        "alphapo_id": None if known is None or known.id is None else str(known.id),
+        "status": None if known is None else known.status,
+        "witness": None if known is None else known.source,
+        "txids": None if told is None else " ".join(told.txids) or None,
+        "attempts": row.attempts,
+        "look_ups": row.look_ups,
+        "revision": row.revision.number,
+        "sha256": hashlib.sha256(row.revision.body).hexdigest() if row.revision.body else None,
+        "reason": row.word or row.contradiction or row.reason or None,
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def line_writer(kind: str, write: Callable[[str], object]) -> Callable[[dict[str, Any]], object]:
+    """Return what writes one row in this format; a CSV's head is written at once.
+
+    In CSV a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    if kind == "jsonl":
+        encode = msgspec.json.Encoder().encode
+        return lambda fields: write(encode(fields).decode() + "\n")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\r\n")
+
+    def line(cells: list[Any]) -> None:
+        table.writerow(cells)
+        write(text.getvalue())
+        text.seek(0)
+        text.truncate()
+
+    line(list(FIELDS))
+    return lambda fields: line([_cell(fields[name]) for name in FIELDS])
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+async def _rows(opened: Movable, account: str, begin: float, end: float) -> AsyncIterator[Row]:
+    after = 0
+    while page := await opened.dump(after, _PAGE):
+        for kept in page:
+            if kept.row.account == account and begin <= kept.row.created_at < end:
+                yield kept.row
+        after = page[-1].place
+
+
+_DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+
+@journal.command(
+    epilog="\b\nExamples:\n  alphapo journal export --journal payouts.db > all.csv\n"
+    "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl --journal payouts.db",
+)
+@click.option("--from", "begin", type=_DAY, help="Only what was asked for from this day, or moment, on (UTC).")
+@click.option(
+    "--to", "end", type=_DAY, help="Only what was asked for up to this day, included, or before this moment (UTC)."
+)
+@click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@journal_options
+def export(*, begin: datetime | None, end: datetime | None, kind: str, name: str | None, account: str | None) -> None:
+    """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known."""
+    owner = account_of(account, os.environ)
+    write = line_writer(kind, lambda text: click.echo(text, nl=False))
+
+    async def use(opened: Journal) -> int:
+        count, readable = 0, cast("Movable", opened)  # as a file and PostgreSQL are
+        async for row in _rows(readable, owner, _seconds(begin, 0.0), _seconds(end, _NEVER_LATER, is_end=True)):
+            write(fields_of(row))
+            count += 1
+        return count
+
+    began = time.monotonic()
+    count = with_journal(name, os.environ, use)
+    click.echo(f"{count} withdrawals in {time.monotonic() - began:.1f} s.", err=True)
+
+
+def _seconds(moment: datetime | None, otherwise: float, *, is_end: bool = False) -> float:
+    if moment is None:
+        return otherwise
+    is_day = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
+    return (moment.replace(tzinfo=UTC) + timedelta(days=1 if is_end and is_day else 0)).timestamp()

@@ -1,0 +1,123 @@
+"""The pytest plugin: the fixture `alphapo_sandbox`, a local AlphaPo that pays nobody, in a thread and an event loop of its own.
+
+pytest finds it by itself once the package is installed. Nothing of the library is loaded before the fixture is used.
+
+    @pytest.mark.alphapo(faults="resets")
+    async def test_a_payout(alphapo_sandbox):
+        async with alphapo_sandbox.client() as client:
+            await client.withdraw(...)
+        assert len(alphapo_sandbox.ledger.all_accepted()) == 1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from alphapo_async.client import AlphapoClient
+    from alphapo_async.sandbox import Delivered, Ledger, Sandbox
+
+__all__ = ["RunningSandbox", "alphapo_sandbox", "pytest_configure"]
+
+_MARKER = (
+    "alphapo(**settings): settings of the fixture alphapo_sandbox, as alphapo_async.sandbox.Sandbox takes them: "
+    "faults='demo', dialect=Dialect(...), latency=0.1, callback_url='http://127.0.0.1:...', ..."
+)
+
+
+class RunningSandbox:
+    """A local AlphaPo that runs in a thread of its own, so that every kind of test can use it.
+
+    Args:
+        settings: what `alphapo_async.sandbox.Sandbox` takes.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        from alphapo_async.sandbox import Sandbox  # noqa: PLC0415 - only once it is used
+
+        self.sandbox: Sandbox = Sandbox(**settings)
+        """The sandbox itself; whatever it awaits belongs to its own loop."""
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=self._run, name="alphapo sandbox", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.sandbox.url
+
+    @property
+    def key(self) -> str:
+        """The merchant's public key, made up."""
+        return self.sandbox.key
+
+    @property
+    def secret(self) -> str:
+        """Its secret, made up."""
+        return self.sandbox.secret
+
+    @property
+    def ledger(self) -> Ledger:
+        """Who was paid."""
+        return self.sandbox.ledger
+
+    @property
+    def deliveries(self) -> list[Delivered]:
+        """The callbacks that were delivered."""
+        return self.sandbox.deliveries
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `AlphapoClient.from_env` and the command line read."""
+        return {
+            "ALPHAPO_BASE_URL": self.url,
+            "ALPHAPO_KEY": self.key,
+            "ALPHAPO_SECRET": self.secret,
+            "ALPHAPO_JOURNAL": "memory",
+        }
+
+    def client(self, **settings: Any) -> AlphapoClient:
+        """Return a client of it, unopened, with a journal in memory unless `settings` name another."""
+        from alphapo_async.client import AlphapoClient  # noqa: PLC0415 - only once it is used
+
+        return AlphapoClient(self.key, self.secret, **{"base_url": self.url, "journal": "memory", **settings})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        loop, stopped = self._ready.result()
+        loop.call_soon_threadsafe(stopped.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it hears it
+            self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        stopped = asyncio.Event()
+        async with self.sandbox:
+            self._ready.set_result((asyncio.get_running_loop(), stopped))
+            await stopped.wait()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture
+def alphapo_sandbox(request: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
+    """Yield a local AlphaPo, as the marker `alphapo` wants it; it ends with the test."""
+    marker = request.node.get_closest_marker("alphapo")
+    with RunningSandbox(**(marker.kwargs if marker is not None else {})) as running:
+        yield running

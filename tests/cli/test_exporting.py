@@ -1,0 +1,118 @@
+"""`alphapo journal export`: every withdrawal of an account, in CSV and JSON Lines, between two days."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.cli.exporting import FIELDS, fields_of, line_writer
+from alphapo_async.core.evidence import GivenUp, Revision
+from alphapo_async.core.models import Transaction, TransactionPart
+from alphapo_async.journal.sqlite import SqliteJournal
+from tests.cli.conftest import invoke
+from tests.core.rows import ACCEPTED_ROW, REJECTED_ROW
+from tests.journal.suite import LOST, asked, hear, pay
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a journal with a row in doubt on the first day of 1970, and a paid one on the third."""
+    place = tmp_path / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(place)
+        await hear(journal, "=doubt", asked("=doubt", "0.5"), LOST, GivenUp("worker", "queue"), now=1.0)
+        await pay(journal, "paid", now=2 * DAY)
+        await journal.aclose()
+
+    asyncio.run(fill())
+    return place
+
+
+def exported(path: Path, *arguments: str) -> str:
+    """Run the command and return what it wrote."""
+    told = invoke("journal", "export", "--journal", str(path), *arguments)
+    assert told.exit_code == 0, told.output
+    assert "withdrawals in" in told.stderr
+    return told.stdout
+
+
+def test_everything_is_written_as_csv_oldest_first(path: Path) -> None:
+    """One line each, under a head; what a spreadsheet would take for a formula is text."""
+    doubt, paid = csv.DictReader(io.StringIO(exported(path)))
+    assert tuple(doubt) == FIELDS
+    assert (doubt["foreign_id"], doubt["outcome"], doubt["amount"]) == ("'=doubt", "unknown", "0.5")
+    assert (paid["foreign_id"], paid["outcome"], paid["witness"]) == ("paid", "accepted", "reply")
+    assert paid["created_at"] == "1970-01-03T00:00:00.000Z"
+    assert doubt["settled_at"] == ""
+
+
+def test_as_json_lines_it_is_exact(path: Path) -> None:
+    """For programs: nothing is escaped but what JSON escapes, and nothing unknown is an empty text."""
+    doubt, paid = map(json.loads, exported(path, "--format", "jsonl").splitlines())
+    assert (doubt["foreign_id"], doubt["settled_at"], doubt["attempts"]) == ("=doubt", None, 1)
+    assert tuple(paid) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--from", "1970-01-02"], ["paid"]),
+        (["--to", "1970-01-01"], ["=doubt"]),
+        (["--to", "1970-01-03"], ["=doubt", "paid"]),
+        (["--to", "1970-01-02"], ["=doubt"]),
+        (["--from", "1970-01-01T00:00:02", "--to", "1970-01-02T23:59:59"], []),
+        (["--account", "other"], []),
+    ],
+)
+def test_days_and_moments_bound_it(path: Path, arguments: list[str], names: list[str]) -> None:
+    """By when it was asked for, in UTC; a last day is included."""
+    told = exported(path, "--format", "jsonl", *arguments)
+    assert [json.loads(line)["foreign_id"] for line in told.splitlines()] == names
+
+
+def test_memory_cannot_be_exported() -> None:
+    """It ends with its process."""
+    told = invoke("journal", "export", "--journal", "memory")
+    assert told.exit_code == 2
+    assert "Name the journal" in told.stderr
+
+
+def test_a_row_tells_all_that_it_knows() -> None:
+    """The digest is that of the bytes that were signed; the txids are those that AlphaPo told."""
+    told = Transaction(id=7, transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two")))
+    fields = fields_of(replace(ACCEPTED_ROW, transaction=told, word="accepted by anna: seen", settled_at=2.5))
+    assert fields["txids"] == "one two"
+    assert fields["reason"] == "accepted by anna: seen"
+    assert fields["sha256"] == hashlib.sha256(ACCEPTED_ROW.revision.body).hexdigest()
+    assert datetime.fromisoformat(fields["settled_at"]) == datetime.fromtimestamp(2.5, UTC)
+
+
+def test_a_row_of_which_only_the_essence_is_kept_tells_that() -> None:
+    """What was forgotten is None."""
+    fields = fields_of(replace(REJECTED_ROW, revision=Revision(b"", None, 2, "1:0"), reason=""))
+    known = {name: value for name, value in fields.items() if value is not None}
+    assert {"currency", "amount", "address", "sha256", "txids", "alphapo_id"}.isdisjoint(known)
+    assert known["revision"] == 2
+
+
+def test_a_cell_is_never_a_formula() -> None:
+    """Whatever a foreign_id or AlphaPo's words begin with."""
+    written: list[str] = []
+    write = line_writer("csv", written.append)
+    texts = ("=1+1", "+1", "-1", "@a", "\tb", "\rc", "plain")
+    fields: dict[str, Any] = dict.fromkeys(FIELDS) | dict(zip(FIELDS, texts, strict=False))
+    write(fields)
+    (cells,) = csv.reader(io.StringIO(written[1], newline=""))
+    assert cells[:7] == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "'\rc", "plain"]

@@ -1,0 +1,157 @@
+"""The pytest plugin, as its users meet it: in test files of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.contrib.pytest_plugin import RunningSandbox
+from alphapo_async.core.models import WithdrawalRequest
+
+pytest_plugins = ["pytester"]
+
+BEGINNING = """
+    import pytest
+    from alphapo_async import WithdrawalRequest
+
+    REQUEST = dict(currency="BTC", address="bc1qmadeup", amount="0.0015", end_user_reference="user-42")
+"""
+
+
+def outcomes(pytester: pytest.Pytester, text: str, *arguments: str, is_here: bool = False) -> dict[str, int]:
+    """Run a test file of a user's, in a process of its own if not here, and return how its tests ended."""
+    pytester.makepyfile(BEGINNING + text)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    ran = pytester.runpytest_inprocess if is_here else pytester.runpytest_subprocess
+    ended = ran("-p", "no:xdist", "-p", "no:cacheprovider", *arguments).parseoutcomes()
+    return {how: number for how, number in ended.items() if how != "warnings"}  # of Starlette's test client, for one
+
+
+def test_ten_lines_test_a_payment(pytester: pytest.Pytester) -> None:
+    """With pytest-asyncio: the client is the user's to open, and the ledger says who was paid."""
+    text = """
+    async def test_payment(alphapo_sandbox):
+        async with alphapo_sandbox.client() as client:
+            withdrawal = await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **REQUEST))
+        (accepted,) = alphapo_sandbox.ledger.all_accepted()
+        assert (accepted.foreign_id, accepted.id) == ("payout-17", withdrawal.id)
+    """
+    assert outcomes(pytester, text, "-o", "asyncio_mode=auto") == {"passed": 1}
+
+
+def test_a_marker_says_what_goes_wrong(pytester: pytest.Pytester) -> None:
+    """Faults by name, and a dialect, as the sandbox takes them; each test has a sandbox of its own."""
+    text = """
+    from alphapo_async.sandbox import Dialect
+
+    @pytest.mark.alphapo(dialect=Dialect(success_status=200), faults="demo", seed=3)
+    async def test_faults(alphapo_sandbox):
+        assert alphapo_sandbox.sandbox.dialect.success_status == 200
+        async with alphapo_sandbox.client() as client:
+            await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **REQUEST))
+
+    def test_another(alphapo_sandbox):
+        assert not alphapo_sandbox.ledger.all_accepted()
+        assert not alphapo_sandbox.deliveries
+    """
+    assert outcomes(pytester, text, "-o", "asyncio_mode=auto", "--strict-markers") == {"passed": 2}
+
+
+def test_a_synchronous_test_of_a_backend(pytester: pytest.Pytester) -> None:
+    """Starlette's TestClient runs the backend in a loop of its own; the sandbox is in another."""
+    text = """
+    from contextlib import asynccontextmanager
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    def test_backend(alphapo_sandbox):
+        client = alphapo_sandbox.client()
+
+        @asynccontextmanager
+        async def lifespan(_):
+            async with client:
+                yield
+
+        async def payout(http):
+            told = await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **REQUEST))
+            return JSONResponse({"id": told.id})
+
+        app = Starlette(routes=[Route("/payouts", payout, methods=["POST"])], lifespan=lifespan)
+        with TestClient(app) as http:
+            assert http.post("/payouts").status_code == 200
+        assert len(alphapo_sandbox.ledger.all_accepted()) == 1
+    """
+    assert outcomes(pytester, text) == {"passed": 1}
+
+
+@pytest.mark.parametrize("marker", ["", "@pytest.mark.alphapo(seed=7)"])
+def test_a_plain_test_may_use_it_too(pytester: pytest.Pytester, marker: str) -> None:
+    """With an event loop of its own for as long as it needs one."""
+    text = f"""
+    import asyncio
+
+    {marker}
+    def test_payment(alphapo_sandbox):
+        async def story():
+            async with alphapo_sandbox.client() as client:
+                await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **REQUEST))
+
+        asyncio.run(story())
+        assert len(alphapo_sandbox.ledger.all_accepted()) == 1
+        assert not alphapo_sandbox.deliveries
+    """
+    assert outcomes(pytester, text, "--strict-markers", is_here=True) == {"passed": 1}
+
+
+def test_with_anyio(pytester: pytest.Pytester) -> None:
+    """Its plugin on asyncio."""
+    text = """
+    @pytest.mark.anyio
+    async def test_payment(alphapo_sandbox):
+        async with alphapo_sandbox.client() as client:
+            await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **REQUEST))
+
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+    """
+    assert outcomes(pytester, text, "-p", "no:asyncio") == {"passed": 1}
+
+
+def test_nothing_of_ours_is_loaded_before_it_is_used() -> None:
+    """A run of tests that have nothing to do with it pays nothing for it."""
+    script = "import sys, alphapo_async.contrib.pytest_plugin as p; print([m for m in sys.modules if 'aiohttp' in m or 'msgspec' in m])"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For backends that make their client from the environment."""
+
+    async def story() -> str | None:
+        async with AlphapoClient.from_env() as client:
+            told = await client.withdraw(
+                WithdrawalRequest(
+                    foreign_id="payout-17", currency="BTC", address="bc1q", amount=1, end_user_reference="user-42"
+                )
+            )
+        return told.foreign_id
+
+    with RunningSandbox() as alphapo:
+        for name, value in alphapo.environment.items():
+            monkeypatch.setenv(name, value)
+        assert asyncio.run(story()) == "payout-17"
+
+
+def test_a_sandbox_that_cannot_start_says_why() -> None:
+    """Where its port is taken, for one."""
+    with RunningSandbox() as first:
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(OSError, match="in use"), RunningSandbox(port=port):
+            pass

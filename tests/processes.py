@@ -1,0 +1,33 @@
+"""Processes that tests start: none outlives its test, whatever happens in it."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Final
+
+LONGEST: Final = 30.0
+"""Seconds that a process may take to end when its test is over."""
+
+
+@contextlib.contextmanager
+def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a process; it is waited for at the end of the test, and killed if the test fails or it does not end.
+
+    `Popen` itself as a context manager waits for ever: a test that gives up would hang with the process that it gave up.
+    """
+    process: subprocess.Popen[Any] = subprocess.Popen(command, **options)
+    try:
+        yield process
+        _close_pipes(process)
+        process.wait(LONGEST)
+    finally:
+        process.kill()
+        _close_pipes(process)
+        process.wait()
+
+
+def _close_pipes(process: subprocess.Popen[Any]) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # what was not yet written is read by nobody
+                pipe.close()

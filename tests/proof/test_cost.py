@@ -1,0 +1,109 @@
+"""What a withdrawal costs where nothing goes wrong, counted and not timed: a slow path cannot creep back unseen.
+
+What is counted are the calls of this library's own Python functions, and the objects that the garbage collector has to look at while a
+withdrawal waits. The figures are those of today with little room; whoever makes them smaller takes the room away.
+"""
+
+import asyncio
+import gc
+import sys
+from pathlib import Path
+from types import FrameType
+
+import alphapo_async
+from alphapo_async.client import AlphapoClient
+from alphapo_async.journal import open_journal
+from tests.virtual import run
+from tests.wire import Durable, Wire, client, request
+
+OURS = str(Path(alphapo_async.__file__).parent)
+AT_ONCE = 20
+EACH = 10
+
+
+async def calls_for_each(alphapo: AlphapoClient, prefix: str) -> float:
+    """Return how many of our functions are called for each of some withdrawals."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal counted
+        counted += event == "call" and frame.f_code.co_filename.startswith(OURS)
+
+    async def worker(number: int) -> None:
+        for one in range(EACH):
+            await alphapo.withdraw(request(f"{prefix}-{number}-{one}"))
+
+    await alphapo.withdraw(request(f"{prefix}-first"))
+    sys.setprofile(count)
+    try:
+        await asyncio.gather(*map(worker, range(AT_ONCE)))
+    finally:
+        sys.setprofile(None)
+    return counted / AT_ONCE / EACH
+
+
+def test_a_withdrawal_calls_few_functions_with_the_journal_in_memory() -> None:
+    """Check, encode, sign, write down, send, judge, write down, tell."""
+
+    async def story() -> float:
+        async with client(Wire()) as alphapo:
+            return await calls_for_each(alphapo, "memory")
+
+    assert run(story()) < 175
+
+
+def test_a_withdrawal_calls_few_functions_with_a_journal_that_lasts() -> None:
+    """The acceptance is told first and written down a moment later."""
+
+    async def story() -> float:
+        async with client(Wire(), journal=Durable()) as alphapo:
+            return await calls_for_each(alphapo, "durable")
+
+    assert run(story()) < 187
+
+
+def test_a_withdrawal_calls_few_functions_with_the_journal_in_a_file(tmp_path: Path) -> None:
+    """Rows that are written down together share a commit."""
+
+    async def story() -> float:
+        async with client(Wire(), journal=open_journal(str(tmp_path / "journal.db"))) as alphapo:
+            return await calls_for_each(alphapo, "file")
+
+    assert asyncio.run(story()) < 190
+
+
+def test_a_withdrawal_that_waits_keeps_few_objects() -> None:
+    """Each of them is one more for the garbage collector to look at."""
+
+    async def story() -> float:
+        async with client(Wire(["silent"] * 9), max_connections=400) as alphapo:
+            gc.collect()
+            before = len(gc.get_objects())
+            waiting = [asyncio.ensure_future(alphapo.withdraw(request(f"waits-{one}"))) for one in range(200)]
+            await asyncio.sleep(1)
+            gc.collect()
+            kept = (len(gc.get_objects()) - before) / len(waiting)
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            return kept
+
+    assert run(story()) < 40
+
+
+def test_a_withdrawal_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
+    """Flights, callers and clocks are freed at once: nothing refers back to itself."""
+
+    async def story() -> int:
+        async with client(Wire()) as alphapo:
+            await alphapo.withdraw(request("first"))
+            gc.collect()
+            gc.disable()
+            try:
+                for one in range(100):
+                    await alphapo.withdraw(request(f"next-{one}"))
+                return gc.collect()
+            finally:
+                gc.enable()
+
+    assert run(story()) == 0

@@ -1,0 +1,46 @@
+"""Moments: they come once, and whoever waits for them goes on."""
+
+import asyncio
+
+from alphapo_async.moment import Moment
+from tests.virtual import run
+
+
+def test_whoever_waits_goes_on_when_it_comes() -> None:
+    """Several may wait, and it may come again without harm."""
+
+    async def story() -> list[float]:
+        moment, times = Moment(), list[float]()
+
+        async def waits() -> None:
+            await moment.wait()
+            times.append(asyncio.get_running_loop().time())
+
+        waiting = [asyncio.ensure_future(waits()) for _ in range(2)]
+        await asyncio.sleep(3)
+        moment.come()
+        moment.come()
+        await asyncio.gather(*waiting)
+        return times
+
+    assert run(story()) == [3.0, 3.0]
+
+
+def test_nobody_waits_for_what_has_come() -> None:
+    """It is past for good."""
+
+    async def story() -> float:
+        moment = Moment()
+        moment.come()
+        await moment.wait()
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == 0.0
+
+
+def test_it_says_whether_it_is_past() -> None:
+    """For whoever debugs."""
+    moment = Moment()
+    assert repr(moment) == "Moment(to come)"
+    moment.come()
+    assert repr(moment) == "Moment(past)"
