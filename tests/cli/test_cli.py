@@ -14,7 +14,19 @@ from alphapo_async.cli import alphapo
 from alphapo_async.core.errors import ConfigurationError
 from tests.cli.conftest import Local, invoke, run
 
-COMMANDS = ("demo", "withdraw", "batch", "status", "resume", "worker", "journal", "verify-callback", "check", "sandbox")
+COMMANDS = (
+    "demo",
+    "withdraw",
+    "batch",
+    "status",
+    "resume",
+    "worker",
+    "journal",
+    "verify-callback",
+    "check",
+    "sandbox",
+    "runbook",
+)
 
 
 def group_with(error: Exception) -> click.Group:
