@@ -29,7 +29,7 @@ __all__ = ["Job", "Mutant", "Ran", "prepare", "run_all"]
 _OPTIONS = (
     *("-x", "-q", "--tb=no", "-o", "addopts=", "--hypothesis-seed=20261123"),
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # the plugins are imported before the forks
+    "--assert=plain",  # pytest would load the package, which brings a plugin, in the place of the changed module
 )
 _WAITING = 10.0  # seconds that a mutant may be kept waiting beside those of its work
 _MEMORY = 4 * 2**30
