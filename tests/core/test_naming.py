@@ -41,8 +41,22 @@ def test_a_derived_name_is_a_foreign_id(parts: list[str]) -> None:
     assert request.foreign_id == name
 
 
-@pytest.mark.parametrize("parts", [(), ("",), ("a", ""), (True,), (1.5,), (None,), (b"a",)])
-def test_parts_that_name_nothing_are_refused(parts: tuple[Any, ...]) -> None:
+def test_half_a_character_is_a_part_like_any_other() -> None:
+    """What a broken text was cut to still names its step."""
+    assert derive_foreign_id("\ud800") != derive_foreign_id("\ud801")
+
+
+def test_no_part_at_all_is_refused() -> None:
+    """It would be the same name for everything."""
+    with pytest.raises(InvalidRequest) as refused:
+        derive_foreign_id()
+    assert refused.value.problems == {"parts": "are missing: name the workflow, the step and the item."}
+
+
+@pytest.mark.parametrize("part", ["", True, 1.5, None, b"a"], ids=repr)
+def test_parts_that_name_nothing_are_refused(part: Any) -> None:
     """A float's digits, or an empty item, would name something else tomorrow."""
-    with pytest.raises(InvalidRequest, match="parts"):
-        derive_foreign_id(*parts)
+    with pytest.raises(InvalidRequest) as refused:
+        derive_foreign_id("a", part)
+    kind = type(part).__name__
+    assert refused.value.problems == {"parts": f"must be text, numbers or UUIDs, and not empty; one is {kind}."}
