@@ -78,3 +78,10 @@ def audit(session: nox.Session) -> None:
     """Look for known weaknesses in what the package needs."""
     session.install("-q", ".[cli,postgres]", "pip-audit")
     session.run("pip-audit", "--skip-editable")
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """Run the operations guide's programs for durable engines, DBOS and Temporal."""
+    session.install("-q", "-e", ".[dev,engines]")
+    session.run("python", "-m", "pytest", "-q", "-n0", "tests/engines", *session.posargs)

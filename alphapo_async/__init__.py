@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WithdrawalUnknown,
     )
     from alphapo_async.core.events import Event
-    from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
+    from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
     from alphapo_async.core.naming import derive_foreign_id
     from alphapo_async.core.pacing import RetryPolicy
     from alphapo_async.core.release import __version__ as __version__
@@ -47,6 +47,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "ForeignIdConflict",
+    "Health",
     "InvalidRequest",
     "JournalError",
     "RetryPolicy",
@@ -77,6 +78,7 @@ _HOMES = {
     "ConfigurationError": "core.errors",
     "Event": "core.events",
     "ForeignIdConflict": "core.errors",
+    "Health": "core.models",
     "InvalidRequest": "core.errors",
     "JournalError": "core.errors",
     "RetryPolicy": "core.pacing",

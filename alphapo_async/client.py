@@ -36,9 +36,9 @@ from alphapo_async.core.evidence import Asked, LookedUp, Revision, Seen
 from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT
 from alphapo_async.core.learning import new_row
-from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
+from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
-from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
@@ -65,6 +65,7 @@ from alphapo_async.worker import Rounds
 __all__ = ["AlphapoClient"]
 
 _DAY = 86_400.0
+_LOOKED_THROUGH = 1_000  # open rows, for the oldest doubt
 _CANCEL_GRACE = 5.0  # seconds that cancelled flights get to write down where they stand
 
 
@@ -131,7 +132,7 @@ class AlphapoClient:
         self._owns_journal = journal is None or isinstance(journal, str | Path)
         self._owns_session = session is None
         world = world or World(time.time, random.random, asyncio.sleep)
-        noticing = Noticing(account, on_event, world.clock)
+        noticing = Noticing(account, on_event, world.clock, self._base_url)
         self._crew = Crew(
             account=account,
             signers=by_fingerprint(signers),
@@ -340,11 +341,14 @@ class AlphapoClient:
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
+        noticing = self._crew.noticing
+        noticing.begun(foreign_id)
         try:
             told = await flight.run()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
-            self._crew.noticing.failed(foreign_id, error)
+            noticing.failed(foreign_id, error)
             told = Told(foreign_id, None, "error")
+        noticing.ended(told)
         if flight.owes_the_journal:
             flight.callers.tell(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
@@ -644,6 +648,24 @@ class AlphapoClient:
             JournalError: the journal cannot be read.
         """
         return await self._crew.journal.totals(self._crew.account)
+
+    async def health(self) -> Health:
+        """Return how this client is doing, and what is open under its account; AlphaPo is not asked.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        crew, loop = self._crew, self._enter()
+        rows = await crew.journal.find_open(crew.account, None, _LOOKED_THROUGH)
+        return Health(
+            account=crew.account,
+            at=crew.world.clock(),
+            in_flight=len(self._flights),
+            budget_left=budget_left(crew.gate.pace, loop.time()),
+            is_outage=is_outage(crew.gate.pace),
+            oldest_open=rows[0].created_at if rows else None,
+            oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
+        )
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -96,19 +96,19 @@ class Crew:
 
     async def ask(
         self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
-    ) -> tuple[Answer, Seen] | None:
-        """Make one look-up; None if it could not leave in time."""
+    ) -> tuple[Answer, Seen, float, float] | None:
+        """Make one look-up, and return its answer, what is kept of it, and when it began and ended; None if it could not leave in time."""
         body = encode_look_up(foreign_id)
         ticket = await place(kind)
         if ticket is None:
             return None
-        answer: Answer | None = None
+        began, answer = self.world.clock(), None
         try:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
             answer = judge_look_up(reply, self.world.clock())
         finally:
             self.gate.leave(ticket, answer)
-        return answer, seen_of(reply)
+        return answer, seen_of(reply), began, self.world.clock()
 
     async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed, within: Any = None) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.

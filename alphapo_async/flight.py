@@ -131,6 +131,7 @@ class Flight:
         self._row = row
         if not self.is_for(row.revision):
             return self._told(row, "clash")
+        self._crew.noticing.recorded(row)
         self._is_known.come()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
 
@@ -279,7 +280,7 @@ class Flight:
             return row
         return await self._look_up(await self._learn(Control(self._worker, other.created_at)))
 
-    async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen] | None:
+    async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen, float, float] | None:
         signer = self._crew.signers.get(row.key)
         if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
             return None

@@ -10,7 +10,9 @@ from typing import Any
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, GivenUp, LookedUp
 from alphapo_async.core.history import named
+from alphapo_async.core.results import result_of
 from alphapo_async.core.row import Row, bucket
+from alphapo_async.core.telling import Told, tell
 
 __all__ = ["Noticing"]
 
@@ -18,6 +20,9 @@ logger = logging.getLogger("alphapo_async")
 logger.addHandler(logging.NullHandler())
 
 _LEVELS: dict[EventName, int] = {
+    "begun": logging.DEBUG,
+    "recorded": logging.DEBUG,
+    "ended": logging.DEBUG,
     "attempt": logging.DEBUG,
     "look-up": logging.DEBUG,
     "callback": logging.INFO,
@@ -37,21 +42,41 @@ class Noticing:
         account: whose withdrawals they are.
         on_event: called with every event; what it raises is logged and goes no further.
         clock: seconds since the epoch.
+        base_url: where AlphaPo is asked.
     """
 
-    def __init__(self, account: str, on_event: Callable[[Event], None] | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, account: str, on_event: Callable[[Event], None] | None, clock: Callable[[], float], base_url: str = ""
+    ) -> None:
         self._account = account
         self._on_event = on_event
         self._clock = clock
+        self._base_url = base_url
         self._ahead: set[str] = set()
         """Whose acceptance was told and is not written down yet: whoever writes it down first does not tell it again."""
 
+    def begun(self, foreign_id: str) -> None:
+        """A flight begins."""
+        if self._on_event is not None:
+            self._emit(self._event("begun", foreign_id=foreign_id))
+
+    def recorded(self, row: Row) -> None:
+        """The journal took the row on."""
+        if self._on_event is not None:
+            self._tell("recorded", row)
+
+    def ended(self, told: Told) -> None:
+        """A flight is over, and this is what its callers are told."""
+        if self._on_event is None:
+            return
+        outcome, look_ups = result_of(0, None, tell(told)).outcome, 0 if told.row is None else told.row.look_ups
+        about = {"reason": told.why or None, "attempts": told.attempts, "look_ups": look_ups}
+        self._emit(self._event("ended", foreign_id=told.foreign_id, outcome=outcome, **about))
+
     def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
         """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
-        if isinstance(evidence, Attempt):
-            self._tell("attempt", after, reason=named(evidence.proof))
-        elif isinstance(evidence, LookedUp):
-            self._tell("look-up", after, reason=named(evidence.answer))
+        if isinstance(evidence, Attempt | LookedUp):
+            self._tell_exchange(after, evidence)
         elif isinstance(evidence, CalledBack):
             self._tell("callback", after, reason=evidence.transaction.status)
             if evidence.doubt is not None:
@@ -62,6 +87,15 @@ class Noticing:
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason)
+
+    def _tell_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
+        if not self._is_heard("attempt"):
+            return
+        about = {"began": evidence.began, "until": evidence.until, "status": evidence.seen.status}
+        if isinstance(evidence, Attempt):
+            self._tell("attempt", after, reason=named(evidence.proof), **about)
+        else:
+            self._tell("look-up", after, reason=named(evidence.answer), **about)
 
     def _settles(self, before: Row, after: Row, *, is_written: bool) -> bool:
         if after.state in ("open", before.state):
@@ -80,11 +114,11 @@ class Noticing:
 
     def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""
-        self._emit(Event(name="outage began" if has_begun else "outage ended", at=self._clock(), account=self._account))
+        self._emit(self._event("outage began" if has_begun else "outage ended"))
 
     def journal_failed(self, detail: str) -> None:
         """A worker on its rounds cannot use the journal."""
-        self._emit(Event(name="journal failed", at=self._clock(), account=self._account, reason=detail))
+        self._emit(self._event("journal failed", reason=detail))
 
     def failed(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
@@ -95,20 +129,17 @@ class Noticing:
         """An acceptance was told and could not be written down: the row stays open, and is looked up when it comes up again."""
         logger.error("not written down: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
 
+    def _is_heard(self, name: EventName) -> bool:
+        return self._on_event is not None or logger.isEnabledFor(_LEVELS[name])
+
     def _tell(self, name: EventName, row: Row, **told: Any) -> None:
-        if self._on_event is None and not logger.isEnabledFor(_LEVELS[name]):
+        if not self._is_heard(name):
             return
-        self._emit(
-            Event(
-                name=name,
-                at=self._clock(),
-                account=self._account,
-                foreign_id=row.foreign_id,
-                attempts=row.attempts,
-                look_ups=row.look_ups,
-                **told,
-            )
-        )
+        about = {"foreign_id": row.foreign_id, "attempts": row.attempts, "look_ups": row.look_ups}
+        self._emit(self._event(name, **about, **told))
+
+    def _event(self, name: EventName, **told: Any) -> Event:
+        return Event(name=name, at=self._clock(), account=self._account, base_url=self._base_url, **told)
 
     def _emit(self, event: Event) -> None:
         words = [word for word in (event.foreign_id, event.outcome, event.reason) if word]

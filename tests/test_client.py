@@ -39,7 +39,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.models import Health, Transaction, Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row
@@ -655,8 +655,44 @@ def test_events_tell_the_story() -> None:
 
     run(story())
 
-    assert [event.name for event in heard] == ["attempt", "look-up", "attempt", "look-up", "settled"]
-    assert heard[-1].outcome == "accepted"
+    names = ["begun", "recorded", "attempt", "look-up", "attempt", "look-up", "settled", "ended"]
+    assert [event.name for event in heard] == names
+    assert [event.outcome for event in heard[-2:]] == ["accepted", "accepted"]
+    assert {event.base_url for event in heard} == {"http://127.0.0.1:9"}
+    assert all(event.began is not None and event.until is not None for event in heard[2:6])
+
+
+def test_the_health_of_a_client_is_told() -> None:
+    """What is under way, how old what is open and in doubt is, what may be asked for, and whether AlphaPo answers."""
+
+    async def story() -> list[Health]:
+        wire = Wire([LOST] * 99, [HTML_502] * 999)
+        async with client(wire, account="shop", policy=RetryPolicy(deadline=100.0)) as alphapo:
+            told = [await alphapo.health()]
+            paying = [asyncio.ensure_future(alphapo.withdraw(request(f"payout-{number}"))) for number in range(9)]
+            await asyncio.sleep(0.005)
+            told.append(await alphapo.health())
+            await asyncio.sleep(60.0)
+            told.append(await alphapo.health())
+            for one in paying:
+                one.cancel()
+            return told
+
+    before, begun, after = run(story())
+    assert before == Health(
+        account="shop",
+        at=EPOCH,
+        in_flight=0,
+        budget_left=100.0,
+        is_outage=False,
+        oldest_open=None,
+        oldest_doubt=None,
+    )
+    assert (begun.in_flight, begun.oldest_open, begun.oldest_doubt, begun.is_outage) == (9, EPOCH, None, False)
+    assert (after.in_flight, after.oldest_open, after.is_outage) == (9, EPOCH, True)
+    assert after.oldest_doubt is not None
+    assert EPOCH <= after.oldest_doubt < after.at
+    assert 0.0 <= after.budget_left < 100.0
 
 
 def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:
@@ -1333,7 +1369,7 @@ def test_a_callback_says_what_became_of_a_withdrawal_nobody_could_tell() -> None
     assert (callback.kind, callback.is_new, callback.transaction.txids) == ("ours", True, ("bb04",))
     assert (withdrawal.status, withdrawal.is_final, wire.posts) == ("confirmed", True, 1)
     assert "callback: confirmed; txid bb04" in history
-    assert events[-2:] == ["callback", "settled"]
+    assert events[-5:] == ["callback", "settled", "begun", "recorded", "ended"]
 
 
 @pytest.mark.parametrize("post", ["accept", "accept, lost", "silent"])

@@ -53,7 +53,8 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
         async def slot(kind: Kind) -> Any:
             return await crew.wait_for_slot(loop, kind)
 
-        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) == (NoneFound(), Seen(404, NOT_FOUND.body))
+        asked = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
+        assert asked == (NoneFound(), Seen(404, NOT_FOUND.body), *[crew.world.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
         answered = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
         assert answered is not None

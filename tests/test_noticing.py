@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Attempt, CalledBack, Control, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.evidence import Asked, Attempt, CalledBack, Control, Evidence, GivenUp, LookedUp, Revision, Seen
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -21,6 +21,7 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Row
+from alphapo_async.core.telling import Told
 from alphapo_async.noticing import Noticing
 
 SECRET = "bc1q-secret-address"
@@ -75,6 +76,51 @@ class Heard:
 def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str, reason: str) -> None:
     """The judgement's name and its reason, and never what stands in the errors."""
     assert Heard().learned(OPEN, OPEN, evidence) == [(name, None, reason)]
+
+
+def test_an_exchange_is_told_with_its_times_and_status() -> None:
+    """When it began and ended, what HTTP said, and where AlphaPo was asked."""
+    events: list[Event] = []
+    noticing = Noticing("ops", events.append, lambda: 42.5, "https://alphapo.example")
+    noticing.learned(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, Seen(502, b"<html>")))
+    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound(), Seen(404), 3.0, 4.0))
+    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound()))
+    told = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
+    assert told == [
+        (1.0, 2.0, 502, 42.5, "https://alphapo.example"),
+        (3.0, 4.0, 404, 42.5, "https://alphapo.example"),
+        (None, None, None, 42.5, "https://alphapo.example"),
+    ]
+
+
+def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
+    """Begun, taken on by the journal, and over with what its callers are told."""
+    heard = Heard()
+    tried = changed(OPEN, attempts=2, look_ups=1)
+    heard.noticing.begun("payout-17")
+    heard.noticing.recorded(OPEN)
+    heard.noticing.ended(Told("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
+    heard.noticing.ended(Told("payout-17", tried, "in flight"))
+    heard.noticing.ended(Told("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
+    told = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
+    assert told == [
+        ("begun", "payout-17", None, None),
+        ("recorded", "payout-17", None, None),
+        ("ended", "payout-17", "accepted", None),
+        ("ended", "payout-17", "unknown", "in flight"),
+        ("ended", "payout-17", "not_sent", "unrecorded"),
+    ]
+    assert [(event.attempts, event.look_ups) for event in heard.events] == [(0, 0), (0, 0), (2, 1), (2, 1), (0, 0)]
+
+
+def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has a line for the outcome, and one for each attempt; that is enough."""
+    with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
+        noticing = Noticing("ops", None, lambda: 0.0)
+        noticing.begun("payout-17")
+        noticing.recorded(OPEN)
+        noticing.ended(Told("payout-17", OPEN))
+    assert caplog.records == []
 
 
 def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> None:

@@ -27,7 +27,7 @@ def _programs(text: str) -> list[str]:
 
 
 BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX = _programs(GUIDE)
+BATCH, OUTBOX, *_OF_ENGINES = _programs(GUIDE)  # those are run where the engines are, by tests/engines
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import click
 
 from alphapo_async.cli.asking import check, status
 from alphapo_async.cli.batch import batch
+from alphapo_async.cli.complaining import complaints_heard
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.ending import explain
 from alphapo_async.cli.exporting import export
+from alphapo_async.cli.forgetting import prune, redact
 from alphapo_async.cli.guiding import runbook
 from alphapo_async.cli.keeping import journal
 from alphapo_async.cli.paying import withdraw
@@ -20,7 +22,7 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
 
-__all__ = ["alphapo", "export"]
+__all__ = ["alphapo", "export", "prune", "redact"]
 
 
 class _Alphapo(click.Group):
@@ -28,7 +30,8 @@ class _Alphapo(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with complaints_heard():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

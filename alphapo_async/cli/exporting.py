@@ -53,13 +53,13 @@ FIELDS: Final = (
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
     payment, known, told = row.revision.payment, row.withdrawal, row.transaction
-    figure, currency = (None, None) if payment is None else payment.asked
+    figure, currency = row.revision.asked
     return {
         "foreign_id": row.foreign_id,
         "account": row.account,
         "outcome": bucket(row),
-        "currency": currency,
-        "amount": None if figure is None else plain(figure),
+        "currency": currency or None,
+        "amount": plain(figure) if currency else None,
         "address": None if payment is None else payment.address,
         "tag": None if payment is None else payment.tag,
         "end_user_reference": None if payment is None else payment.end_user_reference,

@@ -245,13 +245,13 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
 
 def row_pairs(row: Row) -> list[tuple[str, str]]:
     """Return what a row says, name by name; what it does not say is left out."""
-    payment, known = row.revision.payment, row.withdrawal
-    figure = "" if payment is None else f"{payment.asked[0]:f} {payment.asked[1]} to {payment.address}"
+    payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
+    whom = "an address that is forgotten" if payment is None else payment.address
     told = [
         ("foreign_id", row.foreign_id),
         ("account", row.account),
         ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
-        ("asked", figure),
+        ("asked", f"{figure:f} {currency} to {whom}" if currency else ""),
         ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
         ("key", f"fingerprint {row.key}"),
         ("created", _moment(row.created_at)),
@@ -291,7 +291,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
     return [
         (
             clean(row.foreign_id),
-            "" if row.revision.payment is None else "{:f} {}".format(*row.revision.payment.asked),
+            "{:f} {}".format(*row.revision.asked),
             _moment(row.created_at),
             bucket(row),
             clean(row.reason),

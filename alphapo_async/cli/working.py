@@ -115,7 +115,7 @@ def _tell(event: Event) -> None:
 
 def event_line(event: Event) -> str | None:
     """Return what a worker says of an event; None for what happens too often to be said."""
-    if event.name in ("attempt", "look-up"):
+    if event.name in ("begun", "recorded", "attempt", "look-up", "ended"):
         return None
     told = (event.name, event.foreign_id, event.outcome, event.reason)
     return "  ".join(word for word in told if word)

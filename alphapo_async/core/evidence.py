@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import msgspec
@@ -30,13 +31,14 @@ __all__ = [
 class Revision(msgspec.Struct, frozen=True, gc=False):
     """The exact bytes signed, journaled and sent, and the payment they ask for.
 
-    Of an old row a journal may remember the digest alone; then `body` is empty and `payment` is None.
+    Of an old row a journal may remember the digest and the figure alone; then `body` is empty and `payment` is None.
     """
 
     body: bytes
     payment: WithdrawalRequest | None
     number: int = 1
     kept_digest: str | None = None
+    kept_asked: tuple[Decimal, str] | None = None
 
     def __repr__(self) -> str:
         return f"Revision(number={self.number}, body=<{len(self.body)} bytes>)"
@@ -48,6 +50,13 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
     def digest(self) -> str:
         """The digest of the payment, equal for equal payments however they were written."""
         return self.kept_digest or ("" if self.payment is None else digest(self.payment))
+
+    @property
+    def asked(self) -> tuple[Decimal, str]:
+        """Figure and currency; nothing of no currency where nobody remembers."""
+        if self.payment is not None:
+            return self.payment.asked
+        return self.kept_asked or (Decimal(0), "")
 
     def is_same_payment(self, other: Revision) -> bool:
         """Both ask for the same payment: compared field by field, or by digest where the fields are not kept."""
@@ -110,11 +119,13 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class LookedUp(msgspec.Struct, frozen=True, gc=False):
-    """AlphaPo was asked by foreign_id."""
+    """AlphaPo was asked by foreign_id, between `began` and `until` where that is known."""
 
     worker: str
     answer: Answer
     seen: Seen = UNSEEN
+    began: float | None = None
+    until: float | None = None
 
 
 class CalledBack(msgspec.Struct, frozen=True, gc=False):

@@ -97,13 +97,14 @@ def _taken_on(row: Row, asked: Asked, now: float) -> Row:
 
 def _reopened(row: Row, asked: Asked, now: float) -> Row:
     """Open again, as a row without doubt: that is what its "no" has proved."""
-    revision = row.revision
+    revision, earlier = row.revision, row.earlier
     if revision.payment is None:
         # Its bytes are forgotten. They were definitely refused, so that new bytes of the same payment may follow.
-        revision = replace(asked.revision, number=revision.number + 1)
+        revision, earlier = replace(asked.revision, number=revision.number + 1), (*earlier, revision)
     opened = replace(
         row,
         revision=revision,
+        earlier=earlier,
         state="open",
         settled_at=None,
         settled_by=None,

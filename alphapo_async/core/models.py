@@ -22,6 +22,7 @@ from alphapo_async.core.errors import InvalidRequest
 __all__ = [
     "CryptoAddress",
     "Fee",
+    "Health",
     "Money",
     "Source",
     "Totals",
@@ -441,3 +442,21 @@ class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     not_sent: Decimal = Decimal(0)
     unknown: Decimal = Decimal(0)
     conflict: Decimal = Decimal(0)
+
+
+class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a client is doing: for alarms and dashboards. Times are seconds since the epoch."""
+
+    account: str
+    at: float
+    """When it was asked."""
+    in_flight: int
+    """Withdrawals that this client is working on now."""
+    budget_left: float
+    """Retries and look-ups that may leave at once, from 0 to 100; it refills by itself and with every readable answer."""
+    is_outage: bool
+    """AlphaPo gives no readable answers: withdrawals leave only as probes, one at a time."""
+    oldest_open: float | None
+    """When the oldest withdrawal was asked for that is not settled; None if all are. Over all clients of the account."""
+    oldest_doubt: float | None
+    """Since when the oldest doubt lasts, among the 1,000 oldest open withdrawals; None if there is none."""

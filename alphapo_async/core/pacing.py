@@ -25,6 +25,7 @@ __all__ = [
     "RetryPolicy",
     "Ticket",
     "backoff",
+    "budget_left",
     "heard",
     "hears",
     "is_outage",
@@ -201,6 +202,11 @@ class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def is_outage(pace: Pace) -> bool:
     """AlphaPo gave no readable answer for a while: bodies leave only as probes."""
     return pace.outage_since is not None
+
+
+def budget_left(pace: Pace, now: float) -> float:
+    """Return how many tokens the bucket holds at this time, from 0 to 100."""
+    return max(0.0, _tokens(pace, now))
 
 
 def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:

@@ -52,6 +52,7 @@ class Written(NamedTuple):
 
     number: int
     body: bytes
+    """Empty once it is forgotten."""
     sha256: str
     digest: str
     """Versioned; equal for equal payments however they were written."""
@@ -94,8 +95,7 @@ _decode = msgspec.json.Decoder(_Rest).decode
 
 def to_record(row: Row) -> Record:
     """Return the columns of a row."""
-    payment, known = row.revision.payment, row.withdrawal
-    figure, currency = (Decimal(0), "") if payment is None else payment.asked
+    known, (figure, currency) = row.withdrawal, row.revision.asked
     return Record(
         row.account,
         row.foreign_id,
@@ -120,12 +120,14 @@ def to_record(row: Row) -> Record:
 def written(revision: Revision) -> Written:
     """Return a revision as it is written down."""
     body = revision.body
-    return Written(revision.number, body, hashlib.sha256(body).hexdigest(), revision.digest)
+    return Written(revision.number, body, hashlib.sha256(body).hexdigest() if body else "", revision.digest)
 
 
-def read_revision(number: int, body: bytes) -> Revision:
-    """Return the revision that these bytes were."""
-    return Revision(body, decode_body(body), number)
+def read_revision(number: int, body: bytes, digest: str, asked: tuple[str, str] | None = None) -> Revision:
+    """Return the revision that these bytes were; where they are forgotten, one that is known by digest and asked figure."""
+    if body:
+        return Revision(body, decode_body(body), number)
+    return Revision(b"", None, number, digest, None if asked is None else (Decimal(asked[0]), asked[1]))
 
 
 def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revision, ...] = ()) -> Row:

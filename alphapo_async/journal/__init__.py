@@ -19,6 +19,7 @@ from alphapo_async.journal.names import is_postgres
 __all__ = [
     "VERBS",
     "Change",
+    "Forgetting",
     "Hosting",
     "Journal",
     "MemoryJournal",
@@ -84,6 +85,26 @@ class Outbox(Protocol):
 
     def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
         """Return a statement that writes this row down for the workers, inside whatever transaction it is run in."""
+        ...
+
+
+@runtime_checkable
+class Forgetting(Protocol):
+    """What a journal can do besides, if it outlives its process: let go of what it knows of people."""
+
+    async def forget(
+        self,
+        account: str,
+        foreign_id: str,
+        change: Callable[[Row], Row],
+        *,
+        keeps_history: bool,
+        entries: Sequence[Entry] = (),
+    ) -> bool:
+        """Let go of a withdrawal's bytes, and keep what `change` leaves of the row; tell whether there was anything to let go of.
+
+        Of its history AlphaPo's words go, or all of it; then these lines are added. What `change` returns as it was is left alone.
+        """
         ...
 
 

@@ -250,7 +250,7 @@ def _is_control(row: Row, account: str, key: str, after: float) -> bool:
 
 def _essence(row: Row) -> _Essence:
     revision, known = row.revision, row.withdrawal
-    figure, currency = (Decimal(0), "") if revision.payment is None else revision.payment.asked
+    figure, currency = revision.asked
     return _Essence(
         row.state,
         bucket(row),
@@ -272,7 +272,7 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
     return Row(
         account=account,
         foreign_id=foreign_id,
-        revision=Revision(b"", None, essence.number, essence.digest),
+        revision=Revision(b"", None, essence.number, essence.digest, (essence.figure, essence.currency)),
         key="",
         created_at=essence.created_at,
         state=essence.state,

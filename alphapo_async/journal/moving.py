@@ -128,7 +128,7 @@ def _differs(what: str) -> JournalError:
 def _essence(kept: Kept) -> tuple[Any, ...]:
     """What must be the same, wherever it is kept; text in PostgreSQL holds no NUL."""
     row = kept.row
-    revisions = [(revision.number, revision.body) for revision in (*row.earlier, row.revision)]
+    revisions = [(revision.number, revision.body, revision.digest) for revision in (*row.earlier, row.revision)]
     entries = [(line.at, line.kind, line.what.replace("\0", "\ufffd"), *_rest(line)) for line in kept.entries]
     return to_record(row), revisions, entries
 

@@ -241,6 +241,31 @@ class PostgresJournal:
         await self._ask(self._check_place)
         return False
 
+    async def forget(
+        self,
+        account: str,
+        foreign_id: str,
+        change: Callable[[Row], Row],
+        *,
+        keeps_history: bool,
+        entries: Sequence[Entry] = (),
+    ) -> bool:
+        """Let go of a withdrawal's bytes, and of AlphaPo's words or its whole history, and keep what `change` leaves of it."""
+        name = account, foreign_id
+
+        async def forget(fetch: Fetch) -> bool:
+            while (known := (await self._rows.find_many(fetch, [name])).get(name)) is not None:
+                after = change(known.row)
+                if after is known.row:
+                    return False
+                if await self._rows.forget_one(fetch, known, after, entries, keeps_history=keeps_history):
+                    return True
+                await self._check_place(fetch)
+            return False
+
+        self._known.pop(name, None)
+        return bool(await self._ask(forget))
+
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
         return {each[0]: each[1] for each in await self._ask(lambda fetch: fetch(self._workers.hosts))}

@@ -6,7 +6,7 @@ only to the turn of the row that it was worked out from: whoever comes second is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -78,7 +78,7 @@ class PostgresRows:
         )
         is_here = f"not exists (select from {schema}.journal where moved_to is not null)"
         told = ", ".join(f"{name}::text as {name}" if name in _CASTS else name for name in COLUMNS)
-        row = f"select id, turn, body, {told} from {schema}.withdrawals w "
+        row = f"select id, turn, body, digest, {told} from {schema}.withdrawals w "
         handed = ", ".join(f"asked.{name}::{_CASTS[name]}" if name in _CASTS else f"asked.{name}" for name in whole)
         line = ", ".join(("place", *_LINE, "number"))
         lines = (
@@ -126,7 +126,7 @@ class PostgresRows:
             "join unnest($1::text[], $2::text[]) as asked(a, f) on w.account = asked.a and w.foreign_id = asked.f"
         )
         """The rows of withdrawals."""
-        self.earlier = f"select withdrawal, number, body from {schema}.revisions where withdrawal = any($1::int8[]) order by number"
+        self.earlier = f"select withdrawal, number, body, digest from {schema}.revisions where withdrawal = any($1::int8[]) order by number"
         """Their earlier revisions."""
         self.open = row + (
             "where account = $1 and state = 'open' and (created_at, id) > ($2, coalesce("
@@ -161,6 +161,30 @@ class PostgresRows:
             "select * from unnest($1::int8[], $2::int4[], $3::bytea[], $4::text[], $5::text[])"
         )
         """Earlier revisions that another journal kept."""
+        words = (
+            "case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit' "
+            "else split_part(what, ';', 1) end"
+        )
+        self.forget = f"""
+            with held as materialized (
+              select id from {schema}.withdrawals where id = $1 and turn = $2 and {is_here} for update
+            ), bodies as (
+              update {schema}.revisions r set body = '', sha256 = '' from held where r.withdrawal = held.id and $4
+            ), replies as (
+              update {schema}.history h set reply = '', what = {words} from held where h.withdrawal = held.id and $4
+            ), dropped as (
+              delete from {schema}.revisions r using held where r.withdrawal = held.id and not $4
+            ), silenced as (
+              delete from {schema}.history h using held where h.withdrawal = held.id and not $4
+            ), changed as (
+              update {schema}.withdrawals w set turn = w.turn + 1, body = '', sha256 = '', rest = $3::json
+              from held where w.id = held.id returning w.id
+            ), noted as (
+              insert into {schema}.history (withdrawal, {", ".join(_LINE)})
+              select changed.id, line.* from changed, unnest({_arrays(_LINE, _LINE_TYPES, 5)}) as line
+            )
+            select id, {durable} from changed"""
+        """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
         self.mark = (
             f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version"
         )
@@ -245,6 +269,15 @@ class PostgresRows:
             for number, place, _ in made
         }
 
+    async def forget_one(
+        self, fetch: Fetch, known: Known, after: Row, entries: Sequence[Entry], *, keeps_history: bool
+    ) -> bool:
+        """Let go of a withdrawal's bytes and more; tell whether it was still as it was known."""
+        lines = [[_clean(getattr(entry, name)) for entry in entries] for name in _LINE]
+        return bool(
+            await fetch(self.forget, known.id, known.turn, to_record(after).rest.decode(), keeps_history, *lines)
+        )
+
 
 def _sum(figures: Iterable[Decimal]) -> Decimal:
     with localcontext(prec=1_000):
@@ -252,14 +285,15 @@ def _sum(figures: Iterable[Decimal]) -> Decimal:
 
 
 def _known(found: Any, kept: list[Any]) -> Known:
-    number, turn, body, *columns = found
+    number, turn, body, digest, *columns = found
     record = Record(*columns)
     earlier: tuple[Revision, ...] = tuple(
-        read_revision(one["number"], one["body"])
+        read_revision(one["number"], one["body"], one["digest"])
         for one in kept
         if one["withdrawal"] == number and one["number"] < record.revision
     )
-    return Known(number, turn, read_record(record, read_revision(record.revision, body), earlier))
+    revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
+    return Known(number, turn, read_record(record, revision, earlier))
 
 
 def _lines(drafts: list[Draft]) -> list[list[Any]]:

@@ -107,6 +107,11 @@ class _File:
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
+    def wipe(self) -> bool:
+        """Empty the log of what was written; tell whether that could be done."""
+        is_busy, _, _ = self.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        return not is_busy
+
     def close(self) -> None:
         """Let go of the file."""
         self.connection.close()
@@ -261,6 +266,34 @@ class SqliteJournal:
             return known in (before, after)
 
         return bool(await self._ask(write, writes=True))
+
+    async def forget(
+        self,
+        account: str,
+        foreign_id: str,
+        change: Callable[[Row], Row],
+        *,
+        keeps_history: bool,
+        entries: Sequence[Entry] = (),
+    ) -> bool:
+        """Let go of a withdrawal's bytes, and of AlphaPo's words or its whole history, and keep what `change` leaves of it."""
+
+        def write(file: _File) -> bool:
+            file.check_place()
+            found = rows.find(file.connection, account, foreign_id)
+            after = None if found is None else change(found[1])
+            if found is None or after is None or after is found[1]:
+                return False
+            rows.forget(file.connection, found[0], after, keeps_history=keeps_history)
+            for entry in entries:
+                rows.add_history(file.connection, found[0], entry)
+            return True
+
+        return bool(await self._ask(write, writes=True))
+
+    async def wipe(self) -> bool:
+        """Bring the file to where nothing of what was forgotten stands in it or in its log; False while another process reads it."""
+        return bool(await self._ask(lambda file: file.wipe()))
 
     async def backup(self, target: str | Path) -> None:
         """Copy the whole journal into a new file, as it stands at one moment, while it is in use.

@@ -20,6 +20,7 @@ __all__ = [
     "enlist",
     "find",
     "find_control",
+    "forget",
     "history_of",
     "hosts",
     "insert",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _ALL: Final = ", ".join(COLUMNS)
-_ROW: Final = f"select id, body, {_ALL} from withdrawals "  # noqa: S608 - our own names
+_ROW: Final = f"select id, body, digest, {_ALL} from withdrawals "  # noqa: S608 - our own names
 
 FIND: Final = _ROW + "where account = ? and foreign_id = ?"
 """The row of a withdrawal."""
@@ -70,7 +71,7 @@ KEEP: Final = (
     "select id, revision, body, sha256, digest from withdrawals where id = ?"
 )
 """The bytes of the revision before."""
-EARLIER: Final = "select number, body from revisions where withdrawal = ? order by number"
+EARLIER: Final = "select number, body, digest from revisions where withdrawal = ? order by number"
 """Its earlier revisions."""
 NOTE: Final = (
     "insert into history (withdrawal, at, kind, what, worker, status, reply, release) values (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -115,6 +116,19 @@ MOVED_TO: Final = "select target from moved"
 """Where it has gone."""
 HELD: Final = _ROW + "where holder = ? order by id limit ?"
 """What a worker holds."""
+FORGET: Final = "update withdrawals set body = x'', sha256 = '', rest = ? where id = ?"
+"""What is left of a withdrawal that is over."""
+FORGET_EARLIER: Final = "update revisions set body = x'', sha256 = '' where withdrawal = ?"
+"""What is left of its earlier revisions."""
+FORGET_REPLIES: Final = (
+    "update history set reply = x'', what = case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit' "
+    "else substr(what, 1, instr(what || ';', ';') - 1) end where withdrawal = ?"
+)
+"""What is left of its history: when, what kind and what it proved, without AlphaPo's words."""
+DROP_EARLIER: Final = "delete from revisions where withdrawal = ?"
+"""Nothing of its earlier revisions."""
+DROP_HISTORY: Final = "delete from history where withdrawal = ?"
+"""Nothing of its history."""
 FIGURES: Final = "select currency, bucket, amount from withdrawals where account = ?"
 """Everything asked for, for the sums."""
 
@@ -153,12 +167,13 @@ def find_control(connection: sqlite3.Connection, account: str, key: str, after: 
 
 
 def _rows(connection: sqlite3.Connection, statement: str, *values: object) -> Iterator[tuple[int, Row]]:
-    for place, body, *columns in connection.execute(statement, values).fetchall():
+    for place, body, digest, *columns in connection.execute(statement, values).fetchall():
         record = Record(*columns)
         earlier: tuple[Revision, ...] = ()
         if record.revision > 1:
             earlier = tuple(read_revision(*kept) for kept in connection.execute(EARLIER, (place,)).fetchall())
-        yield place, read_record(record, read_revision(record.revision, body), earlier)
+        revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
+        yield place, read_record(record, revision, earlier)
 
 
 def insert(connection: sqlite3.Connection, row: Row) -> int:
@@ -179,6 +194,14 @@ def add_history(connection: sqlite3.Connection, place: int, entry: Entry) -> Non
     """Add a line."""
     told = (entry.at, entry.kind, entry.what, entry.worker, entry.status, entry.reply, entry.release)
     connection.execute(NOTE, (place, *told))
+
+
+def forget(connection: sqlite3.Connection, place: int, after: Row, *, keeps_history: bool) -> None:
+    """Let go of the bytes and of AlphaPo's words, or of the whole history; account, id, digest, figure and outcome stay."""
+    statements = (FORGET_EARLIER, FORGET_REPLIES) if keeps_history else (DROP_EARLIER, DROP_HISTORY)
+    connection.execute(FORGET, (to_record(after).rest, place))
+    for statement in statements:
+        connection.execute(statement, (place,))
 
 
 def history_of(connection: sqlite3.Connection, account: str, foreign_id: str) -> list[Entry]:

@@ -16,7 +16,20 @@ def test_an_event_holds_what_it_was_told_and_nothing_else() -> None:
 
 def test_an_event_has_no_place_for_secrets() -> None:
     """The fields are these and no more, so that no key, signature, body or address can ride along."""
-    fields = "name", "at", "account", "foreign_id", "outcome", "reason", "attempts", "look_ups"
+    fields = (
+        "name",
+        "at",
+        "account",
+        "foreign_id",
+        "outcome",
+        "reason",
+        "attempts",
+        "look_ups",
+        "began",
+        "until",
+        "status",
+        "base_url",
+    )
     assert Event.__struct_fields__ == fields
 
 

@@ -1,4 +1,7 @@
+from decimal import Decimal
+
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.core.codec import digest, encode_body
 from alphapo_async.core.evidence import Asked, Attempt, Control, GivenUp, LookedUp, Revision, Seen
@@ -98,3 +101,11 @@ def test_what_was_seen_shows_no_reply() -> None:
     seen = Seen(502, b"<html>secret</html>")
     assert repr(seen) == "Seen(status=502, reply=<19 bytes>)"
     assert seen.__rich_repr__() == [("status", 502), ("reply", "<19 bytes>")]
+
+
+def test_the_asked_figure_is_kept_where_the_payment_is_forgotten() -> None:
+    """So that the sums stay what they are; where nobody remembers it is nothing of no currency."""
+    payment = request("2")
+    assert Revision(b"{}", payment).asked == payment.asked
+    assert replace(FORGOTTEN, kept_asked=(Decimal(2), "BTC")).asked == (Decimal(2), "BTC")
+    assert FORGOTTEN.asked == (Decimal(0), "")

@@ -40,6 +40,7 @@ from alphapo_async.core.pacing import (
     RetryPolicy,
     Ticket,
     backoff,
+    budget_left,
     heard,
     hears,
     is_outage,
@@ -167,6 +168,14 @@ def test_time_gives_half_a_token_a_second() -> None:
     pace = Pace(tokens=0.0)
     assert left(pace, Kind.RETRY, 10.0, POLICY)[0].tokens == 4.0
     assert left(pace, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
+
+
+def test_what_is_left_of_the_budget_is_told() -> None:
+    """Between nothing and all of it, refilled by time."""
+    assert budget_left(Pace(tokens=100.0, counted_at=5.0), 5.0) == 100.0
+    assert budget_left(Pace(tokens=100.0, counted_at=5.0), 9.0) == 100.0
+    assert budget_left(Pace(tokens=10.0, counted_at=5.0), 9.0) == 12.0
+    assert budget_left(Pace(tokens=-1.0, counted_at=5.0), 6.0) == 0.0
 
 
 def test_time_is_counted_from_the_last_token() -> None:

@@ -11,14 +11,26 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Evidence, GivenUp, Lapsed, LookedUp, Reported, Revision, Seen
-from alphapo_async.core.history import entry_of
+from alphapo_async.core.evidence import (
+    Asked,
+    Attempt,
+    CalledBack,
+    Evidence,
+    GivenUp,
+    Lapsed,
+    LookedUp,
+    Reported,
+    Revision,
+    Seen,
+)
+from alphapo_async.core.forgetting import redacted, tombstone
+from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Hosting, Journal
+from alphapo_async.journal import Forgetting, Hosting, Journal
 
 ACCOUNT = "default"
 
@@ -377,3 +389,72 @@ class MovingSuite:
         assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]
         await journal.move_to(None)
         assert (await hear(journal, "f", LOST)).attempts == 1
+
+
+class ForgettingSuite:
+    """The tests that every journal passes that can forget."""
+
+    async def test_a_withdrawal_is_redacted_and_stays_known(self, journal: Any) -> None:
+        """Bodies, also of earlier revisions, and AlphaPo's words are gone; id, figure, outcome and history stay."""
+        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
+        told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
+        await hear(journal, "f", CalledBack(told, Seen(None, b"bc1q-made-up")), now=3.0)
+        await hear(journal, "f", CalledBack(told, Seen(), "address: asked 'a', told 'b'"), now=3.0)
+        totals = await journal.totals(ACCOUNT)
+        line = Entry(4.0, "redacted", "all", release="1.0")
+        forgetting: Forgetting = journal
+        assert await forgetting.forget(ACCOUNT, "f", redacted, keeps_history=True, entries=[line])
+        row = await journal.find(ACCOUNT, "f")
+        assert (row.revision.body, row.revision.payment, row.revision.number) == (b"", None, 2)
+        assert [(one.body, one.number) for one in row.earlier] == [(b"", 1)]
+        assert row.revision.is_same_payment(asked("f", "1").revision)
+        assert row.earlier[0].is_same_payment(asked("f", "2").revision)
+        assert (row.withdrawal.id, row.withdrawal.status) == ("id of f", "confirmed")
+        history = [(entry.kind, entry.what, entry.reply) for entry in await journal.history(ACCOUNT, "f")]
+        assert history == [
+            ("given up", "queue", b""),
+            ("attempt", "Accepted", b""),
+            ("callback", "confirmed", b""),
+            ("callback", "does not fit", b""),
+            ("redacted", "all", b""),
+        ]
+        assert await journal.totals(ACCOUNT) == totals
+
+    async def test_a_forgotten_withdrawal_takes_what_comes_later(self, journal: Any) -> None:
+        """Its figure stays in the sums whatever is written of it, and it can be moved to another journal."""
+        await hear(journal, "f", asked("f", "3"), REFUSED, now=1.0)
+        assert await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)
+        assert await journal.history(ACCOUNT, "f") == []
+        await hear(journal, "f", Reported(), LookedUp("w", NoneFound()), now=2.0)
+        assert (await journal.totals(ACCOUNT))["BTC"].rejected == Decimal(3)
+        again = await hear(journal, "f", asked("f", "3", resend_rejected=True, asked_at=3.0), now=3.0)
+        found = await journal.find(ACCOUNT, "f")
+        assert same(found, again)
+        assert (found.state, found.revision.number, found.revision.body) == ("open", 2, asked("f", "3").revision.body)
+        assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(3), open=Decimal(3))
+
+    async def test_a_tombstone_moves_with_the_rest(self, journal: Any, empty: Any) -> None:
+        """Digest and figure included."""
+        await pay(journal, "f")
+        await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)
+        await empty.load(await journal.register(), await journal.dump(0, 9))
+        moved = await empty.find(ACCOUNT, "f")
+        assert moved == await journal.find(ACCOUNT, "f")
+        assert moved.revision.is_same_payment(asked("f").revision)
+        assert await empty.totals(ACCOUNT) == await journal.totals(ACCOUNT)
+
+    async def test_what_is_to_stay_and_what_is_not_known_are_left_alone(self, journal: Any) -> None:
+        """And whoever asks is told so."""
+        await pay(journal, "f")
+        before = await journal.find(ACCOUNT, "f")
+        assert not await journal.forget(ACCOUNT, "f", lambda row: row, keeps_history=True)
+        assert not await journal.forget(ACCOUNT, "g", tombstone, keeps_history=True)
+        assert same(await journal.find(ACCOUNT, "f"), before)
+
+    async def test_a_journal_that_has_moved_forgets_nothing(self, journal: Any) -> None:
+        """What is kept is kept at one place."""
+        await pay(journal, "f")
+        await journal.move_to("elsewhere")
+        with pytest.raises(JournalError, match="elsewhere"):
+            await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)

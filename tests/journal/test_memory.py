@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, Revision
+from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, LookedUp, Revision
 from alphapo_async.core.models import Totals, Withdrawal
-from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NotSent, Proof, Refused, Rejected
+from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NoneFound, NotSent, Proof, Refused, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, pay
@@ -52,6 +52,20 @@ def test_what_changes_nothing_writes_nothing() -> None:
         oldest = await journal.find(ACCOUNT, "a")
         assert oldest is not None
         assert oldest.revision.payment is None
+
+    run(story())
+
+
+def test_an_old_row_that_something_is_heard_of_keeps_its_figure() -> None:
+    """Its payment is forgotten, and the sums stay what they are."""
+
+    async def story() -> None:
+        journal = MemoryJournal(whole_rows=0)
+        await pay(journal, "a")
+        before = await journal.totals(ACCOUNT)
+        await hear(journal, "a", LookedUp("worker", NoneFound()))
+        assert await journal.totals(ACCOUNT) == before
+        assert before["BTC"].accepted == Decimal(1)
 
     run(story())
 

@@ -17,6 +17,7 @@ from tests import postgres
 from tests.journal.suite import (
     ACCOUNT,
     LOST,
+    ForgettingSuite,
     JournalSuite,
     MovingSuite,
     RememberingSuite,
@@ -49,7 +50,7 @@ async def empty() -> AsyncIterator[PostgresJournal]:
     await opened.aclose()
 
 
-class TestPostgresJournal(JournalSuite, MovingSuite, RememberingSuite):
+class TestPostgresJournal(JournalSuite, MovingSuite, RememberingSuite, ForgettingSuite):
     """The tests that every kind of journal passes, and those of what moves."""
 
 

@@ -15,10 +15,21 @@ import pytest
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_rows import INSERT
-from tests.journal.suite import ACCOUNT, LOST, JournalSuite, MovingSuite, RememberingSuite, accepted, asked, hear, pay
+from tests.journal.suite import (
+    ACCOUNT,
+    LOST,
+    ForgettingSuite,
+    JournalSuite,
+    MovingSuite,
+    RememberingSuite,
+    accepted,
+    asked,
+    hear,
+    pay,
+)
 
 
-class TestSqlite(JournalSuite, MovingSuite, RememberingSuite):
+class TestSqlite(JournalSuite, MovingSuite, RememberingSuite, ForgettingSuite):
     """The journal in a file is a journal."""
 
     @pytest.fixture

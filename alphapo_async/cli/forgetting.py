@@ -1,0 +1,178 @@
+"""`alphapo journal redact` and `prune`: what the journal knows of people goes, and what keeps an id from being paid twice stays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
+from alphapo_async.core.history import Entry
+from alphapo_async.core.release import __version__
+from alphapo_async.core.row import Row
+from alphapo_async.journal import Journal
+from alphapo_async.journal.sqlite import SqliteJournal
+
+if TYPE_CHECKING:
+    from alphapo_async.journal import Forgetting
+    from alphapo_async.journal.moving import Movable
+
+__all__ = ["Age", "prune", "redact"]
+
+_PAGE: Final = 500
+_UNITS: Final = {"d": 86_400.0, "h": 3_600.0}
+_BACKUPS: Final = "Backups, exports and AlphaPo keep what they hold."
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """Days or hours, as seconds: `400d`, `36h`."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        told = re.fullmatch(r"(\d{1,6})([dh])", str(value))
+        if told is None:
+            self.fail(f"{value!r} is no age: write days or hours, such as 400d or 36h.", param, ctx)
+        return int(told[1]) * _UNITS[told[2]]
+
+
+_YES = click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+
+
+@journal.command(
+    epilog="\b\nExamples:\n  alphapo journal redact payout-17 --journal payouts.db\n"
+    "  alphapo journal redact --end-user-reference user-42 --journal payouts.db\n"
+    "  alphapo journal redact --older-than 400d --yes --journal payouts.db"
+)
+@click.argument("foreign_id", required=False)
+@click.option("--end-user-reference", "reference", help="Everything asked for, for this end user.")
+@click.option("--older-than", "age", type=Age(), help="Everything settled so long ago, such as 400d.")
+@_YES
+@journal_options
+def redact(
+    *,
+    foreign_id: str | None,
+    reference: str | None,
+    age: float | None,
+    yes: bool,
+    name: str | None,
+    account: str | None,
+) -> None:
+    """Remove bodies, addresses, references and replies of withdrawals that are over.
+
+    Outcome, figure, AlphaPo's id and the history's own words stay.
+    """
+    if sum(one is not None for one in (foreign_id, reference, age)) != 1:
+        raise click.UsageError("Name one of FOREIGN_ID, --end-user-reference and --older-than.")
+    now, owner = time.time(), account_of(account, os.environ)
+
+    def is_meant(row: Row) -> bool:
+        if age is not None:
+            return _is_older(row, now - age)
+        return row.foreign_id == foreign_id if reference is None else is_about(row, reference)
+
+    line = Entry(now, "redacted", "bodies, address, reference and replies", release=__version__)
+    found = with_journal(name, os.environ, lambda opened: _select(opened, owner, is_meant, redacted))
+    _forget(name, "redact", found, redacted, yes=yes, line=line, is_strict=foreign_id is not None)
+
+
+@journal.command(epilog="\b\nExample:\n  alphapo journal prune --older-than 400d --journal payouts.db")
+@click.option("--older-than", "age", type=Age(), required=True, help="Everything settled so long ago, such as 400d.")
+@_YES
+@journal_options
+def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> None:
+    """Reduce withdrawals that are over to account, id, digest, figure, outcome and AlphaPo's id.
+
+    The id stays known, so that nothing is paid again under it, and the totals stay exact; the history goes.
+    """
+    before, owner = time.time() - age, account_of(account, os.environ)
+    found = with_journal(
+        name, os.environ, lambda opened: _select(opened, owner, lambda row: _is_older(row, before), tombstone)
+    )
+    _forget(name, "prune", found, tombstone, yes=yes, line=None)
+
+
+def _is_older(row: Row, before: float) -> bool:
+    return row.settled_at is not None and row.settled_at < before
+
+
+async def _select(
+    opened: Journal, owner: str, is_meant: Callable[[Row], bool], leave: Callable[[Row], Row]
+) -> tuple[list[tuple[str, str]], int, int]:
+    """Return the names of those that are meant and over, and how many are not over, or were done before."""
+    over, not_over, done = [], 0, 0
+    async for row in _rows(opened, owner):
+        if not is_meant(row):
+            continue
+        if not is_over(row):
+            not_over += 1
+        elif leave(row) == row:
+            done += 1
+        else:
+            over.append((row.account, row.foreign_id))
+    return over, not_over, done
+
+
+async def _rows(opened: Journal, owner: str) -> AsyncIterator[Row]:
+    readable, after = cast("Movable", opened), 0  # as a file and PostgreSQL are
+    while page := await readable.dump(after, _PAGE):
+        for kept in page:
+            if kept.row.account == owner:
+                yield kept.row
+        after = page[-1].place
+
+
+def _forget(
+    journal_name: str | None,
+    verb: str,
+    found: tuple[list[tuple[str, str]], int, int],
+    leave: Callable[[Row], Row],
+    *,
+    yes: bool,
+    line: Entry | None,
+    is_strict: bool = False,
+) -> None:
+    names, not_over, done = found
+    if not_over:
+        click.echo(f"{not_over} are not over, or nobody heard of their end yet: they are needed and stay as they are.")
+    if not names:
+        click.echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
+        sys.exit(Exit.REFUSED if is_strict and not done else 0)
+    if not yes and not click.confirm(f"{verb.capitalize()} {len(names)} withdrawals for good?", err=True):
+        sys.exit(Exit.REFUSED)
+
+    async def use(opened: Journal) -> tuple[int, bool]:
+        forgetting, count = cast("Forgetting", opened), 0  # likewise
+        for first in range(0, len(names), _PAGE):
+            page = names[first : first + _PAGE]
+            done = await asyncio.gather(*(_forget_one(forgetting, *one, leave, line) for one in page))
+            count += sum(done)
+        return count, await opened.wipe() if isinstance(opened, SqliteJournal) else True
+
+    count, is_wiped = with_journal(journal_name, os.environ, use)
+    click.echo(f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}")
+    if not is_wiped:
+        click.echo("Another process uses the file: its log may hold them until the last one is closed.")
+
+
+async def _forget_one(
+    opened: Forgetting, account: str, foreign_id: str, leave: Callable[[Row], Row], line: Entry | None
+) -> bool:
+    """Forget it, if it is still over when its turn comes."""
+
+    def change(row: Row) -> Row:
+        return leave(row) if is_over(row) else row
+
+    entries = () if line is None else (line,)
+    return await opened.forget(account, foreign_id, change, keeps_history=line is not None, entries=entries)

@@ -1,0 +1,273 @@
+"""OpenTelemetry: spans and metrics from a client's events (extra `otel`). A client without it pays nothing for it.
+
+    telemetry = Telemetry()
+    async with AlphapoClient(key, secret, on_event=telemetry) as client, telemetry.watching(client):
+        await client.withdraw(...)
+
+Spans: `withdrawal`, a child of whatever span is current where it is asked for; in it one span of kind client for each attempt and look-up.
+
+| metric | kind, unit | what |
+| --- | --- | --- |
+| `alphapo.withdrawal.active` | up-down counter, {withdrawal} | being worked on now |
+| `alphapo.withdrawal.duration` | histogram, s | from asked for to told, by `alphapo.outcome` |
+| `alphapo.withdrawal.outcomes` | counter, {withdrawal} | settled, or left unknown, by `alphapo.outcome` |
+| `alphapo.withdrawal.attempts`, `.look_ups` | counters, {request} | by `alphapo.proof` |
+| `alphapo.withdrawal.oldest_open.age`, `.oldest_doubt.age` | gauges, s | 0 if there is none |
+| `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
+| `alphapo.contradictions` | counter, {contradiction} | AlphaPo says otherwise than it did: somebody should look |
+| `alphapo.budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
+| `alphapo.outage` | gauge, 1 | 1 while AlphaPo gives no readable answers |
+| `alphapo.journal.duration` | histogram, s | until a withdrawal was written down |
+| `alphapo.journal.failures` | counter, {failure} | a worker on its rounds could not use the journal |
+| `http.client.request.duration` | histogram, s | one request, with the attributes of the semantic conventions |
+
+Source of the names: https://opentelemetry.io/docs/specs/semconv/http/ (1.36). `alphapo.` is this library's own prefix; every metric has
+`alphapo.account`, every span `alphapo.foreign_id`, too. No key, signature, body or address is among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry import context, metrics, trace
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.events import Event, EventName
+from alphapo_async.core.models import Health
+from alphapo_async.core.release import __version__
+
+__all__ = ["Telemetry"]
+
+logger = logging.getLogger("alphapo_async")
+
+_SCHEMA: Final = "https://opentelemetry.io/schemas/1.36.0"
+_ENDPOINTS: Final[dict[str, tuple[str, str]]] = {
+    "attempt": ("POST", "/api/v2/withdrawal/crypto"),
+    "look-up": ("GET", "/api/v2/transactions/info"),
+}
+_REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_WITHDRAWAL_SECONDS: Final = (*_REQUEST_SECONDS, 15, 30, 60, 120)
+_ERRORS_FROM: Final = 400
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Telemetry:
+    """What a client's `on_event` can be: it turns events into spans and metrics. One can listen to several clients.
+
+    Args:
+        tracer_provider: the global one if None.
+        meter_provider: the global one if None.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        self._tracer = trace.get_tracer("alphapo_async", __version__, tracer_provider, _SCHEMA)
+        self._meters = _Meters(metrics.get_meter("alphapo_async", __version__, meter_provider, _SCHEMA))
+        self._begun_here: ContextVar[tuple[Span, float] | None] = ContextVar("withdrawal", default=None)
+        self._handlers: dict[EventName, Callable[[Event], None]] = {
+            "begun": self._begun,
+            "recorded": self._recorded,
+            "attempt": self._exchanged,
+            "look-up": self._exchanged,
+            "callback": self._called_back,
+            "settled": self._settled,
+            "unknown": self._settled,
+            "ended": self._ended,
+            "contradiction": self._contradicted,
+            "outage began": self._outage,
+            "outage ended": self._outage,
+            "journal failed": self._journal_failed,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Take one event; names that a later release may bring are left alone."""
+        handler = self._handlers.get(event.name)
+        if handler is not None:
+            handler(event)
+
+    async def measure(self, client: AlphapoClient) -> Health:
+        """Set the gauges once: ages of the oldest open withdrawal and doubt, budget and outage.
+
+        Raises:
+            JournalError: the journal cannot be read; the gauges stay as they are.
+        """
+        health = await client.health()
+        self._meters.tell_health(health)
+        return health
+
+    @contextlib.asynccontextmanager
+    async def watching(self, client: AlphapoClient, every: float = 30.0) -> AsyncGenerator[None, None]:
+        """Measure every so many seconds while the block runs. A journal that cannot be read is logged, and asked again."""
+        task = asyncio.create_task(self._watch(client, every))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self, client: AlphapoClient, every: float) -> None:
+        while True:
+            try:
+                await self.measure(client)
+            except JournalError as error:
+                logger.warning("not measured: %s", error.detail, extra={"foreign_id": None})
+            await asyncio.sleep(every)
+
+    # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begun(self, event: Event) -> None:
+        """Open a span: the current one in the flight's own context, which ends with it, and so the parent of whatever is done there."""
+        span = self._tracer.start_span("withdrawal", attributes=_about(event), start_time=_nanoseconds(event.at))
+        self._begun_here.set((span, event.at))
+        context.attach(trace.set_span_in_context(span))
+        self._meters.active.add(1, _of(event))
+
+    def _recorded(self, event: Event) -> None:
+        begun = self._begun_here.get()
+        if begun is not None:
+            self._meters.journal_duration.record(max(0.0, event.at - begun[1]), _of(event))
+
+    def _ended(self, event: Event) -> None:
+        begun = self._begun_here.get()
+        if begun is None:
+            return
+        span, began = begun
+        span.set_attributes({"alphapo.outcome": event.outcome or "", "alphapo.attempts": event.attempts})
+        span.set_attribute("alphapo.look_ups", event.look_ups)
+        if event.outcome != "accepted":
+            span.set_attribute("error.type", event.outcome or "")
+            span.set_status(StatusCode.ERROR, event.reason or event.outcome)
+        span.end(_nanoseconds(event.at))
+        self._meters.active.add(-1, _of(event))
+        self._meters.duration.record(max(0.0, event.at - began), {**_of(event), "alphapo.outcome": event.outcome or ""})
+
+    def _exchanged(self, event: Event) -> None:
+        """One request: a span of its own, also where no flight began it."""
+        http = _http(event)
+        proof = (event.reason or "").partition(":")[0]
+        counter = self._meters.attempts if event.name == "attempt" else self._meters.look_ups
+        counter.add(1, {**_of(event), "alphapo.proof": proof})
+        began, until = event.at if event.began is None else event.began, event.until or event.at
+        self._meters.requests.record(max(0.0, until - began), {key: http[key] for key in http if key != "url.full"})
+        span = self._tracer.start_span(
+            " ".join(_ENDPOINTS[event.name]),
+            kind=SpanKind.CLIENT,
+            attributes={**_about(event), **http, "alphapo.proof": event.reason or ""},
+            start_time=_nanoseconds(began),
+        )
+        if "error.type" in http:
+            span.set_status(StatusCode.ERROR, event.reason)
+        span.end(_nanoseconds(until))
+
+    def _settled(self, event: Event) -> None:
+        self._meters.outcomes.add(1, {**_of(event), "alphapo.outcome": event.outcome or ""})
+
+    def _called_back(self, event: Event) -> None:
+        self._meters.callbacks.add(1, {**_of(event), "alphapo.status": event.reason or ""})
+
+    def _contradicted(self, event: Event) -> None:
+        self._meters.contradictions.add(1, _of(event))
+        begun = self._begun_here.get()
+        if begun is not None:
+            begun[0].add_event("contradiction", {"alphapo.reason": event.reason or ""}, _nanoseconds(event.at))
+
+    def _outage(self, event: Event) -> None:
+        self._meters.outage.set(1 if event.name == "outage began" else 0, _of(event))
+
+    def _journal_failed(self, event: Event) -> None:
+        self._meters.journal_failures.add(1, _of(event))
+
+
+class _Meters:
+    """The instruments."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        count, measure, level = meter.create_counter, meter.create_histogram, meter.create_gauge
+        name = "alphapo.withdrawal."
+        self.active = meter.create_up_down_counter(f"{name}active", "{withdrawal}", "Being worked on now")
+        self.duration = measure(
+            f"{name}duration",
+            "s",
+            "From asked for to told",
+            explicit_bucket_boundaries_advisory=_WITHDRAWAL_SECONDS,
+        )
+        self.outcomes = count(f"{name}outcomes", "{withdrawal}", "Settled, or left unknown")
+        self.attempts = count(f"{name}attempts", "{request}", "Bodies sent")
+        self.look_ups = count(f"{name}look_ups", "{request}", "Questions by foreign_id")
+        self.callbacks = count("alphapo.callbacks", "{callback}", "Callbacks received")
+        self.contradictions = count("alphapo.contradictions", "{contradiction}", "AlphaPo says otherwise than it did")
+        self.journal_failures = count("alphapo.journal.failures", "{failure}", "A worker could not use the journal")
+        self.journal_duration = measure(
+            "alphapo.journal.duration",
+            "s",
+            "Until a withdrawal was written down",
+            explicit_bucket_boundaries_advisory=_REQUEST_SECONDS,
+        )
+        self.requests = measure(
+            "http.client.request.duration",
+            "s",
+            "Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=_REQUEST_SECONDS,
+        )
+        self.oldest_open = level(f"{name}oldest_open.age", "s", "Age of the oldest withdrawal that is not settled")
+        self.oldest_doubt = level(f"{name}oldest_doubt.age", "s", "Age of the oldest doubt")
+        self.budget = level("alphapo.budget.left", "{request}", "Retries and look-ups that may leave at once")
+        self.outage = level("alphapo.outage", "1", "AlphaPo gives no readable answers")
+
+    def tell_health(self, health: Health) -> None:
+        about = {"alphapo.account": health.account}
+        self.oldest_open.set(_age(health.oldest_open, health.at), about)
+        self.oldest_doubt.set(_age(health.oldest_doubt, health.at), about)
+        self.budget.set(health.budget_left, about)
+        self.outage.set(int(health.is_outage), about)
+
+
+# ── attributes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of(event: Event) -> dict[str, str]:
+    """What every measurement has: few values, so that no backend drowns in them."""
+    return {"alphapo.account": event.account}
+
+
+def _about(event: Event) -> dict[str, str]:
+    return {"alphapo.account": event.account, "alphapo.foreign_id": event.foreign_id or ""}
+
+
+def _http(event: Event) -> dict[str, Any]:
+    """Return what the semantic conventions ask of a client's HTTP request."""
+    method, path = _ENDPOINTS[event.name]
+    url = urlsplit(event.base_url)
+    told: dict[str, Any] = {
+        "http.request.method": method,
+        "server.address": url.hostname or "",
+        "server.port": url.port or _PORTS.get(url.scheme, 0),
+        "url.full": event.base_url + path,
+    }
+    if event.status is not None:
+        told["http.response.status_code"] = event.status
+    if event.status is None:
+        told["error.type"] = (event.reason or "").partition(":")[0]
+    elif event.status >= _ERRORS_FROM:
+        told["error.type"] = str(event.status)
+    return told
+
+
+def _age(since: float | None, now: float) -> float:
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)

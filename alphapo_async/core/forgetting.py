@@ -1,0 +1,65 @@
+"""Forgetting: what a journal may let go of once a withdrawal is over, and what it never does.
+
+The id stays known, with the digest of its payment, its outcome and AlphaPo's id: so nobody is paid twice under it, and the sums stay exact.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from alphapo_async.core.evidence import Revision
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.row import Row
+
+__all__ = ["is_about", "is_over", "redacted", "tombstone"]
+
+
+def is_over(row: Row) -> bool:
+    """Nothing more will happen to it and somebody heard so: final at AlphaPo, or never there."""
+    if row.state == "open" or row.holder is not None or not row.reported:
+        return False
+    return row.state != "accepted" or (row.withdrawal is not None and row.withdrawal.is_final)
+
+
+def is_about(row: Row, end_user_reference: str) -> bool:
+    """It was asked for, in any of its revisions, for this end user."""
+    payments = [revision.payment for revision in (row.revision, *row.earlier)]
+    return any(payment is not None and payment.end_user_reference == end_user_reference for payment in payments)
+
+
+def redacted(row: Row) -> Row:
+    """Return the row without what says whom it was for: bodies, address, reference and AlphaPo's words."""
+    known = row.withdrawal
+    return replace(
+        row,
+        revision=_forgotten(row.revision),
+        earlier=tuple(map(_forgotten, row.earlier)),
+        withdrawal=None if known is None else replace(known, end_user_reference=None),
+        transaction=None,
+        differences=(),
+        refusal=None,
+    )
+
+
+def tombstone(row: Row) -> Row:
+    """Return what keeps the id known, and no more."""
+    known = row.withdrawal
+    kept = None
+    if known is not None:
+        kept = Withdrawal(id=known.id, foreign_id=known.foreign_id, status=known.status, source=known.source)
+    return Row(
+        account=row.account,
+        foreign_id=row.foreign_id,
+        revision=_forgotten(row.revision),
+        key=row.key,
+        created_at=row.created_at,
+        state=row.state,
+        settled_at=row.settled_at,
+        withdrawal=kept,
+        contradiction=row.contradiction,
+    )
+
+
+def _forgotten(revision: Revision) -> Revision:
+    asked = revision.asked if revision.asked[1] else None
+    return Revision(b"", None, revision.number, revision.digest, asked)

@@ -1,0 +1,29 @@
+"""Errors of the library's log, where a command is typed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from alphapo_async.cli.complaining import complaints_heard
+
+logger = logging.getLogger("alphapo_async")
+
+
+def test_errors_are_said_and_nothing_less(capsys: pytest.CaptureFixture[str]) -> None:
+    """Line by line, with nothing in them that could steer a terminal."""
+    with complaints_heard():
+        logger.warning("an outage began")
+        logger.error("error %s\n%s", "payout-17", "  File \x1b[2J")
+    assert capsys.readouterr().err == "error payout-17\n  File \\x1b[2J\n"
+
+
+def test_afterwards_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The handler goes with the command, also where that fails."""
+    before = list(logger.handlers)
+    with pytest.raises(ZeroDivisionError), complaints_heard():
+        raise ZeroDivisionError
+    logger.error("too late")
+    assert logger.handlers == before
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,187 @@
+"""`alphapo journal redact` and `prune`, over real files."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from alphapo_async.cli.forgetting import Age
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.evidence import Asked, CalledBack, GivenUp, Revision, Seen
+from alphapo_async.core.models import Totals, Transaction, WithdrawalRequest
+from alphapo_async.core.row import Row
+from alphapo_async.journal.sqlite import SqliteJournal
+from tests.cli.conftest import invoke
+from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
+
+ADDRESS = "bc1q-made-up-address"
+PERSON = "made-up-person"
+
+
+async def pay_person(journal: SqliteJournal, foreign_id: str, person: str, now: float) -> None:
+    """Write down a withdrawal that is over."""
+    fields: dict[str, Any] = {"currency": "BTC", "address": f"{ADDRESS}-of-{person}", "foreign_id": foreign_id}
+    payment = WithdrawalRequest(amount=1, end_user_reference=person, **fields)
+    told = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed")
+    wanted = Asked("worker", Revision(encode_body(payment, "string"), payment), "key")
+    heard = CalledBack(told, Seen(None, f"paid to {ADDRESS}-of-{person}".encode()))
+    await hear(journal, foreign_id, wanted, LOST, LOST, heard, now=now)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a journal: two are over for one person, and one for another; one is processing, one in doubt, one of another account."""
+    place = tmp_path / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(place)
+        await pay_person(journal, "one", PERSON, 1.0)
+        await pay_person(journal, "two", PERSON, 2_000_000_000.0)
+        await pay_person(journal, "three", "somebody-else", 1.0)
+        await pay(journal, "processing")
+        await hear(journal, "doubt", asked("doubt"), LOST, GivenUp("worker", "queue"), now=1.0)
+        await pay(journal, "other", account="another")
+        await journal.aclose()
+
+    asyncio.run(fill())
+    return place
+
+
+def forgotten(path: Path) -> set[str]:
+    """Return the foreign_ids whose bytes are gone."""
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("select foreign_id from withdrawals where body = x''").fetchall()
+    connection.close()
+    return {name for (name,) in found}
+
+
+def words(path: Path) -> bytes:
+    """Return all bytes of the file, and of its log where there is one."""
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*") if each.is_file())
+
+
+def row_of(path: Path, foreign_id: str) -> Row | None:
+    """Return what the journal knows of a withdrawal."""
+
+    async def read() -> tuple[Row | None, dict[str, Totals]]:
+        journal = SqliteJournal(path)
+        try:
+            return await journal.find(ACCOUNT, foreign_id), await journal.totals(ACCOUNT)
+        finally:
+            await journal.aclose()
+
+    row, totals = asyncio.run(read())
+    assert totals["BTC"].requested == 5
+    return row
+
+
+def test_one_withdrawal_is_redacted(path: Path) -> None:
+    """Its id stays known; whom it was for is found nowhere in the file any more."""
+    assert words(path).count(PERSON.encode()) > 0
+    told = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
+    assert (told.exit_code, told.output) == (
+        0,
+        "Redacted 1 withdrawals. Backups, exports and AlphaPo keep what they hold.\n",
+    )
+    assert forgotten(path) == {"one"}
+    shown = invoke("journal", "show", "one", "--journal", str(path)).output
+    assert "1 BTC to an address that is forgotten" in shown
+    assert "redacted: bodies, address, reference and replies" in shown
+    assert "id of one" in shown
+
+
+def test_everything_of_a_person_is_redacted(path: Path) -> None:
+    """And nothing of anybody else; neither the file nor its log holds a word of it."""
+    told = invoke("journal", "redact", "--end-user-reference", PERSON, "--journal", str(path), stdin="y\n")
+    assert told.exit_code == 0
+    assert "Redact 2 withdrawals for good? [y/N]" in told.stderr
+    assert forgotten(path) == {"one", "two"}
+    assert PERSON.encode() not in words(path)
+    assert b"somebody-else" in words(path)
+
+
+@pytest.mark.parametrize("command", ["redact", "prune"])
+def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
+    """What is not over stays as it is, and is told; a second time there is nothing to do."""
+    arguments = ("journal", command, "--older-than", "36h", "--yes", "--journal", str(path))
+    told = invoke(*arguments)
+    assert told.exit_code == 0
+    assert told.output.startswith(
+        "1 are not over, or nobody heard of their end yet: they are needed and stay as they are.\n"
+    )
+    assert f"{command.capitalize()}{'ed' if command == 'redact' else 'd'} 2 withdrawals." in told.output
+    assert forgotten(path) == {"one", "three"}
+    row = row_of(path, "one")
+    assert row is not None
+    assert row.withdrawal is not None
+    assert (row.state, row.withdrawal.id, row.attempts) == ("accepted", "id of one", 2 if command == "redact" else 0)
+    again = invoke(*arguments)
+    assert (again.exit_code, again.output.splitlines()[-1]) == (0, f"Nothing to {command}: 2 were done before.")
+
+
+def test_nothing_happens_without_a_yes(path: Path) -> None:
+    """Asked where there is a terminal; nobody there is a no."""
+    for answer in ("n\n", ""):
+        told = invoke("journal", "prune", "--older-than", "1d", "--journal", str(path), stdin=answer)
+        assert told.exit_code == 1
+    assert forgotten(path) == set()
+
+
+@pytest.mark.parametrize(
+    ("foreign_id", "words"),
+    [("processing", "1 are not over"), ("doubt", "1 are not over"), ("nobody", "Nothing to redact.")],
+)
+def test_what_is_needed_or_not_known_is_refused(path: Path, foreign_id: str, words: str) -> None:
+    """Whoever named it learns that it was not done."""
+    told = invoke("journal", "redact", foreign_id, "--yes", "--journal", str(path))
+    assert told.exit_code == 1
+    assert words in told.output
+    assert forgotten(path) == set()
+
+
+def test_another_process_that_reads_is_told_of(path: Path) -> None:
+    """Its view of the file keeps the log from being emptied."""
+    reader = sqlite3.connect(path)
+    try:
+        reader.execute("begin")
+        assert reader.execute("select count(*) from withdrawals").fetchone() == (6,)
+        told = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
+        assert told.exit_code == 0
+        assert "its log may hold them until the last one is closed" in told.output
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("one", "--older-than", "1d"), ("--end-user-reference", "u", "--older-than", "1d")]
+)
+def test_one_thing_is_named(path: Path, arguments: tuple[str, ...]) -> None:
+    """Neither none nor two."""
+    told = invoke("journal", "redact", *arguments, "--journal", str(path))
+    assert told.exit_code == 2
+    assert "Name one of FOREIGN_ID, --end-user-reference and --older-than." in told.output
+
+
+def test_a_journal_in_memory_has_nothing_to_forget() -> None:
+    """It needs a file or a database."""
+    told = invoke("journal", "prune", "--older-than", "1d", "--journal", "memory")
+    assert told.exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1d", 86_400.0), ("400d", 34_560_000.0), ("36h", 129_600.0)])
+def test_ages_are_days_or_hours(text: str, seconds: float) -> None:
+    """As seconds."""
+    assert Age().convert(text, None, None) == seconds
+    assert Age().convert(seconds, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "400", "d", "-1d", "1.5d", "1w", "1 d", "1234567d"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    """Before anything is read."""
+    with pytest.raises(click.BadParameter, match="400d or 36h"):
+        Age().convert(text, None, None)

@@ -1,0 +1,270 @@
+"""Spans and metrics, as the SDK's in-memory exporters see them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from alphapo_async.contrib.opentelemetry import Telemetry
+from alphapo_async.core.errors import JournalError, WithdrawalRejected
+from alphapo_async.core.events import Event
+from alphapo_async.journal.memory import MemoryJournal
+from tests.virtual import run
+from tests.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
+
+
+class Backend:
+    """What a telemetry backend would have received."""
+
+    def __init__(self) -> None:
+        self.exported = InMemorySpanExporter()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.exported))
+        self.reader = InMemoryMetricReader()
+        self.telemetry = Telemetry(self.tracers, MeterProvider([self.reader]))
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return list(self.exported.get_finished_spans())
+
+    def metrics(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
+        """Return attributes and value of every data point, by metric; of a histogram its count."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        (scope,) = data.resource_metrics[0].scope_metrics
+        assert scope.scope.name == "alphapo_async"
+        return {
+            metric.name: [
+                (dict(point.attributes or {}), getattr(point, "value", getattr(point, "count", None)))
+                for point in metric.data.data_points
+            ]
+            for metric in scope.metrics
+        }
+
+
+SHOP = {"alphapo.account": "shop"}
+LOCAL = {"server.address": "127.0.0.1", "server.port": 1}
+
+
+def test_a_withdrawal_is_a_span_with_a_child_for_each_request() -> None:
+    """Lost, not found, sent again, and accepted: whoever asked for it is the parent, and every time is that of the request."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire([LOST], [NOT_FOUND]), on_event=backend.telemetry) as alphapo:
+            with backend.tracers.get_tracer("shop").start_as_current_span("checkout"):
+                await alphapo.withdraw(request("payout-17"))
+
+    run(story())
+    lost, asked, sent, withdrawal, checkout = backend.spans
+    assert withdrawal.parent is not None
+    assert withdrawal.parent.span_id == checkout.context.span_id
+    assert {span.parent.span_id for span in (lost, asked, sent) if span.parent} == {withdrawal.context.span_id}
+    names = ["POST /api/v2/withdrawal/crypto", "GET /api/v2/transactions/info", "POST /api/v2/withdrawal/crypto"]
+    assert [span.name for span in (lost, asked, sent)] == names
+    assert {span.kind for span in (lost, asked, sent)} == {SpanKind.CLIENT}
+    assert withdrawal.attributes == {
+        "alphapo.account": "default",
+        "alphapo.foreign_id": "payout-17",
+        "alphapo.outcome": "accepted",
+        "alphapo.attempts": 2,
+        "alphapo.look_ups": 1,
+    }
+    assert withdrawal.status.status_code is StatusCode.UNSET
+    times = [(span.start_time or 0, span.end_time or 0) for span in (lost, asked, sent, withdrawal)]
+    assert all(began < until for began, until in times)
+    assert times[0][1] <= times[1][0] < times[1][1] <= times[2][0]
+    assert times[3][0] <= times[0][0]
+    assert times[3][1] >= times[2][1]
+
+
+def test_a_request_has_the_attributes_of_the_conventions() -> None:
+    """Method, address, port, status where there is one, and the kind of error where there is one."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire([LOST, HTML_502], [NOT_FOUND]), on_event=backend.telemetry) as alphapo:
+            await alphapo.withdraw(request("payout-17"))
+
+    run(story())
+    lost, asked, failed, again, accepted, _withdrawal = (dict(span.attributes or {}) for span in backend.spans)
+    base = str(lost["url.full"]).removesuffix("/api/v2/withdrawal/crypto")
+    common = {key: lost[key] for key in ("server.address", "server.port", "alphapo.account", "alphapo.foreign_id")}
+    post = {"http.request.method": "POST", "url.full": f"{base}/api/v2/withdrawal/crypto", **common}
+    get = {"http.request.method": "GET", "url.full": f"{base}/api/v2/transactions/info", **common}
+    assert lost == {**post, "error.type": "InDoubt", "alphapo.proof": "InDoubt: connection lost"}
+    assert asked == {
+        **get,
+        "http.response.status_code": 404,
+        "error.type": "404",
+        "alphapo.proof": "NoneFound",
+    }
+    assert (failed["http.response.status_code"], failed["error.type"]) == (502, "502")
+    assert again == asked
+    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted"}
+    statuses = [span.status.status_code for span in backend.spans]
+    assert statuses == [StatusCode.ERROR] * 4 + [StatusCode.UNSET] * 2
+
+
+def test_a_no_is_an_error_with_its_outcome() -> None:
+    """The span of the withdrawal says how it ended."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire([INSUFFICIENT]), on_event=backend.telemetry) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request("payout-17"))
+
+    run(story())
+    withdrawal = backend.spans[-1]
+    assert (withdrawal.attributes or {})["error.type"] == "rejected"
+    assert (withdrawal.status.status_code, withdrawal.status.description) == (StatusCode.ERROR, "rejected")
+
+
+def test_what_happens_is_counted_and_timed() -> None:
+    """Attempts and look-ups by what they prove, outcomes, durations, and nothing left active."""
+    backend = Backend()
+
+    async def story() -> None:
+        wire = Wire([LOST], [NOT_FOUND])
+        async with client(wire, account="shop", on_event=backend.telemetry) as alphapo:
+            await asyncio.gather(*(alphapo.withdraw(request(f"payout-{number}")) for number in range(3)))
+
+    run(story())
+    told = backend.metrics()
+    assert told["alphapo.withdrawal.active"] == [(SHOP, 0)]
+    assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
+    assert told["alphapo.withdrawal.duration"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
+    assert told["alphapo.journal.duration"] == [(SHOP, 3)]
+    attempts = {point["alphapo.proof"]: count for point, count in told["alphapo.withdrawal.attempts"]}
+    assert attempts == {"InDoubt": 3, "Accepted": 3}
+    assert told["alphapo.withdrawal.look_ups"] == [({**SHOP, "alphapo.proof": "NoneFound"}, 3)]
+    requests = told["http.client.request.duration"]
+    assert sum(count for _, count in requests) == 9
+    assert {point["http.request.method"] for point, _ in requests} == {"GET", "POST"}
+    assert not any("foreign_id" in key or "url" in key for point, _ in requests for key in point)
+
+
+def event(name: Any, **told: Any) -> Event:
+    """Return an event as a client tells it."""
+    return Event(name=name, at=10.0, account="shop", base_url="http://127.0.0.1:1", **told)
+
+
+def test_what_happens_without_a_flight_is_counted_too() -> None:
+    """Callbacks, contradictions, outages and a journal that fails; a look-up that nobody's flight made is a span of its own."""
+    backend = Backend()
+    for one in (
+        event("callback", foreign_id="a", reason="confirmed"),
+        event("contradiction", foreign_id="a", reason="accepted after a no"),
+        event("settled", foreign_id="a", outcome="accepted"),
+        event("recorded", foreign_id="a"),
+        event("ended", foreign_id="a", outcome="accepted"),
+        event("outage began"),
+        event("journal failed", reason="The disk is full."),
+        event("look-up", foreign_id="a", reason="Found", status=200),
+        msgspec.structs.replace(event("attempt"), name="a name of a later release"),
+    ):
+        backend.telemetry(one)
+
+    told = backend.metrics()
+    assert told["alphapo.callbacks"] == [({**SHOP, "alphapo.status": "confirmed"}, 1)]
+    assert told["alphapo.contradictions"] == [(SHOP, 1)]
+    assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
+    assert told["alphapo.outage"] == [(SHOP, 1)]
+    assert told["alphapo.journal.failures"] == [(SHOP, 1)]
+    assert told["http.client.request.duration"] == [
+        ({"http.request.method": "GET", "http.response.status_code": 200, **LOCAL}, 1)
+    ]
+    assert not told.keys() & {"alphapo.withdrawal.active", "alphapo.journal.duration", "alphapo.withdrawal.duration"}
+    (span,) = backend.spans
+    assert (span.parent, span.status.status_code) == (None, StatusCode.UNSET)
+
+
+def test_a_contradiction_during_a_flight_stands_in_its_span() -> None:
+    """Whoever reads the trace sees it where it happened."""
+    backend = Backend()
+
+    async def flight() -> None:
+        backend.telemetry(event("begun", foreign_id="a"))
+        backend.telemetry(event("contradiction", foreign_id="a", reason="accepted after a no"))
+        backend.telemetry(event("ended", foreign_id="a", outcome="unknown", reason="error"))
+
+    asyncio.run(flight())
+    (span,) = backend.spans
+    assert [(one.name, dict(one.attributes or {})) for one in span.events] == [
+        ("contradiction", {"alphapo.reason": "accepted after a no"})
+    ]
+    assert span.status.description == "error"
+
+
+def test_the_gauges_follow_while_a_client_is_watched() -> None:
+    """Oldest open withdrawal, oldest doubt, budget left and outage, measured again and again."""
+    backend = Backend()
+
+    async def story() -> list[Any]:
+        seen = []
+        names = ("alphapo.withdrawal.oldest_open.age", "alphapo.withdrawal.oldest_doubt.age", "alphapo.budget.left")
+        async with client(Wire([LOST] * 9, [HTML_502] * 99), account="shop", on_event=backend.telemetry) as alphapo:
+            async with backend.telemetry.watching(alphapo, every=5.0):
+                await asyncio.sleep(1.0)
+                seen.append([backend.metrics()[name] for name in names])
+                waiting = asyncio.ensure_future(alphapo.withdraw(request("payout-17")))
+                await asyncio.sleep(10.0)
+                seen.append([backend.metrics()[name] for name in names])
+            waiting.cancel()
+        return seen
+
+    (before, after) = run(story())
+    assert before == [[(SHOP, 0.0)], [(SHOP, 0.0)], [(SHOP, 100.0)]]
+    (((_, open_age),), ((_, doubt_age),), ((_, budget),)) = after
+    assert 0 < doubt_age <= open_age < 10
+    assert 90 < budget < 100
+
+
+class Unreadable(MemoryJournal):
+    """A journal that cannot be read for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def find_open(self, *args: Any) -> Any:
+        self.asked += 1
+        if self.asked == 1:
+            raise JournalError("The disk is away.")
+        return await super().find_open(*args)
+
+
+def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said in the log, and the gauges come back by themselves."""
+    backend, journal = Backend(), Unreadable()
+
+    async def story() -> None:
+        async with client(Wire(), account="shop", journal=journal) as alphapo, backend.telemetry.watching(alphapo, 5.0):
+            await asyncio.sleep(6.0)
+
+    with caplog.at_level(logging.WARNING, logger="alphapo_async"):
+        run(story())
+    assert journal.asked == 2
+    assert [record.getMessage() for record in caplog.records] == ["not measured: The disk is away."]
+    assert backend.metrics()["alphapo.outage"] == [(SHOP, 0)]
+
+
+def test_without_providers_of_its_own_the_global_ones_are_used() -> None:
+    """And without an SDK nothing happens, and nothing goes wrong."""
+
+    async def story() -> int | str | None:
+        async with client(Wire(), on_event=Telemetry()) as alphapo:
+            return (await alphapo.withdraw(request("payout-17"))).id
+
+    assert run(story()) is not None
