@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alphapo_async.journal import Forgetting
     from alphapo_async.journal.moving import Movable
 
-__all__ = ["Age", "prune", "redact"]
+__all__ = ["Age", "closing_words", "prune", "redact"]
 
 _PAGE: Final = 500
 _UNITS: Final = {"d": 86_400.0, "h": 3_600.0}
@@ -161,9 +161,15 @@ def _forget(
         return count, await opened.wipe() if isinstance(opened, SqliteJournal) else True
 
     count, is_wiped = with_journal(journal_name, os.environ, use)
-    click.echo(f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}")
-    if not is_wiped:
-        click.echo("Another process uses the file: its log may hold them until the last one is closed.")
+    for words in closing_words(verb, count, is_wiped=is_wiped):
+        click.echo(words)
+
+
+def closing_words(verb: str, count: int, *, is_wiped: bool) -> list[str]:
+    """Return what is said at the end."""
+    done = f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}"
+    busy = "Another process uses the file: its log may hold them until the last one is closed."
+    return [done] if is_wiped else [done, busy]
 
 
 async def _forget_one(

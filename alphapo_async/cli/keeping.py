@@ -291,7 +291,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
     return [
         (
             clean(row.foreign_id),
-            "{:f} {}".format(*row.revision.asked),
+            "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
             _moment(row.created_at),
             bucket(row),
             clean(row.reason),

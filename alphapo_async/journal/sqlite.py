@@ -23,7 +23,7 @@ from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.grouping import Group, Request
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
-from alphapo_async.journal.sqlite_file import connect, copy_into, journal_error
+from alphapo_async.journal.sqlite_file import BUSY, connect, copy_into, journal_error
 from alphapo_async.journal.workers import Workers
 
 __all__ = ["SqliteJournal"]
@@ -109,7 +109,11 @@ class _File:
 
     def wipe(self) -> bool:
         """Empty the log of what was written; tell whether that could be done."""
-        is_busy, _, _ = self.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        self.connection.execute("pragma busy_timeout = 0")  # whoever reads may do so for long
+        try:
+            is_busy, _, _ = self.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        finally:
+            self.connection.execute(f"pragma busy_timeout = {BUSY * 1_000:.0f}")
         return not is_busy
 
     def close(self) -> None:

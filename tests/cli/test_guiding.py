@@ -30,6 +30,7 @@ TOPICS = (
     "backup",
     "audit",
     "privacy",
+    "watching",
     "upgrade",
     "engines",
     "new-id",

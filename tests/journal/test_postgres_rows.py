@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Revision
+from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction, Withdrawal
@@ -58,6 +59,21 @@ def line(what: str) -> Entry:
 def draft(row: Row, known: Known | None = None, *lines: Entry) -> Draft:
     """Return what is to be written."""
     return Draft((row.account, row.foreign_id), known, row, lines)
+
+
+async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetch: Fetch) -> None:
+    """Bytes and replies go, lines are added; whoever worked from another turn is told so."""
+    added = await ROWS.add(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
+    known = added["default", "f"]
+    assert not await ROWS.forget_one(fetch, known._replace(turn=9), redacted(known.row), [], keeps_history=True)
+    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z")], keeps_history=True)
+    found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
+    assert (found.turn, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
+    told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
+    assert told == [("x", b""), ("z", line("z").reply)]
+    assert await ROWS.forget_one(fetch, found, redacted(known.row), [], keeps_history=False)
+    assert await ROWS.history_of(fetch, ("default", "f")) == []
+    assert [one.reply for one in await ROWS.history_of(fetch, ("default", "g"))] == [line("y").reply]
 
 
 async def test_every_statement_is_understood(connection: Any) -> None:

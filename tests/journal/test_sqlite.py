@@ -352,3 +352,20 @@ async def test_a_file_that_grew_beyond_its_last_commit_loses_nothing(path: Path)
         await pay(journal, f"after-{more}")
         assert await journal.find(ACCOUNT, f"after-{more}") is not None
         await journal.aclose()
+
+
+async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
+    """Nobody waits for a reader, who may take long; and later writers wait for each other as before."""
+    journal = SqliteJournal(path)
+    await pay(journal, "f")
+    await journal._ask(lambda file: file.connection.execute("pragma journal_mode = wal").fetchone())
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("begin")
+    reader.execute("select count(*) from withdrawals").fetchone()
+    await pay(journal, "g")
+    assert not await journal.wipe()
+    reader.close()
+    assert await journal.wipe()
+    assert path.with_name("payouts.db-wal").stat().st_size == 0
+    assert await journal._ask(lambda file: file.connection.execute("pragma busy_timeout").fetchone()) == (30_000,)
+    await journal.aclose()

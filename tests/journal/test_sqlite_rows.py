@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
@@ -49,6 +50,27 @@ def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> 
     assert [one.body for one in found[1].earlier] == [OURS.body]
     kept = connection.execute("select number, body, length(sha256), digest from revisions").fetchall()
     assert kept == [(1, OURS.body, 64, OURS.digest)]
+
+
+@pytest.mark.parametrize("keeps_history", [True, False])
+def test_what_is_forgotten_leaves_its_figure(connection: sqlite3.Connection, *, keeps_history: bool) -> None:
+    """Of this withdrawal alone: bytes and replies go, or the whole history with the earlier revisions."""
+    places = [rows.insert(connection, row(foreign_id=name)) for name in "fg"]
+    for place in places:
+        rows.add_history(connection, place, Entry(1.0, "callback", "confirmed; txid bb04", "w", 200, b"bc1q", "1.0"))
+        rows.update(connection, place, row(), row(revision=replace(CORRECTED, number=2), foreign_id="fg"[place - 1]))
+    known = rows.find(connection, "default", "f")
+    assert known is not None
+    rows.forget(connection, places[0], redacted(known[1]), keeps_history=keeps_history)
+    found = rows.find(connection, "default", "f")
+    assert found is not None
+    assert (found[1].revision.body, found[1].revision.asked) == (b"", (Decimal(2), "BTC"))
+    assert found[1].revision.digest == CORRECTED.digest
+    assert [(one.body, one.digest) for one in found[1].earlier] == ([(b"", OURS.digest)] if keeps_history else [])
+    told = [(line.what, line.reply) for line in rows.history_of(connection, "default", "f")]
+    assert told == ([("confirmed", b"")] if keeps_history else [])
+    assert rows.history_of(connection, "default", "g")[0].reply == b"bc1q"
+    assert len(rows.find(connection, "default", "g")[1].earlier[0].body) > 0  # type: ignore[index]
 
 
 def test_open_rows_of_one_moment_come_in_the_order_of_writing(connection: sqlite3.Connection) -> None:
