@@ -26,6 +26,7 @@ from benchmarks.measuring import Measure, at_once, loops, measured, parser, repo
 from benchmarks.server import cpu_of, serving
 
 WARM_UP = 3  # rounds of the number in flight
+MOST_OF_HTTPX = 100  # in flight: its pool looks through all that wait for each that goes, so that 1,000 take minutes a round
 
 
 async def cpu(contender: Contender, url: str, number: int, in_flight: int) -> float:
@@ -85,6 +86,8 @@ def _table(url: str, wanted: argparse.Namespace, in_flight: int, loop: str, data
         if database is not None:
             named["ours: withdraw, PostgreSQL"] = in_postgres(database)
         named |= others() if loop == "asyncio" else {}
+    if in_flight > MOST_OF_HTTPX:
+        named.pop("httpx + tenacity", None)
     number = max(wanted.number, 4 * in_flight)
     contenders: dict[str, Measure] = {
         name: partial(_run, made, url, number, in_flight, loop) for name, made in named.items()
