@@ -85,3 +85,11 @@ def engines(session: nox.Session) -> None:
     """Run the operations guide's programs for durable engines, DBOS and Temporal."""
     session.install("-q", "-e", ".[dev,engines]")
     session.run("python", "-m", "pytest", "-q", "-n0", "tests/engines", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Have both type checkers read the package, and users' code as it is written against it."""
+    session.install("-q", "-e", ".[dev,bench]", "pyright")
+    session.run("mypy")
+    session.run("pyright", "alphapo_async", "benchmarks", "tests/typing")

@@ -200,7 +200,8 @@ class Batch:
 
     def _fed(self, feeder: asyncio.Future[None]) -> None:
         if self._has_parted:
-            feeder.cancelled() or feeder.exception()  # heard, and too late to count
+            if not feeder.cancelled():
+                feeder.exception()  # heard, and too late to count
             return
         if feeder.cancelled():
             if not self._is_ending:  # it was the rows' own source that was cancelled: they are not all there were

@@ -127,7 +127,7 @@ class AlphapoClient:
         signers = all_signers(signer, retired_keys)
         self._base_url = check_base_url(base_url)
         self._signer = signer
-        self._amount_format = amount_format
+        self._amount_format: AmountFormat = amount_format
         self._close_grace = check_seconds("close_grace", close_grace)
         self._owns_journal = journal is None or isinstance(journal, str | Path)
         self._owns_session = session is None

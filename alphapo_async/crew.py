@@ -102,12 +102,12 @@ class Crew:
         ticket = await place(kind)
         if ticket is None:
             return None
-        began, answer = self.world.clock(), None
+        began, heard = self.world.clock(), None
         try:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
-            answer = judge_look_up(reply, self.world.clock())
+            heard = answer = judge_look_up(reply, self.world.clock())
         finally:
-            self.gate.leave(ticket, answer)
+            self.gate.leave(ticket, heard)
         return answer, seen_of(reply), began, self.world.clock()
 
     async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed, within: Any = None) -> Row:

@@ -212,13 +212,13 @@ class Flight:
             crew.gate.leave(ticket, None)
             return row
         began = crew.world.clock()
-        proof: Proof | None = None
+        heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            proof = judge_reply(reply, self._request, crew.world.clock())
+            heard = proof = judge_reply(reply, self._request, crew.world.clock())
         finally:
-            crew.gate.leave(ticket, proof)
-            if proof is None:
+            crew.gate.leave(ticket, heard)
+            if heard is None:
                 await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))
         self._flown = msgspec.structs.replace(self._flown, sent=self._flown.sent + 1)
         return await self._learn(Attempt(self._worker, proof, began, crew.world.clock(), seen_of(reply)))

@@ -38,7 +38,7 @@ def check_base_url(base_url: str) -> str:
         parts = urlsplit(told)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None
+        parts, host = urlsplit(""), None
     if host is None or parts.scheme not in ("http", "https") or _has_more(parts) or any(map(str.isspace, told)):
         raise ConfigurationError(f"base_url must be scheme and host, such as {PRODUCTION!r}; this one is not.")
     if parts.path.rstrip("/") not in ("", "/api/v2"):

@@ -118,7 +118,7 @@ def throughput(number: int, concurrency: int, repeats: int) -> None:
 
 def main() -> None:
     """Measure memory, then throughput."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--number", type=int, default=1_000_000, help="rows of the large batch; 0 leaves memory out")
     parser.add_argument("--compared", type=int, default=10_000, help="rows of each compared run")
     parser.add_argument("--repeats", type=int, default=5)

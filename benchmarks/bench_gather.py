@@ -81,7 +81,7 @@ async def dead(number: int) -> None:
 
 def main() -> None:
     """Run the three."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--number", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--latency", type=float, default=1.0)

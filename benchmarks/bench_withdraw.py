@@ -26,7 +26,9 @@ from benchmarks.measuring import Measure, at_once, loops, measured, parser, repo
 from benchmarks.server import cpu_of, serving
 
 WARM_UP = 3  # rounds of the number in flight
-MOST_OF_HTTPX = 100  # in flight: its pool looks through all that wait for each that goes, so that 1,000 take minutes a round
+MOST_OF_HTTPX = (
+    100  # in flight: its pool looks through all that wait for each that goes, so that 1,000 take minutes a round
+)
 
 
 async def cpu(contender: Contender, url: str, number: int, in_flight: int) -> float:

@@ -163,9 +163,11 @@ def in_postgres(database: str) -> Contender:
     async def contender(url: str, in_flight: int) -> AsyncIterator[Pay]:
         async with _ours(url, in_flight, database) as client:
             runs = id(client)
-            yield lambda number: client.withdraw(
-                WithdrawalRequest(**(fields(number) | {"foreign_id": f"{runs}-{number}"}))
-            )
+
+            def named(number: int) -> dict[str, Any]:
+                return {**fields(number), "foreign_id": f"{runs}-{number}"}
+
+            yield lambda number: client.withdraw(WithdrawalRequest(**named(number)))
 
     return contender
 

@@ -417,7 +417,7 @@ class Failing(MemoryJournal):
 
     def __init__(self, *at: int, is_durable: bool = True) -> None:
         super().__init__()
-        self.is_durable = is_durable  # type: ignore[misc]
+        self.is_durable = is_durable
         self._at = at
         self._count = 0
 

@@ -17,7 +17,7 @@ from tests.virtual import run
 class Leases(MemoryJournal):
     """A journal that outlives its process, as far as leases know; some of its answers fail."""
 
-    is_durable = True  # type: ignore[misc]
+    is_durable = True
 
     def __init__(self) -> None:
         super().__init__()

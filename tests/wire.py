@@ -156,7 +156,7 @@ class Wire(SessionManager):
 class Durable(MemoryJournal):
     """A journal that counts as outliving its process, and takes no real time: it is handed from one client to the next."""
 
-    is_durable = True  # type: ignore[misc]
+    is_durable = True
 
 
 def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:

@@ -98,7 +98,7 @@ def _told(headers: Headers) -> dict[str, list[str]]:
 def _pairs(headers: Headers) -> list[tuple[str | bytes, str | bytes]]:
     items: Any = getattr(headers, "items", None)
     try:
-        pairs: Iterable[Any] = items() if callable(items) else headers
+        pairs: Any = items() if callable(items) else headers
         return [(name, value) for name, value in pairs]
     except (TypeError, ValueError):
         raise ConfigurationError(

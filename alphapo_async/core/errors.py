@@ -147,7 +147,7 @@ class _AboutOne(AlphapoError):
 class WithdrawalError(_AboutOne):
     """One withdrawal did not end in acceptance; the subclass says whether money can have moved."""
 
-    foreign_id: str
+    foreign_id: str  # pyright: ignore[reportIncompatibleVariableOverride] - never None here
 
 
 class WithdrawalRejected(WithdrawalError):

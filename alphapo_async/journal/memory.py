@@ -55,7 +55,7 @@ class MemoryJournal:
         remembered: older settled rows of which only the essence is kept.
     """
 
-    is_durable: Final = False
+    is_durable = False
 
     def __init__(self, *, whole_rows: int = WHOLE_ROWS, remembered: int = REMEMBERED) -> None:
         self._whole_rows = whole_rows

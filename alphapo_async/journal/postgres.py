@@ -61,7 +61,7 @@ class PostgresJournal:
         ConfigurationError: no such URL or schema, or both a URL and a pool, or neither.
     """
 
-    is_durable: Final = True
+    is_durable = True
 
     def __init__(self, url: str | None = None, *, schema: str = "alphapo", pool: Any = None) -> None:
         if (url is None) == (pool is None):

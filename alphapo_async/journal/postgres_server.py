@@ -230,13 +230,12 @@ class Server:
 
     async def _connect(self) -> Any:
         """Open a connection that names no statement, so that a pooler may stand between."""
-        return await asyncpg.connect(
-            self._url, statement_cache_size=0, timeout=self._timeout, command_timeout=self._timeout
-        )
+        patience: Any = self._timeout  # whole seconds or not, whatever a type checker reads out of a default
+        return await asyncpg.connect(self._url, statement_cache_size=0, timeout=patience, command_timeout=patience)
 
     async def _make_pool(self) -> Any:
         # Through a pooler a named statement may be gone when it is used; directly, naming it saves both sides work.
-        named = {} if self._is_direct else {"statement_cache_size": 0}
+        named: dict[str, Any] = {} if self._is_direct else {"statement_cache_size": 0}
         return await asyncpg.create_pool(
             self._url,
             min_size=0,

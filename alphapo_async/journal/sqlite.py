@@ -128,7 +128,7 @@ class SqliteJournal:
         path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
     """
 
-    is_durable: Final = True
+    is_durable = True
 
     def __init__(self, path: str | Path) -> None:
         # Links are followed: two names of one file must mean one folder of workers.

@@ -46,7 +46,7 @@ class Disk(MemoryJournal):
 
     def __init__(self, *, is_durable: bool, watch: Watch, clock: Callable[[], float]) -> None:
         super().__init__(whole_rows=10**9)
-        self.is_durable = is_durable  # type: ignore[misc]
+        self.is_durable = is_durable
         self._watch = watch
         self._clock = clock
         self._undo: list[tuple[float, tuple[str, str], Row | None]] = []

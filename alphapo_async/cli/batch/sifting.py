@@ -75,7 +75,7 @@ class Sifter:
     def __init__(self, file: InputFile, index: Index, amount_format: AmountFormat) -> None:
         self._file = file
         self._index = index
-        self._amount_format = amount_format
+        self._amount_format: AmountFormat = amount_format
 
     def survey(self, on_problem: Callable[[str], None], on_row: Callable[[], None] = lambda: None) -> Survey:
         """Read all of it, and say what it holds.
