@@ -39,7 +39,9 @@ async def test_no_step_is_one_too_many(tmp_path: Path, kind: str) -> None:
     told = tmp_path / "told.txt"
     told.touch()
     with running_sandbox(faults=FirstBody()) as sandbox:
-        steps = [await asyncio.to_thread(_killed_at_every_step, sandbox.url, journal, first) for first in SERIES]
+        steps = await asyncio.gather(
+            *(asyncio.to_thread(_killed_at_every_step, sandbox.url, journal, first) for first in SERIES)
+        )
         await settle_all(sandbox.url, journal, told)
         verdict = await judge(sandbox, journal, told, is_blind=False)
     assert min(steps) > 10
