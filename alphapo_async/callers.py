@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Final
 
+from alphapo_async.alarms import Alarm, Alarms
 from alphapo_async.core.telling import Told
 
 __all__ = ["Callers"]
@@ -25,7 +27,7 @@ class _Caller:
         self.due = inf if due is None else due
         self.has_own = due is not None
         self.patience = patience
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Alarm | asyncio.TimerHandle | None = None
 
 
 class Callers:
@@ -36,7 +38,7 @@ class Callers:
 
     Args:
         loop: whose clock counts.
-        deadline: the policy's, in seconds.
+        deadlines: alarms that go off after the policy's deadline.
         on_last: called when the last deadline is over; tells whether the flight will end by itself at once.
         in_flight: what a caller is told who leaves before the end.
     """
@@ -44,13 +46,14 @@ class Callers:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        deadline: float,
+        deadlines: Alarms,
         on_last: Callable[[], bool],
         in_flight: Callable[[], Told],
     ) -> None:
         self._in_flight = in_flight
         self._loop = loop
-        self._deadline = deadline
+        self._deadlines = deadlines
+        self._deadline = deadlines.seconds
         self._on_last = on_last
         self._all: list[_Caller] = []
         self._told: Told | None = None
@@ -84,8 +87,14 @@ class Callers:
         if self._kept_since is not None:
             self.on_outage(has_begun=False)
         self.is_running = True
-        due = self._loop.time() + self._deadline - self._kept
-        self._arm_all(lambda _: due)
+        if self._kept:
+            due = self._loop.time() + self._deadline - self._kept
+            self._arm_all(lambda _: due)
+            return
+        for caller in self._all:
+            if not caller.has_own:
+                alarm = self._deadlines.set(self._loop, partial(self._on_time_up, caller))
+                caller.timer, caller.due = alarm, alarm.due
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """An outage begins to keep the flight from its slot, or no longer does."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
@@ -69,6 +70,7 @@ class Crew:
         self.session = session
         self.policy = policy
         self.assumed = Assumed(policy.resend_within, policy.quiet, policy.attempt_timeout)
+        self.deadlines = Alarms(policy.deadline)
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"

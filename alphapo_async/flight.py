@@ -93,7 +93,7 @@ class Flight:
         self._is_patient = is_patient
         self._may_resend = may_resend
         self._rest = rest or crew.world.sleep
-        self.callers = Callers(loop, crew.policy.deadline, self._on_last_time_up, self._in_flight)
+        self.callers = Callers(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,7 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import StreamWriter
 
+from alphapo_async.alarms import Alarms
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, Reply
 
@@ -111,12 +112,25 @@ class Slots:
 class _Handover:
     """Notes that a connection was handed over to the request of one exchange, and which."""
 
-    __slots__ = ("_departing", "_socket", "transport")
+    __slots__ = ("_departing", "_socket", "is_late", "task", "transport")
 
-    def __init__(self) -> None:
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.is_late = False
+        """Its time was up, and it was cancelled for that."""
         self.transport: asyncio.Transport | None = None
         self._socket: Any = None
         self._departing: asyncio.Handle | None = None
+
+    def time_is_up(self) -> None:
+        """End the exchange, wherever it is."""
+        self.is_late = True
+        self.task.cancel()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Somebody else cancelled it, too."""
+        return self.task.cancelling() > self.is_late
 
     def note(self, transport: asyncio.Transport | None) -> None:
         """Note the connection, and its socket as long as the transport knows it."""
@@ -272,6 +286,13 @@ class _NoCookies(aiohttp.DummyCookieJar):
         return _NONE
 
 
+class _Limit(NamedTuple):
+    """How long an exchange may take: as a whole, and until it has a connection."""
+
+    alarms: Alarms
+    of_connecting: aiohttp.ClientTimeout
+
+
 class SessionManager:
     """One pooled HTTP session with its limits and time-outs. It opens at first use and belongs to that event loop.
 
@@ -315,7 +336,7 @@ class SessionManager:
         self._ssl = ssl
         self._trust_env = trust_env
         self._session: aiohttp.ClientSession | None = None
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._limits: dict[float, _Limit] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._session is None else "open"
@@ -336,15 +357,17 @@ class SessionManager:
             headers: what to send beside them.
             timeout: seconds for the exchange as a whole.
         """
-        handover = _Handover()
+        limit = self._limits.get(timeout) or self._limit(timeout)
+        handover = _Handover(cast("asyncio.Task[Any]", asyncio.current_task()))
         _handover.set(handover)
+        alarm = limit.alarms.set(asyncio.get_running_loop(), handover.time_is_up)
         try:
             response = await self._opened().request(
                 method,
                 url,
                 data=body,
                 headers=headers,
-                timeout=self._timeout(timeout),
+                timeout=limit.of_connecting,
                 allow_redirects=False,
                 proxy=self._proxy,
             )
@@ -354,14 +377,19 @@ class SessionManager:
                 response.release()
         except asyncio.CancelledError:
             handover.reset()
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if handover.is_cancelled:
                 raise
+            if handover.is_late:
+                return _told(TimeoutError(), handover)
             # Nobody cancelled us: the session was closed while a name was being looked up.
             return NoReply("no connection: closed", may_have_left=handover.may_have_left)
         except Exception as error:  # noqa: BLE001 - whatever fails out there is a value in here
             handover.reset()
             return _told(error, handover)
+        finally:
+            alarm.cancel()
+            if handover.is_late:
+                handover.task.uncancel()
 
     async def aclose(self) -> None:
         """Close the session and its connections; it opens again at the next use."""
@@ -387,14 +415,12 @@ class SessionManager:
             )
         return self._session
 
-    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+    def _limit(self, seconds: float) -> _Limit:
         """Connecting ends a little before the whole, so that the two time-outs are told apart."""
-        known = self._timeouts.get(seconds)
-        if known is None:
-            connect = min(self._connect_timeout, seconds * 0.9)
-            known = aiohttp.ClientTimeout(total=seconds, connect=connect, ceil_threshold=float("inf"))
-            self._timeouts[seconds] = known
-        return known
+        connect = min(self._connect_timeout, seconds * 0.9)
+        of_connecting = aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
+        limit = self._limits[seconds] = _Limit(Alarms(seconds), of_connecting)
+        return limit
 
 
 def _is_proxy(url: object) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.telling import Told
 from tests.virtual import run
@@ -30,7 +31,7 @@ class Flight:
         self.is_queueing = is_queueing
         self.lasts: list[float] = []
         self._then = on_last
-        self.callers = Callers(asyncio.get_running_loop(), DEADLINE, self._on_last, lambda: IN_FLIGHT)
+        self.callers = Callers(asyncio.get_running_loop(), Alarms(DEADLINE), self._on_last, lambda: IN_FLIGHT)
 
     def _on_last(self) -> bool:
         self.lasts.append(now())
