@@ -148,7 +148,6 @@ class AlphapoClient:
         self._flights: dict[str, Flight] = {}
         self._blocks = Blocks()
         self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.tenure.worker, self._crew.world)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
         self._is_closed = asyncio.Event()
@@ -170,7 +169,7 @@ class AlphapoClient:
     def __repr__(self) -> str:
         state = "closed" if self._is_closing else "open" if self._loop else "not opened"
         return (
-            f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._tasks)} in flight)"
+            f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
         )
 
     async def __aenter__(self) -> Self:
@@ -217,15 +216,17 @@ class AlphapoClient:
         loop = self._enter()
         began = loop.time()
         due = None if deadline is None else began + check_seconds("deadline", deadline)
+        ago = 0.0
         if not self._crew.tenure.is_running:
             await self._open_journal(request, due)
-        asked = self._asked(
-            request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=loop.time() - began
-        )
+            self._enter()  # it may have been closed meanwhile
+            ago = loop.time() - began
+        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
         flight = await self._flight_of(asked, request, loop, due)
         outcome = tell(await flight.callers.join(due))
         while asked.attempted_before and not flight.asked.attempted_before and _is_no(outcome):
             # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
+            self._enter()
             flight = await self._flight_of(asked, request, loop, due)
             outcome = tell(await flight.callers.join(due))
         if isinstance(outcome, Withdrawal):
@@ -320,24 +321,22 @@ class AlphapoClient:
             raise ConfigurationError(
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
-        revision = Revision(encode_body(request, self._amount_format), request)
+        tenure = self._crew.tenure
         return Asked(
-            self._crew.tenure.worker,
-            revision,
+            tenure.worker,
+            Revision(encode_body(request, self._amount_format), request),
             self._signer.fingerprint,
             resend_rejected,
             attempted_before,
-            asked_at=self._crew.world.clock() - ago,
-            asker=self._crew.tenure.worker,
-            unsure=self._crew.tenure.clock.unsure,
+            asked_at=tenure.clock() - ago,
+            asker=tenure.worker,
+            unsure=tenure.clock.unsure,
         )
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
         flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop, **how)
-        task = loop.create_task(self._fly(flight, request.foreign_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        flight.task = loop.create_task(self._fly(flight, request.foreign_id))
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
@@ -362,13 +361,13 @@ class AlphapoClient:
         self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, due: float | None, **how: Any
     ) -> Flight:
         """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
-        while True:
-            self._enter()
-            flight = self._flights.get(request.foreign_id) or self._start(asked, request, loop, **how)
+        while (flight := self._flights.get(request.foreign_id)) is not None:
             if flight.is_for(asked.revision):
                 return flight
             if await self._has_taken_on(flight, request, due):
                 raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
+            self._enter()
+        return self._start(asked, request, loop, **how)
 
     async def _has_taken_on(self, flight: Flight, request: WithdrawalRequest, due: float | None) -> bool:
         """Wait in time for what the journal says to another payment's flight."""
@@ -706,7 +705,7 @@ class AlphapoClient:
     async def _let_go(self) -> None:
         """Cancel what is still under way, write down what lags, and close what is this client's own."""
         try:
-            for task in self._tasks:
+            for task in self._flying():
                 task.cancel()
             await self._wait_for_flights(_CANCEL_GRACE)
             self._crew.gate.close()
@@ -722,9 +721,12 @@ class AlphapoClient:
 
     async def _wait_for_flights(self, grace: float) -> None:
         """Wait for them, and for the blocks that handle callbacks, as long as that."""
-        under_way = {*self._tasks, *self._blocks.under_way}
+        under_way = {*self._flying(), *self._blocks.under_way}
         if under_way:
             await asyncio.wait(under_way, timeout=grace)
+
+    def _flying(self) -> list[asyncio.Task[None]]:
+        return [flight.task for flight in self._flights.values() if flight.task is not None]
 
 
 _OK = 200

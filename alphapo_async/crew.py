@@ -137,7 +137,8 @@ class Crew:
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))
+        entries = _entries(lapses, now) if lapses else ()
+        return await self.journal.update(self.account, foreign_id, change, entries=entries)
 
     async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -150,6 +151,7 @@ class Crew:
     async def learned(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> tuple[Row, Row]:
         """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
         before = row
+        entries: list[Entry] = []
 
         def change(known: Row | None) -> Row:
             nonlocal before
@@ -158,9 +160,9 @@ class Crew:
             learned = before = row if known is None else known
             for one in evidence:
                 learned = learn(learned, one, now, self.assumed)
+            entries[:] = _entries(evidence, now)
             return learned
 
-        entries = _entries(evidence, self.world.clock())
         after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
         return before, after
 

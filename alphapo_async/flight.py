@@ -36,7 +36,7 @@ from alphapo_async.core.pacing import (
     may_look_up,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.steps import LookUp, Send, Wait, may_send_again, next_step
+from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
@@ -84,6 +84,8 @@ class Flight:
         self._row: Row | None = None
         self._has_journal_answered = False
         self._is_known = Moment()
+        self.task: asyncio.Task[None] | None = None
+        """Whoever flies it."""
         self.is_over = Moment()
         """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
@@ -165,10 +167,16 @@ class Flight:
 
     async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
-        row = await self._ask_if_owed(self._known)
-        if self._would_send(row) and self._flown.sent < self._crew.policy.attempts:
+        row = self._known
+        step = self._next_step(row)
+        if isinstance(step, LookUp):
+            row = await self._ask_owed(row, step)
+            step = self._next_step(row)
+        if self._would_send(row, step) and self._flown.sent < self._crew.policy.attempts:
             row = await self._send(row)
-        return row if row.refusal is None else await self._ask_if_owed(row)
+        if row.refusal is not None and isinstance(step := self._next_step(row), LookUp):
+            row = await self._ask_owed(row, step)
+        return row
 
     async def _more_rounds(self, row: Row) -> Row:
         return await rounds_after(
@@ -203,60 +211,62 @@ class Flight:
     async def _send(self, row: Row) -> Row:
         """Send the recorded bytes once, say what the reply proves, and add it to what was known."""
         crew, signer = self._crew, self._crew.signers.get(row.key)
-        ticket = None if signer is None else await self._enter(Kind.RETRY if self._has_flown else Kind.FIRST)
-        if ticket is None or signer is None:
+        if signer is None or self.callers.is_late(0.0):
             return row
-        # Since it queued, its lease may have become too short, the body too old to be sent again, or a callback may have settled it.
-        row, is_wanted = await self._is_still_wanted(row, ticket)
+        kind = Kind.RETRY if self._has_flown else Kind.FIRST
+        ticket = self._enter_at_once(kind)
+        is_wanted = ticket is not None and kind is Kind.FIRST
+        if ticket is None and (ticket := await self._queue(kind)) is None:
+            return row
         if not is_wanted:
+            # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
+            row, is_wanted = await self._is_still_wanted(row, ticket)
+        if not (is_wanted and self._is_held_for_long_enough(row)):
             crew.gate.leave(ticket, None)
             return row
         began = crew.world.clock()
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            heard = proof = judge_reply(reply, self._request, crew.world.clock())
+            until = crew.world.clock()
+            heard = proof = judge_reply(reply, self._request, until)
         finally:
             crew.gate.leave(ticket, heard)
             if heard is None:
                 await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))
-        self._flown = msgspec.structs.replace(self._flown, sent=self._flown.sent + 1)
-        return await self._learn(Attempt(self._worker, proof, began, crew.world.clock(), seen_of(reply)))
+        self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
+        return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
     async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
-        """Return the row as it stands, and whether it may be sent; a retry asks the journal first, since others may have heard of it."""
-        if not self._has_flown or not self._crew.journal.is_durable:
-            return self._known, self._may_send(self._known)
-        try:
-            known = await self._crew.journal.find(self._crew.account, self._foreign_id)
-        except JournalError:
-            return row, False
-        except asyncio.CancelledError:
-            self._crew.gate.leave(ticket, None)
-            raise
-        if known is not None and known.state != "open":
-            self._row = known
-        return self._known, self._may_send(self._known)
+        """Return the row as it stands, and whether its bytes help; a retry asks the journal first, since others may have heard of it."""
+        if self._has_flown and self._crew.journal.is_durable:
+            try:
+                known = await self._crew.journal.find(self._crew.account, self._foreign_id)
+            except JournalError:
+                return row, False
+            except asyncio.CancelledError:
+                self._crew.gate.leave(ticket, None)
+                raise
+            if known is not None and known.state != "open":
+                self._row = known
+        row = self._known
+        return row, self._would_send(row, self._next_step(row))
 
-    def _may_send(self, row: Row) -> bool:
-        """It still helps, and the row is still this worker's for long enough."""
-        is_held = row.holder == self._worker and self._crew.tenure.may_send(self._worker)
-        return is_held and self._would_send(row)
+    def _is_held_for_long_enough(self, row: Row) -> bool:
+        """The row is this worker's, and its lease outlasts the attempt."""
+        return row.holder == self._worker and self._crew.tenure.may_send(self._worker)
 
-    def _would_send(self, row: Row) -> bool:
+    def _would_send(self, row: Row, step: Step) -> bool:
         """The same bytes would help, and whoever asked allows them."""
-        if not isinstance(self._next_step(row), Send):
+        if not isinstance(step, Send):
             return False
         if self._is_patient and not may_send_again(row, self._crew.world.clock(), self._crew.assumed):
             return False
         return self._may_resend or row.doubt_since is None
 
-    async def _ask_if_owed(self, row: Row) -> Row:
-        """Look up where the row asks for it; where a control is missing, that, and the row once more."""
-        step = self._next_step(row)
-        if not isinstance(step, LookUp):
-            return row
-        if step.accepted_after is None:
+    async def _ask_owed(self, row: Row, step: Step) -> Row:
+        """Look it up; where a control is missing, that, and the row once more."""
+        if isinstance(step, LookUp) and step.accepted_after is None:
             row = await self._look_up(row)
             step = self._next_step(row)
         if isinstance(step, LookUp) and step.accepted_after is not None:
@@ -299,10 +309,13 @@ class Flight:
 
     async def _enter(self, kind: Kind) -> Ticket | None:
         """Wait for a slot; None if the time is up first."""
-        gate = self._crew.gate
         if self.callers.is_late(0.0):
             return None
-        ticket = gate.try_enter(kind, self._loop) or await self._queue(kind)
+        return self._enter_at_once(kind) or await self._queue(kind)
+
+    def _enter_at_once(self, kind: Kind) -> Ticket | None:
+        """Take a slot that is free; None if there is none."""
+        ticket = self._crew.gate.try_enter(kind, self._loop)
         if ticket is not None:
             self._start_clock()
         return ticket
@@ -332,9 +345,12 @@ class Flight:
             self._crew.queueing[self.callers] = None
             self.callers.on_outage(is_outage(gate.pace))
         try:
-            return await gate.wait_in(self._place)
+            ticket = await gate.wait_in(self._place)
         finally:
             self._place = None
+        if ticket is not None:
+            self._start_clock()
+        return ticket
 
     # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -393,7 +409,7 @@ class Flight:
             await self._crew.learn(row, GivenUp(self._worker, "journal", stays_open=True))
         self._may_stand_unheard = False
 
-    def _next_step(self, row: Row) -> Send | LookUp | Wait | object:
+    def _next_step(self, row: Row) -> Step:
         return next_step(row, self._crew.world.clock(), self._crew.assumed)
 
     def _is_worth_another_round(self, row: Row) -> bool:

@@ -114,12 +114,11 @@ class Gate:
         self._slots.give()
 
     def _hear(self, ticket: Ticket, judged: Proof | Answer, now: float) -> None:
-        was_outage = is_outage(self._pace)
-        what, retry_after = hears(judged)
-        self._pace = heard(self._pace, ticket, what, now, self._policy, retry_after=retry_after)
-        if is_outage(self._pace) is not was_outage:
+        before, (what, retry_after) = self._pace, hears(judged)
+        self._pace = heard(before, ticket, what, now, self._policy, retry_after=retry_after)
+        if self._pace is not before and is_outage(self._pace) is not is_outage(before):
             self._outage_ended = now
-            self._on_outage(not was_outage)
+            self._on_outage(not is_outage(before))
 
     def close(self) -> None:
         """Give up every place, and listen to the slots no more."""

@@ -145,6 +145,8 @@ class Tenure:
 
     def _left(self) -> float:
         """Return the seconds for which the lease runs, by whichever clock says less."""
+        if self._until == inf:
+            return inf
         return min(self._until - self.clock.by_the_wall(), self._steady_until - asyncio.get_running_loop().time())
 
     async def end(self) -> None:

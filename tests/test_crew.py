@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
@@ -111,7 +112,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         crew = _crew(Wire(), heard)
         loop = asyncio.get_running_loop()
         told = Told("payout-17", None, "in flight")
-        callers = Callers(loop, 2.0, lambda: False, lambda: told)
+        callers = Callers(loop, Alarms(2.0), lambda: False, lambda: told)
         hearing = callers.join(None)
         crew.queueing[callers] = None
         crew._on_outage(has_begun=True)

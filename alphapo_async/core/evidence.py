@@ -60,6 +60,8 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
 
     def is_same_payment(self, other: Revision) -> bool:
         """Both ask for the same payment: compared field by field, or by digest where the fields are not kept."""
+        if self is other:
+            return True
         if self.payment is None or other.payment is None:
             return self.digest == other.digest
         return is_same_payment(self.payment, other.payment)

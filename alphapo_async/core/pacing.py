@@ -218,11 +218,11 @@ def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
         bodies: bodies under way.
         now: the time.
     """
-    is_free = kind.is_first or (kind.is_body and is_outage(pace))
-    when = max(pace.held_until, now if is_free else _token_at(pace, now))
+    is_probe = kind.is_body and is_outage(pace)
+    when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))
     if not kind.is_body:
         return when
-    if is_outage(pace):
+    if is_probe:
         return max(when, pace.probe_at)
     if bodies >= pace.window:
         return inf
@@ -242,7 +242,7 @@ def left(
         max_rate: first attempts per second.
         due: when it was to leave, where a timer was late; so the next one is not late, too.
     """
-    if is_outage(pace) and kind.is_body:
+    if kind.is_body and is_outage(pace):
         # A probe takes no token; the next one waits twice as long.
         wait = min(pace.probe_wait * 2, policy.wait_max)
         return replace(pace, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]

@@ -64,7 +64,7 @@ class MemoryJournal:
         self._settled: OrderedDict[_Name, Row] = OrderedDict()
         self._old: OrderedDict[_Name, _Essence] = OrderedDict()
         self._old_sums: dict[str, dict[str, dict[str, Decimal]]] = {}
-        self._history: dict[_Name, list[Entry]] = {}
+        self._history: dict[_Name, tuple[Entry, ...]] = {}
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
         self._over: set[str] = set()
@@ -136,9 +136,8 @@ class MemoryJournal:
         known = self._known(name)
         row = change(known)
         if entries:
-            self._history.setdefault(name, []).extend(entries)
+            self._history[name] = (*self._history.get(name, ()), *entries)
         if row is not known:
-            self._forget_essence(name)
             self._keep(name, row)
         return row
 
@@ -207,14 +206,16 @@ class MemoryJournal:
         """Nothing is left to write down; the rows stay as long as this object does."""
 
     def _known(self, name: _Name) -> Row | None:
-        row = self._open.get(name) or self._settled.get(name)
-        if row is not None:
+        if (row := self._open.get(name)) is not None or (row := self._settled.get(name)) is not None:
             return row
         essence = self._old.get(name)
         return None if essence is None else _row_of(name, essence)
 
     def _keep(self, name: _Name, row: Row) -> None:
-        self._soonest = min(self._soonest, _due(row))
+        if row.holder is None:
+            self._soonest = min(self._soonest, _due(row))
+        if self._old:
+            self._forget_essence(name)
         if row.state == "open":
             self._settled.pop(name, None)
             self._open[name] = row
