@@ -168,9 +168,7 @@ class AlphapoClient:
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closing else "open" if self._loop else "not opened"
-        return (
-            f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
-        )
+        return f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
 
     async def __aenter__(self) -> Self:
         self._enter()
