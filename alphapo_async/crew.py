@@ -124,20 +124,22 @@ class Crew:
         Raises:
             JournalError: it could not be written down.
         """
-        now = self.world.clock()
-        evidence: tuple[Evidence, ...] = (*lapses, asked)
+        entries: list[Entry] = []
 
         def change(known: Row | None) -> Row:
+            # A journal may take its time: what this settles is settled now, and not when it was asked for.
+            now = self.world.clock()
             if known is None:
                 return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
-            for one in evidence:
-                known = learn(known, one, now, self.assumed)
+            for lapse in lapses:
+                known = learn(known, lapse, now, self.assumed)
+            known = learn(known, asked, now, self.assumed)
+            entries[:] = _entries(lapses, now)
             return known
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        entries = _entries(lapses, now) if lapses else ()
         return await self.journal.update(self.account, foreign_id, change, entries=entries)
 
     async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
