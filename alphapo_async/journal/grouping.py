@@ -67,8 +67,8 @@ class Group(Generic[C]):
         self._had_company = False
         self._thread: threading.Thread | None = None
 
-    async def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
-        """Have it done by the thread and return its result.
+    def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
+        """Have it done by the thread, and return the future of its result.
 
         Args:
             run: what to do.
@@ -88,7 +88,7 @@ class Group(Generic[C]):
                 # Only what changes when the thread should wake up wakes it: each time costs more than a row.
                 self._due = request.due
                 self._news.notify()
-        return await request.future
+        return request.future
 
     async def aclose(self) -> None:
         """Serve what is left and end the thread."""
