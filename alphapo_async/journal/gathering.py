@@ -40,9 +40,9 @@ class Wish(Generic[R]):
         if not self._future.done():
             self._future.set_exception(error)
 
-    async def outcome(self) -> R:
-        """Wait for the result."""
-        return await self._future
+    def outcome(self) -> asyncio.Future[R]:
+        """Return the future of the result."""
+        return self._future
 
 
 W = TypeVar("W", bound=Wish[Any])
