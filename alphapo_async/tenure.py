@@ -22,7 +22,7 @@ _MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt."""
 _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
-SETTLING: Final = 1.0
+SETTLING: Final = 0.5
 """Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
 _DIFFERENCE: Final = 1.0
 """Seconds, as a bound: an answer of the storage's clock is as late as it took to come."""

@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["LAG", "Gathering", "Wish"]
 
+LARGEST: Final = 500
+"""Wishes in a group: what it writes is seen by others only at its end."""
 LAG: Final = 0.05
 """Seconds that a wish which may lag waits for a group to ride on."""
 
@@ -86,7 +88,7 @@ class Gathering(Generic[W]):
     async def _serve_all(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
                 await self._serve(group)
         finally:
             self._serving = None

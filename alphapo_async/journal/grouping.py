@@ -16,6 +16,8 @@ __all__ = ["Group", "Request"]
 
 LINGER: Final = 0.002
 """Seconds that a group waits for company at most, where the one before it had some."""
+LARGEST: Final = 500
+"""Requests in a group: what it writes is seen by others only at its end."""
 LAG: Final = 0.05
 """Seconds that a request which may lag waits for a group to ride on."""
 
@@ -120,7 +122,8 @@ class Group(Generic[C]):
                 self._news.wait(None if left == inf else left)
             if self._had_company and not self._is_closing:
                 self._gather()
-            group, self._waiting, self._due = self._waiting, [], inf
+            group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+            self._due = min((request.due for request in self._waiting), default=inf)
             return group
 
     def _gather(self) -> None:
