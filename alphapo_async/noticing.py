@@ -17,7 +17,6 @@ from alphapo_async.core.telling import Told, tell
 __all__ = ["Noticing"]
 
 logger = logging.getLogger("alphapo_async")
-logger.addHandler(logging.NullHandler())
 
 _LEVELS: dict[EventName, int] = {
     "begun": logging.DEBUG,
