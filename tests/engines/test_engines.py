@@ -17,9 +17,11 @@ from temporalio.testing import ActivityEnvironment
 
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.sandbox import Fault, Script
+from tests import documents
+from tests.documents import text_of
 from tests.processes import started
 
-GUIDE = (Path(__file__).resolve().parents[2] / "alphapo_async" / "OPERATIONS.md").read_text(encoding="utf-8")
+GUIDE = text_of(documents.GUIDE)
 _, _, DBOS, TEMPORAL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
