@@ -212,15 +212,15 @@ def test_the_gauges_follow_while_a_client_is_watched() -> None:
     backend = Backend()
 
     async def story() -> list[Any]:
-        seen = []
+        seen: list[list[Any]] = []
         names = ("alphapo.withdrawal.oldest_open.age", "alphapo.withdrawal.oldest_doubt.age", "alphapo.budget.left")
         async with client(Wire([LOST] * 9, [HTML_502] * 99), account="shop", on_event=backend.telemetry) as alphapo:
             async with backend.telemetry.watching(alphapo, every=5.0):
                 await asyncio.sleep(1.0)
-                seen.append([backend.metrics()[name] for name in names])
+                seen.append([told[name] for told in [backend.metrics()] for name in names])
                 waiting = asyncio.ensure_future(alphapo.withdraw(request("payout-17")))
                 await asyncio.sleep(10.0)
-                seen.append([backend.metrics()[name] for name in names])
+                seen.append([told[name] for told in [backend.metrics()] for name in names])
             waiting.cancel()
         return seen
 
