@@ -111,9 +111,30 @@ def test_a_request_has_the_attributes_of_the_conventions() -> None:
     }
     assert (failed["http.response.status_code"], failed["error.type"]) == (502, "502")
     assert again == asked
-    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted"}
+    resent = {"http.request.resend_count": 2}
+    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted", **resent}
+    assert failed["http.request.resend_count"] == 1
     statuses = [span.status.status_code for span in backend.spans]
     assert statuses == [StatusCode.ERROR] * 4 + [StatusCode.UNSET] * 2
+
+
+def test_what_is_sent_again_is_counted() -> None:
+    """In a flight also what never left; without one, and in a later flight, what the row has seen."""
+    backend = Backend()
+
+    async def flight(*attempts: int) -> None:
+        backend.telemetry(event("begun", foreign_id="a"))
+        for number in attempts:
+            backend.telemetry(event("attempt", foreign_id="a", reason="NotSent: no connection", attempts=number))
+        backend.telemetry(event("ended", foreign_id="a", outcome="not_sent"))
+
+    asyncio.run(flight(0, 0, 1))
+    asyncio.run(flight(2))
+    backend.telemetry(event("attempt", foreign_id="a", reason="Accepted", status=201, attempts=3))
+    for number in (1, 0):
+        backend.telemetry(event("attempt", foreign_id="b", reason="Accepted", status=201, attempts=number))
+    sent = [span for span in backend.spans if span.kind is SpanKind.CLIENT]
+    assert [(span.attributes or {}).get("http.request.resend_count") for span in sent] == [None, 1, 2, 1, 2, None, None]
 
 
 def test_a_no_is_an_error_with_its_outcome() -> None:
