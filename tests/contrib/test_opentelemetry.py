@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -15,10 +16,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.opentelemetry import Telemetry
 from alphapo_async.core.errors import JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.sandbox import Sandbox
 from tests.virtual import run
 from tests.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
 
@@ -279,6 +282,28 @@ def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureF
     assert journal.asked == 2
     assert [record.getMessage() for record in caplog.records] == ["not measured: The disk is away."]
     assert backend.metrics()["alphapo.outage"] == [(SHOP, 0)]
+
+
+async def test_aiohttps_own_traces_do_not_double_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What watches every session, as aiohttp's instrumentation does, sees none of our requests."""
+    seen: list[str] = []
+    init = aiohttp.ClientSession.__init__
+
+    async def begun(_session: object, _context: object, told: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(told.url.path)
+
+    def watched(self: aiohttp.ClientSession, **settings: Any) -> None:
+        traces = aiohttp.TraceConfig()
+        traces.on_request_start.append(begun)
+        init(self, **settings, trace_configs=[traces])
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", watched)
+    async with Sandbox() as sandbox:
+        async with AlphapoClient(sandbox.key, sandbox.secret, base_url=sandbox.url, journal="memory") as alphapo:
+            await alphapo.withdraw(request("payout-17"))
+        async with aiohttp.ClientSession() as another, another.get(f"{sandbox.url}/api/v2/ping"):
+            pass
+    assert seen == ["/api/v2/ping"]
 
 
 def test_without_providers_of_its_own_the_global_ones_are_used() -> None:
