@@ -29,7 +29,8 @@ EXTRAS = ("cli", "postgres", "otel", "uvloop")
 def tests(session: nox.Session) -> None:
     """Run the tests, every warning an error, asyncio in debug mode."""
     session.install("-q", "-e", ".[dev]")
-    session.run("python", "-m", "pytest", "-q", *session.posargs, env=STRICT)
+    patience = ("-o", "timeout=600", "-o", "faulthandler_timeout=900")  # debug mode takes its time
+    session.run("python", "-m", "pytest", "-q", *patience, *session.posargs, env=STRICT)
 
 
 @nox.session

@@ -60,10 +60,10 @@ async def _ran(program: str, sandbox: Sandbox, **more: str) -> str:
         program,
         env={**_environment(sandbox), **more},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,  # where asyncio says, in debug mode, what took long
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, out.decode()
+    out, complaints = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, complaints.decode()
     return out.decode()
 
 
