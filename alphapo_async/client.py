@@ -84,7 +84,7 @@ class AlphapoClient:
         retired_keys: (key, secret) pairs under which rows still in doubt were sent.
         policy: how long and how often one withdrawal is tried.
         max_connections: requests under way at once; the session's, if one is given.
-        max_rate: withdrawals started per second, evenly; None for no limit.
+        max_rate: withdrawals sent per second, evenly, those included that are sent again; None for no limit.
         session: a `SessionManager` of your own, for a proxy, a certificate authority or a pool shared by clients; you close it.
         amount_format: `"number"`, as AlphaPo's schema has it, or `"string"`, as its samples do.
         on_event: called with every `Event`, synchronously; what it raises is logged and goes no further.
@@ -318,6 +318,7 @@ class AlphapoClient:
         except JournalError as error:
             wrong, recorded = error.detail, error.recorded
         name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
+        self._crew.noticing.journal_failed(wrong, name)
         raise JournalError(
             f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
         )

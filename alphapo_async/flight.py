@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from alphapo_async.callers import Callers
+from alphapo_async.core.codec import differing
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Asked,
@@ -146,7 +147,7 @@ class Flight:
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not self.is_for(row.revision):
-            return self._told(row, "clash")
+            return self._told(row, "clash", self._how_it_differs(row))
         self._crew.noticing.recorded(row)
         self._is_known.come()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
@@ -166,6 +167,12 @@ class Flight:
     def is_for(self, revision: Revision) -> bool:
         """It pays exactly this payment."""
         return self.asked.revision.is_same_payment(revision)
+
+    def _how_it_differs(self, row: Row) -> str:
+        """Say in which fields the payment that the journal knows is another, and how it stands."""
+        known = row.revision.payment
+        fields = "" if known is None else f"another {', '.join(differing(known, self._request))}; "
+        return f"{fields}that one is {row.state.replace('_', ' ')}"
 
     def hear(self, row: Row) -> None:
         """Somebody else has learned something of the row: a callback came."""

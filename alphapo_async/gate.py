@@ -29,7 +29,7 @@ class Gate:
     Args:
         slots: how many requests may be under way at once.
         policy: waits and limits.
-        max_rate: first attempts per second, None for no limit.
+        max_rate: bodies per second, None for no limit.
         on_outage: called with True when an outage begins and with False when it ends.
     """
 

@@ -66,6 +66,8 @@ class Noticing:
 
     def ended(self, told: Told) -> None:
         """A flight is over, and this is what its callers are told."""
+        if told.why in ("unrecorded", "journal"):
+            self.journal_failed(told.detail or "what was heard could not be written down", told.foreign_id)
         if self._on_event is None:
             return
         outcome, look_ups = result_of(0, None, tell(told)).outcome, 0 if told.row is None else told.row.look_ups
@@ -115,9 +117,9 @@ class Noticing:
         """AlphaPo stopped giving readable answers, or gives them again."""
         self._emit(self._event("outage began" if has_begun else "outage ended"))
 
-    def journal_failed(self, detail: str) -> None:
-        """A worker on its rounds cannot use the journal."""
-        self._emit(self._event("journal failed", reason=detail))
+    def journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
+        """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
+        self._emit(self._event("journal failed", reason=detail, foreign_id=foreign_id))
 
     def failed(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""

@@ -1144,3 +1144,20 @@ def test_what_another_worker_has_taken_over_is_not_sent_again() -> None:
 def _row(row: Row | None) -> Row:
     assert row is not None
     return row
+
+
+@pytest.mark.parametrize(
+    ("is_remembered", "words"), [(True, "another amount; that one is accepted"), (False, "that one is accepted")]
+)
+def test_a_conflict_names_what_differs(words: str, *, is_remembered: bool) -> None:
+    """As far as the journal remembers the other payment, and how that one stands."""
+
+    async def story() -> str:
+        journal = MemoryJournal(whole_rows=10 if is_remembered else 0)
+        async with client(Wire(), journal=journal) as alphapo:
+            await alphapo.withdraw(request())
+            with pytest.raises(ForeignIdConflict) as caught:
+                await alphapo.withdraw(request(amount="7"))
+        return str(caught.value)
+
+    assert f"under this foreign_id ({words}); this one was not sent" in run(story())

@@ -174,20 +174,22 @@ def test_a_rate_is_reached_though_the_clock_is_late(late: float, last: float) ->
     assert all(sum(when <= each < when + 0.1 for each in times) <= 10 + 100 * min(late, 0.05) + 1 for when in times)
 
 
-def test_the_rate_counts_first_attempts_alone() -> None:
-    """Retries, look-ups and questions leave between them."""
+def test_the_rate_counts_every_body() -> None:
+    """What is sent again has its turn before what was not sent yet; look-ups and questions leave between them."""
 
-    async def story() -> list[float]:
+    async def story() -> tuple[list[float], list[float]]:
         yard = Yard(100, max_rate=0.1)
         await yard.send(Kind.FIRST)
         late = asyncio.ensure_future(yard.send(Kind.FIRST))
         await asyncio.sleep(0)
-        for kind in (Kind.RETRY, Kind.LOOK_UP, Kind.QUESTION):
+        again = asyncio.ensure_future(yard.send(Kind.RETRY, name="again"))
+        await asyncio.sleep(0)
+        for kind in (Kind.LOOK_UP, Kind.QUESTION):
             await yard.send(kind)
-        await late
-        return [when for _, when in yard.log]
+        await asyncio.gather(late, again)
+        return [when for _, when in yard.log], [when for name, when in yard.log if name == "again"]
 
-    assert run(story()) == [0, 0, 0, 0, 10]
+    assert run(story()) == ([0, 0, 0, 10, 20], [10])
 
 
 # ── throttling ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -108,9 +108,11 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
         ("recorded", "payout-17", None, None),
         ("ended", "payout-17", "accepted", None),
         ("ended", "payout-17", "unknown", "in flight"),
+        ("journal failed", "payout-17", None, "The disk is full."),
         ("ended", "payout-17", "not_sent", "unrecorded"),
     ]
-    assert [(event.attempts, event.look_ups) for event in heard.events] == [(0, 0), (0, 0), (2, 1), (2, 1), (0, 0)]
+    counts = [(event.attempts, event.look_ups) for event in heard.events]
+    assert counts == [(0, 0), (0, 0), (2, 1), (2, 1), (0, 0), (0, 0)]
 
 
 def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "AmountFormat",
     "Unreadable",
     "decode_body",
+    "differing",
     "digest",
     "encode_body",
     "encode_look_up",
@@ -181,6 +182,12 @@ def _payment(request: WithdrawalRequest) -> _Payment:
 def is_same_payment(one: WithdrawalRequest, other: WithdrawalRequest) -> bool:
     """Compare field by field: amounts as decimals, ids as text, never byte by byte."""
     return one is other or _payment(one) == _payment(other)
+
+
+def differing(one: WithdrawalRequest, other: WithdrawalRequest) -> tuple[str, ...]:
+    """Return the names of the fields that make them two payments, in the order of the alphabet."""
+    first, second = _payment(one), _payment(other)
+    return tuple(name for name in _Payment.__struct_fields__ if getattr(first, name) != getattr(second, name))
 
 
 def digest(request: WithdrawalRequest) -> str:

@@ -40,7 +40,8 @@ EventName = Literal[
   is followed by one.
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
-- `journal failed`: a worker on its rounds cannot use the journal; it sends nothing and tries again; `reason` says what is wrong.
+- `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
+  write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.
 
 Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
 `journal failed`, are for people: they may change.

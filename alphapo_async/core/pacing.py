@@ -196,7 +196,7 @@ class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     window: float = inf
     """Bodies that may be under way at once while sending opens again."""
     start_at: float = 0.0
-    """When the next first attempt may start, with `max_rate`."""
+    """When the next body may leave, with `max_rate`."""
 
 
 def is_outage(pace: Pace) -> bool:
@@ -226,7 +226,7 @@ def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
         return max(when, pace.probe_at)
     if bodies >= pace.window:
         return inf
-    return max(when, pace.start_at) if kind is Kind.FIRST else when
+    return max(when, pace.start_at)
 
 
 def left(
@@ -239,17 +239,17 @@ def left(
         kind: what left.
         now: the time.
         policy: the limits.
-        max_rate: first attempts per second.
+        max_rate: bodies per second.
         due: when it was to leave, where a timer was late; so the next one is not late, too.
     """
     if kind.is_body and is_outage(pace):
         # A probe takes no token; the next one waits twice as long.
         wait = min(pace.probe_wait * 2, policy.wait_max)
         return replace(pace, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]
+    if kind.is_body and max_rate is not None:
+        pace = replace(pace, start_at=max(pace.start_at, now if due is None else due) + 1 / max_rate)
     if kind.is_first:
-        if max_rate is None or not kind.is_body:
-            return pace, _TICKETS[kind]
-        return replace(pace, start_at=max(pace.start_at, now if due is None else due) + 1 / max_rate), _TICKETS[kind]
+        return pace, _TICKETS[kind]
     return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]
 
 

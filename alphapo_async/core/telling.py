@@ -74,8 +74,9 @@ _LESS = {
 def _tell_less(told: Told) -> WithdrawalError | JournalError:
     about = _about(told)
     if told.why == "clash":
+        known = f" ({told.detail})" if told.detail else ""
         return ForeignIdConflict(
-            f"Withdrawal {told.foreign_id!r}: the journal knows another payment under this foreign_id; "
+            f"Withdrawal {told.foreign_id!r}: the journal knows another payment under this foreign_id{known}; "
             "this one was not sent.",
             **about,
         )
@@ -115,6 +116,9 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
 
 
 def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
+    if row.state == "rejected" and row.word is not None:
+        said = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not told so."
+        return WithdrawalRejected(said, errors=row.refusal or {}, **about)
     if row.state == "rejected":
         errors = row.refusal or {}
         return WithdrawalRejected(

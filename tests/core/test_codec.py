@@ -12,6 +12,7 @@ from alphapo_async.core.codec import (
     UNREADABLE,
     AmountFormat,
     decode_body,
+    differing,
     digest,
     encode_body,
     encode_look_up,
@@ -728,3 +729,9 @@ def test_a_usual_reply_is_read_as_any_other(changed: dict[str, Any], left_out: s
 def test_an_odd_reply_is_read_as_any_other(body: bytes) -> None:
     """Bytes that are no JSON, or hardly."""
     assert repr(read_reply(body)) == repr(_the_long_way(body))
+
+
+def test_what_makes_two_payments_is_named() -> None:
+    """However the amounts are written."""
+    assert differing(make(), make(amount="0.00150")) == ()
+    assert differing(make(), make(amount="7", address="other", tag="x")) == ("address", "amount", "tag")

@@ -346,15 +346,15 @@ def test_a_readable_answer_ends_the_outage() -> None:
 # ── a rate of one's own ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_rate_spreads_first_attempts() -> None:
-    """Smoothly: one every so often, none saved up; retries and look-ups are not counted."""
+def test_a_rate_spreads_bodies() -> None:
+    """Smoothly: one every so often, none saved up; look-ups are not counted."""
     pace, times = Pace(), []
-    for _ in range(3):
-        now = may_leave_at(pace, Kind.FIRST, 0, 0.0)
+    for kind in (Kind.FIRST, Kind.RETRY, Kind.FIRST):
+        now = may_leave_at(pace, kind, 0, 0.0)
         times.append(now)
-        pace, _ticket = left(pace, Kind.FIRST, now, POLICY, max_rate=4.0)
+        pace, _ticket = left(pace, kind, now, POLICY, max_rate=4.0)
     assert times == [0.0, 0.25, 0.5]
-    assert may_leave_at(pace, Kind.RETRY, 0, 0.0) == 0.0
+    assert may_leave_at(pace, Kind.LOOK_UP, 0, 0.0) == 0.0
     assert left(pace, Kind.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is pace
     late, _ticket = left(pace, Kind.FIRST, 100.0, POLICY, max_rate=4.0)
     assert late.start_at == 100.25

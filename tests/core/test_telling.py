@@ -278,6 +278,22 @@ def test_another_payments_id_is_a_conflict(row: Row | None) -> None:
     assert error.may_release_funds
 
 
+def test_a_conflict_says_what_differs() -> None:
+    """Where the flight knows it."""
+    error = error_of(row_with("accepted"), why="clash", detail="another amount; that one is accepted")
+    assert "knows another payment under this foreign_id (another amount; that one is accepted); this one" in str(error)
+
+
+def test_a_word_of_the_operator_is_told_as_his() -> None:
+    """AlphaPo has refused nothing."""
+    error = error_of(row_with("rejected", word="rejected by anna: it is not in the back office"))
+    assert isinstance(error, WithdrawalRejected)
+    assert str(error).startswith(
+        "Withdrawal 'payout-17' was settled by hand, as rejected by anna: it is not in the back office. AlphaPo itself"
+    )
+    assert error.errors == {}
+
+
 @pytest.mark.parametrize(("recorded", "may_release_funds"), [(False, True), (True, False), (None, False)])
 def test_a_journal_that_failed_first_releases_funds_only_if_nothing_was_recorded(
     recorded: bool | None,  # noqa: FBT001 - a column
