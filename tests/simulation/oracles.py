@@ -212,8 +212,10 @@ class Oracles:
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def hears(self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError) -> None:
-        """A caller hears an outcome."""
+    def hears(
+        self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError, *, is_late: bool = False
+    ) -> None:
+        """A caller hears an outcome: what is true now, unless he hears it late, for his process stood still meanwhile."""
         name = request.foreign_id
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self.told[outcome] = self.told.get(outcome, 0) + 1
@@ -226,11 +228,11 @@ class Oracles:
             if not self._records(name, request):
                 self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
             return
-        has_moved = any(record.ending.moves_money for record in self._records(name, request))
-        if outcome == "conflict" and has_moved:
-            self._fail(f"{name}: told as another's, and it was paid under it (P4)")
-        is_no = isinstance(told, WithdrawalError) and outcome in ("rejected", "not_sent", "authentication")
-        if is_no and outcome not in self._noes.get(name, ()):
+        is_no = isinstance(told, WithdrawalError) and told.may_release_funds
+        if is_no and not is_late and any(one.ending.moves_money for one in self._records(name, request)):
+            self._fail(f"{name}: told as {outcome}, and money has moved (P4)")
+        is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
+        if is_of_its_own and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")
 
     def hears_in_time(self, name: str, deadline: float, took: float) -> None:

@@ -67,7 +67,7 @@ class Process:
         self.stood_still = 0
         """How often."""
         self.owner: Owner = loop.add_owner(name)
-        storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
+        self.storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
         self.session = SimulatedSession(network, name, self.door, scenario.max_connections)
         key, secret = KEYS[1] if is_rotated else KEYS[0]
         self.keys = {KEYS[0][0], key}
@@ -76,7 +76,7 @@ class Process:
         self.client = AlphapoClient(
             key,
             secret,
-            journal=storage,
+            journal=self.storage,
             base_url="http://127.0.0.1:9",
             retired_keys=[KEYS[0]] if is_rotated else [],
             session=self.session,

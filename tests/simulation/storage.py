@@ -109,6 +109,8 @@ class Storage:
         self._door = door
         self._note = note
         self._numbers: dict[str, int] = {}
+        self.under_way = 0
+        """How much is being asked of the disk just now."""
 
     @property
     def is_durable(self) -> bool:
@@ -119,6 +121,13 @@ class Storage:
 
     async def _do(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
         """Go to the disk and back."""
+        self.under_way += 1
+        try:
+            return await self._go(verb, about, action, writes=writes)
+        finally:
+            self.under_way -= 1
+
+    async def _go(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool) -> T:
         key = (self._name, verb, about, self._next(f"{verb} {about}"))
         await self._door(f"{verb} {about}")
         if not self.disk.is_durable:

@@ -375,6 +375,40 @@ _JOURNAL: Final = (
         (Edit("flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
     ),
     Bug(
+        "a no that is remembered",
+        "Answers kept by foreign_id for speed: another process has paid since, and the old word says that no money moved.",
+        (
+            Edit(
+                "client.py",
+                "        if isinstance(outcome, Withdrawal):\n            return outcome\n        raise outcome\n",
+                "        if isinstance(outcome, Withdrawal):\n            return outcome\n"
+                "        if _is_no(outcome):\n"
+                '            self.__dict__.setdefault("_noes", {})[request.foreign_id] = outcome\n'
+                "        raise outcome\n",
+            ),
+            Edit(
+                "client.py",
+                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+                '        if (known := self.__dict__.get("_noes", {}).get(request.foreign_id)) is not None:\n'
+                "            raise known\n"
+                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "closing that ends no work",
+        "Clients that close their pool and go: what is under way goes on without one, and nobody hears how it ended.",
+        (
+            Edit(
+                "client.py",
+                "            for task in self._flying():\n"
+                "                task.cancel()\n"
+                "            await self._wait_for_flights(_CANCEL_GRACE)\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
         "an unwritten word told at closing",
         "A hasty end: what the journal would not take is told as if it had.",
         (Edit("flight.py", '        if self._unwritten:\n            return self._told(row, "journal")\n', ""),),
