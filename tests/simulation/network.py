@@ -28,11 +28,12 @@ from alphapo_async.session import SessionManager
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.oracles import Message
-from tests.simulation.scenario import QUIET, Scenario
-from tests.simulation.storage import EPOCH, Door
+from tests.simulation.scenario import EPOCH, QUIET, Scenario
+from tests.simulation.storage import Door
 
 __all__ = ["KEYS", "Alphapo", "Network", "SimulatedSession"]
 
+_FORGETS_AFTER: Final = 240.0
 KEYS: Final = (("key-one", "made-up secret one"), ("key-two", "made-up secret two"))
 """The merchant's keys; the second is what the first is rotated to."""
 
@@ -65,19 +66,22 @@ class _Noted:
 
 
 class _Forgetful(World):
-    """Breaks A2: it frees an id a few minutes after it was used."""
+    """It frees an id a while after it was used: that of A2, or breaking it, a few minutes."""
+
+    frees_after = _FORGETS_AFTER
 
     def _holder(self, foreign_id: str, now: float) -> Record | None:
         record = super()._holder(foreign_id, now)
-        return None if record is not None and now > record.at + _FORGETS_AFTER else record
+        return None if record is not None and now > record.at + self.frees_after else record
 
 
 class Alphapo:
     """AlphaPo, in one dialect, with what goes wrong at its edge."""
 
     def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-        kind = _Forgetful if scenario.broken == "A2" else World
-        self.world = kind(scenario.dialect, settle_after=scenario.settle_after)
+        self.world = _Forgetful(scenario.dialect, settle_after=scenario.settle_after)
+        if scenario.broken != "A2":
+            self.world.frees_after = scenario.resend_within
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}
         self.ledger = Ledger(self.world, clock)
         faults = _Noted(Faults(scenario.edge, scenario.seed, ("withdrawal", "look-up")), note)
@@ -204,7 +208,7 @@ class Network:
         self._at(seconds, self._arrives, trip)
 
     def _lateness(self, *key: object) -> float:
-        longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET - 60.0
+        longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET
         return self._chance.between(15.0, longest, "lateness", *key)
 
     def _fate(self, *key: object) -> str:
@@ -231,11 +235,14 @@ class Network:
         if outage is not None:
             self._note(f"outage: {outage}")
             message.is_refused = outage == "throttle"
+            if outage in _PAGES and trip.method == "POST" and self._chance.happens(0.3, "gets through", *trip.key):
+                self._note("edge: away, and AlphaPo has it")
+                self._process_all_the_same(trip.question, message, now)
             self._refuse_in_outage(outage, trip.back)
             return
         reaction = self._alphapo.desk.react(trip.method, trip.path, trip.question, now, EPOCH + now)
-        message.is_refused = reaction.record is None and _BAD <= reaction.answer.status < _FAILED
-        if self._scenario.broken == "A4" and reaction.answer.status == _THROTTLED:
+        message.is_refused = reaction.record is None and _refuses(reaction.answer)
+        if trip.method == "POST" and self._is_lying(reaction.answer, *trip.key):
             self._process_all_the_same(trip.question, message, now)
         if reaction.record is not None:
             self._accepted(reaction.record, message)
@@ -251,6 +258,8 @@ class Network:
     def _refuse_in_outage(self, how: str, back: asyncio.Future[Reply | NoReply]) -> None:
         if how == "503":
             _resolve(back, Reply(503, b"<html>Service unavailable</html>", "text/html"))
+        elif how in _PAGES:
+            _resolve(back, _PAGES[how])
         elif how == "throttle":
             _resolve(back, _reply(throttled(self._scenario.dialect, 20.0, EPOCH + self._loop.time())))
         elif how in ("reset", "refuse", "name not found"):
@@ -262,8 +271,18 @@ class Network:
         if record is not None:
             self._accepted(record, message)
 
+    def _is_lying(self, answer: Answer, *key: object) -> bool:
+        """The edge turns away what AlphaPo has got all the same; a throttled request only where A4 is broken."""
+        if answer.status == _THROTTLED:
+            return self._scenario.broken == "A4"
+        if answer.status not in _UNHEARD or _refuses(answer) or self._loop.time() >= self._scenario.ends:
+            return False
+        if not self._chance.happens(0.4, "lies", *key):
+            return False
+        self._note(f"edge: {answer.status} after processing")
+        return True
+
     def _process_all_the_same(self, question: Question, message: Message, now: float) -> None:
-        """Break A4: a throttled request was processed."""
         verdict = self._alphapo.world.withdraw(read_object(question.body), question.key or "", now)
         if isinstance(verdict, Record):
             self._accepted(verdict, message)
@@ -292,9 +311,22 @@ class Network:
         return self._loop.call_at(self._loop.time() + seconds, callback, *args, context=self._world)
 
 
-_THROTTLED, _BAD, _FAILED = 429, 400, 500
-_FORGETS_AFTER = 240.0
+_THROTTLED = 429
+_FORBIDDEN = 403
+_PAGES = {
+    "401": Reply(401, b'{"error": "Unauthorized", "code": "unauthorized"}', "application/json"),
+    "404": Reply(404, b"<html>Not found</html>", "text/html"),
+    "408": Reply(408, b"<html>Request time-out</html>", "text/html"),
+}
+"""What an edge says that has lost what stands behind it, whether that has got the request or not."""
+_UNHEARD = (401, _FORBIDDEN, 404, 408)
 _LONGEST_HOLD = 60.0
+
+
+def _refuses(answer: Answer) -> bool:
+    """It is AlphaPo's own "no" to a request, and so to all its copies: not a page of whatever stands before it."""
+    is_own = answer.status in (400, 409, 422, _THROTTLED)
+    return is_own or (answer.status == _FORBIDDEN and b"bad_header" in answer.body)
 
 
 def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> None:

@@ -20,10 +20,13 @@ from alphapo_async.core.row import NO, Row, bucket
 from alphapo_async.sandbox.checks import spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
+from tests.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]
 
 _ENDED: Final = ("cancelled", "declined")
+_SET: Final = 300.0
+"""Seconds by which the clocks of those who write down may be wrong."""
 _LONGEST_IDLE: Final = 300.0
 """Seconds within which a worker has written down how its work on a row ended, whatever the journal does."""
 Name = tuple[str, str]
@@ -50,12 +53,16 @@ class Oracles:
         world: what AlphaPo has.
         clock: virtual seconds.
         fail: called with the first thing that is wrong.
+        resend_within: how old a doubt may be when its bytes are sent again.
     """
 
-    def __init__(self, world: World, clock: Callable[[], float], fail: Callable[[str], None]) -> None:
+    def __init__(
+        self, world: World, clock: Callable[[], float], fail: Callable[[str], None], *, resend_within: float
+    ) -> None:
         self._world = world
         self._clock = clock
         self._fail = fail
+        self._resend_within = resend_within
         self._messages: dict[str, list[Message]] = {}
         self._bodies: dict[tuple[int, str, int], bytes] = {}
         self._paid: dict[str, Record] = {}
@@ -97,6 +104,10 @@ class Oracles:
             self._fail(f"{foreign_id}: a body leaves although the journal says {row.state}")
         elif row.holder != worker:
             self._fail(f"{foreign_id}: a body leaves a worker that does not hold the row")
+        elif (
+            row.doubt_since is not None and EPOCH + self._clock() + QUIET > row.doubt_since + self._resend_within + _SET
+        ):
+            self._fail(f"{foreign_id}: sent again when AlphaPo may have freed the id before it arrives (A2)")
         if tokens < -1e-6:
             self._fail(f"the budget is negative: {tokens} (P9)")
         message = Message(foreign_id, body, self._clock())
@@ -125,6 +136,10 @@ class Oracles:
         for (foreign_id, _), since in self._idle.items():
             if now - since > _LONGEST_IDLE:
                 self._fail(f"{foreign_id}: held for {now - since:.0f} s by a worker that does nothing for it")
+
+    def has(self, row: Row) -> bool:
+        """Tell whether AlphaPo has this payment under this name."""
+        return row.revision.payment is not None and bool(self._records(row.foreign_id, row.revision.payment))
 
     def may_still_come(self, foreign_id: str) -> bool:
         """Tell whether a body of this foreign_id is still on its way."""

@@ -14,8 +14,8 @@ from alphapo_async.crew import World
 from tests.simulation.chance import Chance
 from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
 from tests.simulation.network import KEYS, Network, SimulatedSession
-from tests.simulation.scenario import Scenario
-from tests.simulation.storage import EPOCH, Disk, Storage
+from tests.simulation.scenario import EPOCH, Scenario
+from tests.simulation.storage import Disk, Storage
 
 __all__ = ["Process"]
 
@@ -80,6 +80,7 @@ class Process:
             base_url="http://127.0.0.1:9",
             retired_keys=[KEYS[0]] if is_rotated else [],
             session=self.session,
+            policy=RetryPolicy(resend_within=scenario.resend_within),
             amount_format="string" if is_other_release else "number",
             max_rate=chance.pick((None, None, 5.0, 50.0), "rate", name),
             on_event=on_event,

@@ -14,7 +14,7 @@ from alphapo_async.sandbox.faults import Fault
 from alphapo_async.sandbox.records import MAGIC_CANCELLED, MAGIC_DECLINED
 from tests.simulation.chance import Chance
 
-__all__ = ["ASSUMPTIONS", "FAMILIES", "Intent", "Outage", "Rates", "Scenario", "drawn"]
+__all__ = ["ASSUMPTIONS", "EPOCH", "FAMILIES", "QUIET", "Intent", "Outage", "Rates", "Scenario", "drawn", "fresh"]
 
 Assumption: TypeAlias = Literal["A1", "A2", "A3", "A4", "A5"]
 ASSUMPTIONS: Final[tuple[Assumption, ...]] = ("A1", "A2", "A3", "A4", "A5")
@@ -40,7 +40,12 @@ FAMILIES: Final = (
 )
 """Families of trouble, and of ways to use the client."""
 
+EPOCH: Final = 1_800_000_000.0
+"""What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
+_DAY: Final = 86_400.0
+_LONG: Final = 0.07
+"""Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
 
 _EDGE: Final = tuple(
     fault
@@ -49,7 +54,7 @@ _EDGE: Final = tuple(
 )
 _LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
 
-OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle")
+OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408")
 
 
 class Rates(NamedTuple):
@@ -99,6 +104,8 @@ class Intent(NamedTuple):
     """Somebody asks for another payment under the same foreign_id."""
     is_urgent: bool = False
     """With a short deadline of its own."""
+    expires_in: float | None = None
+    """Left to the workers for so long; None for as long as usual."""
 
 
 class Scenario(NamedTuple):
@@ -123,6 +130,8 @@ class Scenario(NamedTuple):
     settle_after: float
     latency: float
     max_connections: int
+    resend_within: float
+    """After so many seconds AlphaPo frees an id (A2)."""
     broken: Assumption | None = None
 
     def has(self, family: str) -> bool:
@@ -143,20 +152,24 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     is_durable = not chance.happens(0.08, "volatile") or broken is not None
     if broken is not None:
         families |= _NEEDED[broken]
+    is_long = broken is None and is_durable and chance.happens(_LONG, "long")
     length = chance.between(60.0, 900.0, "length") if broken != "A3" else 4 * 3_600.0
+    if is_long:
+        length = chance.between(7_200.0, 14_400.0, "length", "long")
+        families |= {"network"}
     outages = _outages(chance, length) if "outages" in families else ()
     ends = max((length, *(outage.end for outage in outages))) + 30.0
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
     return Scenario(
         seed=seed,
         families=families,
-        dialect=_dialect(chance, broken),
-        processes=chance.whole(1, 4, "processes") if is_durable else 1,
+        dialect=_dialect(chance, broken, is_long=is_long),
+        processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable else 1,
         is_durable=is_durable,
         intents=tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number)),
         ends=ends,
-        rates=_rates(chance, families, broken),
-        edge=_edge(chance, families) if broken != "A3" else {Fault.INSUFFICIENT: 0.5},
+        rates=_rates(chance, families, broken, is_long=is_long),
+        edge={Fault.INSUFFICIENT: 0.5} if is_long or broken == "A3" else _edge(chance, families),
         outages=outages,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
@@ -164,6 +177,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
         latency=chance.pick((0.02, 0.2, 1.0), "latency"),
         max_connections=chance.pick((2, 10, 100), "connections"),
+        resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )
 
@@ -177,7 +191,7 @@ _NEEDED: Final[dict[str, frozenset[str]]] = {
 }
 
 
-def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
+def _dialect(chance: Chance, broken: Assumption | None, *, is_long: bool) -> Dialect:
     told: dict[str, Any] = {name: chance.pick(options, "dialect", name) for name, options in DIALECT_CHOICES.items()}
     told["visibility_delay"] = chance.pick((0.2, 5.0, 600.0, 3_600.0), "dialect", "visibility_delay")
     # What nobody can look up ends few doubts: half of the worlds can.
@@ -189,6 +203,8 @@ def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
         told |= {"visibility": "never"}
     elif broken == "A3":
         told |= {"visibility": "at once", "look_up_transport": "body", "failed_uses_up": False}
+    elif is_long:  # a name that is blamed has no quiet exit
+        told |= {"failed_uses_up": False}
     return Dialect(**told)
 
 
@@ -209,7 +225,7 @@ def _full(chance: Chance, length: float) -> tuple[float, float] | None:
     return start, start + chance.between(1.0, 120.0, "full", "seconds")
 
 
-def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None) -> Rates:
+def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None, *, is_long: bool) -> Rates:
     def up_to(share: float, name: str, family: str) -> float:
         return share * chance.draw("rate", name) ** 2 if family in families else 0.0
 
@@ -224,7 +240,7 @@ def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None) 
         cut=up_to(0.2, "cut", "network"),
         twice=up_to(0.2, "twice", "network"),
         overtaken=up_to(0.3, "overtaken", "network"),
-        late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.0),
+        late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.2 if is_long else 0.0),
         slow_commit=up_to(0.2, "slow", "storage"),
         failed_commit=up_to(0.2, "failed", "storage"),
         lost_commit=up_to(0.2, "lost", "storage"),
@@ -287,7 +303,16 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
         is_doubled=people and is_durable and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
         confused=confused,
         is_urgent=chance.happens(0.1, *about, "urgent"),
+        expires_in=chance.pick(_EXPIRES, *about, "expires in") if how == "enqueue" else None,
     )
+
+
+_EXPIRES: Final = (None, None, None, None, 600.0, 60.0, 5.0, 0.01)
+
+
+def fresh(number: int) -> WithdrawalRequest:
+    """Return a payment that is made in the end, when all is well."""
+    return _simple(f"fresh-{number}", f"fresh-{number}", "0.125")
 
 
 def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) -> WithdrawalRequest:

@@ -34,8 +34,8 @@ from tests.simulation.network import Alphapo, Network
 from tests.simulation.oracles import Message, Oracles
 from tests.simulation.people import Order, decided
 from tests.simulation.process import Process
-from tests.simulation.scenario import QUIET, Scenario
-from tests.simulation.storage import EPOCH, Disk
+from tests.simulation.scenario import EPOCH, QUIET, Scenario, fresh
+from tests.simulation.storage import Disk
 
 __all__ = ["Simulation", "Verdict", "simulated"]
 
@@ -96,7 +96,7 @@ class Simulation:
         self.trace: list[str] | None = [] if is_traced else None
         self.failure: str | None = None
         self.alphapo = Alphapo(scenario, self.loop.time, self._note)
-        self.oracles = Oracles(self.alphapo.world, self.loop.time, self._fail)
+        self.oracles = Oracles(self.alphapo.world, self.loop.time, self._fail, resend_within=scenario.resend_within)
         self.network = Network(
             self.loop,
             self.alphapo,
@@ -202,18 +202,26 @@ class Simulation:
 
     async def _settle_down(self) -> None:
         """Faults have stopped: after the quiet time and a deadline every row is settled, or stays open for a reason."""
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             until = max([self.loop.time(), *(row.may_send_until - EPOCH for row in self._open() if row.may_send_until)])
             await asyncio.sleep(until + QUIET + 2 * _DEADLINE - self.loop.time())
             if any(_is_awake(process) and not process.has_full_budget for process in self.processes.values()):
                 self._fail("the budget is not full although all has been quiet for long (P9)")
             process = self._somebody("resume")
             if process is not None:
+                await self._pay_afresh(process, number)
                 patience = 600.0 + _DEADLINE * len(self._open())  # a look-up that is never answered costs a deadline
                 await asyncio.wait({process.start(self._resume(process))}, timeout=patience)
             await self._check_sums()
             if all(self._stays_open(row) for row in self._open()):
                 return
+
+    async def _pay_afresh(self, process: Process, number: int) -> None:
+        """Business goes on: without it nothing would show that look-ups see what is accepted."""
+        if any(is_in_doubt(row) for row in self._open()):
+            request = fresh(number)
+            self.oracles.intends(request)
+            await asyncio.wait({process.start(self._pay_once(process, request))}, timeout=2 * _DEADLINE)
 
     def _open(self) -> list[Row]:
         return [row for row in self.disk.rows() if row.state == "open"]
@@ -233,8 +241,11 @@ class Simulation:
     def _stays_open(self, row: Row) -> bool:
         """Nothing that AlphaPo shows can settle it, so that it waits for a callback or the operator."""
         is_hidden = not self._is_everything_shown()
-        is_old = row.doubt_since is not None and self._now() > row.doubt_since + 86_400 - QUIET - _DEADLINE
-        return is_in_doubt(row) and (row.blamed or row.refusal is not None or is_hidden or is_old)
+        oldest = self.scenario.resend_within - QUIET - _DEADLINE
+        is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
+        # A blamed name waits for whoever has it: if that is this payment, a look-up shows it.
+        is_anothers = row.blamed and not self.oracles.has(row)
+        return is_in_doubt(row) and (is_anothers or is_hidden or is_old)
 
     def _is_everything_shown(self) -> bool:
         """Look-ups show all that AlphaPo has, to every key that is left."""
@@ -258,9 +269,17 @@ class Simulation:
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _new_disk(self) -> Disk:
-        disk = Disk(is_durable=self.scenario.is_durable, watch=self.oracles.wrote, clock=self.loop.time)
+        disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
         disk.keeps_its_word = self.scenario.broken != "A5"
         return disk
+
+    def _wrote(self, before: Row | None, after: Row) -> None:
+        if before is not None and before.state == "open" != after.state:
+            if after.control_at is not None:
+                self._note("quiet exit")
+            elif after.reason == "expired":
+                self._note("expired in the queue")
+        self.oracles.wrote(before, after)
 
     def _begin(self, name: str) -> None:
         """Start a process, or start it again."""
@@ -524,7 +543,8 @@ class Simulation:
         deadline = _URGENT if order.intent.is_urgent and is_first and order.intent.how == "withdraw" else None
         try:
             if order.intent.how == "enqueue" and is_first:
-                await process.client.enqueue(order.request)
+                lasts = order.intent.expires_in
+                await process.client.enqueue(order.request, **({} if lasts is None else {"expires_in": lasts}))
                 return None
             return await process.client.withdraw(
                 order.request,

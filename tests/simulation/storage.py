@@ -16,7 +16,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.simulation.chance import Chance
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import EPOCH, Scenario
 
 __all__ = ["Disk", "Storage", "Watch"]
 
@@ -262,7 +262,3 @@ class Storage:
 
     async def aclose(self) -> None:
         """Let go."""
-
-
-EPOCH = 1_800_000_000.0
-"""What the storage's clock shows when the virtual clock shows zero."""

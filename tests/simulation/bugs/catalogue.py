@@ -69,6 +69,17 @@ _REPLIES: Final = (
         ),
     ),
     Bug(
+        "a 404 taken for not sent",
+        "Clients for which every 4xx means that nothing came of it: the edge lost its answer, and said what it says then.",
+        (
+            Edit(
+                "core/outcome.py",
+                _REFUSAL_JUDGED,
+                f'    if reply.status in (401, 404, 408):\n        return NotSent(f"HTTP {{reply.status}}")\n{_REFUSAL_JUDGED}',
+            ),
+        ),
+    ),
+    Bug(
         "only 200 taken for success",
         "Clients that compare the status with 200: a 201 is told as refused, and the payment is made again.",
         (
@@ -282,7 +293,33 @@ _JUDGES: Final = (
                 "return LOOK_UP",
             ),
         ),
-        "model check",
+    ),
+    Bug(
+        "no quiet time",
+        "An early design: refused once more and not found is believed at once, while the first body is still on its way.",
+        (
+            Edit(
+                "core/row.py",
+                "return (row.may_send_until or 0.0) + assumed.quiet",
+                "return row.may_send_until or 0.0",
+            ),
+        ),
+    ),
+    Bug(
+        "a quiet exit that never comes",
+        "Caution that never ends: what AlphaPo has refused for certain stays open for ever, and its funds are held.",
+        (
+            Edit(
+                "flight.py",
+                "return await self._look_up(await self._learn(Control(self._worker, other.created_at)))",
+                "return row",
+            ),
+        ),
+    ),
+    Bug(
+        "old doubts sent again",
+        "Retries without an end: the other side keeps its idempotency keys for a day, and takes the old one for a new one.",
+        (Edit("core/steps.py", "return SEND if arrives_by <= freed_from else LOOK_UP", "return SEND"),),
     ),
     Bug(
         "a stale holder's no believed",
