@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import traceback
 from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -118,6 +119,8 @@ class Simulation:
         self._over: asyncio.Future[None] | None = None
         self._is_alone = False
         self._is_ending = False
+        self._is_over = False
+        """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
 
     def run(self) -> Verdict:
@@ -129,10 +132,18 @@ class Simulation:
             self._check_complaints()
         except Stuck as stuck:
             self._fail(str(stuck))
-        finally:
-            asyncio.set_event_loop(None)
+        except Exception as error:  # noqa: BLE001 - a world that breaks is a seed that failed, and is told as one
+            self._fail("the world itself broke: " + "".join(traceback.format_exception(error)).strip())
+        verdict = self._verdict()
+        self._is_over = True
+        try:
             self.loop.bury()
             self.loop.close()
+        finally:
+            asyncio.set_event_loop(None)
+        return verdict
+
+    def _verdict(self) -> Verdict:
         return Verdict(
             seed=self.scenario.seed,
             failure=self.failure,
@@ -149,18 +160,19 @@ class Simulation:
     # ── what everything is told to ───────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, what: str) -> None:
-        if self.failure is None:
+        if self.failure is None and not self._is_over:
             self.failure = f"at {self.loop.time():.3f} s: {what}"
             self._trace(f"VIOLATION: {what}")
             if self._over is not None and not self._over.done():
                 self._over.set_result(None)
 
     def _note(self, kind: str) -> None:
-        self.troubles[kind] += 1
-        self._trace(f"trouble: {kind}")
+        if not self._is_over:
+            self.troubles[kind] += 1
+            self._trace(f"trouble: {kind}")
 
     def _trace(self, what: str) -> None:
-        if self.trace is not None:
+        if self.trace is not None and not self._is_over:
             self.trace.append(f"{self.loop.time():12.3f} {what}")
 
     def _check_complaints(self) -> None:

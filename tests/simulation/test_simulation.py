@@ -18,7 +18,7 @@ from alphapo_async.core.row import Row
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
-from tests.simulation.simulation import simulated
+from tests.simulation.simulation import Simulation, simulated
 from tests.simulation.storage import Disk
 from tests.wire import request
 
@@ -52,6 +52,34 @@ def test_one_seed_is_one_world() -> None:
     here = [simulated(drawn(seed, EACH), is_traced=True) for seed in (2, 9, 22)]
     told = [f"{sha256(chr(10).join(one.trace).encode()).hexdigest()} {one.ledger}" for one in here]
     assert there.stdout.split("\n")[:3] == told
+
+
+def test_a_world_that_breaks_is_a_seed_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the simulator's own story names its place, and is told with the seed like any other failure."""
+
+    async def breaks(_self: Simulation) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(Simulation, "_leave_one", breaks)
+
+    verdict = simulated(drawn(3, 4))
+
+    assert verdict.seed == 3
+    assert "the world itself broke" in str(verdict.failure)
+    assert "ArithmeticError" in str(verdict.failure)
+
+
+def test_what_is_taken_apart_in_the_end_says_nothing() -> None:
+    """A process that is buried runs its `finally`: no line of it stands in the trace, and it writes nothing that counts."""
+    world = Simulation(drawn(3, 4), is_traced=True)
+    verdict = world.run()
+
+    world._trace("from the grave")
+    world._note("from the grave")
+    world._fail("from the grave")
+
+    assert world.trace == list(verdict.trace)
+    assert (world.failure, "from the grave" in world.troubles) == (None, False)
 
 
 @pytest.mark.parametrize("assumption", ASSUMPTIONS)
