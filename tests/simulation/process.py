@@ -52,6 +52,7 @@ class Process:
         note: Callable[[str], None],
         trace: Callable[[str], None],
         is_rotated: bool,
+        is_traced: bool,
     ) -> None:
         self.name = name
         self.disk = disk
@@ -62,11 +63,13 @@ class Process:
         self._on_death = on_death
         self._note = note
         self._trace = trace
+        self._is_traced = is_traced
         self._doors = 0
         self._ahead = 0.0
         self.stood_still = 0
         """How often."""
         self.owner: Owner = loop.add_owner(name)
+        self._may_crash = scenario.rates.crash_at_door > 0
         self.storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
         self.session = SimulatedSession(network, name, self.door, scenario.max_connections)
         key, secret = KEYS[1] if is_rotated else KEYS[0]
@@ -126,15 +129,17 @@ class Process:
 
     # ── what happens to it ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def door(self, what: str) -> None:
+    async def door(self, what: str, about: str = "", how: str = "") -> None:
         """Pass a door; some die at it."""
-        self._doors += 1
-        self._trace(f"{self.name}: {what}")
-        is_calm = self._loop.time() >= self._scenario.ends
-        if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
-            self._note("crash at a door")
-            self.die()
-            await self._loop.create_future()  # nothing of it runs any more
+        if self._is_traced:
+            self._trace(f"{self.name}: {what} {about}{how}")
+        if self._may_crash:
+            self._doors += 1
+            is_calm = self._loop.time() >= self._scenario.ends
+            if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
+                self._note("crash at a door")
+                self.die()
+                await self._loop.create_future()  # nothing of it runs any more
 
     def die(self) -> None:
         """Die, now."""

@@ -316,6 +316,7 @@ class Simulation:
             note=self._note,
             trace=self._trace,
             is_rotated=is_rotated,
+            is_traced=self.trace is not None,
         )
         self.processes[name] = process
         self._trace(f"{process.name}: begins")

@@ -23,6 +23,8 @@ __all__ = ["Disk", "Storage", "Watch"]
 T = TypeVar("T")
 Change = Callable[[Row | None], Row]
 Watch = Callable[[Row | None, Row], None]
+_GOLDEN, _USUAL = 0.006180339887, 0.01
+"""Seconds that the disk takes, by turns, up to so many: no trouble, and not worth a draw."""
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
 
@@ -30,7 +32,7 @@ _UNDONE_WITHIN = 5.0
 class Door(Protocol):
     """What a process is asked at everything that leaves it or comes back."""
 
-    async def __call__(self, what: str, /) -> None:
+    async def __call__(self, what: str, about: str = "", how: str = "", /) -> None:
         """Pass, or die here."""
         ...
 
@@ -108,7 +110,11 @@ class Storage:
         self._chance = chance
         self._door = door
         self._note = note
-        self._numbers: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._ends = scenario.ends
+        self._is_troubled = scenario.has("storage")
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._asked = 0
         self.under_way = 0
         """How much is being asked of the disk just now."""
 
@@ -121,47 +127,54 @@ class Storage:
 
     async def _do(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
         """Go to the disk and back."""
+        self._asked += 1
         self.under_way += 1
         try:
+            await self._door(verb, about)
+            if not self.disk.is_durable:
+                return await action()
+            if self._loop.time() >= self._ends or not self._is_troubled:
+                await asyncio.sleep(self._asked * _GOLDEN % _USUAL)
+                done = await action()
+                await self._door(verb, about, " is back")
+                return done
             return await self._go(verb, about, action, writes=writes)
         finally:
             self.under_way -= 1
 
+    async def _poll(self, verb: str, action: Callable[[], Awaitable[T]]) -> T:
+        """Ask what is asked every second, and is mostly answered with nothing."""
+        if self._loop.time() < self._ends and self._is_troubled:
+            return await self._do(verb, "", action)
+        await self._door(verb)
+        return await action()
+
     async def _go(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool) -> T:
-        key = (self._name, verb, about, self._next(f"{verb} {about}"))
-        await self._door(f"{verb} {about}")
-        if not self.disk.is_durable:
-            return await action()
+        """Go there and back, where something may go wrong."""
+        key = (self._name, verb, about, self._next((verb, about)))
         await asyncio.sleep(self._latency(writes, *key))
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._fail_before(now, writes, about, *key)
         done = await action()
-        await self._door(f"{verb} {about}: done")
-        if (
-            writes
-            and now < self._scenario.ends
-            and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key)
-        ):
+        await self._door(verb, about, " is back")
+        if writes and now < self._ends and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key):
             self._note("commit happened, answer lost")
             raise JournalError("The answer of the journal was lost.", recorded=None)
         return done
 
-    def _next(self, what: str) -> int:
+    def _next(self, what: tuple[str, str]) -> int:
         number = self._numbers[what] = self._numbers.get(what, 0) + 1
         return number
 
     def _latency(self, writes: bool, *key: object) -> float:  # noqa: FBT001 - a bare fact
-        now = asyncio.get_running_loop().time()
-        usual = self._chance.between(0.0, 0.01, "commit", *key)
-        is_slow = now < self._scenario.ends and self._chance.happens(self._scenario.rates.slow_commit, "slow", *key)
-        if writes and is_slow:
+        if writes and self._chance.happens(self._scenario.rates.slow_commit, "slow", *key):
             self._note("slow commit")
             return self._chance.between(0.1, 40.0, "slowness", *key)
-        return usual
+        return self._asked * _GOLDEN % _USUAL
 
     def _fail_before(self, now: float, writes: bool, about: str, *key: object) -> None:  # noqa: FBT001 - a bare fact
         rates, full = self._scenario.rates, self._scenario.full
-        if now >= self._scenario.ends:
+        if now >= self._ends:
             return
         recorded = self.disk.row("default", about) is not None
         if writes and full is not None and full[0] <= now < full[1]:
@@ -183,7 +196,7 @@ class Storage:
         return await self._do("time", "", self._own_time)
 
     async def _own_time(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time()
+        return EPOCH + self._loop.time()
 
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open."""
@@ -203,7 +216,7 @@ class Storage:
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return workers whose lease is over."""
-        return await self._do("find dead", "", lambda: self.disk.find_dead(now))
+        return await self._poll("find dead", lambda: self.disk.find_dead(now))
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return what a worker holds."""
@@ -234,7 +247,7 @@ class Storage:
 
     async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
         """Return rows that a worker should come to."""
-        return await self._do("find due", "", lambda: self.disk.find_due(account, now, limit))
+        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return outcomes that nobody heard."""
