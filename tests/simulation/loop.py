@@ -201,13 +201,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """There are no sockets."""
 
     def _run_once(self) -> None:
+        if not self._run_what_is_ready():
+            self._move_on()
+            self._run_what_is_ready()
+
+    def _run_what_is_ready(self) -> bool:
         ran = False
         for owner in tuple(self._owners):
             if owner.ready and not owner.is_stopped:
                 ran = True
                 self._run_those_of(owner)
-        if not ran:
-            self._move_on()
+        return ran
 
     def _run_those_of(self, owner: Owner) -> None:
         ready, ran = owner.ready, 0

@@ -37,12 +37,13 @@ _FORGETS_AFTER: Final = 240.0
 KEYS: Final = (("key-one", "made-up secret one"), ("key-two", "made-up secret two"))
 """The merchant's keys; the second is what the first is rotated to."""
 
-_BEFORE: Final = (
-    ("refuse", "refused connection", "no connection"),
-    ("connect_timeout", "connect time-out", "no connection: connect time-out"),
-    ("tls", "TLS failure", "no connection: TLS failed"),
-    ("name", "name not found", "no connection: name not found"),
-)
+_BEFORE: Final = {
+    "refuse": ("refused connection", "no connection"),
+    "connect_timeout": ("connect time-out", "no connection: connect time-out"),
+    "tls": ("TLS failure", "no connection: TLS failed"),
+    "name": ("name not found", "no connection: name not found"),
+}
+_FATES: Final = ("lost_before", "lost_after", "stall", "cut")
 _LOST: Final = NoReply("connection lost", may_have_left=True)
 _SILENT: Final = NoReply("no answer in time", may_have_left=True)
 
@@ -136,6 +137,8 @@ class Network:
         self._leaves = leaves
         self._accepted = accepted
         self._note = note
+        self._bars = {name: getattr(scenario.rates, name) for name in _BEFORE}
+        self._fates = {name: getattr(scenario.rates, name) for name in _FATES}
         self._numbers: dict[tuple[str, str], int] = {}
         self._world = loop.context_of(loop.world)
 
@@ -174,11 +177,12 @@ class Network:
             if outage.start <= now < outage.end and outage.how in ("refuse", "name not found"):
                 self._note(f"outage: {outage.how}")
                 return 0.01, f"no connection: {outage.how}"
-        for name, kind, reason in _BEFORE:
-            if self._chance.happens(getattr(self._scenario.rates, name), name, *key):
-                self._note(kind)
-                return (9.0 if name == "connect_timeout" else 0.01), reason
-        return None
+        name = self._chance.which(self._bars, "barred", *key)
+        if not name:
+            return None
+        kind, reason = _BEFORE[name]
+        self._note(kind)
+        return (9.0 if name == "connect_timeout" else 0.01), reason
 
     def _send(self, trip: _Trip) -> None:
         """Put a request on its way: once, or twice, soon, or late."""
@@ -187,8 +191,8 @@ class Network:
         if self._loop.time() >= self._scenario.ends:
             self._let_arrive(there, trip)
             return
-        trip.fate = self._fate(*key)
-        if trip.fate == "lost before":
+        trip.fate = chance.which(self._fates, "fate", *key)
+        if trip.fate == "lost_before":
             self._note("reset before processing")
             self._at(there, _resolve, trip.back, _LOST)
             return
@@ -210,20 +214,6 @@ class Network:
     def _lateness(self, *key: object) -> float:
         longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET
         return self._chance.between(15.0, longest, "lateness", *key)
-
-    def _fate(self, *key: object) -> str:
-        rates = self._scenario.rates
-        point = self._chance.draw("fate", *key)
-        for name, share in (
-            ("lost before", rates.lost_before),
-            ("lost after", rates.lost_after),
-            ("stall", rates.stall),
-            ("cut", rates.cut),
-        ):
-            point -= share
-            if point < 0:
-                return name
-        return ""
 
     def _arrives(self, trip: _Trip) -> None:
         """AlphaPo gets the request, if it is not out just now."""
@@ -292,7 +282,7 @@ class Network:
     def _answer(self, trip: _Trip, reaction: Reaction) -> None:
         key, fate, back = trip.key, trip.fate, trip.back
         seconds = self._chance.between(0.0, self._scenario.latency, "back", *key)
-        if fate == "lost after":
+        if fate == "lost_after":
             self._note("reset after processing")
             self._at(seconds, _resolve, back, _LOST)
         elif fate == "cut" or reaction.way is Way.CUT:

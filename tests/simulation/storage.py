@@ -25,6 +25,7 @@ Change = Callable[[Row | None], Row]
 Watch = Callable[[Row | None, Row], None]
 _GOLDEN, _USUAL = 0.006180339887, 0.01
 """Seconds that the disk takes, by turns, up to so many: no trouble, and not worth a draw."""
+_LOST = "commit happened, answer lost"
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
 
@@ -112,6 +113,9 @@ class Storage:
         self._note = note
         self._loop = asyncio.get_running_loop()
         self._ends = scenario.ends
+        rates = scenario.rates
+        self._fates = {"slow commit": rates.slow_commit, "failed commit": rates.failed_commit, _LOST: rates.lost_commit}
+        self._unread = {"failed read": rates.failed_read}
         self._is_troubled = scenario.has("storage")
         self._numbers: dict[tuple[str, str], int] = {}
         self._asked = 0
@@ -152,13 +156,19 @@ class Storage:
     async def _go(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool) -> T:
         """Go there and back, where something may go wrong."""
         key = (self._name, verb, about, self._next((verb, about)))
-        await asyncio.sleep(self._latency(writes, *key))
+        fate = self._chance.which(self._fates if writes else self._unread, "fate", *key)
+        slow = self._chance.between(0.1, 40.0, "slowness", *key) if fate == "slow commit" else 0.0
+        if slow:
+            self._note(fate)
+        await asyncio.sleep(slow or self._asked * _GOLDEN % _USUAL)
         now = self._loop.time()
-        self._fail_before(now, writes, about, *key)
+        is_over = now >= self._ends
+        if not is_over:
+            self._fail_before(now, fate, about, writes=writes)
         done = await action()
         await self._door(verb, about, " is back")
-        if writes and now < self._ends and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key):
-            self._note("commit happened, answer lost")
+        if fate == _LOST and not is_over:
+            self._note(_LOST)
             raise JournalError("The answer of the journal was lost.", recorded=None)
         return done
 
@@ -166,25 +176,16 @@ class Storage:
         number = self._numbers[what] = self._numbers.get(what, 0) + 1
         return number
 
-    def _latency(self, writes: bool, *key: object) -> float:  # noqa: FBT001 - a bare fact
-        if writes and self._chance.happens(self._scenario.rates.slow_commit, "slow", *key):
-            self._note("slow commit")
-            return self._chance.between(0.1, 40.0, "slowness", *key)
-        return self._asked * _GOLDEN % _USUAL
-
-    def _fail_before(self, now: float, writes: bool, about: str, *key: object) -> None:  # noqa: FBT001 - a bare fact
-        rates, full = self._scenario.rates, self._scenario.full
-        if now >= self._ends:
-            return
-        recorded = self.disk.row("default", about) is not None
+    def _fail_before(self, now: float, fate: str, about: str, *, writes: bool) -> None:
+        full = self._scenario.full
         if writes and full is not None and full[0] <= now < full[1]:
             self._note("disk full")
-            raise JournalError("The disk is full.", recorded=recorded)
-        if writes and self._chance.happens(rates.failed_commit, "failed", *key):
-            self._note("failed commit")
-            raise JournalError("The commit failed.", recorded=recorded)
-        if not writes and self._chance.happens(rates.failed_read, "unread", *key):
-            self._note("failed read")
+            raise JournalError("The disk is full.", recorded=self.disk.row("default", about) is not None)
+        if fate == "failed commit":
+            self._note(fate)
+            raise JournalError("The commit failed.", recorded=self.disk.row("default", about) is not None)
+        if fate == "failed read":
+            self._note(fate)
             raise JournalError("The journal cannot be read.", recorded=None)
 
     # ── the verbs ────────────────────────────────────────────────────────────────────────────────────────────────────
