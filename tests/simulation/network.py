@@ -338,8 +338,19 @@ def _foreign_id(body: bytes) -> str:
 class SimulatedSession(SessionManager):
     """Stands where a session stands: the door of one process to the network."""
 
-    def __init__(self, network: Network, process: str, door: Door, max_connections: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        process: str,
+        door: Door,
+        max_connections: int,
+        *,
+        leaves: Callable[[str, str], None],
+        is_back: Callable[[str, Reply | NoReply], None],
+    ) -> None:
         super().__init__(max_connections=max_connections)
+        self._leaves = leaves
+        self._is_back = is_back
         self._network = network
         self._process = process
         self._door = door
@@ -353,10 +364,13 @@ class SimulatedSession(SessionManager):
     ) -> Reply | NoReply:
         """Send one request, unless the process dies at it."""
         await self._door(f"{method} leaves")
+        name = _foreign_id(body or b"")
         if method == "POST":
-            self.tried[_foreign_id(body or b"")] += 1
+            self.tried[name] += 1
+        self._leaves(method, name)
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         await self._door(f"{method} is back")
+        self._is_back(method, came)
         if (
             isinstance(came, Reply)
             and came.status == _THROTTLED

@@ -90,9 +90,7 @@ class Oracles:
 
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def leaves(
-        self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, tokens: float, journal: int
-    ) -> Message:
+    def leaves(self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, journal: int) -> Message:
         """A body is about to leave, of which this journal should hold this row."""
         if row is None:
             self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
@@ -108,8 +106,6 @@ class Oracles:
             row.doubt_since is not None and EPOCH + self._clock() + QUIET > row.doubt_since + self._resend_within + _SET
         ):
             self._fail(f"{foreign_id}: sent again when AlphaPo may have freed the id before it arrives (A2)")
-        if tokens < -1e-6:
-            self._fail(f"the budget is negative: {tokens} (P9)")
         message = Message(foreign_id, body, self._clock())
         self._messages.setdefault(foreign_id, []).append(message)
         return message
@@ -137,9 +133,15 @@ class Oracles:
             if now - since > _LONGEST_IDLE:
                 self._fail(f"{foreign_id}: held for {now - since:.0f} s by a worker that does nothing for it")
 
-    def has(self, row: Row) -> bool:
-        """Tell whether AlphaPo has this payment under this name."""
-        return row.revision.payment is not None and bool(self._records(row.foreign_id, row.revision.payment))
+    def shows(self, row: Row) -> bool:
+        """Tell whether what AlphaPo shows under this name, if it shows anything, is this payment."""
+        named, payment = self._world.named(row.foreign_id), row.revision.payment
+        return bool(named) and payment is not None and _is_of(named[-1], payment)
+
+    def forgot(self, gone: Row | None, before: Row | None) -> None:
+        """The disk has broken its word, and knows this again in place of that."""
+        self._count(gone, -1)
+        self._count(before, 1)
 
     def may_still_come(self, foreign_id: str) -> bool:
         """Tell whether a body of this foreign_id is still on its way."""

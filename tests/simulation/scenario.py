@@ -44,6 +44,9 @@ EPOCH: Final = 1_800_000_000.0
 """What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
 _DAY: Final = 86_400.0
+_CROWDED: Final = 0.015
+"""Of all worlds: those in which many are paid while AlphaPo is away."""
+_CROWD: Final = 300
 _LONG: Final = 0.07
 """Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
 
@@ -54,6 +57,7 @@ _EDGE: Final = tuple(
 )
 _LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
 
+_DOUBTFUL: Final = ("503", "stall", "reset", "404")
 OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408")
 
 
@@ -157,16 +161,20 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     if is_long:
         length = chance.between(7_200.0, 14_400.0, "length", "long")
         families |= {"network"}
+    is_crowded = not is_long and broken is None and chance.happens(_CROWDED, "crowded")
     outages = _outages(chance, length) if "outages" in families else ()
-    ends = max((length, *(outage.end for outage in outages))) + 30.0
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
+    intents = tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number))
+    if is_crowded:
+        outages, intents = _crowd(chance, length, families, is_durable=is_durable)
+    ends = max((length, *(outage.end for outage in outages))) + 30.0
     return Scenario(
         seed=seed,
         families=families,
         dialect=_dialect(chance, broken, is_long=is_long),
         processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable else 1,
         is_durable=is_durable,
-        intents=tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number)),
+        intents=intents,
         ends=ends,
         rates=_rates(chance, families, broken, is_long=is_long),
         edge={Fault.INSUFFICIENT: 0.5} if is_long or broken == "A3" else _edge(chance, families),
@@ -176,7 +184,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         told_share=min(1.0, 20 / number),
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
         latency=chance.pick((0.02, 0.2, 1.0), "latency"),
-        max_connections=chance.pick((2, 10, 100), "connections"),
+        max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 100,
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )
@@ -216,6 +224,19 @@ def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
         seconds = chance.between(3_600.0, 10_800.0, "outage", one) if is_long else chance.between(5, 600, "outage", one)
         outages.append(Outage(start, start + seconds, chance.pick(OUTAGES, "outage", one, "how")))
     return tuple(outages)
+
+
+def _crowd(
+    chance: Chance, length: float, families: frozenset[str], *, is_durable: bool
+) -> tuple[tuple[Outage, ...], tuple[Intent, ...]]:
+    """Return an outage that begins while hundreds are being paid, and these."""
+    start = chance.between(0.0, length / 3, "crowd", "start")
+    away = Outage(start, start + chance.between(60.0, 300.0, "crowd"), chance.pick(_DOUBTFUL, "crowd", "how"))
+    intents = []
+    for one in range(_CROWD):
+        at = start + chance.between(0.0, 5.0 if one % 2 else 200.0, "crowd", one)
+        intents.append(_intent(chance, one, length, families, is_durable=is_durable)._replace(at=at, how="withdraw"))
+    return (away,), tuple(intents)
 
 
 def _full(chance: Chance, length: float) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Coroutine
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -255,8 +256,8 @@ class Simulation:
         is_hidden = not self._is_everything_shown()
         oldest = self.scenario.resend_within - QUIET - _DEADLINE
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
-        # A blamed name waits for whoever has it: if that is this payment, a look-up shows it.
-        is_anothers = row.blamed and not self.oracles.has(row)
+        # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, and its figures may be rounded.
+        is_anothers = row.blamed and (bool(row.differences) or not self.oracles.shows(row))
         return is_in_doubt(row) and (is_anothers or is_hidden or is_old)
 
     def _is_everything_shown(self) -> bool:
@@ -282,6 +283,7 @@ class Simulation:
 
     def _new_disk(self) -> Disk:
         disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
+        disk.forgot = self.oracles.forgot
         disk.keeps_its_word = self.scenario.broken != "A5"
         return disk
 
@@ -317,6 +319,7 @@ class Simulation:
             trace=self._trace,
             is_rotated=is_rotated,
             is_traced=self.trace is not None,
+            fail=self._fail,
         )
         self.processes[name] = process
         self._trace(f"{process.name}: begins")
@@ -571,6 +574,11 @@ class Simulation:
         except ConfigurationError:
             return None
         finally:
+            # The policy's deadline runs from the first request on.
+            first = process.first_left.get(order.request.foreign_id, -inf)
+            is_awake = process.stood_still == stood and not process.owner.is_dead
+            if deadline is None and is_awake and first >= began and self.scenario.is_durable:
+                self.oracles.hears_in_time(order.request.foreign_id, _DEADLINE, self.loop.time() - first)
             if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
                 self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)
 
@@ -650,7 +658,6 @@ class Simulation:
             foreign_id,
             body,
             worker=process.worker,
-            tokens=process.tokens,
             journal=self.disks.index(process.disk),
         )
         if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):

@@ -54,6 +54,8 @@ class Disk(MemoryJournal):
         self._clock = clock
         self._undo: list[tuple[float, tuple[str, str], Row | None]] = []
         self.keeps_its_word = True
+        self.forgot: Callable[[Row | None, Row | None], None] = lambda _gone, _before: None
+        """Hears of what it forgets, and of what it knows instead."""
 
     def row(self, account: str, foreign_id: str) -> Row | None:
         """Return a row as it stands."""
@@ -84,8 +86,8 @@ class Disk(MemoryJournal):
         """Break its word: what was acknowledged a moment ago is gone."""
         while self._undo and self._undo[-1][0] >= self._clock() - _UNDONE_WITHIN:
             _, name, before = self._undo.pop()
-            self._open.pop(name, None)
-            self._settled.pop(name, None)
+            gone = self._open.pop(name, None) or self._settled.pop(name, None)
+            self.forgot(gone, before)
             if before is not None:
                 self._keep(name, before)
 

@@ -82,12 +82,25 @@ def test_what_is_taken_apart_in_the_end_says_nothing() -> None:
     assert (world.failure, "from the grave" in world.troubles) == (None, False)
 
 
+BROKEN: dict[Assumption, tuple[str, ...]] = {
+    "A1": ("paid twice",),
+    "A2": ("paid twice",),
+    "A3": ("accepted after rejected was written down",),
+    "A4": ("not_sent is written down, and money has moved",),
+    "A5": ("the bytes of one revision have changed", "a body leaves that no journal holds"),
+}
+"""What goes wrong without it, as the table of the README says."""
+
+
 @pytest.mark.parametrize("assumption", ASSUMPTIONS)
 def test_every_assumption_is_needed(assumption: Assumption) -> None:
-    """Where one does not hold, some world shows the promise broken: nothing is assumed for nothing."""
-    verdicts = (simulated(drawn(seed, 40, assumption)) for seed in range(10, 40))
+    """Where one does not hold, some world breaks the promise that rests on it: nothing is assumed for nothing."""
+    verdicts = (simulated(drawn(seed, 40, assumption)) for seed in range(12, 40))
 
-    assert next((verdict.failure for verdict in verdicts if verdict.failure), None) is not None
+    shown = (
+        verdict.failure for verdict in verdicts if any(kind in (verdict.failure or "") for kind in BROKEN[assumption])
+    )
+    assert next(shown, None) is not None
 
 
 def test_every_family_of_trouble_comes_up() -> None:

@@ -234,6 +234,52 @@ _PACE: Final = (
         ),
     ),
     Bug(
+        "no budget",
+        "Clients that retry each call for itself: when AlphaPo staggers, all of them together knock it over.",
+        (
+            Edit(
+                "core/pacing.py",
+                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
+                "when = max(pace.held_until, now)",
+            ),
+            Edit(
+                "core/pacing.py",
+                "tokens=_tokens(pace, now) - 1, counted_at=now",
+                "tokens=_tokens(pace, now), counted_at=now",
+            ),
+        ),
+    ),
+    Bug(
+        "look-ups for free",
+        "Budgets that count bodies only: AlphaPo answers questions from the same machines.",
+        (
+            Edit(
+                "core/pacing.py",
+                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
+                "when = max(pace.held_until, now if kind.is_first or is_probe or kind is Kind.LOOK_UP else _token_at(pace, now))",
+            ),
+            Edit(
+                "core/pacing.py",
+                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
+                "    if kind is Kind.LOOK_UP:\n        return pace, _TICKETS[kind]\n"
+                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
+            ),
+        ),
+    ),
+    Bug(
+        "an outage that nobody notices",
+        "Clients that look at one call at a time: each new one adds its first attempt to what is too much already.",
+        (Edit("core/pacing.py", "    if is_outage(pace) or streak < STREAK:", "    if True:"),),
+    ),
+    Bug(
+        "a deadline that is a hundred times as long",
+        "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
+        (
+            Edit("callers.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
+            Edit("crew.py", "Alarms(policy.deadline)", "Alarms(100 * policy.deadline)"),
+        ),
+    ),
+    Bug(
         "one retry object for all",
         "A decorator's state shared by all calls: a call goes on with another's last result.",
         (
