@@ -98,7 +98,7 @@ class Process:
             session=self.session,
             policy=RetryPolicy(resend_within=scenario.resend_within),
             amount_format="string" if is_other_release else "number",
-            max_rate=chance.pick((None, None, 5.0, 50.0), "rate", name),
+            max_rate=chance.pick(scenario.rates_of_clients, "rate", name),
             on_event=on_event,
             world=World(self.clock, chance.stream("jitter", name), asyncio.sleep),
         )

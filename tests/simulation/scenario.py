@@ -44,7 +44,7 @@ EPOCH: Final = 1_800_000_000.0
 """What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
 _DAY: Final = 86_400.0
-_CROWDED: Final = 0.015
+_CROWDED: Final = 0.04
 """Of all worlds: those in which many are paid while AlphaPo is away."""
 _CROWD: Final = 300
 _LONG: Final = 0.07
@@ -57,7 +57,7 @@ _EDGE: Final = tuple(
 )
 _LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
 
-_DOUBTFUL: Final = ("503", "stall", "reset", "404")
+_DOUBTFUL: Final = ("stall", "stall", "404", "reset")
 OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408")
 
 
@@ -134,6 +134,8 @@ class Scenario(NamedTuple):
     settle_after: float
     latency: float
     max_connections: int
+    rates_of_clients: tuple[float | None, ...]
+    """Of withdrawals that one may start in a second, one of these."""
     resend_within: float
     """After so many seconds AlphaPo frees an id (A2)."""
     broken: Assumption | None = None
@@ -162,6 +164,8 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         length = chance.between(7_200.0, 14_400.0, "length", "long")
         families |= {"network"}
     is_crowded = not is_long and broken is None and chance.happens(_CROWDED, "crowded")
+    if is_crowded:  # with all that works on them to the end
+        families -= {"crashes", "stops", "closing", "storage", "leaving"}
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
     intents = tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number))
@@ -172,7 +176,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         seed=seed,
         families=families,
         dialect=_dialect(chance, broken, is_long=is_long),
-        processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable else 1,
+        processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable and not is_crowded else 1,
         is_durable=is_durable,
         intents=intents,
         ends=ends,
@@ -183,8 +187,9 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         mischief=_mischief(chance, families),
         told_share=min(1.0, 20 / number),
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
-        latency=chance.pick((0.02, 0.2, 1.0), "latency"),
-        max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 100,
+        latency=chance.pick((0.02, 0.2, 1.0), "latency") if not is_crowded else 1.0,
+        max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 300,
+        rates_of_clients=(None,) if is_crowded else (None, None, 5.0, 50.0),
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )
@@ -234,7 +239,7 @@ def _crowd(
     away = Outage(start, start + chance.between(60.0, 300.0, "crowd"), chance.pick(_DOUBTFUL, "crowd", "how"))
     intents = []
     for one in range(_CROWD):
-        at = start + chance.between(0.0, 5.0 if one % 2 else 200.0, "crowd", one)
+        at = start + chance.between(0.0, 1.0 if one % 3 else 100.0, "crowd", one)
         intents.append(_intent(chance, one, length, families, is_durable=is_durable)._replace(at=at, how="withdraw"))
     return (away,), tuple(intents)
 
