@@ -17,13 +17,14 @@ import msgspec
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.catalogue import VALUES
 from alphapo_async.sandbox.checks import Unreadable, read_object, spell
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.edge import Way, throttled
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
 from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.rules import RICH, World
 from alphapo_async.session import SessionManager
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
@@ -80,7 +81,8 @@ class Alphapo:
     """AlphaPo, in one dialect, with what goes wrong at its edge."""
 
     def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-        self.world = _Forgetful(scenario.dialect, settle_after=scenario.settle_after)
+        owned = None if scenario.balance is None else {**dict.fromkeys(VALUES, RICH), "BTC": scenario.balance}
+        self.world = _Forgetful(scenario.dialect, settle_after=scenario.settle_after, balances=owned)
         if scenario.broken != "A2":
             self.world.frees_after = scenario.resend_within
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}

@@ -17,7 +17,7 @@ from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import NO, Row, bucket
-from alphapo_async.sandbox.checks import spell
+from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
 from tests.simulation.scenario import EPOCH, QUIET
@@ -73,6 +73,7 @@ class Oracles:
         self._idle: dict[tuple[str, str], float] = {}
         self._settled: dict[str, float] = {}
         self._intended: dict[str, list[WithdrawalRequest]] = {}
+        self._purposes: dict[tuple[object, ...], str] = {}
         self._handled: dict[tuple[str, str], float] = {}
         self._final_handled: set[str] = set()
         self._ended: set[tuple[str, str]] = set()
@@ -80,8 +81,10 @@ class Oracles:
         self.accepted = 0
         self.told: dict[str, int] = {}
 
-    def intends(self, request: WithdrawalRequest) -> None:
-        """Somebody wants this paid, or what else is said of the same person."""
+    def intends(self, request: WithdrawalRequest, purpose: str | None = None) -> None:
+        """Somebody wants this paid, or what else is said of the same person; for one purpose one payment is made."""
+        if purpose is not None:
+            self._purposes[_payment(request)] = purpose
         self._intended.setdefault(request.end_user_reference, []).append(request)
 
     def asks(self, foreign_id: str, *, is_lasting: bool = False) -> None:
@@ -116,9 +119,13 @@ class Oracles:
         self._check_payment(record)
         if message.ruled_out:
             self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
-        if not record.ending.moves_money:
-            return
-        reference = record.asked.end_user_reference
+        if record.ending.moves_money:
+            self._check_paid_once(record)
+        if not self._world.dialect.cancelled_frees and len(self._world.named(message.foreign_id)) > 1:
+            self._fail(f"{message.foreign_id}: accepted more than once (P1)")
+
+    def _check_paid_once(self, record: Record) -> None:
+        reference = self._purposes.get(_payment(record.asked), record.asked.end_user_reference)
         other = self._paid.setdefault(reference, record)
         if other is not record:
             self._fail(
@@ -314,14 +321,11 @@ class Oracles:
 
 def _is_of(record: Record, payment: WithdrawalRequest) -> bool:
     """AlphaPo's record is of exactly this payment."""
-    asked = record.asked
-    return (payment.end_user_reference, payment.amount, payment.amount_to, payment.currency, payment.address) == (
-        asked.end_user_reference,
-        asked.amount,
-        asked.amount_to,
-        asked.currency,
-        asked.address,
-    )
+    return _payment(payment) == _payment(record.asked)
+
+
+def _payment(asked: WithdrawalRequest | Asked) -> tuple[object, ...]:
+    return asked.end_user_reference, asked.amount, asked.amount_to, asked.currency, asked.address
 
 
 _BUCKETS: Final = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")

@@ -5,7 +5,10 @@ Each seed turns some families of trouble on and others off, so that no trouble a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import structs
 
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.sandbox.callbacks import Mischief
@@ -129,6 +132,8 @@ class Scenario(NamedTuple):
     full: tuple[float, float] | None
     """When the journal's disk is full."""
     mischief: Mischief
+    balance: Decimal | None
+    """Of bitcoin; None for plenty."""
     told_share: float
     """Of how many withdrawals AlphaPo tells by itself: each callback comes many times over."""
     settle_after: float
@@ -168,14 +173,15 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         families -= {"crashes", "stops", "closing", "storage", "leaving"}
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
-    intents = tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number))
+    dialect = _dialect(chance, broken, is_long=is_long)
+    intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
     if is_crowded:
-        outages, intents = _crowd(chance, length, families, is_durable=is_durable)
+        outages, intents = _crowd(chance, length, families, dialect, is_durable=is_durable)
     ends = max((length, *(outage.end for outage in outages))) + 30.0
     return Scenario(
         seed=seed,
         families=families,
-        dialect=_dialect(chance, broken, is_long=is_long),
+        dialect=dialect,
         processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable and not is_crowded else 1,
         is_durable=is_durable,
         intents=intents,
@@ -185,6 +191,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         outages=outages,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
+        balance=Decimal(number) / 10 if broken is None and chance.happens(0.15, "poor") else None,
         told_share=min(1.0, 20 / number),
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
         latency=chance.pick((0.02, 0.2, 1.0), "latency") if not is_crowded else 1.0,
@@ -232,7 +239,7 @@ def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
 
 
 def _crowd(
-    chance: Chance, length: float, families: frozenset[str], *, is_durable: bool
+    chance: Chance, length: float, families: frozenset[str], dialect: Dialect, *, is_durable: bool
 ) -> tuple[tuple[Outage, ...], tuple[Intent, ...]]:
     """Return an outage that begins while hundreds are being paid, and these."""
     start = chance.between(0.0, length / 3, "crowd", "start")
@@ -240,7 +247,9 @@ def _crowd(
     intents = []
     for one in range(_CROWD):
         at = start + chance.between(0.0, 1.0 if one % 3 else 100.0, "crowd", one)
-        intents.append(_intent(chance, one, length, families, is_durable=is_durable)._replace(at=at, how="withdraw"))
+        intents.append(
+            _intent(chance, one, length, families, dialect, is_durable=is_durable)._replace(at=at, how="withdraw")
+        )
     return (away,), tuple(intents)
 
 
@@ -302,9 +311,11 @@ def _mischief(chance: Chance, families: frozenset[str]) -> Mischief:
 # ── payments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *, is_durable: bool) -> Intent:
+def _intent(
+    chance: Chance, one: int, length: float, families: frozenset[str], dialect: Dialect, *, is_durable: bool
+) -> Intent:
     about = ("intent", one)
-    request, correction = _request(chance, one)
+    request, correction = _request(chance, one, dialect)
     how: Literal["withdraw", "batch", "enqueue"] = "withdraw"
     if "batches" in families and chance.happens(0.4, *about, "batch"):
         how = "batch"
@@ -313,7 +324,7 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
     people = "people" in families
     confused = None
     if people and chance.happens(0.08, *about, "confused"):
-        confused = _simple(f"confused-{one}", request.foreign_id, "0.75")
+        confused = _confused(chance, one, request)
     at = chance.between(0.0, length, *about, "at")
     # Some come together, as from a loop over a list; those of a batch always do.
     if how == "batch":
@@ -333,12 +344,29 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
     )
 
 
+def _confused(chance: Chance, one: int, request: WithdrawalRequest) -> WithdrawalRequest:
+    """Return another payment under the same name: quite another, or one that differs in a single field."""
+    point = chance.draw("confusion", one)
+    if point < 0.4 or request.amount is None:
+        return _simple(f"confused-{one}", request.foreign_id, "0.75")
+    if point < 0.7:
+        return structs.replace(request, address=f"{request.address}x")
+    return structs.replace(request, end_user_reference=f"confused-{one}")
+
+
+def _name(chance: Chance, one: int, dialect: Dialect) -> str:
+    """Return a name: some have capitals and blanks in them, and some differ by their case alone where AlphaPo tells them apart."""
+    if dialect.foreign_id_form != "caseless" and one % 2 and chance.happens(0.15, "twin", one):
+        return _name(chance, one - 1, dialect).swapcase()
+    return chance.pick((f"payout-{one}", f"payout-{one}", f"Payout No {one}"), "name", one)
+
+
 _EXPIRES: Final = (None, None, None, None, 600.0, 60.0, 5.0, 0.01)
 
 
 def fresh(number: int) -> WithdrawalRequest:
     """Return a payment that is made in the end, when all is well."""
-    return _simple(f"fresh-{number}", f"fresh-{number}", "0.125")
+    return _simple(f"fresh-{number}", f"fresh-{number}", "0.125", currency="ETH")
 
 
 def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) -> WithdrawalRequest:
@@ -348,9 +376,9 @@ def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) 
     )
 
 
-def _request(chance: Chance, one: int) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
+def _request(chance: Chance, one: int, dialect: Dialect) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
     """Return a payment, and what it is corrected to if AlphaPo refuses it."""
-    reference, foreign_id = f"user-{one}", f"payout-{one}"
+    reference, foreign_id = f"user-{one}", _name(chance, one, dialect)
     plain = f"{chance.whole(1, 400_000, 'amount', one) / 1e6:.6f}"
     good = _simple(reference, foreign_id, plain)
     point = chance.draw("kind", one)

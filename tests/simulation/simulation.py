@@ -46,6 +46,8 @@ _SWEEP: Final = 20.0
 _ROUNDS: Final = 6
 """How often, at most, the quiet time is waited for at the end."""
 _DEADLINE: Final = 60.0
+_SUMS_EVERY: Final = 30
+"""Changes of rows between two comparisons of the journal's sums with its rows."""
 _OF_CALLERS: Final = (
     "Simulation.",
     "Process.",
@@ -110,9 +112,11 @@ class Simulation:
         )
         self.orders = [Order(intent) for intent in scenario.intents]
         for intent in scenario.intents:
-            for request in (intent.request, intent.correction, intent.confused):
+            for request in (intent.request, intent.correction):
                 if request is not None:
                     self.oracles.intends(request)
+            if intent.confused is not None:
+                self.oracles.intends(intent.confused, f"confused-{intent.number}")
         self.disk = self._new_disk()
         self.disks = [self.disk]
         self.processes: dict[str, Process] = {}
@@ -120,6 +124,7 @@ class Simulation:
         self._over: asyncio.Future[None] | None = None
         self._is_alone = False
         self._is_ending = False
+        self._written = 0
         self._is_over = False
         """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
@@ -294,6 +299,9 @@ class Simulation:
             elif after.reason == "expired":
                 self._note("expired in the queue")
         self.oracles.wrote(before, after)
+        self._written += 1
+        if self._written % _SUMS_EVERY == 0:
+            self.loop.create_task(self._check_sums(), context=self.loop.context_of(self.loop.world))
 
     def _begin(self, name: str) -> None:
         """Start a process, or start it again."""
@@ -446,11 +454,6 @@ class Simulation:
         if self.scenario.has("operator"):
             for one in range(3):
                 self._at(self.scenario.ends + QUIET * (1 + one / 2) + 60.0, self._operate)
-        for one in range(1, 8):
-            self._at(self.scenario.ends * one / 8, self._start_sums)
-
-    def _start_sums(self) -> None:
-        self.loop.create_task(self._check_sums())
 
     def _operate(self) -> None:
         """Somebody looks at AlphaPo's own books, and says what is true."""
