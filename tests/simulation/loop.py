@@ -219,7 +219,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if not ready or owner.is_stopped:  # it died, or was stopped, in the midst of it
                 break
             handle = ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 ran += 1
                 handle._run()
         self._in_this_moment += ran
@@ -229,7 +229,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _move_on(self) -> None:
         """Go to the next moment at which something is due."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not timers:
             raise Stuck("Nothing is left to happen: somebody waits for ever.")
@@ -238,5 +238,5 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while timers and timers[0][0] <= when:
             timer = heapq.heappop(timers)[2]
             owner: Owner = timer._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
-            if not timer._cancelled and not owner.is_dead:  # type: ignore[attr-defined]
+            if not timer._cancelled and not owner.is_dead:
                 owner.ready.append(timer)

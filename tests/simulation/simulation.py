@@ -639,7 +639,7 @@ class Simulation:
         try:
             async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
                 order, request, told = orders[result.index], requests[result.index], result.withdrawal or result.error
-                self._decide(order, request, told, is_late=process.stood_still > stood)  # type: ignore[arg-type]
+                self._decide(order, request, told, is_late=process.stood_still > stood)
                 order.process = None
                 await self._take_time(process, "batch", request.foreign_id)
         except (AuthenticationError, JournalError, ConfigurationError):
