@@ -15,12 +15,34 @@ PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if shutil.whi
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "venv"
 
+STRICT = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "TESTS_STRICT": "1"}
+"""What `-X dev -W error` says, for worker processes and the programs that tests start, too; a test sees to it that it holds."""
+ALL_BUT_THE_LONG = ("--ignore=tests/proof", "--ignore=tests/simulation", "--ignore=tests/mutation")
+"""What hangs on Python and its packages; the proofs and the changed sources hang on our own code alone."""
+NOT_ON_UVLOOP = ("hangs_up_on_accepting", "closed_while_a_name_is_looked_up")
+"""Two tests hold asyncio's own way of connecting: uvloop tells of a connection that broke off at once before anything is written, and
+looks names up in threads of its own."""
+EXTRAS = ("cli", "postgres", "otel", "uvloop")
+
 
 @nox.session(python=PYTHONS or [f"{sys.version_info.major}.{sys.version_info.minor}"])
 def tests(session: nox.Session) -> None:
     """Run the tests, every warning an error, asyncio in debug mode."""
     session.install("-q", "-e", ".[dev]")
-    session.run("python", "-W", "error", "-X", "dev", "-m", "pytest", "-q", *session.posargs)
+    patience = ("-o", "timeout=600", "-o", "faulthandler_timeout=900")  # debug mode takes its time
+    session.run("python", "-m", "pytest", "-q", *patience, *session.posargs, env=STRICT)
+
+
+@nox.session
+def uvloop(session: nox.Session) -> None:
+    """Run the tests of whatever waits or talks on uvloop's event loop."""
+    session.install("-q", "-e", ".[dev]")
+    looped = [str(path) for path in Path("tests").glob("test_*.py")]
+    others = [f"tests/{name}" for name in ("cli", "contrib", "journal", "sandbox")]
+    left = ("-k", " and ".join(f"not {name}" for name in NOT_ON_UVLOOP))
+    session.run(
+        "python", "-m", "pytest", "-q", *left, *(session.posargs or looped + others), env={"TESTS_LOOP": "uvloop"}
+    )
 
 
 @nox.session
@@ -33,50 +55,43 @@ def wheel(session: nox.Session) -> None:
             session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
             built = list(Path(folder).glob("*.whl"))
         session.install("-q", f"alphapo-async[dev] @ {built[0].as_uri()}")
-        apart = Path(folder) / "apart"
-        for name in ("tests", "benchmarks"):
-            shutil.copytree(name, apart / name)
-        for name in ("pyproject.toml", "README.md", "CHANGELOG.md", ".ci"):
-            source = Path(name)
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, apart / name)
-        session.chdir(apart)
-        session.run(
-            "python",
-            "-m",
-            "pytest",
-            "-q",
-            "tests/core",
-            "tests/journal",
-            "tests/test_client.py",
-            "tests/test_session.py",
-        )
+        _test_installed(session, Path(folder) / "apart")
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest versions that `pyproject.toml` allows."""
+    """Run the tests with the oldest versions that `pyproject.toml` allows, of the extras, too."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    oldest = [re.sub(r">=([\w.]+).*", r"==\1", wanted) for wanted in project["dependencies"]]
-    session.install("-q", "-e", ".[dev]", *oldest)
-    session.run(
-        "python", "-m", "pytest", "-q", "tests/core", "tests/journal", "tests/test_client.py", "tests/test_session.py"
-    )
+    wanted = [*project["dependencies"], *(one for name in EXTRAS for one in project["optional-dependencies"][name])]
+    session.install("-q", ".[dev]", *(re.sub(r">=([\w.]+)", r"==\1", one) for one in wanted))
+    with tempfile.TemporaryDirectory() as folder:
+        _test_installed(session, Path(folder) / "apart")
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """Run the tests with the newest versions, pre-releases included."""
-    session.install("-q", "-e", ".[dev]")
+    session.install("-q", ".[dev]")
     session.install("-q", "--upgrade", "--pre", "aiohttp", "msgspec", "tenacity")
-    session.run(
-        "python", "-m", "pytest", "-q", "tests/core", "tests/journal", "tests/test_client.py", "tests/test_session.py"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        _test_installed(session, Path(folder) / "apart")
+
+
+def _test_installed(session: nox.Session, apart: Path) -> None:
+    """Run the tests from a folder without the package, so that only the installed one can be meant; a test sees to it that it is."""
+    unneeded = shutil.ignore_patterns("__pycache__", "results", ".hypothesis")
+    for name in ("tests", "benchmarks", ".ci", ".github"):
+        shutil.copytree(name, apart / name, ignore=unneeded)
+    for name in ("pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copy(name, apart / name)
+    session.chdir(apart)
+    session.run("python", "-m", "pytest", "-q", *ALL_BUT_THE_LONG, "tests", env={"TESTS_INSTALLED": "1"})
 
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look for known weaknesses in what the package needs."""
-    session.install("-q", ".[cli,postgres]", "pip-audit")
+    """Look for known weaknesses in what the package needs, with every extra that it runs with."""
+    session.install("-q", f".[{','.join(EXTRAS)}]", "pip-audit")
     session.run("pip-audit", "--skip-editable")
 
 

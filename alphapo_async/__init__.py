@@ -3,6 +3,7 @@
 Each name is loaded when it is first asked for.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ _HOMES = {
     "derive_foreign_id": "core.naming",
     "open_journal": "journal",
 }
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who does not ask for the log does not hear it
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,10 @@ from typing import Any
 
 __all__ = ["main"]
 
-_EXTRA = frozenset({"click", "rich"})
+_EXTRA = "The command line needs the extra cli: pip install 'alphapo-async[cli]'"
+_SYSTEM = "The command line needs Linux or macOS; as a library, with its journal in PostgreSQL, this runs here, too."
+_MISSING = {"click": _EXTRA, "rich": _EXTRA, "fcntl": _SYSTEM}
+"""What is said where a module is missing."""
 _WRONG = 2  # said here too: the table of exit codes cannot be imported without the extra
 
 
@@ -20,7 +23,7 @@ def _load() -> Callable[..., Any]:
 
 
 def main(arguments: Sequence[str] | None = None, load: Callable[[], Callable[..., Any]] = _load) -> None:
-    """Run the command line; without the extra `cli`, say in one sentence how to get it.
+    """Run the command line; without the extra `cli`, or on a system without file locks, say so in one sentence.
 
     Args:
         arguments: what was typed; None for the process's own.
@@ -29,9 +32,10 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Callable[...
     try:
         alphapo = load()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        told = _MISSING.get((error.name or "").partition(".")[0])
+        if told is None:
             raise
-        sys.stderr.write("The command line needs the extra cli: pip install 'alphapo-async[cli]'\n")
+        sys.stderr.write(f"{told}\n")
         sys.exit(_WRONG)
     for stream in (sys.stdout, sys.stderr):
         # What AlphaPo says may not fit a terminal's encoding; it is then shown escaped instead of failing a command that has paid.

@@ -40,7 +40,7 @@ from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, W
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import NO, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.crew import Crew, World, host_of
@@ -168,9 +168,7 @@ class AlphapoClient:
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closing else "open" if self._loop else "not opened"
-        return (
-            f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
-        )
+        return f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -275,7 +273,18 @@ class AlphapoClient:
         await self._crew.tenure.begin()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
             async for result in results:
-                yield result
+                yield await self._as_it_stands(result)
+
+    async def _as_it_stands(self, result: BatchResult) -> BatchResult:
+        """A "no" that had to wait until it was taken may have been undone by a call meanwhile: then what is known now is told."""
+        request, row = result.request, None
+        if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
+            return result
+        with contextlib.suppress(JournalError):
+            row = await self._find(request.foreign_id)
+        if row is None or row.state == result.outcome or not row.revision.is_same_payment(Revision(b"", request)):
+            return result
+        return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
 
     async def _pay_row(
         self,
@@ -330,7 +339,7 @@ class AlphapoClient:
             attempted_before,
             asked_at=tenure.clock() - ago,
             asker=tenure.worker,
-            unsure=tenure.clock.unsure,
+            unsure=tenure.unsure,
         )
 
     def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
@@ -472,7 +481,7 @@ class AlphapoClient:
         passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
-                yield result
+                yield await self._as_it_stands(result)
 
     async def work(self, *, concurrency: int = 64) -> None:
         """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.

@@ -85,7 +85,7 @@ class Crew:
         )
         self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
-        self._lagging: set[asyncio.Task[None]] = set()
+        self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._is_ending = False
         self.queueing: dict[Callers, None] = {}
@@ -124,47 +124,37 @@ class Crew:
         Raises:
             JournalError: it could not be written down.
         """
-        now = self.world.clock()
-        evidence: tuple[Evidence, ...] = (*lapses, asked)
+        entries: list[Entry] = []
 
         def change(known: Row | None) -> Row:
+            # A journal may take its time: what this settles is settled now, and not when it was asked for.
+            now = self.world.clock()
             if known is None:
                 return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
-            for one in evidence:
-                known = learn(known, one, now, self.assumed)
+            for lapse in lapses:
+                known = learn(known, lapse, now, self.assumed)
+            known = learn(known, asked, now, self.assumed)
+            entries[:] = _entries(lapses, now)
             return known
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        entries = _entries(lapses, now) if lapses else ()
         return await self.journal.update(self.account, foreign_id, change, entries=entries)
 
-    async def learn(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> Row:
+    async def learn(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
 
         Raises:
             JournalError: it could not be written down.
         """
-        return (await self.learned(row, *evidence, may_lag=may_lag))[1]
+        return (await self.learned(row, *evidence))[1]
 
-    async def learned(self, row: Row, *evidence: Evidence, may_lag: bool = False) -> tuple[Row, Row]:
+    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row]:
         """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
-        before = row
-        entries: list[Entry] = []
-
-        def change(known: Row | None) -> Row:
-            nonlocal before
-            # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
-            now = self.world.clock()
-            learned = before = row if known is None else known
-            for one in evidence:
-                learned = learn(learned, one, now, self.assumed)
-            entries[:] = _entries(evidence, now)
-            return learned
-
-        after = await self.journal.update(row.account, row.foreign_id, change, entries=entries, may_lag=may_lag)
-        return before, after
+        change = _Learning(self, row, evidence)
+        after = await self.journal.update(row.account, row.foreign_id, change, entries=change.entries)
+        return change.before, after
 
     async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
@@ -194,13 +184,18 @@ class Crew:
         What the journal would not take is offered again after a pause, each time after twice as long.
         """
         self.noticing.told_ahead(row.foreign_id)
-        task = asyncio.get_running_loop().create_task(self._learn_later(row, evidence, pause))
-        self._lagging.add(task)
-        task.add_done_callback(self._lagging.discard)
+        change = _Learning(self, row, (evidence,))
+        update = self.journal.update(row.account, row.foreign_id, change, entries=change.entries, may_lag=True)
+        writing = asyncio.ensure_future(update)
+        self._lagging.add(writing)
+        writing.add_done_callback(partial(self._learned_late, row, evidence, pause))
 
-    async def _learn_later(self, row: Row, evidence: Evidence, pause: float) -> None:
+    def _learned_late(self, row: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]) -> None:
+        self._lagging.discard(writing)
+        if writing.cancelled():
+            return  # the loop is ending
         try:
-            await self.learn(row, evidence, may_lag=True)
+            writing.result()
             self.noticing.written(row.foreign_id)
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
@@ -252,6 +247,28 @@ class Crew:
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
         """Wait for a slot as long as the policy's deadline allows."""
         return self.gate.try_enter(kind, loop) or await self.gate.wait(kind, loop, self.policy.deadline)
+
+
+class _Learning:
+    """What evidence makes of a row, on the row as it stands when it is written down; and the lines for its history."""
+
+    __slots__ = ("_crew", "_evidence", "before", "entries")
+
+    def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...]) -> None:
+        self._crew = crew
+        self._evidence = evidence
+        self.before = row
+        """What the journal knew before."""
+        self.entries: list[Entry] = []
+
+    def __call__(self, known: Row | None) -> Row:
+        # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
+        now = self._crew.world.clock()
+        learned = self.before = self.before if known is None else known
+        for one in self._evidence:
+            learned = learn(learned, one, now, self._crew.assumed)
+        self.entries[:] = _entries(self._evidence, now)
+        return learned
 
 
 def _entries(evidence: tuple[Evidence, ...], now: float) -> list[Entry]:

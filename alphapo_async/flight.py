@@ -15,7 +15,18 @@ import msgspec
 
 from alphapo_async.callers import Callers
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Control, Evidence, GivenUp, Lapsed, LookedUp, Revision, Seen
+from alphapo_async.core.evidence import (
+    Asked,
+    Attempt,
+    Control,
+    Evidence,
+    GivenUp,
+    Lapsed,
+    LookedUp,
+    Revision,
+    Seen,
+    Stands,
+)
 from alphapo_async.core.history import seen_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import WithdrawalRequest
@@ -35,13 +46,14 @@ from alphapo_async.core.pacing import (
     is_worth_another_round,
     may_look_up,
 )
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import NO, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
 from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
+from alphapo_async.tenure import SETTLING
 
 __all__ = ["Flight"]
 
@@ -49,6 +61,8 @@ _HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that an
 _LONGEST_HELD_POLL: Final = 0.5
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
+_STAMPS: Final = 3
+"""How often a "no" that took long to be written down is written again, to count from then on."""
 
 
 class Flight:
@@ -195,16 +209,32 @@ class Flight:
             detail = f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys"
         if row.state == "open":
             row = await self._learn(GivenUp(self._worker, detail))
-        return self._told(row, "journal" if self._unwritten else "", detail)
+        row = await self._standing(row)
+        return self._told(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
 
     async def _abandon(self) -> Told:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
             return Told(self._foreign_id, None, "closing")
         row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._worker, "closed"))
-        if self._unwritten:
+        row = await self._standing(row)
+        if self._unwritten or self._is_slow(row):
             return self._told(row, "journal")
         return self._told(row, "closing" if row.state == "open" else "", "closed")
+
+    async def _standing(self, row: Row) -> Row:
+        """Return the row as it stands: a "no" that was long on its way to the disk may have been undone by a call that could not see it."""
+        for _ in range(_STAMPS):
+            if self._unwritten or not self._is_slow(row):
+                break
+            row = await self._learn(Stands())
+        return row
+
+    def _is_slow(self, row: Row) -> bool:
+        """It is a "no", and more time has passed since it was worked out than others allow for."""
+        if row.state not in NO or not self._crew.journal.is_durable:
+            return False
+        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,7 +277,7 @@ class Flight:
             except asyncio.CancelledError:
                 self._crew.gate.leave(ticket, None)
                 raise
-            if known is not None and known.state != "open":
+            if known is not None and (known.state != "open" or known.holder != self._worker):
                 self._row = known
         row = self._known
         return row, self._would_send(row, self._next_step(row))

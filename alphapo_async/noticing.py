@@ -17,7 +17,6 @@ from alphapo_async.core.telling import Told, tell
 __all__ = ["Noticing"]
 
 logger = logging.getLogger("alphapo_async")
-logger.addHandler(logging.NullHandler())
 
 _LEVELS: dict[EventName, int] = {
     "begun": logging.DEBUG,
@@ -86,7 +85,7 @@ class Noticing:
         if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
-            self._tell("unknown", after, outcome=bucket(after), reason=after.reason)
+            self._tell("unknown", after, outcome=bucket(after), reason=after.reason or None)
 
     def _tell_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
         if not self._is_heard("attempt"):

@@ -1,8 +1,8 @@
-"""SessionManager: the pooled HTTP session, and the only door to aiohttp's client.
+"""SessionManager: the pooled HTTP connections, and the only door to aiohttp's client.
 
 Whatever happens on the wire comes out as a value: a whole `Reply`, or a `NoReply` that knows whether a byte of the
-request may have left. That turns on one fact, noted at the one place where it happens: was a connection handed over to
-the request, a reused one included?
+request may have left. For that the request is written here, in one piece and at one place (`_Exchange.leave`), on a connection of aiohttp's
+pool; aiohttp connects, speaks TLS, talks to proxies and reads the reply.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import socket
 import ssl as tls
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
-from http.cookies import SimpleCookie
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http import StreamWriter
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
 from alphapo_async.alarms import Alarms
 from alphapo_async.core.errors import ConfigurationError
@@ -32,17 +31,12 @@ from alphapo_async.core.outcome import NoReply, Reply
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
-    from aiohttp.typedefs import LooseCookies, LooseHeaders
-    from multidict import CIMultiDict
-    from yarl import URL
+    from aiohttp.streams import StreamReader
 
 __all__ = ["SessionManager", "Slots"]
 
 LARGEST_REPLY: Final = 1024 * 1024
 """Bytes of a reply that are read; a larger one is no reply."""
-
-_ONE_PIECE: Final = 16 * 1024
-"""Bytes of a body that leaves with its head; the buffers of a connection that is free take them at once."""
 
 
 class _UnaskedAnswer(aiohttp.ServerDisconnectedError):
@@ -109,181 +103,159 @@ class Slots:
         self._listeners.remove(listener)
 
 
-class _Handover:
-    """Notes that a connection was handed over to the request of one exchange, and which."""
+class _Exchange:
+    """One request on its way: which connection was handed over to it, and whether its bytes have left on it."""
 
-    __slots__ = ("_departing", "_socket", "is_late", "task", "transport")
+    __slots__ = ("_bytes", "_connection", "_socket", "_task", "_transport", "has_left", "is_late")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
+        self._task = task
+        self._connection: Connection | None = None
+        self._transport: asyncio.Transport | None = None
+        self._socket: Any = None
+        self._bytes = b""
+        self.has_left = False
+        """The bytes were written to the connection: any of them may have left."""
         self.is_late = False
         """Its time was up, and it was cancelled for that."""
-        self.transport: asyncio.Transport | None = None
-        self._socket: Any = None
-        self._departing: asyncio.Handle | None = None
 
     def time_is_up(self) -> None:
         """End the exchange, wherever it is."""
         self.is_late = True
-        self.task.cancel()
+        self._task.cancel()
 
     @property
     def is_cancelled(self) -> bool:
         """Somebody else cancelled it, too."""
-        return self.task.cancelling() > self.is_late
+        return self._task.cancelling() > self.is_late
 
-    def note(self, transport: asyncio.Transport | None) -> None:
-        """Note the connection, and its socket as long as the transport knows it."""
-        self.transport = transport
-        self._socket = None if transport is None else transport.get_extra_info("socket")
+    def be_over(self) -> None:
+        """Nobody but whoever cancelled it besides is to hear of that."""
+        if self.is_late:
+            self._task.uncancel()
 
-    def depart(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        protocol: ResponseHandler,
-        writer: StreamWriter,
-        body: bytes,
-        unread: select.poll | None,
-    ) -> None:
-        """Have the head and this body leave when the loop comes round: what many requests write leaves in one burst, at half the cost."""
-        self._departing = loop.call_soon(self._leave, protocol, writer, body, unread)
+    @property
+    def has_boarded(self) -> bool:
+        """A connection was handed over to it."""
+        return self._transport is not None
 
-    def _leave(self, protocol: ResponseHandler, writer: StreamWriter, body: bytes, unread: select.poll | None) -> None:
-        if protocol.transport is None or protocol.transport.is_closing():
+    def board(self, connection: Connection, request: bytes) -> ResponseHandler:
+        """Take the connection, to leave on it with these bytes; return what hears the reply.
+
+        Raises:
+            _UnaskedAnswer: something has arrived on it.
+        """
+        self._connection, self._bytes = connection, request
+        protocol = connection.protocol
+        if protocol is None or protocol.transport is None or protocol.should_close:
+            raise _UnaskedAnswer
+        self._transport = protocol.transport
+        self._socket = self._transport.get_extra_info("socket")  # as long as the transport knows it
+        return protocol
+
+    def leave(self) -> None:
+        """Write the bytes, unless the connection is gone, or somebody has said something on it since it was last used."""
+        protocol = self._connection and self._connection.protocol
+        if self.has_left or protocol is None or self._transport is None or self._transport.is_closing():
             return  # whoever waits for the answer hears of that
-        if unread is not None and unread.poll(0):  # it came since the handover, and the loop reads it after us
+        # It came since the handover: the loop has read it, or will read it after us.
+        if protocol.should_close or _is_unread(protocol, self._socket):
             protocol.set_exception(_UnaskedAnswer())
             return
-        self._departing = None
-        writing = writer.write_eof(body)
-        with contextlib.suppress(StopIteration):
-            writing.send(None)  # it writes at once; all that it would wait for is room for more
-        writing.close()
-        protocol.start_timeout()
+        self.has_left = True
+        self._transport.write(self._bytes)
 
-    @property
-    def is_departing(self) -> bool:
-        """No byte has left yet."""
-        return self._departing is not None
-
-    @property
-    def may_have_left(self) -> bool:
-        """A connection was handed over, and bytes may have left on it."""
-        return self.transport is not None and self._departing is None
+    def release(self) -> None:
+        """Give the connection back to the pool: the whole reply was read."""
+        assert self._connection is not None  # noqa: S101 - on which it was read
+        assert self._transport is not None  # noqa: S101 - likewise
+        if self._transport.get_write_buffer_size():
+            self.reset()  # it answered before it had heard everything
+        else:
+            self._connection.release()
 
     def reset(self) -> None:
         """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later, or never leave."""
-        if self.transport is None:
-            return
-        if self._departing is not None:
-            self._departing.cancel()
+        connection, self._connection = self._connection, None
+        if self._transport is not None:
+            self._abort(self._transport)
+        if connection is not None:
+            connection.close()
+
+    def _abort(self, transport: asyncio.Transport) -> None:
         with contextlib.suppress(*_GONE):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         try:
-            self.transport.get_extra_info("socket")
-            self.transport.abort()
+            transport.get_extra_info("socket")
+            transport.abort()
         except AttributeError:
-            # aiohttp closes twice where it cannot read the answer. asyncio's TLS transport then knows its connection no more: it cannot
-            # abort it, and would go on flushing. The end of the socket reaches it all the same.
+            # Where it cannot read the answer aiohttp closes the connection itself. asyncio's TLS transport may then know its connection no
+            # more: it cannot abort it, and would go on flushing. The end of the socket reaches it all the same.
             with contextlib.suppress(*_GONE):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-_handover: ContextVar[_Handover] = ContextVar("alphapo_async_handover")
-
-
 _have_served: Final[WeakKeyDictionary[Any, select.poll]] = WeakKeyDictionary()
-"""The protocols of connections that were handed over to a request before, and what looks into their sockets."""
+"""The protocols of connections on which a request has left before, and what looks into their sockets."""
 
 
-def _unread(protocol: ResponseHandler) -> select.poll | None:
-    """Return what tells whether bytes, or the connection's end, lie unread in the socket; None for a connection that has not served yet.
+def _is_unread(protocol: ResponseHandler, connected: Any) -> bool:
+    """Tell whether bytes, or the connection's end, lie unread in the socket of a connection that has served before.
 
     A new connection is not asked: over TLS the server's session tickets may lie there.
     """
-    known = _have_served.get(protocol)
-    if known is None:
-        assert protocol.transport is not None  # noqa: S101 - the pool hands out connections that stand
-        _have_served[protocol] = look = select.poll()
-        look.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
-    return known
+    look = _have_served.get(protocol)
+    if look is not None:
+        return bool(look.poll(0))
+    _have_served[protocol] = look = select.poll()
+    look.register(connected, select.POLLIN)
+    return False
 
 
-class _RepeatRefused(aiohttp.ClientConnectionError):
-    """The connection was dropped, and the library's own silent repeat of the request did not happen."""
+class _Departures:
+    """Requests that leave when the loop comes round: what many write leaves in one burst, at half the cost."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Exchange] = []
+
+    def add(self, loop: asyncio.AbstractEventLoop, exchange: _Exchange) -> None:
+        """Have this one leave with the others."""
+        if not self._waiting:
+            loop.call_soon(self._leave)
+        self._waiting.append(exchange)
+
+    def _leave(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for exchange in waiting:
+            exchange.leave()
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request whose headers are complete and whose body is small: both leave in one piece, without a task that writes them.
+class _Route(NamedTuple):
+    """Where requests go, and how each of them begins."""
 
-    It notes when a connection is handed over to it, and refuses a second one.
-    """
-
-    _whole: bytes | None = None
-
-    def update_headers(self, headers: LooseHeaders | None) -> None:
-        """Take them as the session has made them, for this request alone; the host's place among them is the first."""
-        self.headers = cast("CIMultiDict[str]", headers)
-        self.headers[hdrs.HOST] = self.url.host_port_subcomponent or ""
-
-    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
-        """Add none: the session has given them all."""
-
-    def update_cookies(self, cookies: LooseCookies | None) -> None:
-        """Send none."""
-
-    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
-        """Take the bytes as they are; whatever else is aiohttp's to make bytes of."""
-        if type(body) is not bytes or len(body) > _ONE_PIECE:
-            super().update_body_from_data(body, _stacklevel + 1)
-            return
-        self._whole = body
-        if self.method != hdrs.METH_POST:
-            self._body = aiohttp.BytesPayload(body)  # aiohttp makes another request of it, if it repeats this one
-        self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        handover = _handover.get()
-        if handover.may_have_left:
-            # aiohttp repeats a GET on a fresh connection when a reused one was dropped; that would be an uncounted look-up.
-            raise _RepeatRefused
-        protocol = conn.protocol
-        if protocol is None or protocol.should_close:
-            raise _UnaskedAnswer
-        unread = _unread(protocol)
-        if unread is not None and unread.poll(0):
-            raise _UnaskedAnswer
-        handover.note(conn.transport)
-        if self._whole is None or self.proxy is not None or protocol.writing_paused:
-            if self._whole is not None:
-                self._body = aiohttp.BytesPayload(self._whole)
-            return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
-        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        handover.depart(self.loop, protocol, writer, self._whole, unread)
-        return self.response_class(
-            self.method,
-            self.original_url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )
+    to: aiohttp.ClientRequest
+    """What the pool asks for the host, the port, TLS and the proxy."""
+    head: str
+    """The request line, and the headers that are always the same."""
 
 
-_NONE: Final[SimpleCookie] = SimpleCookie()
+class _Order(NamedTuple):
+    """What is to be sent, and how long connecting may take."""
+
+    route: _Route
+    headers: Mapping[str, str]
+    body: bytes | None
+    of_connecting: aiohttp.ClientTimeout
 
 
-class _NoCookies(aiohttp.DummyCookieJar):
-    """Keeps none, and makes no new jar of none for each request."""
+class _Pool:
+    """The connections of one event loop."""
 
-    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - for whatever URL
-        """Return none."""
-        return _NONE
+    def __init__(self, max_connections: int, ssl: tls.SSLContext | None) -> None:
+        self.connector = aiohttp.TCPConnector(limit=max_connections, ssl=True if ssl is None else ssl)
+        self.session = aiohttp.ClientSession(connector=self.connector, cookie_jar=aiohttp.DummyCookieJar())
+        self.departures = _Departures()
+        self.routes: dict[tuple[str, str], _Route] = {}
 
 
 class _Limit(NamedTuple):
@@ -335,11 +307,11 @@ class SessionManager:
         self._proxy = proxy
         self._ssl = ssl
         self._trust_env = trust_env
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: _Pool | None = None
         self._limits: dict[float, _Limit] = {}
 
     def __repr__(self) -> str:
-        state = "closed" if self._session is None else "open"
+        state = "closed" if self._pool is None else "open"
         return f"SessionManager({state}, {self.max_connections - self.slots.free} of {self.max_connections} busy)"
 
     async def exchange(
@@ -347,8 +319,8 @@ class SessionManager:
     ) -> Reply | NoReply:
         """Send one request and return what came of it; never an exception of the network.
 
-        Redirects are not followed, and a reply larger than 1 MiB counts as none. A request that is cancelled or that fails leaves no
-        connection behind on which its bytes could still travel.
+        Redirects are not followed, nothing is sent twice, and a reply larger than 1 MiB counts as none. A request that is cancelled or that
+        fails leaves no connection behind on which its bytes could still travel.
 
         Args:
             method: `GET` or `POST`; AlphaPo's look-up is a GET with a body.
@@ -358,62 +330,95 @@ class SessionManager:
             timeout: seconds for the exchange as a whole.
         """
         limit = self._limits.get(timeout) or self._limit(timeout)
-        handover = _Handover(cast("asyncio.Task[Any]", asyncio.current_task()))
-        _handover.set(handover)
-        alarm = limit.alarms.set(asyncio.get_running_loop(), handover.time_is_up)
+        exchange = _Exchange(cast("asyncio.Task[Any]", asyncio.current_task()))
+        alarm = limit.alarms.set(asyncio.get_running_loop(), exchange.time_is_up)
         try:
-            response = await self._opened().request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                timeout=limit.of_connecting,
-                allow_redirects=False,
-                proxy=self._proxy,
-            )
+            if not _is_genuine():
+                return await self._ask_stand_in(method, url, body, headers)
+            order = _Order(self._route(method, url), headers, body, limit.of_connecting)
             try:
-                return await _read(response)
-            finally:
-                response.release()
+                return await self._carry(exchange, order)
+            except _UnaskedAnswer:
+                exchange.reset()  # nothing has left, and it may on another connection
+                return await self._carry(exchange, order)
         except asyncio.CancelledError:
-            handover.reset()
-            if handover.is_cancelled:
+            exchange.reset()
+            if exchange.is_cancelled:
                 raise
-            if handover.is_late:
-                return _told(TimeoutError(), handover)
+            if exchange.is_late:
+                return _told(TimeoutError(), exchange)
             # Nobody cancelled us: the session was closed while a name was being looked up.
-            return NoReply("no connection: closed", may_have_left=handover.may_have_left)
+            return NoReply("no connection: closed", may_have_left=exchange.has_left)
         except Exception as error:  # noqa: BLE001 - whatever fails out there is a value in here
-            handover.reset()
-            return _told(error, handover)
+            exchange.reset()
+            return _told(error, exchange)
         finally:
             alarm.cancel()
-            if handover.is_late:
-                handover.task.uncancel()
+            exchange.be_over()
+
+    async def _carry(self, exchange: _Exchange, order: _Order) -> Reply | NoReply:
+        """Get a connection, have the request leave on it, and read the reply."""
+        pool = self._opened()
+        try:
+            connection = await pool.connector.connect(order.route.to, [], order.of_connecting)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        protocol = exchange.board(connection, _written(order))
+        protocol.set_response_params(read_until_eof=True)
+        pool.departures.add(asyncio.get_running_loop(), exchange)
+        message, content = await protocol.read()
+        while message.code in _INTERIM:
+            message, content = await protocol.read()
+        if not exchange.has_left:
+            raise _UnaskedAnswer
+        told = await _read(content)
+        if told is None:
+            exchange.reset()
+            return _TOO_LARGE
+        exchange.release()
+        return _reply(message.code, told, message.headers)
+
+    async def _ask_stand_in(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Reply | NoReply:
+        """Somebody has taken the place of aiohttp's own request, as aioresponses does in tests: he answers, and no connection is made."""
+        response = await self._opened().session.request(
+            method, url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
+        )
+        try:
+            told = await _read(response.content)
+            return _TOO_LARGE if told is None else _reply(response.status, told, response.headers)
+        finally:
+            response.release()
 
     async def aclose(self) -> None:
         """Close the session and its connections; it opens again at the next use."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self.max_connections, ssl=True if self._ssl is None else self._ssl
-                ),
-                cookie_jar=_NoCookies(),
-                headers={
-                    "Host": "",
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": "alphapo-async",
-                },
-                request_class=_Request,
-                trust_env=self._trust_env,
-            )
-        return self._session
+    def _opened(self) -> _Pool:
+        if self._pool is None:
+            self._pool = _Pool(self.max_connections, self._ssl)
+        return self._pool
+
+    def _route(self, method: str, url: str) -> _Route:
+        routes = self._opened().routes
+        return routes.get((method, url)) or routes.setdefault((method, url), self._new_route(method, URL(url)))
+
+    def _new_route(self, method: str, url: URL) -> _Route:
+        """Work out once what is the same for all requests: the proxy, too, from the environment as it is now."""
+        proxy, proxy_auth = None if self._proxy is None else URL(self._proxy), None
+        if proxy is None and self._trust_env:
+            with contextlib.suppress(LookupError):
+                proxy, proxy_auth = get_env_proxy_for_url(url)
+        session = self._opened().session
+        to = aiohttp.ClientRequest(
+            method, url, loop=asyncio.get_running_loop(), session=session, proxy=proxy, proxy_auth=proxy_auth
+        )
+        target = str(url) if proxy is not None and not to.is_ssl() else url.raw_path_qs
+        lines = f"{method} {target} HTTP/1.1", f"Host: {to.headers[hdrs.HOST]}", *_ALWAYS
+        return _Route(to, "\r\n".join(lines))
 
     def _limit(self, seconds: float) -> _Limit:
         """Connecting ends a little before the whole, so that the two time-outs are told apart."""
@@ -435,26 +440,50 @@ def _verifies(context: object) -> bool:
     return isinstance(context, tls.SSLContext) and context.verify_mode is tls.CERT_REQUIRED and context.check_hostname
 
 
-async def _read(response: aiohttp.ClientResponse) -> Reply | NoReply:
-    content = response.content
+_ALWAYS: Final = "Accept: application/json", "Accept-Encoding: identity", "User-Agent: alphapo-async"
+_INTERIM: Final = frozenset(range(100, 200)) - {101}  # "100 Continue" and its kin: the reply is still to come
+_TOO_LARGE: Final = NoReply("answer too large", may_have_left=True)
+_CLIENT: Final = vars(aiohttp.client)
+
+
+def _is_genuine() -> bool:
+    """Tell whether aiohttp's own request is in its place."""
+    return getattr(aiohttp.ClientSession._request, "__globals__", None) is _CLIENT  # noqa: SLF001 - what stand-ins replace
+
+
+def _written(order: _Order) -> bytes:
+    """Return head and body as they leave.
+
+    Raises:
+        ValueError: a header holds the end of a line.
+    """
+    route, headers, body, _ = order
+    lines = [route.head, *[f"{name}: {value}" for name, value in headers.items()]]
+    if (word := route.to.headers.get(hdrs.PROXY_AUTHORIZATION)) is not None:
+        lines.append(f"{hdrs.PROXY_AUTHORIZATION}: {word}")
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    head = "\r\n".join(lines)
+    if head.count("\n") != route.head.count("\n") + len(lines) - 1 or head.count("\r") != head.count("\n"):
+        raise ValueError("A header holds the end of a line.")
+    return f"{head}\r\n\r\n".encode() + (body or b"")
+
+
+async def _read(content: StreamReader) -> bytes | None:
+    """Return the body, None if it is too large."""
     body = await content.readany()
     while len(body) <= LARGEST_REPLY and not content.at_eof():
         body += await content.readany()
-    if len(body) > LARGEST_REPLY:
-        response.close()
-        return NoReply("answer too large", may_have_left=True)
-    headers = response.headers
-    return Reply(
-        response.status,
-        body,
-        headers.get("Content-Type", "").lower(),
-        headers.get("Retry-After"),
-        headers.get("Date"),
-    )
+    return body if len(body) <= LARGEST_REPLY else None
 
 
-def _told(error: Exception, handover: _Handover) -> NoReply:
+def _reply(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
+    return Reply(status, body, headers.get("Content-Type", "").lower(), headers.get("Retry-After"), headers.get("Date"))
+
+
+def _told(error: Exception, exchange: _Exchange) -> NoReply:
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "connection lost")
-    if handover.is_departing:
-        return NoReply(reason if reason.startswith(_BARRED) else _BARRED, may_have_left=False)
-    return NoReply(reason, may_have_left=handover.may_have_left or not isinstance(error, _BEFORE_HANDOVER))
+    if exchange.has_left or not exchange.has_boarded:
+        # Where no connection was handed over, an error that has no place in the table claims nothing.
+        return NoReply(reason, may_have_left=exchange.has_left or not isinstance(error, _BEFORE_HANDOVER))
+    return NoReply(reason if reason.startswith(_BARRED) else _BARRED, may_have_left=False)

@@ -16,12 +16,14 @@ from typing import Final
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
 
-__all__ = ["Clock", "Tenure"]
+__all__ = ["SETTLING", "Clock", "Tenure"]
 
 _MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt."""
 _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
+SETTLING: Final = 0.5
+"""Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
 _DIFFERENCE: Final = 1.0
 """Seconds, as a bound: an answer of the storage's clock is as late as it took to come."""
 
@@ -49,7 +51,7 @@ class Clock:
         return min(self.by_the_wall(), self._steady() + self._steady_ahead)
 
     @property
-    def unsure(self) -> float:
+    def difference(self) -> float:
         """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
         return 0.0 if self._steady is None else _DIFFERENCE
 
@@ -97,6 +99,8 @@ class Tenure:
         self._lease = _ROUNDS * self._needed
         self.clock = Clock(clock)
         self._sleep = sleep
+        self.unsure = 0.0
+        """Seconds after which a "no" of another worker is surely older than a call: it may take long to be written down."""
         self._until = 0.0
         self._steady_until = 0.0
         """The same moment on the loop's clock, which nobody sets: a wall clock set back makes no lease longer."""
@@ -131,6 +135,7 @@ class Tenure:
 
     def _runs(self, until: float, began: float) -> None:
         """The lease runs until then, and is counted from when it was asked for."""
+        self.unsure = SETTLING + self.clock.difference if until < inf else 0.0
         self._until = until
         self._steady_until = began + self._lease if until < inf else inf
 

@@ -119,8 +119,11 @@ class Rounds:
 
     async def _unreported(self) -> AsyncIterator[Row]:
         while page := await self._crew.journal.find_unreported(self._crew.account, _PAGE):
-            for row in page:
-                yield row
+            for found in page:
+                # Whoever takes them may take long, and a call may have paid one meanwhile.
+                row = await self._crew.journal.find(found.account, found.foreign_id)
+                if row is not None and row.state != "open" and not row.reported:
+                    yield row
 
 
 async def _each(rows: list[Row]) -> AsyncIterator[Row]:

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +39,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.models import Health, Transaction, Withdrawal
+from alphapo_async.core.models import Health, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.core.row import Row
@@ -1633,3 +1633,77 @@ def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:
         return told
 
     assert run(story()) == ["payout-17 accepted"]
+
+
+# ── what waits to be taken ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Unreachable(Wire):
+    """Nothing ever gets through."""
+
+    async def exchange(self, *what: object, **told: object) -> Reply | NoReply:
+        """Say so."""
+        await asyncio.sleep(0.01)
+        return NO_CONNECTION
+
+
+def slow_to_take(journal: Durable, between: Callable[[], Awaitable[Any]]) -> list[tuple[str, str]]:
+    """Take the results of a batch that reached nobody, with this between the first and the second."""
+
+    async def story() -> list[tuple[str, str]]:
+        told = []
+        async with client(Unreachable(), journal=journal, policy=RetryPolicy(attempts=1)) as alphapo:
+            async for result in alphapo.batch([request("a"), request("b")]):
+                told.append((result.request.foreign_id, result.outcome))
+                if len(told) == 1:
+                    await asyncio.sleep(5)
+                    await between()
+        return sorted(told)
+
+    return run(story())
+
+
+def test_a_result_of_a_batch_that_waited_is_told_as_it_stands() -> None:
+    """Somebody else has paid the second one before its "not sent" was taken."""
+    wire, journal = Wire(), Durable()
+
+    async def pay_both() -> None:
+        async with client(wire, journal=journal) as other:
+            for name in "ab":
+                await other.withdraw(request(name))
+
+    told = slow_to_take(journal, pay_both)
+
+    assert sorted(outcome for _, outcome in told) == ["accepted", "not_sent"]  # the first had been taken
+    assert wire.posts == 2
+
+
+def test_a_result_that_waited_stays_what_it_was_where_nobody_knows_better() -> None:
+    """The journal cannot be read just then."""
+
+    class Unreadable(Durable):
+        is_down = False
+
+        async def find(self, *args: Any) -> Row | None:
+            if self.is_down:
+                raise JournalError("down", recorded=None)
+            return await super().find(*args)
+
+    journal = Unreadable()
+
+    async def go_down() -> None:
+        journal.is_down = True
+
+    assert slow_to_take(journal, go_down) == [("a", "not_sent"), ("b", "not_sent")]
+
+
+def test_a_conflict_of_a_batch_stays_one() -> None:
+    """The row that the journal has is the other payment's."""
+
+    async def story() -> list[str]:
+        async with client(Wire(), journal="memory") as alphapo:
+            await alphapo.withdraw(request("a"))
+            rows: list[WithdrawalRequest | dict[str, str]] = [request("a", amount="7"), {"foreign_id": "a"}]
+            return [result.outcome async for result in alphapo.batch(rows)]
+
+    assert sorted(run(story())) == ["conflict", "invalid"]

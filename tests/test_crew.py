@@ -1,6 +1,7 @@
 """What all flights of a client share: questions, slots, and the news of an outage."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -27,13 +28,18 @@ from tests.wire import HTML_502, NOT_FOUND, Wire, reply
 SIGNER = Signer("made-up-key", "made-up-secret")
 
 
-def _crew(wire: Wire, heard: list[str] | None = None) -> Crew:
+def _crew(
+    wire: Wire,
+    heard: list[str] | None = None,
+    journal: MemoryJournal | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Crew:
     listen = None if heard is None else lambda event: heard.append(event.name)
-    world = World(lambda: 0.0, lambda: 0.5, asyncio.sleep)
+    world = World(clock, lambda: 0.5, asyncio.sleep)
     return Crew(
         account="shop",
         signers={SIGNER.fingerprint: SIGNER},
-        journal=MemoryJournal(),
+        journal=journal or MemoryJournal(),
         session=wire,
         policy=RetryPolicy(deadline=2.0),
         max_rate=None,
@@ -299,3 +305,20 @@ class _Full(MemoryJournal):
 def test_an_account_is_bound_to_the_host_s_name(base_url: str, host: str) -> None:
     """Whatever the port; this machine's own names are one."""
     assert host_of(base_url) == host
+
+
+def test_what_is_recorded_is_as_old_as_its_writing() -> None:
+    """A journal may take its time: what it finds expired by then is settled then, and whoever asked until then is answered by it."""
+
+    class Slow(MemoryJournal):
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(2.0)
+            return await super().update(*args, **how)
+
+    async def story() -> tuple[float, str, float | None]:
+        crew = _crew(Wire(), journal=Slow(), clock=asyncio.get_running_loop().time)
+        row = await crew.record("f", replace(ASKED, worker=None, expires_at=3.0))
+        expired = await crew.record("f", replace(ASKED, asked_at=2.0))
+        return row.created_at, expired.state, expired.settled_at
+
+    assert run(story()) == (2.0, "not_sent", 4.0)

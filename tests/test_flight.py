@@ -1,6 +1,7 @@
 """What a flight does between the journal and the wire, in virtual time."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -1035,3 +1036,111 @@ def test_a_flight_is_let_go_of_only_before_its_first_slot() -> None:
     assert begun.foreign_id == "begun"
     assert (queues.outcome, queues.reason) == ("not_sent", "queue")
     assert wire.posts == 2
+
+
+# ── a "no" stands when it is told ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Late(Durable):
+    """A journal whose writes are seen by others at once, and acknowledged late: each by so many seconds, the last of them for ever."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self._seconds = list(seconds)
+
+    async def update(self, *args: Any, **how: Any) -> Row:
+        row = await super().update(*args, **how)
+        await asyncio.sleep(self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0])
+        return row
+
+
+ONCE = RetryPolicy(attempts=1)
+
+
+async def _heard(alphapo: Any, after: float) -> tuple[str, float]:
+    """Call after so many seconds; return what was told, and when."""
+    await asyncio.sleep(after)
+    try:
+        told = (await alphapo.withdraw(request())).status
+    except WithdrawalError as error:
+        told = error.outcome if error.may_release_funds else f"unknown: {getattr(error, 'reason', '')}"
+    return str(told), round(asyncio.get_running_loop().time(), 1)
+
+
+def two_workers(journal: Durable, *after: float) -> tuple[tuple[str, float], list[tuple[str, float]], int]:
+    """A worker that reaches nobody calls at once, others that reach AlphaPo later; return what they heard, and how many bodies left."""
+    wire = Wire()
+
+    async def story() -> list[tuple[str, float]]:
+        async with contextlib.AsyncExitStack() as stack:
+            lost = await stack.enter_async_context(client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE))
+            others = [await stack.enter_async_context(client(wire, journal=journal, policy=ONCE)) for _ in after]
+            calls = [_heard(lost, 0.0), *(_heard(other, when) for other, when in zip(others, after, strict=True))]
+            return await asyncio.gather(*calls)
+
+    first, *rest = run(story())
+    return first, rest, wire.posts
+
+
+def test_a_no_that_is_written_down_soon_answers_whoever_asked_until_then() -> None:
+    """It counts from when it was worked out, and a moment is allowed for its way to the disk; who calls after that pays."""
+    first, others, posts = two_workers(Late(0.0, 0.0, 0.4, 0.0), 0.3, 0.8)
+
+    assert (first, others, posts) == (("not_sent", 0.4), [("not_sent", 0.3), ("processing", 0.8)], 1)
+
+
+def test_a_no_that_was_long_on_its_way_is_not_told_where_somebody_has_paid() -> None:
+    """Another worker could see it, and could not know that nobody had been told yet."""
+    first, others, posts = two_workers(Late(0.0, 0.0, 3.0, 0.0), 1.5)
+
+    assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
+
+
+def test_a_no_that_was_long_on_its_way_counts_from_when_it_is_written_again() -> None:
+    """Where nobody has paid: it is told, and answers whoever asked until then."""
+    first, others, posts = two_workers(Late(0.0, 0.0, 3.0, 0.0), 3.2, 4.5)
+
+    assert (first, others, posts) == (("not_sent", 3.0), [("not_sent", 3.2), ("processing", 4.5)], 1)
+
+
+def test_a_no_is_not_told_while_the_journal_is_slow_every_time() -> None:
+    """Nobody can say whether it still stands: the row is settled, and the next call hears how."""
+    first, _, posts = two_workers(Late(0.0, 0.0, 3.0))
+
+    assert (first, posts) == (("unknown: journal", 12.0), 0)
+
+
+def test_a_no_at_closing_stands_too() -> None:
+    """What had not left when the client was closed is not sent, unless the journal is slow about it."""
+
+    async def story() -> str:
+        async with client(Wire(), journal=Late(0.0, 0.0, 0.0, 1.2), max_rate=0.1) as alphapo:
+            await alphapo.withdraw(request("first"))
+            calling = asyncio.ensure_future(_heard(alphapo, 0.0))
+            await asyncio.sleep(1)
+            await alphapo.aclose(0.0)
+        return (await calling)[0]
+
+    assert run(story()) == "unknown: journal"
+
+
+def test_what_another_worker_has_taken_over_is_not_sent_again() -> None:
+    """A retry asks the journal whose the row is: this worker may have been thought dead."""
+    wire, journal = Wire([LOST], [NOT_FOUND]), Durable()
+
+    async def story() -> tuple[str, float]:
+        async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=8.0)) as alphapo:
+            calling = asyncio.ensure_future(_heard(alphapo, 0.0))
+            await asyncio.sleep(0.01)
+            await journal.update("default", "payout-17", lambda row: msgspec.structs.replace(_row(row), holder="other"))
+            return await calling
+
+    told, _ = run(story())
+
+    assert told == "unknown: no answer"
+    assert wire.posts == 1
+
+
+def _row(row: Row | None) -> Row:
+    assert row is not None
+    return row

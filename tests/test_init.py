@@ -1,7 +1,10 @@
 """The public names."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +36,40 @@ def test_names_are_loaded_when_they_are_asked_for() -> None:
     script = "import sys, alphapo_async; print('aiohttp' in sys.modules); alphapo_async.AlphapoClient; print('aiohttp' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["False", "True"]
+
+
+def test_who_does_not_ask_for_the_log_does_not_hear_it() -> None:
+    """Whatever of the package is imported, and on Python's last resort, too: the logger has a handler that says nothing."""
+    script = "import logging, {}; logging.getLogger('alphapo_async').error('heard'); logging.getLogger('alphapo_async.x').error('heard')"
+    for name in ("alphapo_async", "alphapo_async.journal.sqlite_file", "alphapo_async.contrib.answers"):
+        told = subprocess.run([sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True)
+        assert (told.stdout, told.stderr) == ("", "")
+
+
+_SAYING = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def _said(source: str) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _SAYING:
+            yield node
+
+
+def _names_the_withdrawal(call: ast.Call) -> bool:
+    extra = next((keyword.value for keyword in call.keywords if keyword.arg == "extra"), None)
+    return isinstance(extra, ast.Dict) and any(
+        isinstance(key, ast.Constant) and key.value == "foreign_id" for key in extra.keys
+    )
+
+
+def test_every_log_record_has_its_foreign_id() -> None:
+    """Structured logs find a withdrawal by a field, which is None where a line is about none."""
+    package = Path(alphapo_async.__file__).parent
+    calls = {
+        f"{path.relative_to(package)}:{call.lineno}": _names_the_withdrawal(call)
+        for path in sorted(package.rglob("*.py"))
+        for call in _said(path.read_text(encoding="utf-8"))
+        if ast.unparse(call.func).startswith("logger.")
+    }
+    assert len(calls) > 8
+    assert [place for place, has_it in calls.items() if not has_it] == []

@@ -55,6 +55,17 @@ def test_a_python_without_the_extra(name: str) -> None:
     assert "pip install 'alphapo-async[cli]'" in told.stderr
 
 
+def test_a_system_without_file_locks() -> None:
+    """Windows: where the commands cannot run is said, not raised."""
+    code = "import sys; sys.modules['fcntl'] = None; from alphapo_async.__main__ import main; main()"
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("The command line needs Linux or macOS;")
+    assert told.stderr.count("\n") == 1
+
+
 def test_it_runs_what_it_is_told() -> None:
     """Arguments reach the commands, whatever standard output is."""
     told = io.StringIO()

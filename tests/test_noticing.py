@@ -194,6 +194,11 @@ def test_a_flight_that_ends_without_knowing_is_told_as_unknown() -> None:
     assert Heard().learned(doubtful, doubtful, GivenUp("worker", "")) == [("unknown", "unknown", "HTTP 502")]
 
 
+def test_a_flight_that_ends_before_anything_left_is_told_as_open() -> None:
+    """A worker sends it yet: neither in doubt, nor not sent for good."""
+    assert Heard().learned(OPEN, OPEN, GivenUp("worker", "outage", stays_open=True)) == [("unknown", "open", None)]
+
+
 def test_a_row_opened_again_is_no_news() -> None:
     """Asked for once more, a settled row opens: nothing is settled and nothing is unknown."""
     asked = Asked("worker", OPEN.revision, OPEN.key)

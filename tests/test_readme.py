@@ -1,25 +1,33 @@
-"""What the README and the operations guide say is true: their programs run, and the README's commands are those that are checked."""
+"""What the pages say is true: their programs run, and the commands, files and figures that they name are there."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import pytest
 
+from alphapo_async.cli.guiding import topics
 from alphapo_async.core import errors
-from alphapo_async.sandbox import Mischief, Sandbox
-from tests import postgres
+from alphapo_async.core.callbacks import LARGEST
+from alphapo_async.sandbox import Fault, Mischief, Sandbox, Script
+from alphapo_async.sandbox.records import MAGIC_CANCELLED
+from alphapo_async.session import LARGEST_REPLY
+from tests import documents, postgres
+from tests.documents import place_of, text_of
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "alphapo_async" / "OPERATIONS.md").read_text(encoding="utf-8")
+README = text_of("README.md")
+GUIDE = text_of(documents.GUIDE)
 
 
 def _programs(text: str) -> list[str]:
@@ -40,7 +48,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 def _environment(sandbox: Sandbox) -> dict[str, str]:
     usual = {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAPO_", "COV"))}
     told = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
-    return {**usual, **told, "PYTHONPATH": str(ROOT)}
+    return {**usual, **told}
 
 
 async def _ran(program: str, sandbox: Sandbox, **more: str) -> str:
@@ -52,10 +60,10 @@ async def _ran(program: str, sandbox: Sandbox, **more: str) -> str:
         program,
         env={**_environment(sandbox), **more},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,  # where asyncio says, in debug mode, what took long
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, out.decode()
+    out, complaints = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, complaints.decode()
     return out.decode()
 
 
@@ -106,29 +114,17 @@ async def test_the_backend_example_pays_and_hears_what_became_of_it() -> None:
     A payout asked for twice is paid once, another under its name says what to do, and the handler hears of the end once.
     """
     port = _free_port()
-    serve = f"{BACKEND}\nimport sys, uvicorn\nuvicorn.run(app, host='127.0.0.1', port={port}, log_level='error')\n"
     mischief = Mischief(duplicates=True, reordering=True, forgeries=True, deposits=True)
     callback_url = f"http://127.0.0.1:{port}/alphapo/"
-    async with Sandbox(
-        "readme-key", "readme-secret", callback_url=callback_url, mischief=mischief, settle_after=0.3
-    ) as sandbox:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-u", "-c", serve),
-            env=_environment(sandbox),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            async with aiohttp.ClientSession() as session:
-                asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
-                first = await _posted(session, port, asked)
-                again = await _posted(session, port, asked)
-                other = await _posted(session, port, {**asked, "amount": "7"})
-                await _all_delivered(sandbox)
-        finally:
-            process.terminate()
-            said, _ = await process.communicate()
+    async with (
+        Sandbox(
+            "readme-key", "readme-secret", callback_url=callback_url, mischief=mischief, settle_after=0.3
+        ) as sandbox,
+        _serving(sandbox, port) as (ask, said),
+    ):
+        asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
+        first, again, other = await ask(asked), await ask(asked), await ask({**asked, "amount": "7"})
+        await _all_delivered(sandbox)
 
     assert [status for status, _ in (first, again, other)] == [201, 201, 409]
     assert first[1] == again[1]
@@ -139,7 +135,81 @@ async def test_the_backend_example_pays_and_hears_what_became_of_it() -> None:
         ("deposit", 200),
         ("forgery", 403),
     }
-    assert said.decode() == "payout-1 confirmed\n"
+    assert said == ["payout-1 confirmed\n"]
+
+
+async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> None:
+    """Every outcome has the HTTP status that stands in its row."""
+    every = {"look-up": [Fault.HTML_502_BEFORE]}
+    faults = Script(
+        {
+            "refused": {"withdrawal": [Fault.INSUFFICIENT]},
+            "lost": {"withdrawal": [Fault.RESET_AFTER], **every},
+            "throttled": {"withdrawal": [Fault.THROTTLE]},
+            "key": {"withdrawal": [Fault.REFUSED_KEY]},
+        },
+        then="repeat last",
+    )
+    journal, port = tmp_path / "payouts.db", _free_port()
+    # Throttling holds back the others: it comes last.
+    names = ("paid", "refused", "ended", "key", "lost", "throttled")
+    usual = {"address": "bc1qmadeup", "amount": "0.5"}
+    async with (
+        Sandbox("readme-key", "readme-secret", faults=faults, settle_after=0.0) as sandbox,
+        _serving(sandbox, port, ALPHAPO_JOURNAL=str(journal)) as (ask, _),
+    ):
+        addresses = {"ended": MAGIC_CANCELLED}
+        told = {name: await ask({**usual, "id": name, "address": addresses.get(name, "bc1qmadeup")}) for name in names}
+        while told["ended"][0] == HTTPStatus.CREATED:  # until `work` has heard how it ended
+            await asyncio.sleep(0.1)
+            told["ended"] = await ask({**usual, "id": "ended", "address": MAGIC_CANCELLED})
+        told["another"] = await ask({**usual, "id": "paid", "amount": "7"})
+        told["wrong"] = await ask({**usual, "id": "wrong", "amount": 0.5})
+        with sqlite3.connect(journal) as connection:
+            connection.execute("drop table withdrawals")
+        told["journal"] = await ask({**usual, "id": "journal"})
+
+    assert {name: (status, said["outcome"]) for name, (status, said) in told.items()} == {
+        "paid": (201, "accepted"),
+        "refused": (_in_table("WithdrawalRejected"), "rejected"),
+        "ended": (_in_table("WithdrawalFailed"), "failed"),
+        "key": (_in_table("AuthenticationError"), "authentication"),
+        "lost": (_in_table("WithdrawalUnknown"), "unknown"),
+        "throttled": (_in_table("WithdrawalNotSent"), "not_sent"),
+        "another": (_in_table("ForeignIdConflict"), "conflict"),
+        "wrong": (_in_table("InvalidRequest"), "invalid"),
+        "journal": (_in_table("JournalError"), "unknown"),
+    }
+
+
+def _in_table(error: str) -> int:
+    """Return the HTTP status in the row of an error."""
+    (status,) = re.findall(rf"^\| `{error}`[^|]*\|[^|]*\| (\d+)", README, re.MULTILINE)
+    return int(status)
+
+
+_Ask: TypeAlias = Callable[[dict[str, Any]], Awaitable[tuple[int, Any]]]
+
+
+@contextlib.asynccontextmanager
+async def _serving(sandbox: Sandbox, port: int, **more: str) -> AsyncGenerator[tuple[_Ask, list[str]], None]:
+    """Run the backend; give what asks it for a payout, and a list that holds at the end what it said."""
+    serve = f"{BACKEND}\nimport sys, uvicorn\nuvicorn.run(app, host='127.0.0.1', port={port}, log_level='error')\n"
+    said: list[str] = []
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-u", "-c", serve),
+        env={**_environment(sandbox), **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield functools.partial(_posted, session, port), said
+    finally:
+        process.terminate()
+        out, _ = await process.communicate()
+        said.append(out.decode())
 
 
 async def _all_delivered(sandbox: Sandbox) -> None:
@@ -149,7 +219,7 @@ async def _all_delivered(sandbox: Sandbox) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, str]) -> tuple[int, Any]:
+async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, Any]) -> tuple[int, Any]:
     for _ in range(200):
         try:
             async with session.post(f"http://127.0.0.1:{port}/payouts", json=asked) as reply:
@@ -162,7 +232,7 @@ async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, st
 def test_ci_runs_the_readmes_test_command() -> None:
     """The command that CI runs is the command that the README shows."""
     shown = [line.strip() for line in README.splitlines() if line.startswith("    python3 -m venv")]
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script = text_of(".ci/run")
     ran = script.split("# README: begin\n")[1].split("\n# README: end")[0]
 
     assert len(shown) == 2
@@ -184,8 +254,63 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_file_that_the_readme_names_exists() -> None:
-    """Pictures and pages, by their links and by their names."""
-    named = {*re.findall(r"\]\(([^)#]+)\)", README), *re.findall(r"`((?:[\w.-]+/)+[\w.-]+)`", README)}
-    named -= {name for name in named if name.startswith(("http", "alphapo.", "/"))}
-    assert len(named) > 5
-    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+    """Pages and programs, by their names."""
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]+)`", README))
+    named -= {name for name in named if name.startswith(("alphapo.", "/"))}
+    assert len(named) > 1
+    assert sorted(name for name in named if not place_of(name).exists()) == []
+
+
+@pytest.mark.parametrize("page", documents.PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    """Beside the page, as a browser follows it."""
+    folder = place_of(page).parent
+    broken = [link for link in documents.links(text_of(page)) if not _is_there(folder, link)]
+    assert broken == []
+
+
+def _is_there(folder: Path, link: str) -> bool:
+    return (folder / link).exists() or place_of(link).exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), [(page, command) for page in documents.PAGES for command in documents.commands(text_of(page))]
+)
+def test_every_command_of_a_page_exists(page: str, command: str) -> None:
+    """With the options that it is given; and a part of the guide with the name that is asked for."""
+    assert documents.problem_of(command) is None
+    words = command.split()
+    if words[1] == "runbook" and len(words) == 3:
+        assert words[2] == "TOPIC" or words[2].strip("[]") in {*topics(GUIDE), "TOPIC"}
+
+
+@pytest.mark.parametrize("page", documents.PAGES)
+def test_every_module_and_session_of_a_page_exists(page: str) -> None:
+    """What `python -m` and `nox -s` are told."""
+    known = set(re.findall(r"^def (\w+)\(session", text_of("noxfile.py"), re.MULTILINE))
+    assert "wheel" in known
+    assert [name for name in documents.modules(text_of(page)) if not documents.is_module(name)] == []
+    assert [name for name in documents.sessions(text_of(page)) if name.partition("-")[0] not in known] == []
+
+
+def test_the_pages_are_read_whole() -> None:
+    """Commands and modules are found where they stand: in a line of text, and in a line by themselves."""
+    assert {"alphapo demo", "alphapo batch payouts.csv", "alphapo --help"} <= set(documents.commands(README))
+    assert len(documents.commands(GUIDE)) > 15
+    assert "tests.simulation" in documents.modules(README)
+    assert len(documents.modules(text_of("benchmarks/README.md"))) > 10
+    assert documents.problem_of("alphapo pay") == "'pay' is no command of alphapo"
+    assert documents.problem_of("alphapo status f --loud") == "status does not take {'--loud'}"
+
+
+def test_the_readme_and_the_capture_count_the_rows_that_there_are() -> None:
+    """The demo pays them all."""
+    rows = len(text_of("alphapo_async/cli/demo.csv").splitlines()) - 1
+    assert f"See it pay {rows} rows" in README
+    assert f"Paying&#160;{rows}&#160;made-up" in text_of(".github/demo.svg")
+
+
+def test_the_threat_model_names_the_largest_reply_and_callback() -> None:
+    """As the code has them."""
+    told = f"({LARGEST_REPLY // 1024**2} MiB a reply, {LARGEST // 1024} KiB a callback)"
+    assert told in text_of(".github/SECURITY.md")

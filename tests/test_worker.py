@@ -370,3 +370,25 @@ def test_rounds_go_on_when_the_journal_is_back() -> None:
     assert wire.posts == 1
     assert [event.reason for event in heard if event.name == "journal failed"] == ["The journal is lost."] * 7
     assert journal.looks > 7
+
+
+def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was() -> None:
+    """A page of outcomes was read, and whoever takes them takes long: a "no" that a call has undone meanwhile is not handed out."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> tuple[list[tuple[str, str]], str | None]:
+        async with client(_Unreachable(), journal=journal, policy=POLICY) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name), expires_in=1.0)
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(60)
+            working.cancel()
+        told, status = list[tuple[str, str]](), None
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            async for result in alphapo.resume():
+                told.append((result.request.foreign_id, result.outcome))
+                if result.request.foreign_id == "a":
+                    status = (await alphapo.withdraw(request("b"))).status
+        return told, status
+
+    assert run(story()) == ([("a", "not_sent"), ("c", "not_sent")], "processing")

@@ -31,6 +31,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _Jumping()
         super().__init__(self._jumping)
+        self.set_debug(
+            False
+        )  # a stack for every callback would make hours of virtual days, and nothing here blocks for real
 
     def time(self) -> float:
         """Return virtual seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -117,27 +118,54 @@ async def _rows(opened: Movable, account: str, begin: float, end: float) -> Asyn
         after = page[-1].place
 
 
-_DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A day, or a moment of one (UTC), as seconds since the epoch; a day that is an end is included whole."""
+
+    name = "day|moment"
+
+    def __init__(self, *, is_end: bool = False) -> None:
+        self._is_end = is_end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        seconds = self._seconds(str(value))
+        if seconds is None:
+            self.fail(f"{value!r} is no day or moment: write 2026-11-30 or 2026-11-30T12:00:00.", param, ctx)
+        return seconds
+
+    def _seconds(self, text: str) -> float | None:
+        for form, more in (("%Y-%m-%d", int(self._is_end)), ("%Y-%m-%dT%H:%M:%S", 0)):
+            with contextlib.suppress(ValueError, OverflowError):
+                return (datetime.strptime(text, form).replace(tzinfo=UTC) + timedelta(days=more)).timestamp()
+        return None
 
 
 @journal.command(
     epilog="\b\nExamples:\n  alphapo journal export --journal payouts.db > all.csv\n"
     "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl --journal payouts.db",
 )
-@click.option("--from", "begin", type=_DAY, help="Only what was asked for from this day, or moment, on (UTC).")
 @click.option(
-    "--to", "end", type=_DAY, help="Only what was asked for up to this day, included, or before this moment (UTC)."
+    "--from", "begin", type=Bound(), default=0.0, help="Only what was asked for from this day, or moment, on (UTC)."
+)
+@click.option(
+    "--to",
+    "end",
+    type=Bound(is_end=True),
+    default=_NEVER_LATER,
+    help="Only what was asked for up to this day, included, or before this moment (UTC).",
 )
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @journal_options
-def export(*, begin: datetime | None, end: datetime | None, kind: str, name: str | None, account: str | None) -> None:
+def export(*, begin: float, end: float, kind: str, name: str | None, account: str | None) -> None:
     """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known."""
     owner = account_of(account, os.environ)
     write = line_writer(kind, lambda text: click.echo(text, nl=False))
 
     async def use(opened: Journal) -> int:
         count, readable = 0, cast("Movable", opened)  # as a file and PostgreSQL are
-        async for row in _rows(readable, owner, _seconds(begin, 0.0), _seconds(end, _NEVER_LATER, is_end=True)):
+        async for row in _rows(readable, owner, begin, end):
             write(fields_of(row))
             count += 1
         return count
@@ -145,10 +173,3 @@ def export(*, begin: datetime | None, end: datetime | None, kind: str, name: str
     began = time.monotonic()
     count = with_journal(name, os.environ, use)
     click.echo(f"{count} withdrawals in {time.monotonic() - began:.1f} s.", err=True)
-
-
-def _seconds(moment: datetime | None, otherwise: float, *, is_end: bool = False) -> float:
-    if moment is None:
-        return otherwise
-    is_day = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
-    return (moment.replace(tzinfo=UTC) + timedelta(days=1 if is_end and is_day else 0)).timestamp()

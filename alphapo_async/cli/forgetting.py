@@ -146,6 +146,9 @@ def _forget(
     names, not_over, done = found
     if not_over:
         click.echo(f"{not_over} are not over, or nobody heard of their end yet: they are needed and stay as they are.")
+        click.echo(
+            "`alphapo resume` settles what it can and tells what nobody heard of; `alphapo worker` follows the rest."
+        )
     if not names:
         click.echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
         sys.exit(Exit.REFUSED if is_strict and not done else 0)

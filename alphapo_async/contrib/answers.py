@@ -44,7 +44,7 @@ async def answer(client: Client, handler: Handler, headers: Headers, body: bytes
     except CallbackError as error:
         return _of_refusal(error)
     except (CallbackBusy, JournalError, ConfigurationError) as error:
-        logger.warning("callback not taken: %s", error)
+        logger.warning("callback not taken: %s", error, extra={"foreign_id": None})  # not known, or not vouched for
         return HTTPStatus.SERVICE_UNAVAILABLE
     except _NotHandled:
         return HTTPStatus.INTERNAL_SERVER_ERROR
@@ -59,6 +59,7 @@ class _NotHandled(Exception):
 
 
 async def _handle(handler: Handler, callback: Callback) -> None:
+    told = callback.transaction
     try:
         await handler(callback)
     except asyncio.CancelledError:
@@ -66,15 +67,15 @@ async def _handle(handler: Handler, callback: Callback) -> None:
         if task is None or task.cancelling():
             raise
         # Nobody cancelled the request: it is the handler's own.
-        logger.exception(_RAISED, callback.transaction.id, callback.transaction.status)
+        logger.exception(_RAISED, told.id, told.status, extra={"foreign_id": told.foreign_id})
         raise _NotHandled from None
     except Exception:
-        logger.exception(_RAISED, callback.transaction.id, callback.transaction.status)
+        logger.exception(_RAISED, told.id, told.status, extra={"foreign_id": told.foreign_id})
         raise _NotHandled from None
 
 
 def _of_refusal(error: CallbackError) -> HTTPStatus:
-    logger.warning("callback refused: %s", error)
+    logger.warning("callback refused: %s", error, extra={"foreign_id": None})  # whatever it says, nobody vouches for it
     if error.is_forged:
         return HTTPStatus.FORBIDDEN
     is_large = error.reason == "too large"

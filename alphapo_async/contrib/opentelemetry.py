@@ -35,6 +35,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -59,6 +60,14 @@ _ERRORS_FROM: Final = 400
 _PORTS: Final = {"http": 80, "https": 443}
 
 
+class _Begun(msgspec.Struct, gc=False):
+    """A flight that is under way here."""
+
+    span: Span
+    at: float
+    attempts: int = 0
+
+
 class Telemetry:
     """What a client's `on_event` can be: it turns events into spans and metrics. One can listen to several clients.
 
@@ -74,7 +83,7 @@ class Telemetry:
     ) -> None:
         self._tracer = trace.get_tracer("alphapo_async", __version__, tracer_provider, _SCHEMA)
         self._meters = _Meters(metrics.get_meter("alphapo_async", __version__, meter_provider, _SCHEMA))
-        self._begun_here: ContextVar[tuple[Span, float] | None] = ContextVar("withdrawal", default=None)
+        self._begun_here: ContextVar[_Begun | None] = ContextVar("withdrawal", default=None)
         self._handlers: dict[EventName, Callable[[Event], None]] = {
             "begun": self._begun,
             "recorded": self._recorded,
@@ -130,20 +139,20 @@ class Telemetry:
     def _begun(self, event: Event) -> None:
         """Open a span: the current one in the flight's own context, which ends with it, and so the parent of whatever is done there."""
         span = self._tracer.start_span("withdrawal", attributes=_about(event), start_time=_nanoseconds(event.at))
-        self._begun_here.set((span, event.at))
+        self._begun_here.set(_Begun(span, event.at))
         context.attach(trace.set_span_in_context(span))
         self._meters.active.add(1, _of(event))
 
     def _recorded(self, event: Event) -> None:
         begun = self._begun_here.get()
         if begun is not None:
-            self._meters.journal_duration.record(max(0.0, event.at - begun[1]), _of(event))
+            self._meters.journal_duration.record(max(0.0, event.at - begun.at), _of(event))
 
     def _ended(self, event: Event) -> None:
         begun = self._begun_here.get()
         if begun is None:
             return
-        span, began = begun
+        span = begun.span
         span.set_attributes({"alphapo.outcome": event.outcome or "", "alphapo.attempts": event.attempts})
         span.set_attribute("alphapo.look_ups", event.look_ups)
         if event.outcome != "accepted":
@@ -151,7 +160,9 @@ class Telemetry:
             span.set_status(StatusCode.ERROR, event.reason or event.outcome)
         span.end(_nanoseconds(event.at))
         self._meters.active.add(-1, _of(event))
-        self._meters.duration.record(max(0.0, event.at - began), {**_of(event), "alphapo.outcome": event.outcome or ""})
+        self._meters.duration.record(
+            max(0.0, event.at - begun.at), {**_of(event), "alphapo.outcome": event.outcome or ""}
+        )
 
     def _exchanged(self, event: Event) -> None:
         """One request: a span of its own, also where no flight began it."""
@@ -161,6 +172,8 @@ class Telemetry:
         counter.add(1, {**_of(event), "alphapo.proof": proof})
         began, until = event.at if event.began is None else event.began, event.until or event.at
         self._meters.requests.record(max(0.0, until - began), {key: http[key] for key in http if key != "url.full"})
+        if event.name == "attempt" and (resent := self._resent(event)):
+            http["http.request.resend_count"] = resent
         span = self._tracer.start_span(
             " ".join(_ENDPOINTS[event.name]),
             kind=SpanKind.CLIENT,
@@ -170,6 +183,14 @@ class Telemetry:
         if "error.type" in http:
             span.set_status(StatusCode.ERROR, event.reason)
         span.end(_nanoseconds(until))
+
+    def _resent(self, event: Event) -> int:
+        """Return how many attempts there were before: in this flight, whether or not they left, and of the row, as far as they did."""
+        begun = self._begun_here.get()
+        if begun is None:
+            return max(event.attempts, 1) - 1
+        begun.attempts += 1
+        return max(begun.attempts, event.attempts) - 1
 
     def _settled(self, event: Event) -> None:
         self._meters.outcomes.add(1, {**_of(event), "alphapo.outcome": event.outcome or ""})
@@ -181,7 +202,7 @@ class Telemetry:
         self._meters.contradictions.add(1, _of(event))
         begun = self._begun_here.get()
         if begun is not None:
-            begun[0].add_event("contradiction", {"alphapo.reason": event.reason or ""}, _nanoseconds(event.at))
+            begun.span.add_event("contradiction", {"alphapo.reason": event.reason or ""}, _nanoseconds(event.at))
 
     def _outage(self, event: Event) -> None:
         self._meters.outage.set(1 if event.name == "outage began" else 0, _of(event))

@@ -2,7 +2,7 @@
 
 pytest finds it by itself once the package is installed. Nothing of the library is loaded before the fixture is used.
 
-    @pytest.mark.alphapo(faults="resets")
+    @pytest.mark.alphapo(faults="reset_after")  # AlphaPo has it, and its answer is lost
     async def test_a_payout(alphapo_sandbox):
         async with alphapo_sandbox.client() as client:
             await client.withdraw(...)
@@ -12,6 +12,7 @@ pytest finds it by itself once the package is installed. Nothing of the library 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -44,6 +45,7 @@ class RunningSandbox:
         self.sandbox: Sandbox = Sandbox(**settings)
         """The sandbox itself; whatever it awaits belongs to its own loop."""
         self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._ended_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="alphapo sandbox", daemon=True)
 
     @property
@@ -94,14 +96,20 @@ class RunningSandbox:
 
     def __exit__(self, *_: object) -> None:
         loop, stopped = self._ready.result()
-        loop.call_soon_threadsafe(stopped.set)
+        with contextlib.suppress(RuntimeError):  # its loop has ended by itself, and is closed
+            loop.call_soon_threadsafe(stopped.set)
         self._thread.join()
+        if self._ended_by is not None:
+            raise self._ended_by
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - whoever waits for it hears it
-            self._ready.set_exception(error)
+            if self._ready.done():
+                self._ended_by = error
+            else:
+                self._ready.set_exception(error)
 
     async def _serve(self) -> None:
         stopped = asyncio.Event()
@@ -119,5 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def alphapo_sandbox(request: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
     """Yield a local AlphaPo, as the marker `alphapo` wants it; it ends with the test."""
     marker = request.node.get_closest_marker("alphapo")
+    if marker is not None and marker.args:
+        raise pytest.UsageError(f"The marker alphapo takes its settings by name, not {marker.args[0]!r}. {_MARKER}")
     with RunningSandbox(**(marker.kwargs if marker is not None else {})) as running:
         yield running

@@ -8,6 +8,7 @@ Reading: figures exact from JSON numbers and strings alike; a reply never raises
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeVar
 
@@ -40,6 +41,7 @@ __all__ = [
     "plain",
     "read_balances",
     "read_json",
+    "read_reply",
     "read_transaction",
     "read_withdrawal",
 ]
@@ -201,6 +203,62 @@ def read_json(body: bytes) -> Any:
         return _decode(body)
     except (ValueError, RecursionError, InvalidOperation):
         return UNREADABLE
+
+
+class _Shown(msgspec.Struct, forbid_unknown_fields=True):
+    """A withdrawal in a reply just as AlphaPo's page shows it."""
+
+    id: msgspec.Raw
+    foreign_id: str | None = None
+    end_user_reference: str | None = None
+    type: str | None = None
+    status: str | None = None
+    amount: str | None = None
+    sender_amount: str | None = None
+    sender_currency: str | None = None
+    receiver_currency: str | None = None
+    receiver_amount: str | None = None
+
+
+class _Reply(msgspec.Struct, forbid_unknown_fields=True):
+    data: _Shown
+
+
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+_USUAL_ID = re.compile(rb"[1-9]\d{0,17}").fullmatch
+
+
+def read_reply(body: bytes) -> Withdrawal | None:
+    """Return the withdrawal that a reply to a body names in its `data`; None if it names none.
+
+    Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto
+    """
+    try:
+        shown = _decode_reply(body).data
+    except (ValueError, RecursionError):
+        shown = None
+    if shown is not None and _USUAL_ID(shown.id):
+        return _read_usual(shown)
+    told = read_json(body)
+    data = told.get("data") if isinstance(told, dict) else None
+    return read_withdrawal(data) if isinstance(data, dict) else None
+
+
+def _read_usual(shown: _Shown) -> Withdrawal:
+    """Read what looks as it usually does: of equal figures only one has to be read."""
+    amount = _amount(shown.amount)
+    return Withdrawal(
+        id=int(bytes(shown.id)),
+        foreign_id=shown.foreign_id,
+        end_user_reference=shown.end_user_reference,
+        type=shown.type,
+        status=shown.status,
+        amount=amount,
+        sender_amount=amount if shown.sender_amount == shown.amount else _amount(shown.sender_amount),
+        sender_currency=shown.sender_currency,
+        receiver_currency=shown.receiver_currency,
+        receiver_amount=amount if shown.receiver_amount == shown.amount else _amount(shown.receiver_amount),
+    )
 
 
 def read_withdrawal(data: dict[str, Any], source: Source = "reply") -> Withdrawal | None:

@@ -148,6 +148,7 @@ class WithdrawalError(_AboutOne):
     """One withdrawal did not end in acceptance; the subclass says whether money can have moved."""
 
     foreign_id: str  # pyright: ignore[reportIncompatibleVariableOverride] - never None here
+    """The withdrawal this is about, as text."""
 
 
 class WithdrawalRejected(WithdrawalError):

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Event", "EventName"]
+__all__ = ["Event", "EventName", "EventOutcome"]
 
 EventName = Literal[
     "begun",
@@ -26,36 +26,53 @@ EventName = Literal[
 
 - `begun`: this client begins to work on a withdrawal; whoever asked for it is the current context.
 - `recorded`: the journal has it; that took it from `begun` until now.
-- `attempt`: a body was sent, or could not be; `reason` says what the reply proves.
-- `look-up`: AlphaPo was asked by foreign_id; `reason` says what it answered.
-- `callback`: AlphaPo told of it by itself; `reason` says the status.
-- `settled`: the withdrawal's outcome is known and written down.
-- `unknown`: a flight ended without knowing; the row stays open.
-- `ended`: this client's work on it is over; `outcome` says what whoever asked is told. Each `begun` is followed by one.
-- `contradiction`: AlphaPo now says otherwise than it did; `reason` says what. Somebody should look.
+- `attempt`: a body was sent, or could not be; `reason` says what the reply proves: `Accepted`, `Mismatched`, `Rejected` or `Duplicate`;
+  `InDoubt: …`, such as `InDoubt: HTTP 502`; `NotSent: …`, such as `NotSent: throttled`; `Refused: …`, with AlphaPo's code.
+- `look-up`: AlphaPo was asked by foreign_id; `reason` says what it answered: `Found`, `NoneFound`, or `NoAnswer: …`, such as
+  `NoAnswer: HTTP 502`.
+- `callback`: AlphaPo told of it by itself; `reason` is the status, in AlphaPo's words.
+- `settled`: the withdrawal's outcome is known and written down: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
+  `authentication`. A later witness may settle it otherwise.
+- `unknown`: a flight ended without knowing; the row stays open. `outcome` is `unknown` where an attempt may have arrived, and `open` where
+  none has, so that a worker sends it yet; `reason` is the last word that did not settle it, such as `HTTP 502`, None if there was none.
+- `ended`: this client's work on it is over; `outcome` says what whoever asked is told: what `settled` says, or `unknown`. `reason` is
+  None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or `error`. Each `begun`
+  is followed by one.
+- `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: a worker on its rounds cannot use the journal; it sends nothing and tries again; `reason` says what is wrong.
+
+Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
+`journal failed`, are for people: they may change.
 """
+
+EventOutcome = Literal["accepted", "failed", "rejected", "not_sent", "conflict", "authentication", "unknown", "open"]
+"""What `Event.outcome` can be."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One thing that happened. It never holds a key, a signature or a body.
-
-    `at` is seconds since the epoch; `attempts` and `look_ups` count all that the row has seen. New fields may come in a minor release.
-    """
+    """One thing that happened. It never holds a key, a signature or a body. New fields may come in a minor release."""
 
     name: EventName
+    """What happened."""
     at: float
+    """When it was told, in seconds since the epoch."""
     account: str
+    """The client's account."""
     foreign_id: str | None = None
-    outcome: str | None = None
+    """Which withdrawal it is about; None for what is about none."""
+    outcome: EventOutcome | None = None
+    """Of `settled`, `unknown` and `ended`."""
     reason: str | None = None
+    """In a few words; `EventName` says which."""
     attempts: int = 0
+    """Bodies that left or may have left, all that the row has seen."""
     look_ups: int = 0
+    """Look-ups, all that the row has seen."""
     began: float | None = None
     """When an attempt or a look-up began, in seconds since the epoch."""
     until: float | None = None
-    """When its reply was there, or none came any more."""
+    """When its reply was there, or none came any more, in seconds since the epoch."""
     status: int | None = None
     """HTTP status of the reply to an attempt or a look-up, None if none came."""
     base_url: str = ""

@@ -24,6 +24,7 @@ __all__ = [
     "Restored",
     "Revision",
     "Seen",
+    "Stands",
     "Word",
 ]
 
@@ -177,9 +178,15 @@ class Word(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo's id, where the person read it."""
 
 
+class Stands(msgspec.Struct, frozen=True, gc=False):
+    """A "no" took long from when it was worked out until it was seen to be written down: it counts from now on."""
+
+
 class Reported(msgspec.Struct, frozen=True, gc=False):
     """The outcome was handed out."""
 
 
-Evidence: TypeAlias = Asked | Attempt | LookedUp | CalledBack | Control | GivenUp | Lapsed | Restored | Word | Reported
+Evidence: TypeAlias = (
+    Asked | Attempt | LookedUp | CalledBack | Control | GivenUp | Lapsed | Restored | Word | Stands | Reported
+)
 """Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

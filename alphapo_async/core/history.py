@@ -19,6 +19,7 @@ from alphapo_async.core.evidence import (
     Reported,
     Restored,
     Seen,
+    Stands,
     Word,
 )
 from alphapo_async.core.models import Transaction
@@ -87,7 +88,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:
             return "restored", "from a backup", None
         case Word(by, because, is_accepted):
             return "operator", f"{'accepted' if is_accepted else 'rejected'} by {by}: {because}", None
-        case Asked() | Reported() | _:
+        case Asked() | Stands() | Reported() | _:
             return None
 
 

@@ -34,11 +34,12 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Reported,
     Restored,
+    Stands,
     Word,
 )
 from alphapo_async.core.hearing import learn_callback
 from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_word, new_row
-from alphapo_async.core.row import Assumed, Row, doubted
+from alphapo_async.core.row import NO, Assumed, Row, doubted
 from alphapo_async.core.sending import learn_attempt
 
 __all__ = ["learn", "new_row"]
@@ -67,6 +68,8 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
             return learn_word(row, evidence, now)
         case Restored():
             return doubted(row, row.created_at, now, "restored from a backup") if row.state == "open" else row
+        case Stands():
+            return replace(row, settled_at=now) if row.state in NO else row
         case Reported():
             return row if row.reported else replace(row, reported=True)
         case _:

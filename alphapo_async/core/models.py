@@ -330,62 +330,97 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     """A figure and its currency."""
 
     currency: str | None = None
+    """An AlphaPo currency code."""
     amount: Decimal | None = None
+    """In `currency`, in whole units: BTC, not satoshi."""
     amount_minus_fee: Decimal | None = None
+    """What is left of `amount` without a fee, in `currency`; told of `currency_received` alone, and not always."""
 
 
 class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
     """Where a transaction went. `tag_is_told` keeps "no tag" and "nothing said of a tag" apart."""
 
     id: int | str | None = None
+    """AlphaPo's number of the address."""
     currency: str | None = None
+    """What the address takes."""
     address: str | None = None
+    """Of the receiver."""
     tag: str | None = None
+    """Destination tag or memo."""
     tag_is_told: bool = False
+    """AlphaPo said something of the tag: a `tag` of None is then none."""
     convert_to: str | None = None
+    """The currency converted to, where AlphaPo tells one."""
 
 
 class TransactionPart(msgspec.Struct, frozen=True, gc=False):
     """One entry of `transactions`; select by `transaction_type`, for their order differs between AlphaPo's pages."""
 
     id: int | str | None = None
+    """AlphaPo's number of the entry, not of the transaction."""
     currency: str | None = None
+    """Of `amount`."""
     transaction_type: str | None = None
+    """`blockchain`, `internal` or `exchange`."""
     type: str | None = None
+    """Such as `withdrawal` or `exchange`."""
     address: str | None = None
+    """Of the receiver; not with `exchange`."""
     tag: str | None = None
+    """Destination tag or memo; not with `exchange`."""
     amount: Decimal | None = None
+    """In `currency`."""
     txid: str | None = None
+    """Its name on the blockchain, None until it has one."""
     confirmations: str | None = None
+    """On the blockchain, as AlphaPo writes the number; `confirmed` does not wait for any."""
     currency_to: str | None = None
+    """With `exchange`: what was bought."""
     amount_to: Decimal | None = None
+    """With `exchange`: in `currency_to`."""
 
 
 class Fee(msgspec.Struct, frozen=True, gc=False):
     """One entry of `fees`."""
 
     type: str | None = None
+    """What it was taken for, such as `mining` or `withdrawal`."""
     currency: str | None = None
+    """Of `amount`; the chain's own coin for the mining fee of a token."""
     amount: Decimal | None = None
+    """In `currency`."""
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What AlphaPo answers to a look-up, and sends in a callback.
+    """What AlphaPo answers to a look-up, and sends in a callback. What it does not tell is `None`.
 
     Source: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata
     """
 
     id: int | str
+    """AlphaPo's number of the transaction, the same as `Withdrawal.id`."""
     foreign_id: str | None = None
+    """Yours, as text."""
     end_user_reference: str | None = None
+    """Yours; told only where AlphaPo was given data on the user."""
     type: str | None = None
+    """`withdrawal`, `withdrawal_exchange`, `exchange` or `deposit`; others may come."""
     status: str | None = None
+    """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come. `processing` is told as
+    `not_confirmed` in a look-up."""
     crypto_address: CryptoAddress | None = None
+    """Where it goes."""
     currency_sent: Money | None = None
+    """What the merchant's balance gave, in its own currency."""
     currency_received: Money | None = None
+    """What the receiver gets, in the currency that is paid out."""
     transactions: tuple[TransactionPart, ...] = ()
+    """Its parts: the one on the blockchain, and the exchange where there was one."""
     fees: tuple[Fee, ...] = ()
+    """Known only once it was sent."""
     error: str | None = None
+    """Why it was cancelled or declined, in AlphaPo's words; empty where all is well."""
 
     @property
     def is_final(self) -> bool:
@@ -410,16 +445,27 @@ class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     id: int | str | None
+    """AlphaPo's number of the transaction; None where an operator settled it without."""
     foreign_id: str | None = None
+    """Yours, as text."""
     end_user_reference: str | None = None
+    """Yours."""
     type: str | None = None
+    """`withdrawal`, or `withdrawal_exchange` with a conversion; others may come."""
     status: str | None = None
+    """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come."""
     amount: Decimal | None = None
+    """As AlphaPo's reply repeats it. With a conversion AlphaPo does not document in which currency: look at the two below."""
     sender_amount: Decimal | None = None
+    """What the balance gives, in `sender_currency`."""
     sender_currency: str | None = None
+    """The balance's."""
     receiver_currency: str | None = None
+    """What is paid out; another than `sender_currency` with a conversion."""
     receiver_amount: Decimal | None = None
+    """What the receiver gets, in `receiver_currency`."""
     source: Source = "reply"
+    """Which witness told of it last; `journal`: it was known before, and nothing was asked."""
 
     @property
     def is_final(self) -> bool:
@@ -435,19 +481,28 @@ class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     requested: Decimal = Decimal(0)
+    """All that was asked for, in the currency of the request (`convert_to` with `amount_to`), like the rest."""
     open: Decimal = Decimal(0)
+    """Under way, or waiting to be sent; nothing that may have arrived."""
     accepted: Decimal = Decimal(0)
+    """AlphaPo has it, final or not."""
     failed: Decimal = Decimal(0)
+    """AlphaPo had it and ended it."""
     rejected: Decimal = Decimal(0)
+    """AlphaPo refused it."""
     not_sent: Decimal = Decimal(0)
+    """It never arrived, or the key was refused."""
     unknown: Decimal = Decimal(0)
+    """An attempt may have arrived, and nobody can say yet."""
     conflict: Decimal = Decimal(0)
+    """The foreign_id is another payment's."""
 
 
 class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How a client is doing: for alarms and dashboards. Times are seconds since the epoch."""
 
     account: str
+    """The client's account."""
     at: float
     """When it was asked."""
     in_flight: int

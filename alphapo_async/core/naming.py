@@ -17,8 +17,9 @@ _DIGITS: Final = 40
 def derive_foreign_id(*parts: str | int | UUID) -> str:
     """Return a foreign_id for what these parts name together: the same for the same parts, in every process and release.
 
-    For durable engines and queues, which repeat a step and have a name for it: workflow, step, item. Never take chance, time or the number
-    of the try for a part: each try would be another payment.
+    For durable engines and queues, which repeat a step: name the payment as your own books do, such as `("refund", refund)`. Never take
+    chance, time or the number of the try for a part, and never the run id or activity id of an engine: a workflow that is retried, reset or
+    continued as new has others, and each would be another payment.
 
     Args:
         parts: one or more; a number is the same as its digits, a UUID the same as its text. `("a", "bc")` and `("ab", "c")` differ.
@@ -30,7 +31,7 @@ def derive_foreign_id(*parts: str | int | UUID) -> str:
         InvalidRequest: there are no parts, or one is empty or of another kind.
     """
     if not parts:
-        raise InvalidRequest({"parts": "are missing: name the workflow, the step and the item."})
+        raise InvalidRequest({"parts": "are missing: name the payment, as your own books do."})
     digest = hashlib.sha256()
     for part in parts:
         text = str(part) if isinstance(part, int | UUID) and not isinstance(part, bool) else part

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from alphapo_async.core.codec import read_json, read_transaction, read_withdrawal
+from alphapo_async.core.codec import read_json, read_reply, read_transaction
 from alphapo_async.core.comparison import Difference, differences_of_reply
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 
@@ -187,9 +187,7 @@ def judge_reply(reply: Reply | NoReply, asked: WithdrawalRequest, now: float) ->
 
 
 def _judge_success(reply: Reply, asked: WithdrawalRequest) -> Proof:
-    told = read_json(reply.body)
-    data = told.get("data") if isinstance(told, dict) else None
-    withdrawal = read_withdrawal(data) if isinstance(data, dict) else None
+    withdrawal = read_reply(reply.body)
     if withdrawal is None:
         return InDoubt(f"HTTP {reply.status} without a withdrawal")
     differences = differences_of_reply(asked, withdrawal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -89,6 +90,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
 
 
 _REST: Final = _Rest.__struct_fields__
+_rest_of: Final = attrgetter(*_REST)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Rest).decode
 
@@ -113,7 +115,7 @@ def to_record(row: Row) -> Record:
         None if known is None or known.id is None else str(known.id),
         None if known is None else known.status,
         row.revision.number,
-        _encode(_Rest(*(getattr(row, name) for name in _REST))),
+        _encode(_Rest(*_rest_of(row))),
     )
 
 

@@ -20,7 +20,9 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
     request: WithdrawalRequest | Any
     """What was asked: as it was handed in, where it is no request."""
     withdrawal: Withdrawal | None
+    """What AlphaPo has; None if there is an error."""
     error: AlphapoError | None
+    """What `withdraw` would have raised, not raised here; None if AlphaPo has it."""
 
     @property
     def outcome(self) -> Outcome:

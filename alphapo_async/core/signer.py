@@ -40,8 +40,10 @@ class Signer:
         _check("secret", secret)
         self.key = key
         self.fingerprint = hashlib.sha256(key.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
-        # Keyed once and copied for each body: the two key blocks of HMAC are hashed a single time.
-        self._keyed = hmac.new(secret.encode(), digestmod=hashlib.sha512)
+        # Keyed once and copied for each body: the two key blocks of HMAC are hashed a single time. Python's HMAC wraps what OpenSSL gives,
+        # which has the same methods, and is copied without the wrapper where it can be had.
+        keyed = hmac.new(secret.encode(), digestmod=hashlib.sha512)
+        self._keyed: hmac.HMAC = getattr(keyed, "_hmac", None) or keyed
 
     def sign(self, body: bytes) -> str:
         """Return the signature of exactly these bytes: 128 lower-case hexadecimal digits."""

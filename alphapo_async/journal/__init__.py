@@ -6,7 +6,7 @@ pure function that it is handed, so that every kind of storage follows the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
@@ -154,9 +154,9 @@ class Journal(Protocol):
         """Return rows that this worker holds."""
         ...
 
-    async def update(
+    def update(
         self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
-    ) -> Row:
+    ) -> Awaitable[Row]:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once both are written down.
 
         The lines are read after `change` was called, which may fill them.

@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["LAG", "Gathering", "Wish"]
 
+LARGEST: Final = 500
+"""Wishes in a group: what it writes is seen by others only at its end."""
 LAG: Final = 0.05
 """Seconds that a wish which may lag waits for a group to ride on."""
 
@@ -40,9 +42,9 @@ class Wish(Generic[R]):
         if not self._future.done():
             self._future.set_exception(error)
 
-    async def outcome(self) -> R:
-        """Wait for the result."""
-        return await self._future
+    def outcome(self) -> asyncio.Future[R]:
+        """Return the future of the result."""
+        return self._future
 
 
 W = TypeVar("W", bound=Wish[Any])
@@ -86,7 +88,7 @@ class Gathering(Generic[W]):
     async def _serve_all(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
                 await self._serve(group)
         finally:
             self._serving = None

@@ -16,6 +16,8 @@ __all__ = ["Group", "Request"]
 
 LINGER: Final = 0.002
 """Seconds that a group waits for company at most, where the one before it had some."""
+LARGEST: Final = 500
+"""Requests in a group: what it writes is seen by others only at its end."""
 LAG: Final = 0.05
 """Seconds that a request which may lag waits for a group to ride on."""
 
@@ -67,8 +69,8 @@ class Group(Generic[C]):
         self._had_company = False
         self._thread: threading.Thread | None = None
 
-    async def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
-        """Have it done by the thread and return its result.
+    def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
+        """Have it done by the thread, and return the future of its result.
 
         Args:
             run: what to do.
@@ -88,7 +90,7 @@ class Group(Generic[C]):
                 # Only what changes when the thread should wake up wakes it: each time costs more than a row.
                 self._due = request.due
                 self._news.notify()
-        return await request.future
+        return request.future
 
     async def aclose(self) -> None:
         """Serve what is left and end the thread."""
@@ -120,7 +122,8 @@ class Group(Generic[C]):
                 self._news.wait(None if left == inf else left)
             if self._had_company and not self._is_closing:
                 self._gather()
-            group, self._waiting, self._due = self._waiting, [], inf
+            group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+            self._due = min((request.due for request in self._waiting), default=inf)
             return group
 
     def _gather(self) -> None:

@@ -7,7 +7,7 @@ out from, so that nobody waits for anybody, and a statement that was sent twice 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -139,7 +139,7 @@ class PostgresJournal:
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def update(
+    def update(
         self,
         account: str,
         foreign_id: str,
@@ -147,12 +147,16 @@ class PostgresJournal:
         *,
         entries: Sequence[Entry] = (),
         may_lag: bool = False,
-    ) -> Row:
+    ) -> Awaitable[Row]:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once the database keeps it."""
-        self._check_open()
         wish = _Change((account, foreign_id), change, entries)
-        self._changes.add(wish, may_lag=may_lag)
-        return await wish.outcome()
+        try:
+            self._check_open()
+        except JournalError as error:
+            wish.fail(error)
+        else:
+            self._changes.add(wish, may_lag=may_lag)
+        return wish.outcome()
 
     async def update_within(
         self, connection: Any, account: str, foreign_id: str, change: Callable[[Row | None], Row]

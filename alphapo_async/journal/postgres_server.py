@@ -257,8 +257,10 @@ class Server:
             if version is None:
                 await self._make(connection)
         if told["fsync"] != "on":
-            logger.warning("PostgreSQL runs with fsync off: what it acknowledges may be lost with its machine")
-        logger.info("PostgreSQL %s: %s", told["version"], "direct" if self._is_direct else "through a pooler")
+            words = "PostgreSQL runs with fsync off: what it acknowledges may be lost with its machine"
+            logger.warning(words, extra={"foreign_id": None})
+        way = "direct" if self._is_direct else "through a pooler"
+        logger.info("PostgreSQL %s: %s", told["version"], way, extra={"foreign_id": None})
         if version is not None:
             self._check(version)
 

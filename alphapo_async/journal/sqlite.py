@@ -6,10 +6,11 @@ machine may share the file.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -197,7 +198,7 @@ class SqliteJournal:
         found: list[Row] = await self._ask(lambda file: rows.select_held(file.connection, worker, limit))
         return found
 
-    async def update(
+    def update(
         self,
         account: str,
         foreign_id: str,
@@ -205,10 +206,9 @@ class SqliteJournal:
         *,
         entries: Sequence[Entry] = (),
         may_lag: bool = False,
-    ) -> Row:
+    ) -> Awaitable[Row]:
         """Replace the row by what `change` makes of it, add to its history, and return the new row once it is on disk."""
-        row: Row = await self._ask(_Change((account, foreign_id), change, entries), writes=True, may_lag=may_lag)
-        return row
+        return self._ask(_Change((account, foreign_id), change, entries), writes=True, may_lag=may_lag)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""
@@ -344,10 +344,12 @@ class SqliteJournal:
         self._is_closed = True
         await self._group.aclose()
 
-    async def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> Any:
+    def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
         if self._is_closed:
-            raise JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None)
-        return await self._group.ask(run, writes=writes, may_lag=may_lag)
+            closed = asyncio.get_running_loop().create_future()
+            closed.set_exception(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
+            return closed
+        return self._group.ask(run, writes=writes, may_lag=may_lag)
 
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
 

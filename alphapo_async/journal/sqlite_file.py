@@ -194,7 +194,8 @@ def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.s
     connection.execute("pragma temp_store = memory")
     # What is written over leaves nothing behind in its page: whoever forgets a withdrawal forgets its earlier places, too.
     connection.execute("pragma secure_delete = on")
-    logger.info("SQLite %s: journal mode %s, synchronous %s", ".".join(map(str, version)), mode, synchronous)
+    told = (".".join(map(str, version)), mode, synchronous)
+    logger.info("SQLite %s: journal mode %s, synchronous %s", *told, extra={"foreign_id": None})
     connection.execute("begin immediate")
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:

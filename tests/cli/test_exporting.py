@@ -72,14 +72,25 @@ def test_as_json_lines_it_is_exact(path: Path) -> None:
         (["--to", "1970-01-01"], ["=doubt"]),
         (["--to", "1970-01-03"], ["=doubt", "paid"]),
         (["--to", "1970-01-02"], ["=doubt"]),
+        (["--to", "1970-01-03T00:00:00"], ["=doubt"]),
+        (["--to", "1970-01-03T00:00:01"], ["=doubt", "paid"]),
+        (["--from", "1970-01-03T00:00:00"], ["paid"]),
         (["--from", "1970-01-01T00:00:02", "--to", "1970-01-02T23:59:59"], []),
         (["--account", "other"], []),
     ],
 )
 def test_days_and_moments_bound_it(path: Path, arguments: list[str], names: list[str]) -> None:
-    """By when it was asked for, in UTC; a last day is included."""
+    """By when it was asked for, in UTC; a last day is included, and a moment is no day, at midnight neither."""
     told = exported(path, "--format", "jsonl", *arguments)
     assert [json.loads(line)["foreign_id"] for line in told.splitlines()] == names
+
+
+@pytest.mark.parametrize("text", ["30.11.2026", "2026-11-31", "9999-12-31", ""])
+def test_what_is_no_day_is_told_so(path: Path, text: str) -> None:
+    """Wrong usage, and nothing is written; the last day that Python knows has no end."""
+    told = invoke("journal", "export", "--journal", str(path), "--to", text)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "write 2026-11-30 or 2026-11-30T12:00:00" in " ".join(told.stderr.split())
 
 
 def test_memory_cannot_be_exported() -> None:

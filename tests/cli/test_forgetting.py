@@ -12,8 +12,9 @@ import pytest
 
 from alphapo_async.cli.forgetting import Age, closing_words
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Asked, CalledBack, GivenUp, Revision, Seen
+from alphapo_async.core.evidence import Asked, Attempt, CalledBack, GivenUp, Reported, Revision, Seen
 from alphapo_async.core.models import Totals, Transaction, WithdrawalRequest
+from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import invoke
@@ -113,6 +114,7 @@ def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
     assert told.exit_code == 0
     assert told.output.startswith(
         "1 are not over, or nobody heard of their end yet: they are needed and stay as they are.\n"
+        "`alphapo resume` settles what it can and tells what nobody heard of; `alphapo worker` follows the rest.\n"
     )
     assert f"{command.capitalize()}{'ed' if command == 'redact' else 'd'} 2 withdrawals." in told.output
     assert forgotten(path) == {"one", "three"}
@@ -142,6 +144,25 @@ def test_what_is_needed_or_not_known_is_refused(path: Path, foreign_id: str, wor
     assert told.exit_code == 1
     assert words in told.output
     assert forgotten(path) == set()
+
+
+def test_what_nobody_heard_of_is_kept_until_somebody_has(path: Path) -> None:
+    """Enqueued, then refused: whoever asked for it must learn so first, and the message says how."""
+
+    async def happen(*evidence: Any) -> None:
+        journal = SqliteJournal(path)
+        await hear(journal, "unheard", *evidence, now=1.0)
+        await journal.aclose()
+
+    refused = Attempt("worker", Rejected({"address": ["Not supported address format."]}), 1.0, 2.0)
+    asyncio.run(happen(asked("unheard", "0", is_heard=False), refused))
+    command = ("journal", "redact", "unheard", "--yes", "--journal", str(path))
+    told = invoke(*command)
+    assert told.exit_code == 1
+    assert "`alphapo resume` settles what it can and tells what nobody heard of" in told.output
+    asyncio.run(happen(Reported()))
+    assert invoke(*command).exit_code == 0
+    assert forgotten(path) == {"unheard"}
 
 
 def test_another_process_that_reads_is_told_of() -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 
-import click
 import pytest
 
 import alphapo_async
-from alphapo_async.cli import alphapo
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.guiding import guide, topics
 from alphapo_async.core import errors
@@ -62,21 +59,6 @@ def test_an_unknown_topic_is_answered_with_those_there_are() -> None:
     told = invoke("runbook", "weather")
     assert told.exit_code == Exit.WRONG
     assert "production, unknown, money" in told.output.replace("\n", " ")
-
-
-COMMANDS = sorted(set(re.findall(r"`[^`]*?(alphapo [a-z][^`]*)`", guide())))
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_it_names_exists(command: str) -> None:
-    """With the options that it is given."""
-    words = shlex.split(command.replace("…", "x"))[1:]
-    at: click.Command = alphapo
-    while isinstance(at, click.Group) and words and words[0] in at.commands:
-        at = at.commands[words.pop(0)]
-    known = {option for parameter in at.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert not isinstance(at, click.Group) or not words
-    assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_every_outcome_has_its_answer_to_the_new_id() -> None:

@@ -106,14 +106,14 @@ def test_whoever_does_not_agree_pays_nothing(typed: bytes) -> None:
 @pytest.mark.parametrize(("typed", "more"), [(b"y\n", []), (b"", ["--yes"])])
 def test_whoever_agrees_pays(typed: bytes, more: list[str]) -> None:
     """The answer, or --yes, lets the body leave; here for a host that does not exist, so that it never arrives."""
-    told = invoke(*withdrawing("paying-4", deadline="6"), *more, stdin=Terminal(typed), **ELSEWHERE)
+    told = invoke(*withdrawing("paying-4", deadline="20"), *more, stdin=Terminal(typed), **ELSEWHERE)
     assert told.exit_code == 3
     assert "never arrived" in told.stderr
 
 
 def test_a_journal_in_a_database_is_asked_first_and_then_used() -> None:
     """The question has an event loop of its own, to which no connection is tied."""
-    told = invoke(*withdrawing("paying-5", deadline="6"), "--yes", **{**ELSEWHERE, "ALPHAPO_JOURNAL": postgres.url()})
+    told = invoke(*withdrawing("paying-5", deadline="20"), "--yes", **{**ELSEWHERE, "ALPHAPO_JOURNAL": postgres.url()})
     assert told.exit_code == 3
     assert "durable" in told.stderr
     assert "never arrived" in told.stderr

@@ -54,7 +54,9 @@ async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
     told = io.StringIO()
     async with show_progress(Console(file=told, width=100), 2, every=0.01) as advance:
         advance("accepted")
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            while told.getvalue().count("1 of 2 told") < 2:  # noqa: ASYNC110 - a line is no event
+                await asyncio.sleep(0.01)
         advance("unknown")
     lines = told.getvalue().splitlines()
     assert sum(line.startswith("1 of 2 told") for line in lines) >= 2

@@ -31,6 +31,7 @@ async def test_a_handler_that_raises_is_called_again(caplog: pytest.LogCaptureFi
     assert told == [500, 500, 200, 200]
     assert len(handling.seen) == 3
     assert "the books are closed" in caplog.text
+    assert [record.__dict__["foreign_id"] for record in caplog.records if record.exc_info] == ["payout-17"] * 2
     assert KEYS.sign(BODY) not in caplog.text
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -15,10 +16,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.opentelemetry import Telemetry
 from alphapo_async.core.errors import JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.sandbox import Sandbox
 from tests.virtual import run
 from tests.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
 
@@ -111,9 +114,30 @@ def test_a_request_has_the_attributes_of_the_conventions() -> None:
     }
     assert (failed["http.response.status_code"], failed["error.type"]) == (502, "502")
     assert again == asked
-    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted"}
+    resent = {"http.request.resend_count": 2}
+    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted", **resent}
+    assert failed["http.request.resend_count"] == 1
     statuses = [span.status.status_code for span in backend.spans]
     assert statuses == [StatusCode.ERROR] * 4 + [StatusCode.UNSET] * 2
+
+
+def test_what_is_sent_again_is_counted() -> None:
+    """In a flight also what never left; without one, and in a later flight, what the row has seen."""
+    backend = Backend()
+
+    async def flight(*attempts: int) -> None:
+        backend.telemetry(event("begun", foreign_id="a"))
+        for number in attempts:
+            backend.telemetry(event("attempt", foreign_id="a", reason="NotSent: no connection", attempts=number))
+        backend.telemetry(event("ended", foreign_id="a", outcome="not_sent"))
+
+    asyncio.run(flight(0, 0, 1))
+    asyncio.run(flight(2))
+    backend.telemetry(event("attempt", foreign_id="a", reason="Accepted", status=201, attempts=3))
+    for number in (1, 0):
+        backend.telemetry(event("attempt", foreign_id="b", reason="Accepted", status=201, attempts=number))
+    sent = [span for span in backend.spans if span.kind is SpanKind.CLIENT]
+    assert [(span.attributes or {}).get("http.request.resend_count") for span in sent] == [None, 1, 2, 1, 2, None, None]
 
 
 def test_a_no_is_an_error_with_its_outcome() -> None:
@@ -212,15 +236,15 @@ def test_the_gauges_follow_while_a_client_is_watched() -> None:
     backend = Backend()
 
     async def story() -> list[Any]:
-        seen = []
+        seen: list[list[Any]] = []
         names = ("alphapo.withdrawal.oldest_open.age", "alphapo.withdrawal.oldest_doubt.age", "alphapo.budget.left")
         async with client(Wire([LOST] * 9, [HTML_502] * 99), account="shop", on_event=backend.telemetry) as alphapo:
             async with backend.telemetry.watching(alphapo, every=5.0):
                 await asyncio.sleep(1.0)
-                seen.append([backend.metrics()[name] for name in names])
+                seen.append([told[name] for told in [backend.metrics()] for name in names])
                 waiting = asyncio.ensure_future(alphapo.withdraw(request("payout-17")))
                 await asyncio.sleep(10.0)
-                seen.append([backend.metrics()[name] for name in names])
+                seen.append([told[name] for told in [backend.metrics()] for name in names])
             waiting.cancel()
         return seen
 
@@ -258,6 +282,28 @@ def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureF
     assert journal.asked == 2
     assert [record.getMessage() for record in caplog.records] == ["not measured: The disk is away."]
     assert backend.metrics()["alphapo.outage"] == [(SHOP, 0)]
+
+
+async def test_aiohttps_own_traces_do_not_double_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What watches every session, as aiohttp's instrumentation does, sees none of our requests."""
+    seen: list[str] = []
+    init = aiohttp.ClientSession.__init__
+
+    async def begun(_session: object, _context: object, told: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(told.url.path)
+
+    def watched(self: aiohttp.ClientSession, **settings: Any) -> None:
+        traces = aiohttp.TraceConfig()
+        traces.on_request_start.append(begun)
+        init(self, **settings, trace_configs=[traces])
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", watched)
+    async with Sandbox() as sandbox:
+        async with AlphapoClient(sandbox.key, sandbox.secret, base_url=sandbox.url, journal="memory") as alphapo:
+            await alphapo.withdraw(request("payout-17"))
+        async with aiohttp.ClientSession() as another, another.get(f"{sandbox.url}/api/v2/ping"):
+            pass
+    assert seen == ["/api/v2/ping"]
 
 
 def test_without_providers_of_its_own_the_global_ones_are_used() -> None:

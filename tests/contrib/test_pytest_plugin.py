@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 
 import pytest
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.contrib import pytest_plugin
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.sandbox import Call, Fault
+from alphapo_async.sandbox.fault_sets import named_faults
 
 pytest_plugins = ["pytester"]
 
@@ -87,7 +91,9 @@ def test_a_synchronous_test_of_a_backend(pytester: pytest.Pytester) -> None:
             assert http.post("/payouts").status_code == 200
         assert len(alphapo_sandbox.ledger.all_accepted()) == 1
     """
-    assert outcomes(pytester, text) == {"passed": 1}
+    assert outcomes(pytester, text, "-W", "default") == {
+        "passed": 1
+    }  # Starlette's test client warns, whoever asks for errors
 
 
 @pytest.mark.parametrize("marker", ["", "@pytest.mark.alphapo(seed=7)"])
@@ -126,9 +132,11 @@ def test_with_anyio(pytester: pytest.Pytester) -> None:
 
 def test_nothing_of_ours_is_loaded_before_it_is_used() -> None:
     """A run of tests that have nothing to do with it pays nothing for it."""
-    script = "import sys, alphapo_async.contrib.pytest_plugin as p; print([m for m in sys.modules if 'aiohttp' in m or 'msgspec' in m])"
+    names = ("alphapo", "aiohttp", "msgspec", "tenacity", "asyncpg", "sqlite3", "click", "rich")
+    script = f"import sys, alphapo_async.contrib.pytest_plugin as p; print(*[m for m in sys.modules if m.startswith({names})])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    plugin = "alphapo_async.contrib.pytest_plugin"
+    assert set(told.stdout.split()) == {"alphapo_async", "alphapo_async.contrib", plugin}
 
 
 def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +155,41 @@ def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch)
         for name, value in alphapo.environment.items():
             monkeypatch.setenv(name, value)
         assert asyncio.run(story()) == "payout-17"
+
+
+def test_a_setting_without_its_name_is_wrong_usage(pytester: pytest.Pytester) -> None:
+    """It says how the marker is used, and the test does not run with other faults than its author meant."""
+    text = """
+    @pytest.mark.alphapo("demo")
+    def test_payment(alphapo_sandbox):
+        raise AssertionError
+    """
+    pytester.makepyfile(BEGINNING + text)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    told = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
+    assert told.parseoutcomes() == {"errors": 1}
+    told.stdout.fnmatch_lines(
+        ["*UsageError: The marker alphapo takes its settings by name, not 'demo'. alphapo(?*settings):*"]
+    )
+
+
+def test_the_docstrings_faults_are_known() -> None:
+    """And what they strike is what the comment beside them says."""
+    (name,) = re.findall(r'alphapo\(faults="(\w+)"\)', str(pytest_plugin.__doc__))
+    assert named_faults(name).next(Call("withdrawal", "payout-17", 1, 0.0)) is Fault.RESET_AFTER
+
+
+def test_a_sandbox_whose_loop_has_died_is_closed_and_says_why() -> None:
+    """The test that used it is not left waiting, and hears of it."""
+
+    def die() -> None:
+        with RunningSandbox() as alphapo:
+            loop, _ = alphapo._ready.result()
+            loop.call_soon_threadsafe(sys.exit, "it is over")
+            alphapo._thread.join()
+
+    with pytest.raises(SystemExit, match="it is over"):
+        die()
 
 
 def test_a_sandbox_that_cannot_start_says_why() -> None:

@@ -19,6 +19,7 @@ from alphapo_async.core.codec import (
     plain,
     read_balances,
     read_json,
+    read_reply,
     read_transaction,
     read_withdrawal,
 )
@@ -654,3 +655,76 @@ def test_what_was_read_can_be_written_down() -> None:
     transaction = read_transaction({"id": 1, "fees": [{"amount": "junk"}, {"amount": Decimal("1e999999999")}]})
     again = msgspec.json.decode(msgspec.json.encode(transaction), type=Transaction)
     assert [str(fee.amount) for fee in again.fees] == ["NaN", "1E+999999999"]
+
+
+# ── the usual reply ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+_USUAL = {
+    "id": 134702815,
+    "foreign_id": "payout-17",
+    "end_user_reference": "user-42",
+    "type": "withdrawal",
+    "status": "processing",
+    "amount": "0.0015",
+    "sender_amount": "0.0015",
+    "sender_currency": "BTC",
+    "receiver_currency": "BTC",
+    "receiver_amount": "0.00150",
+}
+_ANY_VALUE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**25),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.sampled_from(["NaN", "1e5", " 1", "1_0", "-3", "", ".5", "9" * 30, "é", "\ud800"]),
+    st.just([]),
+    st.just({"id": 1}),
+)
+_CHANGED = st.dictionaries(st.sampled_from([*_USUAL, "more"]), _ANY_VALUE, max_size=3)
+
+
+def _the_long_way(body: bytes) -> Withdrawal | None:
+    told = read_json(body)
+    data = told.get("data") if isinstance(told, dict) else None
+    return read_withdrawal(data) if isinstance(data, dict) else None
+
+
+@settings(derandomize=True, max_examples=500)
+@given(_CHANGED, st.sets(st.sampled_from(sorted(_USUAL)), max_size=2), st.sampled_from(["data", "Data", "more"]))
+def test_a_usual_reply_is_read_as_any_other(changed: dict[str, Any], left_out: set[str], key: str) -> None:
+    """Whatever it holds, the quick way and the long way tell the same."""
+    data = {name: value for name, value in (_USUAL | changed).items() if name not in left_out}
+    body = json.dumps({"data": _USUAL, key: data} if key == "more" else {key: data}).encode()
+
+    assert repr(read_reply(body)) == repr(_the_long_way(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'{"data":null}',
+        b'{"data":[]}',
+        b'{"data":{"id":7.0}}',
+        b'{"data":{"id":007}}',
+        b'{"data":{"id":7}} ',
+        b'{"data":{"id":7}}}',
+        b'{"data":{"id":7,"id":8}}',
+        b'{"data":{"id":"x"},"data":{"id":7}}',
+        b'{"data":{"id":"7"}}',
+        b'{"data":{"id":9999999999999999999999}}',
+        b'{"data":{"id":-7}}',
+        b'{"data":{"id":0}}',
+        b'{"data":{"id":7,"foreign_id":"\xff"}}',
+        b'{"data":{"id":7,"more":"\xff"}}',
+        b'{"data":{"id":7,"more":1e999999999999}}',
+        b'{"data":{"id":7},"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"data":{"id":7,"foreign_id":' + b"[" * 100_000,
+    ],
+)
+def test_an_odd_reply_is_read_as_any_other(body: bytes) -> None:
+    """Bytes that are no JSON, or hardly."""
+    assert repr(read_reply(body)) == repr(_the_long_way(body))

@@ -50,7 +50,7 @@ def test_no_part_at_all_is_refused() -> None:
     """It would be the same name for everything."""
     with pytest.raises(InvalidRequest) as refused:
         derive_foreign_id()
-    assert refused.value.problems == {"parts": "are missing: name the workflow, the step and the item."}
+    assert refused.value.problems == {"parts": "are missing: name the payment, as your own books do."}
 
 
 @pytest.mark.parametrize("part", ["", True, 1.5, None, b"a"], ids=repr)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from temporalio.testing import ActivityEnvironment
 
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.sandbox import Fault, Script
+from tests import documents
+from tests.documents import text_of
 from tests.processes import started
 
-GUIDE = (Path(__file__).resolve().parents[2] / "alphapo_async" / "OPERATIONS.md").read_text(encoding="utf-8")
+GUIDE = text_of(documents.GUIDE)
 _, _, DBOS, TEMPORAL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
@@ -52,20 +55,51 @@ def _wait_for_acceptance(sandbox: RunningSandbox) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER], "look-up": [Fault.HTML_502_BEFORE]}}))
-async def test_an_activity_that_is_tried_again_looks_first(
-    alphapo_sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its first try lost the reply, its second one finds the withdrawal; nothing was sent twice."""
+@pytest.fixture
+def pay(alphapo_sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Coroutine[Any, Any, str]]:
+    """Give the guide's activity, with the sandbox in its environment."""
     for name, value in alphapo_sandbox.environment.items():
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
     exec(compile(TEMPORAL, "OPERATIONS.md", "exec"), names)  # noqa: S102 - our own guide
+    activity: Callable[..., Coroutine[Any, Any, str]] = names["pay"]
+    return activity
+
+
+REFUND = ("17", "bc1qmadeup", "0.0015", False)
+
+
+@pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER], "look-up": [Fault.HTML_502_BEFORE]}}))
+async def test_an_activity_that_is_tried_again_looks_first(alphapo_sandbox: RunningSandbox, pay: Any) -> None:
+    """Its first try lost the reply, its second one finds the withdrawal; nothing was sent twice."""
     environment = ActivityEnvironment()
-    with pytest.raises(ApplicationError):
-        await environment.run(names["pay"], "bc1qmadeup", "0.0015")
+    with pytest.raises(ApplicationError) as lost:
+        await environment.run(pay, *REFUND)
+    assert (lost.value.type, lost.value.non_retryable) == ("WithdrawalUnknown", False)
     environment.info = dataclasses.replace(environment.info, attempt=2)
-    paid = await environment.run(names["pay"], "bc1qmadeup", "0.0015")
+    paid = await environment.run(pay, *REFUND)
     (accepted,) = alphapo_sandbox.ledger.all_accepted()
     assert paid == str(accepted.id)
     assert alphapo_sandbox.ledger.posts == 1
+
+
+@pytest.mark.parametrize(("again", "posts"), [(False, 2), (True, 1)])
+async def test_another_run_of_the_workflow_pays_nothing_more(
+    alphapo_sandbox: RunningSandbox, pay: Any, *, again: bool, posts: int
+) -> None:
+    """Another run id and activity id, the same refund: one acceptance; no second request where the workflow says so."""
+    environment = ActivityEnvironment()
+    first = await environment.run(pay, *REFUND)
+    environment.info = dataclasses.replace(environment.info, workflow_run_id="another run", activity_id="another")
+    assert await environment.run(pay, *REFUND[:3], again) == first
+    (accepted,) = alphapo_sandbox.ledger.all_accepted()
+    assert (first, alphapo_sandbox.ledger.posts) == (str(accepted.id), posts)
+
+
+@pytest.mark.parametrize(("amount", "kind"), [("0", "WithdrawalRejected"), ("much", "InvalidRequest")])
+async def test_an_answer_is_not_tried_again(alphapo_sandbox: RunningSandbox, pay: Any, amount: str, kind: str) -> None:
+    """A refusal, or a request that is wrong: the engine must not ask the same once more."""
+    with pytest.raises(ApplicationError) as told:
+        await ActivityEnvironment().run(pay, "17", "bc1qmadeup", amount, False)
+    assert (told.value.type, told.value.non_retryable) == (kind, True)
+    assert not alphapo_sandbox.ledger.all_accepted()

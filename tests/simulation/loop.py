@@ -93,6 +93,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
+        self.set_debug(
+            False
+        )  # a stack for every callback would make hours of virtual days, and nothing here blocks for real
         self.world = Owner("world")
         self._owners: list[Owner] = [self.world]
         self._instant = 0.0
