@@ -19,17 +19,19 @@ CORE = tuple(sorted((PACKAGE / "core").glob("*.py")))
 SHELL = tuple(
     PACKAGE / name
     for name in (
+        "alarms.py",
         "batch.py",
+        "callers.py",
         "client.py",
-        "journal/grouping.py",
-        "journal/memory.py",
-        "journal/sqlite.py",
-        "journal/sqlite_file.py",
-        "journal/sqlite_rows.py",
+        "crew.py",
+        "flight.py",
+        "gate.py",
+        "inbox.py",
         "session.py",
+        "tenure.py",
         "worker.py",
     )
-)
+) + tuple(sorted((PACKAGE / "journal").glob("*.py")))
 _TOO_SLOW = "test_row_model.py"
 """Walks through every state of the row: minutes for each mutant."""
 

@@ -73,7 +73,7 @@ def _tell(whole: Sum, began: float, *, with_troubles: bool) -> None:
     took = time.perf_counter() - began
     print(
         f"{whole.worlds:,} worlds in {took:.1f} s, {whole.worlds / took:.1f} a second: {whole.withdrawals:,} withdrawals, "
-        f"{whole.accepted:,} acceptances; {whole.seconds / 3600:,.0f} simulated hours, "
+        f"{whole.withdrawals / took:,.0f} a second, {whole.accepted:,} acceptances; {whole.seconds / 3600:,.0f} simulated hours, "
         f"{whole.seconds / took:,.0f} times as fast as the clock; "
         f"{len(whole.failed)} violations",
         flush=True,

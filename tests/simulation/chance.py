@@ -6,13 +6,14 @@ So a draw does not depend on the order in which others are made, and the same se
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
 __all__ = ["Chance"]
 
 T = TypeVar("T")
+_OF_ALL = 2.0**-48
 
 
 class Chance:
@@ -29,7 +30,16 @@ class Chance:
         """Return a figure from 0 to 1, always the same for the same thing."""
         text = "|".join(map(str, (self.seed, *about)))
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()
-        return int.from_bytes(digest, "big") / 2.0**48
+        return int.from_bytes(digest, "big") * _OF_ALL
+
+    def which(self, shares: Mapping[str, float], *about: object) -> str:
+        """Return which of several things happens, each in its share of all cases; nothing if none of them does."""
+        point = self.draw(*about) if any(shares.values()) else 1.0
+        for name, share in shares.items():
+            point -= share
+            if point < 0:
+                return name
+        return ""
 
     def happens(self, share: float, *about: object) -> bool:
         """Tell whether something happens that happens in this share of all cases."""

@@ -204,30 +204,35 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """There are no sockets."""
 
     def _run_once(self) -> None:
+        if not self._run_what_is_ready():
+            self._move_on()
+            self._run_what_is_ready()
+
+    def _run_what_is_ready(self) -> bool:
         ran = False
         for owner in tuple(self._owners):
             if owner.ready and not owner.is_stopped:
                 ran = True
                 self._run_those_of(owner)
-        if not ran:
-            self._move_on()
+        return ran
 
     def _run_those_of(self, owner: Owner) -> None:
-        ready = owner.ready
+        ready, ran = owner.ready, 0
         for _ in range(len(ready)):
             if not ready or owner.is_stopped:  # it died, or was stopped, in the midst of it
-                return
+                break
             handle = ready.popleft()
-            if not handle.cancelled():
-                self._in_this_moment += 1
+            if not handle._cancelled:
+                ran += 1
                 handle._run()
+        self._in_this_moment += ran
         if self._in_this_moment > self.MOST_IN_A_MOMENT:
             raise Stuck("The same moment never ends: something runs in circles.")
 
     def _move_on(self) -> None:
         """Go to the next moment at which something is due."""
         timers = self._timers
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not timers:
             raise Stuck("Nothing is left to happen: somebody waits for ever.")
@@ -236,5 +241,5 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while timers and timers[0][0] <= when:
             timer = heapq.heappop(timers)[2]
             owner: Owner = timer._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
-            if not timer.cancelled() and not owner.is_dead:
+            if not timer._cancelled and not owner.is_dead:
                 owner.ready.append(timer)

@@ -17,31 +17,34 @@ import msgspec
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.catalogue import VALUES
 from alphapo_async.sandbox.checks import Unreadable, read_object, spell
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.edge import Way, throttled
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
 from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.rules import RICH, World
 from alphapo_async.session import SessionManager
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.oracles import Message
-from tests.simulation.scenario import QUIET, Scenario
-from tests.simulation.storage import EPOCH, Door
+from tests.simulation.scenario import EPOCH, QUIET, Scenario
+from tests.simulation.storage import Door
 
 __all__ = ["KEYS", "Alphapo", "Network", "SimulatedSession"]
 
+_FORGETS_AFTER: Final = 240.0
 KEYS: Final = (("key-one", "made-up secret one"), ("key-two", "made-up secret two"))
 """The merchant's keys; the second is what the first is rotated to."""
 
-_BEFORE: Final = (
-    ("refuse", "refused connection", "no connection"),
-    ("connect_timeout", "connect time-out", "no connection: connect time-out"),
-    ("tls", "TLS failure", "no connection: TLS failed"),
-    ("name", "name not found", "no connection: name not found"),
-)
+_BEFORE: Final = {
+    "refuse": ("refused connection", "no connection"),
+    "connect_timeout": ("connect time-out", "no connection: connect time-out"),
+    "tls": ("TLS failure", "no connection: TLS failed"),
+    "name": ("name not found", "no connection: name not found"),
+}
+_FATES: Final = ("lost_before", "lost_after", "stall", "cut")
 _LOST: Final = NoReply("connection lost", may_have_left=True)
 _SILENT: Final = NoReply("no answer in time", may_have_left=True)
 
@@ -65,19 +68,23 @@ class _Noted:
 
 
 class _Forgetful(World):
-    """Breaks A2: it frees an id a few minutes after it was used."""
+    """It frees an id a while after it was used: that of A2, or breaking it, a few minutes."""
+
+    frees_after = _FORGETS_AFTER
 
     def _holder(self, foreign_id: str, now: float) -> Record | None:
         record = super()._holder(foreign_id, now)
-        return None if record is not None and now > record.at + _FORGETS_AFTER else record
+        return None if record is not None and now > record.at + self.frees_after else record
 
 
 class Alphapo:
     """AlphaPo, in one dialect, with what goes wrong at its edge."""
 
     def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-        kind = _Forgetful if scenario.broken == "A2" else World
-        self.world = kind(scenario.dialect, settle_after=scenario.settle_after)
+        owned = None if scenario.balance is None else {**dict.fromkeys(VALUES, RICH), "BTC": scenario.balance}
+        self.world = _Forgetful(scenario.dialect, settle_after=scenario.settle_after, balances=owned)
+        if scenario.broken != "A2":
+            self.world.frees_after = scenario.resend_within
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}
         self.ledger = Ledger(self.world, clock)
         faults = _Noted(Faults(scenario.edge, scenario.seed, ("withdrawal", "look-up")), note)
@@ -132,6 +139,8 @@ class Network:
         self._leaves = leaves
         self._accepted = accepted
         self._note = note
+        self._bars = {name: getattr(scenario.rates, name) for name in _BEFORE}
+        self._fates = {name: getattr(scenario.rates, name) for name in _FATES}
         self._numbers: dict[tuple[str, str], int] = {}
         self._world = loop.context_of(loop.world)
 
@@ -170,11 +179,12 @@ class Network:
             if outage.start <= now < outage.end and outage.how in ("refuse", "name not found"):
                 self._note(f"outage: {outage.how}")
                 return 0.01, f"no connection: {outage.how}"
-        for name, kind, reason in _BEFORE:
-            if self._chance.happens(getattr(self._scenario.rates, name), name, *key):
-                self._note(kind)
-                return (9.0 if name == "connect_timeout" else 0.01), reason
-        return None
+        name = self._chance.which(self._bars, "barred", *key)
+        if not name:
+            return None
+        kind, reason = _BEFORE[name]
+        self._note(kind)
+        return (9.0 if name == "connect_timeout" else 0.01), reason
 
     def _send(self, trip: _Trip) -> None:
         """Put a request on its way: once, or twice, soon, or late."""
@@ -183,8 +193,8 @@ class Network:
         if self._loop.time() >= self._scenario.ends:
             self._let_arrive(there, trip)
             return
-        trip.fate = self._fate(*key)
-        if trip.fate == "lost before":
+        trip.fate = chance.which(self._fates, "fate", *key)
+        if trip.fate == "lost_before":
             self._note("reset before processing")
             self._at(there, _resolve, trip.back, _LOST)
             return
@@ -204,22 +214,8 @@ class Network:
         self._at(seconds, self._arrives, trip)
 
     def _lateness(self, *key: object) -> float:
-        longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET - 60.0
+        longest = 5 * 3_600.0 if self._scenario.broken in ("A2", "A3") else QUIET
         return self._chance.between(15.0, longest, "lateness", *key)
-
-    def _fate(self, *key: object) -> str:
-        rates = self._scenario.rates
-        point = self._chance.draw("fate", *key)
-        for name, share in (
-            ("lost before", rates.lost_before),
-            ("lost after", rates.lost_after),
-            ("stall", rates.stall),
-            ("cut", rates.cut),
-        ):
-            point -= share
-            if point < 0:
-                return name
-        return ""
 
     def _arrives(self, trip: _Trip) -> None:
         """AlphaPo gets the request, if it is not out just now."""
@@ -231,11 +227,14 @@ class Network:
         if outage is not None:
             self._note(f"outage: {outage}")
             message.is_refused = outage == "throttle"
+            if outage in _PAGES and trip.method == "POST" and self._chance.happens(0.3, "gets through", *trip.key):
+                self._note("edge: away, and AlphaPo has it")
+                self._process_all_the_same(trip.question, message, now)
             self._refuse_in_outage(outage, trip.back)
             return
         reaction = self._alphapo.desk.react(trip.method, trip.path, trip.question, now, EPOCH + now)
-        message.is_refused = reaction.record is None and _BAD <= reaction.answer.status < _FAILED
-        if self._scenario.broken == "A4" and reaction.answer.status == _THROTTLED:
+        message.is_refused = reaction.record is None and _refuses(reaction.answer)
+        if trip.method == "POST" and self._is_lying(reaction.answer, *trip.key):
             self._process_all_the_same(trip.question, message, now)
         if reaction.record is not None:
             self._accepted(reaction.record, message)
@@ -251,6 +250,8 @@ class Network:
     def _refuse_in_outage(self, how: str, back: asyncio.Future[Reply | NoReply]) -> None:
         if how == "503":
             _resolve(back, Reply(503, b"<html>Service unavailable</html>", "text/html"))
+        elif how in _PAGES:
+            _resolve(back, _PAGES[how])
         elif how == "throttle":
             _resolve(back, _reply(throttled(self._scenario.dialect, 20.0, EPOCH + self._loop.time())))
         elif how in ("reset", "refuse", "name not found"):
@@ -262,8 +263,18 @@ class Network:
         if record is not None:
             self._accepted(record, message)
 
+    def _is_lying(self, answer: Answer, *key: object) -> bool:
+        """The edge turns away what AlphaPo has got all the same; a throttled request only where A4 is broken."""
+        if answer.status == _THROTTLED:
+            return self._scenario.broken == "A4"
+        if answer.status not in _UNHEARD or _refuses(answer) or self._loop.time() >= self._scenario.ends:
+            return False
+        if not self._chance.happens(0.4, "lies", *key):
+            return False
+        self._note(f"edge: {answer.status} after processing")
+        return True
+
     def _process_all_the_same(self, question: Question, message: Message, now: float) -> None:
-        """Break A4: a throttled request was processed."""
         verdict = self._alphapo.world.withdraw(read_object(question.body), question.key or "", now)
         if isinstance(verdict, Record):
             self._accepted(verdict, message)
@@ -273,7 +284,7 @@ class Network:
     def _answer(self, trip: _Trip, reaction: Reaction) -> None:
         key, fate, back = trip.key, trip.fate, trip.back
         seconds = self._chance.between(0.0, self._scenario.latency, "back", *key)
-        if fate == "lost after":
+        if fate == "lost_after":
             self._note("reset after processing")
             self._at(seconds, _resolve, back, _LOST)
         elif fate == "cut" or reaction.way is Way.CUT:
@@ -292,9 +303,22 @@ class Network:
         return self._loop.call_at(self._loop.time() + seconds, callback, *args, context=self._world)
 
 
-_THROTTLED, _BAD, _FAILED = 429, 400, 500
-_FORGETS_AFTER = 240.0
+_THROTTLED = 429
+_FORBIDDEN = 403
+_PAGES = {
+    "401": Reply(401, b'{"error": "Unauthorized", "code": "unauthorized"}', "application/json"),
+    "404": Reply(404, b"<html>Not found</html>", "text/html"),
+    "408": Reply(408, b"<html>Request time-out</html>", "text/html"),
+}
+"""What an edge says that has lost what stands behind it, whether that has got the request or not."""
+_UNHEARD = (401, _FORBIDDEN, 404, 408)
 _LONGEST_HOLD = 60.0
+
+
+def _refuses(answer: Answer) -> bool:
+    """It is AlphaPo's own "no" to a request, and so to all its copies: not a page of whatever stands before it."""
+    is_own = answer.status in (400, 409, 422, _THROTTLED)
+    return is_own or (answer.status == _FORBIDDEN and b"bad_header" in answer.body)
 
 
 def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> None:
@@ -316,8 +340,19 @@ def _foreign_id(body: bytes) -> str:
 class SimulatedSession(SessionManager):
     """Stands where a session stands: the door of one process to the network."""
 
-    def __init__(self, network: Network, process: str, door: Door, max_connections: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        process: str,
+        door: Door,
+        max_connections: int,
+        *,
+        leaves: Callable[[str, str], None],
+        is_back: Callable[[str, Reply | NoReply], None],
+    ) -> None:
         super().__init__(max_connections=max_connections)
+        self._leaves = leaves
+        self._is_back = is_back
         self._network = network
         self._process = process
         self._door = door
@@ -331,10 +366,13 @@ class SimulatedSession(SessionManager):
     ) -> Reply | NoReply:
         """Send one request, unless the process dies at it."""
         await self._door(f"{method} leaves")
+        name = _foreign_id(body or b"")
         if method == "POST":
-            self.tried[_foreign_id(body or b"")] += 1
+            self.tried[name] += 1
+        self._leaves(method, name)
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         await self._door(f"{method} is back")
+        self._is_back(method, came)
         if (
             isinstance(came, Reply)
             and came.status == _THROTTLED

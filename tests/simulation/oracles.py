@@ -17,13 +17,16 @@ from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import NO, Row, bucket
-from alphapo_async.sandbox.checks import spell
+from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
+from tests.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]
 
 _ENDED: Final = ("cancelled", "declined")
+_SET: Final = 300.0
+"""Seconds by which the clocks of those who write down may be wrong."""
 _LONGEST_IDLE: Final = 300.0
 """Seconds within which a worker has written down how its work on a row ended, whatever the journal does."""
 Name = tuple[str, str]
@@ -50,12 +53,16 @@ class Oracles:
         world: what AlphaPo has.
         clock: virtual seconds.
         fail: called with the first thing that is wrong.
+        resend_within: how old a doubt may be when its bytes are sent again.
     """
 
-    def __init__(self, world: World, clock: Callable[[], float], fail: Callable[[str], None]) -> None:
+    def __init__(
+        self, world: World, clock: Callable[[], float], fail: Callable[[str], None], *, resend_within: float
+    ) -> None:
         self._world = world
         self._clock = clock
         self._fail = fail
+        self._resend_within = resend_within
         self._messages: dict[str, list[Message]] = {}
         self._bodies: dict[tuple[int, str, int], bytes] = {}
         self._paid: dict[str, Record] = {}
@@ -66,6 +73,7 @@ class Oracles:
         self._idle: dict[tuple[str, str], float] = {}
         self._settled: dict[str, float] = {}
         self._intended: dict[str, list[WithdrawalRequest]] = {}
+        self._purposes: dict[tuple[object, ...], str] = {}
         self._handled: dict[tuple[str, str], float] = {}
         self._final_handled: set[str] = set()
         self._ended: set[tuple[str, str]] = set()
@@ -73,8 +81,10 @@ class Oracles:
         self.accepted = 0
         self.told: dict[str, int] = {}
 
-    def intends(self, request: WithdrawalRequest) -> None:
-        """Somebody wants this paid, or what else is said of the same person."""
+    def intends(self, request: WithdrawalRequest, purpose: str | None = None) -> None:
+        """Somebody wants this paid, or what else is said of the same person; for one purpose one payment is made."""
+        if purpose is not None:
+            self._purposes[_payment(request)] = purpose
         self._intended.setdefault(request.end_user_reference, []).append(request)
 
     def asks(self, foreign_id: str, *, is_lasting: bool = False) -> None:
@@ -83,9 +93,7 @@ class Oracles:
 
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def leaves(
-        self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, tokens: float, journal: int
-    ) -> Message:
+    def leaves(self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, journal: int) -> Message:
         """A body is about to leave, of which this journal should hold this row."""
         if row is None:
             self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
@@ -97,8 +105,10 @@ class Oracles:
             self._fail(f"{foreign_id}: a body leaves although the journal says {row.state}")
         elif row.holder != worker:
             self._fail(f"{foreign_id}: a body leaves a worker that does not hold the row")
-        if tokens < -1e-6:
-            self._fail(f"the budget is negative: {tokens} (P9)")
+        elif (
+            row.doubt_since is not None and EPOCH + self._clock() + QUIET > row.doubt_since + self._resend_within + _SET
+        ):
+            self._fail(f"{foreign_id}: sent again when AlphaPo may have freed the id before it arrives (A2)")
         message = Message(foreign_id, body, self._clock())
         self._messages.setdefault(foreign_id, []).append(message)
         return message
@@ -109,9 +119,13 @@ class Oracles:
         self._check_payment(record)
         if message.ruled_out:
             self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
-        if not record.ending.moves_money:
-            return
-        reference = record.asked.end_user_reference
+        if record.ending.moves_money:
+            self._check_paid_once(record)
+        if not self._world.dialect.cancelled_frees and len(self._world.named(message.foreign_id)) > 1:
+            self._fail(f"{message.foreign_id}: accepted more than once (P1)")
+
+    def _check_paid_once(self, record: Record) -> None:
+        reference = self._purposes.get(_payment(record.asked), record.asked.end_user_reference)
         other = self._paid.setdefault(reference, record)
         if other is not record:
             self._fail(
@@ -125,6 +139,16 @@ class Oracles:
         for (foreign_id, _), since in self._idle.items():
             if now - since > _LONGEST_IDLE:
                 self._fail(f"{foreign_id}: held for {now - since:.0f} s by a worker that does nothing for it")
+
+    def shows(self, row: Row) -> bool:
+        """Tell whether what AlphaPo shows under this name, if it shows anything, is this payment."""
+        named, payment = self._world.named(row.foreign_id), row.revision.payment
+        return bool(named) and payment is not None and _is_of(named[-1], payment)
+
+    def forgot(self, gone: Row | None, before: Row | None) -> None:
+        """The disk has broken its word, and knows this again in place of that."""
+        self._count(gone, -1)
+        self._count(before, 1)
 
     def may_still_come(self, foreign_id: str) -> bool:
         """Tell whether a body of this foreign_id is still on its way."""
@@ -212,8 +236,10 @@ class Oracles:
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def hears(self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError) -> None:
-        """A caller hears an outcome."""
+    def hears(
+        self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError, *, is_late: bool = False
+    ) -> None:
+        """A caller hears an outcome: what is true now, unless he hears it late, for his process stood still meanwhile."""
         name = request.foreign_id
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self.told[outcome] = self.told.get(outcome, 0) + 1
@@ -226,11 +252,11 @@ class Oracles:
             if not self._records(name, request):
                 self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
             return
-        has_moved = any(record.ending.moves_money for record in self._records(name, request))
-        if outcome == "conflict" and has_moved:
-            self._fail(f"{name}: told as another's, and it was paid under it (P4)")
-        is_no = isinstance(told, WithdrawalError) and outcome in ("rejected", "not_sent", "authentication")
-        if is_no and outcome not in self._noes.get(name, ()):
+        is_no = isinstance(told, WithdrawalError) and told.may_release_funds
+        if is_no and not is_late and any(one.ending.moves_money for one in self._records(name, request)):
+            self._fail(f"{name}: told as {outcome}, and money has moved (P4)")
+        is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
+        if is_of_its_own and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")
 
     def hears_in_time(self, name: str, deadline: float, took: float) -> None:
@@ -295,14 +321,11 @@ class Oracles:
 
 def _is_of(record: Record, payment: WithdrawalRequest) -> bool:
     """AlphaPo's record is of exactly this payment."""
-    asked = record.asked
-    return (payment.end_user_reference, payment.amount, payment.amount_to, payment.currency, payment.address) == (
-        asked.end_user_reference,
-        asked.amount,
-        asked.amount_to,
-        asked.currency,
-        asked.address,
-    )
+    return _payment(payment) == _payment(record.asked)
+
+
+def _payment(asked: WithdrawalRequest | Asked) -> tuple[object, ...]:
+    return asked.end_user_reference, asked.amount, asked.amount_to, asked.currency, asked.address
 
 
 _BUCKETS: Final = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")

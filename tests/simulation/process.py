@@ -9,16 +9,19 @@ from typing import Any
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
-from alphapo_async.core.pacing import BUDGET, Kind, RetryPolicy, left
+from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.pacing import BUDGET, Kind, RetryPolicy, is_outage, left
 from alphapo_async.crew import World
 from tests.simulation.chance import Chance
+from tests.simulation.kindness import Kindness
 from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
 from tests.simulation.network import KEYS, Network, SimulatedSession
-from tests.simulation.scenario import Scenario
-from tests.simulation.storage import EPOCH, Disk, Storage
+from tests.simulation.scenario import EPOCH, Scenario
+from tests.simulation.storage import Disk, Storage
 
 __all__ = ["Process"]
 
+_ROUNDING = 1e-6
 _JUST_NOW = 10.0
 """Tokens that may be missing in a quiet time."""
 
@@ -36,6 +39,9 @@ class Process:
         on_death: called when it dies.
         note: counts what went wrong, by kind.
         trace: told what happens at the doors.
+        is_rotated: it has the new key, and knows the old one.
+        is_traced: somebody reads the trace.
+        fail: called with what is wrong.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Process:
         note: Callable[[str], None],
         trace: Callable[[str], None],
         is_rotated: bool,
+        is_traced: bool,
+        fail: Callable[[str], None],
     ) -> None:
         self.name = name
         self.disk = disk
@@ -62,13 +70,21 @@ class Process:
         self._on_death = on_death
         self._note = note
         self._trace = trace
+        self._is_traced = is_traced
         self._doors = 0
         self._ahead = 0.0
         self.stood_still = 0
         """How often."""
         self.owner: Owner = loop.add_owner(name)
-        storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
-        self.session = SimulatedSession(network, name, self.door, scenario.max_connections)
+        self._may_crash = scenario.rates.crash_at_door > 0
+        self.storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
+        self.session = SimulatedSession(
+            network, name, self.door, scenario.max_connections, leaves=self._leaves, is_back=self._is_back
+        )
+        self._kindness = Kindness(name, loop.time, fail)
+        self._fail = fail
+        self.first_left: dict[str, float] = {}
+        """When the first request of the latest flight of a foreign_id left."""
         key, secret = KEYS[1] if is_rotated else KEYS[0]
         self.keys = {KEYS[0][0], key}
         # Another release writes other bytes for the same payment.
@@ -76,12 +92,13 @@ class Process:
         self.client = AlphapoClient(
             key,
             secret,
-            journal=storage,
+            journal=self.storage,
             base_url="http://127.0.0.1:9",
             retired_keys=[KEYS[0]] if is_rotated else [],
             session=self.session,
+            policy=RetryPolicy(resend_within=scenario.resend_within),
             amount_format="string" if is_other_release else "number",
-            max_rate=chance.pick((None, None, 5.0, 50.0), "rate", name),
+            max_rate=chance.pick(scenario.rates_of_clients, "rate", name),
             on_event=on_event,
             world=World(self.clock, chance.stream("jitter", name), asyncio.sleep),
         )
@@ -99,11 +116,6 @@ class Process:
         return EPOCH + self._loop.time() + self._ahead
 
     @property
-    def tokens(self) -> float:
-        """What is left of the budget."""
-        return self.client._crew.gate.pace.tokens
-
-    @property
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
         pace = self.client._crew.gate.pace
@@ -115,6 +127,20 @@ class Process:
         """The name under which it holds rows now."""
         return self.client._crew.tenure.worker
 
+    def _leaves(self, method: str, foreign_id: str) -> None:
+        """A request leaves, of whatever kind."""
+        pace = self.client._crew.gate.pace
+        if pace.tokens < -_ROUNDING:
+            self._fail(f"the budget is negative: {pace.tokens} (P9)")
+        flight, is_body = self.client._flights.get(foreign_id), method == "POST"
+        has_flown = flight is not None and flight._has_flown
+        if not has_flown:
+            self.first_left[foreign_id] = self._loop.time()
+        self._kindness.leaves(is_body=is_body, is_paid=has_flown and not (is_body and is_outage(pace)))
+
+    def _is_back(self, method: str, came: Reply | NoReply) -> None:
+        self._kindness.is_back(came, is_body=method == "POST")
+
     def works_on(self, foreign_id: str) -> bool:
         """Tell whether something is under way for this foreign_id."""
         return foreign_id in self.client._flights
@@ -125,15 +151,17 @@ class Process:
 
     # ── what happens to it ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def door(self, what: str) -> None:
+    async def door(self, what: str, about: str = "", how: str = "") -> None:
         """Pass a door; some die at it."""
-        self._doors += 1
-        self._trace(f"{self.name}: {what}")
-        is_calm = self._loop.time() >= self._scenario.ends
-        if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
-            self._note("crash at a door")
-            self.die()
-            await self._loop.create_future()  # nothing of it runs any more
+        if self._is_traced:
+            self._trace(f"{self.name}: {what} {about}{how}")
+        if self._may_crash:
+            self._doors += 1
+            is_calm = self._loop.time() >= self._scenario.ends
+            if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
+                self._note("crash at a door")
+                self.die()
+                await self._loop.create_future()  # nothing of it runs any more
 
     def die(self) -> None:
         """Die, now."""

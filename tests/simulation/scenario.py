@@ -5,7 +5,10 @@ Each seed turns some families of trouble on and others off, so that no trouble a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import structs
 
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.sandbox.callbacks import Mischief
@@ -14,7 +17,7 @@ from alphapo_async.sandbox.faults import Fault
 from alphapo_async.sandbox.records import MAGIC_CANCELLED, MAGIC_DECLINED
 from tests.simulation.chance import Chance
 
-__all__ = ["ASSUMPTIONS", "FAMILIES", "Intent", "Outage", "Rates", "Scenario", "drawn"]
+__all__ = ["ASSUMPTIONS", "EPOCH", "FAMILIES", "QUIET", "Intent", "Outage", "Rates", "Scenario", "drawn", "fresh"]
 
 Assumption: TypeAlias = Literal["A1", "A2", "A3", "A4", "A5"]
 ASSUMPTIONS: Final[tuple[Assumption, ...]] = ("A1", "A2", "A3", "A4", "A5")
@@ -40,7 +43,15 @@ FAMILIES: Final = (
 )
 """Families of trouble, and of ways to use the client."""
 
+EPOCH: Final = 1_800_000_000.0
+"""What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
+_DAY: Final = 86_400.0
+_CROWDED: Final = 0.04
+"""Of all worlds: those in which many are paid while AlphaPo is away."""
+_CROWD: Final = 300
+_LONG: Final = 0.07
+"""Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
 
 _EDGE: Final = tuple(
     fault
@@ -49,7 +60,8 @@ _EDGE: Final = tuple(
 )
 _LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
 
-OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle")
+_DOUBTFUL: Final = ("stall", "stall", "404", "reset")
+OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408")
 
 
 class Rates(NamedTuple):
@@ -99,6 +111,8 @@ class Intent(NamedTuple):
     """Somebody asks for another payment under the same foreign_id."""
     is_urgent: bool = False
     """With a short deadline of its own."""
+    expires_in: float | None = None
+    """Left to the workers for so long; None for as long as usual."""
 
 
 class Scenario(NamedTuple):
@@ -118,11 +132,17 @@ class Scenario(NamedTuple):
     full: tuple[float, float] | None
     """When the journal's disk is full."""
     mischief: Mischief
+    balance: Decimal | None
+    """Of bitcoin; None for plenty."""
     told_share: float
     """Of how many withdrawals AlphaPo tells by itself: each callback comes many times over."""
     settle_after: float
     latency: float
     max_connections: int
+    rates_of_clients: tuple[float | None, ...]
+    """Of withdrawals that one may start in a second, one of these."""
+    resend_within: float
+    """After so many seconds AlphaPo frees an id (A2)."""
     broken: Assumption | None = None
 
     def has(self, family: str) -> bool:
@@ -143,27 +163,41 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     is_durable = not chance.happens(0.08, "volatile") or broken is not None
     if broken is not None:
         families |= _NEEDED[broken]
+    is_long = broken is None and is_durable and chance.happens(_LONG, "long")
     length = chance.between(60.0, 900.0, "length") if broken != "A3" else 4 * 3_600.0
+    if is_long:
+        length = chance.between(7_200.0, 14_400.0, "length", "long")
+        families |= {"network"}
+    is_crowded = not is_long and broken is None and chance.happens(_CROWDED, "crowded")
+    if is_crowded:  # with all that works on them to the end
+        families -= {"crashes", "stops", "closing", "storage", "leaving"}
     outages = _outages(chance, length) if "outages" in families else ()
-    ends = max((length, *(outage.end for outage in outages))) + 30.0
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
+    dialect = _dialect(chance, broken, is_long=is_long)
+    intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
+    if is_crowded:
+        outages, intents = _crowd(chance, length, families, dialect, is_durable=is_durable)
+    ends = max((length, *(outage.end for outage in outages))) + 30.0
     return Scenario(
         seed=seed,
         families=families,
-        dialect=_dialect(chance, broken),
-        processes=chance.whole(1, 4, "processes") if is_durable else 1,
+        dialect=dialect,
+        processes=chance.whole(1, 2 if is_long else 4, "processes") if is_durable and not is_crowded else 1,
         is_durable=is_durable,
-        intents=tuple(_intent(chance, one, length, families, is_durable=is_durable) for one in range(number)),
+        intents=intents,
         ends=ends,
-        rates=_rates(chance, families, broken),
-        edge=_edge(chance, families) if broken != "A3" else {Fault.INSUFFICIENT: 0.5},
+        rates=_rates(chance, families, broken, is_long=is_long),
+        edge={Fault.INSUFFICIENT: 0.5} if is_long or broken == "A3" else _edge(chance, families),
         outages=outages,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
+        balance=Decimal(number) / 10 if broken is None and chance.happens(0.15, "poor") else None,
         told_share=min(1.0, 20 / number),
         settle_after=chance.pick((1.0, 30.0, 600.0, 5_400.0), "settles"),
-        latency=chance.pick((0.02, 0.2, 1.0), "latency"),
-        max_connections=chance.pick((2, 10, 100), "connections"),
+        latency=chance.pick((0.02, 0.2, 1.0), "latency") if not is_crowded else 1.0,
+        max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 300,
+        rates_of_clients=(None,) if is_crowded else (None, None, 5.0, 50.0),
+        resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )
 
@@ -177,7 +211,7 @@ _NEEDED: Final[dict[str, frozenset[str]]] = {
 }
 
 
-def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
+def _dialect(chance: Chance, broken: Assumption | None, *, is_long: bool) -> Dialect:
     told: dict[str, Any] = {name: chance.pick(options, "dialect", name) for name, options in DIALECT_CHOICES.items()}
     told["visibility_delay"] = chance.pick((0.2, 5.0, 600.0, 3_600.0), "dialect", "visibility_delay")
     # What nobody can look up ends few doubts: half of the worlds can.
@@ -189,6 +223,8 @@ def _dialect(chance: Chance, broken: Assumption | None) -> Dialect:
         told |= {"visibility": "never"}
     elif broken == "A3":
         told |= {"visibility": "at once", "look_up_transport": "body", "failed_uses_up": False}
+    elif is_long:  # a name that is blamed has no quiet exit
+        told |= {"failed_uses_up": False}
     return Dialect(**told)
 
 
@@ -202,6 +238,21 @@ def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
     return tuple(outages)
 
 
+def _crowd(
+    chance: Chance, length: float, families: frozenset[str], dialect: Dialect, *, is_durable: bool
+) -> tuple[tuple[Outage, ...], tuple[Intent, ...]]:
+    """Return an outage that begins while hundreds are being paid, and these."""
+    start = chance.between(0.0, length / 3, "crowd", "start")
+    away = Outage(start, start + chance.between(60.0, 300.0, "crowd"), chance.pick(_DOUBTFUL, "crowd", "how"))
+    intents = []
+    for one in range(_CROWD):
+        at = start + chance.between(0.0, 1.0 if one % 3 else 100.0, "crowd", one)
+        intents.append(
+            _intent(chance, one, length, families, dialect, is_durable=is_durable)._replace(at=at, how="withdraw")
+        )
+    return (away,), tuple(intents)
+
+
 def _full(chance: Chance, length: float) -> tuple[float, float] | None:
     if not chance.happens(0.3, "full"):
         return None
@@ -209,7 +260,7 @@ def _full(chance: Chance, length: float) -> tuple[float, float] | None:
     return start, start + chance.between(1.0, 120.0, "full", "seconds")
 
 
-def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None) -> Rates:
+def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None, *, is_long: bool) -> Rates:
     def up_to(share: float, name: str, family: str) -> float:
         return share * chance.draw("rate", name) ** 2 if family in families else 0.0
 
@@ -224,7 +275,7 @@ def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None) 
         cut=up_to(0.2, "cut", "network"),
         twice=up_to(0.2, "twice", "network"),
         overtaken=up_to(0.3, "overtaken", "network"),
-        late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.0),
+        late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.2 if is_long else 0.0),
         slow_commit=up_to(0.2, "slow", "storage"),
         failed_commit=up_to(0.2, "failed", "storage"),
         lost_commit=up_to(0.2, "lost", "storage"),
@@ -260,9 +311,11 @@ def _mischief(chance: Chance, families: frozenset[str]) -> Mischief:
 # ── payments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *, is_durable: bool) -> Intent:
+def _intent(
+    chance: Chance, one: int, length: float, families: frozenset[str], dialect: Dialect, *, is_durable: bool
+) -> Intent:
     about = ("intent", one)
-    request, correction = _request(chance, one)
+    request, correction = _request(chance, one, dialect)
     how: Literal["withdraw", "batch", "enqueue"] = "withdraw"
     if "batches" in families and chance.happens(0.4, *about, "batch"):
         how = "batch"
@@ -271,7 +324,7 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
     people = "people" in families
     confused = None
     if people and chance.happens(0.08, *about, "confused"):
-        confused = _simple(f"confused-{one}", request.foreign_id, "0.75")
+        confused = _confused(chance, one, request)
     at = chance.between(0.0, length, *about, "at")
     # Some come together, as from a loop over a list; those of a batch always do.
     if how == "batch":
@@ -287,7 +340,33 @@ def _intent(chance: Chance, one: int, length: float, families: frozenset[str], *
         is_doubled=people and is_durable and how == "withdraw" and chance.happens(0.1, *about, "doubled"),
         confused=confused,
         is_urgent=chance.happens(0.1, *about, "urgent"),
+        expires_in=chance.pick(_EXPIRES, *about, "expires in") if how == "enqueue" else None,
     )
+
+
+def _confused(chance: Chance, one: int, request: WithdrawalRequest) -> WithdrawalRequest:
+    """Return another payment under the same name: quite another, or one that differs in a single field."""
+    point = chance.draw("confusion", one)
+    if point < 0.4 or request.amount is None:
+        return _simple(f"confused-{one}", request.foreign_id, "0.75")
+    if point < 0.7:
+        return structs.replace(request, address=f"{request.address}x")
+    return structs.replace(request, end_user_reference=f"confused-{one}")
+
+
+def _name(chance: Chance, one: int, dialect: Dialect) -> str:
+    """Return a name: some have capitals and blanks in them, and some differ by their case alone where AlphaPo tells them apart."""
+    if dialect.foreign_id_form != "caseless" and one % 2 and chance.happens(0.15, "twin", one):
+        return _name(chance, one - 1, dialect).swapcase()
+    return chance.pick((f"payout-{one}", f"payout-{one}", f"Payout No {one}"), "name", one)
+
+
+_EXPIRES: Final = (None, None, None, None, 600.0, 60.0, 5.0, 0.01)
+
+
+def fresh(number: int) -> WithdrawalRequest:
+    """Return a payment that is made in the end, when all is well."""
+    return _simple(f"fresh-{number}", f"fresh-{number}", "0.125", currency="ETH")
 
 
 def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) -> WithdrawalRequest:
@@ -297,9 +376,9 @@ def _simple(reference: str, foreign_id: str, amount: str | None, **fields: Any) 
     )
 
 
-def _request(chance: Chance, one: int) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
+def _request(chance: Chance, one: int, dialect: Dialect) -> tuple[WithdrawalRequest, WithdrawalRequest | None]:
     """Return a payment, and what it is corrected to if AlphaPo refuses it."""
-    reference, foreign_id = f"user-{one}", f"payout-{one}"
+    reference, foreign_id = f"user-{one}", _name(chance, one, dialect)
     plain = f"{chance.whole(1, 400_000, 'amount', one) / 1e6:.6f}"
     good = _simple(reference, foreign_id, plain)
     point = chance.draw("kind", one)

@@ -16,13 +16,16 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.simulation.chance import Chance
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import EPOCH, Scenario
 
 __all__ = ["Disk", "Storage", "Watch"]
 
 T = TypeVar("T")
 Change = Callable[[Row | None], Row]
 Watch = Callable[[Row | None, Row], None]
+_GOLDEN, _USUAL = 0.006180339887, 0.01
+"""Seconds that the disk takes, by turns, up to so many: no trouble, and not worth a draw."""
+_LOST = "commit happened, answer lost"
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
 
@@ -30,7 +33,7 @@ _UNDONE_WITHIN = 5.0
 class Door(Protocol):
     """What a process is asked at everything that leaves it or comes back."""
 
-    async def __call__(self, what: str, /) -> None:
+    async def __call__(self, what: str, about: str = "", how: str = "", /) -> None:
         """Pass, or die here."""
         ...
 
@@ -51,6 +54,8 @@ class Disk(MemoryJournal):
         self._clock = clock
         self._undo: list[tuple[float, tuple[str, str], Row | None]] = []
         self.keeps_its_word = True
+        self.forgot: Callable[[Row | None, Row | None], None] = lambda _gone, _before: None
+        """Hears of what it forgets, and of what it knows instead."""
 
     def row(self, account: str, foreign_id: str) -> Row | None:
         """Return a row as it stands."""
@@ -81,8 +86,8 @@ class Disk(MemoryJournal):
         """Break its word: what was acknowledged a moment ago is gone."""
         while self._undo and self._undo[-1][0] >= self._clock() - _UNDONE_WITHIN:
             _, name, before = self._undo.pop()
-            self._open.pop(name, None)
-            self._settled.pop(name, None)
+            gone = self._open.pop(name, None) or self._settled.pop(name, None)
+            self.forgot(gone, before)
             if before is not None:
                 self._keep(name, before)
 
@@ -108,7 +113,16 @@ class Storage:
         self._chance = chance
         self._door = door
         self._note = note
-        self._numbers: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._ends = scenario.ends
+        rates = scenario.rates
+        self._fates = {"slow commit": rates.slow_commit, "failed commit": rates.failed_commit, _LOST: rates.lost_commit}
+        self._unread = {"failed read": rates.failed_read}
+        self._is_troubled = scenario.has("storage")
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._asked = 0
+        self.under_way = 0
+        """How much is being asked of the disk just now."""
 
     @property
     def is_durable(self) -> bool:
@@ -119,50 +133,61 @@ class Storage:
 
     async def _do(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
         """Go to the disk and back."""
-        key = (self._name, verb, about, self._next(f"{verb} {about}"))
-        await self._door(f"{verb} {about}")
-        if not self.disk.is_durable:
-            return await action()
-        await asyncio.sleep(self._latency(writes, *key))
-        now = asyncio.get_running_loop().time()
-        self._fail_before(now, writes, about, *key)
+        self._asked += 1
+        self.under_way += 1
+        try:
+            await self._door(verb, about)
+            if not self.disk.is_durable:
+                return await action()
+            if self._loop.time() >= self._ends or not self._is_troubled:
+                await asyncio.sleep(self._asked * _GOLDEN % _USUAL)
+                done = await action()
+                await self._door(verb, about, " is back")
+                return done
+            return await self._go(verb, about, action, writes=writes)
+        finally:
+            self.under_way -= 1
+
+    async def _poll(self, verb: str, action: Callable[[], Awaitable[T]]) -> T:
+        """Ask what is asked every second, and is mostly answered with nothing."""
+        if self._loop.time() < self._ends and self._is_troubled:
+            return await self._do(verb, "", action)
+        await self._door(verb)
+        return await action()
+
+    async def _go(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool) -> T:
+        """Go there and back, where something may go wrong."""
+        key = (self._name, verb, about, self._next((verb, about)))
+        fate = self._chance.which(self._fates if writes else self._unread, "fate", *key)
+        slow = self._chance.between(0.1, 40.0, "slowness", *key) if fate == "slow commit" else 0.0
+        if slow:
+            self._note(fate)
+        await asyncio.sleep(slow or self._asked * _GOLDEN % _USUAL)
+        now = self._loop.time()
+        is_over = now >= self._ends
+        if not is_over:
+            self._fail_before(now, fate, about, writes=writes)
         done = await action()
-        await self._door(f"{verb} {about}: done")
-        if (
-            writes
-            and now < self._scenario.ends
-            and self._chance.happens(self._scenario.rates.lost_commit, "lost", *key)
-        ):
-            self._note("commit happened, answer lost")
+        await self._door(verb, about, " is back")
+        if fate == _LOST and not is_over:
+            self._note(_LOST)
             raise JournalError("The answer of the journal was lost.", recorded=None)
         return done
 
-    def _next(self, what: str) -> int:
+    def _next(self, what: tuple[str, str]) -> int:
         number = self._numbers[what] = self._numbers.get(what, 0) + 1
         return number
 
-    def _latency(self, writes: bool, *key: object) -> float:  # noqa: FBT001 - a bare fact
-        now = asyncio.get_running_loop().time()
-        usual = self._chance.between(0.0, 0.01, "commit", *key)
-        is_slow = now < self._scenario.ends and self._chance.happens(self._scenario.rates.slow_commit, "slow", *key)
-        if writes and is_slow:
-            self._note("slow commit")
-            return self._chance.between(0.1, 40.0, "slowness", *key)
-        return usual
-
-    def _fail_before(self, now: float, writes: bool, about: str, *key: object) -> None:  # noqa: FBT001 - a bare fact
-        rates, full = self._scenario.rates, self._scenario.full
-        if now >= self._scenario.ends:
-            return
-        recorded = self.disk.row("default", about) is not None
+    def _fail_before(self, now: float, fate: str, about: str, *, writes: bool) -> None:
+        full = self._scenario.full
         if writes and full is not None and full[0] <= now < full[1]:
             self._note("disk full")
-            raise JournalError("The disk is full.", recorded=recorded)
-        if writes and self._chance.happens(rates.failed_commit, "failed", *key):
-            self._note("failed commit")
-            raise JournalError("The commit failed.", recorded=recorded)
-        if not writes and self._chance.happens(rates.failed_read, "unread", *key):
-            self._note("failed read")
+            raise JournalError("The disk is full.", recorded=self.disk.row("default", about) is not None)
+        if fate == "failed commit":
+            self._note(fate)
+            raise JournalError("The commit failed.", recorded=self.disk.row("default", about) is not None)
+        if fate == "failed read":
+            self._note(fate)
             raise JournalError("The journal cannot be read.", recorded=None)
 
     # ── the verbs ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,7 +199,7 @@ class Storage:
         return await self._do("time", "", self._own_time)
 
     async def _own_time(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time()
+        return EPOCH + self._loop.time()
 
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open."""
@@ -194,7 +219,7 @@ class Storage:
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return workers whose lease is over."""
-        return await self._do("find dead", "", lambda: self.disk.find_dead(now))
+        return await self._poll("find dead", lambda: self.disk.find_dead(now))
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return what a worker holds."""
@@ -225,7 +250,7 @@ class Storage:
 
     async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
         """Return rows that a worker should come to."""
-        return await self._do("find due", "", lambda: self.disk.find_due(account, now, limit))
+        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return outcomes that nobody heard."""
@@ -253,7 +278,3 @@ class Storage:
 
     async def aclose(self) -> None:
         """Let go."""
-
-
-EPOCH = 1_800_000_000.0
-"""What the storage's clock shows when the virtual clock shows zero."""

@@ -69,6 +69,17 @@ _REPLIES: Final = (
         ),
     ),
     Bug(
+        "a 404 taken for not sent",
+        "Clients for which every 4xx means that nothing came of it: the edge lost its answer, and said what it says then.",
+        (
+            Edit(
+                "core/outcome.py",
+                _REFUSAL_JUDGED,
+                f'    if reply.status in (401, 404, 408):\n        return NotSent(f"HTTP {{reply.status}}")\n{_REFUSAL_JUDGED}',
+            ),
+        ),
+    ),
+    Bug(
         "only 200 taken for success",
         "Clients that compare the status with 200: a 201 is told as refused, and the payment is made again.",
         (
@@ -223,6 +234,52 @@ _PACE: Final = (
         ),
     ),
     Bug(
+        "no budget",
+        "Clients that retry each call for itself: when AlphaPo staggers, all of them together knock it over.",
+        (
+            Edit(
+                "core/pacing.py",
+                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
+                "when = max(pace.held_until, now)",
+            ),
+            Edit(
+                "core/pacing.py",
+                "tokens=_tokens(pace, now) - 1, counted_at=now",
+                "tokens=_tokens(pace, now), counted_at=now",
+            ),
+        ),
+    ),
+    Bug(
+        "look-ups for free",
+        "Budgets that count bodies only: AlphaPo answers questions from the same machines.",
+        (
+            Edit(
+                "core/pacing.py",
+                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
+                "when = max(pace.held_until, now if kind.is_first or is_probe or kind is Kind.LOOK_UP else _token_at(pace, now))",
+            ),
+            Edit(
+                "core/pacing.py",
+                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
+                "    if kind is Kind.LOOK_UP:\n        return pace, _TICKETS[kind]\n"
+                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
+            ),
+        ),
+    ),
+    Bug(
+        "an outage that nobody notices",
+        "Clients that look at one call at a time: each new one adds its first attempt to what is too much already.",
+        (Edit("core/pacing.py", "    if is_outage(pace) or streak < STREAK:", "    if True:"),),
+    ),
+    Bug(
+        "a deadline that is a hundred times as long",
+        "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
+        (
+            Edit("callers.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
+            Edit("crew.py", "Alarms(policy.deadline)", "Alarms(100 * policy.deadline)"),
+        ),
+    ),
+    Bug(
         "one retry object for all",
         "A decorator's state shared by all calls: a call goes on with another's last result.",
         (
@@ -282,7 +339,33 @@ _JUDGES: Final = (
                 "return LOOK_UP",
             ),
         ),
-        "model check",
+    ),
+    Bug(
+        "no quiet time",
+        "An early design: refused once more and not found is believed at once, while the first body is still on its way.",
+        (
+            Edit(
+                "core/row.py",
+                "return (row.may_send_until or 0.0) + assumed.quiet",
+                "return row.may_send_until or 0.0",
+            ),
+        ),
+    ),
+    Bug(
+        "a quiet exit that never comes",
+        "Caution that never ends: what AlphaPo has refused for certain stays open for ever, and its funds are held.",
+        (
+            Edit(
+                "flight.py",
+                "return await self._look_up(await self._learn(Control(self._worker, other.created_at)))",
+                "return row",
+            ),
+        ),
+    ),
+    Bug(
+        "old doubts sent again",
+        "Retries without an end: the other side keeps its idempotency keys for a day, and takes the old one for a new one.",
+        (Edit("core/steps.py", "return SEND if arrives_by <= freed_from else LOOK_UP", "return SEND"),),
     ),
     Bug(
         "a stale holder's no believed",
@@ -373,6 +456,40 @@ _JOURNAL: Final = (
         "a no told before it is written",
         "Writing behind for speed: the process dies, and the next one sends what somebody has given the funds back for.",
         (Edit("flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
+    ),
+    Bug(
+        "a no that is remembered",
+        "Answers kept by foreign_id for speed: another process has paid since, and the old word says that no money moved.",
+        (
+            Edit(
+                "client.py",
+                "        if isinstance(outcome, Withdrawal):\n            return outcome\n        raise outcome\n",
+                "        if isinstance(outcome, Withdrawal):\n            return outcome\n"
+                "        if _is_no(outcome):\n"
+                '            self.__dict__.setdefault("_noes", {})[request.foreign_id] = outcome\n'
+                "        raise outcome\n",
+            ),
+            Edit(
+                "client.py",
+                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+                '        if (known := self.__dict__.get("_noes", {}).get(request.foreign_id)) is not None:\n'
+                "            raise known\n"
+                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "closing that ends no work",
+        "Clients that close their pool and go: what is under way goes on without one, and nobody hears how it ended.",
+        (
+            Edit(
+                "client.py",
+                "            for task in self._flying():\n"
+                "                task.cancel()\n"
+                "            await self._wait_for_flights(_CANCEL_GRACE)\n",
+                "",
+            ),
+        ),
     ),
     Bug(
         "an unwritten word told at closing",
