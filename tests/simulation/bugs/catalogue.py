@@ -444,11 +444,11 @@ _JOURNAL: Final = (
         (
             Edit(
                 "crew.py",
-                "return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))",
+                "return await self.journal.update(self.account, foreign_id, change, entries=entries)",
                 "known = await self.journal.find(self.account, foreign_id)\n"
                 "        if known is None:\n"
                 "            return change(known)\n"
-                "        return await self.journal.update(self.account, foreign_id, change, entries=_entries(lapses, now))",
+                "        return await self.journal.update(self.account, foreign_id, change, entries=entries)",
             ),
         ),
     ),
@@ -494,7 +494,13 @@ _JOURNAL: Final = (
     Bug(
         "an unwritten word told at closing",
         "A hasty end: what the journal would not take is told as if it had.",
-        (Edit("flight.py", '        if self._unwritten:\n            return self._told(row, "journal")\n', ""),),
+        (
+            Edit(
+                "flight.py",
+                '        if self._unwritten or self._is_slow(row):\n            return self._told(row, "journal")\n',
+                "",
+            ),
+        ),
     ),
     Bug(
         "a row left held after a lost answer",
@@ -513,8 +519,8 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "if not self._has_flown or not self._crew.journal.is_durable:",
-                "if row is not None:",
+                "if self._has_flown and self._crew.journal.is_durable:",
+                "if row is None:",
             ),
         ),
     ),
