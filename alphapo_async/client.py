@@ -67,6 +67,7 @@ __all__ = ["AlphapoClient"]
 _DAY = 86_400.0
 _LOOKED_THROUGH = 1_000  # open rows, for the oldest doubt
 _CANCEL_GRACE = 5.0  # seconds that cancelled flights get to write down where they stand
+_LAST_GRACE = 1.0  # and those that could not, to end
 
 
 class AlphapoClient:
@@ -352,13 +353,16 @@ class AlphapoClient:
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
         noticing = self._crew.noticing
         noticing.begun(foreign_id)
+        is_cut_short = False
         try:
             told = await flight.run()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
             noticing.failed(foreign_id, error)
             told = Told(foreign_id, None, "error")
+        except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
+            told, is_cut_short = Told(foreign_id, None, "closing"), True
         noticing.ended(told)
-        if flight.owes_the_journal:
+        if flight.owes_the_journal and not is_cut_short:
             flight.callers.tell(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
                 await flight.write_what_is_left()
@@ -715,9 +719,10 @@ class AlphapoClient:
     async def _let_go(self) -> None:
         """Cancel what is still under way, write down what lags, and close what is this client's own."""
         try:
-            for task in self._flying():
-                task.cancel()
-            await self._wait_for_flights(_CANCEL_GRACE)
+            for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):
+                for task in self._flying():
+                    task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
+                await self._wait_for_flights(grace)
             self._crew.gate.close()
             await self._inbox.aclose()
             if self._owns_session:

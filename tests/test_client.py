@@ -1707,3 +1707,35 @@ def test_a_conflict_of_a_batch_stays_one() -> None:
             return [result.outcome async for result in alphapo.batch(rows)]
 
     assert sorted(run(story())) == ["conflict", "invalid"]
+
+
+def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> None:
+    """What a flight owes a journal that is down is left as it stands: closing is bounded, and each caller hears something."""
+
+    class Down(Durable):
+        is_down = False
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            if self.is_down:
+                raise JournalError("down", recorded=None)
+            return await super().update(*args, **how)
+
+    class Hanging(Durable):
+        is_down = False
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(1e6 if self.is_down else 0.0)
+            return await super().update(*args, **how)
+
+    async def story(journal: Down | Hanging) -> tuple[str, float, int]:
+        async with client(Wire(["silent"]), journal=journal) as alphapo:
+            calling = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            journal.is_down = True
+            await alphapo.aclose(2.0)
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await calling
+        return caught.value.reason, asyncio.get_running_loop().time(), len(asyncio.all_tasks())
+
+    assert run(story(Down())) == ("journal", 8.0, 1)
+    assert run(story(Hanging())) == ("closing", 9.0, 1)
