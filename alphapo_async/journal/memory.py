@@ -199,7 +199,7 @@ class MemoryJournal:
         for rows in (self._open, self._settled):
             for row in rows.values():
                 if row.account == account:
-                    _add(sums, _essence(row), 1)
+                    _add(sums, bucket(row), *row.revision.asked, 1)
         return {currency: _totals(buckets) for currency, buckets in sorted(sums.items())}
 
     async def aclose(self) -> None:
@@ -228,14 +228,14 @@ class MemoryJournal:
     def _condense(self, name: _Name, row: Row) -> None:
         self._old[name] = essence = _essence(row)
         self._history.pop(name, None)
-        _add(self._old_sums.setdefault(row.account, {}), essence, 1)
+        _add(self._old_sums.setdefault(row.account, {}), essence.bucket, essence.figure, essence.currency, 1)
         if len(self._old) > self._remembered:
             self._old.popitem(last=False)
 
     def _forget_essence(self, name: _Name) -> None:
         essence = self._old.pop(name, None)
         if essence is not None:
-            _add(self._old_sums[name[0]], essence, -1)
+            _add(self._old_sums[name[0]], essence.bucket, essence.figure, essence.currency, -1)
 
 
 def _due(row: Row) -> float:
@@ -281,11 +281,11 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
     )
 
 
-def _add(sums: dict[str, dict[str, Decimal]], essence: _Essence, sign: int) -> None:
-    buckets = sums.setdefault(essence.currency, {})
+def _add(sums: dict[str, dict[str, Decimal]], counted_in: str, figure: Decimal, currency: str, sign: int) -> None:
+    buckets = sums.setdefault(currency, {})
     change = _EXACT.add if sign > 0 else _EXACT.subtract
-    for name in ("requested", essence.bucket):
-        buckets[name] = change(buckets.get(name, Decimal(0)), essence.figure)
+    for name in ("requested", counted_in):
+        buckets[name] = change(buckets.get(name, Decimal(0)), figure)
 
 
 def _totals(buckets: dict[str, Decimal]) -> Totals:

@@ -125,6 +125,7 @@ class Simulation:
         self._is_alone = False
         self._is_ending = False
         self._written = 0
+        self._sums_due = _SUMS_EVERY
         self._is_over = False
         """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
@@ -300,7 +301,8 @@ class Simulation:
                 self._note("expired in the queue")
         self.oracles.wrote(before, after)
         self._written += 1
-        if self._written % _SUMS_EVERY == 0:
+        if self._written >= self._sums_due and not self._is_ending:
+            self._sums_due = self._written + max(_SUMS_EVERY, len(self.orders) // 2)  # each looks at every row
             self.loop.create_task(self._check_sums(), context=self.loop.context_of(self.loop.world))
 
     def _begin(self, name: str) -> None:
