@@ -638,7 +638,8 @@ class Simulation:
         requests, stood = [order.request for order in orders], process.stood_still
         try:
             async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
-                order, request, told = orders[result.index], requests[result.index], result.withdrawal or result.error
+                order, request = orders[result.index], requests[result.index]
+                told: Any = result.withdrawal or result.error
                 self._decide(order, request, told, is_late=process.stood_still > stood)
                 order.process = None
                 await self._take_time(process, "batch", request.foreign_id)
