@@ -106,7 +106,7 @@ class Intent(NamedTuple):
     correction: WithdrawalRequest | None = None
     """What is paid instead if the first is refused."""
     is_doubled: bool = False
-    """It is asked for twice at the same time, in two processes."""
+    """It is asked for twice, at the same time or soon after, in two processes."""
     confused: WithdrawalRequest | None = None
     """Somebody asks for another payment under the same foreign_id."""
     is_urgent: bool = False

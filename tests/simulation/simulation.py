@@ -288,6 +288,7 @@ class Simulation:
 
     def _new_disk(self) -> Disk:
         disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
+        disk.world = self.loop.context_of(self.loop.world)
         disk.forgot = self.oracles.forgot
         disk.keeps_its_word = self.scenario.broken != "A5"
         return disk
@@ -494,8 +495,9 @@ class Simulation:
         order.state = "wanted"
         self._ask(order)
         if order.intent.is_doubled:
-            self._note("asked for twice at once")
-            self._start_elsewhere(order, order.request)
+            self._note("asked for twice")
+            later = self.chance.between(-30.0, 60.0, "twice", order.request.foreign_id)
+            self._at(max(0.0, later), self._start_elsewhere, order, order.request)
         if order.intent.confused is not None:
             self._note("another payment under the same foreign_id")
             self._start_elsewhere(order, order.intent.confused)
