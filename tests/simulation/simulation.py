@@ -125,6 +125,8 @@ class Simulation:
         self._is_alone = False
         self._is_ending = False
         self._written = 0
+        self._ahead = 0.0
+        """Seconds by which the clock of the one machine is wrong."""
         self._is_over = False
         """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
@@ -329,6 +331,7 @@ class Simulation:
             is_rotated=is_rotated,
             is_traced=self.trace is not None,
             fail=self._fail,
+            ahead=self._ahead,
         )
         self.processes[name] = process
         self._trace(f"{process.name}: begins")
@@ -436,14 +439,21 @@ class Simulation:
         seconds = self.chance.between(61.0, 240.0, "stop", process.name, "long") if is_long else 3.0
         self._note("stopped past its lease" if is_long else "stopped for a moment")
         process.stop(seconds)
-        if self.scenario.has("clocks") and self.chance.happens(0.5, "stop", process.name, "clock"):
+        may_lag = self.scenario.has("clocks") and not self.scenario.is_one_machine
+        if may_lag and self.chance.happens(0.5, "stop", process.name, "clock"):
             self._note("clock stood still, too")
             process.step_clock(-seconds)
 
     def _step_clock(self, _name: str, process: Process) -> None:
         seconds = self.chance.between(-45.0, 45.0, "step", process.name)
         self._note("clock stepped forward" if seconds > 0 else "clock stepped back")
-        process.step_clock(seconds)
+        if not self.scenario.is_one_machine:
+            process.step_clock(seconds)
+            return
+        self._note("clock of all stepped")
+        self._ahead += seconds
+        for one in self.processes.values():
+            one.step_clock(seconds)
 
     def _close_early(self, name: str, process: Process) -> None:
         if process.is_alive:
@@ -666,7 +676,7 @@ class Simulation:
             worker=process.worker,
             journal=self.disks.index(process.disk),
         )
-        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):
+        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now() + self._ahead):
             self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
         return message
 

@@ -260,7 +260,7 @@ class Storage:
 
     async def time(self) -> float | None:
         """Return the storage's own time, where there is one."""
-        if not self._scenario.has("clocks"):
+        if self._scenario.is_one_machine or not self._scenario.has("clocks"):
             return None
         return await self._do("time", "", self._own_time)
 
