@@ -135,14 +135,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """After the end: take apart what dead processes left, quietly."""
-        left = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)]
+        buried: set[int] = set()
+        has_died = bool(self._dead)
         with _unheard():
-            for task in (*self._dead, *sorted(left, key=lambda task: task.number)):
-                _take_apart(task)
-            left.clear()
-            if self._dead:
-                self._dead.clear()
+            while left := [task for task in (*self._dead, *self._living_tasks()) if task.number not in buried]:
+                for task in left:  # some begin others in their last moment
+                    buried.add(task.number)
+                    _take_apart(task)
+                left.clear()
+            self._dead.clear()
+            if has_died:
                 gc.collect()
+
+    def _living_tasks(self) -> list[NumberedTask[Any]]:
+        tasks = (task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask))
+        return sorted(tasks, key=lambda task: task.number)
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         task = context.get("future") or context.get("task")
@@ -188,6 +195,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         owner = _OWNER.get(self.world) if context is None else context.get(_OWNER, self.world)
         task = NumberedTask(coro, next(self._numbers), owner, loop=self, name=name, context=context)
         owner.tasks.add(task)
+        if owner.is_dead:  # its last step began this; it never runs, and is buried with the rest
+            self._dead.append(task)
         return task
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

@@ -20,6 +20,7 @@ from alphapo_async.core.row import NO, Row, bucket
 from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
+from alphapo_async.tenure import SETTLING
 from tests.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]
@@ -167,7 +168,7 @@ class Oracles:
         self._count(after, 1)
         if before is not None:
             self._check_change(before, after)
-        if before is None or before.state != after.state:
+        if before is None or (before.state, before.settled_at) != (after.state, after.settled_at):
             self._check_state(after)
 
     def _count(self, row: Row | None, sign: int) -> None:
@@ -205,7 +206,9 @@ class Oracles:
             self._fail(f"{before.foreign_id}: {before.state} is undone, and nobody has asked since (P4)")
 
     def _check_state(self, row: Row) -> None:
-        self._settled[row.foreign_id] = self._clock()
+        # One that took long to be seen is written down once more before it is told: until then a call could not know of it.
+        now, worked_out = self._clock(), (row.settled_at or 0.0) - EPOCH
+        self._settled[row.foreign_id] = now if now - worked_out <= SETTLING else worked_out
         if row.state in NO:
             self._check_no(row)
         elif row.state in ("accepted", "failed"):

@@ -42,6 +42,7 @@ class Process:
         is_rotated: it has the new key, and knows the old one.
         is_traced: somebody reads the trace.
         fail: called with what is wrong.
+        ahead: seconds by which its clock is wrong.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Process:
         is_rotated: bool,
         is_traced: bool,
         fail: Callable[[str], None],
+        ahead: float,
     ) -> None:
         self.name = name
         self.disk = disk
@@ -72,7 +74,8 @@ class Process:
         self._trace = trace
         self._is_traced = is_traced
         self._doors = 0
-        self._ahead = 0.0
+        self._ahead = ahead
+        """Seconds by which its machine's clock is wrong."""
         self.stood_still = 0
         """How often."""
         self.owner: Owner = loop.add_owner(name)

@@ -106,7 +106,7 @@ class Intent(NamedTuple):
     correction: WithdrawalRequest | None = None
     """What is paid instead if the first is refused."""
     is_doubled: bool = False
-    """It is asked for twice at the same time, in two processes."""
+    """It is asked for twice, at the same time or soon after, in two processes."""
     confused: WithdrawalRequest | None = None
     """Somebody asks for another payment under the same foreign_id."""
     is_urgent: bool = False
@@ -141,6 +141,8 @@ class Scenario(NamedTuple):
     max_connections: int
     rates_of_clients: tuple[float | None, ...]
     """Of withdrawals that one may start in a second, one of these."""
+    is_one_machine: bool
+    """All processes go by one clock, and so does the journal, which is a file: it may be set all the same."""
     resend_within: float
     """After so many seconds AlphaPo frees an id (A2)."""
     broken: Assumption | None = None
@@ -197,6 +199,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         latency=chance.pick((0.02, 0.2, 1.0), "latency") if not is_crowded else 1.0,
         max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 300,
         rates_of_clients=(None,) if is_crowded else (None, None, 5.0, 50.0),
+        is_one_machine=broken is None and chance.happens(0.4, "one machine"),
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )

@@ -126,6 +126,8 @@ class Simulation:
         self._is_ending = False
         self._written = 0
         self._sums_due = _SUMS_EVERY
+        self._ahead = 0.0
+        """Seconds by which the clock of the one machine is wrong."""
         self._is_over = False
         """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
@@ -289,6 +291,7 @@ class Simulation:
 
     def _new_disk(self) -> Disk:
         disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
+        disk.world = self.loop.context_of(self.loop.world)
         disk.forgot = self.oracles.forgot
         disk.keeps_its_word = self.scenario.broken != "A5"
         return disk
@@ -330,6 +333,7 @@ class Simulation:
             is_rotated=is_rotated,
             is_traced=self.trace is not None,
             fail=self._fail,
+            ahead=self._ahead,
         )
         self.processes[name] = process
         self._trace(f"{process.name}: begins")
@@ -437,14 +441,21 @@ class Simulation:
         seconds = self.chance.between(61.0, 240.0, "stop", process.name, "long") if is_long else 3.0
         self._note("stopped past its lease" if is_long else "stopped for a moment")
         process.stop(seconds)
-        if self.scenario.has("clocks") and self.chance.happens(0.5, "stop", process.name, "clock"):
+        may_lag = self.scenario.has("clocks") and not self.scenario.is_one_machine
+        if may_lag and self.chance.happens(0.5, "stop", process.name, "clock"):
             self._note("clock stood still, too")
             process.step_clock(-seconds)
 
     def _step_clock(self, _name: str, process: Process) -> None:
         seconds = self.chance.between(-45.0, 45.0, "step", process.name)
         self._note("clock stepped forward" if seconds > 0 else "clock stepped back")
-        process.step_clock(seconds)
+        if not self.scenario.is_one_machine:
+            process.step_clock(seconds)
+            return
+        self._note("clock of all stepped")
+        self._ahead += seconds
+        for one in self.processes.values():
+            one.step_clock(seconds)
 
     def _close_early(self, name: str, process: Process) -> None:
         if process.is_alive:
@@ -496,8 +507,9 @@ class Simulation:
         order.state = "wanted"
         self._ask(order)
         if order.intent.is_doubled:
-            self._note("asked for twice at once")
-            self._start_elsewhere(order, order.request)
+            self._note("asked for twice")
+            later = self.chance.between(-30.0, 60.0, "twice", order.request.foreign_id)
+            self._at(max(0.0, later), self._start_elsewhere, order, order.request)
         if order.intent.confused is not None:
             self._note("another payment under the same foreign_id")
             self._start_elsewhere(order, order.intent.confused)
@@ -666,7 +678,7 @@ class Simulation:
             worker=process.worker,
             journal=self.disks.index(process.disk),
         )
-        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now()):
+        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now() + self._ahead):
             self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
         return message
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from contextvars import copy_context
+from typing import Protocol, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
@@ -22,9 +23,12 @@ __all__ = ["Disk", "Storage", "Watch"]
 
 T = TypeVar("T")
 Change = Callable[[Row | None], Row]
+Late: TypeAlias = Callable[[float], Awaitable[T]]
 Watch = Callable[[Row | None, Row], None]
 _GOLDEN, _USUAL = 0.006180339887, 0.01
 """Seconds that the disk takes, by turns, up to so many: no trouble, and not worth a draw."""
+_VISIBLE_LATER = "commit worked out, and visible later"
+_TOLD_LATER = "commit visible, and acknowledged later"
 _LOST = "commit happened, answer lost"
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
@@ -53,6 +57,9 @@ class Disk(MemoryJournal):
         self._watch = watch
         self._clock = clock
         self._undo: list[tuple[float, tuple[str, str], Row | None]] = []
+        self.world = copy_context()
+        """What outlives all processes."""
+        self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.keeps_its_word = True
         self.forgot: Callable[[Row | None, Row | None], None] = lambda _gone, _before: None
         """Hears of what it forgets, and of what it knows instead."""
@@ -73,7 +80,34 @@ class Disk(MemoryJournal):
     async def update(
         self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
     ) -> Row:
-        """Write, and show it to whoever watches."""
+        """Write, and show it to whoever watches; a row that a commit holds is waited for."""
+        while (held := self._held.get((account, foreign_id))) is not None:
+            await asyncio.wait({held})
+        return await self._write(account, foreign_id, change, entries, may_lag=may_lag)
+
+    async def update_late(
+        self, account: str, foreign_id: str, change: Change, entries: Sequence[Entry], seconds: float
+    ) -> Row:
+        """Work the change out now, hold the row, and show it later: a commit that takes its time, and ends whoever dies meanwhile."""
+        name = (account, foreign_id)
+        while (held := self._held.get(name)) is not None:
+            await asyncio.wait({held})
+        row = change(self.row(*name))
+        committing = asyncio.get_running_loop().create_task(
+            self._commit(name, row, entries, seconds), context=self.world
+        )
+        self._held[name] = committing
+        await asyncio.wait({committing})
+        return row
+
+    async def _commit(self, name: tuple[str, str], row: Row, entries: Sequence[Entry], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        del self._held[name]
+        await self._write(*name, lambda _: row, entries, may_lag=False)
+
+    async def _write(
+        self, account: str, foreign_id: str, change: Change, entries: Sequence[Entry], *, may_lag: bool
+    ) -> Row:
         before = self.row(account, foreign_id)
         after = await super().update(account, foreign_id, change, entries=entries, may_lag=may_lag)
         if not self.keeps_its_word:
@@ -105,7 +139,14 @@ class Storage:
     """
 
     def __init__(
-        self, disk: Disk, name: str, *, scenario: Scenario, chance: Chance, door: Door, note: Callable[[str], None]
+        self,
+        disk: Disk,
+        name: str,
+        *,
+        scenario: Scenario,
+        chance: Chance,
+        door: Door,
+        note: Callable[[str], None],
     ) -> None:
         self.disk = disk
         self._name = name
@@ -116,7 +157,13 @@ class Storage:
         self._loop = asyncio.get_running_loop()
         self._ends = scenario.ends
         rates = scenario.rates
-        self._fates = {"slow commit": rates.slow_commit, "failed commit": rates.failed_commit, _LOST: rates.lost_commit}
+        self._fates = {
+            "slow commit": rates.slow_commit,
+            "failed commit": rates.failed_commit,
+            _LOST: rates.lost_commit,
+            _VISIBLE_LATER: rates.slow_commit,
+            _TOLD_LATER: rates.slow_commit,
+        }
         self._unread = {"failed read": rates.failed_read}
         self._is_troubled = scenario.has("storage")
         self._numbers: dict[tuple[str, str], int] = {}
@@ -131,7 +178,15 @@ class Storage:
 
     # ── what may go wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _do(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
+    async def _do(
+        self,
+        verb: str,
+        about: str,
+        action: Callable[[], Awaitable[T]],
+        *,
+        writes: bool = False,
+        late: Late[T] | None = None,
+    ) -> T:
         """Go to the disk and back."""
         self._asked += 1
         self.under_way += 1
@@ -144,7 +199,7 @@ class Storage:
                 done = await action()
                 await self._door(verb, about, " is back")
                 return done
-            return await self._go(verb, about, action, writes=writes)
+            return await self._go(verb, about, action, writes=writes, late=late)
         finally:
             self.under_way -= 1
 
@@ -155,7 +210,9 @@ class Storage:
         await self._door(verb)
         return await action()
 
-    async def _go(self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool) -> T:
+    async def _go(
+        self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool, late: Late[T] | None
+    ) -> T:
         """Go there and back, where something may go wrong."""
         key = (self._name, verb, about, self._next((verb, about)))
         fate = self._chance.which(self._fates if writes else self._unread, "fate", *key)
@@ -167,7 +224,16 @@ class Storage:
         is_over = now >= self._ends
         if not is_over:
             self._fail_before(now, fate, about, writes=writes)
-        done = await action()
+        if fate in (_VISIBLE_LATER, _TOLD_LATER) and not is_over:
+            slow = self._chance.between(0.1, 40.0, "slowness", *key)
+        if late is not None and fate == _VISIBLE_LATER and not is_over:
+            self._note(fate)
+            done = await late(slow)
+        else:
+            done = await action()
+        if fate == _TOLD_LATER and not is_over:
+            self._note(fate)
+            await asyncio.sleep(slow)
         await self._door(verb, about, " is back")
         if fate == _LOST and not is_over:
             self._note(_LOST)
@@ -194,7 +260,7 @@ class Storage:
 
     async def time(self) -> float | None:
         """Return the storage's own time, where there is one."""
-        if not self._scenario.has("clocks"):
+        if self._scenario.is_one_machine or not self._scenario.has("clocks"):
             return None
         return await self._do("time", "", self._own_time)
 
@@ -234,6 +300,7 @@ class Storage:
             foreign_id,
             lambda: self.disk.update(account, foreign_id, change, entries=entries, may_lag=may_lag),
             writes=True,
+            late=lambda seconds: self.disk.update_late(account, foreign_id, change, entries, seconds),
         )
 
     async def find(self, account: str, foreign_id: str) -> Row | None:

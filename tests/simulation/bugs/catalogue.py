@@ -458,6 +458,17 @@ _JOURNAL: Final = (
         (Edit("flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
     ),
     Bug(
+        "a slow no told as it was",
+        "Stores whose commit takes long: a call that could not see the no has paid, and then the no is told.",
+        (
+            Edit(
+                "flight.py",
+                "        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING\n",
+                "        return False\n",
+            ),
+        ),
+    ),
+    Bug(
         "a no that is remembered",
         "Answers kept by foreign_id for speed: another process has paid since, and the old word says that no money moved.",
         (
