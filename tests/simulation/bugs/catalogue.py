@@ -495,10 +495,8 @@ _JOURNAL: Final = (
         (
             Edit(
                 "client.py",
-                "            for task in self._flying():\n"
-                "                task.cancel()\n"
-                "            await self._wait_for_flights(_CANCEL_GRACE)\n",
-                "",
+                "for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):",
+                "for grace in ():",
             ),
         ),
     ),
