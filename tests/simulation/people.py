@@ -65,7 +65,9 @@ def _after_a_no(order: Order, outcome: str, chance: Chance) -> None:
     elif outcome == "rejected" and order.intent.correction is not None and not order.is_corrected:
         order.is_corrected = True
         order.request = _renamed(order.intent.correction, order.request.foreign_id)
-    elif outcome != "conflict" or not order.is_shared:  # whoever asks later may still pay it: the other payment may be refused
+    elif (
+        outcome != "conflict" or not order.is_shared
+    ):  # whoever asks later may still pay it: the other payment may be refused
         _release_or_rename(order, point < 0.3)
 
 
