@@ -346,8 +346,6 @@ class Flight:
 
     async def _enter(self, kind: Kind) -> Ticket | None:
         """Wait for a slot; None if the time is up first."""
-        if self.callers.is_late(0.0):
-            return None
         return self._enter_at_once(kind) or await self._queue(kind)
 
     def _enter_at_once(self, kind: Kind) -> Ticket | None:

@@ -139,19 +139,23 @@ class _Exchange:
         """A connection was handed over to it."""
         return self._transport is not None
 
-    def board(self, connection: Connection, request: bytes) -> ResponseHandler:
-        """Take the connection, to leave on it with these bytes; return what hears the reply.
+    def board(self, connection: Connection) -> ResponseHandler:
+        """Take the connection, to leave on it; return what hears the reply.
 
         Raises:
             _UnaskedAnswer: something has arrived on it.
         """
-        self._connection, self._bytes = connection, request
+        self._connection = connection
         protocol = connection.protocol
         if protocol is None or protocol.transport is None or protocol.should_close:
             raise _UnaskedAnswer
         self._transport = protocol.transport
         self._socket = self._transport.get_extra_info("socket")  # as long as the transport knows it
         return protocol
+
+    def load(self, request: bytes) -> None:
+        """Leave with these bytes."""
+        self._bytes = request
 
     def leave(self) -> None:
         """Write the bytes, unless the connection is gone, or somebody has said something on it since it was last used."""
@@ -188,7 +192,7 @@ class _Exchange:
         try:
             transport.get_extra_info("socket")
             transport.abort()
-        except AttributeError:
+        except AttributeError:  # pragma: no cover - as the versions of asyncio have it
             # Where it cannot read the answer aiohttp closes the connection itself. asyncio's TLS transport may then know its connection no
             # more: it cannot abort it, and would go on flushing. The end of the socket reaches it all the same.
             with contextlib.suppress(*_GONE):
@@ -363,13 +367,14 @@ class SessionManager:
             connection = await pool.connector.connect(order.route.to, [], order.of_connecting)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
-        protocol = exchange.board(connection, _written(order))
+        protocol = exchange.board(connection)
+        exchange.load(_written(order))
         protocol.set_response_params(read_until_eof=True)
         pool.departures.add(asyncio.get_running_loop(), exchange)
         message, content = await protocol.read()
         while message.code in _INTERIM:
             message, content = await protocol.read()
-        if not exchange.has_left:
+        if not exchange.has_left:  # pragma: no cover - an answer before the question: seen to before, and never taken
             raise _UnaskedAnswer
         told = await _read(content)
         if told is None:

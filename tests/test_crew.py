@@ -322,3 +322,24 @@ def test_what_is_recorded_is_as_old_as_its_writing() -> None:
         return row.created_at, expired.state, expired.settled_at
 
     assert run(story()) == (2.0, "not_sent", 4.0)
+
+
+def test_what_lags_may_be_cancelled_with_its_loop() -> None:
+    """Nothing is owed then, and nothing complains."""
+
+    class Slow(MemoryJournal):
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(9.0)
+            return await super().update(*args, **how)
+
+    async def story() -> int:
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        crew.journal = Slow()
+        crew.learn_later(row, ACCEPTED)
+        for writing in list(crew._lagging):
+            writing.cancel()
+        await asyncio.sleep(1)
+        return len(crew._lagging) + len(crew._owed)
+
+    assert run(story()) == 0

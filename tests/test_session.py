@@ -1238,3 +1238,37 @@ def test_right_settings_are_taken() -> None:
     )
 
     assert session.max_connections == session.slots.free == 1
+
+
+async def test_a_header_that_holds_the_end_of_a_line_is_not_sent() -> None:
+    """It would be another header, or another request: nothing leaves."""
+    async with serving(answering(answer())) as far, opened() as session:
+        told = await session.exchange("POST", far.url, body=b"{}", headers={"X": "a\r\nb: c"}, timeout=5.0)
+
+    assert told == NoReply("no connection", may_have_left=False)
+    assert far.requests == []
+
+
+async def test_a_proxy_hears_its_credentials() -> None:
+    """Those of its URL, as the header that is meant for it."""
+    async with serving(answering(answer(b"from the proxy"))) as proxy:
+        url = proxy.url.replace("http://", "http://user:hunter2@")
+        async with opened(proxy=url) as session:
+            told = await send(session, "http://127.0.0.1:9/x")
+
+    assert isinstance(told, Reply)
+    assert b"\r\nProxy-Authorization: Basic dXNlcjpodW50ZXIy\r\n" in proxy.requests[0]
+
+
+async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -> None:
+    """It is the answer; what had not left never does."""
+
+    async def hasty(peer: Peer) -> None:
+        await peer.send(answer(status="413 Too Large"))
+        await asyncio.sleep(0.3)
+
+    async with serving(hasty) as far, opened() as session:
+        told = await session.exchange("POST", far.url, body=b"x" * 30_000_000, headers=SIGNED, timeout=5.0)
+
+    assert isinstance(told, Reply)
+    assert told.status == 413
