@@ -200,8 +200,7 @@ class Batch:
 
     def _fed(self, feeder: asyncio.Future[None]) -> None:
         if self._has_parted:
-            if not feeder.cancelled():
-                feeder.exception()  # heard, and too late to count
+            _ = feeder.cancelled() or feeder.exception()  # heard, and too late to count
             return
         if feeder.cancelled():
             if not self._is_ending:  # it was the rows' own source that was cancelled: they are not all there were

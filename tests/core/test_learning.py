@@ -17,6 +17,7 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Reported,
     Restored,
+    Stands,
     Word,
 )
 from alphapo_async.core.learning import learn
@@ -107,3 +108,11 @@ def test_a_backup_puts_in_doubt_what_was_open_when_it_was_made() -> None:
     restored = learn(row(3.0), Restored(), 9.0)
     assert (restored.doubt_since, restored.may_send_until, restored.reason) == (3.0, 9.0, "restored from a backup")
     assert learn(REJECTED_ROW, Restored(), 9.0) is REJECTED_ROW
+
+
+def test_a_no_that_stands_counts_from_now() -> None:
+    """Whatever else a row is stays as old as it was."""
+    assert learn(REJECTED_ROW, Stands(), 9.0) == replace(REJECTED_ROW, settled_at=9.0)
+    assert learn(ACCEPTED_ROW, Stands(), 9.0) is ACCEPTED_ROW
+    open_row = row()
+    assert learn(open_row, Stands(), 9.0) is open_row

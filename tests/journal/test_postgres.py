@@ -292,3 +292,10 @@ async def test_a_statement_for_the_workers_names_the_journals_own_tables(journal
     await journal.find(ACCOUNT, "f")
     await postgres.execute(statement)
     assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]
+
+
+async def test_nothing_is_written_once_it_is_closed(journal: PostgresJournal) -> None:
+    """Whoever asks hears so, and not only when he waits for it."""
+    await journal.aclose()
+    with pytest.raises(JournalError):
+        await journal.update("shop", "late", lambda known: known)  # type: ignore[arg-type,return-value]
