@@ -11,7 +11,7 @@ from alphapo_async.cli.checking import Line, check_everything, line_of
 from alphapo_async.cli.comparing import side_by_side, status_code
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.showing import clean, make_console, table
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
@@ -39,7 +39,7 @@ def status(*, foreign_id: str, journal: str | None, base_url: str | None, accoun
     if not foreign_id.strip():
         raise click.BadParameter("must not be empty.", param_hint="FOREIGN_ID")
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    opened = access.open_journal()
+    opened = existing(access.open_journal())
     row, answer = run(_ask(foreign_id, access, opened))
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     make_console().print(table("", heads, side_by_side(row, answer, is_durable=opened.is_durable)))

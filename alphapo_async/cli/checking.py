@@ -14,6 +14,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import MemoryJournal
+from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.session import SessionManager
 
 __all__ = ["Line", "check_everything", "compare_clocks", "journal_line", "line_of"]
@@ -51,17 +52,20 @@ async def check_everything(access: Access) -> AsyncIterator[Line]:
 async def _check_journal(access: Access) -> Line:
     try:
         journal = access.open_journal()
+        is_new = isinstance(journal, SqliteJournal) and not journal.path.exists()
         try:
             await journal.totals(access.account)
         finally:
             await journal.aclose()
     except AlphapoError as error:
         return Line("journal", str(error), Exit.WRONG)
-    return journal_line(is_durable=journal.is_durable)
+    return journal_line(is_durable=journal.is_durable, is_new=is_new)
 
 
-def journal_line(*, is_durable: bool) -> Line:
+def journal_line(*, is_durable: bool, is_new: bool = False) -> Line:
     """Return what is said of a journal that opens."""
+    if is_new:
+        return Line("journal", "there was none, and one was made: it is durable")
     if is_durable:
         return Line("journal", "it opens and is durable")
     return Line("journal", "it opens and is not durable: it is in memory and forgets with the process what was sent")

@@ -161,10 +161,10 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 def export(*, begin: float, end: float, kind: str, name: str | None, account: str | None) -> None:
     """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known."""
     owner = account_of(account, os.environ)
-    write = line_writer(kind, lambda text: click.echo(text, nl=False))
 
     async def use(opened: Journal) -> int:
         count, readable = 0, cast("Movable", opened)  # as a file and PostgreSQL are
+        write = line_writer(kind, lambda text: click.echo(text, nl=False))
         async for row in _rows(readable, owner, begin, end):
             write(fields_of(row))
             count += 1

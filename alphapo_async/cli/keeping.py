@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
-from alphapo_async.cli.options import no_password
+from alphapo_async.cli.options import existing, no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Word
@@ -47,11 +47,15 @@ def account_of(account: str | None, environment: Mapping[str, str]) -> str:
 
 
 def with_journal(name: str | None, environment: Mapping[str, str], use: Callable[[Journal], Awaitable[T]]) -> T:
-    """Open the journal, use it, close it."""
+    """Open the journal, use it, close it.
+
+    Raises:
+        ConfigurationError: none was named, or there is none.
+    """
     chosen = name or environment.get("ALPHAPO_JOURNAL")
     if not chosen or chosen == "memory":
         raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
-    opened = open_journal(chosen)
+    opened = existing(open_journal(chosen))
 
     async def used() -> T:
         try:

@@ -12,9 +12,10 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.names import has_password
+from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
 
-__all__ = ["Access", "access_options", "no_password"]
+__all__ = ["Access", "access_options", "existing", "no_password"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,6 +32,17 @@ def no_password(_context: click.Context, _parameter: click.Parameter, name: str 
             "~/.pgpass. Nothing was sent."
         )
     return name
+
+
+def existing(journal: Journal) -> Journal:
+    """Return the journal, for whoever only looks into it or works on what is there: a mistyped path must not read as "nothing is open".
+
+    Raises:
+        ConfigurationError: it is a file that is not there; none is made.
+    """
+    if isinstance(journal, SqliteJournal) and not journal.path.exists():
+        raise ConfigurationError(f"no such journal: {journal.path}")
+    return journal
 
 
 _OPTIONS = (

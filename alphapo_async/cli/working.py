@@ -13,10 +13,10 @@ import click
 
 from alphapo_async.cli.ending import Exit, code_of
 from alphapo_async.cli.looping import run
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.showing import clean
-from alphapo_async.core.errors import AlphapoError
+from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.events import Event
 from alphapo_async.core.results import BatchResult
 from alphapo_async.journal import Journal
@@ -48,7 +48,11 @@ Any number of workers may share a journal. SIGTERM and Ctrl-C end it: what is un
 def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
     """Make one pass over what is open, oldest first, and tell every outcome that nobody heard of yet."""
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    opened = access.open_journal()
+    opened = existing(access.open_journal())
+    if not opened.is_durable:
+        raise ConfigurationError(
+            "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
+        )
     outcomes = run(_resume(access, opened, resend=resend, restored=restored))
     click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
     sys.exit(code_of(outcomes))

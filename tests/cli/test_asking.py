@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_exit_codes_of_questions(
 def test_status_wants_a_foreign_id() -> None:
     """An empty foreign_id is wrong usage."""
     assert invoke("status", " ").exit_code == 2
+
+
+def test_status_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
+    """A mistyped path is no journal that knows nothing: exit code 2, and none is made."""
+    told = local.invoke("status", "asking-1", "--journal", str(tmp_path / "mistyped.db"))
+    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_tells_every_line(local: Local) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from alphapo_async.cli.checking import Line, check_everything, compare_clocks, journal_line, line_of
@@ -53,6 +55,14 @@ async def test_a_journal_that_does_not_open_is_told_and_the_rest_goes_on() -> No
 def test_the_journal_says_whether_it_is_durable(*, is_durable: bool) -> None:
     """A journal in memory opens well and forgets all the same."""
     assert ("not durable" in journal_line(is_durable=is_durable).text) is not is_durable
+
+
+async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) -> None:
+    """A mistyped path is seen by that; the second time it is there."""
+    async with Sandbox() as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
+        told = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
+    assert told == ["there was none, and one was made: it is durable", "it opens and is durable"]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,32 @@ def test_a_journal_must_be_named(name: str | None) -> None:
     assert "Name the journal with" in told.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list",),
+        ("totals",),
+        ("show", "f"),
+        ("export",),
+        ("backup", "backup.db"),
+        ("settle", "f", "--accepted", "--by", "anna", "--because", "seen"),
+        ("redact", "f"),
+        ("prune", "--older-than", "1d"),
+        ("copy", "new.db"),
+        ("migrate",),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_mistyped_path_does_not_read_as_all_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Exit code 2, the path as it was understood, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    told = invoke("journal", *command, "--journal", "mistyped.db")
+    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_backup_is_made_once(path: Path, tmp_path: Path) -> None:
     """Never over another file."""
     target = tmp_path / "backup.db"

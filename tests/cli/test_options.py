@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import click
 import pytest
 
-from alphapo_async.cli.options import Access, access_options, no_password
+from alphapo_async.cli.options import Access, access_options, existing, no_password
 from alphapo_async.core.errors import ConfigurationError
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
@@ -64,6 +65,18 @@ def test_the_name_of_an_unknown_journal_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as told:
         Access(KEYS, journal="redis://user:pass-word@host/base").open_journal()
     assert "pass-word" not in str(told.value)
+
+
+def test_a_file_that_is_not_there_is_no_journal_to_look_into(tmp_path: Path) -> None:
+    """It is named, and not made; one that is there, and one in memory, pass."""
+    path = tmp_path / "mistyped.db"
+    access = Access(KEYS, base_url=LOOPBACK, journal=str(path))
+    with pytest.raises(ConfigurationError, match=f"no such journal: {path}"):
+        existing(access.open_journal())
+    assert list(tmp_path.iterdir()) == []
+    path.touch()
+    for journal in (access.open_journal(), Access(KEYS, base_url=LOOPBACK).open_journal()):
+        assert existing(journal) is journal
 
 
 async def test_the_client_gets_the_settings() -> None:

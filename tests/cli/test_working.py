@@ -59,6 +59,16 @@ def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path
     assert "resume-3  unknown  " in told.stdout
 
 
+def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
+    """A mistyped path, or one in memory, must not read as "nothing is open": exit code 2, and nothing is made."""
+    told = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
+    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    assert list(tmp_path.iterdir()) == []
+    told = local.invoke("resume")
+    assert told.exit_code == 2
+    assert "Name the journal" in told.stderr
+
+
 def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -> None:
     """SIGTERM ends it with exit code 0, after what it paid was told."""
     path = tmp_path / "payouts.db"
