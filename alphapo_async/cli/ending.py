@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
@@ -16,7 +17,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 
-__all__ = ["Exit", "code_of", "explain"]
+__all__ = ["Exit", "code_of", "explain", "nothing_sent"]
 
 
 class Exit(IntEnum):
@@ -56,16 +57,54 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
         case InvalidRequest():
             problems = [f"  --{field.replace('_', '-')}: {text}" for field, text in error.problems.items()]
             return ["The withdrawal request is not valid, nothing was sent.", *problems], Exit.WRONG
+        case JournalError() if error.foreign_id is None:
+            return [error.detail], Exit.UNKNOWN if _is_passing(error) else Exit.WRONG
         case WithdrawalError() | JournalError():
             return _explain_withdrawal(error), code_of([error.outcome])
         case AlphapoUnavailable():
             return [str(error)], Exit.UNKNOWN if error.code is None else Exit.KEY_REFUSED
-        case ConfigurationError():
-            return [str(error)], Exit.WRONG
         case AlphapoError():
-            return [str(error)], Exit.UNKNOWN
+            return [str(error)], Exit.WRONG if isinstance(error, ConfigurationError) else Exit.UNKNOWN
         case _:
             return [_unexpected(error)], Exit.UNKNOWN
+
+
+_PASSING = (
+    "disk is full",
+    "another process has been writing",
+    "does not answer in time",
+    "no connection to spare",
+    "cannot be reached",
+    "connection was lost",
+    "being shut down",
+)
+"""What is wrong with a journal where the same command may do another time; the rest is for whoever named it to mend."""
+
+
+def _is_passing(error: JournalError) -> bool:
+    return any(words in error.detail for words in _PASSING)
+
+
+@contextlib.contextmanager
+def nothing_sent(foreign_id: str | None = None) -> Iterator[None]:
+    """Say so of a journal that cannot be used while the block runs, from which nothing can leave.
+
+    Args:
+        foreign_id: of the only withdrawal that this is about.
+
+    Raises:
+        JournalError: with that said.
+    """
+    try:
+        yield
+    except JournalError as error:
+        if error.foreign_id is not None:
+            raise
+        detail = error.detail.removesuffix("Nothing was sent.").rstrip()
+        told = f"{detail} Nothing was sent."
+        if foreign_id is not None:
+            told = f"Withdrawal {foreign_id!r}: nothing was sent by this call. {detail}"
+        raise JournalError(told, recorded=error.recorded) from None
 
 
 def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:

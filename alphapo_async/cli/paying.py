@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import click
 
-from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.ending import Exit, explain, nothing_sent
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
@@ -100,7 +100,10 @@ async def _withdraw(
     this = cast("asyncio.Task[Any]", asyncio.current_task())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
-        async with access.open_client(journal, amount_format=amount_format, close_grace=_GRACE) as client:
+        async with contextlib.AsyncExitStack() as stack:
+            with nothing_sent(request.foreign_id):
+                settings = {"amount_format": amount_format, "close_grace": _GRACE}
+                client = await stack.enter_async_context(access.open_client(journal, **settings))
             return await client.withdraw(request, **calling)
     except WithdrawalError as error:
         return error
@@ -127,7 +130,8 @@ def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
         raise ConfigurationError(
             f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
         )
-    totals, is_durable = run(_known(access))
+    with nothing_sent(request.foreign_id):
+        totals, is_durable = run(_known(access))
     for line in question(request, access, totals, is_durable=is_durable):
         click.echo(line, err=True)
     if yes:

@@ -16,7 +16,7 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.showing import clean
-from alphapo_async.core.errors import AlphapoError, ConfigurationError
+from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.results import BatchResult
 from alphapo_async.journal import Journal
@@ -53,21 +53,30 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
         raise ConfigurationError(
             "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
         )
-    outcomes = run(_resume(access, opened, resend=resend, restored=restored))
-    click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
-    sys.exit(code_of(outcomes))
+    outcomes, failure = run(_resume(access, opened, resend=resend, restored=restored))
+    if failure is not None:
+        click.echo(clean(f"{failure.detail} The pass was cut short: run the same command again."), err=True)
+    if outcomes or failure is None:
+        click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
+    sys.exit(code_of([*outcomes, *(() if failure is None else ("unknown",))]))
 
 
-async def _resume(access: Access, journal: Journal, *, resend: bool, restored: bool) -> Counter[str]:
+async def _resume(
+    access: Access, journal: Journal, *, resend: bool, restored: bool
+) -> tuple[Counter[str], JournalError | None]:
+    """Return what was told, and what cut the pass short once it had begun."""
     outcomes: Counter[str] = Counter()
     try:
         async with access.open_client(journal) as client:
-            async for result in client.resume(resend=resend, restored=restored):
-                outcomes[result.outcome] += 1
-                click.echo(clean(result_line(result)))
+            try:
+                async for result in client.resume(resend=resend, restored=restored):
+                    outcomes[result.outcome] += 1
+                    click.echo(clean(result_line(result)))
+            except JournalError as error:
+                return outcomes, error
     finally:
         await journal.aclose()
-    return outcomes
+    return outcomes, None
 
 
 def result_line(result: BatchResult) -> str:

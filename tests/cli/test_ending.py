@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+from pathlib import Path
+
 import pytest
 
-from alphapo_async.cli.ending import Exit, code_of, explain
+from alphapo_async.cli.ending import Exit, code_of, explain, nothing_sent
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -18,6 +22,8 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
+from alphapo_async.journal.postgres_server import Server
+from alphapo_async.journal.sqlite_file import journal_error
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,8 @@ ERRORS = [
     (ForeignIdConflict("no"), 1),
     (WithdrawalNotSent("no", reason="queue"), 3),
     (WithdrawalUnknown("no", reason="no answer"), 3),
-    (JournalError("no", recorded=None), 3),
+    (JournalError("no", recorded=None, foreign_id="f"), 3),
+    (JournalError("no", recorded=None), 2),
     (AuthenticationError("no", code="bad_header_key"), 4),
     (AlphapoUnavailable("no", status=502), 3),
     (AlphapoUnavailable("no", status=403, code="bad_header_key"), 4),
@@ -71,8 +78,8 @@ def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
     [
         (WithdrawalRejected("no", errors={}), "yes"),
         (WithdrawalUnknown("no", reason="no answer"), "no"),
-        (JournalError("no", recorded=None), "no"),
-        (JournalError("no", recorded=False), "yes"),
+        (JournalError("no", recorded=None, foreign_id="f"), "no"),
+        (JournalError("no", recorded=False, foreign_id="f"), "yes"),
     ],
 )
 def test_the_end_of_a_withdrawal_says_whether_funds_may_be_released(
@@ -81,6 +88,50 @@ def test_the_end_of_a_withdrawal_says_whether_funds_may_be_released(
     """Three lines: what happened, whether the balance may be given back, what to do now."""
     lines, _ = explain(error)
     assert lines == ["no", f"may release funds: {may_release}", f"next step: {error.next_step}"]
+
+
+def test_a_journal_that_cannot_be_used_says_nothing_of_a_withdrawal_that_there_is_not() -> None:
+    """Only the reason."""
+    assert explain(JournalError("It is none.", recorded=None))[0] == ["It is none."]
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ("file is not a database", 2),
+        ("attempt to write a readonly database", 2),
+        ("database disk image is malformed", 2),
+        ("unable to open database file", 2),
+        ("database or disk is full", 3),
+        ("database is locked", 3),
+    ],
+)
+def test_a_journal_that_is_only_busy_or_full_is_no_wrong_input(told: str, code: int) -> None:
+    """Another time the same command may do; a wrong name stays wrong."""
+    assert explain(journal_error(Path("payouts.db"), sqlite3.OperationalError(told)))[1] == code
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "refused"), TimeoutError(), ConnectionResetError()])
+def test_a_database_that_is_not_there_now_is_no_wrong_input(error: Exception) -> None:
+    """It may be back the next time."""
+    server = Server("postgresql://payer@db/payouts", "alphapo", None)
+    assert explain(server.journal_error(error))[1] == Exit.UNKNOWN
+
+
+def test_whatever_fails_before_anything_can_leave_says_so() -> None:
+    """With the name of the withdrawal, where there is one; an error about a withdrawal says itself what it means."""
+    detail = "It has moved. Nothing was sent."
+    for foreign_id, told in (
+        (None, detail),
+        ("f", "Withdrawal 'f': nothing was sent by this call. It has moved."),
+    ):
+        with pytest.raises(JournalError) as caught, nothing_sent(foreign_id):
+            raise JournalError(detail, recorded=None)
+        assert (caught.value.detail, caught.value.recorded) == (told, None)
+    about = JournalError("no", foreign_id="g")
+    with pytest.raises(JournalError) as caught, nothing_sent("f"):
+        raise about
+    assert caught.value is about
 
 
 def test_an_invalid_request_names_the_options() -> None:

@@ -145,7 +145,22 @@ def test_a_backup_is_made_once(path: Path, tmp_path: Path) -> None:
     told = invoke("journal", "backup", str(target), "--journal", str(path))
     assert told.exit_code == 0, told.output
     assert invoke("journal", "show", "paid", "--journal", str(target)).exit_code == 0
-    assert invoke("journal", "backup", str(target), "--journal", str(path)).exit_code == 3
+    again = invoke("journal", "backup", str(target), "--journal", str(path))
+    assert (again.exit_code, again.output) == (
+        2,
+        f"'{target}' exists: name a file that does not. Nothing in it was changed.\n",
+    )
+
+
+def test_a_file_that_is_no_journal_is_wrong_input(tmp_path: Path) -> None:
+    """Only the reason: there is no withdrawal of which to say whether funds may be released."""
+    path = tmp_path / "notes.txt"
+    path.write_text("mine " * 100, encoding="utf-8")
+    told = invoke("journal", "list", "--journal", str(path))
+    assert told.exit_code == 2
+    assert told.output == (
+        f"The journal '{path}': it is not a SQLite database: name another file; nothing in it was changed.\n"
+    )
 
 
 def test_a_row_says_all_it_knows() -> None:
@@ -194,7 +209,7 @@ def test_a_journal_is_copied_and_its_source_marked(path: Path, tmp_path: Path) -
         == invoke("journal", "totals", "--journal", str(path)).stdout
     )
     again = invoke("journal", "copy", str(tmp_path / "newer.db"), "--journal", str(path))
-    assert again.exit_code == 3
+    assert again.exit_code == 2
     assert "has moved to" in again.stderr
     told = invoke("journal", "copy", "memory", "--journal", str(path))
     assert told.exit_code == 2

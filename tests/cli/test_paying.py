@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_exit_codes(
     assert told.exit_code == code
     assert words in told.output
     assert "Traceback" not in told.output
+
+
+@pytest.mark.parametrize("host", [{}, {"ALPHAPO_BASE_URL": "https://alphapo.invalid"}])
+def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path, host: dict[str, str]) -> None:
+    """Exit code 2, with the withdrawal's name, and that nothing was sent; with and without a question beforehand."""
+    path = tmp_path / "missing" / "payouts.db"
+    told = local.invoke(*withdrawing("paying-nowhere"), "--journal", str(path), "--yes", **host)
+    assert told.exit_code == 2
+    lines = told.output.splitlines()
+    assert lines[0].startswith("Withdrawal 'paying-nowhere': nothing was sent by this call. The journal's folder ")
+    assert lines[0].endswith(f"{str(path.parent)!r} does not exist: make it, or name another file.")
+    assert lines[1:] == []
 
 
 def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -105,8 +106,23 @@ def test_a_worker_whose_journal_breaks_says_so(local: Local, tmp_path: Path) -> 
     path = tmp_path / "payouts.db"
     path.write_text("no journal " * 100)
     told = local.invoke("worker", "--journal", str(path))
-    assert told.exit_code == 3
+    assert told.exit_code == 2
     assert "not a SQLite database" in told.stderr
+    assert "release funds" not in told.output
+
+
+def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(local: Local, tmp_path: Path) -> None:
+    """Something may have been sent by then: exit code 3, and no word of a withdrawal that there is not."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-4")
+    with sqlite3.connect(path) as connection:
+        connection.execute("drop index withdrawals_unreported")
+        connection.execute("alter table withdrawals rename column reported to forgotten")
+    told = local.invoke("resume", "--journal", str(path))
+    assert told.exit_code == 3
+    assert "run the same command again" in told.stderr
+    assert "release funds" not in told.output
+    assert "Nothing is open" not in told.output
 
 
 def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(local: Local, tmp_path: Path) -> None:

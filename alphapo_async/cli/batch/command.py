@@ -34,7 +34,7 @@ from alphapo_async.cli.batch.sheets import (
 )
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.batch.wording import spoken
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.ending import Exit, nothing_sent
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.progress import duration
@@ -174,7 +174,7 @@ def batch(
         sifter = Sifter(source, index, amount_format)
         console = make_console(cast("IO[str]", Outlet(sys.stdout)))
         work = _Work(source, index=index, sifter=sifter, access=access, console=console, prefix=prefix)
-        with _interruptible("Interrupted before anything was sent."):
+        with _interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
                 sys.exit(work.show(results_to, allow_changed=allow_changed))
             if not work.may_pay(yes=yes, allow_changed=allow_changed):

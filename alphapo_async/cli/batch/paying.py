@@ -18,7 +18,7 @@ from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.report import Report, Tally
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.sifting import Sifter, Survey
-from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.ending import Exit, explain, nothing_sent
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.progress import Advance, duration, show_progress
 from alphapo_async.cli.showing import say
@@ -207,9 +207,12 @@ async def pay_file(
     """
     began = time.monotonic()
     ending = Ending(partial(say, console), orders.give_up_after)
-    async with access.open_client(journal, **_settings(orders, ending)) as client, ending.listening(client):
-        if begin is not None:
-            await begin()
+    async with contextlib.AsyncExitStack() as stack:
+        with nothing_sent():
+            client = await stack.enter_async_context(access.open_client(journal, **_settings(orders, ending)))
+            await stack.enter_async_context(ending.listening(client))
+            if begin is not None:
+                await begin()
         results.begin()
         async with show_progress(console, job.survey.rows) as advance:
             book = _Book(results, ending, advance)

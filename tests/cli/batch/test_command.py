@@ -115,6 +115,18 @@ def test_a_file_that_is_none_is_refused_before_anything_is_sent(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path) -> None:
+    """Exit code 2, and that nothing was sent, whether it is found out before or at the beginning."""
+    path, notes = payouts(tmp_path), tmp_path / "notes.txt"
+    notes.write_text("mine " * 100, encoding="utf-8")
+    for journal, words in ((tmp_path / "missing" / "payouts.db", "does not exist"), (notes, "not a SQLite database")):
+        told = local.invoke("batch", str(path), "--journal", str(journal))
+        assert told.exit_code == 2
+        assert words in told.output
+        assert told.output.endswith(" Nothing was sent.\n")
+        assert "release funds" not in told.output
+
+
 def test_results_of_another_batch_are_not_overwritten(local: Local, tmp_path: Path) -> None:
     """Exit code 2, and the file is what it was."""
     results = tmp_path / "results.csv"
