@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
+from alphapo_async.cli.wording import advice, happened, spoken_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -55,7 +56,9 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
     """Return what to say about an error, line by line, and the exit code."""
     match error:
         case InvalidRequest():
-            problems = [f"  --{field.replace('_', '-')}: {text}" for field, text in error.problems.items()]
+            problems = [
+                f"  --{field.replace('_', '-')}: {spoken_problem(text)}" for field, text in error.problems.items()
+            ]
             return ["The withdrawal request is not valid, nothing was sent.", *problems], Exit.WRONG
         case JournalError() if error.foreign_id is None:
             return [error.detail], Exit.UNKNOWN if _is_passing(error) else Exit.WRONG
@@ -109,9 +112,9 @@ def nothing_sent(foreign_id: str | None = None) -> Iterator[None]:
 
 def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:
     return [
-        str(error).removesuffix(error.next_step).rstrip(),
+        happened(error),
         f"may release funds: {'yes' if error.may_release_funds else 'no'}",
-        f"next step: {error.next_step}",
+        f"next step: {advice(error)}",
     ]
 
 

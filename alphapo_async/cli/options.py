@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -75,16 +76,20 @@ class Access:
     """
 
     def __init__(self, environment: Mapping[str, str], **given: str | None) -> None:
-        self._settings: dict[str, Any] = {
-            **from_environment(environment),
-            **{name: value for name, value in given.items() if value is not None},
-        }
+        self._given = {name: value for name, value in given.items() if value is not None}
+        self._settings: dict[str, Any] = {**from_environment(environment), **self._given}
         self.host = check_base_url(self._settings.get("base_url", PRODUCTION))
         self.account: str = self._settings.get("account", "default")
         self.fingerprint = Signer(self._settings["key"], self._settings["secret"]).fingerprint
 
     def __repr__(self) -> str:
         return f"Access({self.host!r}, account={self.account!r}, key={self.fingerprint!r})"
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with what is open, given what this one was given."""
+        given = (f" --{name.replace('_', '-')} {shlex.quote(value)}" for name, value in self._given.items())
+        return f"alphapo resume{''.join(given)}"
 
     @property
     def is_local(self) -> bool:

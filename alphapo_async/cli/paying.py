@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
 
 import click
 
@@ -16,7 +17,7 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
 from alphapo_async.core.codec import AMOUNT_FORMATS
-from alphapo_async.core.errors import ConfigurationError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.journal import Journal
 
@@ -27,6 +28,8 @@ Example:
   alphapo withdraw --currency BTC --address bc1q... --amount 0.0015 \\
       --foreign-id payout-17 --end-user-reference user-42 --journal memory
 """
+
+Told: TypeAlias = Withdrawal | WithdrawalError | JournalError
 
 _GRACE = 2.0  # seconds that an answer under way still gets when a person presses Ctrl-C
 
@@ -59,6 +62,7 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
 @click.option(
     "--attempted-before", is_flag=True, help="An earlier run that this journal knows nothing of may have sent it."
 )
+@click.option("--retry-rejected", is_flag=True, help="Send it again although AlphaPo has rejected it before.")
 @click.option(
     "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal, unless the host is this machine."
 )
@@ -68,6 +72,7 @@ def withdraw(
     amount_format: str,
     deadline: float | None,
     attempted_before: bool,
+    retry_rejected: bool,
     yes: bool,
     journal: str | None,
     base_url: str | None,
@@ -77,48 +82,70 @@ def withdraw(
     """Pay one withdrawal, once, and say whether money moved."""
     request = WithdrawalRequest(**fields)
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    calling = {"deadline": deadline, "attempted_before": attempted_before}
+    settings = {"amount_format": amount_format}
+    calling = {"deadline": deadline, "attempted_before": attempted_before, "resend_rejected": retry_rejected}
     if not access.is_local and not _may_pay(request, access, yes=yes):
         click.echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
-    opened = access.open_journal()
+    opened, codes = access.open_journal(), list[Exit]()
     # What holds if Ctrl-C or SIGTERM comes before an answer does.
-    told: Withdrawal | WithdrawalError = WithdrawalUnknown(
+    interrupted = WithdrawalUnknown(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
     )
+
+    def tell(told: Told) -> Exit:
+        lines, code = report(told, resuming=access.resuming if opened.is_durable else None)
+        for line in lines:
+            click.echo(line, err=code is not Exit.ALL_ACCEPTED)
+        codes.append(code)
+        return code
+
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        told = run(_withdraw(request, access, opened, amount_format, calling))
-    lines, code = report(told, is_durable=opened.is_durable)
-    for line in lines:
-        click.echo(line, err=code is not Exit.ALL_ACCEPTED)
-    sys.exit(code)
+        run(_withdraw(request, access, opened, settings=settings, calling=calling, tell=tell))
+    sys.exit(codes[0] if codes else tell(interrupted))
 
 
 async def _withdraw(
-    request: WithdrawalRequest, access: Access, journal: Journal, amount_format: str, calling: dict[str, Any]
-) -> Withdrawal | WithdrawalError:
+    request: WithdrawalRequest,
+    access: Access,
+    journal: Journal,
+    *,
+    settings: dict[str, Any],
+    calling: dict[str, Any],
+    tell: Callable[[Told], object],
+) -> None:
+    """Pay, and tell the outcome before closing, which waits for what is still under way."""
     this = cast("asyncio.Task[Any]", asyncio.current_task())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
         async with contextlib.AsyncExitStack() as stack:
             with nothing_sent(request.foreign_id):
-                settings = {"amount_format": amount_format, "close_grace": _GRACE}
-                client = await stack.enter_async_context(access.open_client(journal, **settings))
-            return await client.withdraw(request, **calling)
-    except WithdrawalError as error:
-        return error
+                opening = access.open_client(journal, close_grace=_GRACE, **settings)
+                client = await stack.enter_async_context(opening)
+            try:
+                tell(await client.withdraw(request, **calling))
+            except (WithdrawalError, JournalError) as error:
+                tell(error)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await journal.aclose()
 
 
-def report(told: Withdrawal | WithdrawalError, *, is_durable: bool) -> tuple[list[str], Exit]:
-    """Return what to say of a withdrawal's end, line by line, and the exit code."""
+def report(told: Told, *, resuming: str | None) -> tuple[list[str], Exit]:
+    """Return what to say of a withdrawal's end, line by line, and the exit code.
+
+    Args:
+        told: its end.
+        resuming: the command that goes on with what is open; None if the journal ends with this process.
+    """
     if isinstance(told, Withdrawal):
         return pairs(withdrawal_pairs(told)), Exit.ALL_ACCEPTED
     lines, code = explain(told)
-    forgotten = _ONCE_SENT if told.may_release_funds else _STILL_OPEN
-    return [*map(clean, lines), *([] if is_durable else [forgotten])], code
+    if resuming is None:
+        lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
+    elif isinstance(told, WithdrawalUnknown):
+        lines.append(f"or: `{resuming}` goes on with it, whoever waits or not.")
+    return list(map(clean, lines)), code
 
 
 # ── asking before money moves ────────────────────────────────────────────────────────────────────────────────────────

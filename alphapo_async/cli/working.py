@@ -16,7 +16,8 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.showing import clean
-from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
+from alphapo_async.cli.wording import advice, happened
+from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.results import BatchResult
 from alphapo_async.journal import Journal
@@ -81,8 +82,10 @@ async def _resume(
 
 def result_line(result: BatchResult) -> str:
     """Return what became of one withdrawal, in a line."""
-    if isinstance(result.error, AlphapoError):
-        return f"{result.request.foreign_id}  {result.outcome}  {result.error}"
+    error = result.error
+    if isinstance(error, WithdrawalError | JournalError):
+        told = f"{happened(error)} {advice(error, of_resume=True)}"
+        return f"{result.request.foreign_id}  {result.outcome}  {told}"
     known = result.withdrawal
     return f"{result.request.foreign_id}  {result.outcome}  {known.id if known else ''}".rstrip()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.ending import Exit, code_of, explain, nothing_sent
+from alphapo_async.cli.wording import advice
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -87,7 +88,7 @@ def test_the_end_of_a_withdrawal_says_whether_funds_may_be_released(
 ) -> None:
     """Three lines: what happened, whether the balance may be given back, what to do now."""
     lines, _ = explain(error)
-    assert lines == ["no", f"may release funds: {may_release}", f"next step: {error.next_step}"]
+    assert lines == ["no", f"may release funds: {may_release}", f"next step: {advice(error)}"]
 
 
 def test_a_journal_that_cannot_be_used_says_nothing_of_a_withdrawal_that_there_is_not() -> None:

@@ -79,6 +79,15 @@ def test_a_file_that_is_not_there_is_no_journal_to_look_into(tmp_path: Path) -> 
         assert existing(journal) is journal
 
 
+def test_the_command_that_goes_on_names_what_this_one_was_given() -> None:
+    """And nothing that comes from the environment, of which it is told as this one was."""
+    assert Access(KEYS, base_url=None, journal="my payouts.db").resuming == "alphapo resume --journal 'my payouts.db'"
+    assert (
+        Access({**KEYS, "ALPHAPO_JOURNAL": "p.db"}, base_url=LOOPBACK).resuming
+        == f"alphapo resume --base-url {LOOPBACK}"
+    )
+
+
 async def test_the_client_gets_the_settings() -> None:
     """Host and account of the options are those of the client."""
     access = Access(KEYS, base_url=LOOPBACK, account="main")

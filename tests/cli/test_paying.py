@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import subprocess
 import threading
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from alphapo_async.cli.paying import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from tests import postgres
-from tests.cli.conftest import SECRET, Local, Terminal, invoke, withdrawing
+from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, withdrawing
+from tests.processes import started
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
 ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid", "ALPHAPO_JOURNAL": "memory"}
@@ -86,6 +89,34 @@ def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> 
     told = local.invoke(*withdrawing("paying-taken", amount="7", address="another-address"))
     assert told.exit_code == 1
     assert "under a foreign_id of its own" in told.stderr
+
+
+def test_what_was_rejected_is_sent_again_if_that_is_asked_for(local: Local, tmp_path: Path) -> None:
+    """Otherwise the recorded rejection is told."""
+    arguments = [*withdrawing("paying-rejected", address="unsupported"), "--journal", str(tmp_path / "payouts.db")]
+    for more, attempts in ((), "1, 0"), ((), "1, 0"), (("--retry-rejected",), "2, 0"):
+        assert local.invoke(*arguments, *more).exit_code == 1
+        shown = invoke("journal", "show", "paying-rejected", "--journal", str(tmp_path / "payouts.db")).stdout
+        assert f"attempts, look-ups: {attempts}\n" in shown
+        time.sleep(0.6)  # a call that comes at once is answered by the rejection
+
+
+def test_the_outcome_is_told_before_what_is_under_way_is_waited_for(tmp_path: Path) -> None:
+    """At the deadline, and the command that goes on with it is named; closing takes its time afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url, path = f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path / "payouts.db"
+        command = command_line(*withdrawing("paying-late", deadline="0.3"), "--journal", str(path), "--base-url", url)
+        with started(command, env=clean_environment(**KEYS), stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            lines = [process.stderr.readline() for _ in range(4)]
+            assert process.poll() is None
+            assert process.wait(20) == 3
+            assert process.stderr.read() == ""
+    assert "its deadline is over" in lines[0]
+    assert lines[1] == "may release funds: no\n"
+    assert (
+        lines[3] == f"or: `alphapo resume --journal {path} --base-url {url}` goes on with it, whoever waits or not.\n"
+    )
 
 
 def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
@@ -172,24 +203,35 @@ def test_the_question_warns_of_a_journal_that_forgets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "is_durable", "code", "last"),
+    ("told", "resuming", "code", "last"),
     [
-        (Withdrawal(id=7), False, 0, "source:             reply"),
-        (WithdrawalRejected("no", errors={}), True, 1, f"next step: {WithdrawalRejected.next_step}"),
+        (Withdrawal(id=7), None, 0, "source:             reply"),
         (
             WithdrawalRejected("no", errors={}),
-            False,
+            "alphapo resume",
+            1,
+            "or give the funds back; --retry-rejected sends the same request again.",
+        ),
+        (
+            WithdrawalRejected("no", errors={}),
+            None,
             1,
             "this outcome says nothing about it: run again with --attempted-before.",
         ),
-        (WithdrawalUnknown("no", reason="held"), False, 3, "ends with it: run again with --attempted-before."),
+        (
+            WithdrawalUnknown("no", reason="held"),
+            "alphapo resume",
+            3,
+            "`alphapo resume` goes on with it, whoever waits or not.",
+        ),
+        (WithdrawalUnknown("no", reason="held"), None, 3, "ends with it: run again with --attempted-before."),
     ],
 )
 def test_a_journal_that_forgets_is_told_with_the_outcome(
-    told: Withdrawal | WithdrawalRejected | WithdrawalUnknown, *, is_durable: bool, code: int, last: str
+    told: Withdrawal | WithdrawalRejected | WithdrawalUnknown, *, resuming: str | None, code: int, last: str
 ) -> None:
-    """Where the journal ends with the process, the next run has to be told of this one."""
-    lines, ended = report(told, is_durable=is_durable)
+    """Where the journal ends with the process, the next run has to be told of this one; where it does not, a command goes on with it."""
+    lines, ended = report(told, resuming=resuming)
     assert ended == code
     assert lines[-1].endswith(last)
 

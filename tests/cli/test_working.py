@@ -150,7 +150,7 @@ def test_every_result_is_a_line() -> None:
     paid = request("f")
     assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
     error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
-    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Call again")
+    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Ask for it again")
 
 
 def test_what_happens_too_often_is_not_said() -> None:

@@ -1,0 +1,54 @@
+"""What errors of one withdrawal say to somebody who types a command: options and commands, and nothing in Python. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from alphapo_async.core.errors import JournalError, WithdrawalError
+
+__all__ = ["advice", "happened", "spoken_problem"]
+
+_KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
+_STEPS: Final = {
+    "rejected": "Correct the request, or give the funds back; --retry-rejected sends the same request again.",
+    "not_sent": "Run the same command again when you like, or give the funds back.",
+    "unknown": f"{_KEEP} Running the same command again is safe and looks for the truth.",
+    "authentication": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
+    "journal": "Run the same command again once the journal works.",
+}
+_STEPS_OF_RESUME: Final = {
+    "rejected": "Correct the request, or give the funds back.",
+    "not_sent": "Ask for it again under the same foreign_id when you like, or give the funds back.",
+    "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks for the truth.",
+    "authentication": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then ask for it again.",
+}
+_PROBLEMS: Final = (
+    (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),
+    (r"; send an internal id, or set allow_personal_reference=True\.", "; give an internal id."),
+    (r'; tag="" says that none is wanted\.', '; --tag "" says that none is wanted.'),
+)
+
+
+def happened(error: WithdrawalError | JournalError) -> str:
+    """Return what an error says, without its advice to programs."""
+    return str(error).removesuffix(error.next_step).rstrip()
+
+
+def advice(error: WithdrawalError | JournalError, *, of_resume: bool = False) -> str:
+    """Return what to do now.
+
+    Args:
+        error: of a withdrawal.
+        of_resume: it was told by a command that was given no request to correct or to repeat.
+    """
+    kind = "journal" if isinstance(error, JournalError) else error.outcome
+    steps = {**_STEPS, **_STEPS_OF_RESUME} if of_resume else _STEPS
+    return steps.get(kind, error.next_step)
+
+
+def spoken_problem(text: str) -> str:
+    """Return what is wrong with a field, in the words of `alphapo withdraw`."""
+    for pattern, words in _PROBLEMS:
+        text = re.sub(pattern, words, text)
+    return text
