@@ -18,11 +18,12 @@ from alphapo_async.cli.guiding import runbook
 from alphapo_async.cli.keeping import journal
 from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
+from alphapo_async.cli.settling import settle
 from alphapo_async.cli.showing import clean
 from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
 
-__all__ = ["alphapo", "export", "prune", "redact"]
+__all__ = ["alphapo", "export", "prune", "redact", "settle"]
 
 
 class _Alphapo(click.Group):

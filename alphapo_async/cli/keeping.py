@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import existing, no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.evidence import Word
-from alphapo_async.core.history import Entry, entry_of
-from alphapo_async.core.learning import learn
-from alphapo_async.core.release import __version__
-from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.history import Entry
+from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal, Migrating, open_journal
 from alphapo_async.journal.moving import Movable, move
 from alphapo_async.journal.names import shown
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import SCHEMA
 
-__all__ = ["account_of", "history_rows", "journal", "journal_options", "open_rows", "row_pairs", "with_journal"]
+__all__ = ["account_of", "journal", "journal_options", "with_journal"]
 
+_PAGE: Final = 500
 T = TypeVar("T")
 _C = TypeVar("_C", bound=Callable[..., object])
 
@@ -97,21 +96,48 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
     make_console().print(table("History", ["time", "what", "HTTP", "worker", "release"], history_rows(history)))
 
 
-@journal.command(name="list", epilog="\b\nExample:\n  alphapo journal list --journal payouts.db")
+class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A key's fingerprint, as `alphapo check` tells it."""
+
+    name = "fingerprint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it."""
+        if not re.fullmatch(r"[0-9a-f]{16}", str(value)):
+            self.fail(
+                f"{value!r} is no fingerprint: it has 16 hexadecimal digits, and `alphapo check` tells it.", param, ctx
+            )
+        return str(value)
+
+
+@journal.command(
+    name="list",
+    epilog="\b\nExamples:\n  alphapo journal list --journal payouts.db\n"
+    "  alphapo journal list --key 5f70bf18a0860070 --journal payouts.db",
+)
 @click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
+@click.option("--key", type=Fingerprint(), help="Only what is signed with the key of this fingerprint.")
 @journal_options
-def list_open(*, most: int, name: str | None, account: str | None) -> None:
+def list_open(*, most: int, key: str | None, name: str | None, account: str | None) -> None:
     """List what is open, oldest first."""
     owner = account_of(account, os.environ)
-    rows = with_journal(name, os.environ, lambda opened: opened.find_open(owner, None, most + 1))
+    rows, others = with_journal(name, os.environ, lambda opened: _open(opened, owner, key, most))
     if not rows:
-        click.echo("Nothing is open.")
+        under = "" if key is None else f" under the key of fingerprint {key}; under others {others}"
+        click.echo(f"Nothing is open{under}.")
         return
-    make_console().print(
-        table("Open", ["foreign_id", "asked", "since", "state", "why", "held by"], open_rows(rows[:most]))
-    )
+    make_console().print(table("Open", OPEN_HEADS, open_rows(rows[:most])))
     if len(rows) > most:
         click.echo(f"There are more; --most {most * 10} shows them.")
+
+
+async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tuple[list[Row], int]:
+    """Return what is open under this key, up to one more than `most`, and how many of the rows that were seen are under others."""
+    found, seen, after = list[Row](), 0, None
+    while len(found) <= most and (page := await opened.find_open(owner, after, _PAGE)):
+        found += [row for row in page if key in (None, row.key)]
+        seen, after = seen + len(page), (page[-1].created_at, page[-1].foreign_id)
+    return found[: most + 1], seen - len(found)
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal totals --journal payouts.db")
@@ -120,61 +146,6 @@ def totals(*, name: str | None, account: str | None) -> None:
     """Show what became of everything asked for, to the last decimal."""
     owner = account_of(account, os.environ)
     make_console().print(totals_table(with_journal(name, os.environ, lambda opened: opened.totals(owner))))
-
-
-@journal.command(
-    epilog='\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna --because "not in AlphaPo\'s dashboard" '
-    "--journal payouts.db"
-)
-@click.argument("foreign_id")
-@click.option(
-    "--accepted/--rejected",
-    "is_accepted",
-    default=None,
-    help="What AlphaPo's own books say. Rejected: they know none of this foreign_id, not even a cancelled one.",
-)
-@click.option("--by", required=True, help="Your name; it is written down.")
-@click.option("--because", required=True, help="How you know; it is written down.")
-@click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
-@journal_options
-def settle(
-    *,
-    foreign_id: str,
-    is_accepted: bool | None,
-    by: str,
-    because: str,
-    alphapo_id: str | None,
-    name: str | None,
-    account: str | None,
-) -> None:
-    """Settle by hand a withdrawal that is open and that nobody works on; a later witness that disagrees overrides it."""
-    if is_accepted is None:
-        raise click.UsageError("Say --accepted or --rejected.")
-    owner, word = account_of(account, os.environ), Word(by, because, is_accepted, alphapo_id)
-    before, after = with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, word))
-    if before is None or after is None:
-        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
-        sys.exit(Exit.REFUSED)
-    if after is before or after.word is None or after.state == "open":
-        why = f"{before.holder} works on it" if before.holder else f"it is {before.state}"
-        click.echo(f"Not settled: {why}. Only what is open and held by nobody can be settled by hand.", err=True)
-        sys.exit(Exit.REFUSED)
-    click.echo(f"{clean(foreign_id)}: {clean(after.word)}")
-
-
-async def _say(opened: Journal, owner: str, foreign_id: str, word: Word) -> tuple[Row | None, Row | None]:
-    before = await opened.find(owner, foreign_id)
-    if before is None or before.holder is not None or before.state != "open":
-        return before, before
-    now = time.time()
-    entry = entry_of(word, now, __version__)
-    after = await opened.update(
-        owner,
-        foreign_id,
-        lambda known: learn(known or before, word, now),
-        entries=() if entry is None else (entry,),
-    )
-    return before, after
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
@@ -242,70 +213,3 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
     click.echo(
         f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}.")
     )
-
-
-# ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def row_pairs(row: Row) -> list[tuple[str, str]]:
-    """Return what a row says, name by name; what it does not say is left out."""
-    payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
-    whom = "an address that is forgotten" if payment is None else payment.address
-    told = [
-        ("foreign_id", row.foreign_id),
-        ("account", row.account),
-        ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
-        ("asked", f"{figure:f} {currency} to {whom}" if currency else ""),
-        ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
-        ("key", f"fingerprint {row.key}"),
-        ("created", _moment(row.created_at)),
-        ("settled", _moment(row.settled_at)),
-        ("in doubt since", _moment(row.doubt_since)),
-        ("may have been sent until", _moment(row.may_send_until)),
-        ("held by", row.holder or ""),
-        ("attempts, look-ups", f"{row.attempts}, {row.look_ups}"),
-        ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
-        ("AlphaPo's status", "" if known is None else known.status or ""),
-        ("txids", ", ".join(row.transaction.txids) if row.transaction else ""),
-        ("refusal", "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())),
-        ("differences", "; ".join(map(str, row.differences))),
-        ("by hand", row.word or ""),
-        ("contradiction", row.contradiction or ""),
-        ("last word", row.reason),
-    ]
-    return [(name, clean(value)) for name, value in told if value]
-
-
-def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
-    """Return the lines of a history for a table."""
-    return [
-        (
-            _moment(line.at),
-            clean(f"{line.kind}: {line.what}"),
-            "" if line.status is None else str(line.status),
-            clean((line.worker or "")[:8]),
-            line.release,
-        )
-        for line in history
-    ]
-
-
-def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
-    """Return open rows for a table."""
-    return [
-        (
-            clean(row.foreign_id),
-            "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
-            _moment(row.created_at),
-            bucket(row),
-            clean(row.reason),
-            clean((row.holder or "")[:8]),
-        )
-        for row in rows
-    ]
-
-
-def _moment(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"

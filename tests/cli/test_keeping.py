@@ -1,23 +1,16 @@
-"""`alphapo journal …`: looked into without a key, and settled by hand."""
+"""`alphapo journal …`: looked into, backed up and moved without a key."""
 
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
-from alphapo_async.cli.keeping import history_rows, open_rows, row_pairs
-from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import GivenUp
-from alphapo_async.core.history import Entry
-from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests import postgres
 from tests.cli.conftest import invoke
-from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
 from tests.journal.suite import LOST, asked, hear, pay
 
 
@@ -41,17 +34,16 @@ def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
     """What was asked, what is known, and line by line what was heard."""
     told = invoke("journal", "show", "free", "--journal", str(path))
     assert told.exit_code == 0, told.output
-    for words in ("open, in doubt", "0.5 BTC to a", "fingerprint key", "InDoubt: connection lost", "given up: queue"):
+    for words in ("open, in doubt", "0.5 BTC to a", "fingerprint key", "in doubt: connection lost", "given up: queue"):
         assert words in told.stdout
     assert '"foreign_id"' not in told.stdout
 
 
 def test_what_is_not_known_is_said(path: Path) -> None:
     """Exit code 1."""
-    for command in (("show", "never"), ("settle", "never", "--accepted", "--by", "anna", "--because", "x")):
-        told = invoke("journal", *command, "--journal", str(path))
-        assert told.exit_code == 1
-        assert "knows no withdrawal 'never'" in told.stderr
+    told = invoke("journal", "show", "never", "--journal", str(path))
+    assert told.exit_code == 1
+    assert "knows no withdrawal 'never'" in told.stderr
 
 
 def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
@@ -65,44 +57,36 @@ def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
     assert told.stdout == "Nothing is open.\n"
 
 
+def test_what_is_open_under_a_key_is_listed_alone(tmp_path: Path) -> None:
+    """For whoever changes keys; a fingerprint that is none does not read as all-clear, and one that nothing has says what others have."""
+    path, old, new = tmp_path / "payouts.db", "0" * 16, "1" * 16
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        for number in range(503):
+            await hear(
+                journal, f"row-{number}", asked(f"row-{number}", key=old if number == 501 else new), now=float(number)
+            )
+        await journal.aclose()
+
+    asyncio.run(fill())
+    told = invoke("journal", "list", "--key", old, "--journal", str(path))
+    assert told.exit_code == 0
+    assert [line for line in told.stdout.splitlines() if "row-" in line] == [told.stdout.splitlines()[4]]
+    assert "row-501" in told.stdout
+    assert old in told.stdout
+    told = invoke("journal", "list", "--key", "2" * 16, "--journal", str(path))
+    assert told.stdout == f"Nothing is open under the key of fingerprint {'2' * 16}; under others 503.\n"
+    told = invoke("journal", "list", "--key", "old", "--journal", str(path))
+    assert told.exit_code == 2
+    assert "is no fingerprint" in told.stderr
+
+
 def test_totals_are_shown(path: Path) -> None:
     """To the last decimal."""
     told = invoke("journal", "totals", "--journal", str(path))
     assert "2.5" in told.stdout
     assert "0.5" in told.stdout
-
-
-def test_a_free_open_row_is_settled_by_hand_once(path: Path) -> None:
-    """With name and reason, in the history too."""
-    by_hand = ("journal", "settle", "free", "--rejected", "--by", "anna", "--because", "not in the dashboard")
-    told = invoke(*by_hand, "--journal", str(path))
-    assert (told.exit_code, told.stdout) == (0, "free: rejected by anna: not in the dashboard\n")
-    again = invoke(*by_hand, "--journal", str(path))
-    assert again.exit_code == 1
-    assert "it is rejected" in again.stderr
-    shown = invoke("journal", "show", "free", "--journal", str(path)).stdout
-    assert "operator: rejected by anna" in shown
-
-
-def test_a_held_row_is_not_settled_by_hand(path: Path) -> None:
-    """Somebody works on it."""
-    told = invoke("journal", "settle", "held", "--accepted", "--by", "a", "--because", "b", "--journal", str(path))
-    assert told.exit_code == 1
-    assert "worker works on it" in told.stderr
-
-
-def test_accepted_by_hand_keeps_alphapos_id(path: Path) -> None:
-    """Where it is given."""
-    by_hand = ("settle", "free", "--accepted", "--id", "55", "--by", "anna", "--because", "seen")
-    assert invoke("journal", *by_hand, "--journal", str(path)).exit_code == 0
-    assert "55" in invoke("journal", "show", "free", "--journal", str(path)).stdout
-
-
-def test_the_word_must_be_said(path: Path) -> None:
-    """Neither --accepted nor --rejected is wrong usage."""
-    told = invoke("journal", "settle", "free", "--by", "a", "--because", "b", "--journal", str(path))
-    assert told.exit_code == 2
-    assert "Say --accepted or --rejected." in told.stderr
 
 
 @pytest.mark.parametrize("name", [None, "memory"])
@@ -161,37 +145,6 @@ def test_a_file_that_is_no_journal_is_wrong_input(tmp_path: Path) -> None:
     assert told.output == (
         f"The journal '{path}': it is not a SQLite database: name another file; nothing in it was changed.\n"
     )
-
-
-def test_a_row_says_all_it_knows() -> None:
-    """And leaves out what it does not."""
-    told = dict(
-        row_pairs(
-            replace(
-                ACCEPTED_ROW,
-                withdrawal=Withdrawal(id=7, status="processing"),
-                transaction=Transaction(id=7, transactions=(TransactionPart(txid="abc", amount=Decimal(1)),)),
-                differences=(Difference("amount", "1", "2"),),
-                word="accepted by anna: seen",
-                contradiction="accepted after rejected",
-            )
-        )
-    )
-    assert (told["AlphaPo's id"], told["AlphaPo's status"], told["txids"]) == ("7", "processing", "abc")
-    assert told["created"] == "1970-01-01 00:00:00.000 UTC"
-    assert "in doubt since" not in told
-    assert dict(row_pairs(REJECTED_ROW))["refusal"] == "amount: Not enough amount"
-    assert dict(row_pairs(DOUBTED))["state"] == "open, in doubt"
-    assert "asked" not in dict(row_pairs(row(revision=replace(row().revision, payment=None))))
-
-
-def test_tables_are_plain_text() -> None:
-    """Times in UTC, workers shortened."""
-    line = Entry(1.5, "attempt", "Accepted", "0123456789abcdef", 201, b"{}", "1.0")
-    assert history_rows([line]) == [("1970-01-01 00:00:01.500 UTC", "attempt: Accepted", "201", "01234567", "1.0")]
-    assert history_rows([Entry(0.0, "operator", "x")])[0][2:] == ("", "", "")
-    assert open_rows([row()])[0][:2] == ("f", "1 BTC")
-    assert open_rows([row(holder=None, revision=replace(row().revision, payment=None))])[0][1] == ""
 
 
 # ── moved and brought up to date ─────────────────────────────────────────────────────────────────────────────────────

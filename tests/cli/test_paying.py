@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -94,10 +95,10 @@ def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> 
 def test_what_was_rejected_is_sent_again_if_that_is_asked_for(local: Local, tmp_path: Path) -> None:
     """Otherwise the recorded rejection is told."""
     arguments = [*withdrawing("paying-rejected", address="unsupported"), "--journal", str(tmp_path / "payouts.db")]
-    for more, attempts in ((), "1, 0"), ((), "1, 0"), (("--retry-rejected",), "2, 0"):
+    for more, attempts in ((), 1), ((), 1), (("--retry-rejected",), 2):
         assert local.invoke(*arguments, *more).exit_code == 1
         shown = invoke("journal", "show", "paying-rejected", "--journal", str(tmp_path / "payouts.db")).stdout
-        assert f"attempts, look-ups: {attempts}\n" in shown
+        assert f"attempts: {attempts}\n" in re.sub(" +", " ", shown)
         time.sleep(0.6)  # a call that comes at once is answered by the rejection
 
 

@@ -1,0 +1,120 @@
+"""What the journal knows, for people: names and values, tables, plain words and times in UTC. Pure; the journal keeps what it keeps."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from alphapo_async.cli.showing import clean
+from alphapo_async.core.history import Entry
+from alphapo_async.core.row import Row, bucket, is_in_doubt
+
+__all__ = ["OPEN_HEADS", "history_rows", "moment", "open_rows", "row_pairs"]
+
+OPEN_HEADS: Final = ("foreign_id", "asked", "since", "state", "why", "held by", "key")
+_BROKEN_OFF: Final = "it was broken off by this side"
+_WORDS: Final = {
+    ("attempt", "Accepted"): "accepted",
+    ("attempt", "Mismatched"): "in doubt: the reply shows another withdrawal",
+    ("attempt", "InDoubt"): "in doubt",
+    ("attempt", "Rejected"): "refused",
+    ("attempt", "Duplicate"): "refused: AlphaPo knows this foreign_id already",
+    ("attempt", "Refused"): "the key was not accepted",
+    ("attempt", "NotSent"): "not sent",
+    ("look-up", "Found"): "found",
+    ("look-up", "NoneFound"): "none found, which proves nothing",
+    ("look-up", "NoAnswer"): "no answer",
+}
+_SECONDS: Final = re.compile(r"\b\d{9,}\.\d{3}\b")
+_HAS_LAST_WORD: Final = ("open", "not_sent")
+"""Elsewhere the last word that did not settle the row is overtaken by what did."""
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time in UTC, to the millisecond; nothing for none."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+
+
+def row_pairs(row: Row) -> list[tuple[str, str]]:
+    """Return what a row says, name by name; what it does not say is left out."""
+    payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
+    whom = "an address that is forgotten" if payment is None else payment.address
+    told = [
+        ("foreign_id", row.foreign_id),
+        ("account", row.account),
+        ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
+        ("asked", f"{figure:f} {currency} to {whom}" if currency else ""),
+        ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
+        ("key", f"fingerprint {row.key}"),
+        ("created", moment(row.created_at)),
+        ("settled", moment(row.settled_at)),
+        ("in doubt since", moment(row.doubt_since)),
+        ("may have been sent until", moment(row.may_send_until)),
+        ("held by", row.holder or ""),
+        ("attempts", _attempts(row)),
+        ("look-ups", str(row.look_ups)),
+        ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
+        ("AlphaPo's status", "" if known is None else known.status or ""),
+        ("txids", ", ".join(row.transaction.txids) if row.transaction else ""),
+        ("refusal", "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())),
+        ("differences", "; ".join(map(str, row.differences))),
+        ("by hand", row.word or ""),
+        ("contradiction", row.contradiction or ""),
+        ("last word", _reason(row) if row.state in _HAS_LAST_WORD else ""),
+    ]
+    return [(name, clean(value)) for name, value in told if value]
+
+
+def _attempts(row: Row) -> str:
+    """Return how many are known: of a row that is worked on, what is under way is written down only once it has ended."""
+    if row.state != "open" or row.holder is None:
+        return str(row.attempts)
+    return f"{row.attempts} known; being worked on since {moment(row.held_since)}, may have been sent"
+
+
+def _reason(row: Row) -> str:
+    return _BROKEN_OFF if row.reason == "cancelled" else row.reason
+
+
+def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
+    """Return the lines of a history for a table."""
+    return [
+        (
+            moment(line.at),
+            clean(f"{line.kind}: {_what(line)}"),
+            "" if line.status is None else str(line.status),
+            clean((line.worker or "")[:8]),
+            line.release,
+        )
+        for line in history
+    ]
+
+
+def _what(line: Entry) -> str:
+    """Return what a line says, in words: judgements by what they mean, and times by what people call them."""
+    name, colon, reason = line.what.partition(": ")
+    words = _WORDS.get((line.kind, name))
+    if words is not None:
+        return f"{words}{colon}{_BROKEN_OFF if reason == 'cancelled' else reason}"
+    if line.kind in ("lapsed", "control"):
+        return _SECONDS.sub(lambda found: moment(float(found[0])), line.what)
+    return line.what
+
+
+def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Return open rows for a table with the heads `OPEN_HEADS`."""
+    return [
+        (
+            clean(row.foreign_id),
+            "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
+            moment(row.created_at),
+            bucket(row),
+            clean(_reason(row)),
+            clean((row.holder or "")[:8]),
+            row.key,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,113 @@
+"""`alphapo journal settle`: what a person has seen in AlphaPo's own books, said and written down where nobody else can find it out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.journal_rows import moment
+from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.cli.showing import clean
+from alphapo_async.core.evidence import Word
+from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.learning import learn
+from alphapo_async.core.release import __version__
+from alphapo_async.core.row import Assumed, Row, quiet_from
+from alphapo_async.journal import Journal
+
+__all__ = ["settle"]
+
+
+@journal.command(
+    epilog='\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna --because "not in AlphaPo\'s dashboard" '
+    "--journal payouts.db"
+)
+@click.argument("foreign_id")
+@click.option(
+    "--accepted/--rejected",
+    "is_accepted",
+    default=None,
+    help="What AlphaPo's own books say. Rejected: they know none of this foreign_id, not even a cancelled one, so that no money moved and "
+    "none will; its funds may be released then.",
+)
+@click.option(
+    "--anyway", is_flag=True, help="Say --rejected although AlphaPo might still accept what was sent a short while ago."
+)
+@click.option("--by", required=True, help="Your name; it is written down.")
+@click.option("--because", required=True, help="How you know; it is written down.")
+@click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
+@journal_options
+def settle(
+    *,
+    foreign_id: str,
+    is_accepted: bool | None,
+    anyway: bool,
+    by: str,
+    because: str,
+    alphapo_id: str | None,
+    name: str | None,
+    account: str | None,
+) -> None:
+    """Settle by hand a withdrawal that is open and that nobody works on; a later witness that disagrees overrides it.
+
+    --rejected is taken only when the quiet time is over: 30 minutes after the last moment at which something may have been sent.
+    """
+    if is_accepted is None:
+        raise click.UsageError("Say --accepted or --rejected.")
+    owner, word, now = account_of(account, os.environ), Word(by, because, is_accepted, alphapo_id), time.time()
+    is_patient = not is_accepted and not anyway
+
+    def change(row: Row) -> Row:
+        return row if is_patient and _is_early(row, now) else learn(row, word, now)
+
+    line = entry_of(word, now, __version__)
+    row, is_taken = with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, change, line))
+    if row is None:
+        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        sys.exit(Exit.REFUSED)
+    if not is_taken:
+        click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient)}"), err=True)
+        sys.exit(Exit.REFUSED)
+    click.echo(f"{clean(foreign_id)}: {clean(row.word or '')}")
+
+
+async def _say(
+    opened: Journal, owner: str, foreign_id: str, change: Callable[[Row], Row], line: Entry | None
+) -> tuple[Row | None, bool]:
+    """Say it; return the row, and whether that was taken, which alone goes into the history."""
+    found, lines = await opened.find(owner, foreign_id), list[Entry]()
+    if found is None:
+        return None, False
+
+    def changed(known: Row | None) -> Row:
+        row = known or found
+        after = change(row)
+        lines[:] = [] if after is row or line is None else [line]
+        return after
+
+    after = await opened.update(owner, foreign_id, changed, entries=lines)
+    return after, bool(lines)
+
+
+def _is_early(row: Row, now: float) -> bool:
+    """AlphaPo might still accept what was sent, as long as the quiet time lasts."""
+    return row.state == "open" and row.may_send_until is not None and now < quiet_from(row, Assumed())
+
+
+def _why_not(row: Row, now: float, *, is_patient: bool) -> str:
+    """Return why a row cannot be settled by hand, and when it can."""
+    if row.holder is not None:
+        return f"{row.holder} works on it. Only what is open and held by nobody can be settled by hand."
+    if row.state != "open":
+        return f"it is {row.state}. Only what is open and held by nobody can be settled by hand."
+    if is_patient and _is_early(row, now):
+        return (
+            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumed()))}. From then on --rejected may be said: "
+            "that AlphaPo's own books know nothing of this foreign_id, not even a cancelled withdrawal. --anyway says it now."
+        )
+    return f"a worker that nobody hears from may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."

@@ -1,0 +1,133 @@
+"""What the journal knows, as people read it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, moment, open_rows, row_pairs
+from alphapo_async.core.comparison import Difference
+from alphapo_async.core.evidence import Attempt, Control, Lapsed, LookedUp
+from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
+from alphapo_async.core.outcome import (
+    Accepted,
+    Answer,
+    Duplicate,
+    Found,
+    InDoubt,
+    Mismatched,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Proof,
+    Refused,
+    Rejected,
+)
+from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
+
+
+def test_a_row_says_all_it_knows() -> None:
+    """And leaves out what it does not."""
+    told = dict(
+        row_pairs(
+            replace(
+                ACCEPTED_ROW,
+                withdrawal=Withdrawal(id=7, status="processing"),
+                transaction=Transaction(id=7, transactions=(TransactionPart(txid="abc", amount=Decimal(1)),)),
+                differences=(Difference("amount", "1", "2"),),
+                word="accepted by anna: seen",
+                contradiction="accepted after rejected",
+            )
+        )
+    )
+    assert (told["AlphaPo's id"], told["AlphaPo's status"], told["txids"]) == ("7", "processing", "abc")
+    assert told["created"] == "1970-01-01 00:00:00.000 UTC"
+    assert "in doubt since" not in told
+    assert dict(row_pairs(REJECTED_ROW))["refusal"] == "amount: Not enough amount"
+    assert dict(row_pairs(DOUBTED))["state"] == "open, in doubt"
+    assert "asked" not in dict(row_pairs(row(revision=replace(row().revision, payment=None))))
+
+
+def test_a_row_that_is_worked_on_may_have_been_sent() -> None:
+    """What is under way is written down only once it has ended: "attempts: 0" would say too much."""
+    told = dict(row_pairs(row(now=1.5)))
+    assert told["attempts"] == "0 known; being worked on since 1970-01-01 00:00:01.500 UTC, may have been sent"
+    assert dict(row_pairs(row(holder=None)))["attempts"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("state", "last"), [("open", True), ("not_sent", True), ("accepted", False), ("rejected", False)]
+)
+def test_the_last_word_that_settled_nothing_stands_only_where_nothing_came_after_it(state: str, *, last: bool) -> None:
+    """Of an accepted row it is old news that its worker was gone."""
+    told = dict(row_pairs(row(state=state, reason="its worker is gone")))
+    assert ("last word" in told) is last
+
+
+def test_what_this_side_broke_off_is_not_called_cancelled() -> None:
+    """That is AlphaPo's word for a withdrawal that it ended."""
+    assert dict(row_pairs(row(reason="cancelled")))["last word"] == "it was broken off by this side"
+    assert open_rows([row(reason="cancelled")])[0][4] == "it was broken off by this side"
+
+
+def test_tables_are_plain_text() -> None:
+    """Times in UTC, workers shortened."""
+    line = Entry(1.5, "attempt", "Accepted", "0123456789abcdef", 201, b"{}", "1.0")
+    assert history_rows([line]) == [("1970-01-01 00:00:01.500 UTC", "attempt: accepted", "201", "01234567", "1.0")]
+    assert history_rows([Entry(0.0, "operator", "x")])[0][2:] == ("", "", "")
+    assert open_rows([row()])[0][:2] == ("f", "1 BTC")
+    assert open_rows([row()])[0][-1] == "key"
+    assert len(open_rows([row()])[0]) == len(OPEN_HEADS)
+    assert open_rows([row(holder=None, revision=replace(row().revision, payment=None))])[0][1] == ""
+    assert moment(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("proof", "words"),
+    [
+        (Accepted(Withdrawal(id=7)), "accepted"),
+        (Mismatched(Withdrawal(id=7), ()), "in doubt: the reply shows another withdrawal"),
+        (InDoubt("HTTP 502"), "in doubt: HTTP 502"),
+        (InDoubt("cancelled"), "in doubt: it was broken off by this side"),
+        (Rejected({}), "refused"),
+        (Duplicate({}), "refused: AlphaPo knows this foreign_id already"),
+        (Refused("bad_header_key"), "the key was not accepted: bad_header_key"),
+        (NotSent("no connection: TLS failed"), "not sent: no connection: TLS failed"),
+    ],
+)
+def test_what_a_reply_proved_is_said_in_words(proof: Proof, words: str) -> None:
+    """Whatever the journal calls it."""
+    line = entry_of(Attempt("worker", proof, 0.0, 0.0), 0.0, "1.0")
+    assert line is not None
+    assert history_rows([line])[0][1] == f"attempt: {words}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Found(Transaction(id=7)), "found"),
+        (NoneFound(), "none found, which proves nothing"),
+        (NoAnswer("HTTP 502"), "no answer: HTTP 502"),
+    ],
+)
+def test_what_a_look_up_answered_is_said_in_words(answer: Answer, words: str) -> None:
+    """Likewise."""
+    line = entry_of(LookedUp("worker", answer), 0.0, "1.0")
+    assert line is not None
+    assert history_rows([line])[0][1] == f"look-up: {words}"
+
+
+def test_times_in_a_line_are_what_people_call_them() -> None:
+    """UTC, where the journal has seconds since the epoch; what a person wrote stays as it was written."""
+    told = [
+        entry_of(evidence, 0.0, "1.0") for evidence in (Lapsed("w", 1_795_825_774.898), Control("w", 1_795_825_774.898))
+    ]
+    for line in told:
+        assert line is not None
+        assert "2026-11-28 00:29:34.898 UTC" in history_rows([line])[0][1]
+    assert (
+        history_rows([Entry(0.0, "operator", "Accepted: 1795825774.898")])[0][1] == "operator: Accepted: 1795825774.898"
+    )

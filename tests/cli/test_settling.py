@@ -1,0 +1,118 @@
+"""`alphapo journal settle`: said by a person, once, and not too early."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, Lapsed
+from alphapo_async.core.outcome import InDoubt
+from alphapo_async.journal.sqlite import SqliteJournal
+from tests.cli.conftest import invoke
+from tests.journal.suite import LOST, asked, hear
+
+REJECTED = ("--rejected", "--by", "anna", "--because", "not in the dashboard")
+ACCEPTED = ("--accepted", "--by", "anna", "--because", "seen")
+QUIET = 1_800.0
+
+
+def journal_with(folder: Path, *evidence: Evidence, foreign_id: str = "f") -> str:
+    """Return the path of a journal with one row that has heard this."""
+    path = folder / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        await hear(journal, foreign_id, asked(foreign_id, "0.5"), *evidence, now=1.0)
+        await journal.aclose()
+
+    asyncio.run(fill())
+    return str(path)
+
+
+def lost(ago: float) -> Attempt:
+    """Return an attempt in doubt that ended so many seconds ago."""
+    began = time.time() - ago
+    return Attempt("worker", InDoubt("no answer in time"), began - 1.0, began)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Give a journal with a row that has long been in doubt, and is free."""
+    return journal_with(tmp_path, LOST, GivenUp("worker", "queue"))
+
+
+def test_a_free_open_row_is_settled_by_hand_once(path: str) -> None:
+    """With name and reason, in the history too, where only what was taken stands."""
+    by_hand = ("journal", "settle", "f", *REJECTED, "--journal", path)
+    told = invoke(*by_hand)
+    assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
+    again = invoke(*by_hand)
+    assert again.exit_code == 1
+    assert "Not settled: it is rejected" in again.stderr
+    shown = invoke("journal", "show", "f", "--journal", path).stdout
+    assert shown.count("operator: rejected by anna") == 1
+
+
+def test_accepted_by_hand_keeps_alphapos_id(path: str) -> None:
+    """Where it is given."""
+    assert invoke("journal", "settle", "f", *ACCEPTED, "--id", "55", "--journal", path).exit_code == 0
+    assert "55" in invoke("journal", "show", "f", "--journal", path).stdout
+
+
+def test_a_held_row_is_not_settled_by_hand(tmp_path: Path) -> None:
+    """Somebody works on it."""
+    told = invoke("journal", "settle", "f", *ACCEPTED, "--journal", journal_with(tmp_path))
+    assert told.exit_code == 1
+    assert "worker works on it" in told.stderr
+
+
+def test_what_may_still_be_accepted_is_not_called_rejected(tmp_path: Path) -> None:
+    """Before the quiet time is over: it is said when, what the word means, and how to say it all the same."""
+    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    until = time.gmtime(time.time() - 5.0 + QUIET)
+    told = invoke("journal", "settle", "f", *REJECTED, "--journal", path)
+    assert told.exit_code == 1
+    assert "AlphaPo might still accept what was sent" in told.stderr
+    assert time.strftime("until %Y-%m-%d %H:", until) in told.stderr
+    assert "not even a cancelled withdrawal. --anyway says it now." in told.stderr
+    assert "operator" not in invoke("journal", "show", "f", "--journal", path).stdout
+    told = invoke("journal", "settle", "f", *REJECTED, "--anyway", "--journal", path)
+    assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
+
+
+def test_accepted_may_be_said_at_any_time(tmp_path: Path) -> None:
+    """What AlphaPo has, it has."""
+    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    assert invoke("journal", "settle", "f", *ACCEPTED, "--journal", path).exit_code == 0
+
+
+def test_once_the_quiet_time_is_over_rejected_may_be_said(tmp_path: Path) -> None:
+    """Nothing that was sent can be accepted any more."""
+    path = journal_with(tmp_path, lost(QUIET + 1.0), GivenUp("worker", "queue"))
+    assert invoke("journal", "settle", "f", *REJECTED, "--journal", path).exit_code == 0
+
+
+def test_a_row_of_a_worker_that_nobody_hears_from_waits_for_its_lease(tmp_path: Path) -> None:
+    """It may send until then, so that nobody can say anything, however much he means it."""
+    path = journal_with(tmp_path, Lapsed("worker", time.time() + 60.0))
+    for words in (ACCEPTED, (*REJECTED, "--anyway")):
+        told = invoke("journal", "settle", "f", *words, "--journal", path)
+        assert told.exit_code == 1
+        assert "Not settled: a worker that nobody hears from may send it until " in told.stderr
+
+
+def test_what_is_not_known_is_said(path: str) -> None:
+    """Exit code 1."""
+    told = invoke("journal", "settle", "never", *ACCEPTED, "--journal", path)
+    assert told.exit_code == 1
+    assert "knows no withdrawal 'never'" in told.stderr
+
+
+def test_the_word_must_be_said(path: str) -> None:
+    """Neither --accepted nor --rejected is wrong usage."""
+    told = invoke("journal", "settle", "f", "--by", "a", "--because", "b", "--journal", path)
+    assert told.exit_code == 2
+    assert "Say --accepted or --rejected." in told.stderr
