@@ -12,7 +12,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
-from alphapo_async.journal.names import has_password
+from alphapo_async.journal.names import has_password, shown
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
 
@@ -84,6 +84,12 @@ class Access:
 
     def __repr__(self) -> str:
         return f"Access({self.host!r}, account={self.account!r}, key={self.fingerprint!r})"
+
+    @property
+    def journal_name(self) -> str:
+        """The journal's name as it may be shown."""
+        name = self._settings.get("journal")
+        return "in memory" if name in (None, "memory") else shown(name)
 
     @property
     def resuming(self) -> str:

@@ -79,6 +79,18 @@ def test_a_file_that_is_not_there_is_no_journal_to_look_into(tmp_path: Path) -> 
         assert existing(journal) is journal
 
 
+def test_the_journal_is_named_as_it_may_be_shown() -> None:
+    """Without what may be a password; one in memory as what it is."""
+    named = {
+        "payouts.db": "payouts.db",
+        "memory": "in memory",
+        "postgresql://payer:hunter2@db/payouts": "postgresql://db/payouts",
+    }
+    for name, shown in named.items():
+        assert Access(KEYS, journal=name).journal_name == shown
+    assert Access(KEYS, base_url=LOOPBACK).journal_name == "in memory"
+
+
 def test_the_command_that_goes_on_names_what_this_one_was_given() -> None:
     """And nothing that comes from the environment, of which it is told as this one was."""
     assert Access(KEYS, base_url=None, journal="my payouts.db").resuming == "alphapo resume --journal 'my payouts.db'"

@@ -325,6 +325,11 @@ class _Work:
 
     def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
         """Pay, and say what became of it."""
+        access = self._access
+        say(
+            self._console,
+            f"Paying {self._source.name} at {access.host}, account {access.account}, journal {access.journal_name}.",
+        )
         with ResultsFile(results, self._is_ours) as opened:
             report, failure = run(self._pay(opened, orders))
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))

@@ -65,14 +65,19 @@ class Ending:
 
     Args:
         say: tells a person.
+        host: AlphaPo's.
         give_up_after: seconds of an outage.
         minute: seconds that what is under way gets.
     """
 
-    def __init__(self, say: Callable[[str], None], give_up_after: float | None, minute: float = _MINUTE) -> None:
+    def __init__(
+        self, say: Callable[[str], None], host: str, give_up_after: float | None, minute: float = _MINUTE
+    ) -> None:
         self.stop = asyncio.Event()
         self.why: str | None = None
         self._say = say
+        self._host = host
+        self._is_to_be_told = False
         self._give_up_after = give_up_after
         self._minute = minute
         self._timer: asyncio.TimerHandle | None = None
@@ -84,14 +89,23 @@ class Ending:
         return f"Ending({self.why!r})"
 
     def hear(self, event: Event) -> None:
-        """Take note of an outage."""
-        if event.name == "outage began":
-            self._say("AlphaPo gives no readable answer: sending nothing new, and probing until it does.")
+        """Take note of an outage, and say what came instead of an answer: of that the next attempt tells, which is written down after."""
+        if event.name == "attempt":
+            self._hear_attempt((event.reason or "").partition(": ")[2])
+        elif event.name == "outage began":
+            self._is_to_be_told = True
             if self._give_up_after is not None:
                 self._timer = asyncio.get_running_loop().call_later(self._give_up_after, self._give_up)
         elif event.name == "outage ended":
-            self._say("AlphaPo answers again.")
+            if not self._is_to_be_told:
+                self._say(f"{self._host} answers again.")
+            self._is_to_be_told = False
             self._forget_timer()
+
+    def _hear_attempt(self, why: str) -> None:
+        if self._is_to_be_told and why:
+            self._is_to_be_told = False
+            self._say(f"{_what_came(self._host, why)}. Sending nothing new, and probing until it answers.")
 
     def _give_up(self) -> None:
         why = f"AlphaPo has given no readable answer for {duration(self._give_up_after or 0)}"
@@ -141,6 +155,13 @@ class Ending:
             self.end("it was interrupted")
         else:
             self._end_at_once("Stopping at once: what is under way stays in the journal as unknown.")
+
+
+def _what_came(host: str, why: str) -> str:
+    """Say what is wrong with an AlphaPo that gives no readable answer."""
+    if why.startswith("no connection"):
+        return f"{host} cannot be reached: {why}"
+    return f"{host} gives no readable answer: {why}"
 
 
 class _Book:
@@ -206,7 +227,7 @@ async def pay_file(
         begin: called once the journal has taken the account, before anything is sent.
     """
     began = time.monotonic()
-    ending = Ending(partial(say, console), orders.give_up_after)
+    ending = Ending(partial(say, console), access.host, orders.give_up_after)
     async with contextlib.AsyncExitStack() as stack:
         with nothing_sent():
             client = await stack.enter_async_context(access.open_client(journal, **_settings(orders, ending)))

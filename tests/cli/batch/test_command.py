@@ -57,6 +57,8 @@ def test_a_file_is_paid_and_the_same_command_again_pays_nothing(local: Local, tm
         assert told.exit_code == 0
         assert "│ accepted │    3 │" in told.output
         assert "Every figure adds up: yes" in told.output
+        begins = f"Paying payouts.csv at {local.url}, account default, journal {path}.journal.db.\n"
+        assert told.output.startswith(begins)
         assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 3
     assert (tmp_path / "payouts.csv.journal.db").exists()
 

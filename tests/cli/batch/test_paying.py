@@ -34,6 +34,7 @@ from alphapo_async.tenure import SETTLING
 from tests.wire import Durable
 
 KEY, SECRET = "made-up-key", "made-up-secret"
+HOST = "http://127.0.0.1:9"
 HEADER = "foreign_id,currency,address,amount,end_user_reference\n"
 
 
@@ -347,7 +348,7 @@ async def test_what_is_under_way_gets_a_minute_and_no_more() -> None:
     """Then it ends as if somebody had stopped it at once; a batch that ends in time closes nobody."""
     for seconds in (0.2, 0.0):
         said: list[str] = []
-        ending, client = Ending(said.append, None, minute=0.05), Closing()
+        ending, client = Ending(said.append, HOST, None, minute=0.05), Closing()
         async with ending.listening(client):  # type: ignore[arg-type]
             ending.end("it was told to")
             ending.end("it was told again")
@@ -362,7 +363,7 @@ async def test_what_is_under_way_gets_a_minute_and_no_more() -> None:
 async def test_an_end_without_a_client_closes_nothing() -> None:
     """There is nothing yet that could be under way."""
     said: list[str] = []
-    ending = Ending(said.append, None, minute=0.01)
+    ending = Ending(said.append, HOST, None, minute=0.01)
     ending.end("it was told to")
     await asyncio.sleep(0.05)
     assert said == []
@@ -371,7 +372,7 @@ async def test_an_end_without_a_client_closes_nothing() -> None:
 async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
     """The first time in order, the second time at once, and then never mind."""
     said: list[str] = []
-    ending, client = Ending(said.append, None), Closing()
+    ending, client = Ending(said.append, HOST, None), Closing()
     async with ending.listening(client):  # type: ignore[arg-type]
         for _ in range(4):
             ending.interrupt()
@@ -381,18 +382,45 @@ async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
     assert ending.stop.is_set()
 
 
-def event(name: EventName) -> Event:
+def event(name: EventName, reason: str | None = None) -> Event:
     """Return an event of this name."""
-    return Event(name=name, at=1.0, account="default")
+    return Event(name=name, at=1.0, account="default", reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        (("Accepted", "InDoubt: HTTP 502", "NotSent: no connection"), f"{HOST} gives no readable answer: HTTP 502."),
+        (("NotSent: no connection",), f"{HOST} cannot be reached: no connection."),
+        (
+            ("NotSent: no connection: name not found",),
+            f"{HOST} cannot be reached: no connection: name not found.",
+        ),
+    ],
+)
+def test_an_outage_is_told_with_the_host_and_what_came_instead(reasons: tuple[str, ...], words: str) -> None:
+    """Whoever mistyped the host sees it. What came earlier is no reason, and an outage that ends before a word is not told."""
+    said: list[str] = []
+    ending = Ending(said.append, HOST, None)
+    ending.hear(event("attempt", "InDoubt: HTTP 500"))
+    ending.hear(event("outage began"))
+    for reason in reasons:
+        ending.hear(event("attempt", reason))
+    assert said == [f"{words} Sending nothing new, and probing until it answers."]
+    ending.hear(event("outage ended"))
+    assert said[1:] == [f"{HOST} answers again."]
+    for name in ("outage began", "outage ended"):
+        ending.hear(event(name))
+    assert len(said) == 2
 
 
 async def test_an_outage_that_ends_in_time_ends_nothing() -> None:
     """Nor does one for which no time was said; other events say nothing."""
     for seconds in (0.05, None):
         said: list[str] = []
-        ending = Ending(said.append, seconds)
-        for name in ("attempt", "outage began", "outage ended"):
+        ending = Ending(said.append, HOST, seconds)
+        for name in ("begun", "outage began", "attempt", "outage ended"):
             ending.hear(event(name))
         await asyncio.sleep(0.1)
-        assert (ending.why, ending.stop.is_set(), len(said)) == (None, False, 2)
+        assert (ending.why, ending.stop.is_set(), said) == (None, False, [])
     assert repr(ending) == "Ending(None)"
