@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
 from alphapo_async.cli.batch.sheets import SheetRow, remembered_rows
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.showing import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
-from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.models import Totals
 from alphapo_async.journal import Hosting, Journal, MemoryJournal, Remembering
 from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["Balances", "Known", "dry_run_lines", "find_out", "question"]
-
-_AT_ONCE: Final = 500
+__all__ = ["Balances", "Known", "Wanted", "dry_run_lines", "find_out", "question"]
 
 
 class Balances(NamedTuple):
@@ -45,17 +42,27 @@ class Known(msgspec.Struct, frozen=True):
     """What the rows of the sheet are, by foreign_id, that the journal has although they were not in it the last time."""
     host: str | None = None
     """Which host the account belongs to in the journal; None if to none yet."""
-    counts: Counter[str] | None = None
-    """Rows of the file that the journal has, by what they are there; None if nobody counted them."""
+    stock: InJournal | None = None
+    """What the journal has of the file's rows, and what is left; None if nobody looked."""
     balances: Balances = Balances({})
 
 
-async def find_out(access: Access, sifter: Sifter | None, prefix: str | None, rows: Sequence[SheetRow] = ()) -> Known:
-    """Ask the journal, and where a sifter is given count what the journal has of its rows and ask AlphaPo for its balances.
+class Wanted(NamedTuple):
+    """What is to be found out, besides what stands against paying at all."""
+
+    stock_of: Sifter | None = None
+    """The rows of which to say what the journal has, and what is left."""
+    retry_rejected: bool = False
+    balances: bool = False
+    """AlphaPo's, too."""
+
+
+async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Sequence[SheetRow] = ()) -> Known:
+    """Ask the journal, and AlphaPo for its balances.
 
     Args:
         access: which journal, which AlphaPo.
-        sifter: the rows to be paid.
+        wanted: what to ask for.
         prefix: of a sheet.
         rows: of the sheet.
 
@@ -66,10 +73,9 @@ async def find_out(access: Access, sifter: Sifter | None, prefix: str | None, ro
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
         known = await _ask(journal, access, prefix, rows) if is_there else Known(journal.is_durable)
-        if sifter is None:
-            return known
-        counts = await _counts(journal, access.account, sifter) if is_there else Counter[str]()
-        return msgspec.structs.replace(known, counts=counts, balances=await _balances(access))
+        stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted)
+        balances = await _balances(access) if wanted.balances else known.balances
+        return msgspec.structs.replace(known, stock=stock, balances=balances)
     finally:
         await journal.aclose()
 
@@ -83,7 +89,8 @@ async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Seque
     sheet = remembered_rows(text)
     before = {row.foreign_id for row in sheet or ()}
     others = (row.foreign_id for row in rows if row.foreign_id not in before)
-    states = {name: state async for name, state in _states(journal, access.account, _each(others))}
+    pairs_found = found(journal, access.account, _each(others), str)
+    states = {name: state_of(row) async for name, row in pairs_found if row is not None}
     return Known(journal.is_durable, totals, sheet, states, hosts.get(access.account))
 
 
@@ -92,35 +99,11 @@ async def _each(names: Iterable[str]) -> AsyncIterator[str]:
         yield name
 
 
-async def _names(requests: AsyncIterable[WithdrawalRequest]) -> AsyncIterator[str]:
-    async for request in requests:
-        yield request.foreign_id
-
-
-async def _counts(journal: Journal, account: str, sifter: Sifter) -> Counter[str]:
-    names = _names(sifter.to_pay(lambda *_: None))
-    return Counter([state async for _, state in _states(journal, account, names)])
-
-
-async def _states(journal: Journal, account: str, names: AsyncIterable[str]) -> AsyncIterator[tuple[str, str]]:
-    """Yield the names that the journal has, each with what it is there; asked for many at a time."""
-    some: list[str] = []
-    async for name in names:
-        some.append(name)
-        if len(some) == _AT_ONCE:
-            for found in await _found(journal, account, some):
-                yield found
-            some.clear()
-    for found in await _found(journal, account, some):
-        yield found
-
-
-async def _found(journal: Journal, account: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    rows = await asyncio.gather(*(journal.find(account, name) for name in names))
-    return [(name, _STATES.get(row.state, row.state)) for name, row in zip(names, rows, strict=True) if row is not None]
-
-
-_STATES: Final = {"not_sent": "not sent", "authentication": "not sent, key refused", "open": "not settled"}
+async def _stock(journal: Journal, account: str, wanted: Wanted) -> InJournal | None:
+    if wanted.stock_of is None:
+        return None
+    rows = wanted.stock_of.to_pay(lambda *_: None)
+    return await take_stock(journal, account, rows, retry_rejected=wanted.retry_rejected)
 
 
 async def _balances(access: Access) -> Balances:
@@ -134,12 +117,14 @@ async def _balances(access: Access) -> Balances:
 
 
 def dry_run_lines(survey: Survey, known: Known) -> list[str]:
-    """Return what a dry run says below the problems."""
+    """Return what a dry run says below the problems: of what the journal knows of already, only what is left would be paid now."""
+    stock = known.stock or InJournal(left=survey)
+    left = stock.left
     lines = pairs(
         [
             ("rows", f"{survey.rows:,}"),
-            ("to pay", f"{survey.counts.total():,}"),
-            ("of these in the journal", _listed(known.counts or {})),
+            ("to pay now", f"{left.counts.total():,}"),
+            ("in the journal already", _listed(stock.counts)),
             ("same as an earlier row", f"{survey.same:,}"),
             ("in conflict with an earlier row", f"{survey.conflict:,}"),
             ("invalid", f"{survey.invalid:,}"),
@@ -147,11 +132,12 @@ def dry_run_lines(survey: Survey, known: Known) -> list[str]:
     )
     balances = known.balances.held
     lines += [known.balances.why] if known.balances.why else []
-    asked = _asked(survey)
-    lines += [f"{line}, {_beside(currency, survey, balances)}" for currency, line in asked.items()]
-    lines += [
-        f"{currency}: {_beside(currency, survey, balances)}" for currency in survey.to_debit if currency not in asked
-    ]
+    asked = _asked(left)
+    lines += [f"to pay now: {line}, {_beside(currency, left, balances)}" for currency, line in asked.items()]
+    lines += [f"{currency}: {_beside(currency, left, balances)}" for currency in left.to_debit if currency not in asked]
+    lines += [f"accepted already: {line}" for line in _asked(stock.accepted).values()]
+    unsettled = _asked(stock.unsettled).values()
+    lines += [f"not settled: {line}: looked up first, and sent again only where that is safe" for line in unsettled]
     return lines
 
 
@@ -181,6 +167,8 @@ def question(name: str, survey: Survey, access: Access, known: Known) -> list[st
     """Return what a person has to see before money moves."""
     so_far = _sums(known.totals.items())
     left_out = survey.rows - survey.counts.total()
+    stock = known.stock or InJournal(left=survey)
+    more = (("accepted already", stock.accepted), ("not settled, to be looked up first", stock.unsettled))
     return pairs(
         [
             ("host", access.host),
@@ -189,7 +177,8 @@ def question(name: str, survey: Survey, access: Access, known: Known) -> list[st
             ("journal", "durable" if known.is_durable else "in memory: forgets with this process what was sent"),
             ("so far", so_far or "nothing in this journal"),
             ("file", f"{name}, {survey.rows:,} rows, {left_out:,} of them not to be paid"),
-            ("total to pay", "; ".join(_asked(survey).values()) or "nothing"),
+            ("total to pay", "; ".join(_asked(stock.left).values()) or "nothing"),
+            *((name, "; ".join(_asked(rows).values())) for name, rows in more if rows.counts),
         ]
     )
 

@@ -15,7 +15,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from alphapo_async.cli.batch.asking import Known, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.asking import Known, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.outlet import Outlet, aside
@@ -176,8 +176,8 @@ def batch(
         work = _Work(source, index=index, sifter=sifter, access=access, console=console, prefix=prefix)
         with _interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
-                sys.exit(work.show(results_to, allow_changed=allow_changed))
-            if not work.may_pay(yes=yes, allow_changed=allow_changed):
+                sys.exit(work.show(results_to, allow_changed=allow_changed, orders=orders))
+            if not work.may_pay(yes=yes, allow_changed=allow_changed, orders=orders):
                 aside("Not confirmed: this call sent nothing.")
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
@@ -254,10 +254,11 @@ class _Work:
         self._prefix = prefix
         self._survey = Survey()
 
-    def show(self, results: Path, *, allow_changed: bool) -> Exit:
+    def show(self, results: Path, *, allow_changed: bool, orders: Orders) -> Exit:
         """Say what would be paid, what is wrong, and what would keep it from being paid."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
-        known = run(find_out(self._access, self._sifter, self._prefix, self._rows()))
+        wanted = Wanted(self._sifter, orders.retry_rejected, balances=True)
+        known = run(find_out(self._access, wanted, self._prefix, self._rows()))
         found = self._differences(known)
         for line in (*dry_run_lines(self._survey, known), *difference_lines(found)):
             say(self._console, line)
@@ -290,7 +291,7 @@ class _Work:
         except ConfigurationError as error:
             yield error
 
-    def may_pay(self, *, yes: bool, allow_changed: bool) -> bool:
+    def may_pay(self, *, yes: bool, allow_changed: bool, orders: Orders) -> bool:
         """Read the file, show what is about to happen, and ask where money would move."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
             self._survey = self._sifter.survey(lambda _problem: None)
@@ -299,7 +300,8 @@ class _Work:
             raise ConfigurationError(
                 f"{access.host} moves real money, and there is no terminal to ask: pass --yes. {_NOTHING}"
             )
-        known = run(find_out(access, None, self._prefix, self._rows()))
+        wanted = Wanted() if access.is_local else Wanted(self._sifter, orders.retry_rejected)
+        known = run(find_out(access, wanted, self._prefix, self._rows()))
         found = self._differences(known)
         for line in difference_lines(found):
             aside(line)

@@ -55,6 +55,15 @@ class Survey(msgspec.Struct):
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     """Rows to be paid, by asked currency."""
 
+    def take(self, request: WithdrawalRequest) -> None:
+        """Count a row that is to be paid."""
+        figure, currency = request.asked
+        with localcontext(prec=EXACT):
+            self.counts[currency] += 1
+            _add(self.to_pay, currency, figure)
+            if request.amount is not None:
+                _add(self.to_debit, request.currency, figure)
+
     @property
     def requested(self) -> dict[str, Decimal]:
         """By asked currency: of all rows but the invalid ones and those that say the same again."""
@@ -115,10 +124,7 @@ class Sifter:
             _add(survey.not_to_pay, currency, figure)
             on_problem(f"{about}with another payment: this one is not sent.")
             return
-        survey.counts[currency] += 1
-        _add(survey.to_pay, currency, figure)
-        if request.amount is not None:
-            _add(survey.to_debit, request.currency, figure)
+        survey.take(request)
 
     async def to_pay(self, tell: Tell) -> AsyncGenerator[WithdrawalRequest, None]:
         """Yield what is to be paid, line by line, and tell of the rows that are not.

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.batch.asking import Balances, Known, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.asking import Balances, Known, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
+from alphapo_async.cli.batch.in_journal import InJournal
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.sheets import SheetRow
 from alphapo_async.cli.batch.sifting import Sifter, Survey
@@ -34,28 +35,35 @@ KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "made-up-secret"}
 
 
 def test_a_dry_run_shows_totals_beside_balances() -> None:
-    """What is asked for, what leaves which balance, and where there is not enough."""
+    """What would be paid now, what leaves which balance, where there is not enough, and what is paid already."""
     balances = Balances({"BTC": Decimal(1), "ETH": Decimal(7)})
-    counts = Counter({"rejected": 1, "accepted": 1_000, "not sent": 3})
-    assert dry_run_lines(SURVEY, Known(is_durable=True, counts=counts, balances=balances)) == [
+    stock = InJournal(
+        Counter({"rejected": 1, "accepted": 1_000, "not sent": 3}),
+        left=structs.replace(SURVEY, rows=0),
+        accepted=Survey(to_pay={"BTC": Decimal("12.5")}, counts=Counter(BTC=1_000)),
+        unsettled=Survey(to_pay={"ETH": Decimal(2)}, counts=Counter(ETH=3)),
+    )
+    assert dry_run_lines(SURVEY, Known(is_durable=True, stock=stock, balances=balances)) == [
         "rows:                            1,205",
-        "to pay:                          1,200",
-        "of these in the journal:         1,000 accepted, 3 not sent, 1 rejected",
+        "to pay now:                      1,200",
+        "in the journal already:          1,000 accepted, 3 not sent, 1 rejected",
         "same as an earlier row:          1",
         "in conflict with an earlier row: 2",
         "invalid:                         2",
-        "1.50 BTC in 1,000 rows, 1.25 to leave, balance 1: NOT ENOUGH",
-        "7 ETH in 200 rows, balance 7",
+        "to pay now: 1.50 BTC in 1,000 rows, 1.25 to leave, balance 1: NOT ENOUGH",
+        "to pay now: 7 ETH in 200 rows, balance 7",
         "EUR: 9 to leave, balance not told",
+        "accepted already: 12.5 BTC in 1,000 rows",
+        "not settled: 2 ETH in 3 rows: looked up first, and sent again only where that is safe",
     ]
 
 
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
     lines = dry_run_lines(SURVEY, Known(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
-    assert "of these in the journal:         none" in lines
+    assert "in the journal already:          none" in lines
     assert "AlphaPo did not answer." in lines
-    assert "7 ETH in 200 rows, balance not told" in lines
+    assert "to pay now: 7 ETH in 200 rows, balance not told" in lines
 
 
 def test_whoever_confirms_sees_host_account_key_and_totals() -> None:
@@ -72,6 +80,17 @@ def test_whoever_confirms_sees_host_account_key_and_totals() -> None:
         "file": "payouts.csv, 1,205 rows, 5 of them not to be paid",
         "total to pay": "1.50 BTC in 1,000 rows; 7 ETH in 200 rows",
     }
+
+
+def test_whoever_confirms_sees_what_is_paid_already() -> None:
+    """Of a file that was half paid only the rest is to be confirmed."""
+    stock = InJournal(
+        left=Survey(to_pay={"BTC": Decimal("0.5")}, counts=Counter(BTC=10)),
+        accepted=Survey(to_pay={"BTC": Decimal(1)}, counts=Counter(BTC=990)),
+    )
+    access = Access(KEYS, base_url="https://alphapo.invalid")
+    lines = question("payouts.csv", SURVEY, access, Known(is_durable=True, stock=stock))
+    assert [line.split(":")[1].strip() for line in lines[-2:]] == ["0.5 BTC in 10 rows", "1 BTC in 990 rows"]
 
 
 def test_whoever_confirms_is_told_of_a_journal_that_forgets() -> None:
@@ -94,8 +113,11 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         sifter = _sifter(tmp_path / "f.csv")
-        before = await find_out(access, sifter, None)
-        assert (before.counts, before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, {}, None, [])
+        wanted = Wanted(sifter, balances=True)
+        before = await find_out(access, wanted, None)
+        assert before.stock is not None
+        assert (before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, None, [])
+        assert (before.stock.counts, before.stock.left.to_pay) == ({}, {"BTC": Decimal("1.5")})
         assert before.balances.held["BTC"] > 0
         assert (before.balances.why, before.balances.is_key_refused) == ("", False)
         async with AlphapoClient(*KEYS.values(), base_url=sandbox.url, journal=str(tmp_path / "j.db")) as client:
@@ -108,11 +130,15 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
         await journal.remember("default", "may-", '[{"foreign_id":"may-1","says":"7 BTC"}]')
         await journal.aclose()
         rows = [SheetRow("may-1", "7 BTC"), SheetRow("p-1", "back"), SheetRow("may-2", "new")]
-        after = await find_out(access, sifter, "may-", rows)
-        assert (after.counts, after.totals["BTC"].accepted, after.host) == ({"accepted": 1}, Decimal("0.5"), "loopback")
+        after = await find_out(access, wanted, "may-", rows)
+        assert after.stock is not None
+        assert (after.totals["BTC"].accepted, after.host) == (Decimal("0.5"), "loopback")
+        assert (after.stock.counts, after.stock.left.to_pay) == ({"accepted": 1}, {"BTC": Decimal("1.0")})
         assert after.sheet == (SheetRow("may-1", "7 BTC"),)
         assert after.states == {"p-1": "accepted"}
-        assert (await find_out(access, None, None)).counts is None
+        assert await find_out(access, Wanted(), None) == Known(
+            is_durable=True, totals=after.totals, states={}, host="loopback"
+        )
 
 
 @pytest.mark.parametrize("secret", ["another-secret"])
@@ -120,7 +146,7 @@ async def test_balances_that_are_not_told_are_no_reason_to_stop(tmp_path: Path, 
     """Why they are not is told in their place."""
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access({**KEYS, "ALPHAPO_SECRET": secret}, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
-        known = await find_out(access, _sifter(tmp_path / "f.csv"), None)
+        known = await find_out(access, Wanted(balances=True), None)
     assert "bad_header_signature" in known.balances.why
     assert known.balances.is_key_refused
 
@@ -150,5 +176,7 @@ async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) 
             file.write("501,BTC,made-up,0.5,user\n")
         sifter = Sifter(InputFile(path, read_lines), Index(), "number")
         sifter.survey(lambda _: None)
-        counts = (await find_out(access, sifter, None)).counts
-    assert counts == {"accepted": 251, "rejected": 250, "not sent, key refused": 1}
+        stock = (await find_out(access, Wanted(sifter), None)).stock
+    assert stock is not None
+    assert stock.counts == {"accepted": 251, "rejected": 250, "not sent, key refused": 1}
+    assert stock.left.counts == {"BTC": 1}

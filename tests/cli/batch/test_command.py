@@ -153,10 +153,11 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     lines = told.output.splitlines()
     assert "line 5: foreign_id 'new' stands in line 4, too, with another payment: this one is not sent." in lines
     assert "line 6: amount is not a decimal number." in lines
-    assert "to pay:                          3" in lines
-    assert "of these in the journal:         2 accepted" in lines
+    assert "to pay now:                      1" in lines
+    assert "in the journal already:          2 accepted" in lines
+    assert "accepted already: 1.0 BTC in 2 rows" in lines
     assert lines[-1] == "Nothing was sent."
-    assert any(line.startswith("2.0 BTC in 3 rows, balance ") for line in lines)
+    assert any(line.startswith("to pay now: 1 BTC in 1 rows, balance ") for line in lines)
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 2
 
 

@@ -1,0 +1,88 @@
+"""What the journal has of a file's rows, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
+from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.core.row import Row
+from alphapo_async.journal import MemoryJournal
+from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
+from tests.journal.suite import asked, pay
+
+SAME = WithdrawalRequest(foreign_id="f", currency="BTC", address="a", amount="1", end_user_reference="u")
+OTHER = replace(SAME, amount=Decimal(2))
+
+
+def stock_of(known: Row | None, request: WithdrawalRequest = SAME, *, retry_rejected: bool = False) -> InJournal:
+    """Return the stock of one row."""
+    stock = InJournal()
+    stock.add(request, known, retry_rejected=retry_rejected)
+    return stock
+
+
+@pytest.mark.parametrize(
+    ("known", "request_", "retry", "state", "place"),
+    [
+        (None, SAME, False, None, "left"),
+        (ACCEPTED_ROW, SAME, False, "accepted", "accepted"),
+        (DOUBTED, SAME, False, "not settled", "unsettled"),
+        (row(), SAME, False, "not settled", "unsettled"),
+        (row(state="not_sent"), SAME, False, "not sent", "left"),
+        (row(state="authentication"), SAME, False, "not sent, key refused", "left"),
+        (REJECTED_ROW, SAME, False, "rejected", None),
+        (REJECTED_ROW, SAME, True, "rejected", "left"),
+        (row(state="conflict"), SAME, False, "conflict", None),
+        (row(state="failed"), SAME, True, "failed", None),
+        (REJECTED_ROW, OTHER, False, "another payment, rejected", "left"),
+        (ACCEPTED_ROW, OTHER, True, "another payment, accepted", None),
+        (DOUBTED, OTHER, True, "another payment, not settled", None),
+    ],
+)
+def test_a_row_is_left_where_a_run_would_send_it(
+    known: Row | None, request_: WithdrawalRequest, *, retry: bool, state: str | None, place: str | None
+) -> None:
+    """What is accepted is not paid again, what is in doubt is looked up first, and what was not sent is sent."""
+    stock = stock_of(known, request_, retry_rejected=retry)
+    assert stock.counts == ({} if state is None else {state: 1})
+    figures: dict[str, Any] = {name: getattr(stock, name).to_pay for name in ("left", "accepted", "unsettled")}
+    assert figures == {
+        name: {"BTC": request_.asked[0]} if name == place else {} for name in ("left", "accepted", "unsettled")
+    }
+
+
+def test_a_state_is_told_in_words() -> None:
+    """As in the counts."""
+    assert [state_of(each) for each in (row(), ACCEPTED_ROW)] == ["not settled", "accepted"]
+
+
+async def _requests(number: int) -> AsyncIterator[WithdrawalRequest]:
+    for each in range(number):
+        yield replace(SAME, foreign_id=f"p-{each}")
+
+
+async def test_many_are_asked_for_at_a_time() -> None:
+    """However many they are, each is counted once."""
+    journal = MemoryJournal()
+    await pay(journal, "p-500")
+    stock = await take_stock(journal, "default", _requests(501), retry_rejected=False)
+    assert stock.counts == {"accepted": 1}
+    assert (stock.left.counts, stock.left.to_pay) == ({"BTC": 500}, {"BTC": Decimal(500)})
+    assert stock.accepted == Survey(
+        to_pay={"BTC": Decimal(1)}, to_debit={"BTC": Decimal(1)}, counts=stock.accepted.counts
+    )
+    pairs = [(name, known is not None) async for name, known in found(journal, "default", _names(), str)]
+    assert pairs == [("p-499", False), ("p-500", True)]
+    assert asked("p-500").revision.payment == replace(SAME, foreign_id="p-500")
+
+
+async def _names() -> AsyncIterator[str]:
+    for name in ("p-499", "p-500"):
+        yield name
