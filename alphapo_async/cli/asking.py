@@ -8,7 +8,7 @@ import sys
 import click
 
 from alphapo_async.cli.checking import Line, check_everything, line_of
-from alphapo_async.cli.comparing import side_by_side, status_code
+from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options, existing
@@ -40,27 +40,36 @@ def status(*, foreign_id: str, journal: str | None, base_url: str | None, accoun
         raise click.BadParameter("must not be empty.", param_hint="FOREIGN_ID")
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = existing(access.open_journal())
-    row, answer = run(_ask(foreign_id, access, opened))
+    before, now, answer = run(_ask(foreign_id, access, opened))
+    found = contradiction(before, now, answer)
+    row = before if found is None else now
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     make_console().print(table("", heads, side_by_side(row, answer, is_durable=opened.is_durable)))
     if isinstance(answer, AlphapoUnavailable):
         click.echo(clean(str(answer)), err=True)
     elif answer is None:
         click.echo("AlphaPo: not visible to this key; this does not mean unpaid.")
-    sys.exit(status_code(row, answer))
+    if found is not None:
+        click.echo(clean(found), err=True)
+    sys.exit(Exit.REFUSED if found is not None else status_code(now, answer))
 
 
 async def _ask(
     foreign_id: str, access: Access, journal: Journal
-) -> tuple[Row | None, Transaction | AlphapoUnavailable | None]:
-    """Read the journal first, so that the look-up's own evidence does not stand on both sides."""
+) -> tuple[Row | None, Row | None, Transaction | AlphapoUnavailable | None]:
+    """Return what the journal knew before AlphaPo was asked, what it knows now, and the answer.
+
+    What it knew before is shown beside the answer, so that the look-up's own evidence does not stand on both sides.
+    """
+    answer: Transaction | AlphapoUnavailable | None
     try:
         async with access.open_client(journal) as client:
-            row = await journal.find(access.account, foreign_id)
+            before = await journal.find(access.account, foreign_id)
             try:
-                return row, await client.look_up(foreign_id)
+                answer = await client.look_up(foreign_id)
             except AlphapoUnavailable as error:
-                return row, error
+                answer = error
+            return before, await journal.find(access.account, foreign_id), answer
     finally:
         await journal.aclose()
 

@@ -9,9 +9,9 @@ from alphapo_async.cli.ending import Exit, code_of
 from alphapo_async.cli.showing import amount
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import Row, bucket
+from alphapo_async.core.row import NO, Row, bucket
 
-__all__ = ["side_by_side", "status_code"]
+__all__ = ["contradiction", "side_by_side", "status_code"]
 
 _NAMES = (
     "known",
@@ -38,9 +38,34 @@ def side_by_side(
     return [(name, left.get(name, ""), right.get(name, "")) for name in _NAMES if left.get(name) or right.get(name)]
 
 
+def contradiction(before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None) -> str | None:
+    """Return a sentence where AlphaPo says otherwise than somebody was told; None where nothing is contradicted.
+
+    Args:
+        before: what the journal knew before AlphaPo was asked.
+        now: what it knows since.
+        answer: AlphaPo's.
+    """
+    if now is None or not isinstance(answer, Transaction):
+        return None
+    if now.state in NO:
+        return f"AlphaPo has a withdrawal under this foreign_id, and it is not taken for this one, which is {_state(now)}. {_LOOK}"
+    if now.contradiction is None:
+        return None
+    was = f"It was {before.word}; " if before is not None and before.state in NO and before.word else ""
+    return f"{was}AlphaPo says otherwise than was told before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
+
+
+_LOOK = "Somebody should look at it."
+
+
+def _state(row: Row) -> str:
+    return bucket(row).replace("_", " ")
+
+
 def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None) -> Exit:
-    """Return the exit code: AlphaPo's word where it has one, the journal's otherwise."""
-    if isinstance(answer, Transaction):
+    """Return the exit code: AlphaPo's word where it has one that fits, the journal's otherwise."""
+    if isinstance(answer, Transaction) and (row is None or row.state != "open"):
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):
         return Exit.UNKNOWN if answer.code is None else Exit.KEY_REFUSED
@@ -52,7 +77,7 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
         return {"known": "nothing" if is_durable else "nothing: a journal in memory knows only its own process"}
     asked, known = row.revision.payment, row.withdrawal or Withdrawal(id="")
     told = {
-        "known": bucket(row).replace("_", " "),
+        "known": _state(row),
         "status": known.status or "",
         "id": str(known.id),
         "sent": _figure(known.sender_amount, known.sender_currency),

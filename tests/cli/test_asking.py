@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from alphapo_async.core.evidence import Word
+from alphapo_async.core.learning import learn
+from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import Local, invoke, withdrawing
 
 NOBODY = "http://127.0.0.1:9"
@@ -55,6 +60,32 @@ def test_exit_codes_of_questions(
     told = local.invoke(*command, **environment)
     assert told.exit_code == code
     assert words in told.output
+
+
+def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Path) -> None:
+    """Rejected by hand, and AlphaPo has it: exit code 1, a sentence, and what is known now in the table."""
+    path = str(tmp_path / "payouts.db")
+    arguments = withdrawing("asking-by-hand")
+    told = local.invoke(*arguments, "--deadline", "0.2", "--journal", path, ALPHAPO_BASE_URL=NOBODY)
+    assert told.exit_code == 3
+    assert local.invoke(*arguments).exit_code == 0
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        row = await journal.find("default", "asking-by-hand")
+        assert row is not None
+        word = Word("anna", "not in the dashboard", is_accepted=False)
+        opened = structs.replace(row, state="open", settled_at=None, holder=None)
+        await journal.update("default", "asking-by-hand", lambda _: learn(opened, word, time.time()))
+        await journal.aclose()
+
+    asyncio.run(fill())
+    for _ in range(2):
+        told = local.invoke("status", "asking-by-hand", "--journal", path)
+        assert told.exit_code == 1
+        assert "AlphaPo says otherwise than was told before: accepted after rejected." in told.stderr
+        assert "│ known" in told.stdout
+        assert "accepted" in told.stdout
 
 
 def test_status_wants_a_foreign_id() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 
-from alphapo_async.cli.comparing import side_by_side, status_code
+from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.evidence import Revision
@@ -88,7 +89,7 @@ def test_a_bare_transaction_is_shown_as_far_as_it_goes() -> None:
     ("known", "answer", "code"),
     [
         (None, FOUND, 0),
-        (row("rejected"), FOUND, 0),
+        (row("open", in_doubt=True), FOUND, 3),
         (None, Transaction(id=9, status="cancelled"), 1),
         (row(), Transaction(id=9, status="declined"), 1),
         (row(), AlphapoUnavailable("no"), 3),
@@ -105,3 +106,33 @@ def test_the_exit_code_follows_the_better_witness(
 ) -> None:
     """AlphaPo's word where it has one, the journal's where AlphaPo shows nothing."""
     assert status_code(known, answer) == code
+
+
+REJECTED = row("rejected")
+ACCEPTED = structs.replace(row(), contradiction="accepted after rejected")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "answer", "words"),
+    [
+        (REJECTED, ACCEPTED, FOUND, "AlphaPo says otherwise than was told before: accepted after rejected. Somebody"),
+        (
+            structs.replace(REJECTED, word="rejected by anna: not there"),
+            ACCEPTED,
+            FOUND,
+            "It was rejected by anna: not there; AlphaPo says otherwise",
+        ),
+        (ACCEPTED, ACCEPTED, FOUND, "AlphaPo says otherwise"),
+        (row("not_sent"), row("not_sent"), FOUND, "and it is not taken for this one, which is not sent."),
+        (row(), row(), FOUND, None),
+        (None, None, FOUND, None),
+        (REJECTED, REJECTED, None, None),
+        (ACCEPTED, ACCEPTED, AlphapoUnavailable("no"), None),
+    ],
+)
+def test_what_contradicts_an_earlier_word_is_said(
+    before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None, words: str | None
+) -> None:
+    """Whoever was told otherwise has to hear of it, the second time, too."""
+    told = contradiction(before, now, answer)
+    assert told is None if words is None else words in (told or "")
