@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
+from urllib.parse import urlsplit
 
 import click
 
@@ -24,12 +26,20 @@ _EPILOG = """\b
 Examples:
   alphapo sandbox --port 8080
   alphapo sandbox --faults heavy --seed 7
+  alphapo sandbox --callback-url http://127.0.0.1:8000/alphapo/ --settle-after 5
 
 \b
 Then, in another terminal:
   export ALPHAPO_KEY=sandbox-key ALPHAPO_SECRET=sandbox-secret
   alphapo check --base-url http://127.0.0.1:8080
 """
+
+
+def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
+    """Return the URL, if callbacks can be sent there."""
+    if url is not None and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+        raise click.BadParameter("must be a URL such as http://127.0.0.1:8000/alphapo/.")
+    return url
 
 
 @click.command(epilog=_EPILOG)
@@ -47,12 +57,34 @@ Then, in another terminal:
     help="What goes wrong: none, demo, heavy, outage, or one fault by its name; a wrong name shows them all.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
-def sandbox(*, port: int, key: str, secret: str, faults: str, seed: int) -> None:
+@click.option(
+    "--callback-url", callback=_url, help="Where status changes are told, signed; again and again until they are heard."
+)
+@click.option(
+    "--settle-after",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds from the acceptance of a withdrawal to its end.",
+)
+def sandbox(
+    *, port: int, key: str, secret: str, faults: str, seed: int, callback_url: str | None, settle_after: float
+) -> None:
     """Run the local AlphaPo: it listens on this machine only and pays nobody.
 
     Its first line is its URL. It runs until Ctrl-C or SIGTERM.
     """
-    run(_run(Sandbox(key, secret, port=port, faults=faults, seed=seed), port))
+    local = Sandbox(
+        key,
+        secret,
+        port=port,
+        faults=faults,
+        seed=seed,
+        callback_url=callback_url,
+        settle_after=settle_after,
+        first_id=time.time_ns() // 1_000,  # a journal may outlive it, and must never meet an id of it again
+    )
+    run(_run(local, port))
 
 
 async def _run(local: Sandbox, port: int) -> None:

@@ -27,7 +27,7 @@ from alphapo_async.sandbox.fault_sets import named_faults
 from alphapo_async.sandbox.faults import FaultPlan
 from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.rules import FIRST_ID, World
 
 __all__ = ["Sandbox"]
 
@@ -86,6 +86,8 @@ class Sandbox:
         balances: what the merchant owns; None: plenty of every usual currency.
         callback_url: where status changes are told.
         settle_after: seconds from acceptance to the end of a withdrawal.
+        first_id: AlphaPo's id of the first withdrawal. A sandbox that takes the place of another must not begin where that one did: what is
+            told of an id is about one withdrawal for ever.
         extra_keys: other (key, secret) pairs of the same merchant.
         clock: seconds; None: the running loop's time.
         slow: seconds that a `SLOW` answer takes.
@@ -111,6 +113,7 @@ class Sandbox:
         balances: Mapping[str, Decimal | str | int] | None = None,
         callback_url: str | None = None,
         settle_after: float = 1.0,
+        first_id: int = FIRST_ID,
         extra_keys: Iterable[tuple[str, str]] = (),
         clock: Callable[[], float] | None = None,
         slow: float = 0.3,
@@ -128,7 +131,7 @@ class Sandbox:
         self._seed = seed
         self._clock = clock
         self._signers = {name: Signer(name, secret) for name, secret in [(key, secret), *extra_keys]}
-        self._world = World(dialect, balances=balances, settle_after=settle_after)
+        self._world = World(dialect, balances=balances, settle_after=settle_after, first_id=first_id)
         self.ledger = Ledger(self._world, self.now)
         self._desk = Desk(self._world, self.ledger, self._signers, self._plan(faults))
         self._desk.throttle_seconds = throttle_seconds

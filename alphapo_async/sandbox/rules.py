@@ -22,6 +22,7 @@ from alphapo_async.sandbox.dialects import Dialect, bucket, fold
 from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Record, ending, figures, txid
 
 __all__ = [
+    "FIRST_ID",
     "NOT_ENOUGH",
     "TAKEN",
     "Original",
@@ -33,7 +34,8 @@ __all__ = [
     "look_up_problem",
 ]
 
-_FIRST_ID = 100_000_001
+FIRST_ID = 100_000_001
+"""The id of the first withdrawal unless told otherwise."""
 
 RICH = Decimal(1_000_000_000)
 """What the merchant owns of every currency unless told otherwise."""
@@ -78,6 +80,7 @@ class World:
         dialect: how it answers where the documents are silent; may be replaced at any time.
         balances: what the merchant owns; None: plenty of everything.
         settle_after: seconds from acceptance to the end of a withdrawal.
+        first_id: AlphaPo's id of the first withdrawal; the next ones follow.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class World:
         *,
         balances: Mapping[str, Decimal | str | int] | None = None,
         settle_after: float = 1.0,
+        first_id: int = FIRST_ID,
     ) -> None:
+        self._first_id = first_id
         self.dialect = dialect or Dialect()
         self.settle_after = settle_after
         self.records: list[Record] = []
@@ -167,7 +172,7 @@ class World:
                 return None
             debit, becomes = Decimal(0), NO_MONEY
         return Record(
-            id=_FIRST_ID + len(self.records),
+            id=self._first_id + len(self.records),
             asked=asked,
             key=key,
             at=now,
@@ -190,7 +195,7 @@ class World:
     def _refund(self, now: float) -> None:
         """Give back what was taken for withdrawals that have ended without moving money by now."""
         while self._refunds and self._refunds[0][0] <= now:
-            record = self.records[heapq.heappop(self._refunds)[1] - _FIRST_ID]
+            record = self.records[heapq.heappop(self._refunds)[1] - self._first_id]
             currency = record.asked.currency
             self._balances[currency] = EXACT.add(self._balances.get(currency, Decimal(0)), record.debit)
 

@@ -9,6 +9,8 @@ import subprocess
 from contextlib import closing
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from alphapo_async.cli.running_sandbox import _run, stop_at_signals
 from alphapo_async.sandbox import Sandbox
@@ -47,8 +49,51 @@ def test_a_taken_port_is_told() -> None:
     assert f"Port {port} cannot be listened on" in told.stderr
 
 
+async def test_it_calls_back_and_never_begins_with_an_id_again() -> None:
+    """What is accepted is told where callbacks are to go, signed, once it has settled; the next sandbox has other ids."""
+    heard: asyncio.Queue[tuple[str | None, int, str]] = asyncio.Queue()
+
+    async def hear(request: web.Request) -> web.Response:
+        told = await request.json()
+        await heard.put((request.headers.get("X-Processing-Key"), told["id"], told["status"]))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/alphapo/", hear)
+    async with TestServer(app) as server:
+        given = ("--callback-url", str(server.make_url("/alphapo/")), "--settle-after", "0.1")
+        told = [await _told_by(heard, *given) for _ in range(2)]
+    assert [(key, status) for key, _, status in told] == [("sandbox-key", "confirmed")] * 2
+    assert told[0][1] < told[1][1]
+
+
+async def _told_by(heard: asyncio.Queue[tuple[str | None, int, str]], *given: str) -> tuple[str | None, int, str]:
+    """Return what a sandbox of its own calls back, once it has been paid."""
+    with started(
+        command_line("sandbox", *given), env=clean_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        environment = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret", "ALPHAPO_BASE_URL": url}
+        paid = await asyncio.to_thread(run, *withdrawing("sandbox-2"), **environment)
+        assert paid.returncode == 0
+        told = await asyncio.wait_for(heard.get(), 10)
+        process.terminate()
+        process.wait(10)
+    return told
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--faults", "unheard-of"], ["--port", "65536"], ["--secret", ""], ["--seed", "x"]]
+    "arguments",
+    [
+        ["--faults", "unheard-of"],
+        ["--port", "65536"],
+        ["--secret", ""],
+        ["--seed", "x"],
+        ["--settle-after", "-1"],
+        ["--callback-url", "nowhere"],
+        ["--callback-url", "http://"],
+    ],
 )
 def test_wrong_settings_are_wrong_usage(arguments: list[str]) -> None:
     """Nothing starts with a setting that is wrong: exit code 2."""

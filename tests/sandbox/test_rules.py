@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import NOT_ENOUGH, TAKEN, Original, Refusal, World, asked_by, look_up_problem
+from alphapo_async.sandbox.records import MAGIC_CANCELLED, Record
+from alphapo_async.sandbox.rules import FIRST_ID, NOT_ENOUGH, TAKEN, Original, Refusal, World, asked_by, look_up_problem
 from tests.sandbox.helpers import accepted, fields
 
 
@@ -27,6 +27,15 @@ def test_an_accepted_withdrawal_is_debited_and_kept() -> None:
     assert world.records == [record]
     assert world.balances(5.0) == {"BTC": Decimal("0.999998999999999999999999999999")}
     assert (record.at, record.settles_at, record.key) == (5.0, 6.0, "sandbox-key")
+
+
+def test_ids_follow_from_the_first() -> None:
+    """From the same one unless told otherwise, so that what is seeded stays the same; refunds find their withdrawals."""
+    for world, first in ((World(balances={"BTC": 1}), FIRST_ID), (World(balances={"BTC": 1}, first_id=7), 7)):
+        for name in ("a", "b"):
+            accepted(world, foreign_id=name, amount="0.5", address=MAGIC_CANCELLED)
+        assert [record.id for record in world.records] == [first, first + 1]
+        assert world.balances(2.0)["BTC"] == 1
 
 
 def test_a_foreign_id_is_used_once() -> None:
