@@ -20,12 +20,12 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET
-from alphapo_async.cli.showing import adds_up, make_console, table, totals_table
+from alphapo_async.cli.showing import adds_up, make_console, say, table, totals_table
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.sandbox import Sandbox
 
-__all__ = ["Report", "closing_words", "demo", "exit_code", "report_rows"]
+__all__ = ["Report", "closing_words", "demo", "exit_code", "killed_words", "report_rows"]
 
 _LATER = 20  # rows of a second pass: they show that look-ups work, which a refusal after a lost reply has to wait for
 _PASSES = 4
@@ -79,9 +79,10 @@ def demo(*, rows: int | None, seed: int) -> None:
         raise click.BadParameter(f"the bundled CSV has {len(requests)} rows.", param_hint="--rows")
     requests = requests[:rows]
     console = make_console()
-    console.print(
+    say(
+        console,
         f"Paying {len(requests)} made-up withdrawals at a local AlphaPo that resets, stalls, throttles and breaks off on purpose "
-        f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them."
+        f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them.",
     )
     sys.exit(_show(run(_run(requests, seed, console)), console))
 
@@ -102,14 +103,14 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
                 if first:
                     half = max(1, len(first) // 2)
                     await pay_until_killed(sandbox.url, journal, len(first), hear, kill_after=half)
-                    console.print(_killed(told))
+                    say(console, killed_words(told))
                 killed_after = len(told)
                 async with open_client(sandbox.url, journal, tally.notice) as client:
                     settle = _settling(advance)
                     told |= await pay_all(client, [row for row in first if row.foreign_id not in told], settle)
                     unknown = [row for row in first if told[row.foreign_id] == "unknown"]
                     if unknown:
-                        console.print(_waiting(len(unknown)))
+                        say(console, _waiting(len(unknown)))
                         await asyncio.sleep(POLICY.quiet)
                     told |= await pay_all(client, [*unknown, *requests[-_LATER:]], settle)
                     await _settle_rest(client)
@@ -156,10 +157,13 @@ def _settling(advance: Advance) -> Callable[[str, str], None]:
     return lambda _foreign_id, outcome: None if outcome == "unknown" else advance(outcome)
 
 
-def _killed(told: Mapping[str, str]) -> str:
+def killed_words(told: Mapping[str, str]) -> str:
+    """Return what is said when the worker was killed: how many callers had heard, and how many of them were told nothing for good."""
+    unknown = list(told.values()).count("unknown")
+    settled = f": {len(told) - unknown} how it ended, {unknown} that nobody can say yet" if unknown else ""
     return (
-        f"The worker was killed (SIGKILL) when {len(told)} callers had heard. Another goes on with its journal: what was under way is "
-        "looked up first, and nobody has to remember anything."
+        f"The worker was killed (SIGKILL) when {len(told)} callers had heard{settled}. Another goes on with its journal: "
+        "what was under way is looked up first, and nobody has to remember anything."
     )
 
 
@@ -175,12 +179,12 @@ def _waiting(unknown: int) -> str:
 
 def _show(report: Report, console: Console) -> Exit:
     console.print(table("Withdrawals", ["", "rows"], report_rows(report), right=True))
-    console.print(
-        "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
+    say(
+        console, "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
     )
     console.print(totals_table(report.totals))
     for words in closing_words(report):
-        console.print(words)
+        say(console, words)
     return exit_code(report)
 
 

@@ -83,7 +83,15 @@ async def _again(show: Callable[[], None], every: float | None, console: Console
 
 @contextlib.contextmanager
 def _lines(console: Console, total: int) -> Iterator[_Show]:
-    yield lambda done, rate: console.print(moving_line(done, total, rate))
+    said: Counter[str] | None = None
+
+    def show(done: Counter[str], rate: float) -> None:
+        nonlocal said
+        if done != said:  # what has not moved is not said again
+            said = done.copy()
+            console.print(moving_line(done, total, rate))
+
+    yield show
 
 
 @contextlib.contextmanager

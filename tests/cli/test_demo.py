@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.demo import Report, closing_words, exit_code, report_rows
+from alphapo_async.cli.demo import Report, closing_words, exit_code, killed_words, report_rows
 from alphapo_async.cli.demo_paying import _pay, read_rows
 from alphapo_async.cli.reconciling import Verdict, payment_of
 from alphapo_async.client import AlphapoClient
@@ -62,6 +62,10 @@ def test_a_whole_run() -> None:
     assert int(figures["retries"]) + int(figures["look-ups"]) > 0
     assert "requested = open + accepted" in told.stdout
     assert "60 of 60 told" in told.stdout
+    lines = told.stdout.splitlines()
+    prose = [line for line in lines if line and not line.startswith(("│", "┃", "┏", "┡", "└"))]
+    assert len(prose) == len(set(prose))
+    assert not [line for line in prose if line.endswith((" a", " the", ",")) or line[0].islower()]
     assert "none was paid twice" in told.stdout
     assert "\x1b" not in told.stdout
 
@@ -104,6 +108,13 @@ def test_the_verdict_decides(report: Report, code: int, words: str) -> None:
     """Unknown rows are honest and end with 0; a payment made twice, a caller told wrong, or a sum that is off ends with 1."""
     assert exit_code(report) == code
     assert words in " ".join(closing_words(report))
+
+
+def test_whoever_was_told_nothing_for_good_is_counted_where_the_worker_is_killed() -> None:
+    """The bar counts who was told for good: both figures stand in the sentence beside it."""
+    assert "when 2 callers had heard. Another" in killed_words({"a": "accepted", "b": "rejected"})
+    told = killed_words({"a": "accepted", "b": "unknown", "c": "accepted"})
+    assert "when 3 callers had heard: 2 how it ended, 1 that nobody can say yet. Another" in told
 
 
 def test_only_a_kept_promise_is_praised() -> None:
