@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.resources import files
 
 import click
+from rich.console import Console
+from rich.markdown import Markdown
 
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.showing import clean, make_console
 
-__all__ = ["guide", "runbook", "topics"]
+__all__ = ["guide", "runbook", "show", "topics"]
 
 _PART = re.compile(r"^## (?P<topic>[\w-]+): ", re.MULTILINE)
 
@@ -33,10 +36,30 @@ def topics(text: str) -> dict[str, str]:
 def runbook(topic: str | None) -> None:
     """Print the operations guide, or the part of it on TOPIC.
 
-    From going to production to "my money has not come".
+    From going to production to "my money has not come". In a terminal it is set and paged; in a pipe it comes as it stands.
     """
     text = guide()
     parts = topics(text)
     if topic is not None and topic not in parts:
         raise click.UsageError(f"There is no part on {clean(topic)!r}. There are: {', '.join(parts)}.")
-    click.echo(text.rstrip() if topic is None else parts[topic])
+    show(text.rstrip() if topic is None else parts[topic], make_console())
+
+
+def show(text: str, console: Console, page: Callable[[str], object] = click.echo_via_pager) -> None:
+    """Print Markdown: as it stands in a pipe, set in a terminal, and through a pager where that is too low for it.
+
+    Args:
+        text: the Markdown.
+        console: where it goes.
+        page: shows what is longer than the terminal is high.
+    """
+    if not console.is_terminal:
+        click.echo(text, file=console.file)
+        return
+    with console.capture() as captured:
+        console.print(Markdown(text))
+    told = captured.get()
+    if told.count("\n") < console.height:
+        click.echo(told, file=console.file, nl=False)
+    else:
+        page(told)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pty
 import re
+import subprocess
 
 import pytest
+from rich.console import Console
 
 import alphapo_async
 from alphapo_async.cli.ending import Exit
-from alphapo_async.cli.guiding import guide, topics
+from alphapo_async.cli.guiding import guide, show, topics
 from alphapo_async.core import errors
-from tests.cli.conftest import invoke
+from tests.cli.conftest import clean_environment, command_line, invoke
 
 TOPICS = (
     "production",
@@ -52,6 +57,47 @@ def test_one_part_is_printed_alone(topic: str) -> None:
     assert told.exit_code == 0
     assert told.output.startswith(f"## {topic}: ")
     assert told.output.count("\n## ") == 0
+
+
+def terminal(height: int) -> Console:
+    """Return a terminal of this height."""
+    return Console(file=io.StringIO(), force_terminal=True, width=100, height=height)
+
+
+def test_a_terminal_gets_it_set() -> None:
+    """Without the marks of Markdown, and paged where it would run off the screen."""
+    paged: list[str] = []
+    high, low = terminal(40), terminal(5)
+    for console in (high, low):
+        show("## unknown: rows\n\nKeep it **pending**.\n\n- one\n- two\n", console, paged.append)
+    assert isinstance(high.file, io.StringIO)
+    assert isinstance(low.file, io.StringIO)
+    assert low.file.getvalue() == ""
+    for told in (high.file.getvalue(), *paged):
+        assert "pending" in told
+        assert "**" not in told
+        assert "##" not in told
+    assert len(paged) == 1
+
+
+def test_the_command_sets_and_pages_in_a_terminal() -> None:
+    """With the user's pager."""
+    ours, theirs = pty.openpty()
+    environment = clean_environment(TERM="xterm", PAGER="cat", COLUMNS="100", LINES="10")
+    command = command_line("runbook", "money")
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        told = b""
+        try:
+            while read := os.read(ours, 65_536):
+                told += read
+        except OSError:  # the other end is closed
+            pass
+        assert process.wait(20) == 0
+    os.close(ours)
+    assert b"my money has not come" in told
+    assert b"##" not in told
+    assert b"`" not in told
 
 
 def test_an_unknown_topic_is_answered_with_those_there_are() -> None:
