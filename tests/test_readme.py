@@ -18,9 +18,11 @@ import aiohttp
 import pytest
 
 from alphapo_async.cli.guiding import topics
+from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core import errors
 from alphapo_async.core.callbacks import LARGEST
-from alphapo_async.sandbox import Fault, Mischief, Sandbox, Script
+from alphapo_async.core.models import WithdrawalRequest
+from alphapo_async.sandbox import Dialect, Fault, Mischief, Sandbox, Script
 from alphapo_async.sandbox.records import MAGIC_CANCELLED
 from alphapo_async.session import LARGEST_REPLY
 from tests import documents, postgres
@@ -35,7 +37,7 @@ def _programs(text: str) -> list[str]:
 
 
 BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX, *_OF_ENGINES = _programs(GUIDE)  # those are run where the engines are, by tests/engines
+BATCH, OUTBOX, TESTED, *_OF_ENGINES = _programs(GUIDE)  # those are run where the engines are, by tests/engines
 
 
 @pytest.fixture
@@ -106,6 +108,64 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
+    """In a folder of its own, with nothing but the package and pytest-asyncio."""
+    (tmp_path / "test_payout.py").write_text(TESTED, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert "1 passed" in ran.stdout
+
+
+def _cells() -> list[tuple[str, str]]:
+    """Return what there is to see, and each way to see it, as the guide's table of tests has them."""
+    table = re.findall(r"^\| (.+?) \| (.*?) ?\| .+ \|$", topics(GUIDE)["testing"], re.MULTILINE)
+    return [(seen, code) for seen, marker in table[2:] for code in re.findall(r"`([^`]+)`", marker) or [""]]
+
+
+CELLS = [(seen, code) for seen, code in _cells() if code not in ("throttle_seconds=0", "settle_after")]
+
+
+@pytest.mark.parametrize(("seen", "code"), CELLS, ids=lambda text: text[:40])
+async def test_the_table_of_tests_says_what_comes(seen: str, code: str) -> None:
+    """Every marker and every address in it leads to what stands beside it."""
+    if code.startswith("withdraw("):
+        return  # how the others in its row are called
+    settings: dict[str, Any] = {"settle_after": 0.1, "throttle_seconds": 0.05}
+    address = "bc1qmadeup"
+    if "=" in code:
+        settings |= eval(f"dict({code})", {"Dialect": Dialect})  # noqa: S307 - our own guide
+    elif code.startswith('"'):
+        settings["faults"] = code.strip('"')
+    else:
+        address = code or address
+    expected = re.search(r"`(\w+)`", seen)
+    deadline = 0.5 if "under way" in seen else 8.0
+    with RunningSandbox(**settings) as running:
+        async with running.client(close_grace=0.2) as client:
+            usual = {"currency": "BTC", "amount": "0.5", "end_user_reference": "user", "foreign_id": "f"}
+            request = WithdrawalRequest(address=address, **usual)  # type: ignore[arg-type]
+            if expected is None:
+                assert (await client.withdraw(request, deadline=deadline)).id == running.ledger.all_accepted()[0].id
+            else:
+                with pytest.raises(getattr(errors, expected[1])):
+                    await client.withdraw(request, deadline=deadline)
+        if "failed later" in seen:
+            await asyncio.sleep(0.2)
+            assert not running.ledger.all_accepted()[0].moved_money
+
+
+def test_the_table_of_tests_has_every_outcome() -> None:
+    """And the named faults that are made for them."""
+    told = " ".join(seen for seen, _ in CELLS)
+    missing = {kind.__name__ for kind in errors.WithdrawalError.__subclasses__() if kind.__name__ not in told}
+    assert missing == {"ForeignIdConflict"}  # which is the caller's doing, not AlphaPo's
+    assert len(CELLS) > 20
 
 
 async def test_the_backend_example_pays_and_hears_what_became_of_it() -> None:

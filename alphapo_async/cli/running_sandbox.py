@@ -54,7 +54,8 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
     type=click.Choice(list(FAULT_SETS)),
     default="none",
     show_default=True,
-    help="What goes wrong: none, demo, heavy, outage, or one fault by its name; a wrong name shows them all.",
+    help="What goes wrong: none, demo, heavy, outage, how all shall end (not_sent, failed, unknown), or one fault by its name; a wrong "
+    "name shows them all.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
 @click.option(

@@ -1,8 +1,8 @@
 """The local sandbox: AlphaPo's side of the wire, for tests and demonstrations. It pays nobody.
 
-Use `Sandbox` as an async context manager and point a client at its `url`; `Faults`, `Script` and `OutagePlan` say what goes wrong,
-`Mischief` what becomes of callbacks on their way, `Dialect` says how AlphaPo answers where its documents are silent, and `Ledger` tells
-afterwards who was paid.
+Use `Sandbox` as an async context manager and point a client at its `url`; `Faults`, `Script`, `OutagePlan` and `AllFail` say what goes
+wrong, `Mischief` what becomes of callbacks on their way, `Dialect` says how AlphaPo answers where its documents are silent, and `Ledger`
+tells afterwards who was paid.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from alphapo_async.sandbox.callbacks import Delivered, Mischief
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
 from alphapo_async.sandbox.fault_sets import FAULT_SETS
-from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
+from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
 from alphapo_async.sandbox.http import Sandbox
 from alphapo_async.sandbox.ledger import Accepted, Ledger, PaidTwice, Seen
 
@@ -18,6 +18,7 @@ __all__ = [
     "DIALECT_CHOICES",
     "FAULT_SETS",
     "Accepted",
+    "AllFail",
     "Call",
     "Delivered",
     "Dialect",

@@ -14,9 +14,9 @@ from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.answers import Answer
 from alphapo_async.sandbox.checks import NO_KEY, Unreadable, authentication_problem, read_object, spell
 from alphapo_async.sandbox.edge import Behaviour, Way, behaviour
-from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Kind
+from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, Kind
 from alphapo_async.sandbox.ledger import Ledger, Seen
-from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.records import CANCELLED, Record
 from alphapo_async.sandbox.rules import Original, Refusal, Verdict, World, asked_by, look_up_problem
 
 __all__ = ["Desk", "Late", "Question", "Reaction"]
@@ -150,7 +150,8 @@ class Desk:
         fields = self._let_in(question)
         if isinstance(fields, _Processed):
             return fields
-        verdict = self.world.withdraw(fields, question.key or "", now)
+        ends = CANCELLED if isinstance(self.faults, AllFail) else None
+        verdict = self.world.withdraw(fields, question.key or "", now, ends)
         return self._told(verdict, now, tells_other_amount=tells_other_amount)
 
     def _told(self, verdict: Verdict, now: float, *, tells_other_amount: bool = False) -> _Processed:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from alphapo_async.sandbox.faults import Fault, FaultPlan, Faults, OutagePlan, Script, Several
+from alphapo_async.sandbox.faults import AllFail, Fault, FaultPlan, Faults, OutagePlan, Script, Several
 
 __all__ = ["FAULT_SETS", "named_faults"]
 
 _NONE = Script({})
+# Of these no call comes to another end, however often it tries.
+_NOT_SENT = Script({"*": {"withdrawal": [Fault.THROTTLE]}}, then="repeat last")
+_UNKNOWN = Script({"*": {"withdrawal": [Fault.RESET_AFTER], "look-up": [Fault.HTML_502_BEFORE]}}, then="repeat last")
 _DEMO = {
     Fault.RESET_AFTER: 0.04,
     Fault.RESET_BEFORE: 0.03,
@@ -54,11 +57,15 @@ FAULT_SETS: Mapping[str, Callable[[int], FaultPlan]] = MappingProxyType(
         "none": lambda _seed: _NONE,
         "demo": _demo,
         "heavy": _heavy,
+        "not_sent": lambda _seed: _NOT_SENT,
+        "failed": lambda _seed: AllFail(),
+        "unknown": lambda _seed: _UNKNOWN,
         "outage": lambda _seed: OutagePlan(5.0, 3.0, every=15.0),
         **{fault.value: _single(fault) for fault in Fault},
     }
 )
-"""Named plans, each made from a seed. A single fault's name strikes the first body of every withdrawal with it."""
+"""Named plans, each made from a seed. `not_sent`, `failed` and `unknown` are named after how every withdrawal ends; a single fault's name
+strikes the first body of every withdrawal with it."""
 
 
 def named_faults(name: str, seed: int = 0) -> FaultPlan:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-__all__ = ["Call", "Fault", "FaultPlan", "Faults", "Kind", "OutagePlan", "Script", "Several"]
+__all__ = ["AllFail", "Call", "Fault", "FaultPlan", "Faults", "Kind", "OutagePlan", "Script", "Several"]
 
 
 class Fault(enum.StrEnum):
@@ -220,6 +220,14 @@ class OutagePlan:
         if self._every is not None and since >= 0:
             since %= self._every
         return self._fault if 0 <= since < self._seconds else None
+
+
+class AllFail:
+    """Nothing goes wrong on the way, and AlphaPo ends every withdrawal that it accepts at once: cancelled, no money moved."""
+
+    def next(self, _call: Call, /) -> Fault | None:
+        """Return no fault."""
+        return None
 
 
 class Several:

@@ -14,6 +14,7 @@ from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.checks import Asked
 
 __all__ = [
+    "CANCELLED",
     "FEE_SHARE",
     "MAGIC_CANCELLED",
     "MAGIC_DECLINED",
@@ -52,7 +53,7 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 _CONFIRMED = Ending("processing", "confirmed")
-_CANCELLED = Ending("processing", "cancelled", _CANCELLED_TEXT)
+CANCELLED = Ending("processing", "cancelled", _CANCELLED_TEXT)
 _DECLINED = Ending("pending", "declined", _DECLINED_TEXT)
 NO_MONEY = Ending("processing", "cancelled", _NO_MONEY_TEXT)
 
@@ -90,7 +91,7 @@ def figures(asked: Asked) -> tuple[Decimal, Decimal]:
 def ending(address: str) -> Ending:
     """Return what becomes of a withdrawal to this address."""
     if address == MAGIC_CANCELLED:
-        return _CANCELLED
+        return CANCELLED
     return _DECLINED if address.startswith(MAGIC_DECLINED) else _CONFIRMED
 
 

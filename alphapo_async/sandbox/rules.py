@@ -19,7 +19,7 @@ from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT
 from alphapo_async.sandbox.checks import Asked, Errors, check_withdrawal, spell, text_of
 from alphapo_async.sandbox.dialects import Dialect, bucket, fold
-from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Record, ending, figures, txid
+from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Ending, Record, ending, figures, txid
 
 __all__ = [
     "FIRST_ID",
@@ -103,10 +103,19 @@ class World:
 
     # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def withdraw(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
-        """Judge a body that was let in, and remember what follows from it."""
+    def withdraw(self, fields: Mapping[str, Any], key: str, now: float, ends: Ending | None = None) -> Verdict:
+        """Judge a body that was let in, and remember what follows from it.
+
+        Args:
+            fields: of the body.
+            key: the merchant's, that signed it.
+            now: the present moment.
+            ends: how it ends at once if it is accepted; None: as its address says, in its time.
+        """
         self._refund(now)
         verdict = self.judge(fields, key, now)
+        if ends is not None and isinstance(verdict, Record):
+            verdict = msgspec.structs.replace(verdict, ending=ends, settles_at=now)
         if isinstance(verdict, Record):
             self._remember(verdict)
         elif isinstance(verdict, Refusal) and self.dialect.failed_uses_up:

@@ -25,6 +25,7 @@ TOPICS = (
     "many",
     "transaction",
     "callbacks",
+    "testing",
     "rotation",
     "merchants",
     "kubernetes",

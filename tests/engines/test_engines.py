@@ -22,7 +22,7 @@ from tests.documents import text_of
 from tests.processes import started
 
 GUIDE = text_of(documents.GUIDE)
-_, _, DBOS, TEMPORAL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+*_, DBOS, TEMPORAL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 @pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.STALL_AFTER]}}))

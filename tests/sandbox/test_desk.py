@@ -15,7 +15,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.desk import Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import Way
-from alphapo_async.sandbox.faults import Fault, Script
+from alphapo_async.sandbox.faults import AllFail, Fault, Script
 from tests.sandbox.helpers import OTHER, Counter, fields, question
 
 NAME = {"foreign_id": "payout-17"}
@@ -51,6 +51,17 @@ def test_accepted_and_written_down() -> None:
     (seen,) = counter.ledger.requests("payout-17")
     assert (seen.outcome, seen.accepted_id, seen.key) == ("accepted", read(reaction)["data"]["id"], "sandbox-key")
     assert json.loads(seen.body)["address"] == "bc1qSomebody"
+
+
+def test_where_all_fail_what_is_accepted_is_cancelled_at_once() -> None:
+    """The reply says so, and the balance is what it was."""
+    counter = Counter()
+    counter.desk.faults = AllFail()
+    before = counter.world.balances(counter.time)
+    assert read(post(counter))["data"]["status"] == "cancelled"
+    assert counter.ledger.all_accepted()[0].moved_money is False
+    assert counter.world.balances(counter.time) == before
+    assert post(counter, currency="what").answer.status == 400
 
 
 def test_refused_reused_original() -> None:

@@ -36,6 +36,22 @@ def test_every_fault_has_its_name(fault: Fault) -> None:
     assert [plan.next(Call("withdrawal", "a", number, 0.0)) for number in (1, 2)] == [fault, None]
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "look_up"),
+    [
+        ("not_sent", Fault.THROTTLE, None),
+        ("failed", None, None),
+        ("unknown", Fault.RESET_AFTER, Fault.HTML_502_BEFORE),
+    ],
+)
+def test_a_plan_named_after_an_outcome_never_lets_go(name: str, body: Fault | None, look_up: Fault | None) -> None:
+    """However often a call tries."""
+    plan = named_faults(name)
+    for number in (1, 9):
+        assert plan.next(Call("withdrawal", "a", number, 0.0)) is body
+        assert plan.next(Call("look-up", "a", number, 0.0)) is look_up
+
+
 def test_the_outage_comes_and_goes() -> None:
     """There are times with and times without."""
     plan = named_faults("outage")
@@ -45,6 +61,7 @@ def test_the_outage_comes_and_goes() -> None:
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """The message says what there is."""
-    with pytest.raises(ValueError, match="Known: none, demo, heavy, outage, reset_before"):
+    with pytest.raises(ValueError, match="Known: none, demo, heavy, not_sent, failed, unknown, outage, reset_before"):
         named_faults("everything")
-    assert set(FAULT_SETS) == {"none", "demo", "heavy", "outage", *(fault.value for fault in Fault)}
+    named = {"none", "demo", "heavy", "not_sent", "failed", "unknown", "outage"}
+    assert set(FAULT_SETS) == {*named, *(fault.value for fault in Fault)}

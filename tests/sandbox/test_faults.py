@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from alphapo_async.sandbox.faults import Call, Fault, Faults, OutagePlan, Script, Several
+from alphapo_async.sandbox.faults import AllFail, Call, Fault, Faults, OutagePlan, Script, Several
 
 
 def call(foreign_id: str = "a", number: int = 1, kind: str = "withdrawal", at: float = 0.0) -> Call:
@@ -94,6 +94,11 @@ def test_an_outage_may_come_back() -> None:
         True,
         False,
     ]
+
+
+def test_where_all_fail_nothing_is_struck_on_the_way() -> None:
+    """What becomes of the withdrawals is the desk's."""
+    assert AllFail().next(call()) is None
 
 
 def test_of_several_plans_the_first_counts() -> None:

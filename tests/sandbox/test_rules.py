@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import MAGIC_CANCELLED, Record
+from alphapo_async.sandbox.records import CANCELLED, MAGIC_CANCELLED, Record
 from alphapo_async.sandbox.rules import FIRST_ID, NOT_ENOUGH, TAKEN, Original, Refusal, World, asked_by, look_up_problem
 from tests.sandbox.helpers import accepted, fields
 
@@ -27,6 +27,16 @@ def test_an_accepted_withdrawal_is_debited_and_kept() -> None:
     assert world.records == [record]
     assert world.balances(5.0) == {"BTC": Decimal("0.999998999999999999999999999999")}
     assert (record.at, record.settles_at, record.key) == (5.0, 6.0, "sandbox-key")
+
+
+def test_what_is_to_end_at_once_does() -> None:
+    """As soon as it is accepted; what is refused is refused all the same."""
+    world = World(balances={"BTC": "1"})
+    ended = world.withdraw(fields(), "sandbox-key", 5.0, CANCELLED)
+    assert isinstance(ended, Record)
+    assert ended.status(5.0) == "cancelled"
+    assert world.balances(5.0) == {"BTC": 1}
+    assert isinstance(world.withdraw(fields(), "sandbox-key", 5.0, CANCELLED), Refusal)
 
 
 def test_ids_follow_from_the_first() -> None:
