@@ -169,6 +169,11 @@ class _Exchange:
         self.has_left = True
         self._transport.write(self._bytes)
 
+    def break_off(self) -> None:
+        """Whoever waits for the answer hears that there is none."""
+        if self._connection is not None and self._connection.protocol is not None:
+            self._connection.protocol.set_exception(aiohttp.ClientOSError())
+
     def release(self) -> None:
         """Give the connection back to the pool: the whole reply was read."""
         assert self._connection is not None  # noqa: S101 - on which it was read
@@ -231,7 +236,10 @@ class _Departures:
     def _leave(self) -> None:
         waiting, self._waiting = self._waiting, []
         for exchange in waiting:
-            exchange.leave()
+            try:
+                exchange.leave()
+            except Exception:  # noqa: BLE001 - whatever its connection does, the others leave
+                exchange.break_off()
 
 
 class _Route(NamedTuple):

@@ -26,7 +26,7 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, NotSent, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
 from alphapo_async.gate import Gate
-from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
+from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Departures, _Exchange
 from tests.servers import Handler, Peer, answer, relay, serving
 
 BODY = b'{"amount":0.0015}'
@@ -1272,3 +1272,40 @@ async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -
 
     assert isinstance(told, Reply)
     assert told.status == 413
+
+
+async def test_a_connection_that_fails_as_one_leaves_keeps_nobody_else_back() -> None:
+    """Those that leave with it leave; whoever waits on it hears that there is no answer."""
+    told: list[str] = []
+
+    class Leaving:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def leave(self) -> None:
+            told.append(f"{self._name} leaves")
+            if self._name == "first":
+                raise OSError
+
+        def break_off(self) -> None:
+            told.append(f"{self._name} is broken off")
+
+    loop, departures = asyncio.get_running_loop(), _Departures()
+    for name in ("first", "second"):
+        departures.add(loop, Leaving(name))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+
+    assert told == ["first leaves", "first is broken off", "second leaves"]
+
+
+async def test_what_is_broken_off_is_heard_as_a_lost_connection() -> None:
+    """By whoever waits for the answer; one that is over has nobody who waits."""
+    heard: list[Exception] = []
+    exchange = _Exchange(asyncio.current_task())  # type: ignore[arg-type]
+    exchange.break_off()
+    transport = SimpleNamespace(get_extra_info=lambda _name: None)
+    protocol = SimpleNamespace(transport=transport, should_close=False, set_exception=heard.append)
+    exchange.board(SimpleNamespace(protocol=protocol))  # type: ignore[arg-type]
+    exchange.break_off()
+
+    assert [type(error) for error in heard] == [aiohttp.ClientOSError]
