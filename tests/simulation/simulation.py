@@ -55,8 +55,9 @@ _OF_CALLERS: Final = (
     "Rounds._settle_restored",
     "Batch._",
     "AlphapoClient._settle",
+    "Storage.",
 )
-"""Tasks of whoever still iterates or works when his client is closed; they end at their next step. A flight is the client's own."""
+"""Tasks of whoever still iterates or works when his client is closed, which end at their next step, and the disk's own."""
 _TURN: Final = 0.5
 """Seconds within which what had its turn has left."""
 _URGENT: Final = 3.0
