@@ -26,6 +26,8 @@ def test_every_mistake_has_a_name_and_a_reason() -> None:
 
 def test_all_were_found_when_all_were_last_hunted_for() -> None:
     """The table has every mistake, each of them found, and half of them in fewer than a hundred seeds."""
+    if not TABLE.exists():
+        pytest.skip("nobody has hunted for all of them yet: python -m tests.simulation.bugs")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE.read_text("utf-8").splitlines()[4:]]
 
     assert [row[0] for row in rows] == [bug.name for bug in BUGS]
