@@ -308,6 +308,7 @@ _FORBIDDEN = 403
 _PAGES = {
     "401": Reply(401, b'{"error": "Unauthorized", "code": "unauthorized"}', "application/json"),
     "404": Reply(404, b"<html>Not found</html>", "text/html"),
+    "502": Reply(502, b"<html>Bad gateway</html>", "text/html"),
     "408": Reply(408, b"<html>Request time-out</html>", "text/html"),
 }
 """What an edge says that has lost what stands behind it, whether that has got the request or not."""

@@ -61,7 +61,7 @@ _EDGE: Final = tuple(
 _LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
 
 _DOUBTFUL: Final = ("stall", "stall", "404", "reset")
-OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408")
+OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408", "502")
 
 
 class Rates(NamedTuple):

@@ -55,8 +55,9 @@ _OF_CALLERS: Final = (
     "Rounds._settle_restored",
     "Batch._",
     "AlphapoClient._settle",
+    "Storage.",
 )
-"""Tasks of whoever still iterates or works when his client is closed; they end at their next step. A flight is the client's own."""
+"""Tasks of whoever still iterates or works when his client is closed, which end at their next step, and the disk's own."""
 _TURN: Final = 0.5
 """Seconds within which what had its turn has left."""
 _URGENT: Final = 3.0
@@ -509,7 +510,7 @@ class Simulation:
         if order.intent.is_doubled:
             self._note("asked for twice")
             later = self.chance.between(-30.0, 60.0, "twice", order.request.foreign_id)
-            self._at(max(0.0, later), self._start_elsewhere, order, order.request)
+            self._at(max(0.0, later), self._ask_twice, order)
         if order.intent.confused is not None:
             self._note("another payment under the same foreign_id")
             self._start_elsewhere(order, order.intent.confused)
@@ -629,6 +630,10 @@ class Simulation:
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self._trace(f"told: {request.foreign_id} {outcome}")
         self.oracles.hears(request, told, is_late=is_late)
+
+    def _ask_twice(self, order: Order) -> None:
+        if order.state == "wanted":  # whoever has given the funds back does not pay
+            self._start_elsewhere(order, order.request)
 
     def _start_elsewhere(self, order: Order, request: WithdrawalRequest) -> None:
         process = self._somebody("elsewhere", request.foreign_id, request.end_user_reference)

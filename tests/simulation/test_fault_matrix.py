@@ -379,3 +379,23 @@ def test_no_outcome_told_contradicts_the_truth(phase: Phase, transport: Transpor
     )
 
     assert [one for found in played.values() for one in found] == []
+
+
+def test_a_journal_that_outlives_its_process_believes_a_refusal_at_once() -> None:
+    """Every whole reply to a first attempt, written down durably: a refusal needs no look-up, and nothing else changes."""
+    cells = [Cell("reply", name, "first", "plain") for name in FAULTS["reply"]]
+
+    async def story() -> list[str]:
+        found = []
+        for cell in cells:
+            for ending in ENDINGS:
+                seen = await play(cell, ending, is_durable=True)
+                proof, truth = expected(cell)
+                told = "rejected" if proof == "rejected" else ENDS[proof, truth, ending][0]
+                found += [
+                    *seen.wrong,
+                    *([] if seen.told == told else [f"{cell} | {ending}: told {seen.told}, not {told}"]),
+                ]
+        return found
+
+    assert run(story()) == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,35 @@ def test_what_is_taken_apart_in_the_end_says_nothing() -> None:
 
     assert world.trace == list(verdict.trace)
     assert (world.failure, "from the grave" in world.troubles) == (None, False)
+
+
+_LEDGERS = (
+    "from tests.simulation.scenario import drawn\n"
+    "from tests.simulation.simulation import simulated\n"
+    f"print([simulated(drawn(seed, {EACH})).ledger for seed in (2, 9, 22)])\n"
+)
+
+
+def _others() -> list[str]:
+    """Return the other minor versions of Python on the path that can run the client."""
+    names = (f"python3.{minor}" for minor in range(11, 16) if minor != sys.version_info.minor)
+    found = [path for name in names if (path := shutil.which(name)) is not None]
+    ready = ("-c", "import aiohttp, msgspec, tenacity")
+    return [path for path in found if not subprocess.run([path, *ready], capture_output=True, check=False).returncode]
+
+
+def test_one_seed_is_one_ledger_on_every_version_of_python() -> None:
+    """The schedule inside asyncio differs from version to version; what AlphaPo has seen and done does not."""
+    others = _others()
+    if not others:
+        pytest.skip("no other version of Python here can import the client")
+    folder = Path(__file__).resolve().parents[2]
+    told = [
+        subprocess.run([python, "-c", _LEDGERS], cwd=folder, capture_output=True, text=True, check=True).stdout
+        for python in (sys.executable, *others)
+    ]
+
+    assert len(set(told)) == 1
 
 
 BROKEN: dict[Assumption, tuple[str, ...]] = {

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -15,8 +16,10 @@ from tests.simulation.bugs.catalogue import BUGS, Bug
 from tests.simulation.bugs.hunt import Find
 from tests.simulation.bugs.planting import planted, run_in
 
-__all__ = ["hunted", "main"]
+__all__ = ["TABLE", "hunted", "main"]
 
+TABLE: Final = Path(__file__).with_name("found.md")
+"""Written when all mistakes are hunted for."""
 _NAME: Final = max(len(bug.name) for bug in BUGS) + 2
 _LINE: Final = f"{{:<{_NAME}}}{{:<13}}{{:>6}}{{:>9}}  {{}}"
 
@@ -31,6 +34,16 @@ def hunted(bug: Bug | None, most: int, each: int) -> Find:
 def _chosen(names: Sequence[str]) -> list[Bug]:
     """Return the mistakes whose names hold one of these words; all of them if there are no words."""
     return [bug for bug in BUGS if not names or any(name.lower() in bug.name.lower() for name in names)]
+
+
+def _table(bugs: Sequence[Bug], finds: Sequence[Find]) -> str:
+    """Return the table of what all hunts brought home."""
+    lines = ["| planted | found by | seeds | what was violated |", "| --- | --- | --- | --- |"]
+    for bug, find in zip(bugs, finds, strict=True):
+        needed = str(find.tries) if bug.found_by == "simulation" else "-"
+        violation = (find.violation or "NOT FOUND").partition("\n")[0].replace("|", "/")[:160]
+        lines.append(f"| {bug.name} | {bug.found_by} | {needed} | {violation} |")
+    return "# What was planted, and how soon it was found\n\n" + "\n".join(lines) + "\n"
 
 
 def _hunt_one(bug: Bug, most: int, each: int) -> Find:
@@ -60,6 +73,8 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error("no mistake has such a name")
     print(_LINE.format("planted", "found by", "seeds", "took", "what was violated"))
     finds = [_hunt_one(bug, wanted.most, wanted.each) for bug in bugs]
+    if not wanted.names:
+        TABLE.write_text(_table(bugs, finds), encoding="utf-8")
     found = [find for find in finds if find.violation is not None]
     seeds = [find.tries for bug, find in zip(bugs, finds, strict=True) if bug.found_by == "simulation"]
     print(f"\n{len(found)} of {len(bugs)} found" + (f", median {median(seeds):g} seeds" if seeds else ""))

@@ -222,6 +222,19 @@ _PACE: Final = (
         ),
     ),
     Bug(
+        "Retry-After obeyed beyond the deadline",
+        "Clients that wait for as long as they are asked to, whatever their caller said: three seconds become a minute.",
+        (
+            Edit(
+                "client.py",
+                'due = None if deadline is None else began + check_seconds("deadline", deadline)\n',
+                'due = None if deadline is None else began + check_seconds("deadline", deadline)\n'
+                "        if due is not None:\n"
+                "            due = max(due, self._crew.gate.pace.held_until + 1.0)\n",
+            ),
+        ),
+    ),
+    Bug(
         "a budget that never refills",
         "Budgets that are counted down only: after a bad hour nothing is ever tried twice again.",
         (

@@ -15,13 +15,15 @@ from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, NotSent, Proof, Reply, judge_reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.crew import World
+from alphapo_async.journal import Journal
+from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
 from tests.proof.truth import Told, lies, outcome_of
 from tests.simulation.sockets.certificates import client_side
 from tests.simulation.sockets.far_end import KEY, SECRET, FarEnd, Fault
 from tests.simulation.sockets.faults import FAULTS, Phase
 
-__all__ = ["ATTEMPTS", "ENDINGS", "TRANSPORTS", "Attempt", "Cell", "Ending", "Seen", "Transport", "play"]
+__all__ = ["ATTEMPTS", "ENDINGS", "TRANSPORTS", "Attempt", "Cell", "Ending", "Kept", "Seen", "Transport", "play"]
 
 Attempt: TypeAlias = Literal["first", "later, fresh", "later, reused", "next, reused"]
 """Which attempt is struck: the client's first; a later one of the withdrawal after a 503, on a fresh connection or on the same; the first
@@ -107,8 +109,14 @@ class _Witness(SessionManager):
         return self.struck
 
 
-async def play(cell: Cell, ending: Ending) -> Seen:
-    """Play a cell."""
+class Kept(MemoryJournal):
+    """A journal that outlives its process, as it says: a file has a thread, which does not keep the time of a loop of this kind."""
+
+    is_durable = True
+
+
+async def play(cell: Cell, ending: Ending, *, is_durable: bool = False) -> Seen:
+    """Play a cell, with a journal that outlives its process or with one that does not."""
     fault, is_tls = cell.fault, cell.transport == "TLS"
     far = FarEnd(fault, is_tls=is_tls, closes=cell.attempt == "later, fresh", is_named=cell.phase == "name")
     async with far:
@@ -118,7 +126,7 @@ async def play(cell: Cell, ending: Ending) -> Seen:
             is_gone=ending == "nobody is there",
             ssl=client_side() if is_tls else None,
         )
-        told = await _paid(far, session, cell)
+        told = await _paid(far, session, cell, Kept() if is_durable else MemoryJournal())
         await far.settle()
         await session.aclose()
         assert session.struck is not None, cell
@@ -131,14 +139,14 @@ async def play(cell: Cell, ending: Ending) -> Seen:
     return Seen(_word(proof), session.truth, outcome_of(told), tuple(wrong))
 
 
-async def _paid(far: FarEnd, session: SessionManager, cell: Cell) -> Told:
+async def _paid(far: FarEnd, session: SessionManager, cell: Cell, journal: Journal) -> Told:
     """Pay the withdrawal that is struck, after whatever goes before it."""
     loop = asyncio.get_running_loop()
     world = World(lambda: _EPOCH + loop.time(), random.Random(_SEED).random, asyncio.sleep)
     client = AlphapoClient(
         KEY,
         SECRET,
-        journal="memory",
+        journal=journal,
         base_url=far.url,
         session=session,
         policy=POLICY,
