@@ -52,6 +52,8 @@ _CROWDED: Final = 0.04
 _CROWD: Final = 300
 _LONG: Final = 0.07
 """Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
+_MOST_IN_LONG: Final = 60
+"""Withdrawals in one of them: what is in doubt for hours is looked up for hours."""
 
 _EDGE: Final = tuple(
     fault
@@ -175,6 +177,8 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         families -= {"crashes", "stops", "closing", "storage", "leaving"}
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
+    if is_long:
+        number = min(number, _MOST_IN_LONG)
     dialect = _dialect(chance, broken, is_long=is_long)
     intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
     if is_crowded:
