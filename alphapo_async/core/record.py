@@ -17,7 +17,17 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row, State, bucket
 from alphapo_async.core.steps import due_at
 
-__all__ = ["COLUMNS", "Record", "Written", "read_record", "read_revision", "to_record", "written"]
+__all__ = [
+    "CHANGING",
+    "COLUMNS",
+    "Record",
+    "Written",
+    "changing",
+    "read_record",
+    "read_revision",
+    "to_record",
+    "written",
+]
 
 
 class Record(NamedTuple):
@@ -60,6 +70,10 @@ class Written(NamedTuple):
 
 
 COLUMNS: Final = Record._fields
+CHANGING: Final = tuple(name for name in COLUMNS if name not in {"account", "foreign_id", "created_at"})
+"""What may become another in the life of a row: what an index finds it by is not touched without need."""
+changing: Final = attrgetter(*CHANGING)
+"""Return these columns of a record."""
 
 
 class _Rest(msgspec.Struct, omit_defaults=True):

@@ -15,7 +15,7 @@ import msgspec
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
+from alphapo_async.core.record import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept
 
@@ -27,18 +27,25 @@ Fetch: TypeAlias = Callable[..., Awaitable[list[Any]]]
 """Runs one statement with its values and returns the rows."""
 
 _TYPES: Final = {
+    "place": "int4",
+    "id": "int8",
+    "turn": "int8",
     "created_at": "float8",
     "settled_at": "float8",
     "due_at": "float8",
     "reported": "bool",
     "revision": "int4",
-    "body": "bytea",
 }
+"""What of a row is handed over as something else than text."""
 _CASTS: Final = {"amount": "numeric", "rest": "json"}
 """What is handed over as text and stored as something else."""
+_BYTES: Final = ("body", "reply")
+"""What is handed over in base64."""
 _BODY: Final = ("body", "sha256", "digest")
 _LINE: Final = ("at", "kind", "what", "worker", "status", "reply", "release")
-_LINE_TYPES: Final = {"at": "float8", "status": "int4", "reply": "bytea"}
+_LINE_TYPES: Final = {"place": "int4", "number": "int4", "at": "float8", "status": "int4"}
+"""What of a line of a history is."""
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Known(NamedTuple):
@@ -58,8 +65,17 @@ class Draft(NamedTuple):
     entries: tuple[Entry, ...]
 
 
-def _arrays(names: Iterable[str], types: dict[str, str], first: int) -> str:
-    return ", ".join(f"${number}::{types.get(name, 'text')}[]" for number, name in enumerate(names, first))
+def _handed(parameter: str, name: str, columns: Sequence[str], types: dict[str, str]) -> str:
+    """Return where a statement takes its rows from: a JSON list in UTF-8, whose text no codec of a caller's pool touches."""
+    typed = ", ".join(f"{column} {types.get(column, 'text')}" for column in columns)
+    return f"json_to_recordset(convert_from({parameter}, 'UTF8')::json) as {name}({typed})"
+
+
+def _stored(name: str, column: str) -> str:
+    """Return what of a row handed over is stored in a column."""
+    if column in _BYTES:
+        return f"decode({name}.{column}, 'base64')"
+    return f"{name}.{column}::{_CASTS[column]}" if column in _CASTS else f"{name}.{column}"
 
 
 class PostgresRows:
@@ -79,35 +95,30 @@ class PostgresRows:
         is_here = f"not exists (select from {schema}.journal where moved_to is not null)"
         told = ", ".join(f"{name}::text as {name}" if name in _CASTS else name for name in COLUMNS)
         row = f"select id, turn, body, digest, {told} from {schema}.withdrawals w "
-        handed = ", ".join(f"asked.{name}::{_CASTS[name]}" if name in _CASTS else f"asked.{name}" for name in whole)
-        line = ", ".join(("place", *_LINE, "number"))
-        lines = (
-            f"select {line} from unnest($1::int4[], {_arrays(_LINE, _LINE_TYPES, 2)}) with ordinality as line({line})"
-        )
+        stored = ", ".join(_stored("asked", name) for name in whole)
+        line = _handed("$2", "line", ("place", "number", *_LINE), _LINE_TYPES)
+        lines = ", ".join(_stored("line", name) for name in _LINE)
         note = (
-            f"insert into {schema}.history (withdrawal, at, kind, what, worker, status, reply, release) "
-            "select made.id, at, kind, what, line.worker, line.status, reply, release from made join line using (place) order by number"
+            f"insert into {schema}.history (withdrawal, {', '.join(_LINE)}) "
+            f"select made.id, {lines} from made join line using (place) order by number"
         )
-        after = 2 + len(_LINE)
         self.insert = f"""
-            with line as materialized ({lines}),
-            asked as materialized (
-              select * from unnest({_arrays(whole, _TYPES, after)}) with ordinality as asked({", ".join(whole)}, place)
-            ), added as (
+            with line as materialized (select * from {line}),
+            asked as materialized (select * from {_handed("$1", "asked", ("place", *whole), _TYPES)}),
+            added as (
               insert into {schema}.withdrawals ({", ".join(whole)})
-              select {handed} from asked where {is_here} order by account, foreign_id
+              select {stored} from asked where {is_here} order by account, foreign_id
               on conflict (account, foreign_id) do nothing returning id, account, foreign_id
-            ), made as (select id, place::int4 from added join asked using (account, foreign_id)),
+            ), made as (select id, place from added join asked using (account, foreign_id)),
             noted as ({note})
             select id, place, {durable} from made"""
         """New withdrawals with the first lines of their histories; those that are known already are left out."""
-        changed = ", ".join(f"{name} = asked.{name}{f'::{_CASTS[name]}' if name in _CASTS else ''}" for name in COLUMNS)
-        corrected = ", ".join(f"{name} = coalesce(asked.{name}, w.{name})" for name in _BODY)
+        changed = ", ".join(f"{name} = {_stored('asked', name)}" for name in CHANGING)
+        corrected = ", ".join(f"{name} = coalesce({_stored('asked', name)}, w.{name})" for name in _BODY)
         self.update = f"""
-            with line as materialized ({lines}),
+            with line as materialized (select * from {line}),
             asked as materialized (
-              select * from unnest(${after}::int8[], ${after + 1}::int8[], {_arrays(whole, _TYPES, after + 2)})
-              with ordinality as asked(id, turn, {", ".join(whole)}, place)
+              select * from {_handed("$1", "asked", ("place", "id", "turn", *CHANGING, *_BODY), _TYPES)}
             ), held as materialized (
               select w.id from {schema}.withdrawals w join asked on asked.id = w.id and asked.turn = w.turn
               where {is_here} order by w.id for update of w
@@ -117,7 +128,7 @@ class PostgresRows:
               from {schema}.withdrawals w join held using (id) join asked using (id) where asked.body is not null
             ), changed as (
               update {schema}.withdrawals w set turn = w.turn + 1, {changed}, {corrected}
-              from asked join held using (id) where w.id = asked.id returning w.id, asked.place::int4 as place
+              from asked join held using (id) where w.id = asked.id returning w.id, asked.place
             ), made as (select id, place from changed),
             noted as ({note})
             select id, place, {durable} from made"""
@@ -181,7 +192,7 @@ class PostgresRows:
               from held where w.id = held.id returning w.id
             ), noted as (
               insert into {schema}.history (withdrawal, {", ".join(_LINE)})
-              select changed.id, line.* from changed, unnest({_arrays(_LINE, _LINE_TYPES, 5)}) as line
+              select changed.id, {lines} from changed, {_handed("$5", "line", ("number", *_LINE), _LINE_TYPES)} order by number
             )
             select id, {durable} from changed"""
         """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
@@ -248,7 +259,7 @@ class PostgresRows:
 
     async def add(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
         """Write down new rows; return those that were new indeed."""
-        made = await fetch(self.insert, *_lines(drafts), *_columns(drafts))
+        made = await fetch(self.insert, _asked(drafts), _lines(drafts))
         return {drafts[place - 1].name: Known(number, 1, drafts[place - 1].row) for number, place, _ in made}
 
     async def load(self, fetch: Fetch, kept: list[Kept]) -> None:
@@ -261,9 +272,8 @@ class PostgresRows:
 
     async def change(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
         """Write down what became of known rows; return those that nobody else had changed meanwhile."""
-        known = [draft.known for draft in drafts if draft.known is not None]
-        ids, turns = [one.id for one in known], [one.turn for one in known]
-        made = await fetch(self.update, *_lines(drafts), ids, turns, *_columns(drafts))
+        turns = [draft.known.turn for draft in drafts if draft.known is not None]
+        made = await fetch(self.update, _asked(drafts), _lines(drafts))
         return {
             drafts[place - 1].name: Known(number, turns[place - 1] + 1, drafts[place - 1].row)
             for number, place, _ in made
@@ -273,10 +283,8 @@ class PostgresRows:
         self, fetch: Fetch, known: Known, after: Row, entries: Sequence[Entry], *, keeps_history: bool
     ) -> bool:
         """Let go of a withdrawal's bytes and more; tell whether it was still as it was known."""
-        lines = [[_clean(getattr(entry, name)) for entry in entries] for name in _LINE]
-        return bool(
-            await fetch(self.forget, known.id, known.turn, to_record(after).rest.decode(), keeps_history, *lines)
-        )
+        rest, lines = to_record(after).rest.decode(), _lines([Draft(("", ""), known, after, tuple(entries))])
+        return bool(await fetch(self.forget, known.id, known.turn, rest, keeps_history, lines))
 
 
 def _sum(figures: Iterable[Decimal]) -> Decimal:
@@ -296,32 +304,34 @@ def _known(found: Any, kept: list[Any]) -> Known:
     return Known(number, turn, read_record(record, revision, earlier))
 
 
-def _lines(drafts: list[Draft]) -> list[list[Any]]:
-    """Return the new lines of all histories, column by column, each with the place of its draft."""
+def _asked(drafts: list[Draft]) -> bytes:
+    """Return the rows, each with its place; the bytes only where they are new."""
+    return _encode([_asked_one(place, draft) for place, draft in enumerate(drafts, 1)])
+
+
+def _asked_one(place: int, draft: Draft) -> dict[str, Any]:
+    row, known, told = draft.row, draft.known, to_record(draft.row)
+    asked = told._asdict()
+    asked["place"], asked["rest"] = place, told.rest.decode()
+    asked["alphapo_id"], asked["status"] = _clean(told.alphapo_id), _clean(told.status)
+    if known is not None:
+        asked["id"], asked["turn"] = known.id, known.turn
+    if known is None or known.row.revision.number != row.revision.number:
+        _, asked["body"], asked["sha256"], asked["digest"] = written(row.revision)
+    return asked
+
+
+def _lines(drafts: list[Draft]) -> bytes:
+    """Return the new lines of all histories, in order, each with the place of its draft."""
     lines = [(place, entry) for place, draft in enumerate(drafts, 1) for entry in draft.entries]
-    return [
-        [place for place, _ in lines],
-        *([_clean(getattr(entry, name)) for _, entry in lines] for name in _LINE),
-    ]
+    return _encode([_line(place, number, entry) for number, (place, entry) in enumerate(lines)])
 
 
-def _columns(drafts: list[Draft]) -> list[list[Any]]:
-    """Return the rows column by column; the bytes only where they are new."""
-    rows = [_values(draft) for draft in drafts]
-    return [list(column) for column in zip(*rows, strict=True)]
+def _line(place: int, number: int, entry: Entry) -> dict[str, Any]:
+    told = {name: getattr(entry, name) for name in _LINE}
+    return told | {"place": place, "number": number, "what": _clean(entry.what)}
 
 
-def _values(draft: Draft) -> tuple[Any, ...]:
-    row, known = draft.row, draft.known
-    record = to_record(row)
-    told = record._replace(reported=row.reported, alphapo_id=_clean(record.alphapo_id), status=_clean(record.status))
-    values = (*told[:-1], record.rest.decode())
-    if known is not None and known.row.revision.number == row.revision.number:
-        return (*values, None, None, None)
-    _, body, sha256, digest = written(row.revision)
-    return (*values, body, sha256, digest)
-
-
-def _clean(value: Any) -> Any:
+def _clean(text: str | None) -> str | None:
     """PostgreSQL's text holds no NUL; AlphaPo's words might. What decides stands in `rest`, where it is escaped."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+    return text and text.replace("\0", "\ufffd")

@@ -10,7 +10,16 @@ from typing import Final
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import COLUMNS, Record, read_record, read_revision, to_record, written
+from alphapo_async.core.record import (
+    CHANGING,
+    COLUMNS,
+    Record,
+    changing,
+    read_record,
+    read_revision,
+    to_record,
+    written,
+)
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept, Register
 
@@ -62,7 +71,7 @@ CONTROL: Final = _ROW + (
 """A withdrawal of this key that AlphaPo accepted and that did not exist before."""
 INSERT: Final = f"insert into withdrawals ({_ALL}, body, sha256, digest) values ({', '.join('?' * (len(COLUMNS) + 3))})"  # noqa: S608 - our own names
 """A withdrawal that the journal hears of for the first time."""
-UPDATE: Final = f"update withdrawals set {', '.join(f'{name} = ?' for name in COLUMNS)} where id = ?"  # noqa: S608 - our own names
+UPDATE: Final = f"update withdrawals set {', '.join(f'{name} = ?' for name in CHANGING)} where id = ?"  # noqa: S608 - our own names
 """What became of it."""
 CORRECT: Final = "update withdrawals set body = ?, sha256 = ?, digest = ? where id = ?"
 """The bytes of its next revision."""
@@ -187,7 +196,7 @@ def update(connection: sqlite3.Connection, place: int, before: Row, after: Row) 
     if after.revision.number != before.revision.number:
         connection.execute(KEEP, (place,))
         connection.execute(CORRECT, (*written(after.revision)[1:], place))
-    connection.execute(UPDATE, (*to_record(after), place))
+    connection.execute(UPDATE, (*changing(to_record(after)), place))
 
 
 def add_history(connection: sqlite3.Connection, place: int, entry: Entry) -> None:
