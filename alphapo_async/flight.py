@@ -270,7 +270,7 @@ class Flight:
         finally:
             crew.gate.leave(ticket, heard)
             if heard is None:
-                await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))
+                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, crew.world.clock()))
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
         return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 

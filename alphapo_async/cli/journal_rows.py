@@ -13,7 +13,6 @@ from alphapo_async.core.row import Row, bucket, is_in_doubt
 __all__ = ["OPEN_HEADS", "history_rows", "moment", "open_rows", "row_pairs"]
 
 OPEN_HEADS: Final = ("foreign_id", "asked", "since", "state", "why", "held by", "key")
-_BROKEN_OFF: Final = "it was broken off by this side"
 _WORDS: Final = {
     ("attempt", "Accepted"): "accepted",
     ("attempt", "Mismatched"): "in doubt: the reply shows another withdrawal",
@@ -63,7 +62,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("differences", "; ".join(map(str, row.differences))),
         ("by hand", row.word or ""),
         ("contradiction", row.contradiction or ""),
-        ("last word", _reason(row) if row.state in _HAS_LAST_WORD else ""),
+        ("last word", row.reason if row.state in _HAS_LAST_WORD else ""),
     ]
     return [(name, clean(value)) for name, value in told if value]
 
@@ -73,10 +72,6 @@ def _attempts(row: Row) -> str:
     if row.state != "open" or row.holder is None:
         return str(row.attempts)
     return f"{row.attempts} known; being worked on since {moment(row.held_since)}, may have been sent"
-
-
-def _reason(row: Row) -> str:
-    return _BROKEN_OFF if row.reason == "cancelled" else row.reason
 
 
 def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
@@ -98,7 +93,7 @@ def _what(line: Entry) -> str:
     name, colon, reason = line.what.partition(": ")
     words = _WORDS.get((line.kind, name))
     if words is not None:
-        return f"{words}{colon}{_BROKEN_OFF if reason == 'cancelled' else reason}"
+        return f"{words}{colon}{reason}"
     if line.kind in ("lapsed", "control"):
         return _SECONDS.sub(lambda found: moment(float(found[0])), line.what)
     return line.what
@@ -112,7 +107,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
             "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
             moment(row.created_at),
             bucket(row),
-            clean(_reason(row)),
+            clean(row.reason),
             clean((row.holder or "")[:8]),
             row.key,
         )

@@ -6,7 +6,8 @@ pure function that it is handed, so that every kind of storage follows the same 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
@@ -232,19 +233,25 @@ def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = No
 
 
 def _sqlite(path: str) -> Journal:
-    from alphapo_async.journal.sqlite import SqliteJournal  # noqa: PLC0415 - only here is sqlite3 loaded
-
+    """Return the journal in a file; only here is its library loaded."""
+    with _instead_of("fcntl", "A journal in a file needs Linux or macOS; elsewhere it can be in PostgreSQL."):
+        from alphapo_async.journal.sqlite import SqliteJournal  # noqa: PLC0415 - most programs use one journal
     return SqliteJournal(path)
 
 
 def _postgres() -> Callable[..., Journal]:
     """Return the journal in PostgreSQL; only here is its library loaded."""
-    try:
+    with _instead_of("asyncpg", "A journal in PostgreSQL needs an extra: pip install 'alphapo-async[postgres]'."):
         from alphapo_async.journal.postgres import PostgresJournal  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise ConfigurationError(
-            "A journal in PostgreSQL needs an extra: pip install 'alphapo-async[postgres]'. Nothing was sent."
-        ) from None
     return PostgresJournal
+
+
+@contextmanager
+def _instead_of(module: str, advice: str) -> Iterator[None]:
+    """Give advice where this module is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ConfigurationError(f"{advice} Nothing was sent.") from None

@@ -67,12 +67,6 @@ def test_the_last_word_that_settled_nothing_stands_only_where_nothing_came_after
     assert ("last word" in told) is last
 
 
-def test_what_this_side_broke_off_is_not_called_cancelled() -> None:
-    """That is AlphaPo's word for a withdrawal that it ended."""
-    assert dict(row_pairs(row(reason="cancelled")))["last word"] == "it was broken off by this side"
-    assert open_rows([row(reason="cancelled")])[0][4] == "it was broken off by this side"
-
-
 def test_tables_are_plain_text() -> None:
     """Times in UTC, workers shortened."""
     line = Entry(1.5, "attempt", "Accepted", "0123456789abcdef", 201, b"{}", "1.0")
@@ -91,7 +85,7 @@ def test_tables_are_plain_text() -> None:
         (Accepted(Withdrawal(id=7)), "accepted"),
         (Mismatched(Withdrawal(id=7), ()), "in doubt: the reply shows another withdrawal"),
         (InDoubt("HTTP 502"), "in doubt: HTTP 502"),
-        (InDoubt("cancelled"), "in doubt: it was broken off by this side"),
+        (InDoubt("broken off here"), "in doubt: broken off here"),
         (Rejected({}), "refused"),
         (Duplicate({}), "refused: AlphaPo knows this foreign_id already"),
         (Refused("bad_header_key"), "the key was not accepted: bad_header_key"),

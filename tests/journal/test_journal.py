@@ -62,6 +62,19 @@ def test_a_database_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         open_journal("postgresql://db/payouts")
 
 
+def test_a_file_needs_locks_that_not_every_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the module for them is missing the message says what to use instead."""
+    for module in [
+        name
+        for name in sys.modules
+        if name.startswith(("alphapo_async.journal.sqlite", "alphapo_async.journal.workers"))
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ConfigurationError, match=r"needs Linux or macOS; elsewhere it can be in PostgreSQL"):
+        open_journal("payouts.db")
+
+
 @pytest.mark.parametrize("url", ["", " ", "redis://payer:hunter2@db/payouts", "sqlite://", "sqlite:///"])
 def test_an_unknown_name_is_refused_and_not_shown(url: str) -> None:
     """It may hold a password; the message says what there is."""

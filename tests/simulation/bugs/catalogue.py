@@ -574,7 +574,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                'await self._learn(Attempt(self._worker, InDoubt("cancelled"), began, crew.world.clock()))',
+                'await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, crew.world.clock()))',
                 "pass",
             ),
         ),
