@@ -77,7 +77,7 @@ create unique index withdrawals_by_foreign_id on {s}.withdrawals (account, forei
 create index withdrawals_open on {s}.withdrawals (account, created_at, id) where state = 'open';
 create index withdrawals_due on {s}.withdrawals (account, due_at) where due_at is not null;
 create index withdrawals_held on {s}.withdrawals (holder, id) where holder is not null;
-create index withdrawals_unreported on {s}.withdrawals (account, id) where not reported;
+create index withdrawals_unreported on {s}.withdrawals (account, id) where not reported and state <> 'open';
 create index withdrawals_accepted on {s}.withdrawals (account, key, created_at) where state = 'accepted' and source = 'reply';
 
 create table {s}.revisions (

@@ -62,7 +62,7 @@ create unique index withdrawals_by_foreign_id on withdrawals (account, foreign_i
 create index withdrawals_open on withdrawals (account, created_at, id) where state = 'open';
 create index withdrawals_due on withdrawals (account, due_at) where due_at is not null;
 create index withdrawals_held on withdrawals (holder, id) where holder is not null;
-create index withdrawals_unreported on withdrawals (account, id) where reported = 0;
+create index withdrawals_unreported on withdrawals (account, id) where reported = 0 and state <> 'open';
 
 create table revisions (
   withdrawal integer not null references withdrawals (id),
