@@ -10,7 +10,7 @@ import pytest
 
 from alphapo_async import core
 from alphapo_async.core.events import Event
-from alphapo_async.core.models import Totals, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import Pace, RetryPolicy
 from alphapo_async.core.row import Row
 
@@ -30,7 +30,15 @@ def test_no_value_of_the_core_can_be_changed(kind: type[msgspec.Struct]) -> None
     assert kind.__struct_config__.frozen
 
 
-@pytest.mark.parametrize("kind", [Event, Pace, RetryPolicy, Row, Totals, Transaction, Withdrawal, WithdrawalRequest])
+@pytest.mark.parametrize("kind", PUBLIC)
+def test_the_garbage_collector_visits_no_value_of_the_core(kind: type[msgspec.Struct]) -> None:
+    """They hold no cycles; ten thousand withdrawals that wait must not make every pass of it long."""
+    assert not kind.__struct_config__.gc
+
+
+@pytest.mark.parametrize(
+    "kind", [Event, Health, Pace, RetryPolicy, Row, Totals, Transaction, Withdrawal, WithdrawalRequest]
+)
 def test_values_of_many_fields_are_made_by_name(kind: type[msgspec.Struct]) -> None:
     """So that no field is taken for its neighbour."""
     with pytest.raises(TypeError, match="positional"):

@@ -16,7 +16,7 @@ def test_an_event_holds_what_it_was_told_and_nothing_else() -> None:
     event = Event(name="attempt", at=1_700_000_000.5, account="default")
     assert (event.name, event.at, event.account) == ("attempt", 1_700_000_000.5, "default")
     assert (event.foreign_id, event.outcome, event.reason) == (None, None, None)
-    assert (event.attempts, event.look_ups) == (0, 0)
+    assert (event.attempts, event.look_ups, event.base_url) == (0, 0, "")
 
 
 def test_an_event_has_no_place_for_secrets() -> None:

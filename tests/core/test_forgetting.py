@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, GivenUp, Revision
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.learning import learn
@@ -50,6 +51,7 @@ def accepted(status: str | None) -> Row:
         (replace(ACCEPTED_ROW, withdrawal=None), False),
         (row(), False),
         (DOUBTED, False),
+        (row(holder=None, reported=True), False),
         (replace(accepted("confirmed"), reported=False), False),
         (replace(accepted("confirmed"), holder="worker"), False),
     ],
@@ -72,7 +74,10 @@ def test_a_row_is_about_whoever_it_was_for_in_any_revision() -> None:
 def test_what_says_whom_it_was_for_goes() -> None:
     """Bodies, address, reference and AlphaPo's words, of every revision."""
     known = replace(
-        asked_about(accepted("confirmed"), found("confirmed")), earlier=(CORRECTED,), refusal={"a": ["bc1q"]}
+        asked_about(accepted("confirmed"), found("confirmed")),
+        earlier=(CORRECTED,),
+        refusal={"a": ["bc1q"]},
+        differences=(Difference("address", "bc1q", "bc1p"),),
     )
     left = redacted(known)
     assert (left.transaction, left.differences, left.refusal) == (None, (), None)

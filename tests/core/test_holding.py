@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, LookedUp, Restored, Revision, Word
+from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
@@ -134,6 +135,21 @@ def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_l
     )
 
 
+@pytest.mark.parametrize(("asked_at", "state"), [(9.5, "not_sent"), (10.5, "open")])
+def test_clocks_of_which_nothing_is_said_agree(asked_at: float, state: State) -> None:
+    """Also those of two workers."""
+    settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="another")
+    assert learn(settled, replace(ASKED, asker="worker", asked_at=asked_at), 20.0).state == state
+
+
+def test_a_row_whose_bytes_are_forgotten_opens_with_new_ones() -> None:
+    """What it had before is kept among the earlier revisions, by its digest."""
+    forgotten = redacted(replace(NOT_SENT_ROW, earlier=(CORRECTED,)))
+    after = learn(forgotten, ASKED, 9.0)
+    assert (after.state, after.revision) == ("open", replace(ASKED.revision, number=forgotten.revision.number + 1))
+    assert after.earlier == (*forgotten.earlier, forgotten.revision)
+
+
 def test_a_settled_row_names_the_worker_that_held_it() -> None:
     """By its clock `settled_at` was read; whoever reopens the row forgets both."""
     settled = learn(row(1.0), GivenUp("worker", "outage"), 5.0)
@@ -241,8 +257,9 @@ HELD = row(10.0)
 
 
 def test_a_row_is_held_from_when_it_is_taken() -> None:
-    """By whoever took it."""
+    """By whoever took it; what is left to others is held by nobody."""
     assert (HELD.holder, HELD.held_since) == ("worker", 10.0)
+    assert (LEFT.holder, LEFT.held_since) == (None, 0.0)
 
 
 def test_nobody_lets_go_for_another() -> None:
