@@ -70,6 +70,8 @@ class MemoryJournal:
         self._over: set[str] = set()
         """Workers of which somebody was told that their lease is over: it never runs again."""
         self._notes: dict[tuple[str, str], str] = {}
+        self._dates: dict[_Name, float] = {}
+        """When a worker should come to a row, for those that it should."""
         self._soonest = inf
         """Before this time no row is due."""
 
@@ -159,12 +161,9 @@ class MemoryJournal:
         """Return rows that a worker should come to by now, the longest overdue first."""
         if now < self._soonest:
             return []
-        dated = [
-            (when, row) for rows in (self._open, self._settled) for row in rows.values() if (when := _due(row)) < inf
-        ]
-        self._soonest = min((when for when, _ in dated), default=inf)
-        due = [(when, row) for when, row in dated if when <= now and row.account == account]
-        return [row for _, row in sorted(due, key=lambda one: one[0])[:limit]]
+        self._soonest = min(self._dates.values(), default=inf)
+        due = [(when, name) for name, when in self._dates.items() if when <= now and name[0] == account]
+        return [row for _, name in sorted(due)[:limit] if (row := self._known(name)) is not None]
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
@@ -212,8 +211,11 @@ class MemoryJournal:
         return None if essence is None else _row_of(name, essence)
 
     def _keep(self, name: _Name, row: Row) -> None:
-        if row.holder is None:
-            self._soonest = min(self._soonest, _due(row))
+        if (when := _due(row)) < inf:
+            self._dates[name] = when
+            self._soonest = min(self._soonest, when)
+        else:
+            self._dates.pop(name, None)
         if self._old:
             self._forget_essence(name)
         if row.state == "open":
@@ -226,6 +228,7 @@ class MemoryJournal:
             self._condense(*self._settled.popitem(last=False))
 
     def _condense(self, name: _Name, row: Row) -> None:
+        self._dates.pop(name, None)
         self._old[name] = essence = _essence(row)
         self._history.pop(name, None)
         _add(self._old_sums.setdefault(row.account, {}), essence.bucket, essence.figure, essence.currency, 1)

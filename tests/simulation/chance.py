@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from math import inf, log
 from typing import TypeVar
 
 __all__ = ["Chance"]
@@ -44,6 +45,10 @@ class Chance:
     def happens(self, share: float, *about: object) -> bool:
         """Tell whether something happens that happens in this share of all cases."""
         return share > 0 and self.draw(*about) < share
+
+    def first(self, share: float, *about: object) -> float:
+        """Return which of many is the first to which something happens that happens to this share of them; infinity if it never does."""
+        return 1.0 + log(1.0 - self.draw(*about)) // log(1.0 - share) if share > 0 else inf
 
     def between(self, low: float, high: float, *about: object) -> float:
         """Return a figure between two."""

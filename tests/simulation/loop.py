@@ -31,7 +31,7 @@ class Owner:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[Any] = deque()
         self.tasks: WeakSet[NumberedTask[Any]] = WeakSet()
         self.is_dead = False
         self.is_stopped = False
@@ -62,6 +62,56 @@ class NumberedTask(asyncio.Task[T]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+class _Handle(asyncio.Handle):
+    """A handle that is made often: without what a loop in debug mode asks for."""
+
+    __slots__ = ()
+    _callback: Callable[..., object]
+    _args: tuple[Any, ...]
+    _context: Context
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context | None
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """Likewise."""
+
+    __slots__ = ()
+    _callback: Any
+    _args: Any
+    _context: Context
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context | None
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when = when
+        self._scheduled = False
+
+    def cancel(self) -> None:
+        """Pass it over when its time comes."""
+        self._cancelled = True
+        self._callback = self._args = None
+
+
+def _wake(waker: asyncio.Future[None]) -> None:
+    if not waker.done():
+        waker.set_result(None)
 
 
 @contextlib.contextmanager
@@ -99,7 +149,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.world = Owner("world")
         self._owners: list[Owner] = [self.world]
         self._instant = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = itertools.count()
         self._in_this_moment = 0
         self._dead: list[NumberedTask[Any]] = []
@@ -166,8 +216,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         """Have it called in the process to which the context belongs."""
-        handle = asyncio.Handle(callback, args, self, context)
-        owner: Owner = handle._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
+        handle = _Handle(callback, args, self, context)
+        owner = handle._context.get(_OWNER, self.world)
         if not owner.is_dead:
             owner.ready.append(handle)
         return handle
@@ -178,7 +228,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Have it called at a virtual moment; what is due at the same moment comes in the order in which it was asked for."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Timer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
@@ -186,7 +236,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Have it called so many virtual seconds from now."""
-        return self.call_at(self._instant + delay, callback, *args, context=context)
+        when = self._instant + delay
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, for less than `asyncio.sleep` asks: nothing else waits as often as this world."""
+        waker = self.create_future()
+        timer = self.call_later(seconds, _wake, waker)
+        try:
+            await waker
+        finally:
+            timer.cancel()
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
@@ -233,7 +295,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:
                 ran += 1
-                handle._run()
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except Exception as error:  # noqa: BLE001 - as every loop does
+                    self._complain(self, {"message": f"Exception in callback {handle!r}", "exception": error})
         self._in_this_moment += ran
         if self._in_this_moment > self.MOST_IN_A_MOMENT:
             raise Stuck("The same moment never ends: something runs in circles.")
@@ -249,6 +314,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._instant, self._in_this_moment = max(self._instant, when), 0
         while timers and timers[0][0] <= when:
             timer = heapq.heappop(timers)[2]
-            owner: Owner = timer._context.get(_OWNER, self.world)  # type: ignore[attr-defined]
+            owner = timer._context.get(_OWNER, self.world)
             if not timer._cancelled and not owner.is_dead:
                 owner.ready.append(timer)

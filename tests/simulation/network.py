@@ -366,13 +366,15 @@ class SimulatedSession(SessionManager):
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> Reply | NoReply:
         """Send one request, unless the process dies at it."""
-        await self._door(f"{method} leaves")
+        if (death := self._door(f"{method} leaves")) is not None:
+            await death
         name = _foreign_id(body or b"")
         if method == "POST":
             self.tried[name] += 1
         self._leaves(method, name)
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
-        await self._door(f"{method} is back")
+        if (death := self._door(f"{method} is back")) is not None:
+            await death
         self._is_back(method, came)
         if (
             isinstance(came, Reply)

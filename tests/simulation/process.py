@@ -79,8 +79,8 @@ class Process:
         self.stood_still = 0
         """How often."""
         self.owner: Owner = loop.add_owner(name)
-        self._may_crash = scenario.rates.crash_at_door > 0
-        self.storage = Storage(disk, name, scenario=scenario, chance=chance, door=self.door, note=note)
+        self._last_door = chance.first(scenario.rates.crash_at_door, "door", name)
+        self.storage = Storage(disk, name, loop=loop, scenario=scenario, chance=chance, door=self.door, note=note)
         self.session = SimulatedSession(
             network, name, self.door, scenario.max_connections, leaves=self._leaves, is_back=self._is_back
         )
@@ -103,7 +103,7 @@ class Process:
             amount_format="string" if is_other_release else "number",
             max_rate=chance.pick(scenario.rates_of_clients, "rate", name),
             on_event=on_event,
-            world=World(self.clock, chance.stream("jitter", name), asyncio.sleep),
+            world=World(self.clock, chance.stream("jitter", name), loop.pause),
         )
 
     def __repr__(self) -> str:
@@ -154,17 +154,16 @@ class Process:
 
     # ── what happens to it ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def door(self, what: str, about: str = "", how: str = "") -> None:
-        """Pass a door; some die at it."""
+    def door(self, what: str, about: str = "", how: str = "") -> asyncio.Future[None] | None:
+        """Pass a door, or die at it: then this returns what is never done, and nothing of the process runs any more."""
         if self._is_traced:
             self._trace(f"{self.name}: {what} {about}{how}")
-        if self._may_crash:
-            self._doors += 1
-            is_calm = self._loop.time() >= self._scenario.ends
-            if not is_calm and self._chance.happens(self._scenario.rates.crash_at_door, "door", self.name, self._doors):
-                self._note("crash at a door")
-                self.die()
-                await self._loop.create_future()  # nothing of it runs any more
+        self._doors += 1
+        if self._doors < self._last_door or self._loop.time() >= self._scenario.ends:
+            return None
+        self._note("crash at a door")
+        self.die()
+        return self._loop.create_future()
 
     def die(self) -> None:
         """Die, now."""

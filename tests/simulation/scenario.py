@@ -46,6 +46,7 @@ FAMILIES: Final = (
 EPOCH: Final = 1_800_000_000.0
 """What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
+_HOUR: Final = 3_600.0
 _DAY: Final = 86_400.0
 _CROWDED: Final = 0.04
 """Of all worlds: those in which many are paid while AlphaPo is away."""
@@ -53,7 +54,7 @@ _CROWD: Final = 300
 _LONG: Final = 0.07
 """Of all worlds: those that last for hours, so that doubts grow old in them while others are paid."""
 _MOST_IN_LONG: Final = 60
-"""Withdrawals in one of them: what is in doubt for hours is looked up for hours."""
+"""Withdrawals in one of them, and where AlphaPo is away for hours: what is in doubt for hours is looked up for hours."""
 
 _EDGE: Final = tuple(
     fault
@@ -177,7 +178,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         families -= {"crashes", "stops", "closing", "storage", "leaving"}
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
-    if is_long:
+    if is_long or any(outage.end - outage.start > _HOUR for outage in outages):
         number = min(number, _MOST_IN_LONG)
     dialect = _dialect(chance, broken, is_long=is_long)
     intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
@@ -240,7 +241,7 @@ def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
     for one in range(chance.whole(1, 2, "outages")):
         start = chance.between(0.0, length, "outage", one, "start")
         is_long = chance.happens(0.1, "outage", one, "long")
-        seconds = chance.between(3_600.0, 10_800.0, "outage", one) if is_long else chance.between(5, 600, "outage", one)
+        seconds = chance.between(_HOUR, 3 * _HOUR, "outage", one) if is_long else chance.between(5, 600, "outage", one)
         outages.append(Outage(start, start + seconds, chance.pick(OUTAGES, "outage", one, "how")))
     return tuple(outages)
 

@@ -17,6 +17,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.simulation.chance import Chance
+from tests.simulation.loop import SimulatedLoop
 from tests.simulation.scenario import EPOCH, Scenario
 
 __all__ = ["Disk", "Storage", "Watch"]
@@ -37,8 +38,8 @@ _UNDONE_WITHIN = 5.0
 class Door(Protocol):
     """What a process is asked at everything that leaves it or comes back."""
 
-    async def __call__(self, what: str, about: str = "", how: str = "", /) -> None:
-        """Pass, or die here."""
+    def __call__(self, what: str, about: str = "", how: str = "", /) -> asyncio.Future[None] | None:
+        """Pass; or die here, and wait for what is never done."""
         ...
 
 
@@ -132,6 +133,7 @@ class Storage:
     Args:
         disk: what is written down.
         name: of the process.
+        loop: in which it is asked.
         scenario: how often what goes wrong.
         chance: when.
         door: passed before and after everything.
@@ -143,6 +145,7 @@ class Storage:
         disk: Disk,
         name: str,
         *,
+        loop: SimulatedLoop,
         scenario: Scenario,
         chance: Chance,
         door: Door,
@@ -154,7 +157,7 @@ class Storage:
         self._chance = chance
         self._door = door
         self._note = note
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._ends = scenario.ends
         rates = scenario.rates
         self._fates = {
@@ -191,13 +194,15 @@ class Storage:
         self._asked += 1
         self.under_way += 1
         try:
-            await self._door(verb, about)
+            if (death := self._door(verb, about)) is not None:
+                await death
             if not self.disk.is_durable:
                 return await action()
             if self._loop.time() >= self._ends or not self._is_troubled:
-                await asyncio.sleep(self._asked * _GOLDEN % _USUAL)
+                await self._loop.pause(self._asked * _GOLDEN % _USUAL)
                 done = await action()
-                await self._door(verb, about, " is back")
+                if (death := self._door(verb, about, " is back")) is not None:
+                    await death
                 return done
             return await self._go(verb, about, action, writes=writes, late=late)
         finally:
@@ -207,7 +212,8 @@ class Storage:
         """Ask what is asked every second, and is mostly answered with nothing."""
         if self._loop.time() < self._ends and self._is_troubled:
             return await self._do(verb, "", action)
-        await self._door(verb)
+        if (death := self._door(verb, "")) is not None:
+            await death
         return await action()
 
     async def _go(
@@ -219,7 +225,7 @@ class Storage:
         slow = self._chance.between(0.1, 40.0, "slowness", *key) if fate == "slow commit" else 0.0
         if slow:
             self._note(fate)
-        await asyncio.sleep(slow or self._asked * _GOLDEN % _USUAL)
+        await self._loop.pause(slow or self._asked * _GOLDEN % _USUAL)
         now = self._loop.time()
         is_over = now >= self._ends
         if not is_over:
@@ -234,7 +240,8 @@ class Storage:
         if fate == _TOLD_LATER and not is_over:
             self._note(fate)
             await asyncio.sleep(slow)
-        await self._door(verb, about, " is back")
+        if (death := self._door(verb, about, " is back")) is not None:
+            await death
         if fate == _LOST and not is_over:
             self._note(_LOST)
             raise JournalError("The answer of the journal was lost.", recorded=None)
