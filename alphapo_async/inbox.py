@@ -15,6 +15,7 @@ from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
 from alphapo_async.crew import World
 from alphapo_async.journal import Journal, MemoryJournal, Remembering
+from alphapo_async.tenure import SETTLING
 
 __all__ = ["Blocks", "Inbox", "Turn"]
 
@@ -128,12 +129,12 @@ class Inbox:
         """Be the only one among all processes; return what was handled before, claimed by this worker."""
         while True:
             text = await self._notes.recall(self._account, name)
-            known = read_handled(text)
+            known, now = read_handled(text), asyncio.get_running_loop().time()
             if await self._is_free(known):
                 taken = known.taken(self._worker())
-                if await self._take(name, text, taken):
+                if await self._take(name, text, taken) and await self._still_stands(name, taken, now):
                     return taken
-            elif asyncio.get_running_loop().time() >= until:
+            elif now >= until:
                 raise _busy()
             else:
                 await self._world.sleep(_POLL)
@@ -151,6 +152,19 @@ class Inbox:
         except BaseException:
             self._in_background(self._let_go_after(taking, name, taken))
             raise
+
+    async def _still_stands(self, name: str, taken: Handled, since: float) -> bool:
+        """Tell whether the claim is what the journal holds, and has just been so.
+
+        While the word of it was long on its way, or this process stood still, others may have taken this worker for dead, and have handled
+        the callback.
+        """
+        loop = asyncio.get_running_loop()
+        while loop.time() - since > SETTLING:
+            since = loop.time()
+            if await self._notes.recall(self._account, name) != taken.text():
+                return False
+        return True
 
     async def _finish(self, name: str, taken: Handled, status: str | None) -> None:
         """Write down that it was handled. Where the journal cannot take that, another delivery may have its turn, here or elsewhere."""

@@ -226,6 +226,67 @@ def test_whoever_loses_the_race_looks_again() -> None:
     assert run(story()) is False
 
 
+class Late(MemoryJournal):
+    """A journal whose answers to a claim come late; meanwhile other processes may take the claimer for dead, and handle the callback."""
+
+    def __init__(self, seconds: float, meanwhile: str | None, *, reads_late: bool = False) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.meanwhile = meanwhile
+        self.reads_late = reads_late
+        self.reads = 0
+
+    async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+        """Write, and say so later, the first time."""
+        written = await super().swap(account, name, before, after)
+        seconds, self.seconds = self.seconds, 0.0
+        await asyncio.sleep(seconds)
+        if seconds and not self.reads_late:
+            await self._handle_elsewhere(account, name)
+        return written
+
+    async def recall(self, account: str, name: str) -> str | None:
+        """Read, and tell what was read later, the second time."""
+        told = await super().recall(account, name)
+        self.reads += 1
+        if self.reads == 2 and self.reads_late:
+            await asyncio.sleep(1)
+            await self._handle_elsewhere(account, name)
+        return told
+
+    async def _handle_elsewhere(self, account: str, name: str) -> None:
+        if self.meanwhile is not None:
+            await self.remember(account, name, Handled().done(self.meanwhile).text())
+
+
+@pytest.mark.parametrize("reads_late", [False, True])
+def test_a_claim_whose_word_came_late_is_looked_at_again(reads_late: bool) -> None:  # noqa: FBT001
+    """Whoever was taken for dead meanwhile finds that others have handled it, also where that look itself took long."""
+
+    async def story(meanwhile: str | None) -> tuple[bool, int]:
+        journal = Late(3.0, meanwhile, reads_late=reads_late)
+        return await handled(inbox(journal), told()), journal.reads
+
+    is_new, _ = run(story("confirmed"))
+    assert not is_new
+    is_new, _ = run(story("pending"))
+    assert is_new
+    is_new, reads = run(story(None))
+    assert is_new
+    assert reads == (3 if reads_late else 2)
+
+
+def test_a_claim_that_came_at_once_is_read_once() -> None:
+    """Half a second of an answer's time is no reason for a doubt."""
+
+    async def story() -> int:
+        journal = Late(0.5, "confirmed", reads_late=True)
+        assert await handled(inbox(journal), told())
+        return journal.reads
+
+    assert run(story()) == 1
+
+
 class Slow(MemoryJournal):
     """A journal whose writes take a second, and go on though nobody waits for them."""
 

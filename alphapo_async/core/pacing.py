@@ -276,7 +276,7 @@ def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
             return _DEFINITE
         case NotSent() | NoAnswer() if judged.is_throttled:
             return Heard.THROTTLED, judged.retry_after
-        case NoAnswer(code=str()):
+        case NoAnswer(status=int(status), code=str()) if status < _FAILING:
             return _DEFINITE  # a refused key is an answer from AlphaPo itself
         case InDoubt() | NotSent() | NoAnswer():
             return _NOTHING
@@ -284,6 +284,8 @@ def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
             return _DEFINITE
 
 
+_FAILING: Final = 500
+"""From this HTTP status on it is AlphaPo that fails, whatever code it names."""
 _DEFINITE: Final = (Heard.DEFINITE, None)
 _NOTHING: Final = (Heard.NOTHING, None)
 

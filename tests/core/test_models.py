@@ -312,6 +312,13 @@ def test_a_number_too_long_to_be_a_name_is_refused() -> None:
             {"amount_to": "cannot be given together with amount: give exactly one of the two."},
         ),
         (
+            {"amount_to": "1"},
+            {
+                "amount_to": "cannot be given together with amount: give exactly one of the two.",
+                "convert_to": "is required with amount_to, which is counted in it.",
+            },
+        ),
+        (
             {"amount": None, "amount_to": "1"},
             {"convert_to": "is required with amount_to, which is counted in it."},
         ),

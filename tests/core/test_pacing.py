@@ -379,6 +379,8 @@ def test_a_rate_spreads_bodies() -> None:
         (NoneFound(), (Heard.DEFINITE, None)),
         (NoAnswer("HTTP 403", 403, "bad_header_signature"), (Heard.DEFINITE, None)),
         (NoAnswer("HTTP 502", 502), (Heard.NOTHING, None)),
+        (NoAnswer("HTTP 499", 499, "bad_header_signature"), (Heard.DEFINITE, None)),
+        (NoAnswer("HTTP 500", 500, "internal_error"), (Heard.NOTHING, None)),
         (NoAnswer("throttled", 429, retry_after=3.0), (Heard.THROTTLED, 3.0)),
     ],
 )
