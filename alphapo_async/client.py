@@ -566,6 +566,7 @@ class AlphapoClient:
         with self._blocks.one():
             async with self._inbox.turn(told) as turn:
                 kind = await self._hear(told, Seen(None, bytes(body[:EXCERPT])), is_repeated=turn.is_repeated)
+                await self._inbox.confirm(turn)
                 yield Callback(told, kind, turn.is_new)
 
     async def _hear(self, told: Transaction, seen: Seen, *, is_repeated: bool) -> CallbackKind:

@@ -47,10 +47,12 @@ class Blocks:
 class Turn:
     """The right to handle one callback, and what was handled before."""
 
-    def __init__(self, name: str, status: str | None, handled: Handled) -> None:
+    def __init__(self, name: str, status: str | None, handled: Handled, claimed_at: float) -> None:
         self.name = name
         self.status = status
         self.handled = handled
+        self.claimed_at = claimed_at
+        """On the loop's clock; it stood then."""
 
     @property
     def is_new(self) -> bool:
@@ -98,7 +100,7 @@ class Inbox:
         until = asyncio.get_running_loop().time() + _PATIENCE
         async with self._alone(name, until):
             taken = await self._claim(name, until)
-            turn = Turn(name, told.status, taken)
+            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())
             try:
                 yield turn
             except BaseException:
@@ -165,6 +167,16 @@ class Inbox:
             if await self._notes.recall(self._account, name) != taken.text():
                 return False
         return True
+
+    async def confirm(self, turn: Turn) -> None:
+        """Pass if the turn still is this delivery's, for what is to be done now took a while to prepare.
+
+        Raises:
+            CallbackBusy: others have taken this worker for dead, and may be handling the callback.
+            JournalError: the journal cannot be used.
+        """
+        if not await self._still_stands(turn.name, turn.handled, turn.claimed_at):
+            raise _busy()
 
     async def _finish(self, name: str, taken: Handled, status: str | None) -> None:
         """Write down that it was handled. Where the journal cannot take that, another delivery may have its turn, here or elsewhere."""

@@ -178,9 +178,12 @@ class Tenure:
 
     async def _prolong(self) -> None:
         await self.clock.follow(self._journal)
-        now, began = self.clock(), asyncio.get_running_loop().time()
+        worker, now, began = self.worker, self.clock(), asyncio.get_running_loop().time()
         until = now + self._lease
-        if await self._journal.renew(self.worker, until, now):
+        is_renewed = await self._journal.renew(worker, until, now)
+        if worker != self.worker:
+            return  # a call took a new lease meanwhile: what came of the old one says nothing of that
+        if is_renewed:
             self._runs(until, began)
         else:
             self._until = 0.0

@@ -276,6 +276,26 @@ def test_a_claim_whose_word_came_late_is_looked_at_again(reads_late: bool) -> No
     assert reads == (3 if reads_late else 2)
 
 
+@pytest.mark.parametrize(("seconds", "is_lost"), [(0.5, False), (0.6, True)])
+def test_a_turn_is_looked_at_again_after_what_took_long(seconds: float, is_lost: bool) -> None:  # noqa: FBT001
+    """Another process, which took this one for dead, has handled it: nothing is handled here, and AlphaPo comes again."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        box = inbox(journal)
+        async with box.turn(told()) as turn:
+            await box.confirm(turn)
+            await asyncio.sleep(seconds)
+            await box.confirm(turn)
+        async with box.turn(told("declined", 8)) as turn:
+            await asyncio.sleep(seconds)
+            await journal.remember("default", turn.name, Handled().done("declined").text())
+            with pytest.raises(CallbackBusy) if is_lost else contextlib.nullcontext():
+                await box.confirm(turn)
+
+    run(story())
+
+
 def test_a_claim_that_came_at_once_is_read_once() -> None:
     """Half a second of an answer's time is no reason for a doubt."""
 

@@ -243,3 +243,43 @@ def test_a_journal_that_ends_with_its_process_needs_no_lease() -> None:
         await kept.end()
 
     story(told())
+
+
+class LateRenewal(Leases):
+    """A journal that renews a lease at once, and says so a minute later."""
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Renew, and say so late, the first time."""
+        renewed = await super().renew(worker, until, now)
+        await asyncio.sleep(70 if not self.late else 0)
+        self.late.append(renewed)
+        return renewed and self.answer
+
+    def __init__(self, *, answer: bool = True) -> None:
+        super().__init__()
+        self.answer = answer
+        self.late: list[bool] = []
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> None:  # noqa: FBT001
+    """A lease that was prolonged too late for its calls is followed by another; the late answer makes that neither longer nor shorter."""
+
+    async def told() -> None:
+        journal = LateRenewal(answer=answer)
+        kept = tenure(journal)
+        await kept.begin()
+        old = kept.worker
+        await asyncio.sleep(61)
+        await kept.begin()
+        new = kept.worker
+        assert new != old
+        await asyncio.sleep(35)
+        assert journal.late == [True]
+        assert kept.worker == new
+        assert kept.may_send(new)
+        await asyncio.sleep(6)
+        assert not kept.may_send(new)  # it ends a minute after it was taken
+        await kept.end()
+
+    story(told())

@@ -259,6 +259,8 @@ class Network:
 
     def _process_late(self, late: Late, message: Message) -> None:
         message.on_its_way -= 1
+        if message.is_refused:
+            return  # another copy of it was answered with a "no" meanwhile
         record = self._alphapo.desk.process_late(late, self._loop.time())
         if record is not None:
             self._accepted(record, message)
