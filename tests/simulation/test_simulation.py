@@ -126,7 +126,8 @@ BROKEN: dict[Assumption, tuple[str, ...]] = {
 @pytest.mark.parametrize("assumption", ASSUMPTIONS)
 def test_every_assumption_is_needed(assumption: Assumption) -> None:
     """Where one does not hold, some world breaks the promise that rests on it: nothing is assumed for nothing."""
-    verdicts = (simulated(drawn(seed, 40, assumption)) for seed in range(12, 40))
+    first = 36 if assumption == "A3" else 12  # its worlds last for hours, and most of them end well
+    verdicts = (simulated(drawn(seed, 40, assumption)) for seed in range(first, 40))
 
     shown = (
         verdict.failure for verdict in verdicts if any(kind in (verdict.failure or "") for kind in BROKEN[assumption])

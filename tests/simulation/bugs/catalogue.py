@@ -604,8 +604,8 @@ _CALLBACKS: Final = (
         (
             Edit(
                 "inbox.py",
-                "            turn = Turn(name, told.status, taken)\n",
-                "            turn = Turn(name, told.status, taken)\n"
+                "            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())\n",
+                "            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())\n"
                 "            await self._finish(name, taken, told.status)\n",
             ),
         ),
