@@ -68,8 +68,8 @@ class _Handle(asyncio.Handle):
     """A handle that is made often: without what a loop in debug mode asks for."""
 
     __slots__ = ()
-    _callback: Callable[..., object]
-    _args: tuple[Any, ...]
+    _callback: Any
+    _args: Any
     _context: Context
 
     def __init__(
@@ -83,23 +83,15 @@ class _Handle(asyncio.Handle):
         self._repr = self._source_traceback = None
 
 
-class _Timer(asyncio.TimerHandle):
+class _Timer(_Handle, asyncio.TimerHandle):
     """Likewise."""
 
     __slots__ = ()
-    _callback: Any
-    _args: Any
-    _context: Context
 
     def __init__(
         self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: Any, context: Context | None
     ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
+        _Handle.__init__(self, callback, args, loop, context)
         self._when = when
         self._scheduled = False
 
