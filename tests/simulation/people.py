@@ -34,6 +34,8 @@ class Order:
         self.tries = 0
         self.names = 1
         self.is_corrected = False
+        self.is_doubled = intent.is_doubled
+        """It is asked for in two processes."""
 
     def __repr__(self) -> str:
         return f"Order({self.request.foreign_id!r}, {self.state})"
@@ -46,7 +48,7 @@ class Order:
     @property
     def is_shared(self) -> bool:
         """Others may send it, too: a "not sent" says nothing about what they do."""
-        return self.intent.is_doubled or self.intent.how == "enqueue"
+        return self.is_doubled or self.intent.how == "enqueue"
 
 
 def decided(order: Order, told: Withdrawal | WithdrawalError | JournalError, chance: Chance) -> None:

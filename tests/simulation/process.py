@@ -37,6 +37,8 @@ class Process:
         network: the way to AlphaPo.
         disk: the journal's.
         on_death: called when it dies.
+        on_event: hears the client's events.
+        on_lag: hears of what the journal holds before this process is told so, and for how long.
         note: counts what went wrong, by kind.
         trace: told what happens at the doors.
         is_rotated: it has the new key, and knows the old one.
@@ -56,6 +58,7 @@ class Process:
         disk: Disk,
         on_death: Callable[[Process], None],
         on_event: Callable[[Event], None],
+        on_lag: Callable[[str, object, float], None],
         note: Callable[[str], None],
         trace: Callable[[str], None],
         is_rotated: bool,
@@ -80,7 +83,9 @@ class Process:
         """How often."""
         self.owner: Owner = loop.add_owner(name)
         self._last_door = chance.first(scenario.rates.crash_at_door, "door", name)
-        self.storage = Storage(disk, name, loop=loop, scenario=scenario, chance=chance, door=self.door, note=note)
+        self.storage = Storage(
+            disk, name, loop=loop, scenario=scenario, chance=chance, door=self.door, note=note, on_lag=on_lag
+        )
         self.session = SimulatedSession(
             network, name, self.door, scenario.max_connections, leaves=self._leaves, is_back=self._is_back
         )

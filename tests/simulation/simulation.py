@@ -27,7 +27,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Word
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import Row, is_in_doubt
+from alphapo_async.core.row import NO, Row, State, is_in_doubt
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
 from alphapo_async.sandbox.records import Record
 from tests.simulation.chance import Chance
@@ -329,6 +329,7 @@ class Simulation:
             disk=self.disk,
             on_death=lambda died: self._died(name, died),
             on_event=self._happened,
+            on_lag=self._lags,
             note=self._note,
             trace=self._trace,
             is_rotated=is_rotated,
@@ -345,6 +346,17 @@ class Simulation:
         self._trace(f"event: {event.name} {event.foreign_id or ''} {event.outcome or ''} {event.reason or ''}")
         if event.name == "contradiction" and self.scenario.broken is None:
             self.troubles["contradiction told"] += 1
+
+    def _lags(self, name: str, written: object, seconds: float) -> None:
+        """A "no" stands in the journal, and who wrote it does not know so yet: somebody asks once more just now, elsewhere."""
+        if not isinstance(written, Row) or written.state not in NO or not self.scenario.has("people"):
+            return
+        for order in self.orders:
+            if order.request.foreign_id == written.foreign_id:
+                self._note("asked again before a no is told")
+                order.is_doubled = True
+                later = self.chance.between(0.0, seconds / 2, "asks", written.foreign_id)
+                self._at(later, self._ask_twice, order, name, written.state)
 
     async def _lead(self, process: Process) -> None:
         """What a process does by itself."""
@@ -401,8 +413,9 @@ class Simulation:
         if len(leaked) > process.storage.under_way:
             self._fail(f"{process.name}: closed, and still at work on {', '.join(leaked)}")
 
-    def _somebody(self, *about: object) -> Process | None:
-        alive = [process for process in self.processes.values() if _is_awake(process)]
+    def _somebody(self, *about: object, busy: str = "") -> Process | None:
+        """Return a process that is awake, and is not the one of this name."""
+        alive = [process for process in self.processes.values() if _is_awake(process) and process.name != busy]
         return self.chance.pick(alive, "somebody", *about, round(self.loop.time(), 6)) if alive else None
 
     # ── troubles ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -513,7 +526,7 @@ class Simulation:
             self._at(max(0.0, later), self._ask_twice, order)
         if order.intent.confused is not None:
             self._note("another payment under the same foreign_id")
-            self._start_elsewhere(order, order.intent.confused)
+            self._start_elsewhere(order.intent.confused)
 
     def _want_all(self, orders: list[Order]) -> None:
         process = self._somebody("batch")
@@ -631,21 +644,23 @@ class Simulation:
         self._trace(f"told: {request.foreign_id} {outcome}")
         self.oracles.hears(request, told, is_late=is_late)
 
-    def _ask_twice(self, order: Order) -> None:
+    def _ask_twice(self, order: Order, busy: str = "", known: State = "open") -> None:
         if order.state == "wanted":  # whoever has given the funds back does not pay
-            self._start_elsewhere(order, order.request)
+            self._start_elsewhere(order.request, busy, resend_rejected=known == "rejected")
 
-    def _start_elsewhere(self, order: Order, request: WithdrawalRequest) -> None:
-        process = self._somebody("elsewhere", request.foreign_id, request.end_user_reference)
+    def _start_elsewhere(self, request: WithdrawalRequest, busy: str = "", *, resend_rejected: bool = False) -> None:
+        process = self._somebody("elsewhere", request.foreign_id, request.end_user_reference, busy=busy)
         if process is not None:
-            process.start(self._pay_once(process, request))
+            process.start(self._pay_once(process, request, resend_rejected=resend_rejected))
 
-    async def _pay_once(self, process: Process, request: WithdrawalRequest) -> None:
+    async def _pay_once(self, process: Process, request: WithdrawalRequest, *, resend_rejected: bool = False) -> None:
         self._asks(request)
         stood = process.stood_still
         with contextlib.suppress(ConfigurationError):
             try:
-                told: Any = await process.client.withdraw(request, attempted_before=not self.scenario.is_durable)
+                told: Any = await process.client.withdraw(
+                    request, resend_rejected=resend_rejected, attempted_before=not self.scenario.is_durable
+                )
             except (WithdrawalError, JournalError) as error:
                 told = error
             self._heard(request, told, is_late=process.stood_still > stood)

@@ -138,6 +138,7 @@ class Storage:
         chance: when.
         door: passed before and after everything.
         note: counts what went wrong, by kind.
+        on_lag: hears by name who wrote what is visible now, and in how many seconds that process is told so.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Storage:
         chance: Chance,
         door: Door,
         note: Callable[[str], None],
+        on_lag: Callable[[str, object, float], None],
     ) -> None:
         self.disk = disk
         self._name = name
@@ -157,6 +159,7 @@ class Storage:
         self._chance = chance
         self._door = door
         self._note = note
+        self._on_lag = on_lag
         self._loop = loop
         self._ends = scenario.ends
         rates = scenario.rates
@@ -239,6 +242,7 @@ class Storage:
             done = await action()
         if fate == _TOLD_LATER and not is_over:
             self._note(fate)
+            self._on_lag(self._name, done, slow)
             await asyncio.sleep(slow)
         if (death := self._door(verb, about, " is back")) is not None:
             await death
