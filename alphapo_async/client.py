@@ -278,11 +278,14 @@ class AlphapoClient:
 
     async def _as_it_stands(self, result: BatchResult) -> BatchResult:
         """A "no" that had to wait until it was taken may have been undone by a call meanwhile: then what is known now is told."""
-        request, row = result.request, None
+        request = result.request
         if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
             return result
-        with contextlib.suppress(JournalError):
-            row = await self._find(request.foreign_id)
+        try:
+            row = await self._crew.find(request.foreign_id)
+        except JournalError as error:
+            unsure = JournalError(error.detail, recorded=None, foreign_id=request.foreign_id)
+            return result_of(result.index, request, unsure)
         if row is None or row.state == result.outcome or not row.revision.is_same_payment(Revision(b"", request)):
             return result
         return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
@@ -483,10 +486,12 @@ class AlphapoClient:
         await self._crew.tenure.begin()
         counted = itertools.count()
         rounds = Rounds(self._crew, partial(self._settle, counted, resend), self._refresh, check_count(concurrency))
-        passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
+        passing = rounds.one_pass(
+            lambda row: self._result(next(counted), row), self._as_it_stands, restored=restored
+        )
         async with contextlib.aclosing(passing):
             async for result in passing:
-                yield await self._as_it_stands(result)
+                yield result
 
     async def work(self, *, concurrency: int = 64) -> None:
         """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.

@@ -23,19 +23,21 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import Assumed, Row
+from alphapo_async.core.row import NO, Assumed, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.gate import Gate
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
-from alphapo_async.tenure import Tenure
+from alphapo_async.tenure import SETTLING, Tenure
 
 __all__ = ["Crew", "World", "host_of"]
 
 _OK: Final = 200
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
+_READINGS: Final = 3
+"""How often the journal is asked for a "no" that is long on its way: somebody may have undone it meanwhile."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -122,7 +124,7 @@ class Crew:
             within: a database connection of the caller's, in whose transaction it is written down.
 
         Raises:
-            JournalError: it could not be written down.
+            JournalError: it could not be written down; or its "no" is too long on its way to be relied on.
         """
         entries: list[Entry] = []
 
@@ -140,7 +142,27 @@ class Crew:
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        return await self.journal.update(self.account, foreign_id, change, entries=entries)
+        time = asyncio.get_running_loop().time
+        for _ in range(_READINGS):
+            since = time()
+            row = await self.journal.update(self.account, foreign_id, change, entries=entries)
+            if row.state not in NO or time() - since <= SETTLING:
+                return row
+        raise _too_slow(foreign_id)
+
+    async def find(self, foreign_id: str) -> Row | None:
+        """Return what the journal knows of a withdrawal; a "no" is one that still stands.
+
+        Raises:
+            JournalError: the journal cannot be read; or its "no" is too long on its way to be relied on.
+        """
+        time = asyncio.get_running_loop().time
+        for _ in range(_READINGS):
+            since = time()
+            row = await self.journal.find(self.account, foreign_id)
+            if row is None or row.state not in NO or time() - since <= SETTLING:
+                return row
+        raise _too_slow(foreign_id)
 
     async def learn(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -283,3 +305,11 @@ def host_of(base_url: str) -> str:
     except ValueError:
         is_local = host == "localhost"
     return "loopback" if is_local else host
+
+
+def _too_slow(foreign_id: str) -> JournalError:
+    return JournalError(
+        f"The journal takes more than {SETTLING:g} s to answer, and what it says may not be so any more.",
+        recorded=True,
+        foreign_id=foreign_id,
+    )

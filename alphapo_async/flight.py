@@ -46,6 +46,7 @@ from alphapo_async.core.pacing import (
     is_outage,
     is_worth_another_round,
     may_look_up,
+    still_lets,
 )
 from alphapo_async.core.row import NO, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
@@ -275,7 +276,10 @@ class Flight:
         return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
     async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
-        """Return the row as it stands, and whether its bytes help; a retry asks the journal first, since others may have heard of it."""
+        """Return the row as it stands, and whether its bytes may leave now and would help.
+
+        A retry asks the journal first, since others may have heard of it; and while it did, AlphaPo may have asked to wait, or gone away.
+        """
         if self._has_flown and self._crew.journal.is_durable:
             try:
                 known = await self._crew.journal.find(self._crew.account, self._foreign_id)
@@ -286,8 +290,8 @@ class Flight:
                 raise
             if known is not None and (known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row = self._known
-        return row, self._would_send(row, self._next_step(row))
+        row, is_let = self._known, still_lets(self._crew.gate.pace, ticket, self._loop.time())
+        return row, is_let and self._would_send(row, self._next_step(row))
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """The row is this worker's, and its lease outlasts the attempt."""

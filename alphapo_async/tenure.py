@@ -48,16 +48,21 @@ class Clock:
         """Return the time."""
         if self._steady is None:
             return self._local()
-        return min(self.by_the_wall(), self._steady() + self._steady_ahead)
+        return min(self._by_the_wall(), self._steady() + self._steady_ahead)
 
     @property
     def difference(self) -> float:
         """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
         return 0.0 if self._steady is None else _DIFFERENCE
 
-    def by_the_wall(self) -> float:
-        """Return the time by the clock that may be set."""
+    def _by_the_wall(self) -> float:
         return self._local() + self._ahead
+
+    def at_the_latest(self) -> float:
+        """Return the time by whichever clock says more: what was to end by it has ended, whatever was set meanwhile."""
+        if self._steady is None:
+            return self._local()
+        return max(self._by_the_wall(), self._steady() + self._steady_ahead)
 
     async def follow(self, journal: Journal) -> None:
         """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long."""
@@ -152,7 +157,7 @@ class Tenure:
         """Return the seconds for which the lease runs, by whichever clock says less."""
         if self._until == inf:
             return inf
-        return min(self._until - self.clock.by_the_wall(), self._steady_until - asyncio.get_running_loop().time())
+        return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())
 
     async def end(self) -> None:
         """Give the lease back, and take none any more."""

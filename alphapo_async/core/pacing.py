@@ -33,6 +33,7 @@ __all__ = [
     "left",
     "may_leave_at",
     "may_look_up",
+    "still_lets",
 ]
 
 BUDGET: Final = 100.0
@@ -251,6 +252,12 @@ def left(
     if kind.is_first:
         return pace, _TICKETS[kind]
     return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]
+
+
+def still_lets(pace: Pace, ticket: Ticket, now: float) -> bool:
+    """Tell whether what was let through a while ago may leave now: AlphaPo has neither asked to wait nor gone away since."""
+    is_probe = not ticket.has_paid
+    return pace.held_until <= now and (is_probe or not is_outage(pace))
 
 
 _TICKETS: Final = {kind: Ticket(kind) for kind in Kind}

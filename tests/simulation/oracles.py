@@ -90,7 +90,7 @@ class Oracles:
 
     def asks(self, foreign_id: str, *, is_lasting: bool = False) -> None:
         """Somebody asks for this now; or, with a batch, from now on."""
-        self._asked[foreign_id] = inf if is_lasting else self._clock()
+        self._asked[foreign_id] = inf if is_lasting else max(self._clock(), self._asked.get(foreign_id, 0.0))
 
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,6 +30,7 @@ _GOLDEN, _USUAL = 0.006180339887, 0.01
 """Seconds that the disk takes, by turns, up to so many: no trouble, and not worth a draw."""
 _VISIBLE_LATER = "commit worked out, and visible later"
 _TOLD_LATER = "commit visible, and acknowledged later"
+_READ_LATER = "read, and told later"
 _LOST = "commit happened, answer lost"
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
@@ -170,7 +171,7 @@ class Storage:
             _VISIBLE_LATER: rates.slow_commit,
             _TOLD_LATER: rates.slow_commit,
         }
-        self._unread = {"failed read": rates.failed_read}
+        self._unread = {"failed read": rates.failed_read, _READ_LATER: rates.slow_commit}
         self._is_troubled = scenario.has("storage")
         self._numbers: dict[tuple[str, str], int] = {}
         self._asked = 0
@@ -233,14 +234,14 @@ class Storage:
         is_over = now >= self._ends
         if not is_over:
             self._fail_before(now, fate, about, writes=writes)
-        if fate in (_VISIBLE_LATER, _TOLD_LATER) and not is_over:
+        if fate in (_VISIBLE_LATER, _TOLD_LATER, _READ_LATER) and not is_over:
             slow = self._chance.between(0.1, 40.0, "slowness", *key)
         if late is not None and fate == _VISIBLE_LATER and not is_over:
             self._note(fate)
             done = await late(slow)
         else:
             done = await action()
-        if fate == _TOLD_LATER and not is_over:
+        if fate in (_TOLD_LATER, _READ_LATER) and not is_over:
             self._note(fate)
             self._on_lag(self._name, done, slow)
             await asyncio.sleep(slow)

@@ -563,8 +563,8 @@ _JOURNAL: Final = (
         (
             Edit(
                 "tenure.py",
-                "return min(self._until - self.clock.by_the_wall(), self._steady_until - asyncio.get_running_loop().time())",
-                "return self._until - self.clock.by_the_wall()",
+                "return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())",
+                "return self._until - self.clock._by_the_wall()",
             ),
         ),
     ),
