@@ -274,18 +274,26 @@ class AlphapoClient:
         await self._crew.tenure.begin()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
             async for result in results:
-                yield await self._as_it_stands(result)
+                yield await self._as_far_as_known(result)
+
+    async def _as_far_as_known(self, result: BatchResult) -> BatchResult:
+        """Return the result as it stands; where the journal cannot say, as unknown."""
+        try:
+            return await self._as_it_stands(result)
+        except JournalError as error:
+            unsure = JournalError(error.detail, recorded=None, foreign_id=result.request.foreign_id)
+            return result_of(result.index, result.request, unsure)
 
     async def _as_it_stands(self, result: BatchResult) -> BatchResult:
-        """A "no" that had to wait until it was taken may have been undone by a call meanwhile: then what is known now is told."""
+        """A "no" that had to wait until it was taken may have been undone by a call meanwhile: then what is known now is told.
+
+        Raises:
+            JournalError: nobody can say now whether it stands.
+        """
         request = result.request
         if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
             return result
-        try:
-            row = await self._crew.find(request.foreign_id)
-        except JournalError as error:
-            unsure = JournalError(error.detail, recorded=None, foreign_id=request.foreign_id)
-            return result_of(result.index, request, unsure)
+        row = await self._crew.find(request.foreign_id)
         if row is None or row.state == result.outcome or not row.revision.is_same_payment(Revision(b"", request)):
             return result
         return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
@@ -486,12 +494,10 @@ class AlphapoClient:
         await self._crew.tenure.begin()
         counted = itertools.count()
         rounds = Rounds(self._crew, partial(self._settle, counted, resend), self._refresh, check_count(concurrency))
-        passing = rounds.one_pass(
-            lambda row: self._result(next(counted), row), self._as_it_stands, restored=restored
-        )
+        passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
-                yield result
+                yield await self._as_it_stands(result)
 
     async def work(self, *, concurrency: int = 64) -> None:
         """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.

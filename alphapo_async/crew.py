@@ -37,7 +37,7 @@ _OK: Final = 200
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
 _READINGS: Final = 3
-"""How often the journal is asked for a "no" that is long on its way: somebody may have undone it meanwhile."""
+"""How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -127,10 +127,13 @@ class Crew:
             JournalError: it could not be written down; or its "no" is too long on its way to be relied on.
         """
         entries: list[Entry] = []
+        time = asyncio.get_running_loop().time
+        read_at = 0.0
 
         def change(known: Row | None) -> Row:
             # A journal may take its time: what this settles is settled now, and not when it was asked for.
-            now = self.world.clock()
+            nonlocal read_at
+            now, read_at = self.world.clock(), time()
             if known is None:
                 return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
             for lapse in lapses:
@@ -142,27 +145,25 @@ class Crew:
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
-        time = asyncio.get_running_loop().time
         for _ in range(_READINGS):
-            since = time()
             row = await self.journal.update(self.account, foreign_id, change, entries=entries)
-            if row.state not in NO or time() - since <= SETTLING:
+            if row.state not in NO or time() - read_at <= SETTLING:
                 return row
-        raise _too_slow(foreign_id)
+        raise _too_slow(foreign_id, recorded=True)
 
     async def find(self, foreign_id: str) -> Row | None:
-        """Return what the journal knows of a withdrawal; a "no" is one that still stands.
+        """Return what the journal knows of a withdrawal now, and not what it knew when it was asked.
 
         Raises:
-            JournalError: the journal cannot be read; or its "no" is too long on its way to be relied on.
+            JournalError: the journal cannot be read; or what it says is too long on its way to be relied on.
         """
         time = asyncio.get_running_loop().time
         for _ in range(_READINGS):
-            since = time()
+            asked_at = time()
             row = await self.journal.find(self.account, foreign_id)
-            if row is None or row.state not in NO or time() - since <= SETTLING:
+            if time() - asked_at <= SETTLING:
                 return row
-        raise _too_slow(foreign_id)
+        raise _too_slow(foreign_id, recorded=None)
 
     async def learn(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -307,9 +308,9 @@ def host_of(base_url: str) -> str:
     return "loopback" if is_local else host
 
 
-def _too_slow(foreign_id: str) -> JournalError:
+def _too_slow(foreign_id: str, *, recorded: bool | None) -> JournalError:
     return JournalError(
         f"The journal takes more than {SETTLING:g} s to answer, and what it says may not be so any more.",
-        recorded=True,
+        recorded=recorded,
         foreign_id=foreign_id,
     )

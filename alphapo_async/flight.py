@@ -282,7 +282,7 @@ class Flight:
         """
         if self._has_flown and self._crew.journal.is_durable:
             try:
-                known = await self._crew.journal.find(self._crew.account, self._foreign_id)
+                known = await self._crew.find(self._foreign_id)
             except JournalError:
                 return row, False
             except asyncio.CancelledError:

@@ -45,11 +45,7 @@ class Rounds:
         self._concurrency = concurrency
 
     async def one_pass(
-        self,
-        tell: Callable[[Row], BatchResult],
-        as_it_stands: Callable[[BatchResult], Awaitable[BatchResult]],
-        *,
-        restored: bool,
+        self, tell: Callable[[Row], BatchResult], *, restored: bool
     ) -> AsyncGenerator[BatchResult, None]:
         """Hand out what nobody heard of, then settle what is open, oldest first; each outcome is marked once it was taken.
 
@@ -58,13 +54,10 @@ class Rounds:
         """
         await self.bury()
         async for row in self._unreported():
-            result = await as_it_stands(tell(row))
-            yield result
-            if result.outcome != "unknown":
-                await self._crew.learn(row, Reported())
+            yield tell(row)
+            await self._crew.learn(row, Reported())
         settle = self._settle_restored if restored else self._settle
-        async for finished in as_finished(self._open(), settle, self._concurrency):
-            result = await as_it_stands(finished)
+        async for result in as_finished(self._open(), settle, self._concurrency):
             yield result
             if result.outcome not in ("unknown", "not_sent"):
                 await self._mark(result)

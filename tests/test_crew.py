@@ -14,7 +14,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Revision, Seen
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Reply
+from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
@@ -322,6 +322,74 @@ def test_what_is_recorded_is_as_old_as_its_writing() -> None:
         return row.created_at, expired.state, expired.settled_at
 
     assert run(story()) == (2.0, "not_sent", 4.0)
+
+
+class _Slow(MemoryJournal):
+    """A journal whose answers take so many seconds, one after the other."""
+
+    is_durable = True
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.seconds = list(seconds)
+        self.asked = 0
+
+    async def update(self, *args: Any, **how: Any) -> Row:
+        row = await super().update(*args, **how)
+        await self._take_long()
+        return row
+
+    async def find(self, *args: Any) -> Row | None:
+        row = await super().find(*args)
+        await self._take_long()
+        return row
+
+    async def _take_long(self) -> None:
+        self.asked += 1
+        await asyncio.sleep(self.seconds.pop(0) if self.seconds else 0.0)
+
+
+REFUSED = Attempt("one", Rejected({"amount": ["too little"]}), 0.0, 0.0)
+
+
+def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str], list[int]]:
+    """Record and find a withdrawal of which the journal knows so much, and takes so long to say so."""
+
+    async def story() -> tuple[list[str], list[int]]:
+        journal = _Slow()
+        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await crew.learn(await crew.record("f", ASKED), evidence)
+        told, asked = list[str](), list[int]()
+        for how in (crew.record("f", ASKED), crew.find("f")):
+            journal.seconds, journal.asked = list(seconds), 0
+            try:
+                row = await how
+                told.append(str(row and row.state))
+            except JournalError as error:
+                told.append(f"{error.detail} {error.recorded} {error.foreign_id}")
+            asked.append(journal.asked)
+        return told, asked
+
+    return run(story())
+
+
+def test_what_was_long_on_its_way_is_asked_for_again() -> None:
+    """Somebody may have paid meanwhile, after a "no" above all; half a second is not long."""
+    assert _read_late(0.5) == (["rejected"] * 2, [1, 1])
+    assert _read_late(0.6) == (["rejected"] * 2, [2, 2])
+    assert _read_late(9.0, 9.0, 0.1) == (["rejected"] * 2, [3, 3])
+
+
+def test_an_acceptance_stays_true_however_long_it_is_on_its_way() -> None:
+    """Whoever asks to record the withdrawal is answered by it at once."""
+    assert _read_late(9.0, evidence=ACCEPTED) == (["accepted"] * 2, [1, 2])
+
+
+def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
+    """Whether it is still so, nobody can say."""
+    told, asked = _read_late(0.6, 0.6, 0.6)
+    slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
+    assert (told, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
 
 
 def test_what_lags_may_be_cancelled_with_its_loop() -> None:

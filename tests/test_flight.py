@@ -610,6 +610,34 @@ def test_a_retry_waits_until_the_journal_can_be_read() -> None:
     assert wire.posts == 2
 
 
+def test_a_retry_waits_where_alphapo_asks_for_it_while_the_journal_is_asked() -> None:
+    """It had its turn, and the journal took long: another withdrawal was throttled meanwhile."""
+    wire = Wire([NO_CONNECTION])
+
+    class Slow(Durable):
+        """A journal that takes three seconds to be read for the first time."""
+
+        seconds = 3.0
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            seconds, self.seconds = self.seconds, 0.0
+            await asyncio.sleep(seconds)
+            return await super().find(account, foreign_id)
+
+    async def story() -> tuple[int, int]:
+        async with client(wire, journal=Slow(), policy=RetryPolicy(wait_initial=1.0)) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(2)
+            wire.scripts["POST"] = [reply(429, {"error": "slow down"}, retry_after="20")]
+            other = asyncio.ensure_future(alphapo.withdraw(request("b")))
+            await asyncio.sleep(10)
+            before = wire.posts
+            await asyncio.gather(paying, other)
+            return before, wire.posts
+
+    assert run(story()) == (2, 4)
+
+
 def test_closing_while_the_journal_is_asked_gives_the_slot_back() -> None:
     """Nothing was sent after the first, and no slot is lost."""
     journal, wire = Unreadable(stands_still=True), Wire([NO_CONNECTION])

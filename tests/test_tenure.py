@@ -124,6 +124,34 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
     assert run(told(45.0)) == (30.0, False, False)
 
 
+def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() -> None:
+    """Set back by 20 s between the question and its answer: 60 s are written down from an earlier moment, and end with it."""
+
+    async def told() -> tuple[float, list[bool]]:
+        loop, step = asyncio.get_running_loop(), [0.0]
+
+        class Told(Leases):
+            """A journal with a clock of its own, during whose answer this machine's clock is set."""
+
+            async def time(self) -> float:  # type: ignore[override]
+                step[0] = -20.0
+                return loop.time()
+
+        journal = Told()
+        kept = Tenure(
+            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+        )
+        await kept.begin()
+        kept._keeping.cancel()  # type: ignore[union-attr]
+        seen = []
+        for _ in range(2):
+            await asyncio.sleep(25)
+            seen.append(kept.is_running)
+        return journal._workers[kept.worker], seen
+
+    assert run(told()) == (40.0, [True, False])
+
+
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 

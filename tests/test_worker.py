@@ -372,6 +372,42 @@ def test_rounds_go_on_when_the_journal_is_back() -> None:
     assert journal.looks > 7
 
 
+def test_an_outcome_that_nobody_can_vouch_for_is_handed_out_again() -> None:
+    """The journal could not be read just then: the pass ends, and the next one begins with it."""
+
+    class Unreadable(Durable):
+        """A journal of which every second reading of a row fails, for a while."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.readings = 0
+            self.is_moody = False
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            """Read it, or fail."""
+            self.readings += 1
+            if self.is_moody and self.readings % 2 == 0:
+                raise JournalError("down", foreign_id=foreign_id)
+            return await super().find(account, foreign_id)
+
+    journal = Unreadable()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        async with client(_Unreachable(), journal=journal, policy=POLICY) as alphapo:
+            await alphapo.enqueue(request("a"), expires_in=1.0)
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(60)
+            working.cancel()
+        async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
+            journal.is_moody = True
+            with pytest.raises(JournalError, match="down"):
+                await passed(alphapo)
+            journal.is_moody = False
+            return [await passed(alphapo), await passed(alphapo)]
+
+    assert run(story()) == [[("a", "not_sent")], []]
+
+
 def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was() -> None:
     """A page of outcomes was read, and whoever takes them takes long: a "no" that a call has undone meanwhile is not handed out."""
     wire, journal = Wire(), Durable()

@@ -48,6 +48,7 @@ from alphapo_async.core.pacing import (
     left,
     may_leave_at,
     may_look_up,
+    still_lets,
 )
 from alphapo_async.core.row import Row
 
@@ -335,6 +336,24 @@ def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
 def test_a_probe_waits_for_a_pause_that_alphapo_asked_for() -> None:
     """Throttled in an outage: both hold."""
     assert may_leave_at(replace(OUTAGE, held_until=30.0), Kind.FIRST, 0, 1.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("pace", "ticket", "may_leave"),
+    [
+        (Pace(), RETRY, True),
+        (Pace(held_until=10.0), RETRY, True),
+        (Pace(held_until=10.5), RETRY, False),
+        (Pace(held_until=10.5), FIRST, False),
+        (Pace(outage_since=9.0), RETRY, False),
+        (Pace(outage_since=9.0), Ticket(Kind.RETRY), True),
+    ],
+)
+def test_what_was_let_through_a_while_ago_leaves_only_if_nothing_has_come_between(
+    pace: Pace, ticket: Ticket, *, may_leave: bool
+) -> None:
+    """AlphaPo asked to wait, or went away: then a probe still leaves, since it is one a time."""
+    assert still_lets(pace, ticket, 10.0) is may_leave
 
 
 def test_a_readable_answer_ends_the_outage() -> None:
