@@ -774,9 +774,10 @@ def _name_of(task: asyncio.Task[Any]) -> str:
 
 
 def simulated(scenario: Scenario, *, is_traced: bool = False) -> Verdict:
-    """Let a scenario happen, and say what came of it."""
+    """Let a scenario happen, and say what came of it; what it leaves behind is collected at its end."""
     gc.freeze()  # what was there before is not gone through when the world is taken apart
     try:
         return Simulation(scenario, is_traced=is_traced).run()
     finally:
+        gc.collect()
         gc.unfreeze()

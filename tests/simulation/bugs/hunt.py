@@ -34,7 +34,6 @@ def by_simulation(most: int, each: int) -> Find:
     """Run the worlds of one seed after another until a promise is broken."""
     for seed in range(most):
         verdict = simulated(drawn(seed, each))
-        gc.collect()
         if verdict.failure is not None:
             return Find(verdict.failure, seed + 1)
     return Find(None, most)
