@@ -131,6 +131,11 @@ class Process:
         return after.tokens > BUDGET - _JUST_NOW
 
     @property
+    def has_lease(self) -> bool:
+        """Its journal is open, and nobody has to wait for that."""
+        return self.client._crew.tenure.is_running
+
+    @property
     def worker(self) -> str:
         """The name under which it holds rows now."""
         return self.client._crew.tenure.worker

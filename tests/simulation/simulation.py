@@ -584,7 +584,7 @@ class Simulation:
 
     async def _call(self, process: Process, order: Order) -> Withdrawal | WithdrawalError | JournalError | None:
         """Ask the client, as this order is asked for."""
-        began, stood = self.loop.time(), process.stood_still
+        began, stood, is_open = self.loop.time(), process.stood_still, process.has_lease
         is_first = order.tries == 1
         self._asks(order.request)
         deadline = _URGENT if order.intent.is_urgent and is_first and order.intent.how == "withdraw" else None
@@ -605,10 +605,10 @@ class Simulation:
         except ConfigurationError:
             return None
         finally:
-            # The policy's deadline runs from the first request on.
+            # The policy's deadline runs from the first request on; or from when the journal was open, for whoever comes later.
             first = process.first_left.get(order.request.foreign_id, -inf)
             is_awake = process.stood_still == stood and not process.owner.is_dead
-            if deadline is None and is_awake and first >= began and self.scenario.is_durable:
+            if deadline is None and is_awake and is_open and first >= began and self.scenario.is_durable:
                 self.oracles.hears_in_time(order.request.foreign_id, _DEADLINE, self.loop.time() - first)
             if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
                 self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)

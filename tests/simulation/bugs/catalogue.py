@@ -569,6 +569,32 @@ _JOURNAL: Final = (
         ),
     ),
     Bug(
+        "a lease as long as a clock says that was set meanwhile",
+        "Locks whose end is worked out while the storage is asked for the time: what is written down ends earlier than what is believed.",
+        (Edit("tenure.py", "        return max(self._by_the_wall(), ", "        return min(self._by_the_wall(), "),),
+    ),
+    Bug(
+        "a no that was long on its way from the journal",
+        "Answers taken for news however long they took: another process has paid since, and the old word says that no money moved.",
+        (
+            Edit(
+                "crew.py",
+                "            if row.state not in NO or time() - read_at <= SETTLING:\n",
+                "            if row.state:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a row as it was when it was asked for",
+        "Loops that read before they write: the reading took long, and what it says is over.",
+        (Edit("crew.py", "            if time() - asked_at <= SETTLING:\n", "            if asked_at:\n"),),
+    ),
+    Bug(
+        "a turn kept while AlphaPo asks to wait",
+        "Limits that are asked once: whoever has his turn and does something else first leaves in the midst of the pause.",
+        (Edit("flight.py", "return row, is_let and self._would_send(", "return row, self._would_send("),),
+    ),
+    Bug(
         "a cancellation that forgets",
         "Clients that clean up and go when they are cancelled: the body had left.",
         (
