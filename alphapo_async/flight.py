@@ -110,6 +110,7 @@ class Flight:
         self._place: Place | None = None
         self._is_patient = is_patient
         self._may_resend = may_resend
+        self._is_pausing = False
         self._rest = rest or crew.world.sleep
         self.callers = Callers(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
@@ -207,8 +208,16 @@ class Flight:
             is_worth=self._is_worth_another_round,
             wait=self._wait_before,
             is_late=self.callers.is_late,
-            sleep=self._rest,
+            sleep=self._pause,
         )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait out a backoff."""
+        self._is_pausing = True
+        try:
+            await self._rest(seconds)
+        finally:
+            self._is_pausing = False
 
     async def _end(self, row: Row) -> Told:
         """Let go of the row, and say what is known of it."""
@@ -366,8 +375,9 @@ class Flight:
             self.callers.start()
 
     def let_go(self, caller: asyncio.Future[Told]) -> None:
-        """This caller does not want it begun any more; where it has begun, he waits for it as before."""
-        if not self.callers.is_running:
+        """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
+        is_certain = self._is_pausing and self._known.doubt_since is None
+        if not self.callers.is_running or is_certain:
             self.callers.release(caller)
 
     def _on_last_time_up(self) -> bool:

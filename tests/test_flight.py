@@ -1049,7 +1049,35 @@ def test_a_callback_during_a_backoff_ends_the_flight_without_another_request() -
     assert (wire.posts, wire.look_ups) == (1, 0)
 
 
-def test_a_flight_is_let_go_of_only_before_its_first_slot() -> None:
+@pytest.mark.parametrize(
+    ("first", "told", "posts", "seconds"),
+    [(NO_CONNECTION, "not_sent no connection", 1, 9.0), (LOST, "accepted", 2, 12.0)],
+)
+def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
+    first: Any, told: str, posts: int, seconds: float
+) -> None:
+    """It ends with the pause, as not sent; what is in doubt goes on to its end."""
+    wire = Wire([first])
+
+    async def story() -> tuple[str, float]:
+        policy = RetryPolicy(wait_initial=18.0, wait_max=18.0)
+        async with client(wire, journal=Durable(), policy=policy) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(1)
+            (flight,) = alphapo._flights.values()
+            flight.let_go(flight.callers._all[0].future)
+            try:
+                await paying
+            except WithdrawalError as error:
+                return f"{error.outcome} {error.reason}", asyncio.get_running_loop().time()
+            return "accepted", asyncio.get_running_loop().time()
+
+    outcome, ended = run(story())
+    assert (outcome, wire.posts) == (told, posts)
+    assert ended <= seconds
+
+
+def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
     """What has begun goes on for him who let go of it, to a second attempt if need be."""
     wire = Wire([NO_CONNECTION])
 
