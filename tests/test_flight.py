@@ -1068,7 +1068,7 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
             flight.let_go(flight.callers._all[0].future)
             try:
                 await paying
-            except WithdrawalError as error:
+            except WithdrawalNotSent as error:
                 return f"{error.outcome} {error.reason}", asyncio.get_running_loop().time()
             return "accepted", asyncio.get_running_loop().time()
 
