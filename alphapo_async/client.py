@@ -44,7 +44,7 @@ from alphapo_async.core.row import NO, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, tell
 from alphapo_async.crew import Crew, World, host_of
-from alphapo_async.flight import Flight
+from alphapo_async.flight import Flight, how_it_differs
 from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
@@ -312,7 +312,7 @@ class AlphapoClient:
         try:
             asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=False)
             flight = await self._flight_of(asked, request, loop, None, rest=rest)
-        except (InvalidRequest, WithdrawalError) as error:
+        except (InvalidRequest, WithdrawalError, JournalError) as error:
             return error
         caller = flight.callers.join(None, leaves_in_outage=not is_probe)
         at_end(partial(flight.let_go, caller))
@@ -350,6 +350,7 @@ class AlphapoClient:
             self._signer.fingerprint,
             resend_rejected,
             attempted_before,
+            has_other_keys=len(self._crew.signers) > 1,
             asked_at=tenure.clock() - ago,
             asker=tenure.worker,
             unsure=tenure.unsure,
@@ -389,20 +390,31 @@ class AlphapoClient:
         while (flight := self._flights.get(request.foreign_id)) is not None:
             if flight.is_for(asked.revision):
                 return flight
-            if await self._has_taken_on(flight, request, due):
-                raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "clash")))
+            clash = await self._clash_with(flight, asked, request, due)
+            if clash is not None:
+                raise cast("AlphapoError", tell(clash))
             self._enter()
         return self._start(asked, request, loop, **how)
 
-    async def _has_taken_on(self, flight: Flight, request: WithdrawalRequest, due: float | None) -> bool:
-        """Wait in time for what the journal says to another payment's flight."""
+    async def _clash_with(
+        self, flight: Flight, asked: Asked, request: WithdrawalRequest, due: float | None
+    ) -> Told | None:
+        """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
         until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
         try:
             async with asyncio.timeout_at(until):
-                return await flight.has_taken_on()
+                if not await flight.has_taken_on():
+                    return None
+                row = await self._crew.find(request.foreign_id)
+                if row is None or not (row.state in NO or asked.revision.is_same_payment(row.revision)):
+                    return Told(request.foreign_id, None, "clash", "" if row is None else how_it_differs(row, request))
+                # That flight has not heard yet that it is over, and somebody else may have gone on with the row.
+                await flight.is_over.wait()
+                return None
         except TimeoutError:
-            pass
-        raise cast("WithdrawalError", tell(Told(request.foreign_id, None, "in flight")))
+            return Told(request.foreign_id, None, "in flight")
+        except JournalError as error:
+            return Told(request.foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
 
     # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -57,7 +57,7 @@ from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
 from alphapo_async.tenure import SETTLING
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "how_it_differs"]
 
 _HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that another worker holds
 _LONGEST_HELD_POLL: Final = 0.5
@@ -110,7 +110,8 @@ class Flight:
         self._place: Place | None = None
         self._is_patient = is_patient
         self._may_resend = may_resend
-        self._is_pausing = False
+        self._resting: asyncio.Future[None] | None = None
+        self._leaving: list[asyncio.Future[Told]] = []
         self._rest = rest or crew.world.sleep
         self.callers = Callers(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
@@ -149,7 +150,7 @@ class Flight:
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not self.is_for(row.revision):
-            return self._told(row, "clash", self._how_it_differs(row))
+            return self._told(row, "clash", how_it_differs(row, self._request))
         self._crew.noticing.recorded(row)
         self._is_known.come()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
@@ -169,12 +170,6 @@ class Flight:
     def is_for(self, revision: Revision) -> bool:
         """It pays exactly this payment."""
         return self.asked.revision.is_same_payment(revision)
-
-    def _how_it_differs(self, row: Row) -> str:
-        """Say in which fields the payment that the journal knows is another, and how it stands."""
-        known = row.revision.payment
-        fields = "" if known is None else f"another {', '.join(differing(known, self._request))}; "
-        return f"{fields}that one is {row.state.replace('_', ' ')}"
 
     def hear(self, row: Row) -> None:
         """Somebody else has learned something of the row: a callback came."""
@@ -212,12 +207,14 @@ class Flight:
         )
 
     async def _pause(self, seconds: float) -> None:
-        """Wait out a backoff."""
-        self._is_pausing = True
+        """Wait out a backoff; cut short where nobody wants more."""
+        self._resting = asyncio.ensure_future(self._rest(seconds))
         try:
-            await self._rest(seconds)
+            self._release_whoever_leaves()
+            await asyncio.wait({self._resting})
         finally:
-            self._is_pausing = False
+            self._resting.cancel()
+            self._resting = None
 
     async def _end(self, row: Row) -> Told:
         """Let go of the row, and say what is known of it."""
@@ -376,9 +373,18 @@ class Flight:
 
     def let_go(self, caller: asyncio.Future[Told]) -> None:
         """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
-        is_certain = self._is_pausing and self._known.doubt_since is None
-        if not self.callers.is_running or is_certain:
-            self.callers.release(caller)
+        self._leaving.append(caller)
+        if not self.callers.is_running or self._resting is not None or self._place is not None:
+            self._release_whoever_leaves()
+
+    def _release_whoever_leaves(self) -> None:
+        """Between two requests: whoever leaves is not waited for, unless something may have arrived."""
+        if self._row is not None and self._row.doubt_since is not None:
+            return
+        while self._leaving:
+            self.callers.release(self._leaving.pop())
+        if self._resting is not None and self.callers.is_late(0.0):
+            self._resting.cancel()
 
     def _on_last_time_up(self) -> bool:
         """Nobody waits any longer: a flight that only queues ends now. Tell whether it will."""
@@ -390,6 +396,7 @@ class Flight:
     async def _queue(self, kind: Kind) -> Ticket | None:
         gate = self._crew.gate
         self._place = gate.queue(kind, self._loop)
+        self._release_whoever_leaves()
         if not self.callers.is_running:
             self._crew.queueing[self.callers] = None
             self.callers.on_outage(is_outage(gate.pace))
@@ -489,3 +496,10 @@ class Flight:
         step = self._next_step(row)
         retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
         return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]
+
+
+def how_it_differs(row: Row, request: WithdrawalRequest) -> str:
+    """Say in which fields the payment that the journal knows is another, and how it stands."""
+    known = row.revision.payment
+    fields = "" if known is None else f"another {', '.join(differing(known, request))}; "
+    return f"{fields}that one is {row.state.replace('_', ' ')}"

@@ -103,7 +103,7 @@ class Rounds:
             await self._mark(result)
 
     async def _settle_restored(self, row: Row) -> BatchResult:
-        return await self._settle(await self._crew.learn(row, Restored()))
+        return await self._settle(await self._crew.learn(row, Restored(len(self._crew.signers) > 1)))
 
     async def _mark(self, result: BatchResult) -> None:
         row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)

@@ -1079,7 +1079,7 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
 
 def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
     """What has begun goes on for him who let go of it, to a second attempt if need be."""
-    wire = Wire([NO_CONNECTION])
+    wire = Wire([LOST])
 
     async def story() -> tuple[Any, Any]:
         async with client(wire, max_rate=0.1) as alphapo:

@@ -77,9 +77,13 @@ def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
 
 
 def learn_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
-    """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word."""
+    """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word.
+
+    They say nothing of what another key has sent: AlphaPo shows each key its own withdrawals
+    (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
+    """
     quiet = quiet_from(row, assumed)
-    is_due = row.state == "open" and not row.blamed and row.holder == control.worker
+    is_due = row.state == "open" and not row.blamed and not row.is_key_unsure and row.holder == control.worker
     if not is_due or not is_refused_after(row, quiet) or control.accepted_at <= quiet:
         return row
     return replace(row, control_at=now, owes_look_up=True)

@@ -97,6 +97,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     key: str
     resend_rejected: bool = False
     attempted_before: bool = False
+    has_other_keys: bool = False
+    """The client knows more keys than this: what was attempted before may have been sent with any of them."""
     expires_at: float | None = None
     is_heard: bool = True
     """Somebody waits for the outcome; if not, it has to be reported."""
@@ -166,6 +168,9 @@ class Lapsed(msgspec.Struct, frozen=True, gc=False):
 
 class Restored(msgspec.Struct, frozen=True, gc=False):
     """The journal came back from a backup: what happened since is not in it."""
+
+    has_other_keys: bool = False
+    """The client knows several keys: what was sent since may have been sent with any of them."""
 
 
 class Word(msgspec.Struct, frozen=True, gc=False):

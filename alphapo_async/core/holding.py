@@ -30,7 +30,7 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
         held_since=0.0 if asked.worker is None else now,
     )
     if asked.attempted_before:
-        return _attempted_before(row, now)
+        return _attempted_before(row, asked, now)
     return row
 
 
@@ -44,7 +44,7 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.attempted_before and row.unvouched:
-        row = _attempted_before(row, now)
+        row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
     if row.holder is not None:
@@ -73,11 +73,11 @@ def _is_answered_by(row: Row, asked: Asked, *, is_same: bool) -> bool:
     return asked.asked_at < row.settled_at + unsure
 
 
-def _attempted_before(row: Row, now: float) -> Row:
+def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
     """A journal that ends with its process hears late that an earlier process may have sent it: no "no" so far is one."""
     if row.doubt_since is not None and row.state == "open":
         return row
-    return replace(doubted(row, now, now, "attempted before"), unvouched=False)
+    return replace(doubted(row, now, now, "attempted before"), unvouched=False, is_key_unsure=asked.has_other_keys)
 
 
 def _taken_on(row: Row, asked: Asked, now: float) -> Row:
@@ -115,6 +115,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         may_send_until=None,
         blamed=False,
         owes_look_up=False,
+        is_key_unsure=False,
         refusal=None,
         refused_at=None,
         control_at=None,

@@ -67,10 +67,17 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Word():
             return learn_word(row, evidence, now)
         case Restored():
-            return doubted(row, row.created_at, now, "restored from a backup") if row.state == "open" else row
+            return _restored(row, evidence, now)
         case Stands():
             return replace(row, settled_at=now) if row.state in NO else row
         case Reported():
             return row if row.reported else replace(row, reported=True)
         case _:
             assert_never(evidence)
+
+
+def _restored(row: Row, restored: Restored, now: float) -> Row:
+    if row.state != "open":
+        return row
+    doubtful = doubted(row, row.created_at, now, "restored from a backup")
+    return replace(doubtful, is_key_unsure=row.is_key_unsure or restored.has_other_keys)

@@ -86,6 +86,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     may_send_until: float | None = None
     blamed: bool = False
     owes_look_up: bool = False
+    is_key_unsure: bool = False
     refusal: dict[str, list[str]] | None = None
     refused_at: float | None = None
     control_at: float | None = None

@@ -71,6 +71,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A reply blamed foreign_id, or AlphaPo showed a withdrawal under it that is not proved to be ours."""
     owes_look_up: bool = False
     """A look-up comes before the next body."""
+    is_key_unsure: bool = False
+    """What this journal knows nothing of may have been sent with another key, whose withdrawals this one's look-ups need not show."""
 
     refusal: dict[str, list[str]] | None = None
     """AlphaPo's latest "no" that could not settle the row by itself."""

@@ -66,7 +66,8 @@ def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assum
     # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
     freed_from = doubt_since + assumed.resend_within
     if is_refused_after(row, quiet):
-        return LOOK_UP if row.control_at is not None or now > freed_from else LookUp(accepted_after=quiet)
+        has_no_use = row.control_at is not None or row.is_key_unsure or now > freed_from
+        return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)
     arrives_by = now + assumed.attempt_timeout + assumed.quiet
     return SEND if arrives_by <= freed_from else LOOK_UP
 

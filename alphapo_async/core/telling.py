@@ -130,7 +130,7 @@ def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
         )
     code = row.code or "unknown"
     return AuthenticationError(
-        f"{name}: AlphaPo does not accept the key or the signature ({code}).", code=code, **about
+        f"{name}: AlphaPo does not accept the key or the signature ({code}). No money moved.", code=code, **about
     )
 
 

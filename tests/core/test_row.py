@@ -51,6 +51,7 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "unvouched": False,
         "blamed": False,
         "owes_look_up": False,
+        "is_key_unsure": False,
         "attempts": 0,
         "look_ups": 0,
         "not_before": 0.0,

@@ -94,12 +94,12 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
     (
         row_with("authentication", code="bad_header_key"),
         AuthenticationError,
-        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (bad_header_key).",
+        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (bad_header_key). No money moved.",
     ),
     (
         row_with("authentication"),
         AuthenticationError,
-        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (unknown).",
+        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (unknown). No money moved.",
     ),
     (
         row_with("not_sent", reason="no connection: refused"),
