@@ -293,7 +293,7 @@ class AlphapoClient:
         request = result.request
         if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
             return result
-        row = await self._crew.find(request.foreign_id)
+        row = await self._crew.stands(request.foreign_id)
         if row is None or row.state == result.outcome or not row.revision.is_same_payment(Revision(b"", request)):
             return result
         return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
@@ -431,7 +431,9 @@ class AlphapoClient:
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
             ForeignIdConflict: the journal knows another payment under this foreign_id.
-            WithdrawalNotSent: another call was told so while this one waited for the journal. Nothing was enqueued: call again.
+            WithdrawalNotSent, AuthenticationError: another call was told so while this one waited for the journal. Nothing was enqueued:
+                call again.
+            WithdrawalRejected, WithdrawalFailed: AlphaPo has refused it before, or ended it. Nothing was enqueued.
             JournalError: it could not be written down.
             ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
                 the client is closed or belongs to another event loop.
@@ -451,7 +453,7 @@ class AlphapoClient:
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, "clash")))
-        if row.state == "not_sent":
+        if row.state in NO or row.state == "failed":
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
 
     def enqueue_statement(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> tuple[str, dict[str, Any]]:
@@ -640,7 +642,9 @@ class AlphapoClient:
         answered = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
         answer = None if answered is None else answered[0]
         if row is not None and answered is not None:
-            await self._bear_witness(row, LookedUp(crew.tenure.worker, *answered))
+            await self._bear_witness(
+                row, LookedUp("", *answered)
+            )  # nobody's "no": its holder may be sending it just now
         if isinstance(answer, Found):
             return answer.transaction
         if isinstance(answer, NoneFound):

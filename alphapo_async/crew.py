@@ -15,7 +15,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, Seen
+from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Entry, entry_of, seen_of
 from alphapo_async.core.learning import learn, new_row
@@ -147,7 +147,8 @@ class Crew:
             return await self.journal.update_within(within, self.account, foreign_id, change)
         for _ in range(_READINGS):
             row = await self.journal.update(self.account, foreign_id, change, entries=entries)
-            if row.state not in NO or time() - read_at <= SETTLING:
+            is_good = row.state not in NO and row.revision.is_same_payment(asked.revision)
+            if is_good or time() - read_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
@@ -164,6 +165,23 @@ class Crew:
             if time() - asked_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=None)
+
+    async def stands(self, foreign_id: str) -> Row | None:
+        """Return what the journal knows of a withdrawal; a "no" stands until it is told: no call that was made before can undo it.
+
+        Raises:
+            JournalError: the journal cannot be used; or it is too slow for anybody to say.
+        """
+        time = asyncio.get_running_loop().time
+        row = await self.journal.find(self.account, foreign_id)
+        if row is None or row.state not in NO or self.world.clock() - (row.settled_at or 0.0) <= SETTLING:
+            return row
+        for _ in range(_READINGS):
+            asked_at = time()
+            row = await self.learn(row, Stands(self.tenure.worker))
+            if row.state not in NO or time() - asked_at <= SETTLING:
+                return row
+        raise _too_slow(foreign_id, recorded=True)
 
     async def learn(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.

@@ -150,7 +150,7 @@ class Flight:
             return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not self.is_for(row.revision):
-            return self._told(row, "clash", how_it_differs(row, self._request))
+            return self._told(row)
         self._crew.noticing.recorded(row)
         self._is_known.come()
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
@@ -173,7 +173,8 @@ class Flight:
 
     def hear(self, row: Row) -> None:
         """Somebody else has learned something of the row: a callback came."""
-        self._row = row if self._row else None  # None: it has not taken the row on
+        if self._row is not None and row.state != "open":  # otherwise it has not taken the row on, or knows more itself
+            self._row = row
 
     async def has_taken_on(self) -> bool:
         """Wait until it is known whether the journal gave this flight the row; False once the flight has ended without it."""
@@ -241,7 +242,7 @@ class Flight:
         for _ in range(_STAMPS):
             if self._unwritten or not self._is_slow(row):
                 break
-            row = await self._learn(Stands())
+            row = await self._learn(Stands(self._worker))
         return row
 
     def _is_slow(self, row: Row) -> bool:
@@ -294,10 +295,11 @@ class Flight:
             except asyncio.CancelledError:
                 self._crew.gate.leave(ticket, None)
                 raise
-            if known is not None and (known.state != "open" or known.holder != self._worker):
+            if known is not None and not self._unwritten:
                 self._row = known
         row, is_let = self._known, still_lets(self._crew.gate.pace, ticket, self._loop.time())
-        return row, is_let and self._would_send(row, self._next_step(row))
+        is_late = self.callers.is_late(0.0)
+        return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """The row is this worker's, and its lease outlasts the attempt."""
@@ -491,6 +493,8 @@ class Flight:
         return Told(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
+        if not self.is_for(row.revision):
+            return Told(self._foreign_id, None, "clash", how_it_differs(row, self._request))
         if row.state == "accepted":
             return Told(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)

@@ -55,7 +55,7 @@ class Rounds:
         await self.bury()
         async for row in self._unreported():
             yield tell(row)
-            await self._crew.learn(row, Reported())
+            await self._crew.learn(row, _reported(row))
         settle = self._settle_restored if restored else self._settle
         async for result in as_finished(self._open(), settle, self._concurrency):
             yield result
@@ -107,8 +107,8 @@ class Rounds:
 
     async def _mark(self, result: BatchResult) -> None:
         row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)
-        if row is not None and not row.reported and row.state != "open":
-            await self._crew.learn(row, Reported())
+        if row is not None and not row.reported and row.state == result.outcome:
+            await self._crew.learn(row, _reported(row))
 
     async def _open(self) -> AsyncIterator[Row]:
         after = None
@@ -129,3 +129,7 @@ class Rounds:
 async def _each(rows: list[Row]) -> AsyncIterator[Row]:
     for row in rows:
         yield row
+
+
+def _reported(row: Row) -> Reported:
+    return Reported(row.state, row.revision.number, row.expires_at)

@@ -1588,6 +1588,20 @@ def test_a_callback_of_an_old_withdrawal_is_not_taken_for_known() -> None:
     assert run(story()) == "not in journal"
 
 
+class SlowPost(Wire):
+    """A far end whose replies to bodies take two seconds."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+
+    async def exchange(self, method: str, url: str, **how: Any) -> Reply | NoReply:
+        """Take two seconds."""
+        if method == "POST":
+            await asyncio.sleep(2)
+        return await self._wire.exchange(method, url, **how)
+
+
 class SlowToOpen(Durable):
     """A journal that the second one to come waits for."""
 
@@ -1633,6 +1647,112 @@ def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:
         return told
 
     assert run(story()) == ["payout-17 accepted"]
+
+
+@pytest.mark.parametrize("post", [INSUFFICIENT, reply(403, {"error": "Bad key header", "code": "bad_header_key"})])
+def test_whatever_nobody_will_pay_is_not_taken_for_enqueued(post: Reply) -> None:
+    """AlphaPo has refused it or its key while this call waited for the journal."""
+    wire, journal = Wire([post]), SlowToOpen()
+
+    async def story() -> list[bool]:
+        first, second = client(wire, journal=journal), client(wire, journal=journal)
+        async with first:
+            early = asyncio.ensure_future(second.enqueue(request()))
+            await asyncio.sleep(1)
+            told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
+        await second.aclose()
+        return [isinstance(one, WithdrawalError) and one.may_release_funds for one in told]
+
+    assert run(story()) == [True, True]
+
+
+def test_a_question_by_hand_settles_nothing_while_a_body_is_on_the_wire() -> None:
+    """What AlphaPo shows under the id may be another's, found without regard to case, and the body is accepted all the same."""
+    shown = {"id": 3, "foreign_id": "PAYOUT-17", "type": "withdrawal", "status": "confirmed"}
+    other = {
+        "crypto_address": {"address": "bc1qother", "currency": "BTC"},
+        "currency_sent": {"currency": "BTC", "amount": "9"},
+    }
+    wire = Wire(None, [reply(200, {**shown, **other})])
+
+    async def story() -> list[Any]:
+        async with client(SlowPost(wire), journal=Durable()) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.5)
+            await alphapo.look_up("payout-17")
+            row = await alphapo._crew.find("payout-17")
+            return [row and row.state, (await paying).status]
+
+    assert run(story()) == ["open", "processing"]
+
+
+def test_another_payment_s_flight_that_is_over_elsewhere_is_no_conflict() -> None:
+    """It was refused, and has not heard so yet; another worker has gone on with the row, and paid this payment."""
+    wire = Wire()
+
+    class Late(Durable):
+        """A journal whose rejections are seen at once, and told three seconds later."""
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            row = await super().update(*args, **how)
+            if row.state == "rejected":
+                await asyncio.sleep(3.0)
+            return row
+
+    async def story() -> list[Any]:
+        journal = Late()
+        async with client(Wire([INSUFFICIENT]), journal=journal) as first, client(wire, journal=journal) as second:
+            refused = asyncio.ensure_future(first.withdraw(request(amount="7")))
+            await asyncio.sleep(1)
+            elsewhere = await second.withdraw(request())
+            here = await first.withdraw(request())
+            return [elsewhere.status, here.status, type((await asyncio.gather(refused, return_exceptions=True))[0])]
+
+    assert run(story()) == ["processing", "processing", ForeignIdConflict]
+    assert wire.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.1, ForeignIdConflict), (9.0, JournalError), (100.0, WithdrawalUnknown)]
+)
+def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, told: type) -> None:
+    """A journal that does not say it in time leaves it open."""
+
+    class Slow(Durable):
+        """A journal that takes so long to be read."""
+
+        async def find(self, *args: Any) -> Row | None:
+            await asyncio.sleep(seconds)
+            return await super().find(*args)
+
+    async def story() -> BaseException:
+        async with client(Wire(["silent"]), journal=Slow()) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            with pytest.raises((WithdrawalError, JournalError)) as error:
+                await alphapo.withdraw(request(amount="7"))
+            paying.cancel()
+            return error.value
+
+    error = run(story())
+    assert type(error) is told
+    if told is ForeignIdConflict:
+        assert "another amount; that one is open" in str(error)
+
+
+def test_what_was_attempted_before_counts_where_a_call_is_shared_that_did_not_know_it() -> None:
+    """It was paid by an earlier system, and the call that came first hears that it never left: not so whoever knew better."""
+    wire = Wire([NO_CONNECTION])
+    wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+
+    async def story() -> list[Any]:
+        async with client(wire, journal=Durable(), policy=RetryPolicy(attempts=1)) as alphapo:
+            unaware = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.001)
+            aware = await alphapo.withdraw(request(), attempted_before=True)
+            return [aware.status, type((await asyncio.gather(unaware, return_exceptions=True))[0])]
+
+    assert run(story()) == ["not_confirmed", WithdrawalNotSent]
 
 
 # ── what waits to be taken ───────────────────────────────────────────────────────────────────────────────────────────

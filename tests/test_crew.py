@@ -392,6 +392,67 @@ def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
     assert (told, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
 
 
+def _stands(*seconds: float, evidence: Attempt = REFUSED, age: float = 60.0) -> tuple[str, float | None, int]:
+    """Ask so long after it was settled how a withdrawal stands, of a journal that takes so long each time."""
+
+    async def story() -> tuple[str, float | None, int]:
+        journal = _Slow()
+        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await crew.learn(await crew.record("f", ASKED), evidence)
+        await asyncio.sleep(age)
+        journal.seconds, journal.asked = list(seconds), 0
+        try:
+            row = await crew.stands("f")
+        except JournalError as error:
+            return error.detail, None, journal.asked
+        return str(row and row.state), None if row is None else row.settled_at, journal.asked
+
+    return run(story())
+
+
+def test_a_no_that_is_told_late_is_written_once_more() -> None:
+    """It counts from then on, so that no call that was made before can undo it; one that is young stands as it is."""
+    assert _stands() == ("rejected", 60.0, 2)
+    assert _stands(age=0.5) == ("rejected", 0.0, 1)
+    assert _stands(0.4, 0.6, 0.1) == ("rejected", 61.0, 3)
+
+
+def test_an_acceptance_needs_no_stamp() -> None:
+    """Nothing undoes it."""
+    assert _stands(9.0, evidence=ACCEPTED) == ("accepted", 0.0, 1)
+
+
+def test_a_no_that_cannot_be_written_in_time_is_not_told() -> None:
+    """However often it is tried."""
+    slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
+    assert _stands(0.0, 0.6, 0.6, 0.6) == (slow, None, 4)
+
+
+def test_a_withdrawal_that_the_journal_does_not_know_does_not_stand_in_it() -> None:
+    """And is not written down by the question."""
+
+    async def story() -> tuple[Row | None, Row | None]:
+        crew = _crew(Wire(), journal=_Slow())
+        return await crew.stands("f"), await crew.find("f")
+
+    assert run(story()) == (None, None)
+
+
+def test_a_conflict_that_was_long_on_its_way_is_asked_for_again() -> None:
+    """Another payment's row may have been settled, and corrected to this one, meanwhile."""
+
+    async def story() -> int:
+        journal = _Slow()
+        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await crew.record("f", ASKED)
+        other = WithdrawalRequest(currency="BTC", address="a", amount="2", foreign_id="f", end_user_reference="u")
+        journal.seconds, journal.asked = [0.6, 0.1], 0
+        await crew.record("f", replace(ASKED, revision=Revision(encode_body(other), other)))
+        return journal.asked
+
+    assert run(story()) == 2
+
+
 def test_what_lags_may_be_cancelled_with_its_loop() -> None:
     """Nothing is owed then, and nothing complains."""
 

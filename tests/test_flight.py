@@ -1098,6 +1098,9 @@ def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
 # ── a "no" stands when it is told ────────────────────────────────────────────────────────────────────────────────────
 
 
+ONCE = RetryPolicy(attempts=1)
+
+
 class Late(Durable):
     """A journal whose writes are seen by others at once, and acknowledged late: each by so many seconds, the last of them for ever."""
 
@@ -1111,9 +1114,6 @@ class Late(Durable):
         return row
 
 
-ONCE = RetryPolicy(attempts=1)
-
-
 async def _heard(alphapo: Any, after: float) -> tuple[str, float]:
     """Call after so many seconds; return what was told, and when."""
     await asyncio.sleep(after)
@@ -1122,6 +1122,98 @@ async def _heard(alphapo: Any, after: float) -> tuple[str, float]:
     except WithdrawalError as error:
         told = error.outcome if error.may_release_funds else f"unknown: {getattr(error, 'reason', '')}"
     return str(told), round(asyncio.get_running_loop().time(), 1)
+
+
+class LateNo(Durable):
+    """A journal whose first worker hears three seconds late of the rejections that it writes."""
+
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+        before = await self.find(account, foreign_id)
+        row = await super().update(account, foreign_id, change, **how)
+        if row.state == "rejected" and before is not None and before.state == "open":
+            await asyncio.sleep(3.0)
+        return row
+
+
+def test_another_payment_s_acceptance_is_not_told_as_one_s_own() -> None:
+    """A "no" was long on its way; elsewhere it was heard, and corrected, and the correction was paid."""
+    journal, good = LateNo(), Wire()
+
+    async def story() -> list[Any]:
+        async with client(Wire([INSUFFICIENT]), journal=journal, policy=ONCE) as first:
+            slow = asyncio.ensure_future(first.withdraw(request()))
+            await asyncio.sleep(1)
+            async with client(good, journal=journal, policy=ONCE) as second:
+                corrected = await second.withdraw(request(amount="0.001"))
+            with pytest.raises(ForeignIdConflict, match="another amount; that one is accepted") as told:
+                await slow
+            return [corrected.status, told.value.foreign_id]
+
+    assert run(story()) == ["processing", "payout-17"]
+    assert good.posts == 1
+
+
+@pytest.mark.parametrize("late", [0.0, 0.6])
+def test_a_callback_that_is_told_late_does_not_make_a_flight_forget(late: float) -> None:
+    """A reply has shown another withdrawal under the id since: nothing more is sent, and only asked."""
+
+    class SlowToHear(Durable):
+        """A journal that is slow to say what became of a callback."""
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            row = await super().update(account, foreign_id, change, **how)
+            if (
+                how.get("entries")
+                and isinstance(how["entries"], list)
+                and any(entry.kind == "callback" for entry in how["entries"])
+            ):
+                await asyncio.sleep(late)
+            return row
+
+    other = reply(201, {"data": {"id": 9, "foreign_id": "another"}})
+    wire = Wire([other], [HTML_502] * 50, seconds=1.0)
+    told = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "not_confirmed"}
+    body = msgspec.json.encode({**told, "currency_sent": {"currency": "BTC", "amount": "9"}})
+
+    async def story() -> str:
+        policy = RetryPolicy(wait_initial=5.0, wait_max=5.0)
+        async with client(wire, journal=SlowToHear(), policy=policy) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.5)
+            signer = Signer("made-up-key", "made-up-secret")
+            async with alphapo.receive_callback(signer.headers(body), body) as callback:
+                kind = callback.kind
+            with pytest.raises(WithdrawalUnknown):
+                await paying
+            return kind
+
+    assert run(story()) == "contradicts"
+    assert wire.posts == 1
+
+
+def test_no_body_leaves_after_the_deadline_of_everybody_who_waits() -> None:
+    """A retry had its turn, and the journal was longer about it than anybody waited."""
+    wire = Wire([LOST])
+
+    class Slow(Durable):
+        """A journal that takes five seconds to be read for the first time."""
+
+        seconds = 5.0
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            seconds, self.seconds = self.seconds, 0.0
+            await asyncio.sleep(seconds)
+            return await super().find(account, foreign_id)
+
+    async def story() -> None:
+        policy = RetryPolicy(wait_initial=0.1)
+        async with client(wire, journal=Slow(), policy=policy) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request(), deadline=3.0)
+            await asyncio.sleep(60)
+
+    run(story())
+    assert wire.posts == 1
 
 
 def two_workers(journal: Durable, *after: float) -> tuple[tuple[str, float], list[tuple[str, float]], int]:

@@ -408,6 +408,30 @@ def test_an_outcome_that_nobody_can_vouch_for_is_handed_out_again() -> None:
     assert run(story()) == [[("a", "not_sent")], []]
 
 
+def test_an_outcome_that_was_asked_for_anew_is_handed_out_again() -> None:
+    """Whoever hears "not sent" enqueues it once more before he takes the next result: what comes of that, nobody has heard."""
+    journal = Durable()
+
+    async def expire(alphapo: AlphapoClient) -> None:
+        working = asyncio.ensure_future(alphapo.work())
+        await asyncio.sleep(100)
+        working.cancel()
+
+    async def story() -> list[list[tuple[str, str]]]:
+        async with client(_Unreachable(), journal=journal, policy=POLICY) as alphapo:
+            await alphapo.enqueue(request("a"), expires_in=1.0)
+            await expire(alphapo)
+            passes = [list[tuple[str, str]]()]
+            async for result in alphapo.resume():
+                passes[0].append((result.request.foreign_id, result.outcome))
+                await asyncio.sleep(5)
+                await alphapo.enqueue(request("a"), expires_in=2.0)
+            await expire(alphapo)
+            return [*passes, await passed(alphapo), await passed(alphapo)]
+
+    assert run(story()) == [[("a", "not_sent"), ("a", "unknown")], [("a", "not_sent")], []]
+
+
 def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was() -> None:
     """A page of outcomes was read, and whoever takes them takes long: a "no" that a call has undone meanwhile is not handed out."""
     wire, journal = Wire(), Durable()

@@ -184,11 +184,17 @@ class Word(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stands(msgspec.Struct, frozen=True, gc=False):
-    """A "no" took long from when it was worked out until it was seen to be written down: it counts from now on."""
+    """A "no" is told later than it was worked out, by this worker: it counts from now on, by its clock."""
+
+    worker: str
 
 
 class Reported(msgspec.Struct, frozen=True, gc=False):
-    """The outcome was handed out."""
+    """An outcome was handed out: that of this state, revision and asking, not what the row has become since; None for whatever it is."""
+
+    state: str | None = None
+    revision: int = 0
+    expires_at: float | None = None
 
 
 Evidence: TypeAlias = (

@@ -43,7 +43,7 @@ def _held(row: Row, asked: Asked, now: float) -> Row:
 def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
-    if is_same and asked.attempted_before and row.unvouched:
+    if is_same and asked.attempted_before and (row.unvouched or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
@@ -51,13 +51,13 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
         return row
     if row.state == "open":
         return _taken_on(row, asked, now) if is_same else row
-    if row.state not in NO or _is_answered_by(row, asked, is_same=is_same):
+    if row.state not in NO:
         return row
-    if not is_same:
-        return _corrected(row, asked, now)
-    if row.state in STICKY and not asked.resend_rejected:
-        return row
-    return _reopened(row, asked, now)
+    is_sticky = is_same and row.state in STICKY and not asked.resend_rejected
+    if is_sticky or _is_answered_by(row, asked, is_same=is_same):
+        # It is told once more, and must stay true until it is heard: it answers whoever has asked until now.
+        return replace(row, settled_at=now, settled_by=asked.asker)
+    return _reopened(row, asked, now) if is_same else _corrected(row, asked, now)
 
 
 def _is_answered_by(row: Row, asked: Asked, *, is_same: bool) -> bool:
@@ -71,6 +71,11 @@ def _is_answered_by(row: Row, asked: Asked, *, is_same: bool) -> bool:
     is_one_clock = asked.asker is not None and asked.asker == row.settled_by
     unsure = asked.unsure if is_same and not is_one_clock else 0.0
     return asked.asked_at < row.settled_at + unsure
+
+
+def _was_new_to_the_journal(row: Row, asked: Asked) -> bool:
+    """Another call, which did not know of earlier attempts, wrote it down after this one was made."""
+    return asked.asked_at is not None and row.created_at >= asked.asked_at - asked.unsure
 
 
 def _attempted_before(row: Row, asked: Asked, now: float) -> Row:

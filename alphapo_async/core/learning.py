@@ -69,11 +69,17 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Restored():
             return _restored(row, evidence, now)
         case Stands():
-            return replace(row, settled_at=now) if row.state in NO else row
+            return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NO else row
         case Reported():
-            return row if row.reported else replace(row, reported=True)
+            return replace(row, reported=True) if not row.reported and _is_about(evidence, row) else row
         case _:
             assert_never(evidence)
+
+
+def _is_about(reported: Reported, row: Row) -> bool:
+    """It is still this outcome: nobody has asked for the payment anew while it was handed out."""
+    told = (reported.state, reported.revision, reported.expires_at)
+    return reported.state is None or told == (row.state, row.revision.number, row.expires_at)
 
 
 def _restored(row: Row, restored: Restored, now: float) -> Row:

@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: State = "open"
     settled_at: float | None = None
     settled_by: str | None = None
-    """The worker that held it then."""
+    """The worker by whose clock that is: it held the row then, or has told the "no" since."""
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0

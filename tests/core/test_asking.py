@@ -165,6 +165,7 @@ def test_without_a_control_a_none_is_not_the_last_word() -> None:
         (refused_in_doubt(10.0), Control("worker", QUIET + 1)),  # refused too early
         (DOUBTED, Control("worker", QUIET + 1)),  # never refused
         (replace(refused_in_doubt(QUIET), blamed=True), Control("worker", QUIET + 1)),  # AlphaPo knows the id
+        (replace(refused_in_doubt(QUIET), is_key_unsure=True), Control("worker", QUIET + 1)),  # perhaps another key's
         (ACCEPTED_ROW, Control("worker", QUIET + 1)),  # settled
     ],
 )

@@ -93,8 +93,9 @@ def test_what_alphapo_had_is_never_opened_again(settled: Row) -> None:
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, CONFLICT_ROW])
 def test_a_sticky_no_is_told_again_unless_asked_otherwise(settled: Row) -> None:
-    """The same payment is sent again only with resend_rejected."""
-    assert learn(settled, ASKED, 9.0) is settled
+    """The same payment is sent again only with resend_rejected; what is told once more counts from then on."""
+    asked = replace(ASKED, asker="teller")
+    assert learn(settled, asked, 9.0) == replace(settled, settled_at=9.0, settled_by="teller")
     again = learn(settled, replace(ASKED, resend_rejected=True), 9.0)
     assert (again.state, again.holder, again.refusal, again.differences) == ("open", "worker", None, ())
     assert next_step(again, 9.0) == Send()
@@ -115,7 +116,7 @@ def test_a_no_that_is_younger_than_the_question_answers_it(asked: Asked) -> None
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="worker")
     asked = replace(asked, asker="worker")
 
-    assert learn(settled, replace(asked, asked_at=9.9), 20.0) is settled
+    assert learn(settled, replace(asked, asked_at=9.9), 20.0) == replace(settled, settled_at=20.0)
     assert learn(settled, replace(asked, asked_at=10.0), 20.0).state == "open"
 
 
@@ -127,7 +128,7 @@ def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_l
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by=settled_by)
     asked = replace(ASKED, asker=asker, unsure=0.5)
 
-    assert learn(settled, replace(asked, asked_at=10.4), 20.0) is settled
+    assert learn(settled, replace(asked, asked_at=10.4), 20.0) == replace(settled, settled_at=20.0, settled_by=asker)
     assert learn(settled, replace(asked, asked_at=10.5), 20.0).state == "open"
     assert learn(settled, replace(asked, asked_at=10.0, unsure=0.0), 20.0).state == "open"
     assert (
@@ -397,11 +398,24 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
 
 
 def test_a_durable_journal_knows_better() -> None:
-    """Whatever was attempted before is in it."""
-    assert learn(REJECTED_ROW, FLAGGED, 9.0) is REJECTED_ROW
+    """Whatever was attempted before is in it; but for what another call wrote down only after this one was made."""
+    early = replace(FLAGGED, asked_at=REJECTED_ROW.created_at + 0.1)
+    assert learn(REJECTED_ROW, early, 9.0).state == "rejected"
+    for late in (replace(FLAGGED, asked_at=REJECTED_ROW.created_at), replace(early, unsure=0.1)):
+        doubted = learn(REJECTED_ROW, late, 9.0)
+        assert (doubted.state, doubted.doubt_since, doubted.contradiction) == ("open", 9.0, "in doubt after rejected")
 
 
 def test_a_row_in_doubt_already_is_not_doubted_twice() -> None:
     """The quiet time goes on."""
     free = learn(sent(row(is_durable=False), LOST, 1.0), GivenUp("worker", ""), 2.0)
     assert learn(free, FLAGGED, 9.0).may_send_until == 1.0
+
+
+def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
+    """Where the client knows several; a "no" that opens the row again is of a key that is known."""
+    assert not row(asked=FLAGGED).is_key_unsure
+    unsure = row(asked=replace(FLAGGED, has_other_keys=True))
+    assert unsure.is_key_unsure
+    settled = learn(replace(unsure, doubt_since=None, owes_look_up=False), GivenUp("worker", "outage"), 5.0)
+    assert not learn(settled, ASKED, 9.0).is_key_unsure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -112,7 +113,31 @@ def test_a_backup_puts_in_doubt_what_was_open_when_it_was_made() -> None:
 
 def test_a_no_that_stands_counts_from_now() -> None:
     """Whatever else a row is stays as old as it was."""
-    assert learn(REJECTED_ROW, Stands(), 9.0) == replace(REJECTED_ROW, settled_at=9.0)
-    assert learn(ACCEPTED_ROW, Stands(), 9.0) is ACCEPTED_ROW
+    assert learn(REJECTED_ROW, Stands("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
+    assert learn(ACCEPTED_ROW, Stands("w"), 9.0) is ACCEPTED_ROW
     open_row = row()
-    assert learn(open_row, Stands(), 9.0) is open_row
+    assert learn(open_row, Stands("w"), 9.0) is open_row
+
+
+@pytest.mark.parametrize(("has_other_keys", "was_unsure"), [(False, False), (True, False), (False, True)])
+def test_what_was_sent_since_a_backup_may_have_been_with_another_key(*, has_other_keys: bool, was_unsure: bool) -> None:
+    """Where the client knows several, or it was not known before; what is settled stays so."""
+    before = replace(row(), is_key_unsure=was_unsure)
+    after = learn(before, Restored(has_other_keys), 9.0)
+    assert (after.doubt_since, after.is_key_unsure) == (before.created_at, has_other_keys or was_unsure)
+    assert learn(REJECTED_ROW, Restored(has_other_keys), 9.0) is REJECTED_ROW
+
+
+@pytest.mark.parametrize(
+    ("about", "counts"),
+    [
+        (Reported("rejected", 1), True),
+        (Reported("not_sent", 1), False),
+        (Reported("rejected", 2), False),
+        (Reported("rejected", 1, 60.0), False),
+    ],
+)
+def test_only_the_outcome_that_was_handed_out_counts_as_reported(about: Reported, *, counts: bool) -> None:
+    """Whoever heard it may have asked for the payment anew, and nobody has heard what came of that."""
+    unheard = replace(REJECTED_ROW, reported=False)
+    assert learn(unheard, about, 9.0).reported is counts

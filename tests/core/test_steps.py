@@ -65,6 +65,11 @@ def test_a_control_is_asked_for_up_to_the_moment_at_which_the_id_may_be_free() -
     assert next_step(refused, DAY + 1) == LookUp()
 
 
+def test_no_control_is_asked_for_where_it_would_prove_nothing() -> None:
+    """Something may have been sent with another key, whose withdrawals this one does not see."""
+    assert next_step(replace(refused_in_doubt(QUIET), is_key_unsure=True), QUIET) == LookUp()
+
+
 def test_a_worker_on_its_rounds_sends_what_is_in_doubt_once_each_quiet_time() -> None:
     """What was never sent it sends at once."""
     assert may_send_again(row(), 0.0)
