@@ -295,7 +295,9 @@ class Flight:
             except asyncio.CancelledError:
                 self._crew.gate.leave(ticket, None)
                 raise
-            if known is not None and not self._unwritten:
+            # What is not written down yet, or came while the journal was read, is newer than an open row.
+            is_news = self._row is row and not self._unwritten
+            if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
         row, is_let = self._known, still_lets(self._crew.gate.pace, ticket, self._loop.time())
         is_late = self.callers.is_late(0.0)
