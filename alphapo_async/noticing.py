@@ -115,7 +115,10 @@ class Noticing:
 
     def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""
-        self._emit(self._event("outage began" if has_begun else "outage ended"))
+        what = "gives no readable answer: sending nothing new, and probing" if has_begun else "answers again"
+        self._emit(
+            self._event("outage began" if has_begun else "outage ended"), f"{self._base_url or 'AlphaPo'} {what}"
+        )
 
     def journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
@@ -142,8 +145,8 @@ class Noticing:
     def _event(self, name: EventName, **told: Any) -> Event:
         return Event(name=name, at=self._clock(), account=self._account, base_url=self._base_url, **told)
 
-    def _emit(self, event: Event) -> None:
-        words = [word for word in (event.foreign_id, event.outcome, event.reason) if word]
+    def _emit(self, event: Event, about: str = "") -> None:
+        words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
         logger.log(_LEVELS[event.name], "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id})
         if self._on_event is None:
             return

@@ -262,8 +262,12 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
         logging.ERROR,
         "contradiction payout-17 x after y",
     ),
-    (lambda n: n.outage(has_begun=True), logging.WARNING, "outage began "),
-    (lambda n: n.outage(has_begun=False), logging.INFO, "outage ended "),
+    (
+        lambda n: n.outage(has_begun=True),
+        logging.WARNING,
+        "outage began AlphaPo gives no readable answer: sending nothing new, and probing",
+    ),
+    (lambda n: n.outage(has_begun=False), logging.INFO, "outage ended AlphaPo answers again"),
     (lambda n: n.journal_failed("The disk is gone."), logging.ERROR, "journal failed The disk is gone."),
 ]
 

@@ -59,7 +59,9 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
 @click.option(
-    "--callback-url", callback=_url, help="Where status changes are told, signed; again and again until they are heard."
+    "--callback-url",
+    callback=_url,
+    help="Where status changes are told, signed; again after 1, 5, 15 … minutes until they are heard.",
 )
 @click.option(
     "--settle-after",

@@ -59,14 +59,18 @@ class InvalidRequest(AlphapoError, ValueError):
 
     Attributes:
         problems: every problem at once, from field name to text.
+        foreign_id: of the withdrawal, None where it is not known, or wrong itself.
     """
 
     problems: dict[str, str]
+    foreign_id: str | None
 
-    def __init__(self, problems: dict[str, str]) -> None:
+    def __init__(self, problems: dict[str, str], foreign_id: str | None = None) -> None:
         self.problems = problems
-        told = "; ".join(f"{field}: {text}" for field, text in problems.items())
-        super().__init__(f"The withdrawal request is not valid, nothing was sent. {told}")
+        self.foreign_id = foreign_id
+        told = " ".join(f"{field}: {text}" for field, text in problems.items())
+        which = "The withdrawal request" if foreign_id is None else f"Withdrawal {foreign_id!r}"
+        super().__init__(f"{which} is not valid, nothing was sent. {told}")
 
 
 class ConfigurationError(AlphapoError, ValueError):

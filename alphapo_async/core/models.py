@@ -120,7 +120,7 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         _take_amounts(self, problems)
         _take_parties(self, problems)
         if problems:
-            raise InvalidRequest(problems)
+            raise InvalidRequest(problems, None if "foreign_id" in problems else str(self.foreign_id))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -156,9 +156,9 @@ def request_of(item: object) -> WithdrawalRequest:
     try:
         request = WithdrawalRequest(**fields)
     except InvalidRequest as error:
-        raise InvalidRequest({**error.problems, **problems}) from None
+        raise InvalidRequest({**error.problems, **problems}, error.foreign_id) from None
     if problems:
-        raise InvalidRequest(problems)
+        raise InvalidRequest(problems, request.foreign_id)
     return request
 
 
