@@ -348,7 +348,7 @@ _JUDGES: Final = (
             ),
             Edit(
                 "core/steps.py",
-                "return LOOK_UP if row.control_at is not None or now > freed_from else LookUp(accepted_after=quiet)",
+                "return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)",
                 "return LOOK_UP",
             ),
         ),
@@ -457,11 +457,11 @@ _JOURNAL: Final = (
         (
             Edit(
                 "crew.py",
-                "return await self.journal.update(self.account, foreign_id, change, entries=entries)",
-                "known = await self.journal.find(self.account, foreign_id)\n"
-                "        if known is None:\n"
-                "            return change(known)\n"
-                "        return await self.journal.update(self.account, foreign_id, change, entries=entries)",
+                "            row = await self.journal.update(",
+                "            known = await self.journal.find(self.account, foreign_id)\n"
+                "            if known is None:\n"
+                "                return change(known)\n"
+                "            row = await self.journal.update(",
             ),
         ),
     ),
@@ -579,7 +579,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "crew.py",
-                "            if row.state not in NO or time() - read_at <= SETTLING:\n",
+                "            if is_good or time() - read_at <= SETTLING:\n",
                 "            if row.state:\n",
             ),
         ),
@@ -592,7 +592,11 @@ _JOURNAL: Final = (
     Bug(
         "a turn kept while AlphaPo asks to wait",
         "Limits that are asked once: whoever has his turn and does something else first leaves in the midst of the pause.",
-        (Edit("flight.py", "return row, is_let and self._would_send(", "return row, self._would_send("),),
+        (
+            Edit(
+                "flight.py", "return row, is_let and not is_late and self._would_send(", "return row, self._would_send("
+            ),
+        ),
     ),
     Bug(
         "a cancellation that forgets",
