@@ -333,9 +333,7 @@ class PostgresJournal:
     async def _check_place(self, fetch: Fetch) -> None:
         [[moved_to]] = await fetch(self._rows.moved_to)
         if moved_to is not None:
-            raise JournalError(
-                f"The journal at {self._server.where} has moved to {moved_to}: use that. Nothing was sent."
-            )
+            raise JournalError(f"The journal at {self._server.where} has moved to {moved_to}: use that.", recorded=None)
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -314,8 +314,9 @@ async def test_a_backup_is_a_journal(path: Path, tmp_path: Path) -> None:
     await pay(journal, "f")
     await journal.backup(target)
     await pay(journal, "g")
-    with pytest.raises(JournalError, match="exists"):
+    with pytest.raises(JournalError, match="exists") as caught:
         await journal.backup(target)
+    assert caught.value.recorded is None
     copy = SqliteJournal(target)
     assert await copy.find(ACCOUNT, "f") is not None
     assert await copy.find(ACCOUNT, "g") is None
