@@ -188,10 +188,12 @@ class SqliteJournal:
         return now if self._workers.is_gone(worker) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers that died or whose lease is over, and that have not left."""
-        leases: list[tuple[str, float]] = await self._ask(lambda file: rows.leases(file.connection))
+        """Return the workers that died or whose lease is over, and that have not left, and those on no list that hold something."""
+        leases: list[tuple[str, float]]
+        unlisted: list[str]
+        leases, unlisted = await self._ask(lambda file: (rows.leases(file.connection), rows.unlisted(file.connection)))
         ends = [(worker, self._ended(worker, until, now)) for worker, until in leases]
-        return [(worker, until) for worker, until in ends if until is not None]
+        return [(worker, until) for worker, until in ends if until is not None] + [(worker, now) for worker in unlisted]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
