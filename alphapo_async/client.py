@@ -507,7 +507,8 @@ class AlphapoClient:
         self._enter()
         await self._crew.tenure.begin()
         counted = itertools.count()
-        rounds = Rounds(self._crew, partial(self._settle, counted, resend), self._refresh, check_count(concurrency))
+        settle = partial(self._settle, counted, resend)
+        rounds = Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
         passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
@@ -529,7 +530,7 @@ class AlphapoClient:
         self._enter()
         await self._crew.tenure.begin()
         settle = partial(self._settle, itertools.count(), True)
-        await Rounds(self._crew, settle, self._refresh, check_count(concurrency)).for_ever()
+        await Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights).for_ever()
 
     async def _settle(self, counted: Iterator[int], resend: bool, row: Row) -> BatchResult:  # noqa: FBT001 - bound once
         """Let one flight work on an open row, or share the one that does."""

@@ -5,11 +5,14 @@ It receives what it calls: how to settle a row and how to refresh one is the cli
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Lapsed, Reported, Restored
+from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.learning import learn
+from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.crew import Crew
@@ -23,6 +26,10 @@ _IDLE: Final = 1.0
 """Seconds between two looks at the journal when there is nothing to do."""
 _LONGEST_PAUSE: Final = 30.0
 """and when it cannot be used."""
+_BETWEEN_LOOKS: Final = 60.0
+"""Seconds between two looks at what this worker itself holds; what it tells ahead is long in the journal by the next one."""
+_HELD: Final = 1_000
+"""Rows read at such a look, besides those that are worked on."""
 
 Settle: TypeAlias = Callable[[Row], Awaitable[BatchResult]]
 Refresh: TypeAlias = Callable[[Row], Awaitable[None]]
@@ -36,13 +43,20 @@ class Rounds:
         settle: works on an open row and tells what is known afterwards.
         refresh: asks AlphaPo how an accepted row stands.
         concurrency: rows worked on at once.
+        flights: the foreign_ids that this client works on now; one is among them before it is written down, and until it is let go of.
     """
 
-    def __init__(self, crew: Crew, settle: Settle, refresh: Refresh, concurrency: int) -> None:
+    def __init__(
+        self, crew: Crew, settle: Settle, refresh: Refresh, concurrency: int, flights: Collection[str]
+    ) -> None:
         self._crew = crew
         self._settle = settle
         self._refresh = refresh
         self._concurrency = concurrency
+        self._flights = flights
+        self._next_look = 0.0
+        self._idle: set[tuple[str, float]] = set()
+        """What this worker held at the last look although no flight worked on it, and since when."""
 
     async def one_pass(
         self, tell: Callable[[Row], BatchResult], *, restored: bool
@@ -79,13 +93,14 @@ class Rounds:
         """Do what is due now, page by page; tell whether that was all."""
         crew = self._crew
         await self.bury()
+        await self._free_what_nobody_works_on()
         due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE)
         async for _ in as_finished(_each(due), self._visit, self._concurrency):
             pass
         return len(due) < _PAGE
 
     async def bury(self) -> None:
-        """Free the rows of workers that died or whose lease ended: they are in doubt as of then."""
+        """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
         crew = self._crew
         now = crew.world.clock()
         for worker, until in await crew.journal.find_dead(now):
@@ -93,6 +108,34 @@ class Rounds:
                 for row in held:
                     await crew.learn(row, Lapsed(worker, until))
             await crew.journal.leave(worker, now)
+
+    async def _free_what_nobody_works_on(self) -> None:
+        """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
+        crew, worker, now = self._crew, self._crew.tenure.worker, self._crew.world.clock()
+        if now < self._next_look:
+            return
+        held = await crew.journal.find_held(worker, _HELD + len(self._flights))
+        idle = {(row.foreign_id, row.held_since): row for row in held if row.foreign_id not in self._flights}
+        for name, row in idle.items():
+            if name in self._idle:
+                await self._free(row, worker)
+        self._idle = set(idle)
+        self._next_look = now + _BETWEEN_LOOKS
+
+    async def _free(self, found: Row, worker: str) -> None:
+        """Free a row, unless a flight works on it by the time the journal comes to it; it is in doubt as of now."""
+        crew = self._crew
+        lines: list[Entry] = []
+
+        def change(known: Row | None) -> Row:
+            row, now = known or found, crew.world.clock()
+            lapsed = Lapsed(worker, now)
+            freed = row if row.foreign_id in self._flights else learn(row, lapsed, now, crew.assumed)
+            line = entry_of(lapsed, now, __version__)
+            lines[:] = [line] if line is not None and freed is not row else []
+            return freed
+
+        await crew.journal.update(found.account, found.foreign_id, change, entries=lines)
 
     async def _visit(self, row: Row) -> None:
         if row.state != "open":

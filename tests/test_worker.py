@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -299,6 +300,122 @@ def test_work_frees_what_a_dead_worker_held() -> None:
 
     assert run(story()) == "accepted"
     assert wire.posts == 0
+
+
+class Late(Durable):
+    """A journal that refuses the first change that it is asked for, and takes it on later all the same."""
+
+    is_first = True
+
+    async def update(self, *what: Any, **how: Any) -> Row:
+        """Write it down, but for the first change: that is written down half a minute later."""
+        if not self.is_first:
+            return await super().update(*what, **how)
+        self.is_first = False
+        self.writing = asyncio.ensure_future(self._write_late(*what, **how))
+        await asyncio.sleep(10)
+        raise JournalError("It does not answer in time.", recorded=None)
+
+    async def _write_late(self, *what: Any, **how: Any) -> None:
+        await asyncio.sleep(30)
+        await super().update(*what, **how)
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_what_the_journal_takes_on_after_it_refused_it_is_freed_and_settled(*, has_left: bool) -> None:
+    """Nobody works on it, whether whoever asked for it lives on, and works, or has left: then another comes to it."""
+    wire, journal = Wire(), Late()
+
+    async def story() -> str | None:
+        async with client(wire, journal=journal, policy=POLICY) as first:
+            with pytest.raises(JournalError):
+                await first.withdraw(request("a"))
+            if not has_left:
+                working = asyncio.ensure_future(first.work())
+                await asyncio.sleep(600)
+                working.cancel()
+        if has_left:
+            async with client(wire, journal=journal, policy=POLICY) as second:
+                working = asyncio.ensure_future(second.work())
+                await asyncio.sleep(600)
+                working.cancel()
+        row = await journal.find("default", "a")
+        assert row is not None
+        assert next(line.kind for line in await journal.history("default", "a")) == "lapsed"
+        return row.state
+
+    assert run(story()) == "accepted"
+    assert wire.posts == 1
+
+
+def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:
+    """Not even where many are under way; one that nobody works on is found among them."""
+    wire, journal = Wire(["silent"]), Durable()
+    names = [f"f-{number:03}" for number in range(150)]
+
+    async def story() -> tuple[list[str], str | None]:
+        async with client(wire, journal=journal, policy=RetryPolicy(attempt_timeout=300.0), close_grace=0.0) as alphapo:
+            flying = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in names]
+            await asyncio.sleep(1)
+            worker, payment = alphapo._crew.tenure.worker, request("lost")
+            asked = Asked(worker, Revision(encode_body(payment), payment), "key")
+            await journal.update("default", "lost", lambda _: new_row("default", "lost", asked, EPOCH, is_durable=True))
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(50)
+            assert (
+                len(await journal.find_held(worker, 999)) == 151
+            )  # what is told ahead may only be on its way to the journal
+            await asyncio.sleep(100)
+            held = [row.foreign_id for row in await journal.find_held(worker, 999)]
+            lost = await journal.find("default", "lost")
+            assert lost is not None
+            assert lost.doubt_since == EPOCH
+            working.cancel()
+            for flight in flying:
+                flight.cancel()
+            return held, lost.holder
+
+    assert run(story()) == (names, None)
+
+
+def test_what_a_flight_takes_on_while_it_is_to_be_freed_stays_its_own() -> None:
+    """It was found while nobody worked on it; when the journal comes to the change a flight does."""
+
+    class Slow(Durable):
+        """A journal on whose way one change can be overtaken."""
+
+        is_coming: asyncio.Event | None = None
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            """Write it down; what is slow after what comes next."""
+            is_coming, self.is_coming = self.is_coming, None
+            if is_coming is not None:
+                is_coming.set()
+                await asyncio.sleep(1)
+            return await super().update(*what, **how)
+
+    wire, journal = Wire(["silent"]), Slow()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal, close_grace=0.0) as alphapo:
+            worker, payment = alphapo._crew.tenure.worker, request("a")
+            asked = Asked(
+                worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
+            )
+            await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+            journal.is_coming = is_coming = asyncio.Event()
+            working = asyncio.ensure_future(alphapo.work())
+            await is_coming.wait()
+            flight = asyncio.ensure_future(alphapo.withdraw(payment))
+            await asyncio.sleep(5)
+            row = await journal.find("default", "a")
+            assert row is not None
+            assert row.holder == worker
+            working.cancel()
+            flight.cancel()
+            return [line.kind for line in await journal.history("default", "a")]
+
+    assert run(story()) == ["look-up"]
 
 
 def test_what_a_caller_hears_is_not_handed_out_again() -> None:

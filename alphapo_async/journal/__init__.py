@@ -147,7 +147,8 @@ class Journal(Protocol):
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers that ended and still hold something, each with the time until when it could send at the latest.
 
-        Their leases cannot be prolonged any more.
+        Their leases cannot be prolonged any more. Whoever holds a row and is on no list has left, and a change of its own was written down
+        late: it could send until now.
         """
         ...
 

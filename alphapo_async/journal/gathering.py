@@ -60,23 +60,28 @@ class Gathering(Generic[W]):
     def __init__(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         self._serve = serve
         self._waiting: list[W] = []
+        self._asked = self._done = 0
+        """How many wishes came, and how many of them have been served."""
+        self._group_is_over = asyncio.Event()
+        """Comes with the end of the group under way, or of the next one."""
         self._serving: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
 
     def add(self, wish: W, *, may_lag: bool = False) -> None:
         """Have it served with the next group; what may lag does not begin one by itself, for a moment."""
         self._waiting.append(wish)
+        self._asked += 1
         if not may_lag:
             self._start()
         elif self._serving is None and self._later is None:
             self._later = asyncio.get_running_loop().call_later(LAG, self._start)
 
     async def settle(self) -> None:
-        """Wait until all that was asked for so far is served."""
-        while self._waiting or self._serving is not None:
+        """Wait until all that was asked for so far is served, and for nothing that is asked for later."""
+        last = self._asked
+        while self._done < last:
             self._start()
-            assert self._serving is not None  # noqa: S101 - just started
-            await asyncio.wait([self._serving])
+            await self._group_is_over.wait()
 
     def _start(self) -> None:
         if self._later is not None:
@@ -89,6 +94,15 @@ class Gathering(Generic[W]):
         try:
             while self._waiting:
                 group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-                await self._serve(group)
+                try:
+                    await self._serve(group)
+                finally:
+                    self._end(group)
         finally:
             self._serving = None
+
+    def _end(self, group: list[W]) -> None:
+        """Count it as served, also where it was broken off, and let whoever waited for it look again."""
+        self._done += len(group)
+        is_over, self._group_is_over = self._group_is_over, asyncio.Event()
+        is_over.set()

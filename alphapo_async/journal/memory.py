@@ -115,10 +115,11 @@ class MemoryJournal:
         return until
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers whose lease is over and that have not left."""
+        """Return the workers whose lease is over and that have not left, and those on no list that hold something."""
         dead = [(worker, until) for worker, until in self._workers.items() if until <= now]
         self._over.update(worker for worker, _ in dead)
-        return dead
+        holders = dict.fromkeys(row.holder for row in self._open.values())
+        return dead + [(worker, now) for worker in holders if worker is not None and worker not in self._workers]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""

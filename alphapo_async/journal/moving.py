@@ -77,7 +77,9 @@ async def move(source: Movable, target: Movable, name: str, now: float) -> int:
         JournalError: the target is not empty, a worker may still send, or a copy is not what it should be; the source is as it was.
     """
     if (await target.register()).hosts or await target.dump(0, 1):
-        raise JournalError("The target holds withdrawals already: name an empty one. Nothing was copied.")
+        raise JournalError(
+            "The target holds withdrawals already: name an empty one. Nothing was copied.", recorded=None
+        )
     await source.move_to(name)  # first, so that nobody can begin to send meanwhile
     try:
         return await _copy(source, target, now)
@@ -90,7 +92,8 @@ async def _copy(source: Movable, target: Movable, now: float) -> int:
     living = await source.find_living(now)
     if living:
         raise JournalError(
-            f"{len(living)} worker(s) still use the journal ({', '.join(sorted(living))}): stop them first. Nothing was copied."
+            f"{len(living)} worker(s) still use the journal ({', '.join(sorted(living))}): stop them first. Nothing was copied.",
+            recorded=None,
         )
     register = await source.register()
     await target.load(register, [])
@@ -122,7 +125,9 @@ async def _compare(source: Movable, target: Movable, register: Register) -> None
 
 
 def _differs(what: str) -> JournalError:
-    return JournalError(f"The copy is not what it should be: {what} differs. Keep the source, and drop the target.")
+    return JournalError(
+        f"The copy is not what it should be: {what} differs. Keep the source, and drop the target.", recorded=None
+    )
 
 
 def _essence(kept: Kept) -> tuple[Any, ...]:

@@ -133,9 +133,11 @@ class PostgresJournal:
         return until
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers whose lease is over or whose connection is gone, and that have not left."""
-        found = await self._ask(lambda fetch: fetch(self._workers.find_ended, now, self._presence.workers))
-        return [(each["worker"], each["until"]) for each in found]
+        """Return those whose lease is over or connection gone, and that have not left, and those on no list that hold something."""
+        found: list[tuple[str, float]] = await self._ask(
+            lambda fetch: self._workers.find_dead(fetch, now, self._presence.workers)
+        )
+        return found
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -333,9 +335,7 @@ class PostgresJournal:
     async def _check_place(self, fetch: Fetch) -> None:
         [[moved_to]] = await fetch(self._rows.moved_to)
         if moved_to is not None:
-            raise JournalError(
-                f"The journal at {self._server.where} has moved to {moved_to}: use that. Nothing was sent."
-            )
+            raise JournalError(f"The journal at {self._server.where} has moved to {moved_to}: use that.", recorded=None)
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -58,6 +58,12 @@ class PostgresWorkers:
         """A longer lease, for one that still runs."""
         self.find_ended = f"update {workers} set is_over = true where {is_ended} returning worker, until, {durable}"
         """Those that ended; from now on they cannot go on."""
+        self.unlisted = (
+            f"with recursive held (holder) as (select min(holder) from {schema}.withdrawals where holder is not null union all "
+            f"select (select min(holder) from {schema}.withdrawals w where w.holder > held.holder) from held where holder is not null) "
+            f"select holder from held where holder is not null and not exists (select from {workers} where worker = holder)"
+        )
+        """Those who hold something and are on no list: from one holder to the next, not row by row."""
         self.end_one = (
             f"with ended as (update {workers} set is_over = true where worker = $3 and {is_ended} returning until) "
             f"select (select until from ended) as until, exists (select from {workers} where worker = $3) as is_listed, {durable}"
@@ -122,6 +128,11 @@ class PostgresWorkers:
         await fetch(self.load_leases, list(register.leases), list(register.leases.values()))
         accounts, names = [key[0] for key in register.notes], [key[1] for key in register.notes]
         await fetch(self.load_notes, accounts, names, list(register.notes.values()))
+
+    async def find_dead(self, fetch: Fetch, now: float, own: list[str]) -> list[tuple[str, float]]:
+        """Return those that ended, and those on no list that hold something: they have left, and could send until now at the latest."""
+        ended = [(each["worker"], each["until"]) for each in await fetch(self.find_ended, now, own)]
+        return ended + [(each["holder"], now) for each in await fetch(self.unlisted)]
 
     async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
         """Return until when a worker could send, if it ended."""

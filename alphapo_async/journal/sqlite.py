@@ -188,10 +188,12 @@ class SqliteJournal:
         return now if self._workers.is_gone(worker) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers that died or whose lease is over, and that have not left."""
-        leases: list[tuple[str, float]] = await self._ask(lambda file: rows.leases(file.connection))
+        """Return the workers that died or whose lease is over, and that have not left, and those on no list that hold something."""
+        leases: list[tuple[str, float]]
+        unlisted: list[str]
+        leases, unlisted = await self._ask(lambda file: (rows.leases(file.connection), rows.unlisted(file.connection)))
         ends = [(worker, self._ended(worker, until, now)) for worker, until in leases]
-        return [(worker, until) for worker, until in ends if until is not None]
+        return [(worker, until) for worker, until in ends if until is not None] + [(worker, now) for worker in unlisted]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
@@ -363,7 +365,7 @@ class SqliteJournal:
         if not any(request.writes for request in group):
             for request in group:
                 self._read(file, request)
-        elif not self._commit(file, group):
+        elif self._commit(file, group) is not None:
             for request in group:
                 self._serve_alone(file, request)
 
@@ -378,29 +380,32 @@ class SqliteJournal:
         except sqlite3.Error as error:
             request.error = journal_error(self.path, error)
 
-    def _commit(self, file: _File, group: list[Request[_File]]) -> bool:
+    def _commit(self, file: _File, group: list[Request[_File]]) -> sqlite3.Error | None:
+        """Serve a group in one transaction; return what went wrong."""
+        changes = [request.run for request in group if isinstance(request.run, _Change)]
+        for change in changes:
+            change.is_missing = False
+        is_committing = False
         try:
             file.begin()
             for request in group:
                 _run(file, request)
-            file.commit()
-        except sqlite3.Error:
-            self._undo(file)
-            return False
-        return True
-
-    def _serve_alone(self, file: _File, request: Request[_File]) -> None:
-        """Once more, with nothing else in the transaction; a commit that fails leaves nobody sure."""
-        request.result = request.error = None
-        is_committing = False
-        try:
-            file.begin()
-            _run(file, request)
             is_committing = True
             file.commit()
         except sqlite3.Error as error:
             self._undo(file)
-            is_known_missing = not is_committing and isinstance(request.run, _Change) and request.run.is_new
+            for change in changes:
+                change.may_stand |= is_committing
+            return error
+        return None
+
+    def _serve_alone(self, file: _File, request: Request[_File]) -> None:
+        """Once more, with nothing else in the transaction; a commit that fails, now or before, leaves nobody sure."""
+        request.result = request.error = None
+        error = self._commit(file, [request])
+        if error is not None:
+            change = request.run
+            is_known_missing = isinstance(change, _Change) and change.is_missing and not change.may_stand
             request.error = journal_error(self.path, error, recorded=False if is_known_missing else None)
 
     def _undo(self, file: _File) -> None:
@@ -419,24 +424,25 @@ class SqliteJournal:
 class _Change:
     """A change that can be run again after a commit that failed, or only seemed to."""
 
-    __slots__ = ("_change", "_entries", "_made", "_name", "is_new")
+    __slots__ = ("_change", "_entries", "_made", "_name", "is_missing", "may_stand")
 
     def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
         self._name = name
         self._change = change
         self._entries = entries
         self._made: Row | None = None
-        self.is_new = False
-        """The journal was read, and did not know the row."""
+        self.is_missing = False
+        """The journal was read in this transaction, and did not know the row."""
+        self.may_stand = False
+        """A commit of it was tried, and failed or only seemed to."""
 
     def __call__(self, file: _File) -> Row:
         file.check_place()
-        self.is_new = False
         self._made = file.change(self._name, self._noting, self._entries, self._made)
         return self._made
 
     def _noting(self, known: Row | None) -> Row:
-        self.is_new = known is None
+        self.is_missing = known is None
         return self._change(known)
 
 

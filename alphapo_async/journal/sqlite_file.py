@@ -223,7 +223,9 @@ def copy_into(connection: sqlite3.Connection, target: Path) -> None:
     except OSError as error:
         raise journal_error(target, error) from None
     if not is_new or target.stat().st_size:
-        raise JournalError(f"{str(target)!r} exists: name a file that does not. Nothing in it was changed.")
+        raise JournalError(
+            f"{str(target)!r} exists: name a file that does not. Nothing in it was changed.", recorded=None
+        )
     copy = sqlite3.connect(target, isolation_level=None)
     try:
         connection.backup(copy)

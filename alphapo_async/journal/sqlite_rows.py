@@ -49,6 +49,7 @@ __all__ = [
     "select_unreported",
     "strike",
     "sums",
+    "unlisted",
     "update",
 ]
 
@@ -113,6 +114,12 @@ LEASE: Final = "select until from workers where worker = ?"
 """The end of a worker's lease."""
 LEASES: Final = "select worker, until from workers"
 """All leases."""
+UNLISTED: Final = (
+    "with recursive held (holder) as (select min(holder) from withdrawals where holder is not null union all "
+    "select (select min(holder) from withdrawals where holder > held.holder) from held where holder is not null) "
+    "select holder from held where holder is not null and holder not in (select worker from workers)"
+)
+"""Those who hold something and are on no list: from one holder to the next, not row by row."""
 ALL: Final = _ROW + "where id > ? order by id limit ?"
 """Everything, page by page."""
 HOSTS: Final = "select account, host from accounts order by account"
@@ -309,6 +316,11 @@ def lease(connection: sqlite3.Connection, worker: str) -> float | None:
 def leases(connection: sqlite3.Connection) -> list[tuple[str, float]]:
     """Return every worker on the list."""
     return [(str(worker), float(until)) for worker, until in connection.execute(LEASES).fetchall()]
+
+
+def unlisted(connection: sqlite3.Connection) -> list[str]:
+    """Return every worker that holds something and is on no list."""
+    return [str(worker) for (worker,) in connection.execute(UNLISTED).fetchall()]
 
 
 def select_held(connection: sqlite3.Connection, worker: str, limit: int) -> list[Row]:

@@ -303,6 +303,20 @@ class JournalSuite:
         await journal.leave("worker", 12.0)
         assert await journal.find_dead(13.0) == []
 
+    async def test_whoever_holds_a_row_and_is_on_no_list_is_among_the_dead(self, journal: Journal) -> None:
+        """It has left, and a change of its own was written down later: it could send until now at the latest."""
+        await journal.join(ACCOUNT, "h", "worker", 50.0)
+        for name, holder in (("a", "worker"), ("b", "gone"), ("c", "a ghost"), ("d", "gone"), ("e", None)):
+            await hear(journal, name, asked(name, worker=holder), now=1.0)
+        await pay(journal, "paid", worker="a third")
+        assert sorted(await journal.find_dead(11.0)) == [("a ghost", 11.0), ("gone", 11.0)]
+        assert names(await journal.find_held("gone", 9)) == ["b", "d"]
+        for name in "bd":
+            await hear(journal, name, Lapsed("gone", 11.0), now=11.0)
+        await journal.leave("gone", 11.0)
+        assert await journal.find_dead(12.0) == [("a ghost", 12.0)]
+        assert sorted(await journal.find_dead(50.0)) == [("a ghost", 50.0), ("worker", 50.0)]
+
     async def test_a_worker_whose_lease_ended_is_among_the_dead(self, journal: Journal) -> None:
         """From then on."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
@@ -384,8 +398,9 @@ class MovingSuite:
             journal.swap(ACCOUNT, "sheet", None, "what it was"),
             journal.move_to("elsewhere"),
         ):
-            with pytest.raises(JournalError, match="moved to there"):
+            with pytest.raises(JournalError, match="moved to there") as caught:
                 await refused
+            assert caught.value.recorded is None  # it may stand, and be paid, where the journal has gone
         assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]
         await journal.move_to(None)
         assert (await hear(journal, "f", LOST)).attempts == 1

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from alphapo_async.journal.gathering import LAG, Gathering, Wish
+from alphapo_async.journal.gathering import LAG, LARGEST, Gathering, Wish
 from tests.virtual import run
 
 
@@ -83,6 +83,67 @@ def test_settling_waits_for_all_that_was_asked_for() -> None:
         await store.gathering.settle()
         assert loop.time() - began == pytest.approx(1)
         assert lagging.done()
+
+    run(story())
+
+
+def test_settling_waits_for_nothing_that_is_asked_for_later() -> None:
+    """However many go on asking: for the group under way, and for what waits behind it, also where that has been given up."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+
+        async def go_on() -> None:
+            while True:
+                await store.ask(1)
+
+        callers = []
+        for _ in range(3):
+            callers.append(asyncio.ensure_future(go_on()))
+            await asyncio.sleep(0.3)
+        given_up = asyncio.ensure_future(store.ask(2))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        began = loop.time()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(store.gathering.settle() for _ in range(2)))
+        assert loop.time() - began == pytest.approx(1.1)
+        assert [2 in group for group in store.groups].index(True) == 1
+        for caller in callers:
+            caller.cancel()
+
+    run(story())
+
+
+def test_settling_waits_for_every_group_of_what_was_asked_for() -> None:
+    """More than one makes up."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        asked = asyncio.gather(*(store.ask(number) for number in range(2 * LARGEST + 1)))
+        await asyncio.sleep(0)
+        await store.gathering.settle()
+        assert loop.time() == pytest.approx(3)
+        assert [len(group) for group in store.groups] == [LARGEST, LARGEST, 1]
+        assert (await asked)[-1] == 4 * LARGEST
+
+    run(story())
+
+
+def test_whoever_settles_is_not_left_waiting_by_a_group_that_is_broken_off() -> None:
+    """What it was to write is over; what waits behind it is served."""
+
+    async def story() -> None:
+        store = _Store()
+        broken = asyncio.ensure_future(store.ask(1))
+        await asyncio.sleep(0.5)
+        behind = asyncio.ensure_future(store.ask(2))
+        settling = asyncio.ensure_future(store.gathering.settle())
+        await asyncio.sleep(0)
+        assert store.gathering._serving is not None
+        store.gathering._serving.cancel()
+        await settling
+        assert (broken.done(), behind.done()) == (False, True)
 
     run(story())
 

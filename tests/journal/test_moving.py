@@ -75,8 +75,9 @@ async def test_a_journal_of_many_pages_moves_whole(both: dict[str, Any]) -> None
 async def test_a_journal_in_use_does_not_move(both: dict[str, Any]) -> None:
     """Whoever may still send is named; nothing is copied, and the source goes on."""
     await both["file"].join(ACCOUNT, "h", "alive", 1e11)
-    with pytest.raises(JournalError, match=r"1 worker.*alive.*stop them first"):
+    with pytest.raises(JournalError, match=r"1 worker.*alive.*stop them first") as caught:
         await move(both["file"], both["database"], "there", 100.0)
+    assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
     assert await both["database"].dump(0, 9) == []
 
@@ -85,8 +86,9 @@ async def test_nothing_moves_over_what_is_there(both: dict[str, Any]) -> None:
     """The target must be empty."""
     await pay(both["database"], "f")
     await fill(both["file"])
-    with pytest.raises(JournalError, match="name an empty one"):
+    with pytest.raises(JournalError, match="name an empty one") as caught:
         await move(both["file"], both["database"], "there", 100.0)
+    assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
 
 
@@ -149,8 +151,9 @@ async def test_a_copy_that_differs_is_found_out(
 ) -> None:
     """And the source is as it was."""
     await fill(both["file"])
-    with pytest.raises(JournalError, match=told):
+    with pytest.raises(JournalError, match=told) as caught:
         await move(both["file"], Careless(spoil), "there", 100.0)
+    assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
 
 

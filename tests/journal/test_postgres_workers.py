@@ -201,6 +201,27 @@ async def test_through_a_pooler_nobody_is_shown() -> None:
     await presence.aclose()
 
 
+async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_index(
+    workers: PostgresWorkers, connection: Any
+) -> None:
+    """However many rows the others hold: a worker asks every second."""
+    await connection.fetch(workers.enlist, "w", FAR, None)
+    schema = workers.renew.split(".")[0].removeprefix("update ")
+    held = (
+        f"insert into {schema}.withdrawals (account, foreign_id, state, bucket, currency, amount, created_at, reported, holder, key, "
+        "revision, rest, body, sha256, digest) select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, '', 1, '{}', '', '', '' "
+        "from generate_series(1, $2) number"
+    )
+    for holder, many in (("w", 10_000), ("a ghost", 2), ("z ghost", 1)):
+        await connection.execute(held, holder, many)
+    await connection.execute(f"analyze {schema}.withdrawals")
+    assert sorted(each[0] for each in await connection.fetch(workers.unlisted)) == ["a ghost", "z ghost"]
+    plan = "\n".join(each[0] for each in await connection.fetch(f"explain {workers.unlisted}"))
+    assert "using withdrawals_held" in plan
+    assert "on withdrawals_held" not in plan
+    assert "Seq Scan on withdrawals" not in plan
+
+
 async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWorkers, connection: Any) -> None:
     """And its accounts as they are bound."""
     await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"}))

@@ -244,6 +244,26 @@ async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
     await journal.aclose()
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"commit": ["after:disk I/O error"], "begin immediate": [None, "disk I/O error"]},
+        {"commit": ["database or disk is full"], "begin immediate": [None, "database is locked"]},
+        {INSERT: ["disk I/O error"], "begin immediate": [None, "database is locked"]},
+        {"commit": ["database or disk is full"], INSERT: [None, "disk I/O error"]},
+    ],
+)
+async def test_what_a_commit_may_have_written_is_never_said_to_be_missing(
+    path: Path, script: dict[str, list[str | None]]
+) -> None:
+    """Nor is what others may have written since it was read: `recorded` is None."""
+    journal = await failing(path, script)
+    with pytest.raises(JournalError) as caught:
+        await hear(journal, "a", asked("a"))
+    assert caught.value.recorded is None
+    await journal.aclose()
+
+
 async def test_of_what_could_not_even_begin_nobody_knows(path: Path) -> None:
     """An earlier call may have written it down: `recorded` is None."""
     journal = await failing(path, {"begin immediate": ["database is locked"] * 2})
@@ -294,8 +314,9 @@ async def test_a_backup_is_a_journal(path: Path, tmp_path: Path) -> None:
     await pay(journal, "f")
     await journal.backup(target)
     await pay(journal, "g")
-    with pytest.raises(JournalError, match="exists"):
+    with pytest.raises(JournalError, match="exists") as caught:
         await journal.backup(target)
+    assert caught.value.recorded is None
     copy = SqliteJournal(target)
     assert await copy.find(ACCOUNT, "f") is not None
     assert await copy.find(ACCOUNT, "g") is None

@@ -129,6 +129,29 @@ def test_leases_are_given_prolonged_and_ended(connection: sqlite3.Connection) ->
     assert rows.lease(connection, "worker") is None
 
 
+def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_index(
+    connection: sqlite3.Connection,
+) -> None:
+    """However many rows the others hold: a worker asks every second."""
+    rows.enlist(connection, "worker", 50.0)
+    connection.execute("begin")
+    for number in range(1_000):
+        rows.insert(connection, row(foreign_id=f"{number}"))
+    connection.execute("commit")
+    for name, holder in (("a", "a ghost"), ("b", "z ghost"), ("c", None)):
+        rows.insert(connection, row(foreign_id=name, holder=holder))
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection.set_progress_handler(count, 1)
+    assert rows.unlisted(connection) == ["a ghost", "z ghost"]
+    assert steps < 300
+
+
 def test_sums_are_exact(connection: sqlite3.Connection) -> None:
     """To the last decimal, however large."""
     rows.insert(connection, row())
@@ -146,6 +169,7 @@ def test_sums_are_exact(connection: sqlite3.Connection) -> None:
         (rows.DUE, ("a", 0.0, 9), "withdrawals_due"),
         (rows.UNREPORTED, ("a", 9), "withdrawals_unreported"),
         (rows.HELD, ("w", 9), "withdrawals_held"),
+        (rows.UNLISTED, (), "withdrawals_held"),
         (rows.HISTORY, ("a", "f"), "history_of"),
     ],
 )
