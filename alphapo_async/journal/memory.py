@@ -118,8 +118,8 @@ class MemoryJournal:
         """Return the workers whose lease is over and that have not left, and those on no list that hold something."""
         dead = [(worker, until) for worker, until in self._workers.items() if until <= now]
         self._over.update(worker for worker, _ in dead)
-        holders = dict.fromkeys(row.holder for row in self._open.values())
-        return dead + [(worker, now) for worker in holders if worker is not None and worker not in self._workers]
+        unlisted = {row.holder for row in self._open.values()} - self._workers.keys()
+        return dead + [(worker, now) for worker in sorted(filter(None, unlisted))]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
