@@ -11,7 +11,7 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
@@ -25,7 +25,15 @@ _ROUNDS: Final = 3
 SETTLING: Final = 0.5
 """Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
 _DIFFERENCE: Final = 1.0
-"""Seconds, as a bound: an answer of the storage's clock is as late as it took to come."""
+"""Seconds, as a bound: our clock is ahead of the storage's by what its answer took to come, and never by more than this."""
+
+
+class _Look(NamedTuple):
+    """What one question about the storage's time took, and how far it is ahead of this machine's two clocks, at the most."""
+
+    took: float
+    ahead: float
+    steady_ahead: float
 
 
 class Clock:
@@ -43,12 +51,14 @@ class Clock:
         self._steady: Callable[[], float] | None = None
         self._ahead = 0.0
         self._steady_ahead = 0.0
+        self._excess = 0.0
+        """Seconds that the storage's answer took beyond what others allow for."""
 
     def __call__(self) -> float:
         """Return the time."""
         if self._steady is None:
             return self._local()
-        return min(self._by_the_wall(), self._steady() + self._steady_ahead)
+        return min(self._by_the_wall(), self._steady() + self._steady_ahead) - self._excess
 
     @property
     def difference(self) -> float:
@@ -65,12 +75,23 @@ class Clock:
         return max(self._by_the_wall(), self._steady() + self._steady_ahead)
 
     async def follow(self, journal: Journal) -> None:
-        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long."""
+        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long.
+
+        A clock that answers late is asked again, as long as a lease has time for that, and its quickest answer counts.
+        """
         steady = asyncio.get_running_loop().time
+        began, quickest = steady(), await self._look(journal, steady)
+        while quickest is not None and quickest.took > _DIFFERENCE and steady() - began <= _MARGIN:
+            again = await self._look(journal, steady)
+            quickest = quickest if again is None else min(quickest, again)
+        if quickest is not None:
+            self._steady, self._ahead, self._steady_ahead = steady, quickest.ahead, quickest.steady_ahead
+            self._excess = max(quickest.took - _DIFFERENCE, 0.0)
+
+    async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Look | None:
         before, steady_before = self._local(), steady()
         told = await journal.time()
-        if told is not None:
-            self._steady, self._ahead, self._steady_ahead = steady, told - before, told - steady_before
+        return None if told is None else _Look(steady() - steady_before, told - before, told - steady_before)
 
 
 class Tenure:

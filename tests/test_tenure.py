@@ -152,6 +152,53 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     assert run(told()) == (40.0, [True, False])
 
 
+class Distant(Leases):
+    """A journal whose clock is a thousand seconds ahead, and takes these seconds to be asked, one after the other."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.seconds = list(seconds)
+        self.asked = 0
+
+    async def time(self) -> float:  # type: ignore[override]
+        """Return its time as it is when the question has arrived."""
+        self.asked += 1
+        await asyncio.sleep(self.seconds.pop(0))
+        return asyncio.get_running_loop().time() + 1_000
+
+
+def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
+    """Return how often the storage's clock was asked, how far ahead of it ours is, early and late, and how long the lease is taken for."""
+
+    async def told() -> tuple[int, float, float, float]:
+        journal = Distant(*seconds)
+        kept = tenure(journal)
+        await kept.begin()
+        now = asyncio.get_running_loop().time() + 1_000
+        assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
+        left = kept._left()
+        kept._keeping.cancel()  # type: ignore[union-attr]
+        return journal.asked, kept.clock() - now, kept.clock.at_the_latest() - now, left
+
+    return run(told())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        pytest.param((1.0,), (1, 1.0, 1.0, 60.0), id="soon enough"),
+        pytest.param((4.0, 0.5), (2, 0.5, 0.5, 60.0), id="once slow"),
+        pytest.param((3.0, 2.0, 9.0), (3, 1.0, 2.0, 59.0), id="always slow, and the quickest counts"),
+        pytest.param((6.0,), (1, 1.0, 6.0, 55.0), id="too slow to be asked again"),
+    ],
+)
+def test_the_storages_clock_is_asked_again_where_it_took_long(
+    seconds: tuple[float, ...], told: tuple[int, float, float, float]
+) -> None:
+    """Ours is never ahead of it by more than others allow for, and no lease is thought longer than it is."""
+    assert _asked_for(*seconds) == pytest.approx(told)
+
+
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 
