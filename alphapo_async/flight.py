@@ -272,12 +272,13 @@ class Flight:
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            until = crew.world.clock()
+            until = crew.tenure.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
             crew.gate.leave(ticket, heard)
             if heard is None:
-                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, crew.world.clock()))
+                until = crew.tenure.clock.at_the_latest()
+                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
         return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
@@ -466,7 +467,11 @@ class Flight:
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        return next_step(row, self._crew.world.clock(), self._crew.assumed)
+        step = next_step(row, self._crew.world.clock(), self._crew.assumed)
+        if row.doubt_since is None or not isinstance(step, Send):
+            return step
+        # Whether AlphaPo may have freed the id is for the later clock to say.
+        return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumed)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_possible = row.key in self._crew.signers and row.holder == self._worker == self._crew.tenure.worker
