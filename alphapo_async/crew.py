@@ -174,11 +174,14 @@ class Crew:
         """
         return (await self.learned(row, *evidence))[1]
 
-    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row]:
-        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
+    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
+        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it; and when it was worked out.
+
+        That is told by the loop's clock, which nobody sets.
+        """
         change = _Learning(self, row, evidence)
         after = await self.journal.update(row.account, row.foreign_id, change, entries=change.entries)
-        return change.before, after
+        return change.before, after, change.worked_out_at
 
     def dated(self, row: Row, now: float) -> Row:
         """Return a row that was worked out by the earlier clock, with what others count from dated by the later one.
@@ -293,7 +296,7 @@ class Crew:
 class _Learning:
     """What evidence makes of a row, on the row as it stands when it is written down; and the lines for its history."""
 
-    __slots__ = ("_crew", "_evidence", "before", "entries")
+    __slots__ = ("_crew", "_evidence", "_time", "before", "entries", "worked_out_at")
 
     def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...]) -> None:
         self._crew = crew
@@ -301,10 +304,13 @@ class _Learning:
         self.before = row
         """What the journal knew before."""
         self.entries: list[Entry] = []
+        self._time = asyncio.get_running_loop().time
+        self.worked_out_at = 0.0
+        """When, by the loop's clock."""
 
     def __call__(self, known: Row | None) -> Row:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
-        now = self._crew.world.clock()
+        now, self.worked_out_at = self._crew.world.clock(), self._time()
         learned = self.before = self.before if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.

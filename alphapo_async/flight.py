@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 import msgspec
@@ -105,6 +106,8 @@ class Flight:
         self.is_over = Moment()
         """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
+        self._worked_out_at = -inf
+        """When what was last written down was worked out, by the loop's clock: the wall clock may be set meanwhile."""
         self._may_stand_unheard = False
         self._flown = Flown()
         self._place: Place | None = None
@@ -248,7 +251,7 @@ class Flight:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
         if row.state not in NO or not self._crew.journal.is_durable:
             return False
-        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING
+        return self._loop.time() - self._worked_out_at > SETTLING
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -433,7 +436,7 @@ class Flight:
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned = await self._crew.learned(self._known, *self._unwritten)
+        before, learned, self._worked_out_at = await self._crew.learned(self._known, *self._unwritten)
         self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 

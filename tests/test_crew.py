@@ -477,3 +477,16 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
             return told
 
     assert run(story()) == ["open", "rejected"]
+
+
+def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
+    """By the clock that nobody sets, however long the journal takes to say so."""
+
+    async def story() -> tuple[float, float]:
+        crew = _crew(Wire(), journal=_Slow(0.0, 3.0))
+        row = await crew.record("f", ASKED)
+        await asyncio.sleep(2.0)
+        _, _, worked_out_at = await crew.learned(row, REFUSED)
+        return worked_out_at, asyncio.get_running_loop().time()
+
+    assert run(story()) == (2.0, 5.0)

@@ -1175,6 +1175,13 @@ def test_a_no_that_was_long_on_its_way_is_not_told_where_somebody_has_paid() -> 
     assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
 
 
+def test_how_long_a_no_was_on_its_way_is_not_counted_by_a_clock_that_is_set() -> None:
+    """Set back meanwhile, it would seem to have come at once."""
+    first, others, posts = two_workers(Late(0.0, 0.0, 3.0, 0.0), 1.5, set_back=(2.0, 3.0))
+
+    assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
+
+
 @pytest.mark.parametrize("kind", [Durable, Told])
 def test_a_no_answers_an_older_call_whatever_the_clock_was_set_to_in_between(kind: type[Durable]) -> None:
     """The call took a second to get to the journal; in a file all clocks are one, and another is right where the storage has its own."""

@@ -476,7 +476,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING\n",
+                "        return self._loop.time() - self._worked_out_at > SETTLING\n",
                 "        return False\n",
             ),
         ),
