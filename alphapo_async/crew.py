@@ -15,7 +15,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, Seen, Stands
+from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Entry, entry_of, seen_of
 from alphapo_async.core.learning import learn, new_row
@@ -135,12 +135,13 @@ class Crew:
             nonlocal read_at
             now, read_at = self.world.clock(), time()
             if known is None:
-                return new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
+                new = new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
+                return new if new.may_send_until is None else self.dated(new, now)
             for lapse in lapses:
                 known = learn(known, lapse, now, self.assumed)
             known = learn(known, asked, now, self.assumed)
             entries[:] = _entries(lapses, now)
-            return known
+            return self.dated(known, now)
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
@@ -191,11 +192,31 @@ class Crew:
         """
         return (await self.learned(row, *evidence))[1]
 
-    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row]:
-        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it."""
+    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
+        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it; and when it was worked out.
+
+        That is told by the loop's clock, which nobody sets.
+        """
         change = _Learning(self, row, evidence)
         after = await self.journal.update(row.account, row.foreign_id, change, entries=change.entries)
-        return change.before, after
+        return change.before, after, change.worked_out_at
+
+    def dated(self, row: Row, now: float) -> Row:
+        """Return a row that was worked out by the earlier clock, with what others count from dated by the later one.
+
+        A "no" must not look older than a call that it answers, and nothing may be thought to have left before it did.
+        """
+        has_ended = row.may_send_until == now
+        if row.settled_at != now and not has_ended:
+            return row
+        latest = self.tenure.clock.at_the_latest()
+        if latest == now:
+            return row
+        return msgspec.structs.replace(
+            row,
+            settled_at=latest if row.settled_at == now else row.settled_at,
+            may_send_until=latest if has_ended else row.may_send_until,
+        )
 
     async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
@@ -293,7 +314,7 @@ class Crew:
 class _Learning:
     """What evidence makes of a row, on the row as it stands when it is written down; and the lines for its history."""
 
-    __slots__ = ("_crew", "_evidence", "before", "entries")
+    __slots__ = ("_crew", "_evidence", "_time", "before", "entries", "worked_out_at")
 
     def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...]) -> None:
         self._crew = crew
@@ -301,15 +322,20 @@ class _Learning:
         self.before = row
         """What the journal knew before."""
         self.entries: list[Entry] = []
+        self._time = asyncio.get_running_loop().time
+        self.worked_out_at = 0.0
+        """When, by the loop's clock."""
 
     def __call__(self, known: Row | None) -> Row:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
-        now = self._crew.world.clock()
+        now, self.worked_out_at = self._crew.world.clock(), self._time()
         learned = self.before = self.before if known is None else known
         for one in self._evidence:
-            learned = learn(learned, one, now, self._crew.assumed)
+            # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
+            when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
+            learned = learn(learned, one, when, self._crew.assumed)
         self.entries[:] = _entries(self._evidence, now)
-        return learned
+        return self._crew.dated(learned, now)
 
 
 def _entries(evidence: tuple[Evidence, ...], now: float) -> list[Entry]:

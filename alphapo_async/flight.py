@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 import msgspec
@@ -105,6 +106,8 @@ class Flight:
         self.is_over = Moment()
         """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
+        self._worked_out_at = -inf
+        """When what was last written down was worked out, by the loop's clock: the wall clock may be set meanwhile."""
         self._may_stand_unheard = False
         self._flown = Flown()
         self._place: Place | None = None
@@ -249,7 +252,7 @@ class Flight:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
         if row.state not in NO or not self._crew.journal.is_durable:
             return False
-        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING
+        return self._loop.time() - self._worked_out_at > SETTLING
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,12 +276,13 @@ class Flight:
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            until = crew.world.clock()
+            until = crew.tenure.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
             crew.gate.leave(ticket, heard)
             if heard is None:
-                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, crew.world.clock()))
+                until = crew.tenure.clock.at_the_latest()
+                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
         return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
@@ -436,7 +440,7 @@ class Flight:
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned = await self._crew.learned(self._known, *self._unwritten)
+        before, learned, self._worked_out_at = await self._crew.learned(self._known, *self._unwritten)
         self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 
@@ -470,7 +474,11 @@ class Flight:
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        return next_step(row, self._crew.world.clock(), self._crew.assumed)
+        step = next_step(row, self._crew.world.clock(), self._crew.assumed)
+        if row.doubt_since is None or not isinstance(step, Send):
+            return step
+        # Whether AlphaPo may have freed the id is for the later clock to say.
+        return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumed)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_possible = row.key in self._crew.signers and row.holder == self._worker == self._crew.tenure.worker

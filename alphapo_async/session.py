@@ -15,6 +15,7 @@ import ssl as tls
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -106,7 +107,7 @@ class Slots:
 class _Exchange:
     """One request on its way: which connection was handed over to it, and whether its bytes have left on it."""
 
-    __slots__ = ("_bytes", "_connection", "_socket", "_task", "_transport", "has_left", "is_late")
+    __slots__ = ("_bytes", "_connection", "_socket", "_task", "_transport", "due", "has_left", "is_late")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
@@ -118,6 +119,8 @@ class _Exchange:
         """The bytes were written to the connection: any of them may have left."""
         self.is_late = False
         """Its time was up, and it was cancelled for that."""
+        self.due = inf
+        """When its time is up, on the loop's clock."""
 
     def time_is_up(self) -> None:
         """End the exchange, wherever it is."""
@@ -157,11 +160,13 @@ class _Exchange:
         """Leave with these bytes."""
         self._bytes = request
 
-    def leave(self) -> None:
-        """Write the bytes, unless the connection is gone, or somebody has said something on it since it was last used."""
+    def leave(self, now: float) -> None:
+        """Write the bytes, unless its time is up, the connection is gone, or somebody has said something on it since it was last used."""
         protocol = self._connection and self._connection.protocol
         if self.has_left or protocol is None or self._transport is None or self._transport.is_closing():
             return  # whoever waits for the answer hears of that
+        if now >= self.due:
+            return  # the process stood still, and the alarm goes off next: nothing has left
         # It came since the handover: the loop has read it, or will read it after us.
         if protocol.should_close or _is_unread(protocol, self._socket):
             protocol.set_exception(_UnaskedAnswer())
@@ -235,9 +240,10 @@ class _Departures:
 
     def _leave(self) -> None:
         waiting, self._waiting = self._waiting, []
+        time = asyncio.get_running_loop().time
         for exchange in waiting:
             try:
-                exchange.leave()
+                exchange.leave(time())
             except Exception:  # noqa: BLE001 - whatever its connection does, the others leave
                 exchange.break_off()
 
@@ -344,6 +350,7 @@ class SessionManager:
         limit = self._limits.get(timeout) or self._limit(timeout)
         exchange = _Exchange(cast("asyncio.Task[Any]", asyncio.current_task()))
         alarm = limit.alarms.set(asyncio.get_running_loop(), exchange.time_is_up)
+        exchange.due = alarm.due
         try:
             if not _is_genuine():
                 return await self._ask_stand_in(method, url, body, headers)

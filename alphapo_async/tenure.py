@@ -11,7 +11,7 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
@@ -24,15 +24,27 @@ _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
 SETTLING: Final = 0.5
 """Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
+_TICK: Final = 0.001
+"""Seconds by which two clocks may differ that nobody has set: they are read one after the other, and rounded."""
 _DIFFERENCE: Final = 1.0
-"""Seconds, as a bound: an answer of the storage's clock is as late as it took to come."""
+"""Seconds, as a bound: our clock is ahead of the storage's by what its answer took to come, and never by more than this."""
+
+
+class _Look(NamedTuple):
+    """What one question about the time took, and how far it is ahead of this machine's two clocks, at the most."""
+
+    took: float
+    ahead: float
+    steady_ahead: float
+    is_the_storages: bool
 
 
 class Clock:
     """Seconds since the epoch, as whoever shares the journal counts them.
 
     Between two looks at the storage's clock it goes by this machine's two clocks, whichever says less: one of them is set now and then,
-    the other stands still while the machine sleeps. So nobody's lease is thought over before it is.
+    the other stands still while the machine sleeps. So nobody's lease is thought over before it is, nor any quiet time.
+    What ends, and what others are to count from, is dated by whichever says more: `at_the_latest`.
 
     Args:
         local: this machine's clock.
@@ -40,37 +52,50 @@ class Clock:
 
     def __init__(self, local: Callable[[], float]) -> None:
         self._local = local
-        self._steady: Callable[[], float] | None = None
+        self._steady = local
         self._ahead = 0.0
         self._steady_ahead = 0.0
+        self._is_the_storages = False
+        self._excess = 0.0
+        """Seconds that the storage's answer took beyond what others allow for."""
 
     def __call__(self) -> float:
-        """Return the time."""
-        if self._steady is None:
+        """Return the time; where the storage has no clock, by the one that all go by."""
+        if not self._is_the_storages:
             return self._local()
-        return min(self._by_the_wall(), self._steady() + self._steady_ahead)
+        wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
+        return (steady if wall - steady > _TICK else wall) - self._excess
 
     @property
     def difference(self) -> float:
         """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
-        return 0.0 if self._steady is None else _DIFFERENCE
-
-    def _by_the_wall(self) -> float:
-        return self._local() + self._ahead
+        return _DIFFERENCE if self._is_the_storages else 0.0
 
     def at_the_latest(self) -> float:
         """Return the time by whichever clock says more: what was to end by it has ended, whatever was set meanwhile."""
-        if self._steady is None:
-            return self._local()
-        return max(self._by_the_wall(), self._steady() + self._steady_ahead)
+        wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
+        return steady if steady - wall > _TICK else wall
 
     async def follow(self, journal: Journal) -> None:
-        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long."""
+        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long.
+
+        A clock that answers late is asked again, as long as a lease has time for that, and its quickest answer counts.
+        """
+        if not journal.is_durable:
+            return  # it is nobody else's, and would not be looked at again
         steady = asyncio.get_running_loop().time
+        began, quickest = steady(), await self._look(journal, steady)
+        while quickest.took > _DIFFERENCE and steady() - began <= _MARGIN:
+            quickest = min(quickest, await self._look(journal, steady))
+        self._steady, self._excess = steady, max(quickest.took - _DIFFERENCE, 0.0)
+        _, self._ahead, self._steady_ahead, self._is_the_storages = quickest
+
+    async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Look:
         before, steady_before = self._local(), steady()
         told = await journal.time()
-        if told is not None:
-            self._steady, self._ahead, self._steady_ahead = steady, told - before, told - steady_before
+        if told is None:
+            return _Look(0.0, 0.0, before - steady_before, is_the_storages=False)
+        return _Look(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
 
 
 class Tenure:
@@ -171,7 +196,7 @@ class Tenure:
 
     async def _give_back(self, worker: str) -> None:
         with contextlib.suppress(JournalError):  # then it ends by itself
-            await self._journal.leave(worker, self.clock())
+            await self._journal.leave(worker, self.clock.at_the_latest())
 
     async def _keep(self) -> None:
         while True:

@@ -1,7 +1,8 @@
 """What all flights of a client share: questions, slots, and the news of an outage."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Revision, Seen
+from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Restored, Revision, Seen
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
@@ -472,3 +473,81 @@ def test_what_lags_may_be_cancelled_with_its_loop() -> None:
         return len(crew._lagging) + len(crew._owed)
 
     assert run(story()) == 0
+
+
+class _Lasting(MemoryJournal):
+    """A journal that counts as outliving its process."""
+
+    is_durable = True
+
+
+@contextlib.asynccontextmanager
+async def _set_back(by: float) -> AsyncIterator[Crew]:
+    """Give a crew that has its lease, ten seconds later, its clock just having been set back."""
+    step, loop = [0.0], asyncio.get_running_loop()
+    crew = _crew(Wire(), journal=_Lasting(), clock=lambda: loop.time() + step[0])
+    await crew.tenure.begin()
+    await asyncio.sleep(10.0)
+    step[0] = -by
+    yield crew
+    await crew.tenure.end()
+
+
+def test_a_no_is_as_young_as_the_later_clock_says() -> None:
+    """A clock that was set back makes none older than a call that it answers; what was taken on is as old as it may be."""
+
+    async def story() -> None:
+        async with _set_back(5.0) as crew:
+            refused = await crew.learn(await crew.record("refused", ASKED), REFUSED)
+            assert (refused.created_at, refused.state, refused.settled_at) == (5.0, "rejected", 10.0)
+            await crew.record("expired", replace(ASKED, worker=None, expires_at=5.0))
+            expired = await crew.record("expired", ASKED)
+            assert (expired.state, expired.settled_at) == ("not_sent", 10.0)
+
+    run(story())
+
+
+def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
+    """Before this call, under another flight of the worker, or since a backup: the quiet time begins no sooner than that."""
+
+    async def story() -> None:
+        async with _set_back(5.0) as crew:
+            before = await crew.record("before", replace(ASKED, attempted_before=True))
+            assert (before.doubt_since, before.may_send_until) == (5.0, 10.0)
+            held = await crew.record("held", ASKED)
+            for again in (await crew.record("held", ASKED), await crew.learn(held, Restored())):
+                assert (again.doubt_since, again.may_send_until) == (5.0, 10.0)
+            assert (await crew.learn(held, Reported())).may_send_until == 10.0
+
+    run(story())
+
+
+@pytest.mark.parametrize("by", [0.0, 5.0])
+def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: float) -> None:
+    """By the later clock, whatever the other one was set to."""
+
+    async def story() -> list[str]:
+        async with _set_back(by) as crew:
+            told = list[str]()
+            for name, since in (("freed", 9.0), ("kept", 11.0)):
+                row = await crew.record(name, ASKED)
+                doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_at": 9.0}
+                doubtful = replace(row, **doubt)
+                await crew.journal.update("shop", name, lambda _, doubtful=doubtful: doubtful)  # type: ignore[misc]
+                told.append((await crew.learn(row, LookedUp("one", NoneFound()))).state)
+            return told
+
+    assert run(story()) == ["open", "rejected"]
+
+
+def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
+    """By the clock that nobody sets, however long the journal takes to say so."""
+
+    async def story() -> tuple[float, float]:
+        crew = _crew(Wire(), journal=_Slow(0.0, 3.0))
+        row = await crew.record("f", ASKED)
+        await asyncio.sleep(2.0)
+        _, _, worked_out_at = await crew.learned(row, REFUSED)
+        return worked_out_at, asyncio.get_running_loop().time()
+
+    assert run(story()) == (2.0, 5.0)

@@ -29,6 +29,7 @@ from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.crew import World
 from alphapo_async.journal.memory import MemoryJournal
 from tests.virtual import run
 from tests.wire import (
@@ -1101,6 +1102,19 @@ def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
 ONCE = RetryPolicy(attempts=1)
 
 
+def set_back_world(when: float, by: float) -> World:
+    """Return a world whose clock is set back, then and by so many seconds."""
+    loop = asyncio.get_running_loop()
+    return World(lambda: EPOCH + loop.time() - (by if loop.time() >= when else 0.0), lambda: 0.5, asyncio.sleep)
+
+
+class Told(Durable):
+    """A journal with a clock of its own."""
+
+    async def time(self) -> float:  # type: ignore[override]
+        return EPOCH + asyncio.get_running_loop().time()
+
+
 class Late(Durable):
     """A journal whose writes are seen by others at once, and acknowledged late: each by so many seconds, the last of them for ever."""
 
@@ -1216,13 +1230,21 @@ def test_no_body_leaves_after_the_deadline_of_everybody_who_waits() -> None:
     assert wire.posts == 1
 
 
-def two_workers(journal: Durable, *after: float) -> tuple[tuple[str, float], list[tuple[str, float]], int]:
-    """A worker that reaches nobody calls at once, others that reach AlphaPo later; return what they heard, and how many bodies left."""
+def two_workers(
+    journal: Durable, *after: float, set_back: tuple[float, float] = (0.0, 0.0)
+) -> tuple[tuple[str, float], list[tuple[str, float]], int]:
+    """A worker that reaches nobody calls at once, others that reach AlphaPo later; return what they heard, and how many bodies left.
+
+    The clock of the first one may be set back, then and by so many seconds.
+    """
     wire = Wire()
 
     async def story() -> list[tuple[str, float]]:
         async with contextlib.AsyncExitStack() as stack:
-            lost = await stack.enter_async_context(client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE))
+            world = set_back_world(*set_back)
+            lost = await stack.enter_async_context(
+                client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, world=world)
+            )
             others = [await stack.enter_async_context(client(wire, journal=journal, policy=ONCE)) for _ in after]
             calls = [_heard(lost, 0.0), *(_heard(other, when) for other, when in zip(others, after, strict=True))]
             return await asyncio.gather(*calls)
@@ -1243,6 +1265,77 @@ def test_a_no_that_was_long_on_its_way_is_not_told_where_somebody_has_paid() -> 
     first, others, posts = two_workers(Late(0.0, 0.0, 3.0, 0.0), 1.5)
 
     assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
+
+
+def test_how_long_a_no_was_on_its_way_is_not_counted_by_a_clock_that_is_set() -> None:
+    """Set back meanwhile, it would seem to have come at once."""
+    first, others, posts = two_workers(Late(0.0, 0.0, 3.0, 0.0), 1.5, set_back=(2.0, 3.0))
+
+    assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
+
+
+@pytest.mark.parametrize("kind", [Durable, Told])
+def test_a_no_answers_an_older_call_whatever_the_clock_was_set_to_in_between(kind: type[Durable]) -> None:
+    """The call took a second to get to the journal; in a file all clocks are one, and another is right where the storage has its own."""
+    good, journal = Wire(), kind()
+
+    class Far(kind):  # type: ignore[misc, valid-type]
+        """The same journal, a second away."""
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(1.0)
+            return await super().update(*args, **how)  # type: ignore[no-any-return]
+
+    async def story() -> list[tuple[str, float]]:
+        far, world = Far(), set_back_world(0.5, 5.0)
+        far.__dict__ = journal.__dict__
+        about: dict[str, Any] = {"world": world} if kind is Durable else {}
+        async with (
+            client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, world=world) as lost,
+            client(good, journal=far, policy=ONCE, **about) as other,
+        ):
+            return list(await asyncio.gather(_heard(lost, 0.6), _heard(other, 0.4)))
+
+    assert run(story()) == [("not_sent", 0.6), ("not_sent", 1.4)]
+    assert good.posts == 0
+
+
+@pytest.mark.parametrize("kind", [Durable, Told])
+@pytest.mark.parametrize(("closed_at", "until"), [(None, 15.0), (6.0, 6.0)])
+def test_the_quiet_time_begins_by_the_later_clock(kind: type[Durable], closed_at: float | None, until: float) -> None:
+    """A clock that is an hour behind for a moment, during an attempt, makes its last byte no older, nor its first one younger."""
+    journal = kind()
+
+    async def story() -> Row | None:
+        alphapo = client(Wire(["silent"]), journal=journal, policy=ONCE, world=set_back_world(5.0, 3_600.0))
+        async with alphapo:
+            calling = asyncio.ensure_future(_heard(alphapo, 0.0))
+            if closed_at is not None:
+                await asyncio.sleep(closed_at)
+                await alphapo.aclose(0.0)
+            await calling
+        return await journal.find("default", "payout-17")
+
+    row = run(story())
+    assert row is not None
+    assert (row.state, row.doubt_since) == ("open", EPOCH)
+    assert row.may_send_until == pytest.approx(EPOCH + until)
+
+
+def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:
+    """AlphaPo may have freed its id: a clock that was set back does not make it young again."""
+    policy = RetryPolicy(attempts=1, deadline=5.0, quiet=10.0, resend_within=100.0)
+
+    async def told(back: float, second: float) -> tuple[int, int]:
+        wire = Wire([LOST], [NOT_FOUND] * 99)
+        async with client(wire, journal=Told(), policy=policy, world=set_back_world(second - 1.0, back)) as alphapo:
+            await _heard(alphapo, 0.0)
+            await _heard(alphapo, second)
+        return wire.posts, min(wire.look_ups, 1)
+
+    assert run(told(0.0, 70.0)) == (2, 1)
+    assert run(told(0.0, 85.0)) == (1, 1)
+    assert run(told(60.0, 85.0)) == (1, 1)
 
 
 def test_a_no_that_was_long_on_its_way_counts_from_when_it_is_written_again() -> None:

@@ -496,6 +496,23 @@ async def test_what_has_not_left_when_its_connection_closes_is_not_sent() -> Non
     assert len(far.requests) == 1
 
 
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_has_not_left_when_its_time_is_up_never_does(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """The process stands still just before the loop comes round: what is late stays here, and is told as not sent."""
+
+    async def story() -> tuple[Reply | NoReply, int]:
+        async with serving(answering(answer())) as far, opened() as session:
+            await send(session, far.url)
+            sending = asyncio.ensure_future(send(session, far.url, timeout=0.2))
+            asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+            told = await sending
+            await asyncio.sleep(0.05)
+            return told, len(far.requests)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(story()) == (NoReply("no connection", may_have_left=False), 1)
+
+
 @pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1, 300_000])
 async def test_a_body_arrives_whole_whatever_its_size(size: int) -> None:
     """A small one leaves with its head, a large one as the connection has room."""
@@ -1282,7 +1299,7 @@ async def test_a_connection_that_fails_as_one_leaves_keeps_nobody_else_back() ->
         def __init__(self, name: str) -> None:
             self._name = name
 
-        def leave(self) -> None:
+        def leave(self, _now: float) -> None:
             told.append(f"{self._name} leaves")
             if self._name == "first":
                 raise OSError

@@ -152,6 +152,118 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     assert run(told()) == (40.0, [True, False])
 
 
+class Distant(Leases):
+    """A journal whose clock is a thousand seconds ahead, and takes these seconds to be asked, one after the other."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.seconds = list(seconds)
+        self.asked = 0
+
+    async def time(self) -> float:  # type: ignore[override]
+        """Return its time as it is when the question has arrived."""
+        self.asked += 1
+        await asyncio.sleep(self.seconds.pop(0))
+        return asyncio.get_running_loop().time() + 1_000
+
+
+def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
+    """Return how often the storage's clock was asked, how far ahead of it ours is, early and late, and how long the lease is taken for."""
+
+    async def told() -> tuple[int, float, float, float]:
+        journal = Distant(*seconds)
+        kept = tenure(journal)
+        await kept.begin()
+        now = asyncio.get_running_loop().time() + 1_000
+        assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
+        left = kept._left()
+        kept._keeping.cancel()  # type: ignore[union-attr]
+        return journal.asked, kept.clock() - now, kept.clock.at_the_latest() - now, left
+
+    return run(told())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        pytest.param((1.0,), (1, 1.0, 1.0, 60.0), id="soon enough"),
+        pytest.param((4.0, 0.5), (2, 0.5, 0.5, 60.0), id="once slow"),
+        pytest.param((3.0, 2.0, 9.0), (3, 1.0, 2.0, 59.0), id="always slow, and the quickest counts"),
+        pytest.param((6.0,), (1, 1.0, 6.0, 55.0), id="too slow to be asked again"),
+    ],
+)
+def test_the_storages_clock_is_asked_again_where_it_took_long(
+    seconds: tuple[float, ...], told: tuple[int, float, float, float]
+) -> None:
+    """Ours is never ahead of it by more than others allow for, and no lease is thought longer than it is."""
+    assert _asked_for(*seconds) == pytest.approx(told)
+
+
+def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
+    """Return the time, and what it is at the latest, once this machine's clock was set, and again a round of the lease later."""
+
+    async def told() -> list[tuple[float, float]]:
+        loop, step = asyncio.get_running_loop(), [0.0]
+        kept = Tenure(
+            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+        )
+        await kept.begin()
+        step[0] = by
+        seen = []
+        for _ in range(2):
+            await asyncio.sleep(15)
+            seen.append((kept.clock(), kept.clock.at_the_latest()))
+        await kept.end()
+        return seen
+
+    return run(told())
+
+
+def test_what_ends_is_dated_by_the_later_clock_where_the_wall_clock_was_set_back() -> None:
+    """For a round of the lease; where it is still wrong then, it is the one that all go by. What ends with its process has no other."""
+    assert _set_back(Leases(), -5.0) == [(10.0, 15.0), (25.0, 25.0)]
+    assert _set_back(Leases(), 5.0) == [(20.0, 20.0), (35.0, 35.0)]
+    assert _set_back(MemoryJournal(), -5.0) == [(10.0, 10.0), (25.0, 25.0)]
+
+
+def test_clocks_that_differ_by_less_than_any_is_set_are_one() -> None:
+    """Read one after the other they differ by a little: who asks just after a "no" has not asked before it."""
+
+    class Told(Distant):
+        """The same, asked in no time."""
+
+    for journal in (Leases(), Told(*[0.0] * 9)):
+        for by in (-0.0009, 0.0009):
+            (now, latest), _ = _set_back(journal, by)
+            assert now == latest
+
+
+def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
+    """What its worker still holds may have left until then, also where its clock was set back for a moment."""
+
+    class Heard(Leases):
+        """A journal that keeps when a worker left."""
+
+        async def leave(self, worker: str, now: float) -> None:
+            self.left = now
+
+    journal = Heard()
+    _set_back(journal, 0.0)
+    assert journal.left == 30.0
+
+    async def told() -> None:
+        loop, step = asyncio.get_running_loop(), [0.0]
+        kept = Tenure(
+            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+        )
+        await kept.begin()
+        step[0] = -3_600.0
+        await kept.end()
+
+    run(told())
+    assert journal.left == 0.0
+
+
 def test_beginning_again_changes_nothing() -> None:
     """Many at once take one lease."""
 

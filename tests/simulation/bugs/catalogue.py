@@ -476,7 +476,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "        return self._crew.world.clock() - (row.settled_at or 0.0) > SETTLING\n",
+                "        return self._loop.time() - self._worked_out_at > SETTLING\n",
                 "        return False\n",
             ),
         ),
@@ -564,14 +564,20 @@ _JOURNAL: Final = (
             Edit(
                 "tenure.py",
                 "return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())",
-                "return self._until - self.clock._by_the_wall()",
+                "return self._until - self.clock._local() - self.clock._ahead",
             ),
         ),
     ),
     Bug(
         "a lease as long as a clock says that was set meanwhile",
         "Locks whose end is worked out while the storage is asked for the time: what is written down ends earlier than what is believed.",
-        (Edit("tenure.py", "        return max(self._by_the_wall(), ", "        return min(self._by_the_wall(), "),),
+        (
+            Edit(
+                "tenure.py",
+                "        return steady if steady - wall > _TICK ",
+                "        return steady if wall - steady > _TICK ",
+            ),
+        ),
     ),
     Bug(
         "a no that was long on its way from the journal",
@@ -604,7 +610,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                'await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, crew.world.clock()))',
+                'await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))',
                 "pass",
             ),
         ),
