@@ -393,13 +393,16 @@ def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
     assert (told, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
 
 
-def _stands(*seconds: float, evidence: Attempt = REFUSED, age: float = 60.0) -> tuple[str, float | None, int]:
-    """Ask so long after it was settled how a withdrawal stands, of a journal that takes so long each time."""
+def _stands(
+    *seconds: float, evidence: Attempt = REFUSED, age: float = 60.0, teller: str = "one"
+) -> tuple[str, float | None, int]:
+    """Ask so long after worker "one" settled it how a withdrawal stands, of a journal that takes so long each time."""
 
     async def story() -> tuple[str, float | None, int]:
         journal = _Slow()
         crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
         await crew.learn(await crew.record("f", ASKED), evidence)
+        crew.tenure.worker = teller
         await asyncio.sleep(age)
         journal.seconds, journal.asked = list(seconds), 0
         try:
@@ -412,9 +415,11 @@ def _stands(*seconds: float, evidence: Attempt = REFUSED, age: float = 60.0) -> 
 
 
 def test_a_no_that_is_told_late_is_written_once_more() -> None:
-    """It counts from then on, so that no call that was made before can undo it; one that is young stands as it is."""
+    """It counts from then on, so that no call that was made before can undo it; a young one of its own worker stands as it is."""
     assert _stands() == ("rejected", 60.0, 2)
     assert _stands(age=0.5) == ("rejected", 0.0, 1)
+    assert _stands(age=0.6) == ("rejected", 0.6, 2)
+    assert _stands(age=0.5, teller="another") == ("rejected", 0.5, 2)
     assert _stands(0.4, 0.6, 0.1) == ("rejected", 61.0, 3)
 
 
