@@ -48,7 +48,7 @@ def _table(bugs: Sequence[Bug], finds: Sequence[Find]) -> str:
 
 def _hunt_one(bug: Bug, most: int, each: int) -> Find:
     began = time.perf_counter()
-    found = hunted(bug, most, each)
+    found = hunted(bug, most, each * bug.crowd)
     needed = found.tries if bug.found_by == "simulation" and found.violation else "-"
     took = f"{time.perf_counter() - began:.1f} s"
     print(

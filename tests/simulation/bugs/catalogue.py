@@ -27,6 +27,8 @@ class Bug(NamedTuple):
     """Who makes it, and what it costs."""
     edits: tuple[Edit, ...]
     found_by: FoundBy = "simulation"
+    crowd: int = 1
+    """How many times as many withdrawals the worlds hold: some mistakes need three that meet."""
 
 
 _SENT: Final = 'reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)'
@@ -589,11 +591,13 @@ _JOURNAL: Final = (
                 "            if row.state:\n",
             ),
         ),
+        crowd=10,
     ),
     Bug(
         "a row as it was when it was asked for",
         "Loops that read before they write: the reading took long, and what it says is over.",
         (Edit("crew.py", "            if time() - asked_at <= SETTLING:\n", "            if asked_at:\n"),),
+        crowd=10,
     ),
     Bug(
         "a turn kept while AlphaPo asks to wait",
