@@ -1205,6 +1205,41 @@ def test_a_callback_that_is_told_late_does_not_make_a_flight_forget(late: float)
     assert wire.posts == 1
 
 
+def test_a_callback_that_comes_while_the_journal_is_read_is_newer_than_what_was_read() -> None:
+    """A retry asks the journal first, which still knew nothing of it: nothing more is sent."""
+    wire = Wire([NO_CONNECTION])
+    told = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "confirmed"}
+    sent = {"crypto_address": {"address": "bc1qmadeup"}, "currency_sent": {"currency": "BTC", "amount": "0.0015"}}
+    body = msgspec.json.encode({**told, **sent})
+
+    class Held(Durable):
+        """A journal whose first reading is held until somebody lets it go."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_read, self.may_answer = asyncio.Event(), asyncio.Event()
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            row = await super().find(account, foreign_id)
+            if not self.is_read.is_set():
+                self.is_read.set()
+                await self.may_answer.wait()
+            return row
+
+    async def story() -> str | None:
+        journal = Held()
+        async with client(wire, journal=journal) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await journal.is_read.wait()
+            async with alphapo.receive_callback(Signer("made-up-key", "made-up-secret").headers(body), body):
+                pass
+            journal.may_answer.set()
+            return (await paying).status
+
+    assert run(story()) == "confirmed"
+    assert wire.posts == 1
+
+
 def test_no_body_leaves_after_the_deadline_of_everybody_who_waits() -> None:
     """A retry had its turn, and the journal was longer about it than anybody waited."""
     wire = Wire([LOST])
