@@ -1281,6 +1281,7 @@ async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -
     """It is the answer; what had not left never does."""
 
     async def hasty(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
         await peer.send(answer(status="413 Too Large"))
         await asyncio.sleep(0.3)
 

@@ -99,6 +99,16 @@ async def test_nobody_is_known_to_have_ended_of_whom_nothing_is_known() -> None:
     assert await workers.ended(fetch, "w", 5.0, []) == 5.0
 
 
+async def test_whoever_holds_something_and_is_on_no_list_is_among_the_dead() -> None:
+    """It has left, and could send until now at the latest."""
+    workers = PostgresWorkers("s")
+
+    async def fetch(query: str, *_: object) -> list[Any]:
+        return [{"worker": "gone", "until": 3.0}] if query == workers.find_ended else [{"holder": "ghost"}]
+
+    assert await workers.find_dead(fetch, 5.0, []) == [("gone", 3.0), ("ghost", 5.0)]
+
+
 async def test_nobody_joins_a_journal_that_has_moved(workers: PostgresWorkers, connection: Any) -> None:
     """Whoever joined before can be seen."""
     schema = workers.renew.split(".")[0].removeprefix("update ")
