@@ -192,6 +192,16 @@ def test_the_loop_shuts_down(sandbox: Sandbox, is_closed: bool) -> None:  # noqa
             _is_paid_once(sandbox, asked, _told_by_another(sandbox, journal, asked))
 
 
+@contextlib.contextmanager
+def _heard_interrupts() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c(sandbox: Sandbox) -> None:
     """An interrupt from the keyboard: the client closes with its grace, and the journal can resolve what was under way."""
 
@@ -203,7 +213,7 @@ def test_ctrl_c(sandbox: Sandbox) -> None:
             await asyncio.sleep(5)
             await call
 
-    with _no_socket_left():
+    with _no_socket_left(), _heard_interrupts():
         for turns in TURNS:
             journal, asked = MemoryJournal(), request(f"interrupt-{turns}-{id(sandbox)}")
             with pytest.raises(KeyboardInterrupt):
