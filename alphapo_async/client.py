@@ -643,9 +643,8 @@ class AlphapoClient:
         answered = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
         answer = None if answered is None else answered[0]
         if row is not None and answered is not None:
-            await self._bear_witness(
-                row, LookedUp("", *answered)
-            )  # nobody's "no": its holder may be sending it just now
+            # Nobody's "no": its holder may be sending it just now.
+            await self._bear_witness(row, LookedUp("", *answered))
         if isinstance(answer, Found):
             return answer.transaction
         if isinstance(answer, NoneFound):

@@ -216,6 +216,8 @@ class Flight:
         try:
             self._release_whoever_leaves()
             await asyncio.wait({self._resting})
+            if not self._resting.cancelled():
+                self._resting.result()  # what is handed in to wait may fail
         finally:
             self._resting.cancel()
             self._resting = None

@@ -79,8 +79,8 @@ def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
 def learn_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
     """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word.
 
-    They say nothing of what another key has sent: AlphaPo shows each key its own withdrawals
-    (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
+    They need not say anything of what another key has sent: AlphaPo documents that only what was authorised with a key can be asked for
+    with it (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
     """
     quiet = quiet_from(row, assumed)
     is_due = row.state == "open" and not row.blamed and not row.is_key_unsure and row.holder == control.worker
