@@ -14,6 +14,7 @@ _SYSTEM = "The command line needs Linux or macOS; as a library, with its journal
 _MISSING = {"click": _EXTRA, "rich": _EXTRA, "fcntl": _SYSTEM}
 """What is said where a module is missing."""
 _WRONG = 2  # said here too: the table of exit codes cannot be imported without the extra
+_RUN_AGAIN = 3  # likewise
 
 
 def _load() -> Callable[..., Any]:
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Callable[...
             raise
         sys.stderr.write(f"{told}\n")
         sys.exit(_WRONG)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted before anything was sent.\n")
+        sys.exit(_RUN_AGAIN)
     for stream in (sys.stdout, sys.stderr):
         # What AlphaPo says may not fit a terminal's encoding; it is then shown escaped instead of failing a command that has paid.
         if isinstance(stream, io.TextIOWrapper):

@@ -148,9 +148,9 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigurationError: key or secret is missing, or the secret's file cannot be read.
     """
-    told: dict[str, Any] = {"key": environment.get("ALPHAPO_KEY", ""), "secret": _secret(environment)}
-    if not told["key"]:
-        raise ConfigurationError("ALPHAPO_KEY is not set: it names the public API key.")
+    if missing := _missing(environment):
+        raise ConfigurationError(" ".join(missing))
+    told: dict[str, Any] = {"key": environment["ALPHAPO_KEY"], "secret": _secret(environment)}
     for name, variable in (
         ("base_url", "ALPHAPO_BASE_URL"),
         ("journal", "ALPHAPO_JOURNAL"),
@@ -161,16 +161,23 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
+def _missing(environment: Mapping[str, str]) -> list[str]:
+    """Return what to say of the credentials that are not there."""
+    missing = []
+    if not environment.get("ALPHAPO_KEY"):
+        missing.append("ALPHAPO_KEY is not set: it names the public API key.")
+    if not environment.get("ALPHAPO_SECRET") and not environment.get("ALPHAPO_SECRET_FILE"):
+        missing.append(
+            "ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE: one of them holds the secret key."
+        )
+    return missing
+
+
 def _secret(environment: Mapping[str, str]) -> str:
     if secret := environment.get("ALPHAPO_SECRET"):
         return secret
-    name = environment.get("ALPHAPO_SECRET_FILE")
-    if not name:
-        raise ConfigurationError(
-            "ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE: one of them holds the secret key."
-        )
     try:
-        return Path(name).read_text(encoding="utf-8").strip()
+        return Path(environment["ALPHAPO_SECRET_FILE"]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         pass
     # What it names is not shown: somebody may have set it to the secret itself.

@@ -55,6 +55,19 @@ def test_a_python_without_the_extra(name: str) -> None:
     assert "pip install 'alphapo-async[cli]'" in told.stderr
 
 
+def test_ctrl_c_while_it_loads() -> None:
+    """The first half second is spent on imports: whoever thinks better of it then gets a sentence, and "run again"."""
+
+    def load() -> Callable[..., Any]:
+        raise KeyboardInterrupt
+
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+        main([], load)
+    assert end.value.code == 3
+    assert told.getvalue() == "Interrupted before anything was sent.\n"
+
+
 def test_a_system_without_file_locks() -> None:
     """Windows: where the commands cannot run is said, not raised."""
     code = "import sys; sys.modules['fcntl'] = None; from alphapo_async.__main__ import main; main()"

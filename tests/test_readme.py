@@ -37,7 +37,9 @@ def _programs(text: str) -> list[str]:
 
 
 BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX, TESTED, *_OF_ENGINES = _programs(GUIDE)  # those are run where the engines are, by tests/engines
+BATCH, OUTBOX, TESTED, TESTED_BACKEND, *_OF_ENGINES = _programs(
+    GUIDE
+)  # those are run where the engines are, by tests/engines
 
 
 @pytest.fixture
@@ -110,16 +112,27 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
-    """In a folder of its own, with nothing but the package and pytest-asyncio."""
-    (tmp_path / "test_payout.py").write_text(TESTED, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text(
+def _passed(folder: Path, program: str) -> str:
+    """Run a test file in a folder of its own, with nothing but the package and pytest-asyncio, and return pytest's last line."""
+    (folder / "test_payout.py").write_text(program, encoding="utf-8")
+    (folder / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stdout
-    assert "1 passed" in ran.stdout
+    return ran.stdout.splitlines()[-1]
+
+
+def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
+    """As it stands in the guide."""
+    assert "1 passed" in _passed(tmp_path, TESTED)
+
+
+def test_the_example_of_a_backends_tests_passes(tmp_path: Path) -> None:
+    """With the README's backend, two tests one after the other: each imports it anew, and gets a client that is not closed yet."""
+    (tmp_path / "app.py").write_text(BACKEND, encoding="utf-8")
+    assert "2 passed" in _passed(tmp_path, TESTED_BACKEND)
 
 
 def _cells() -> list[tuple[str, str]]:

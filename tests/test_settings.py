@@ -253,6 +253,12 @@ def test_a_missing_secret_is_named(more: dict[str, str]) -> None:
         from_environment({"ALPHAPO_KEY": "k", **more})
 
 
+def test_whoever_has_set_nothing_is_told_of_all_of_it_at_once() -> None:
+    """A newcomer does not run into the second missing variable after mending the first."""
+    with pytest.raises(ConfigurationError, match=r"ALPHAPO_KEY is not set.* ALPHAPO_SECRET is not set"):
+        from_environment({})
+
+
 def test_the_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     """The line end that editors add is no part of it; a secret in the environment goes before."""
     file = tmp_path / "secret"

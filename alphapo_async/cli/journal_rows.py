@@ -68,10 +68,11 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
 
 
 def _attempts(row: Row) -> str:
-    """Return how many are known: of a row that is worked on, what is under way is written down only once it has ended."""
-    if row.state != "open" or row.holder is None:
-        return str(row.attempts)
-    return f"{row.attempts} known; being worked on since {moment(row.held_since)}, may have been sent"
+    """Return how many are known: what is under way is written down only once it has ended, and so never if its worker dies."""
+    if row.state == "open" and row.holder is not None:
+        return f"{row.attempts} known; being worked on since {moment(row.held_since)}, may have been sent"
+    was_sent = is_in_doubt(row) or row.state in ("accepted", "failed")
+    return "none known" if was_sent and not row.attempts else str(row.attempts)
 
 
 def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:

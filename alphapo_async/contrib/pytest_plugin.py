@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -129,5 +130,16 @@ def alphapo_sandbox(request: pytest.FixtureRequest) -> Iterator[RunningSandbox]:
     marker = request.node.get_closest_marker("alphapo")
     if marker is not None and marker.args:
         raise pytest.UsageError(f"The marker alphapo takes its settings by name, not {marker.args[0]!r}. {_MARKER}")
-    with RunningSandbox(**(marker.kwargs if marker is not None else {})) as running:
+    settings = {} if marker is None else dict(marker.kwargs)
+    _check_names(settings)
+    with RunningSandbox(**settings) as running:
         yield running
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    from alphapo_async.sandbox import Sandbox  # noqa: PLC0415 - only once it is used
+
+    try:
+        inspect.signature(Sandbox).bind(**settings)
+    except TypeError as error:
+        raise pytest.UsageError(f"The marker alphapo: {error}. {_MARKER}") from None

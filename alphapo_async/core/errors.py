@@ -130,8 +130,8 @@ class _AboutOne(AlphapoError):
     def __init__(
         self, message: str, *, foreign_id: str | None = None, attempts: int = 0, retry_after: float | None = None
     ) -> None:
-        super().__init__(f"{message} {self.next_step}")
         self.foreign_id = foreign_id
+        super().__init__(f"{message} {self.next_step}")
         self.attempts = attempts
         self.retry_after = retry_after
 
@@ -262,12 +262,18 @@ class JournalError(_AboutOne):
     """
 
     is_retry_safe = True
-    next_step = "Call again with the same request once the journal works."
     _may_release_funds = False
 
     def __init__(self, message: str, *, recorded: bool | None = False, **about: Any) -> None:
         super().__init__(message, **about)
         self.recorded = recorded
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override]
+        """What to do now, in a sentence."""
+        if self.foreign_id is None:  # there is no request to repeat: it was opened, or read
+            return "Try again once the journal works."
+        return "Call again with the same request once the journal works."
 
     @property
     def detail(self) -> str:

@@ -105,7 +105,7 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
             return _tell_no(name, row, about)
         case "not_sent":
             return WithdrawalNotSent(
-                f"{name} never arrived ({told.detail or row.reason}). No money moved.",
+                f"{name} never arrived ({_in_words(told.detail or row.reason)}). No money moved.",
                 reason=_not_sent(told, row),
                 **about,
             )
@@ -122,7 +122,7 @@ def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
     if row.state == "rejected":
         errors = row.refusal or {}
         return WithdrawalRejected(
-            f"{name}: AlphaPo refused it ({_words(errors)}). No money moved.", errors=errors, **about
+            f"{name}: AlphaPo refused it ({_told_errors(errors)}). No money moved.", errors=errors, **about
         )
     if row.state == "conflict":
         return ForeignIdConflict(
@@ -138,7 +138,7 @@ def _tell_open(name: str, row: Row, why: str, about: dict[str, Any]) -> Withdraw
     reason, _, detail = why.partition(": ")
     if reason != "key":
         reason = _unknown(row)
-        detail = _figures(row) if row.differences else row.reason
+        detail = _figures(row) if row.differences else _in_words(row.reason)
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 
@@ -158,10 +158,26 @@ def _not_sent(told: Told, row: Row) -> str:
     return (told.detail or row.reason).partition(":")[0]
 
 
+_WORDS = {
+    "closed": "the client was closed before its turn",
+    "expired": "its time was over before its turn",
+    "key refused": "AlphaPo does not accept the key now, which says nothing about an earlier attempt",
+    "outage": "AlphaPo gives no readable answers, and only probes are sent meanwhile",
+    "queue": "its time was over before its turn",
+    "refused": "AlphaPo refuses it now, which says nothing about an earlier attempt",
+    "throttled": "AlphaPo asked to wait",
+}
+
+
+def _in_words(reason: str) -> str:
+    """Return what a person reads where the journal and the attribute `reason` have one word."""
+    return _WORDS.get(reason, reason)
+
+
 _LONGEST = 300
 
 
-def _words(errors: dict[str, list[str]]) -> str:
+def _told_errors(errors: dict[str, list[str]]) -> str:
     told = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in errors.items())
     return (told[:_LONGEST] + "…" if len(told) > _LONGEST else told) or "its words are no longer kept"
 

@@ -26,6 +26,7 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
+from alphapo_async.core.row import Row
 from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
 
 
@@ -56,6 +57,13 @@ def test_a_row_that_is_worked_on_may_have_been_sent() -> None:
     told = dict(row_pairs(row(now=1.5)))
     assert told["attempts"] == "0 known; being worked on since 1970-01-01 00:00:01.500 UTC, may have been sent"
     assert dict(row_pairs(row(holder=None)))["attempts"] == "0"
+
+
+@pytest.mark.parametrize("one", [row(holder=None, doubt_since=1.0), row(state="accepted"), row(state="failed")])
+def test_what_was_sent_by_a_worker_that_died_was_not_sent_with_no_attempt(one: Row) -> None:
+    """The worker took the number with it: "attempts: 0" of money that moved would be read as a contradiction."""
+    assert dict(row_pairs(one))["attempts"] == "none known"
+    assert dict(row_pairs(replace(one, attempts=1, holder=None)))["attempts"] == "1"
 
 
 @pytest.mark.parametrize(

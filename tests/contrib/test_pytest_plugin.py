@@ -173,6 +173,22 @@ def test_a_setting_without_its_name_is_wrong_usage(pytester: pytest.Pytester) ->
     )
 
 
+def test_a_setting_that_does_not_exist_is_wrong_usage(pytester: pytest.Pytester) -> None:
+    """A slip of the pen is told with the names that there are, and the test does not run without its fault."""
+    text = """
+    @pytest.mark.alphapo(fault="reset_after")
+    def test_payment(alphapo_sandbox):
+        raise AssertionError
+    """
+    pytester.makepyfile(BEGINNING + text)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    told = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
+    assert told.parseoutcomes() == {"errors": 1}
+    told.stdout.fnmatch_lines(
+        ["*UsageError: The marker alphapo: got an unexpected keyword argument 'fault'. *faults=*"]
+    )
+
+
 def test_the_docstrings_faults_are_known() -> None:
     """And what they strike is what the comment beside them says."""
     (name,) = re.findall(r'alphapo\(faults="(\w+)"\)', str(pytest_plugin.__doc__))

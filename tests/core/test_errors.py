@@ -53,7 +53,7 @@ def name_of(value: object) -> str:
 @pytest.mark.parametrize(
     ("error", "outcome", "may_release_funds", "is_retry_safe"),
     [
-        # the table of DESIGN section 4, row by row
+        # row by row: what each error says
         (WithdrawalRejected("", errors={}), "rejected", True, False),
         (WithdrawalFailed(""), "failed", True, False),
         (WithdrawalNotSent("", reason="queue"), "not_sent", True, True),
@@ -72,7 +72,7 @@ def test_each_error_says_whether_money_moved_and_whether_to_try_again(
     may_release_funds: bool,  # noqa: FBT001 - a column of the table
     is_retry_safe: bool,  # noqa: FBT001 - likewise
 ) -> None:
-    """Outcome, the word on funds and the word on retries are those of the table in DESIGN section 4."""
+    """Outcome, the word on funds and the word on retries are those of the table."""
     assert (error.outcome, error.may_release_funds, error.is_retry_safe) == (outcome, may_release_funds, is_retry_safe)
 
 
@@ -96,6 +96,8 @@ def test_what_is_not_told_of_an_error_is_empty() -> None:
     """Without details an error names no withdrawal, no attempt and no waiting time."""
     error = JournalError("Disk full.")
     assert (error.foreign_id, error.attempts, error.retry_after) == (None, 0, None)
+    assert str(error) == "Disk full. Try again once the journal works."  # there is no request to repeat
+    assert error.detail == "Disk full."
     unavailable = AlphapoUnavailable("No answer.")
     assert (unavailable.status, unavailable.code, unavailable.retry_after) == (None, None, None)
 

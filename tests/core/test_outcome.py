@@ -73,7 +73,7 @@ HTML = b"<html><body>502 Bad Gateway</body></html>"
 NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throttled reply
 
 
-# ── the table "What one reply proves" of DESIGN section 3 ────────────────────────────────────────────────────────────
+# ── the table: what one reply proves ────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
     ],
 )
 def test_what_one_reply_proves(status: int, body: bytes, content_type: str, proof: type[Proof]) -> None:
-    """Each reply proves what DESIGN's table says, and whatever is not in the table proves nothing."""
+    """Each reply proves what the table says, and whatever is not in the table proves nothing."""
     assert type(proof_of(status, body, content_type)) is proof
 
 
@@ -491,7 +491,7 @@ BARE = json.dumps({"id": 5, "foreign_id": "f-17", "status": "confirmed"}).encode
     ],
 )
 def test_what_an_answer_to_a_look_up_says(status: int, body: bytes, content_type: str, answer: type) -> None:
-    """A withdrawal, one of DESIGN's four ways to say "none", or no answer."""
+    """A withdrawal, one of four ways to say "none", or no answer."""
     assert type(judge_look_up(Reply(status, body, content_type), NOW)) is answer
 
 

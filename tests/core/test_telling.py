@@ -202,15 +202,34 @@ def test_the_reason_why_nothing_was_sent_is_one_word(detail: str, kept: str, rea
     error = error_of(row_with("not_sent", reason=kept), detail=detail)
     assert isinstance(error, WithdrawalNotSent)
     assert error.reason == reason
-    assert f"({detail or kept})" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "words"),
+    [
+        ("not_sent", "closed", "the client was closed before its turn"),
+        ("not_sent", "expired", "its time was over before its turn"),
+        ("not_sent", "outage", "AlphaPo gives no readable answers, and only probes are sent meanwhile"),
+        ("not_sent", "queue", "its time was over before its turn"),
+        ("not_sent", "queue: no slot in time", "queue: no slot in time"),
+        ("not_sent", "throttled", "AlphaPo asked to wait"),
+        ("not_sent", "no connection: refused by 127.0.0.1:443", "no connection: refused by 127.0.0.1:443"),
+        ("open", "refused", "AlphaPo refuses it now, which says nothing about an earlier attempt"),
+        ("open", "key refused", "AlphaPo does not accept the key now, which says nothing about an earlier attempt"),
+        ("open", "HTTP 502", "HTTP 502"),
+    ],
+)
+def test_a_reason_of_one_word_is_told_in_a_sentence(state: str, reason: str, words: str) -> None:
+    """A person reads what it means; a program has the word in `reason`."""
+    assert f"({words})" in str(error_of(row_with(state, reason=reason)))
 
 
 @pytest.mark.parametrize(
     ("known", "reason", "words"),
     [
         ({"doubt_since": 1.0, "reason": "HTTP 502"}, "no answer", "(HTTP 502)"),
-        ({"refusal": {"amount": ["x"]}, "reason": "refused"}, "refused", "(refused)"),
-        ({"code": "bad_header_key", "reason": "key refused"}, "key refused", "(key refused)"),
+        ({"refusal": {"amount": ["x"]}, "reason": "refused"}, "refused", "(AlphaPo refuses it now,"),
+        ({"code": "bad_header_key", "reason": "key refused"}, "key refused", "(AlphaPo does not accept the key now,"),
         ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
         ({"blamed": True, "code": "bad_header_key", "reason": "foreign_id is taken"}, "taken", "(foreign_id is taken)"),
         ({"differences": DIFFERENCES, "blamed": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
@@ -256,7 +275,7 @@ def test_a_flight_without_a_row_leaves_it_unknown_too(why: Why, _text: str) -> N
 
 
 def test_an_acceptance_that_could_not_be_written_down_is_told_all_the_same() -> None:
-    """AlphaPo has it, whatever the journal says (DESIGN section 3)."""
+    """AlphaPo has it, whatever the journal says."""
     assert tell(Told("payout-17", row_with("accepted", withdrawal=HAS), why="journal")) == HAS
 
 

@@ -37,6 +37,9 @@ _MINUTE: Final = 60.0
 _IN_ONE_GO: Final = 100
 """Rows that are told without having been tried before everybody else has a turn."""
 _NO_MORE_THAN: Final = "what has not left yet is not sent any more, and what is under way gets a minute"
+_NO_ANSWER_YET: Final = (
+    "what may have left and has no answer yet is unknown, until the same command looks for the truth"
+)
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -122,7 +125,7 @@ class Ending:
         if self.why is None:
             self.why = why
             self.stop.set()
-            sentence = "The minute is over: what is still under way stays in the journal as unknown."
+            sentence = f"The minute is over: {_NO_ANSWER_YET}."
             self._last = asyncio.get_running_loop().call_later(self._minute, self._end_at_once, sentence)
 
     def _end_at_once(self, sentence: str) -> None:
@@ -154,7 +157,7 @@ class Ending:
             self._say(f"Stopping: {_NO_MORE_THAN}. Ctrl-C again stops at once.")
             self.end("it was interrupted")
         else:
-            self._end_at_once("Stopping at once: what is under way stays in the journal as unknown.")
+            self._end_at_once(f"Stopping at once: {_NO_ANSWER_YET}.")
 
 
 def _what_came(host: str, why: str) -> str:
