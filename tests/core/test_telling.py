@@ -219,7 +219,7 @@ def test_the_reason_why_nothing_was_sent_is_one_word(detail: str, kept: str, rea
         ("open", "HTTP 502", "HTTP 502"),
     ],
 )
-def test_a_reason_of_one_word_is_told_in_a_sentence(state: str, reason: str, words: str) -> None:
+def test_a_reason_of_one_word_is_told_in_a_sentence(state: State, reason: str, words: str) -> None:
     """A person reads what it means; a program has the word in `reason`."""
     assert f"({words})" in str(error_of(row_with(state, reason=reason)))
 

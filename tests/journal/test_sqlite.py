@@ -6,18 +6,22 @@ import asyncio
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.outcome import InDoubt
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_rows import INSERT
 from tests.journal.suite import (
     ACCOUNT,
     LOST,
+    REFUSED,
     ForgettingSuite,
     JournalSuite,
     MovingSuite,
@@ -26,6 +30,7 @@ from tests.journal.suite import (
     asked,
     hear,
     pay,
+    same,
 )
 
 
@@ -176,12 +181,19 @@ class Failing:
 
     def execute(self, statement: str, *values: Any) -> Any:
         """Fail if the script says so; "after:" lets the statement happen first."""
+        return self._run(self._real.execute, statement, *values)
+
+    def executemany(self, statement: str, values: list[Any]) -> Any:
+        """Likewise, if there is anything to do."""
+        return self._run(self._real.executemany, statement, values) if values else None
+
+    def _run(self, execute: Callable[..., Any], statement: str, *values: Any) -> Any:
         told = self._script.get(statement, [])
         error = told.pop(0) if told else None
         if error is None:
-            return self._real.execute(statement, *values)
+            return execute(statement, *values)
         if error.startswith("after:"):
-            self._real.execute(statement, *values)
+            execute(statement, *values)
         raise sqlite3.OperationalError(error.removeprefix("after:"))
 
     @property
@@ -231,6 +243,89 @@ async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> Non
     assert caught.value.recorded is None
     assert await journal.find(ACCOUNT, "a") is None
     await hear(journal, "a", asked("a"))
+    await journal.aclose()
+
+
+async def in_one_group(journal: SqliteJournal, *asking: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Ask for all of it while the journal is busy with something else, so that it is served in one transaction."""
+    goes_on = threading.Event()
+    busy = asyncio.ensure_future(journal._ask(lambda _: goes_on.wait(10)))
+    await asyncio.sleep(0.05)
+    asked_for = [asyncio.ensure_future(ask()) for ask in asking]
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    await busy
+    return await asyncio.gather(*asked_for, return_exceptions=True)
+
+
+async def test_what_happens_to_a_row_in_one_transaction_happens_in_order(path: Path) -> None:
+    """New, in doubt, refused and corrected at once: row, revisions and history are those of one commit each."""
+    journal = SqliteJournal(path)
+    refused, corrected = [REFUSED], [asked("a", "2", worker="other")]
+    await in_one_group(
+        journal,
+        lambda: hear(journal, "a", asked("a")),
+        lambda: hear(journal, "b", asked("b"), accepted("b")),  # settled at once, and then heard of again
+        lambda: hear(journal, "a", *refused),
+        lambda: hear(journal, "b", asked("b")),
+        lambda: hear(journal, "a", *corrected),
+        lambda: hear(journal, "a", LOST),
+    )
+    row, paid = await journal.find(ACCOUNT, "a"), await journal.find(ACCOUNT, "b")
+    assert row is not None
+    assert paid is not None
+    assert ([one.number for one in row.earlier], row.revision.number, row.state) == ([1], 2, "open")
+    assert (row.earlier[0].body, row.revision.body) == (asked("a").revision.body, asked("a", "2").revision.body)
+    assert (paid.state, paid.withdrawal and paid.withdrawal.id) == ("accepted", "id of b")
+    one_by_one = SqliteJournal(path.with_name("one by one.db"))
+    for evidence in ([asked("a")], refused, corrected, [LOST]):
+        await hear(one_by_one, "a", *evidence)
+    assert await journal.history(ACCOUNT, "a") == await one_by_one.history(ACCOUNT, "a")
+    assert same(row, await one_by_one.find(ACCOUNT, "a"))
+    await journal.aclose()
+    await one_by_one.aclose()
+
+
+async def test_whoever_asks_in_the_same_transaction_hears_what_was_changed_before(path: Path) -> None:
+    """Changes gather until somebody asks, or the transaction ends."""
+    journal = SqliteJournal(path)
+    _, found, totals, _ = await in_one_group(
+        journal,
+        lambda: hear(journal, "a", asked("a")),
+        lambda: journal.find(ACCOUNT, "a"),
+        lambda: journal.totals(ACCOUNT),
+        lambda: hear(journal, "b", asked("b")),
+    )
+    assert found.foreign_id == "a"
+    assert totals["BTC"].requested == 1
+    await journal.aclose()
+
+
+async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
+    """And changed in their places, beside new ones."""
+    journal, other = SqliteJournal(path), SqliteJournal(path)
+    await asyncio.gather(*(hear(other, name, asked(name)) for name in "abc"))
+    told = await in_one_group(journal, *(partial(hear, journal, name, asked(name), LOST) for name in "abcd"))
+    assert [row.attempts for row in told] == [1] * 4
+    assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
+    await journal.aclose()
+    await other.aclose()
+
+
+async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
+    """A text that no database takes: its companions are written, and the journal goes on without it."""
+    journal = SqliteJournal(path)
+    strange = Attempt("worker", InDoubt("\ud800"), 1.0, 2.0)
+    _, error, _ = await in_one_group(
+        journal,
+        lambda: hear(journal, "a", asked("a")),
+        lambda: hear(journal, "b", asked("b"), strange),
+        lambda: hear(journal, "c", asked("c")),
+    )
+    assert isinstance(error, UnicodeEncodeError)
+    assert await journal.find(ACCOUNT, "b") is None
+    await hear(journal, "d", asked("d"))
+    assert (await journal.totals(ACCOUNT))["BTC"].requested == 3
     await journal.aclose()
 
 

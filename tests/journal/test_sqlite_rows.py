@@ -15,10 +15,18 @@ from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
+from alphapo_async.core.row import Row
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import connect
 from tests.core.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
+
+
+def insert(connection: sqlite3.Connection, new: Row) -> int:
+    """Write down one row at the next place, and return the place."""
+    place = rows.next_place(connection)
+    rows.insert(connection, [(place, new)])
+    return place
 
 
 @pytest.fixture
@@ -30,20 +38,36 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_a_row_is_inserted_found_and_updated(connection: sqlite3.Connection) -> None:
     """In its place, and no other."""
-    first = rows.insert(connection, row())
-    rows.insert(connection, row(foreign_id="g"))
-    rows.update(connection, first, row(), DOUBTED)
+    first = insert(connection, row())
+    insert(connection, row(foreign_id="g"))
+    rows.update(connection, [(first, DOUBTED)])
     found = rows.find(connection, "default", "f")
     assert found is not None
     assert (found[0], to_record(found[1])) == (first, to_record(DOUBTED))
     assert rows.find(connection, "default", "h") is None
 
 
+def test_many_rows_are_found_in_one_go(connection: sqlite3.Connection) -> None:
+    """Those that there are, each in its own account, whatever the ids hold."""
+    names = ["f", "a 'quoted' one", "ü", "[1]", "5"]
+    places = {name: insert(connection, row(foreign_id=name)) for name in names}
+    other = insert(connection, row(foreign_id="f", account="other"))
+    asked = [("default", name) for name in (*names, "missing")] + [("other", "f"), ("other", "ü")]
+    found = rows.find_all(connection, asked)
+    assert {name: place for name, (place, _) in found.items()} == {
+        ("other", "f"): other,
+        **{("default", name): place for name, place in places.items()},
+    }
+    assert all(one.foreign_id == name for (_, name), (_, one) in found.items())
+    assert rows.find_all(connection, []) == {}
+
+
 def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> None:
     """With their hash, for the auditor."""
-    place = rows.insert(connection, row())
+    place = insert(connection, row())
     corrected = row(revision=replace(CORRECTED, number=2), earlier=(OURS,))
-    rows.update(connection, place, row(), corrected)
+    rows.correct(connection, place, corrected.revision)
+    rows.update(connection, [(place, corrected)])
     found = rows.find(connection, "default", "f")
     assert found is not None
     assert found[1].revision.body == CORRECTED.body
@@ -55,10 +79,14 @@ def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> 
 @pytest.mark.parametrize("keeps_history", [True, False])
 def test_what_is_forgotten_leaves_its_figure(connection: sqlite3.Connection, *, keeps_history: bool) -> None:
     """Of this withdrawal alone: bytes and replies go, or the whole history with the earlier revisions."""
-    places = [rows.insert(connection, row(foreign_id=name)) for name in "fg"]
+    places = [insert(connection, row(foreign_id=name)) for name in "fg"]
     for place in places:
-        rows.add_history(connection, place, Entry(1.0, "callback", "confirmed; txid bb04", "w", 200, b"bc1q", "1.0"))
-        rows.update(connection, place, row(), row(revision=replace(CORRECTED, number=2), foreign_id="fg"[place - 1]))
+        rows.add_history(
+            connection, [(place, Entry(1.0, "callback", "confirmed; txid bb04", "w", 200, b"bc1q", "1.0"))]
+        )
+        corrected = row(revision=replace(CORRECTED, number=2), foreign_id="fg"[place - 1])
+        rows.correct(connection, place, corrected.revision)
+        rows.update(connection, [(place, corrected)])
     known = rows.find(connection, "default", "f")
     assert known is not None
     rows.forget(connection, places[0], redacted(known[1]), keeps_history=keeps_history)
@@ -76,7 +104,7 @@ def test_what_is_forgotten_leaves_its_figure(connection: sqlite3.Connection, *, 
 def test_open_rows_of_one_moment_come_in_the_order_of_writing(connection: sqlite3.Connection) -> None:
     """Paging neither repeats nor misses any of them."""
     for name in "cab":
-        rows.insert(connection, row(foreign_id=name))
+        insert(connection, row(foreign_id=name))
     seen: list[str] = []
     after = None
     while page := rows.select_open(connection, "default", after, 1):
@@ -88,9 +116,9 @@ def test_open_rows_of_one_moment_come_in_the_order_of_writing(connection: sqlite
 
 def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
     """Due, unreported, held, and fit for a control."""
-    rows.insert(connection, row())
-    rows.insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
-    rows.insert(connection, row(foreign_id="free", holder=None))
+    insert(connection, row())
+    insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
+    insert(connection, row(foreign_id="free", holder=None))
     assert [one.foreign_id for one in rows.select_due(connection, "default", 1e9, 9)] == ["free", "paid"]
     assert [one.foreign_id for one in rows.select_unreported(connection, "default", 9)] == ["paid"]
     assert [one.foreign_id for one in rows.select_held(connection, "worker", 9)] == ["f"]
@@ -101,10 +129,9 @@ def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
 
 def test_the_history_is_added_to(connection: sqlite3.Connection) -> None:
     """In order, and read by foreign_id."""
-    place = rows.insert(connection, row())
+    place = insert(connection, row())
     lines = [Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0"), Entry(2.0, "given up", "queue", "w")]
-    for line in lines:
-        rows.add_history(connection, place, line)
+    rows.add_history(connection, [(place, line) for line in lines])
     assert rows.history_of(connection, "default", "f") == lines
 
 
@@ -120,10 +147,10 @@ def test_leases_are_given_prolonged_and_ended(connection: sqlite3.Connection) ->
     assert rows.renew(connection, "worker", 90.0, 49.0)
     assert not rows.renew(connection, "worker", 200.0, 90.0)
     assert rows.lease(connection, "worker") == 90.0
-    rows.insert(connection, row())
+    insert(connection, row())
     rows.strike(connection, "worker", 60.0)
     assert rows.leases(connection) == [("worker", 60.0)]
-    rows.update(connection, 1, row(), ACCEPTED_ROW)
+    rows.update(connection, [(1, ACCEPTED_ROW)])
     rows.strike(connection, "worker", 70.0)
     assert rows.leases(connection) == []
     assert rows.lease(connection, "worker") is None
@@ -136,10 +163,10 @@ def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_in
     rows.enlist(connection, "worker", 50.0)
     connection.execute("begin")
     for number in range(1_000):
-        rows.insert(connection, row(foreign_id=f"{number}"))
+        insert(connection, row(foreign_id=f"{number}"))
     connection.execute("commit")
     for name, holder in (("a", "a ghost"), ("b", "z ghost"), ("c", None)):
-        rows.insert(connection, row(foreign_id=name, holder=holder))
+        insert(connection, row(foreign_id=name, holder=holder))
     steps = 0
 
     def count() -> int:
@@ -154,8 +181,8 @@ def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_in
 
 def test_sums_are_exact(connection: sqlite3.Connection) -> None:
     """To the last decimal, however large."""
-    rows.insert(connection, row())
-    rows.insert(connection, replace(ACCEPTED_ROW, foreign_id="g"))
+    insert(connection, row())
+    insert(connection, replace(ACCEPTED_ROW, foreign_id="g"))
     assert rows.sums(connection, "default") == {
         "BTC": Totals(requested=Decimal(2), open=Decimal(1), accepted=Decimal(1))
     }
