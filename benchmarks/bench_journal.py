@@ -1,21 +1,21 @@
-"""What a journal costs: opening a large one, bytes for each settled row, group sizes and time for each row.
+"""What a journal costs for each row, in memory, in a file and in a database: `python -m benchmarks.bench_journal [--postgres URL]`.
 
-`python -m benchmarks.bench_journal [--settled N] [--open N] [--rows N] [--postgres URL]`; without a URL only a file is measured.
-A schema of its own is made in the database, and dropped in the end.
+Rows are recorded and settled as flights do it, so many at once: this process's CPU, threads included and a database left out, the time that
+passes, and how many writes are committed together. Each run begins with an empty journal. Then what a row of a large one weighs, and how
+soon it is open and its oldest open row found. In the database there is a schema for all that, which is dropped in the end.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 from msgspec.structs import replace
@@ -28,15 +28,19 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
 from alphapo_async.core.record import COLUMNS, to_record, written
 from alphapo_async.core.row import Row
-from alphapo_async.journal import sqlite_rows
+from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
 from alphapo_async.journal.grouping import Request
 from alphapo_async.journal.postgres import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import connect
+from benchmarks.measuring import Measure, at_once, enough, measured, parser, report, rounds, run, tabled
 
-AT_ONCE: Final = (1, 10, 100)
+IN_MEMORY: Final = "ours: in memory"
+IN_A_FILE: Final = "ours: in a file"
+IN_POSTGRES: Final = "ours: in PostgreSQL"
 SCHEMA: Final = "alphapo_benchmark"
-TABLES: Final = f"relnamespace = '{SCHEMA}'::regnamespace and relkind = 'r'"
+DROP: Final = f"drop schema if exists {SCHEMA} cascade"
+SIZE: Final = f"select sum(pg_total_relation_size(oid)) from pg_class where relnamespace = '{SCHEMA}'::regnamespace and relkind = 'r'"
 REPLY = (
     b'{"data":{"id":1,"foreign_id":"payout-1","status":"processing","sender_amount":"0.0015","sender_currency":"BTC"}}'
 )
@@ -60,7 +64,168 @@ def accepted(number: int) -> Attempt:
     return Attempt("worker", Accepted(told), float(number), float(number), Seen(201, REPLY))
 
 
+class Taken(NamedTuple):
+    """What a run took."""
+
+    cpu: float
+    """Microseconds for each row, of this process,"""
+    wall: float
+    """and those that passed."""
+    groups: Counter[int]
+    """How many had so many writes."""
+
+
+Opened: TypeAlias = Callable[[Counter[int]], Journal]
+"""Opens a journal that counts its groups."""
+
+
+class Counting(SqliteJournal):
+    """A journal that counts the writes of each group."""
+
+    def __init__(self, path: Path, groups: Counter[int]) -> None:
+        super().__init__(path)
+        self._counted = groups
+
+    def _serve(self, group: list[Request]) -> None:  # type: ignore[type-arg]
+        writes = sum(request.writes for request in group)
+        self._counted.update([writes] if writes else [])
+        super()._serve(group)
+
+
+class CountingPostgres(PostgresJournal):
+    """The same in a database."""
+
+    def __init__(self, url: str, groups: Counter[int]) -> None:
+        super().__init__(url, schema=SCHEMA)
+        self._counted = groups
+
+    async def _serve(self, group: list[Any]) -> None:
+        self._counted[len(group)] += 1
+        await super()._serve(group)
+
+
+async def write(opened: Opened, rows: int, in_flight: int) -> Taken:
+    """Record and settle so many rows, some at once."""
+    groups: Counter[int] = Counter()
+    journal = opened(groups)
+    await journal.find("default", "nothing")  # it is opened at first use
+    settling: set[asyncio.Future[Row]] = set()
+
+    async def flight(number: int) -> None:
+        name, told = f"payout-{number}", accepted(number)
+        row = new_row("default", name, asked(number), 0.0, is_durable=True)
+        await journal.update("default", name, partial(_first, row))
+        # Here a flight waits for its answer, and others have their turn also where the journal is in memory.
+        await asyncio.sleep(0)
+        entry = entry_of(told, 0.0, "1.0")
+        assert entry is not None
+        # As a flight does it: the acceptance is told at once, and written down with the next record.
+        task = asyncio.ensure_future(
+            journal.update("default", name, partial(_then, row, told), entries=(entry,), may_lag=True)
+        )
+        settling.add(task)
+        task.add_done_callback(settling.discard)
+
+    began, cpu = time.perf_counter(), time.process_time()
+    await at_once(range(rows), in_flight, flight)
+    # Whoever reads has the last ones written down at once: that they may lag is no part of what a row costs.
+    await asyncio.gather(journal.find("default", "nothing"), *settling)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    await journal.aclose()
+    return Taken(cpu / rows * 1e6, wall / rows * 1e6, groups)
+
+
+def _first(row: Row, known: Row | None) -> Row:
+    return known or row
+
+
+def _then(row: Row, told: Attempt, known: Row | None) -> Row:
+    return learn(known or row, told, 0.0)
+
+
+# ── so many at once ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_memory(rows: int, in_flight: int) -> Taken:
+    """Write in memory."""
+    return run(write(lambda _: MemoryJournal(), rows, in_flight))
+
+
+def in_a_file(rows: int, in_flight: int) -> Taken:
+    """Write in a new file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(write(partial(Counting, Path(folder) / "journal.db"), rows, in_flight))
+
+
+def in_postgres(url: str, rows: int, in_flight: int) -> Taken:
+    """Write in tables that are new."""
+    run(in_database(url, DROP))
+    return run(write(partial(CountingPostgres, url), rows, in_flight))
+
+
+def contenders(postgres: str | None) -> dict[str, Callable[[int, int], Taken]]:
+    """Return those that can be measured, each to be called with the rows and how many of them at once."""
+    return {
+        IN_MEMORY: in_memory,
+        IN_A_FILE: in_a_file,
+        **({IN_POSTGRES: partial(in_postgres, postgres)} if postgres else {}),
+    }
+
+
+def compared(
+    journals: Mapping[str, Callable[[int, int], Taken]], rows: int, in_flight: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Measure all in turn, and print a table of CPU, one of time, and the sizes of the groups; return the figures."""
+    runs = rounds({name: partial(one, rows, in_flight) for name, one in journals.items()}, repeats)
+    where = f"a row, {in_flight:,} at once"
+    cpu = tabled(f"CPU {where}", "µs", [{name: one.cpu for name, one in each.items()} for each in runs])
+    wall = tabled(f"Time {where}", "µs", [{name: one.wall for name, one in each.items()} for each in runs])
+    groups = {name: sizes([each[name].groups for each in runs]) for name in journals if name != IN_MEMORY}
+    for name, told in groups.items():
+        print(f"{name:34} {told['groups']:,} groups of {told['mean']:.1f} writes, the largest {told['largest']}")
+    return [cpu, wall | {"groups": groups}]
+
+
+def sizes(counted: list[Counter[int]]) -> dict[str, float]:
+    """Sum up the groups of several runs."""
+    groups = sum(counted, Counter[int]())
+    writes = sum(size * count for size, count in groups.items())
+    return {"groups": groups.total(), "mean": writes / groups.total(), "largest": max(groups)}
+
+
 # ── a large journal ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def large(settled: int, still_open: int, postgres: str | None, repeats: int) -> dict[str, Any]:
+    """Fill journals, and print what a row weighs and how soon the oldest open one is found; return the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "large.db"
+        fill(file, settled, still_open)
+        weights = {IN_A_FILE: file.stat().st_size / (settled + still_open)}
+        opening: dict[str, Measure] = {IN_A_FILE: partial(_opening, partial(SqliteJournal, file))}
+        if postgres:
+            weights[IN_POSTGRES] = fill_postgres(postgres, settled, still_open) / (settled + still_open)
+            opening[IN_POSTGRES] = partial(_opening, partial(PostgresJournal, postgres, schema=SCHEMA))
+        title = f"Opened, oldest open row found: {settled:,} settled and {still_open:,} open rows"
+        table = measured(title, "ms", opening, repeats)
+    for name, weight in weights.items():
+        print(f"{name:34} {weight:,.0f} bytes a row, history included")
+    return table | {"settled": settled, "open": still_open, "bytes_a_row": weights}
+
+
+def _opening(opened: Callable[[], Journal]) -> float:
+    return run(first_open(opened)) * 1e3
+
+
+async def first_open(opened: Callable[[], Journal]) -> float:
+    """Return the seconds that it takes to open the journal and find its oldest open row."""
+    began = time.perf_counter()
+    journal = opened()
+    found = await journal.find_open("default", None, 1)
+    seconds = time.perf_counter() - began
+    assert len(found) == 1
+    await journal.aclose()
+    return seconds
 
 
 def fill(path: Path, settled: int, still_open: int) -> None:
@@ -87,154 +252,20 @@ def _lines(numbers: range, settled: int) -> Iterator[tuple[object, ...]]:
             yield number + 1, entry.at, entry.kind, entry.what, entry.worker, entry.status, entry.reply, entry.release
 
 
-async def first_open(opened: Callable[[], SqliteJournal | PostgresJournal]) -> float:
-    """Return the seconds that it takes to open the journal and find its oldest open row."""
-    began = time.perf_counter()
-    journal = opened()
-    found = await journal.find_open("default", None, 1)
-    seconds = time.perf_counter() - began
-    assert len(found) == 1
-    await journal.aclose()
-    return seconds
+def fill_postgres(url: str, settled: int, still_open: int) -> int:
+    """Write so many rows in tables that are new, and return the bytes that they take."""
+    in_postgres(url, 1, 1)
+    run(in_database(url, *copying(settled, still_open)))
+    [[size]] = run(in_database(url, SIZE))
+    return int(size)
 
 
-# ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Counting(SqliteJournal):
-    """A journal that counts its groups."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.groups: Counter[int] = Counter()
-
-    def _serve(self, group: list[Request]) -> None:  # type: ignore[type-arg]
-        self.groups[len(group)] += 1
-        super()._serve(group)
-
-
-class CountingPostgres(PostgresJournal):
-    """The same in a database."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, schema=SCHEMA)
-        self.groups: Counter[int] = Counter()
-
-    async def _serve(self, group: list[Any]) -> None:
-        self.groups[len(group)] += 1
-        await super()._serve(group)
-
-
-async def write(
-    opened: Callable[[], Counting | CountingPostgres], rows: int, at_once: int, prefix: str = "payout"
-) -> tuple[float, float, Counter[int]]:
-    """Record and settle so many rows, some at once; return seconds, CPU seconds and the sizes of the groups."""
-    journal = opened()
-    await journal.find("default", "nothing")
-    journal.groups.clear()
-    numbers = iter(range(rows))
-    began, cpu = time.perf_counter(), time.process_time()
-
-    settling: set[asyncio.Task[Row]] = set()
-
-    async def one_after_the_other() -> None:
-        for number in numbers:
-            name, told = f"{prefix}-{number}", accepted(number)
-            row = new_row("default", name, asked(number), 0.0, is_durable=True)
-            await journal.update("default", name, partial(_first, row))
-            entry = entry_of(told, 0.0, "1.0")
-            assert entry is not None
-            # As a flight does it: the acceptance is told at once, and written down with the next record.
-            task = asyncio.ensure_future(
-                journal.update("default", name, partial(_then, row, told), entries=(entry,), may_lag=True)
-            )
-            settling.add(task)
-            task.add_done_callback(settling.discard)
-
-    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
-    await asyncio.gather(*settling)
-    spent = time.perf_counter() - began, time.process_time() - cpu
-    await journal.aclose()
-    return *spent, journal.groups
-
-
-def _first(row: Row, known: Row | None) -> Row:
-    return known or row
-
-
-def _then(row: Row, told: Attempt, known: Row | None) -> Row:
-    return learn(known or row, told, 0.0)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_journal")
-    parser.add_argument("--settled", type=int, default=1_000_000)
-    parser.add_argument("--open", type=int, default=10_000)
-    parser.add_argument("--rows", type=int, default=5_000)
-    parser.add_argument("--postgres", help="a database to measure, too; its password goes into PGPASSWORD or ~/.pgpass")
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        large = Path(folder) / "large.db"
-        fill(large, chosen.settled, chosen.open)
-        size = large.stat().st_size / (chosen.settled + chosen.open)
-        times = [asyncio.run(first_open(partial(SqliteJournal, large))) for _ in range(5)]
-        print(f"{chosen.settled:,} settled and {chosen.open:,} open rows: {size:.0f} bytes a row, history included")
-        print(f"opened and first open row found: {max(times) * 1000:.1f} ms at worst of {len(times)}")
-        for at_once in AT_ONCE:
-            measure("file", partial(Counting, Path(folder) / f"{at_once}.db"), chosen.rows, at_once)
-    if chosen.postgres:
-        measure_postgres(chosen.postgres, chosen.settled, chosen.open, chosen.rows)
-
-
-def measure(kind: str, opened: Callable[[], Counting | CountingPostgres], rows: int, at_once: int) -> None:
-    """Write rows down, so many at once, and print what each cost."""
-    rows = rows if at_once > 1 else rows // 10
-    seconds, cpu, groups = asyncio.run(write(opened, rows, at_once, f"payout-{at_once}"))
-    mean = sum(size * count for size, count in groups.items()) / groups.total()
-    print(
-        f"{kind}, {at_once} at once: {rows / seconds:,.0f} rows/s, {cpu / rows * 1e6:.0f} us CPU a row, "
-        f"{groups.total()} groups of {mean:.1f} writes, the largest {max(groups)}"
-    )
-
-
-def measure_postgres(url: str, settled: int, still_open: int, rows: int) -> None:
-    """The same in a database, in a schema that is new and dropped in the end."""
-    try:
-        asyncio.run(in_database(url, f"drop schema if exists {SCHEMA} cascade"))
-        for at_once in AT_ONCE:
-            measure("database", partial(CountingPostgres, url), rows, at_once)
-        asyncio.run(in_database(url, *fill_postgres(settled, still_open)))
-        [[size]] = asyncio.run(
-            in_database(url, f"select sum(pg_total_relation_size(oid)) from pg_class where {TABLES}")
-        )
-        times = [asyncio.run(first_open(partial(PostgresJournal, url, schema=SCHEMA))) for _ in range(5)]
-        print(
-            f"database, {settled:,} settled and {still_open:,} open rows: {size / (settled + still_open):.0f} bytes a row"
-        )
-        print(f"database, opened and first open row found: {max(times) * 1000:.1f} ms at worst of {len(times)}")
-    finally:
-        asyncio.run(in_database(url, f"drop schema if exists {SCHEMA} cascade"))
-
-
-async def in_database(url: str, *statements: str) -> list[Any]:
-    """Have something done in the database, and return what the last statement found."""
-    connection = await asyncpg.connect(url)
-    try:
-        found: list[Any] = []
-        for statement in statements:
-            found = await connection.fetch(statement, timeout=600)
-        return found
-    finally:
-        await connection.close()
-
-
-def fill_postgres(settled: int, still_open: int) -> list[str]:
-    """Return the statements that make many rows, with a line of history each, out of one that is there."""
+def copying(settled: int, still_open: int) -> list[str]:
+    """Return the statements that make many rows, with a line of history each, out of the one that is there."""
     columns = ", ".join((*COLUMNS, "body", "sha256", "digest"))
     likeness = columns.replace("foreign_id", "'many-' || n").replace("created_at", "n")
     opened = likeness.replace("state,", "'open',").replace("bucket,", "'open',").replace("due_at", "n")
-    one = f"from {SCHEMA}.withdrawals where foreign_id = 'payout-100-0'"
+    one = f"from {SCHEMA}.withdrawals where foreign_id = 'payout-0'"
     line = "at, kind, what, worker, status, reply, release"
     return [
         f"insert into {SCHEMA}.withdrawals ({columns}) select {likeness} from generate_series(1, {settled}) n, (select * {one}) one",
@@ -249,6 +280,42 @@ def fill_postgres(settled: int, still_open: int) -> list[str]:
         ),
         f"vacuum analyze {SCHEMA}.withdrawals",
     ]
+
+
+async def in_database(url: str, *statements: str) -> list[Any]:
+    """Have something done in the database, and return what the last statement found."""
+    connection = await asyncpg.connect(url)
+    try:
+        found: list[Any] = []
+        for statement in statements:
+            found = await connection.fetch(statement, timeout=600)
+        return found
+    finally:
+        await connection.close()
+
+
+def main() -> None:
+    """Measure, print the tables, and write the figures."""
+    made = parser(__doc__)
+    made.add_argument("--at-once", type=int, nargs="*", default=[1, 10, 100, 1_000])
+    made.add_argument("--rows", type=int, default=5_000, help="rows of each run; a tenth where they come one by one")
+    made.add_argument("--settled", type=int, default=1_000_000, help="of the large journal; 0 leaves it out")
+    made.add_argument("--open", type=int, default=10_000, help="rows of the large journal that are not settled")
+    made.add_argument("--postgres", help="a database to measure, too; its password goes into PGPASSWORD or ~/.pgpass")
+    wanted = made.parse_args()
+    journals = contenders(wanted.postgres)
+    try:
+        tables = [
+            table
+            for number in wanted.at_once
+            for table in compared(journals, enough(wanted.rows, number), number, wanted.repeats)
+        ]
+        if wanted.settled:
+            tables.append(large(wanted.settled, wanted.open, wanted.postgres, wanted.repeats))
+    finally:
+        if wanted.postgres:
+            run(in_database(wanted.postgres, DROP))
+    report("bench_journal", wanted.out, tables)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,27 @@ import statistics
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-__all__ = ["Measure", "Round", "at_once", "loops", "machine", "measured", "parser", "report", "run", "summary"]
+__all__ = [
+    "Measure",
+    "Round",
+    "at_once",
+    "enough",
+    "loops",
+    "machine",
+    "measured",
+    "parser",
+    "report",
+    "rounds",
+    "run",
+    "summary",
+    "tabled",
+]
 
 RESULTS: Final = Path("benchmarks/results")
+
+T = TypeVar("T")
 
 Measure = Callable[[], float]
 Round = dict[str, float]
@@ -34,6 +50,7 @@ class Summary(NamedTuple):
     name: str
     lowest: float
     median: float
+    highest: float
     spread: float
     """Highest less lowest, as a part of the median."""
     ratio: float
@@ -49,7 +66,7 @@ def parser(doc: str | None, *, repeats: int = 5) -> argparse.ArgumentParser:
     return made
 
 
-def run(story: Coroutine[Any, Any, float], loop: str = "asyncio") -> float:
+def run(story: Coroutine[Any, Any, T], loop: str = "asyncio") -> T:
     """Run on an event loop of asyncio's own or of uvloop."""
     if loop == "asyncio":
         return asyncio.run(story)
@@ -75,7 +92,12 @@ async def at_once(numbers: Iterable[int], in_flight: int, pay: Callable[[int], A
     await asyncio.gather(*(worker() for _ in range(in_flight)))
 
 
-def rounds(contenders: Mapping[str, Measure], repeats: int) -> list[Round]:
+def enough(number: int, in_flight: int) -> int:
+    """Return how many of so many rows a run takes: a tenth one by one, where each is waited for; else what keeps all places busy."""
+    return max(number // 10 if in_flight == 1 else number, 4 * in_flight)
+
+
+def rounds(contenders: Mapping[str, Callable[[], T]], repeats: int) -> list[dict[str, T]]:
     """Measure all contenders in turn, several times over; every other round the other way round."""
     told = []
     for number in range(repeats):
@@ -96,24 +118,27 @@ def summary(measured: list[Round], baseline: str) -> list[Summary]:
         ratios = [one[name] / one[baseline] for one in measured]
         median = statistics.median(values)
         spread = (max(values) - min(values)) / median
-        told.append(
-            Summary(name, min(values), median, spread, statistics.median(ratios), min(ratios), max(ratios)),
-        )
+        ratio = statistics.median(ratios)
+        told.append(Summary(name, min(values), median, max(values), spread, ratio, min(ratios), max(ratios)))
     return told
 
 
 def measured(
-    title: str, unit: str, contenders: Mapping[str, Callable[[], float]], repeats: int, baseline: str | None = None
+    title: str, unit: str, contenders: Mapping[str, Measure], repeats: int, baseline: str | None = None
 ) -> dict[str, Any]:
     """Measure, print the table, and return the figures."""
-    told = rounds(contenders, repeats)
-    baseline = baseline or next(iter(contenders))
+    return tabled(title, unit, rounds(contenders, repeats), baseline)
+
+
+def tabled(title: str, unit: str, told: list[Round], baseline: str | None = None) -> dict[str, Any]:
+    """Print the table of what was measured, and return the figures; the ratio is to the first contender where no other is named."""
+    baseline = baseline or next(iter(told[0]))
     lines = summary(told, baseline)
-    print(f"\n{title} ({unit}; ratio to {baseline}, {repeats} rounds)")
-    print(f"{'':34} {'min':>9} {'median':>9} {'spread':>7} {'ratio':>7} {'lowest':>7} {'highest':>7}")
+    print(f"\n{title} ({unit}; ratio to {baseline}, {len(told)} rounds)")
+    print(f"{'':34} {'min':>9} {'median':>9} {'max':>9} {'spread':>7} {'ratio':>7} {'lowest':>7} {'highest':>7}")
     for one in lines:
         print(
-            f"{one.name:34} {one.lowest:>9.1f} {one.median:>9.1f} {one.spread:>7.0%} "
+            f"{one.name:34} {one.lowest:>9.2f} {one.median:>9.2f} {one.highest:>9.2f} {one.spread:>7.0%} "
             f"{one.ratio:>7.3f} {one.ratio_lowest:>7.3f} {one.ratio_highest:>7.3f}",
             flush=True,
         )
@@ -136,11 +161,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, out: Path, tables: list[dict[str, Any]]) -> None:
-    """Write the figures as JSON, and the ratios as a picture."""
+def report(name: str, out: Path, tables: list[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+    """Write the figures as JSON, with whatever there is to say about them, and the ratios as a picture."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{name}.json"
-    file.write_text(json.dumps({"machine": machine(), "tables": tables}, indent=1), encoding="utf-8")
+    told = {"machine": machine(), "about": about or {}, "tables": tables}
+    file.write_text(json.dumps(told, indent=1), encoding="utf-8")
     print(f"\nFigures: {file}")
     if importlib.util.find_spec("matplotlib") is None:
         print("No plot: matplotlib is not installed (pip install 'alphapo-async[bench]').")
