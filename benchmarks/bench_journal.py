@@ -26,7 +26,7 @@ from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
-from alphapo_async.core.record import COLUMNS, to_record, written
+from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
 from alphapo_async.journal.grouping import Request
@@ -234,9 +234,9 @@ def fill(path: Path, settled: int, still_open: int) -> None:
         connection.execute("begin immediate")
         for first in range(0, settled + still_open, 10_000):
             numbers = range(first, min(first + 10_000, settled + still_open))
-            rows = [_row(number, is_settled=number < settled) for number in numbers]
-            connection.executemany(sqlite_rows.INSERT, [(*to_record(row), *written(row.revision)[1:]) for row in rows])
-            connection.executemany(sqlite_rows.NOTE, _lines(numbers, settled))
+            rows = ((number + 1, _row(number, is_settled=number < settled)) for number in numbers)
+            sqlite_rows.insert(connection, rows)
+            sqlite_rows.add_history(connection, _lines(numbers, settled))
         connection.execute("commit")
 
 
@@ -245,11 +245,11 @@ def _row(number: int, *, is_settled: bool) -> Row:
     return learn(row, accepted(number), float(number)) if is_settled else replace(row, holder=None)
 
 
-def _lines(numbers: range, settled: int) -> Iterator[tuple[object, ...]]:
+def _lines(numbers: range, settled: int) -> Iterator[tuple[int, Entry]]:
     for number in numbers:
         entry = entry_of(accepted(number), float(number), "1.0")
         if number < settled and isinstance(entry, Entry):
-            yield number + 1, entry.at, entry.kind, entry.what, entry.worker, entry.status, entry.reply, entry.release
+            yield number + 1, entry
 
 
 def fill_postgres(url: str, settled: int, still_open: int) -> int:
