@@ -223,6 +223,13 @@ class Crew:
             may_send_until=latest if has_ended else row.may_send_until,
         )
 
+    def end_of(self, until: float, asked_at: float) -> float:
+        """Return until when a worker could send of which it was asked then, and that has ended.
+
+        Where that is not the end of its lease it was found dead just now, and may have sent until now: by the later clock.
+        """
+        return until if until < asked_at else self.tenure.clock.at_the_latest()
+
     async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
 

@@ -164,9 +164,11 @@ class Flight:
 
     async def _wait_for(self, holder: str, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
-        until = await self._crew.journal.ended(holder, self._crew.world.clock())
+        now = self._crew.world.clock()
+        until = await self._crew.journal.ended(holder, now)
         if until is not None:
-            return await self._crew.record(self._foreign_id, self.asked, Lapsed(holder, until))
+            lapsed = Lapsed(holder, self._crew.end_of(until, now))
+            return await self._crew.record(self._foreign_id, self.asked, lapsed)
         await self._crew.world.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked)
 

@@ -106,7 +106,7 @@ class Rounds:
         for worker, until in await crew.journal.find_dead(now):
             while held := await crew.journal.find_held(worker, _PAGE):
                 for row in held:
-                    await crew.learn(row, Lapsed(worker, until))
+                    await crew.learn(row, Lapsed(worker, crew.end_of(until, now)))
             await crew.journal.leave(worker, now)
 
     async def _free_what_nobody_works_on(self) -> None:
@@ -129,7 +129,7 @@ class Rounds:
 
         def change(known: Row | None) -> Row:
             row, now = known or found, crew.world.clock()
-            lapsed = Lapsed(worker, now)
+            lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
             freed = row if row.foreign_id in self._flights else learn(row, lapsed, now, crew.assumed)
             line = entry_of(lapsed, now, __version__)
             lines[:] = [line] if line is not None and freed is not row else []

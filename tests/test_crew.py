@@ -527,6 +527,17 @@ def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
     run(story())
 
 
+def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() -> None:
+    """A clock that was set back, and is set right again, would make the quiet time too short; the end of a lease is what it is."""
+
+    async def story() -> None:
+        async with _set_back(5.0) as crew:
+            now = crew.world.clock()
+            assert (now, crew.end_of(now, now), crew.end_of(4.5, now)) == (5.0, 10.0, 4.5)
+
+    run(story())
+
+
 @pytest.mark.parametrize("by", [0.0, 5.0])
 def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: float) -> None:
     """By the later clock, whatever the other one was set to."""

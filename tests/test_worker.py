@@ -20,6 +20,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.crew import World
 from tests.virtual import run
 from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
 
@@ -346,6 +347,32 @@ def test_what_the_journal_takes_on_after_it_refused_it_is_freed_and_settled(*, h
 
     assert run(story()) == "accepted"
     assert wire.posts == 1
+
+
+@pytest.mark.parametrize(("is_own", "set_back_at"), [(False, 29.0), (True, 89.9)])
+def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bool, set_back_at: float) -> None:
+    """Found at once, or by the second look: a clock set back, and set right again, would make the quiet time too short."""
+    journal = Durable()
+
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        clock = lambda: EPOCH + loop.time() - (2.0 if loop.time() > set_back_at else 0.0)  # noqa: E731
+        world = World(clock, lambda: 0.5, asyncio.sleep)
+        async with client(Wire(), journal=journal, policy=POLICY, world=world) as alphapo:
+            await asyncio.sleep(30)
+            worker = alphapo._crew.tenure.worker if is_own else "ghost"
+            payment = request("lost")
+            asked = Asked(
+                worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
+            )
+            await journal.update("default", "lost", lambda _: new_row("default", "lost", asked, EPOCH, is_durable=True))
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(200)
+            working.cancel()
+        line = next(line for line in await journal.history("default", "lost") if line.kind == "lapsed")
+        return float(line.what.rpartition(" ")[2]) - line.at
+
+    assert run(story()) == pytest.approx(2.0, abs=0.01)
 
 
 def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:

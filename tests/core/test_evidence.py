@@ -4,7 +4,17 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import digest, encode_body
-from alphapo_async.core.evidence import Asked, Attempt, Control, GivenUp, LookedUp, Revision, Seen
+from alphapo_async.core.evidence import (
+    Asked,
+    Attempt,
+    Control,
+    GivenUp,
+    LookedUp,
+    Reported,
+    Restored,
+    Revision,
+    Seen,
+)
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import InDoubt, NoneFound
 
@@ -87,6 +97,12 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert (asked.expires_at, asked.asked_at) == (None, None)
     assert not GivenUp("w", "queue").stays_open
     assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == Seen(None, b"")
+
+
+def test_what_evidence_does_not_say_it_does_not_claim() -> None:
+    """A journal that was restored knows of no other keys unless told so; an outcome is handed out whatever it is, unless it is named."""
+    assert Restored() == Restored(has_other_keys=False)
+    assert Reported() == Reported(state=None, revision=0, expires_at=None)
 
 
 def test_evidence_cannot_be_changed() -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Money, Transaction, TransactionPart, Withdrawal
-from alphapo_async.core.record import COLUMNS, read_record, read_revision, to_record, written
+from alphapo_async.core.record import CHANGING, COLUMNS, changing, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
 from alphapo_async.core.steps import due_at
 from tests.core.rows import (
@@ -67,6 +67,13 @@ def test_the_columns_are_what_an_auditor_asks_for() -> None:
     assert (told.alphapo_id, told.status, told.source, told.reported) == ("7", "processing", "reply", 0)
     assert told.due_at == due_at(ACCEPTED_ROW)
     assert (told.revision, told.key, told.holder) == (1, "key", None)
+
+
+def test_what_a_row_is_found_by_never_changes() -> None:
+    """All else may become another, each column in its place."""
+    assert set(COLUMNS) - set(CHANGING) == {"account", "foreign_id", "created_at"}
+    told = to_record(ACCEPTED_ROW)
+    assert changing(told) == tuple(getattr(told, name) for name in COLUMNS if name in CHANGING)
 
 
 def test_a_row_without_its_payment_has_no_figure() -> None:
