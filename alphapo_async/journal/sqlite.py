@@ -60,8 +60,13 @@ class _File:
     def read_ahead(self, names: Iterable[_Name]) -> None:
         """Read what the transaction will change: most of it is new, and to see that one by one takes half as long as to write it."""
         unknown = [name for name in names if name not in self._known]
-        is_worth_it = len(unknown) > 1
-        self._read = dict.fromkeys(unknown) | rows.find_all(self.connection, unknown) if is_worth_it else {}
+        found = rows.find_all(self.connection, unknown) if len(unknown) > 1 else None
+        self._read = {} if found is None else {name: found.get(name) for name in unknown}
+
+    def drop(self, name: _Name) -> None:
+        """Forget what was read of a row that is changed in the file itself."""
+        self._known.pop(name, None)
+        self._read.pop(name, None)
 
     def check_place(self) -> None:
         """Pass if the journal has not moved; asked again only after others have written.
@@ -88,9 +93,9 @@ class _File:
         rows.insert(self.connection, self._new)
         rows.update(self.connection, self._changed)
         rows.add_history(self.connection, self._lines)
-        self._drop()
+        self._clear()
 
-    def _drop(self) -> None:
+    def _clear(self) -> None:
         for gathered in (self._new, self._changed, self._lines):
             gathered.clear()
 
@@ -101,17 +106,24 @@ class _File:
     def undo(self) -> None:
         """Forget what was not committed."""
         self._known.clear()
-        self._drop()
+        self._is_here = False
+        self._clear()
         if self.connection.in_transaction:
             self.connection.execute("rollback")
 
-    def change(
-        self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry], made: Row | None = None
-    ) -> Row:
-        """Replace a row by what `change` makes of it; but not twice, where it is on record already as what was made before."""
+    def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
+        """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
+        found = rows.find(self.connection, *name)
+        if found is None or to_record(found[1]) != to_record(row):
+            return False
+        if not set(entries).issubset(rows.history_of(self.connection, *name)):
+            return False
+        rows.update(self.connection, [found])
+        return True
+
+    def change(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> Row:
+        """Replace a row by what `change` makes of it."""
         found = self._find(name)
-        if found is not None and made is not None and to_record(found[1]) == to_record(made):
-            return made
         row = change(None if found is None else found[1])
         place = self._next_place() if found is None else found[0]
         if found is None:
@@ -330,13 +342,14 @@ class SqliteJournal:
                 return False
             rows.forget(file.connection, found[0], after, keeps_history=keeps_history)
             rows.add_history(file.connection, [(found[0], entry) for entry in entries])
+            file.drop((account, foreign_id))
             return True
 
         return bool(await self._ask(write, writes=True))
 
     async def wipe(self) -> bool:
         """Bring the file to where nothing of what was forgotten stands in it or in its log; False while another process reads it."""
-        return bool(await self._ask(lambda file: file.wipe()))
+        return bool(await self._ask(_Apart(lambda file: file.wipe())))
 
     async def backup(self, target: str | Path) -> None:
         """Copy the whole journal into a new file, as it stands at one moment, while it is in use.
@@ -344,7 +357,7 @@ class SqliteJournal:
         Raises:
             JournalError: the target exists or cannot be written, or the journal cannot be read.
         """
-        await self._ask(lambda file: copy_into(file.connection, Path(target).absolute()))
+        await self._ask(_Apart(lambda file: copy_into(file.connection, Path(target).absolute())))
 
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
@@ -393,18 +406,21 @@ class SqliteJournal:
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _serve(self, group: list[Request[_File]]) -> None:
-        """Serve a group in one transaction; one by one where that fails."""
+        """Serve a group in one transaction, one by one where that fails; then what has to be done outside of any."""
         try:
             file = self._opened()
         except JournalError as error:
             _fail(group, error)
             return
-        if not any(request.writes for request in group):
-            for request in group:
-                self._read(file, request)
-        elif self._commit(file, group) is not None:
-            for request in group:
-                self._serve_alone(file, request)
+        apart = group
+        if any(request.writes for request in group):
+            apart = [request for request in group if isinstance(request.run, _Apart)]
+            together = [request for request in group if not isinstance(request.run, _Apart)]
+            if self._commit(file, together) is not None:
+                for request in together:
+                    self._serve_alone(file, request)
+        for request in apart:
+            self._read(file, request)
 
     def _opened(self) -> _File:
         if self._file is None:
@@ -433,8 +449,10 @@ class SqliteJournal:
             file.commit()
         except Exception as error:  # noqa: BLE001 - what one of them cannot be written for is for that one to hear
             self._undo(file)
+            left = {change.name: change.made for change in changes if change.made is not None}
             for change in changes:
                 change.may_stand |= is_committing
+                change.left = left.get(change.name) if is_committing else None
             return error
         return None
 
@@ -461,16 +479,30 @@ class SqliteJournal:
             self._file = None
 
 
+class _Apart:
+    """What cannot be done within a transaction: a copy would wait for its end for ever, and a log in use is not emptied."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Callable[[_File], Any]) -> None:
+        self._run = run
+
+    def __call__(self, file: _File) -> Any:
+        return self._run(file)
+
+
 class _Change:
     """A change that can be run again after a commit that failed, or only seemed to."""
 
-    __slots__ = ("_change", "_entries", "_made", "is_missing", "may_stand", "name")
+    __slots__ = ("_change", "_entries", "is_missing", "left", "made", "may_stand", "name")
 
     def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
         self.name = name
         self._change = change
         self._entries = entries
-        self._made: Row | None = None
+        self.made: Row | None = None
+        self.left: Row | None = None
+        """What a transaction whose commit failed, or only seemed to, made of the row in the end; with all that it did to it."""
         self.is_missing = False
         """The journal was read in this transaction, and did not know the row."""
         self.may_stand = False
@@ -478,8 +510,9 @@ class _Change:
 
     def __call__(self, file: _File) -> Row:
         file.check_place()
-        self._made = file.change(self.name, self._noting, self._entries, self._made)
-        return self._made
+        if self.made is None or self.left is None or not file.stands(self.name, self.left, self._entries):
+            self.made = file.change(self.name, self._noting, self._entries)
+        return self.made
 
     def _noting(self, known: Row | None) -> Row:
         self.is_missing = known is None
@@ -494,7 +527,7 @@ def _run(file: _File, request: Request[_File]) -> None:
         request.result = request.run(file)
     except sqlite3.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - told to whoever handed in the function
+    except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
         request.error = error
 
 

@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.evidence import Attempt, CalledBack, Seen
+from alphapo_async.core.forgetting import tombstone
+from alphapo_async.core.history import Entry
+from alphapo_async.core.learning import new_row
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import InDoubt
+from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite import SqliteJournal
-from alphapo_async.journal.sqlite_rows import INSERT
+from alphapo_async.journal.sqlite_rows import INSERT, UPDATE
 from tests.journal.suite import (
     ACCOUNT,
     LOST,
@@ -215,6 +220,28 @@ async def failing(path: Path, script: dict[str, list[str | None]]) -> SqliteJour
     return journal
 
 
+async def in_one_group(journal: SqliteJournal, *asking: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Ask for all of it while the journal is busy with something else, so that it is served in one transaction."""
+    goes_on = threading.Event()
+    busy = asyncio.ensure_future(journal._ask(lambda _: goes_on.wait(10)))
+    await asyncio.sleep(0.05)
+    asked_for = [asyncio.ensure_future(ask()) for ask in asking]
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    await busy
+    return await asyncio.gather(*asked_for, return_exceptions=True)
+
+
+async def note(journal: SqliteJournal, line: Entry) -> Row:
+    """Add a line to the history of a row that stays as it is."""
+
+    def leave(row: Row | None) -> Row:
+        assert row is not None
+        return row
+
+    return await journal.update(ACCOUNT, "old", leave, entries=[line])
+
+
 async def test_a_commit_that_fails_is_tried_again_row_by_row(path: Path) -> None:
     """A passing fault costs nobody anything."""
     journal = await failing(path, {"commit": ["disk I/O error"]})
@@ -235,6 +262,65 @@ async def test_a_commit_that_only_seemed_to_fail_is_read_back(path: Path) -> Non
     await journal.aclose()
 
 
+async def test_what_is_read_back_is_written_once_more(path: Path) -> None:
+    """The commit may have failed at its last flush: what is acknowledged is flushed, and told as unsure where that fails."""
+    journal = await failing(path, {"commit": ["after:disk I/O error"], UPDATE: [None, "disk I/O error"]})
+    with pytest.raises(JournalError) as caught:
+        await hear(journal, "old", LOST)
+    assert caught.value.recorded is None
+    row = await journal.find(ACCOUNT, "old")
+    assert row is not None
+    assert row.attempts == 1
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("script", [{"commit": ["disk I/O error"]}, {"commit": ["after:disk I/O error"]}, {}])
+async def test_several_changes_of_a_row_are_made_once_each_whatever_the_commit_did(
+    path: Path, script: dict[str, list[str | None]]
+) -> None:
+    """Also one that adds a line and leaves the row as it is."""
+    journal = await failing(path, script)
+    line = Entry(5.0, "callback", "confirmed", release="1.0")
+    told = await in_one_group(
+        journal,
+        lambda: hear(journal, "old", LOST, now=1.0),
+        lambda: hear(journal, "old", LOST, now=2.0),
+        lambda: note(journal, line),
+    )
+    assert [row.attempts for row in told] == [1, 2, 2]
+    row = await journal.find(ACCOUNT, "old")
+    assert row is not None
+    assert row.attempts == 2
+    assert [entry.at for entry in await journal.history(ACCOUNT, "old")] == [1.0, 2.0, 5.0]
+    await journal.aclose()
+
+
+async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fails(path: Path) -> None:
+    """That the row is as it was does not say that the line was written."""
+    journal = await failing(path, {INSERT: ["disk I/O error"]})
+    line = Entry(5.0, "callback", "confirmed", release="1.0")
+    await in_one_group(
+        journal,
+        lambda: note(journal, line),
+        lambda: hear(journal, "new", asked("new")),
+    )
+    assert await journal.history(ACCOUNT, "old") == [line]
+    assert await journal.find(ACCOUNT, "new") is not None
+    await journal.aclose()
+
+
+async def test_a_mark_that_was_not_taken_back_after_all_still_holds(path: Path) -> None:
+    """Nothing is written in a journal that has moved, though a transaction that failed saw it without its mark."""
+    script = {"commit": [None, "disk I/O error"], "begin immediate": [None, None, "database is locked"]}
+    journal = await failing(path, script)
+    await journal.move_to("there")
+    told = await in_one_group(journal, partial(journal.move_to, None), lambda: hear(journal, "new", asked("new")))
+    assert [type(one) for one in told] == [JournalError] * 2
+    assert "moved to there" in str(told[1])
+    assert await journal.find(ACCOUNT, "new") is None
+    await journal.aclose()
+
+
 async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> None:
     """`recorded` is None, with the file and what to do; the journal works again when the disk does."""
     journal = await failing(path, {"commit": ["database or disk is full"] * 2})
@@ -244,18 +330,6 @@ async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> Non
     assert await journal.find(ACCOUNT, "a") is None
     await hear(journal, "a", asked("a"))
     await journal.aclose()
-
-
-async def in_one_group(journal: SqliteJournal, *asking: Callable[[], Awaitable[Any]]) -> list[Any]:
-    """Ask for all of it while the journal is busy with something else, so that it is served in one transaction."""
-    goes_on = threading.Event()
-    busy = asyncio.ensure_future(journal._ask(lambda _: goes_on.wait(10)))
-    await asyncio.sleep(0.05)
-    asked_for = [asyncio.ensure_future(ask()) for ask in asking]
-    await asyncio.sleep(0.05)
-    goes_on.set()
-    await busy
-    return await asyncio.gather(*asked_for, return_exceptions=True)
 
 
 async def test_what_happens_to_a_row_in_one_transaction_happens_in_order(path: Path) -> None:
@@ -310,6 +384,80 @@ async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
     await journal.aclose()
     await other.aclose()
+
+
+async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_was_read_ahead(path: Path) -> None:
+    """What comes later in it is added to what is left."""
+    journal = SqliteJournal(path)
+    told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
+    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(told, Seen()))
+    again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), Seen())
+    await in_one_group(
+        journal,
+        lambda: journal.forget(ACCOUNT, "f", tombstone, keeps_history=False),
+        lambda: hear(journal, "f", again),
+        lambda: hear(journal, "g", asked("g")),
+    )
+    row = await journal.find(ACCOUNT, "f")
+    assert row is not None
+    assert row.attempts == 0
+    assert (row.transaction and row.transaction.error) is None
+    await journal.aclose()
+
+
+async def test_only_what_was_asked_for_is_read_ahead(path: Path) -> None:
+    """SQLite ends a JSON text at a NUL: the row that it names then is another's, and was read too early."""
+    journal = SqliteJournal(path)
+    await hear(journal, "f", asked("f"))
+
+    def begin(known: Row | None) -> Row:
+        return known or new_row(ACCOUNT, "f\0", asked("f"), 0.0, is_durable=True)
+
+    await in_one_group(
+        journal,
+        partial(journal.update, ACCOUNT, "f\0", begin),
+        lambda: hear(journal, "g", asked("g")),
+        lambda: hear(journal, "f", accepted("f")),
+        lambda: hear(journal, "f", LOST),
+    )
+    row = await journal.find(ACCOUNT, "f")
+    assert row is not None
+    assert (row.state, row.attempts) == ("accepted", 2)
+    await journal.aclose()
+
+
+async def test_a_copy_is_made_beside_changes_asked_for_at_the_same_time(path: Path) -> None:
+    """After their transaction, in which SQLite would wait for its end for ever; the log is emptied then, too."""
+    journal, target = SqliteJournal(path), path.with_name("backup.db")
+    asking = in_one_group(
+        journal,
+        lambda: journal.backup(target),
+        journal.wipe,
+        lambda: hear(journal, "f", asked("f")),
+    )
+    copied, is_wiped, row = await asyncio.wait_for(asking, 10)
+    assert (copied, is_wiped, row.foreign_id) == (None, True, "f")
+    copy = SqliteJournal(target)
+    assert await copy.find(ACCOUNT, "f") is not None
+    await copy.aclose()
+    await journal.aclose()
+
+
+async def test_what_breaks_off_a_change_is_its_own_affair(path: Path) -> None:
+    """Whatever is raised: its companions are written, and no transaction is left open."""
+    journal = SqliteJournal(path)
+
+    def break_off(known: Row | None) -> Row:
+        raise asyncio.CancelledError
+
+    _, told = await in_one_group(
+        journal, lambda: hear(journal, "a", asked("a")), partial(journal.update, ACCOUNT, "b", break_off)
+    )
+    assert isinstance(told, asyncio.CancelledError)
+    with sqlite3.connect(path) as other:
+        assert other.execute("select foreign_id from withdrawals").fetchall() == [("a",)]
+    other.close()
+    await journal.aclose()
 
 
 async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
