@@ -12,7 +12,10 @@ from functools import partial
 
 from benchmarks.measuring import measured, parser, report
 
-_OURS = "from alphapo_async import AlphapoClient, WithdrawalRequest"
+STATEMENTS = {
+    "import aiohttp, msgspec": "import aiohttp, msgspec",
+    "ours: import the client": "from alphapo_async import AlphapoClient, WithdrawalRequest",
+}
 _TIMED = "import time; began = time.process_time(); {}; print((time.process_time() - began) * 1e3)"
 
 
@@ -28,11 +31,7 @@ def fresh(statement: str) -> float:
 def main() -> None:
     """Measure, print the table, and write the figures."""
     wanted = parser(__doc__, repeats=15).parse_args()
-    statements = {
-        "import aiohttp, msgspec": "import aiohttp, msgspec",
-        "ours: import the client": _OURS,
-    }
-    contenders = {name: partial(fresh, statement) for name, statement in statements.items()}
+    contenders = {name: partial(fresh, statement) for name, statement in STATEMENTS.items()}
     for contender in contenders.values():
         contender()  # compiled now
     report("bench_import", wanted.out, [measured("Import", "ms", contenders, wanted.repeats)])

@@ -123,13 +123,15 @@ def main() -> None:
     made.add_argument("--brief", action="store_true", help="only hand-written and ours in memory")
     wanted = made.parse_args()
     with serving() as url, _database(wanted.postgres) as database:
-        print(f"The server could answer {_ceiling(url, wanted.number):,.0f} requests a second.")
+        ceiling = _ceiling(url, wanted.number)
+        print(f"The server could answer {ceiling:,.0f} requests a second.")
         tables = [
             _table(url, wanted, in_flight, loop, database) for loop in wanted.loops for in_flight in wanted.in_flight
         ]
     with serving(kind="silent") as silent:
-        print(f"\nMemory per waiting withdrawal, 10,000 gathered: {asyncio.run(_waiting(silent, 10_000)):.1f} KiB")
-    report("bench_withdraw", wanted.out, tables)
+        memory = asyncio.run(_waiting(silent, 10_000))
+        print(f"\nMemory per waiting withdrawal, 10,000 gathered: {memory:.1f} KiB")
+    report("bench_withdraw", wanted.out, tables, {"requests_a_second": ceiling, "kib_a_waiting_withdrawal": memory})
 
 
 if __name__ == "__main__":

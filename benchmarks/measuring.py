@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 __all__ = [
+    "RESULTS",
     "Measure",
     "Round",
     "at_once",
