@@ -252,19 +252,27 @@ class Crew:
         after = await self.journal.update(row.account, row.foreign_id, change, entries=lines)
         return before, after, evidence
 
-    def learn_later(self, row: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
+    def learn_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
+
+        Args:
+            row: what was known.
+            learned: what the evidence made of it; of a row that has become another meanwhile it is worked out anew.
+            evidence: what was heard.
+            pause: seconds after which it is offered again.
         """
         self.noticing.told_ahead(row.foreign_id)
-        change = _Learning(self, row, (evidence,))
+        change = _Learning(self, row, (evidence,), learned)
         update = self.journal.update(row.account, row.foreign_id, change, entries=change.entries, may_lag=True)
         writing = asyncio.ensure_future(update)
         self._lagging.add(writing)
-        writing.add_done_callback(partial(self._learned_late, row, evidence, pause))
+        writing.add_done_callback(partial(self._learned_late, row, learned, evidence, pause))
 
-    def _learned_late(self, row: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]) -> None:
+    def _learned_late(
+        self, row: Row, learned: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]
+    ) -> None:
         self._lagging.discard(writing)
         if writing.cancelled():
             return  # the loop is ending
@@ -274,7 +282,7 @@ class Crew:
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
             if not self._is_ending:
-                again = partial(self.learn_later, row, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
+                again = partial(self.learn_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
                 self._owe(pause, again)
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:
@@ -326,11 +334,14 @@ class Crew:
 class _Learning:
     """What evidence makes of a row, on the row as it stands when it is written down; and the lines for its history."""
 
-    __slots__ = ("_crew", "_evidence", "_time", "before", "entries", "worked_out_at")
+    __slots__ = ("_crew", "_evidence", "_learned", "_row", "_time", "before", "entries", "worked_out_at")
 
-    def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...]) -> None:
+    def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...], learned: Row | None = None) -> None:
         self._crew = crew
         self._evidence = evidence
+        self._row = row
+        self._learned = learned
+        """What the evidence made of this very row, where that is known already."""
         self.before = row
         """What the journal knew before."""
         self.entries: list[Entry] = []
@@ -341,6 +352,9 @@ class _Learning:
     def __call__(self, known: Row | None) -> Row:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
         now, self.worked_out_at = self._crew.world.clock(), self._time()
+        if self._learned is not None and known is self._row:
+            self.entries[:] = _entries(self._evidence, now)
+            return self._learned
         learned = self.before = self.before if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.

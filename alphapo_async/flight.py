@@ -434,7 +434,7 @@ class Flight:
             learned = learn(before, evidence, crew.world.clock(), crew.assumed)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)
-                crew.learn_later(before, evidence)
+                crew.learn_later(before, learned, evidence)
                 return learned
         self._unwritten.append(evidence)
         try:

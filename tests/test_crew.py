@@ -14,6 +14,7 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Restored, Revision, Seen
+from alphapo_async.core.learning import learn
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
@@ -229,13 +230,20 @@ _FIGURES: dict[str, Any] = {
 }
 
 
+def _learn_later(crew: Crew, row: Row) -> Row:
+    """Have an acceptance written down in the background, as a flight does, and return what it makes of the row."""
+    learned = learn(row, ACCEPTED, 7.0)
+    crew.learn_later(row, learned, ACCEPTED)
+    return learned
+
+
 def test_what_lags_is_written_down_before_closing() -> None:
     """In the background; a failure is logged and told to nobody."""
 
     async def story() -> list[str]:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         await crew.flush()
         found = await crew.journal.find("shop", "f")
         assert found is not None
@@ -243,11 +251,32 @@ def test_what_lags_is_written_down_before_closing() -> None:
         told: list[str] = []
         crew.noticing.unwritten = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
         crew.journal = _Full()
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         await crew.flush()
         return told
 
     assert run(story()) == ["f: The disk is full."]
+
+
+def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None:
+    """What was told is written down as it was told; what somebody else has added meanwhile is not lost."""
+
+    async def story() -> tuple[Row, Row, Row]:
+        crew = _crew(Wire())
+        same, another = await crew.record("same", ASKED), await crew.record("another", ASKED)
+        told = _learn_later(crew, same)
+        doubted = await crew.learn(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
+        _learn_later(crew, another)
+        await crew.flush()
+        found, mended = await crew.journal.find("shop", "same"), await crew.journal.find("shop", "another")
+        assert found is not None
+        assert mended is not None
+        assert doubted.attempts == 1
+        return told, found, mended
+
+    told, found, mended = run(story())
+    assert (found, found.settled_at, found.attempts) == (told, 7.0, 1)
+    assert (mended.state, mended.attempts) == ("accepted", 2)
 
 
 def test_what_lags_is_offered_again_until_it_is_taken() -> None:
@@ -259,7 +288,7 @@ def test_what_lags_is_offered_again_until_it_is_taken() -> None:
         row = await crew.record("f", ASKED)
         whole, crew.journal = crew.journal, _Full()
         crew.noticing.unwritten = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         await asyncio.sleep(0.5)
         crew.journal = whole
         await asyncio.sleep(1)
@@ -277,7 +306,7 @@ def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
         whole, crew.journal = crew.journal, _Full()
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         await asyncio.sleep(0.5)
         crew.journal = whole
         await crew.flush()
@@ -471,7 +500,7 @@ def test_what_lags_may_be_cancelled_with_its_loop() -> None:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
         crew.journal = Slow()
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         for writing in list(crew._lagging):
             writing.cancel()
         await asyncio.sleep(1)

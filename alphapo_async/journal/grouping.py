@@ -64,7 +64,8 @@ class Group(Generic[C]):
         self._waiting: list[Request[C]] = []
         self._due = inf
         """When the first of them wants to be served."""
-        self._news = threading.Condition()
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
         self._is_closing = False
         self._had_company = False
         self._thread: threading.Thread | None = None
@@ -78,7 +79,7 @@ class Group(Generic[C]):
             may_lag: it need not begin a group; it rides on the next one, or goes by itself a moment later.
         """
         request = Request(run, writes=writes, lag=LAG if may_lag else 0.0)
-        with self._news:
+        with self._lock:  # itself, not by way of the condition: at every request
             if self._is_closing:
                 raise RuntimeError("The journal is closed.")
             if self._thread is None:
