@@ -90,9 +90,12 @@ class _File:
 
     def write(self) -> None:
         """Write what has gathered; the commit is still to come."""
-        rows.insert(self.connection, self._new)
-        rows.update(self.connection, self._changed)
-        rows.add_history(self.connection, self._lines)
+        if self._new:
+            rows.insert(self.connection, self._new)
+        if self._changed:
+            rows.update(self.connection, self._changed)
+        if self._lines:
+            rows.add_history(self.connection, self._lines)
         self._clear()
 
     def _clear(self) -> None:
