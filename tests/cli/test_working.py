@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -115,7 +116,7 @@ def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(loca
     """Something may have been sent by then: exit code 3, and no word of a withdrawal that there is not."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "resume-4")
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("drop index withdrawals_unreported")
         connection.execute("alter table withdrawals rename column reported to forgotten")
     told = local.invoke("resume", "--journal", str(path))

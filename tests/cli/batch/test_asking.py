@@ -12,7 +12,6 @@ from msgspec import structs
 from alphapo_async.cli.batch.asking import Balances, Known, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.in_journal import InJournal
-from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.sheets import SheetRow
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.options import Access
@@ -21,6 +20,7 @@ from alphapo_async.core.errors import AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.sandbox import Sandbox
+from tests.cli.batch.indexes import new_index
 
 SURVEY = Survey(
     rows=1_205,
@@ -103,7 +103,7 @@ def test_whoever_confirms_is_told_of_a_journal_that_forgets() -> None:
 def _sifter(path: Path) -> Sifter:
     rows = "".join(f"p-{one},BTC,made-up,0.5,user\n" for one in range(3))
     path.write_text(f"foreign_id,currency,address,amount,end_user_reference\n{rows}", encoding="utf-8")
-    sifter = Sifter(InputFile(path, read_lines), Index(), "number")
+    sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
     sifter.survey(lambda _: None)
     return sifter
 
@@ -156,7 +156,7 @@ async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) 
     path = tmp_path / "f.csv"
     rows = "".join(f"{one},BTC,{'unsupported' if one % 2 else 'made-up'},0.5,user\n" for one in range(501))
     path.write_text(f"foreign_id,currency,address,amount,end_user_reference\n{rows}", encoding="utf-8")
-    sifter = Sifter(InputFile(path, read_lines), Index(), "number")
+    sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
     sifter.survey(lambda _: None)
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
@@ -174,7 +174,7 @@ async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) 
                 await client.withdraw(structs.replace(requests[0], foreign_id="501"))
         with path.open("a", encoding="utf-8") as file:
             file.write("501,BTC,made-up,0.5,user\n")
-        sifter = Sifter(InputFile(path, read_lines), Index(), "number")
+        sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
         sifter.survey(lambda _: None)
         stock = (await find_out(access, Wanted(sifter), None)).stock
     assert stock is not None

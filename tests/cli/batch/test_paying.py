@@ -16,7 +16,6 @@ import pytest
 from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.paying import Ending, Job, Orders, pay_file
 from alphapo_async.cli.batch.report import Report
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
@@ -31,6 +30,7 @@ from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
 from alphapo_async.tenure import SETTLING
+from tests.cli.batch.indexes import new_index
 from tests.wire import Durable
 
 KEY, SECRET = "made-up-key", "made-up-secret"
@@ -65,7 +65,7 @@ class Desk:
         **orders: Any,
     ) -> tuple[Report, AlphapoError | None]:
         """Pay the file as the command does."""
-        index, source = Index(), InputFile(self.path, read_lines)
+        index, source = new_index(), InputFile(self.path, read_lines)
         sifter = Sifter(source, index, "number")
         self.job = Job("payouts.csv", sifter, sifter.survey(lambda _: None), index)
         access = Access({"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": secret}, base_url=url)

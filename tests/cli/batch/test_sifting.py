@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.core.models import WithdrawalRequest
+from tests.cli.batch.indexes import new_index
 
 HEADER = "foreign_id,currency,address,amount,amount_to,convert_to,end_user_reference"
 FILE = f"""{HEADER}
@@ -31,7 +31,7 @@ e,BTC,made-up-5,0.12345678901234567890,,,user-1
 def sifter(path: Path, text: str = FILE) -> Sifter:
     """Return the sifter of a file with this text."""
     path.write_text(text, encoding="utf-8")
-    return Sifter(InputFile(path, read_lines), Index(), "number")
+    return Sifter(InputFile(path, read_lines), new_index(), "number")
 
 
 async def told(sifting: Sifter) -> tuple[list[str], list[tuple[str, list[str], WithdrawalRequest | None]]]:
@@ -100,7 +100,7 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
 
 def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path: Path) -> None:
     """Once the first was told anything at all."""
-    index = Index()
+    index = new_index()
     path = tmp_path / "f.csv"
     path.write_text(FILE, encoding="utf-8")
     sifting = Sifter(InputFile(path, read_lines), index, "number")
@@ -124,7 +124,7 @@ async def test_nothing_is_paid_that_the_survey_has_not_seen(tmp_path: Path, othe
     """Not even where size and time of the file are what they were."""
     path, changed = tmp_path / "f.csv", tmp_path / "g.csv"
     path.write_text(FILE, encoding="utf-8")
-    index = Index()
+    index = new_index()
     Sifter(InputFile(path, read_lines), index, "number").survey(lambda _: None)
     changed.write_text(other, encoding="utf-8")
     sifting = Sifter(InputFile(changed, read_lines), index, "number")
@@ -157,7 +157,7 @@ def test_an_empty_survey_asks_for_nothing() -> None:
 
 def test_rows_that_cannot_be_paid_are_rows_of_this_file_too(tmp_path: Path) -> None:
     """By whatever stands where their foreign_id should be, as the results file shows it."""
-    index, path = Index(), tmp_path / "f.csv"
+    index, path = new_index(), tmp_path / "f.csv"
     path.write_text(f"{HEADER}\na\x07,BTC,made-up,1,,,u\nb,BTC,made-up,-1,,,u\n", encoding="utf-8")
     Sifter(InputFile(path, read_lines), index, "number").survey(lambda _: None)
     assert [index.knows(name) for name in ("a\\x07", "b", "c")] == [True, True, False]
