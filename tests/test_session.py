@@ -892,7 +892,7 @@ async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
     body = bytes(64 * 1024 * 1024)
     async with serving(fates) as far, opened() as session:
         task = asyncio.ensure_future(
-            session.exchange("POST", far.url, body=body, headers=SIGNED, timeout=0.3 if way == "time-out" else 9.0)
+            session.exchange("POST", far.url, body=body, headers=SIGNED, timeout=2.0 if way == "time-out" else 9.0)
         )
         await fates.arrived.wait()
         await asyncio.sleep(0.1)
