@@ -286,6 +286,38 @@ def test_whoever_waits_for_a_place_keeps_his_turn_while_none_is_free() -> None:
     assert order == ["payout-0", "payout-1", "payout-2"]
 
 
+def test_a_row_that_comes_after_its_place_was_taken_waits_for_another() -> None:
+    """A slow source is asked while one is in backoff, which is back first: never two at once; what waits is let go of at the end."""
+    at_work: set[str] = set()
+    most = 0
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:  # noqa: FBT001
+        nonlocal most
+        if name == "payout-0":
+            await rest(1.0)
+        let_go: list[str] = []
+        paying.at_end[name](lambda: let_go.append(name))
+        at_work.add(name)
+        most = max(most, len(at_work))
+        await asyncio.sleep(5.0)
+        at_work.remove(name)
+        return NOT_SENT if let_go else OK
+
+    async def slowly() -> AsyncIterator[WithdrawalRequest]:
+        for one in requests(9):
+            yield one
+            await asyncio.sleep(2.0)
+
+    async def story(seconds: float) -> Counter[str]:
+        return await told(paying.batch.results(slowly(), later(seconds)))
+
+    paying = Paying(pay, concurrency=1)
+    assert run(story(12.0)) == {"accepted": 2, "not_sent": 1}
+    paying = Paying(pay, concurrency=1)
+    assert run(story(3.0)) == {"not_sent": 2}
+    assert most == 1
+
+
 def test_a_row_cancelled_while_it_waits_for_its_place_hands_the_turn_on() -> None:
     """Two wait for one place; the first of them is gone."""
 
