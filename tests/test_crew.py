@@ -317,7 +317,7 @@ def test_what_lags_is_offered_less_and_less_often() -> None:
         row = await crew.record("f", ASKED)
         crew.journal = _Full()
         crew.noticing.unwritten = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
-        crew.learn_later(row, ACCEPTED)
+        _learn_later(crew, row)
         await asyncio.sleep(100)
         return offered
 
