@@ -257,6 +257,8 @@ class Batch:
 
     async def _work_on(self, row: _Row, *, is_probe: bool) -> None:
         try:
+            if self._at_work > self._concurrency:  # its source was slow, and the place it was asked for is taken
+                await self._rest(0.0)
             at_end = partial(self._at_end, row)
             row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
         except ConfigurationError as error:  # the client was closed

@@ -204,9 +204,7 @@ class Inbox:
                 raise
 
     async def _let_go_after(self, taking: asyncio.Future[bool], name: str, taken: Handled) -> None:
-        await asyncio.wait({taking})
-        with contextlib.suppress(JournalError):
-            taking.result()
+        await asyncio.wait({taking})  # whatever comes of it was told, or nobody waits for it any more
         await self._let_go_later(name, taken)
 
     async def _let_go_later(self, name: str, taken: Handled) -> None:

@@ -265,6 +265,59 @@ def test_who_comes_back_from_a_backoff_goes_before_new_rows_and_waits_for_a_plac
     assert repr(paying.batch) == "Batch(0 under way, 0 in backoff, 0 parked)"
 
 
+def test_whoever_waits_for_a_place_keeps_his_turn_while_none_is_free() -> None:
+    """A result that is fetched while all places are taken sends nobody to the end of the queue."""
+    order: list[str] = []
+    rests = {"payout-0": 1.0, "payout-1": 2.0, "payout-2": 3.0}
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal:  # noqa: FBT001
+        if name in rests:
+            await rest(rests[name])
+            order.append(name)
+        await asyncio.sleep(0.5 if name == "payout-3" else 10.0)
+        return OK
+
+    async def story() -> None:
+        async for result in Paying(pay).batch.results(requests(5)):
+            if result.index == 3:
+                await asyncio.sleep(5.0)
+
+    run(story())
+    assert order == ["payout-0", "payout-1", "payout-2"]
+
+
+def test_a_row_that_comes_after_its_place_was_taken_waits_for_another() -> None:
+    """A slow source is asked while one is in backoff, which is back first: never two at once; what waits is let go of at the end."""
+    at_work: set[str] = set()
+    most = 0
+
+    async def pay(name: str, rest: Rest, is_probe: bool) -> Withdrawal | AlphapoError:  # noqa: FBT001
+        nonlocal most
+        if name == "payout-0":
+            await rest(1.0)
+        let_go: list[str] = []
+        paying.at_end[name](lambda: let_go.append(name))
+        at_work.add(name)
+        most = max(most, len(at_work))
+        await asyncio.sleep(5.0)
+        at_work.remove(name)
+        return NOT_SENT if let_go else OK
+
+    async def slowly() -> AsyncIterator[WithdrawalRequest]:
+        for one in requests(9):
+            yield one
+            await asyncio.sleep(2.0)
+
+    async def story(seconds: float) -> Counter[str]:
+        return await told(paying.batch.results(slowly(), later(seconds)))
+
+    paying = Paying(pay, concurrency=1)
+    assert run(story(12.0)) == {"accepted": 2, "not_sent": 1}
+    paying = Paying(pay, concurrency=1)
+    assert run(story(3.0)) == {"not_sent": 2}
+    assert most == 1
+
+
 def test_a_row_cancelled_while_it_waits_for_its_place_hands_the_turn_on() -> None:
     """Two wait for one place; the first of them is gone."""
 
@@ -573,6 +626,21 @@ def test_stop_ends_what_has_not_left_as_not_sent_and_writes_that_down() -> None:
     assert ended < 5.0 + 1.1
     assert again == {"accepted": 100}
     assert wire.posts == 100
+
+
+def test_leaving_early_lets_go_of_what_has_not_left() -> None:
+    """What waits for its turn at a slow rate is not begun any more, and nobody waits for it."""
+
+    async def story() -> tuple[float, int]:
+        wire = Wire()
+        async with client(wire, journal=Durable(), max_rate=0.1) as alphapo:
+            async with contextlib.aclosing(alphapo.batch(requests(100), 8)) as results:
+                await anext(results)
+            return asyncio.get_running_loop().time(), wire.posts
+
+    seconds, posts = run(story())
+    assert seconds < 1
+    assert posts == 1
 
 
 def test_a_flight_that_others_wait_for_too_is_not_let_go_of() -> None:

@@ -959,6 +959,9 @@ def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
             await asyncio.sleep(0.005)  # it is on the wire
             result = await alphapo._settle(itertools.count(), True, found)
             await asyncio.gather(correcting, return_exceptions=True)
+            told = await journal.find("default", "payout-17")
+            assert told is not None
+            assert told.settled_by is not None  # what was settled meanwhile is told, and not worked on again
             return result.request.amount, result.outcome
 
     assert run(story()) == (Decimal(2), outcome)
@@ -1032,7 +1035,11 @@ class _Shy(Durable):
 
 @pytest.mark.parametrize(
     ("seconds", "deadline", "says", "recorded"),
-    [(0.0, None, "on fire", False), (90.0, None, "in time", None), (9.0, 1.0, "in time", None)],
+    [
+        (0.0, None, "It is on fire.", False),
+        (90.0, None, "it could not be opened in time", None),
+        (9.0, 1.0, "it could not be opened in time", None),
+    ],
 )
 def test_a_journal_that_does_not_open_is_told_in_time(
     seconds: float, deadline: float | None, says: str, recorded: object
@@ -1042,8 +1049,9 @@ def test_a_journal_that_does_not_open_is_told_in_time(
 
     async def story() -> float:
         alphapo = client(wire, journal=_Shy(seconds))
-        with pytest.raises(JournalError, match=says) as caught:
+        with pytest.raises(JournalError) as caught:
             await alphapo.withdraw(request(), deadline=deadline)
+        assert str(caught.value).startswith(f"Withdrawal 'payout-17' was not sent by this call: {says}")
         assert (caught.value.recorded, caught.value.foreign_id) == (recorded, "payout-17")
         await alphapo.aclose()
         return asyncio.get_running_loop().time()
@@ -1627,6 +1635,36 @@ def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_ope
         return [type(one) for one in told]
 
     assert run(story()) == [WithdrawalRejected, ForeignIdConflict]
+
+
+class Lapsing(SlowToOpen):
+    """A journal that prolongs no lease."""
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Fail."""
+        raise JournalError("It is on fire.")
+
+
+def test_a_client_that_is_closed_while_its_journal_opens_begins_nothing() -> None:
+    """Not even where it waits for an earlier withdrawal: the call that opened the journal anew hears that the client is closed."""
+    wire, journal = Wire([reply(429, {}, retry_after="3600")]), Lapsing()
+
+    async def story() -> Row | None:
+        alphapo = client(wire, journal=journal)
+        waiting = asyncio.ensure_future(alphapo.withdraw(request("first"), deadline=7_200))
+        await asyncio.sleep(1_800)
+        assert not alphapo._crew.tenure.is_running
+        late = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(1)
+        closing = asyncio.ensure_future(alphapo.aclose(grace=60))
+        with pytest.raises(ConfigurationError, match="closed"):
+            await late
+        await closing
+        await asyncio.gather(waiting, return_exceptions=True)
+        return await journal.find("default", "payout-17")
+
+    assert run(story()) is None
+    assert wire.posts == 1
 
 
 def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:

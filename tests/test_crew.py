@@ -94,12 +94,20 @@ def test_without_a_slot_nothing_is_asked() -> None:
     run(story())
 
 
-@pytest.mark.parametrize("answer", [Reply(200, b"OK", "text/html"), HTML_502, reply(429, {})])
-def test_a_question_is_put_once_whatever_comes_back(answer: Reply) -> None:
+@pytest.mark.parametrize(
+    ("answer", "held_until"),
+    [
+        (Reply(200, b"OK", "text/html"), 0.0),
+        (HTML_502, 0.0),
+        (NoReply("no answer in time", may_have_left=True), 0.0),
+        (reply(429, {}, retry_after="7"), 7.0),
+    ],
+)
+def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, held_until: float) -> None:
     """The reply is handed on as it came, and the gate has heard of it."""
 
     class Always(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Reply:
+        async def exchange(self, method: str, url: str, **told: Any) -> Reply | NoReply:
             assert url == "http://127.0.0.1:9/api/v2/ping"
             return answer
 
@@ -108,6 +116,7 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply) -> None:
         crew = _crew(wire)
         assert await crew.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
+        assert crew.gate.pace.held_until == held_until
 
     run(story())
 
@@ -297,6 +306,22 @@ def test_what_lags_is_offered_again_until_it_is_taken() -> None:
         return found.state, told
 
     assert run(story()) == ("accepted", ["f"])
+
+
+def test_what_lags_is_offered_less_and_less_often() -> None:
+    """After a second, then each time after twice as long, and every half minute in the end."""
+
+    async def story() -> list[float]:
+        offered: list[float] = []
+        crew = _crew(Wire())
+        row = await crew.record("f", ASKED)
+        crew.journal = _Full()
+        crew.noticing.unwritten = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
+        _learn_later(crew, row)
+        await asyncio.sleep(100)
+        return offered
+
+    assert run(story()) == pytest.approx([0, 1, 3, 7, 15, 31, 61, 91])
 
 
 def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:

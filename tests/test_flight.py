@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -122,6 +123,9 @@ def test_doubt_is_resolved(posts: list[Any], look_ups: list[Any], outcome: str, 
         pytest.param([BAD_KEY], [], AuthenticationError, 1, 0, id="a refused key settles at once"),
         pytest.param([LOST, BAD_KEY], [], WithdrawalUnknown, 2, 1, id="a refused key leaves the doubt"),
         pytest.param([TAKEN], [NOT_FOUND] * 20, WithdrawalUnknown, 1, 5, id="taken, and never found"),
+        pytest.param(
+            [LOST, TAKEN], [NOT_FOUND] * 20, WithdrawalUnknown, 2, 6, id="asked as often where it was asked before"
+        ),
         pytest.param([LOST, INSUFFICIENT], [NOT_FOUND] * 20, WithdrawalUnknown, 2, 2, id="refused while in doubt"),
         pytest.param([HTML_502] * 9, [HTML_502] * 20, WithdrawalUnknown, 5, 5, id="nothing readable at all"),
         pytest.param([NO_CONNECTION] * 9, [], WithdrawalNotSent, 5, 0, id="never any connection"),
@@ -737,7 +741,12 @@ def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
                 await strange.withdraw(request())
             return caught.value
 
-    assert isinstance(run(story()), WithdrawalUnknown)
+    told = run(story())
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert re.search(
+        r"it was signed with the key of fingerprint \w+, which is not among this client's keys\)", str(told)
+    )
     assert wire.times == []
 
 
@@ -791,7 +800,9 @@ def test_a_journal_that_is_slower_than_the_deadline_is_told_as_such() -> None:
 
     async def story() -> str:
         async with client(wire, journal=Slow()) as alphapo:
-            with pytest.raises(JournalError, match="not answered in time") as caught:
+            with pytest.raises(
+                JournalError, match=r"by this call: the journal has not answered in time\. Call"
+            ) as caught:
                 await alphapo.withdraw(request(), deadline=1.0)
             assert (caught.value.recorded, wire.posts) == (None, 0)
             return str((await alphapo.withdraw(request())).status)
@@ -820,6 +831,8 @@ def test_a_settled_row_is_told_from_the_journal() -> None:
             await hear(alphapo.withdraw(request()))
             await hear(alphapo.withdraw(request(amount="0.00150")))
             await hear(alphapo.withdraw(request(amount="7")))
+            with pytest.raises(ForeignIdConflict, match=r"\(another address, amount; that one is accepted\)"):
+                await alphapo.withdraw(request(amount="7", address="bc1qother"))
         return heard
 
     assert run(story()) == ["rejected", "rejected", "reply", "journal", "journal", "conflict"]
@@ -864,6 +877,26 @@ def test_an_outage_ends_a_withdrawal_that_never_left_at_its_deadline() -> None:
     assert len(never_left) > 150
     assert {one.reason for one in never_left} == {"outage"}
     assert now < 6
+
+
+def test_who_comes_in_the_midst_of_an_outage_waits_no_longer() -> None:
+    """What queues behind the probes hears of it at the policy's deadline, though the outage began before it came."""
+    wire = Wire()
+    wire.always = HTML_502
+
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        async with client(wire, policy=RetryPolicy(deadline=5.0)) as alphapo:
+            early = (alphapo.withdraw(request(f"early-{one}")) for one in range(50))
+            await asyncio.gather(*early, return_exceptions=True)
+            began = loop.time()
+            assert (await alphapo.health()).is_outage
+            late = (alphapo.withdraw(request(f"late-{one}")) for one in range(50))
+            told = await asyncio.gather(*late, return_exceptions=True)
+            assert sum(isinstance(one, WithdrawalNotSent) and one.reason == "outage" for one in told) > 40
+            return loop.time() - began
+
+    assert run(story()) < 6
 
 
 def test_a_cancelled_flight_leaves_its_row_in_doubt() -> None:
@@ -979,6 +1012,23 @@ def test_without_its_control_the_quiet_exit_stays_shut() -> None:
         run(story())
 
 
+def test_what_is_written_down_after_the_deadline_is_not_sent() -> None:
+    """Nobody waits for it any more: it ends as not sent, and can be asked for again."""
+    wire, journal = Wire(), Slow()
+
+    async def story() -> str:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(JournalError, match="not answered in time"):
+                await alphapo.withdraw(request(), deadline=0.5)
+            await asyncio.sleep(5)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            return row.state
+
+    assert run(story()) == "not_sent"
+    assert wire.posts == 0
+
+
 def test_at_the_deadline_nothing_new_begins() -> None:
     """A look-up that outlasts the deadline is the last thing the flight does."""
     wire = Wire([LOST], ["silent"])
@@ -1048,6 +1098,30 @@ def test_a_callback_during_a_backoff_ends_the_flight_without_another_request() -
 
     assert run(story()).status == "confirmed"
     assert (wire.posts, wire.look_ups) == (1, 0)
+
+
+def test_a_callback_while_it_queues_ends_the_flight_without_a_request() -> None:
+    """Another process has sent it: when its turn comes there is nothing left to do."""
+    wire, signer = Wire(["silent"], max_connections=1), Signer("made-up-key", "made-up-secret")
+    body = (
+        b'{"id":7,"foreign_id":"payout-17","type":"withdrawal","status":"confirmed",'
+        b'"currency_sent":{"currency":"BTC","amount":"0.0015"},"crypto_address":{"address":"bc1qmadeup"}}'
+    )
+
+    async def story() -> str | None:
+        async with client(wire, journal=Durable(), policy=RetryPolicy.none()) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request("first")))
+            await asyncio.sleep(0.1)
+            queueing = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            async with alphapo.receive_callback(signer.headers(body), body):
+                pass
+            told = await queueing
+            await asyncio.gather(first, return_exceptions=True)
+            return told.status
+
+    assert run(story()) == "confirmed"
+    assert wire.bodies["payout-17"] == []
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ class Slow(MemoryJournal):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fails = 0
+        self.failures: list[Exception] = []
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Write, a second later."""
@@ -321,20 +321,22 @@ class Slow(MemoryJournal):
     async def _write(self, account: str, name: str, before: str | None, after: str) -> bool:
         await asyncio.sleep(1)
         written = await super().swap(account, name, before, after)
-        if self.fails > 0:
-            self.fails -= 1
-            raise JournalError("The answer was lost.", recorded=None)
+        if self.failures:
+            raise self.failures.pop()
         return written
 
 
-@pytest.mark.parametrize("fails", [0, 1])
-def test_whoever_is_cancelled_while_claiming_holds_nobody_up(fails: int) -> None:
-    """The claim may come through all the same, answered or not; it is let go of, and another process goes on."""
+@pytest.mark.parametrize(
+    "failures",
+    [[], [JournalError("The answer was lost.", recorded=None)], [ValueError("a fault of the journal's own")]],
+)
+def test_whoever_is_cancelled_while_claiming_holds_nobody_up(failures: list[Exception]) -> None:
+    """The claim may come through all the same, however it is answered; it is let go of, and another process goes on."""
 
     async def story() -> tuple[bool, float]:
         journal = Slow()
         await join(journal, "one", "two")
-        journal.fails = fails
+        journal.failures = list(failures)
         first = inbox(journal)
         claiming = asyncio.ensure_future(handled(first, told()))
         await asyncio.sleep(0.5)

@@ -182,6 +182,26 @@ async def test_a_reply_without_headers_or_body_is_a_reply() -> None:
     assert told == Reply(204)
 
 
+@pytest.mark.parametrize("first", ["100 Continue", "102 Processing", "103 Early Hints"])
+async def test_what_comes_before_the_reply_is_not_the_reply(first: str) -> None:
+    """The server says that it is at it; what it answers comes after that."""
+    told = f"HTTP/1.1 {first}\r\n\r\n".encode(), head("Content-Length: 2", status="201 Created") + b"{}"
+    async with serving(ending(*told, pause=0.01)) as far, opened() as session:
+        reply = await send(session, far.url)
+
+    assert reply == Reply(201, b"{}", "application/json")
+
+
+async def test_another_protocol_is_a_reply_that_says_nothing() -> None:
+    """After "101 Switching Protocols" no other reply comes; it is told as it came, and at once."""
+    switching = head("Connection: upgrade", "Upgrade: h2c", status="101 Switching Protocols")
+    async with serving(ending(switching, end="hang")) as far, opened() as session:
+        reply = await send(session, far.url)
+
+    assert isinstance(reply, Reply)
+    assert reply.status == 101
+
+
 async def test_a_reply_that_ends_with_the_connection_is_whole() -> None:
     """Without a length the end of the connection is the end of the reply."""
     async with serving(ending(b'HTTP/1.1 200 OK\r\n\r\n{"a"', b":1}")) as far, opened() as session:

@@ -71,6 +71,11 @@ def test_what_may_lag_waits_for_company_but_not_long() -> None:
     run(story())
 
 
+def test_nobody_waits_for_company_longer_than_a_moment() -> None:
+    """What may lag is told all the same, and seen by others only then."""
+    assert 0.0 < LAG < 0.1
+
+
 def test_settling_waits_for_all_that_was_asked_for() -> None:
     """What lags is not waited for but served; with nothing to do it returns at once."""
 

@@ -74,6 +74,27 @@ def test_nobody_waits_for_company_longer_than_a_flush_takes() -> None:
     assert 0.0 < LINGER < LAG < 0.1
 
 
+class Growing(list[Request[Desk]]):
+    """Requests of which more have come whenever somebody looks; a hundred looks at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def __len__(self) -> int:
+        self.looks = min(self.looks + 1, 100)
+        return self.looks
+
+
+def test_company_that_keeps_coming_is_not_waited_for() -> None:
+    """A group is written a moment later, however many still come."""
+    desk, waiting = Desk(), Growing()
+    desk.group._waiting = waiting
+    with desk.group._news:
+        desk.group._gather()
+    assert waiting.looks < 100
+
+
 async def test_closing_serves_what_is_left_first() -> None:
     """Also what may lag."""
     desk = Desk()

@@ -116,6 +116,7 @@ def test_of_an_old_row_the_essence_is_kept() -> None:
         assert old.withdrawal == Withdrawal(id="id of old", foreign_id="old", status="processing", source="journal")
         assert old.revision.is_same_payment(asked("old").revision)
         assert not old.revision.is_same_payment(asked("old", "2").revision)
+        assert (old.revision.body, old.revision.payment) == (b"", None)
 
     run(story())
 

@@ -72,6 +72,26 @@ async def test_a_journal_of_many_pages_moves_whole(both: dict[str, Any]) -> None
     assert (await both["database"].totals(ACCOUNT))["BTC"].accepted == 1_101
 
 
+async def test_an_empty_journal_moves(both: dict[str, Any]) -> None:
+    """With its accounts."""
+    await both["file"].join(ACCOUNT, "h", "gone", 50.0)
+    await both["file"].leave("gone", 9.0)
+    assert await move(both["file"], both["database"], "there", 100.0) == 0
+    assert (await both["database"].register()).hosts == {ACCOUNT: "h"}
+
+
+async def test_what_a_database_cannot_hold_in_a_text_is_no_difference(both: dict[str, Any]) -> None:
+    """AlphaPo's words may hold a NUL; it is shown there as what cannot be shown."""
+    await fill(both["file"])
+    line = Entry(5.0, "callback", "does not fit: status 'a\0b'", release="1.0")
+    await both["file"].update(ACCOUNT, "paid", lambda row: row, entries=[line])
+    assert await move(both["file"], both["database"], "there", 100.0) == 4
+    assert [entry.what for entry in await both["file"].history(ACCOUNT, "paid")][-1] == line.what
+    assert [entry.what for entry in await both["database"].history(ACCOUNT, "paid")][-1] == line.what.replace(
+        "\0", "\ufffd"
+    )
+
+
 async def test_a_journal_in_use_does_not_move(both: dict[str, Any]) -> None:
     """Whoever may still send is named; nothing is copied, and the source goes on."""
     await both["file"].join(ACCOUNT, "h", "alive", 1e11)
@@ -131,6 +151,17 @@ def _other_history(kept: list[Kept]) -> list[Kept]:
 
 def _without_last(kept: list[Kept]) -> list[Kept]:
     return kept[:-1]
+
+
+def _other_end(kept: list[Kept]) -> list[Kept]:
+    return [one._replace(row=replace(one.row, attempts=9)) if one.row.foreign_id == "many-599" else one for one in kept]
+
+
+async def test_a_copy_that_differs_on_a_later_page_is_found_out(both: dict[str, Any]) -> None:
+    """Every row is compared."""
+    await fill(both["file"], many=600)
+    with pytest.raises(JournalError, match="'many-599'"):
+        await move(both["file"], Careless(_other_end), "there", 100.0)
 
 
 def _as_it_is(kept: list[Kept]) -> list[Kept]:

@@ -232,6 +232,20 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     assert "Seq Scan on withdrawals" not in plan
 
 
+async def test_a_text_is_swapped_only_for_the_one_that_is_kept(workers: PostgresWorkers, connection: Any) -> None:
+    """Or where it is there already; never in a journal that has moved."""
+
+    async def swap(before: str | None, after: str) -> bool:
+        return bool(await connection.fetch(workers.swap, "a", "turn", before, after))
+
+    told = [await swap(*texts) for texts in (("x", "1"), (None, "1"), (None, "2"), ("1", "2"), ("1", "2"), ("1", "3"))]
+    assert told == [False, True, False, True, True, False]
+    assert [each[0] for each in await connection.fetch(workers.recall, "a", "turn")] == ["2"]
+    schema = workers.renew.split(".")[0].removeprefix("update ")
+    await connection.execute(f"update {schema}.journal set moved_to = 'x'")
+    assert not await swap("2", "3")
+
+
 async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWorkers, connection: Any) -> None:
     """And its accounts as they are bound."""
     await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"}))

@@ -123,6 +123,28 @@ async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
     await journal.aclose()
 
 
+async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
+    """Whoever finds nothing to change costs a look."""
+    journal = SqliteJournal(path)
+    row = await hear(journal, "f", asked("f"))
+    seen: list[str] = []
+    await journal._group.ask(lambda file: file.connection.set_trace_callback(seen.append))
+    assert await journal.update(ACCOUNT, "f", lambda known: known) is row  # type: ignore[arg-type,return-value]
+    assert "commit" in seen
+    assert [statement for statement in seen if statement.startswith("update")] == []
+    await journal.aclose()
+
+
+async def test_a_journal_that_has_moved_says_where_it_is(path: Path) -> None:
+    """And that the other one is to be used."""
+    journal = SqliteJournal(path)
+    await journal.move_to("there")
+    with pytest.raises(JournalError) as caught:
+        await hear(journal, "f", asked("f"))
+    assert str(caught.value).startswith(f"The journal {str(path)!r} has moved to there: use that.")
+    await journal.aclose()
+
+
 async def test_a_closed_journal_says_so(path: Path) -> None:
     """And nothing is recorded."""
     journal = SqliteJournal(path)

@@ -190,6 +190,26 @@ def test_another_kind_of_file_is_refused(path: Path) -> None:
     assert "is not a journal of this library" in refused(path)
 
 
+def test_a_database_of_somebody_else_that_holds_nothing_yet_is_refused(path: Path) -> None:
+    """It is somebody's, though it has no tables."""
+    other = sqlite3.connect(path)
+    other.execute("pragma user_version = 7")
+    other.close()
+    before = path.read_bytes()
+    told = "is not a journal of this library: name another file. Nothing in it was changed."
+    assert refused(path).startswith(f"{str(path)!r} {told}")
+    assert path.read_bytes() == before != b""
+
+
+def test_what_is_written_over_leaves_nothing_behind(path: Path) -> None:
+    """However SQLite was built: a withdrawal that is forgotten is not found in the file."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("pragma secure_delete = off")
+    sqlite_file._set_up(connection)
+    assert connection.execute("pragma secure_delete").fetchone() == (1,)
+    connection.close()
+
+
 def test_a_newer_schema_is_refused(path: Path) -> None:
     """By number, with what to do."""
     connection = connect(path)

@@ -88,6 +88,21 @@ def test_what_cannot_be_looked_at_counts_as_alive(tmp_path: Path) -> None:
     assert not Workers(tmp_path).is_gone("odd")
 
 
+class Raced(type(Path())):  # type: ignore[misc]
+    """A file that somebody else clears away first."""
+
+    def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as a path has it
+        """Come second."""
+        Path(self).unlink()
+        super().unlink(missing_ok)
+
+
+def test_two_that_find_a_worker_gone_at_once_both_say_so(tmp_path: Path) -> None:
+    """One of them clears its file away, the other finds that done."""
+    (tmp_path / "dead").touch()
+    assert Workers(Raced(tmp_path)).is_gone("dead")
+
+
 def test_forgetting_lets_go_of_every_lock(tmp_path: Path) -> None:
     """What a forked child does with what it inherited."""
     workers = Workers(tmp_path)
