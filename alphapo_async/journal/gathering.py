@@ -37,7 +37,7 @@ class Wish(Generic[R]):
         if not self._future.done():
             self._future.set_result(result)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Tell what went wrong, if anybody still waits."""
         if not self._future.done():
             self._future.set_exception(error)

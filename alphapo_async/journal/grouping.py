@@ -42,7 +42,11 @@ class Request(Generic[C]):
         """Tell whoever waits; in his loop."""
         if self.future.done():
             return
-        if self.error is not None:
+        if isinstance(self.error, StopIteration):
+            self.future.set_exception(
+                RuntimeError(f"{self.error!r} was raised")
+            )  # a future takes any error but this one
+        elif self.error is not None:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)

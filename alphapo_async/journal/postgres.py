@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.history import Entry
@@ -20,30 +20,57 @@ from alphapo_async.journal.gathering import Gathering, Wish
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.names import check_schema, check_url
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows
-from alphapo_async.journal.postgres_server import Server
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
+from alphapo_async.journal.postgres_server import Server, is_passing
 from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
 
 __all__ = ["PostgresJournal"]
 
+_Write: TypeAlias = Callable[[Fetch, list[Draft]], Awaitable[dict[Name, Known]]]
 _REMEMBERED: Final = 10_000
 """Rows that need not be read again: a change of one that others have changed finds that out by itself."""
+
+
+class _Attempt(NamedTuple):
+    """What was sent and not answered: it may stand, or come to stand later."""
+
+    draft: Draft
+    made: Row
+    """What the change came to in it: others' changes of the row may have followed in the same draft."""
+
+    def stands(self, found: Known, lines: Sequence[Entry]) -> bool:
+        """Tell whether the row, as it was found with these lines, is what the draft made of it, or comes from that."""
+        _, known, row, entries = self.draft
+        ours, changes = stored(entries), found.turn - (0 if known is None else known.turn)
+        if changes == 1:
+            return to_record(found.row) == to_record(row) and _ends(lines, ours)
+        # Others have changed it since; lines are only ever added, and those of one draft stand side by side.
+        return changes > 1 and bool(ours) and any(_ends(lines[:end], ours) for end in range(len(lines) + 1))
 
 
 class _Change(Wish[Row]):
     """A change that somebody waits for; it can be worked out again."""
 
-    __slots__ = ("change", "entries", "made", "name", "sent")
+    __slots__ = ("attempts", "change", "entries", "name")
 
     def __init__(self, name: Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
         super().__init__()
         self.name = name
         self.change = change
         self.entries = entries
-        self.made: Row | None = None
-        """What it came to when it was last sent,"""
-        self.sent: Row | None = None
-        """and what was written down with it: others' changes of the row may have followed in the same group."""
+        self.attempts: list[_Attempt] = []
+
+
+class _Found(NamedTuple):
+    """What was read for a group."""
+
+    rows: dict[Name, Known | None]
+    lines: dict[int, list[Entry]]
+    """Of rows that may have been written before without a word of it, by their numbers."""
+
+
+_Sheet: TypeAlias = tuple[Draft, list[tuple[_Change, Row]]]
+"""What is to be written of a row, and who waits for it, each with what his change comes to in it."""
 
 
 class PostgresJournal:
@@ -175,7 +202,13 @@ class PostgresJournal:
                 "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was written down."
             )
         name = account, foreign_id
-        return await self._server.run_within(connection, lambda fetch: self._change_one(fetch, name, change))
+
+        async def change_here(fetch: Fetch) -> Row:
+            if not await fetch(self._rows.stay):
+                await self._check_place(fetch)
+            return await self._change_one(fetch, name, change)
+
+        return await self._server.run_within(connection, change_here)
 
     async def _change_one(self, fetch: Fetch, name: Name, change: Callable[[Row | None], Row]) -> Row:
         while True:
@@ -258,14 +291,23 @@ class PostgresJournal:
     ) -> bool:
         """Let go of a withdrawal's bytes, and of AlphaPo's words or its whole history, and keep what `change` leaves of it."""
         name = account, foreign_id
+        sent: dict[int, Row] = {}
+        """What it came to, by the turn of the row, where no answer came."""
 
         async def forget(fetch: Fetch) -> bool:
             while (known := (await self._rows.find_many(fetch, [name])).get(name)) is not None:
+                before = sent.get(known.turn - 1)
+                if before is not None and to_record(before).rest == to_record(known.row).rest:
+                    return True
                 after = change(known.row)
                 if after is known.row:
-                    return False
+                    return bool(sent)
+                unsure = sent.get(known.turn)
+                sent[known.turn] = after
                 if await self._rows.forget_one(fetch, known, after, entries, keeps_history=keeps_history):
                     return True
+                if unsure is None:
+                    del sent[known.turn]
                 await self._check_place(fetch)
             return False
 
@@ -301,8 +343,18 @@ class PostgresJournal:
 
     async def move_to(self, name: str | None) -> None:
         """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
-        if not await self._ask(lambda fetch: fetch(self._rows.mark, name)):
-            await self._ask(self._check_place)
+        attempts = 0
+
+        async def mark(fetch: Fetch) -> None:
+            nonlocal attempts
+            attempts += 1
+            if await fetch(self._rows.mark, name):
+                return
+            # It is there already: by an attempt of which no word came back, or by somebody else.
+            if attempts == 1 or (await fetch(self._rows.moved_to))[0][0] != name:
+                await self._check_place(fetch)
+
+        await self._ask(mark)
 
     async def migrate(self) -> tuple[int, int]:
         """Bring the tables of an older release to this one's, making them where there are none; return both versions.
@@ -340,91 +392,101 @@ class PostgresJournal:
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self, group: list[_Change]) -> None:
-        """Write a group down with as few statements as it takes; one by one where that fails."""
+        """Write a group down with as few statements as it takes; one by one where that fails, whatever went wrong."""
         try:
             await self._server.run(lambda fetch: self._apply(fetch, group))
-        except JournalError as error:
-            left = [wish for wish in group if not wish.is_told]
-            for wish in left:
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, or hear what is wrong with another
+            for wish in [wish for wish in group if not wish.is_told]:
                 self._known.pop(wish.name, None)
                 if len(group) == 1 or self._server.is_known_down:
-                    wish.fail(copy(error))
+                    wish.fail(copy(error) if isinstance(error, JournalError) else error)
                 else:
                     await self._serve([wish])
-        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
-            for wish in group:
-                wish.fail(error)
 
     async def _apply(self, fetch: Fetch, group: list[_Change]) -> None:
         """Work the changes out and write them down; those that others were quicker at, again from what these wrote."""
         left = [wish for wish in group if not wish.is_told]
-        is_again = any(wish.sent is not None for wish in left)
-        found = await self._read(fetch, left) if is_again else {}
+        is_again = any(wish.attempts for wish in left)
+        found = await self._read(fetch, left) if is_again else _Found({}, {})
         while left:
-            drafts = self._drafts(left, found)
-            new = [draft for draft, _ in drafts if draft.known is None]
-            known = [draft for draft, _ in drafts if draft.known is not None]
-            done = {} if not new else await self._rows.add(fetch, new)
-            if known:
-                done |= await self._rows.change(fetch, known)
-            for name, each in done.items():
-                self._remember(name, each)
-            for draft, wishes in drafts:
-                if draft.name in done:
-                    for wish in wishes:
-                        assert wish.made is not None  # noqa: S101 - it is in the draft
-                        wish.fulfil(wish.made)
+            drafts = self._drafts(left, found).values()
+            await self._write(fetch, self._rows.add, [each for each in drafts if each[0].known is None])
+            await self._write(fetch, self._rows.change, [each for each in drafts if each[0].known is not None])
             left = [wish for wish in left if not wish.is_told]
-            for wish in left:
-                wish.sent = (
-                    None  # somebody else was quicker, or it was worked out from what was remembered: it was not written
-                )
             if left:
                 await self._check_place(fetch)
                 found = await self._read(fetch, left)
 
-    async def _read(self, fetch: Fetch, wishes: list[_Change]) -> dict[Name, Known | None]:
+    async def _read(self, fetch: Fetch, wishes: list[_Change]) -> _Found:
         names = list({wish.name for wish in wishes})
-        found = await self._rows.find_many(fetch, names)
-        for name, known in found.items():
+        rows = await self._rows.find_many(fetch, names)
+        for name, known in rows.items():
             self._remember(name, known)
-        return {name: found.get(name) for name in names}
+        unsure = [rows[name].id for name in {wish.name for wish in wishes if wish.attempts} if name in rows]
+        lines = await self._rows.histories(fetch, unsure) if unsure else {}
+        return _Found({name: rows.get(name) for name in names}, lines)
 
-    def _drafts(self, wishes: list[_Change], found: dict[Name, Known | None]) -> list[tuple[Draft, list[_Change]]]:
-        """Work out what is to be written, one draft for each row, in order; what needs no writing is told."""
-        drafts: dict[Name, tuple[Draft, list[_Change]]] = {}
-        for wish in wishes:
-            self._add(wish, found, drafts)
-        for draft, together in drafts.values():
-            for wish in together:
-                wish.sent = draft.row
-        return list(drafts.values())
-
-    def _add(
-        self, wish: _Change, found: dict[Name, Known | None], drafts: dict[Name, tuple[Draft, list[_Change]]]
-    ) -> None:
-        name = wish.name
-        is_fresh = name in found
-        known = found.get(name) if is_fresh else self._known.get(name)
-        draft, wishes = drafts.get(name) or (None, [])
-        before = draft.row if draft is not None else None if known is None else known.row
-        if is_fresh and before is not None and _is_written(wish, before):
-            assert wish.made is not None  # noqa: S101 - made before it was sent
-            wish.fulfil(wish.made)
+    async def _write(self, fetch: Fetch, write: _Write, drafts: list[_Sheet]) -> None:
+        """Write drafts down, and tell who waits for those that were; of those without an answer it is kept that they were sent."""
+        if not drafts:
             return
+        for draft, together in drafts:
+            for wish, row in together:
+                wish.attempts.append(_Attempt(draft, row))
+        done: dict[Name, Known] | None = {}
         try:
-            row = wish.change(before)
-        except Exception as error:  # noqa: BLE001 - told to whoever handed in the function
-            if is_fresh:
-                wish.fail(error)
-            return
-        if row is before and not wish.entries and draft is None:
-            if is_fresh:
-                wish.fulfil(row)
-            return
-        wish.made = row
-        entries = (*(draft.entries if draft else ()), *wish.entries)
-        drafts[name] = Draft(name, known, row, entries), [*wishes, wish]
+            done = await write(fetch, [draft for draft, _ in drafts])
+        except BaseException as error:
+            if not isinstance(error, Exception) or is_passing(error):
+                done = None
+            raise
+        finally:
+            if done is not None:
+                self._tell(drafts, done)
+
+    def _tell(self, drafts: list[_Sheet], done: dict[Name, Known]) -> None:
+        for name, each in done.items():
+            self._remember(name, each)
+        for draft, together in drafts:
+            for wish, row in together:
+                wish.attempts.pop()
+                if draft.name in done:
+                    wish.fulfil(row)
+
+    def _drafts(self, wishes: list[_Change], found: _Found) -> dict[Name, _Sheet]:
+        """Work out what is to be written, one draft for each row, in order; what needs no writing is told."""
+        drafts: dict[Name, _Sheet] = {}
+        late: set[Name] = set()
+        for wish in wishes:
+            if wish.name in late or not self._add(wish, found, drafts):
+                late.add(wish.name)  # what was asked for later waits with it
+        return drafts
+
+    def _add(self, wish: _Change, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
+        """Work one out; tell whether that came to something: what is told is worked out from what stands in the database."""
+        name, entries = wish.name, tuple(wish.entries)
+        is_fresh = name in found.rows
+        known = found.rows[name] if is_fresh else self._known.get(name)
+        draft, together = drafts.get(name) or (None, [])
+        before = draft.row if draft is not None else None if known is None else known.row
+        made = _made_before(wish, known, found.lines) if is_fresh and known is not None else None
+        if made is not None and before is not None:
+            # Only the word of it was lost. It is written once more: it may be seen before all that is to keep it does.
+            row, entries = before, ()
+        else:
+            try:
+                row = made = wish.change(before)
+            except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
+                if is_fresh and draft is None:
+                    wish.fail(error)
+                return wish.is_told
+            if row is before and not entries and draft is None:
+                if is_fresh:
+                    wish.fulfil(row)
+                return is_fresh
+        entries = (*(draft.entries if draft else ()), *entries)
+        drafts[name] = Draft(name, known, row, entries), [*together, (wish, made)]
+        return True
 
     def _remember(self, name: Name, known: Known) -> None:
         self._known.pop(name, None)
@@ -433,6 +495,10 @@ class PostgresJournal:
             self._known.popitem(last=False)
 
 
-def _is_written(wish: _Change, found: Row) -> bool:
-    """It was written down before, and only the word of it was lost."""
-    return wish.sent is not None and to_record(found) == to_record(wish.sent)
+def _made_before(wish: _Change, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
+    """Return what the change came to, if it stands already."""
+    return next((one.made for one in wish.attempts if one.stands(known, lines.get(known.id, []))), None)
+
+
+def _ends(lines: Sequence[Entry], last: Sequence[Entry]) -> bool:
+    return list(lines[max(len(lines) - len(last), 0) :]) == list(last)

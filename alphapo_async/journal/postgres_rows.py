@@ -19,7 +19,7 @@ from alphapo_async.core.record import CHANGING, COLUMNS, Record, read_record, re
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept
 
-__all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows"]
+__all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows", "stored"]
 
 Name: TypeAlias = tuple[str, str]
 """Account and foreign_id."""
@@ -35,6 +35,7 @@ _TYPES: Final = {
     "due_at": "float8",
     "reported": "bool",
     "revision": "int4",
+    "between": "json",
 }
 """What of a row is handed over as something else than text."""
 _CASTS: Final = {"amount": "numeric", "rest": "json"}
@@ -98,19 +99,26 @@ class PostgresRows:
         stored = ", ".join(_stored("asked", name) for name in whole)
         line = _handed("$2", "line", ("place", "number", *_LINE), _LINE_TYPES)
         lines = ", ".join(_stored("line", name) for name in _LINE)
+        revision = ", ".join(_stored("between", name) for name in ("number", *_BODY))
+        between = (
+            f"json_to_recordset(asked.between) as between(number int4, {', '.join(f'{name} text' for name in _BODY)})"
+        )
         note = (
             f"insert into {schema}.history (withdrawal, {', '.join(_LINE)}) "
             f"select made.id, {lines} from made join line using (place) order by number"
         )
         self.insert = f"""
             with line as materialized (select * from {line}),
-            asked as materialized (select * from {_handed("$1", "asked", ("place", *whole), _TYPES)}),
+            asked as materialized (select * from {_handed("$1", "asked", ("place", *whole, "between"), _TYPES)}),
             added as (
               insert into {schema}.withdrawals ({", ".join(whole)})
               select {stored} from asked where {is_here} order by account, foreign_id
               on conflict (account, foreign_id) do nothing returning id, account, foreign_id
             ), made as (select id, place from added join asked using (account, foreign_id)),
-            noted as ({note})
+            corrected as (
+              insert into {schema}.revisions (withdrawal, number, body, sha256, digest)
+              select made.id, {revision} from made join asked using (place), {between}
+            ), noted as ({note})
             select id, place, {durable} from made"""
         """New withdrawals with the first lines of their histories; those that are known already are left out."""
         changed = ", ".join(f"{name} = {_stored('asked', name)}" for name in CHANGING)
@@ -118,7 +126,7 @@ class PostgresRows:
         self.update = f"""
             with line as materialized (select * from {line}),
             asked as materialized (
-              select * from {_handed("$1", "asked", ("place", "id", "turn", *CHANGING, *_BODY), _TYPES)}
+              select * from {_handed("$1", "asked", ("place", "id", "turn", *CHANGING, *_BODY, "between"), _TYPES)}
             ), held as materialized (
               select w.id from {schema}.withdrawals w join asked on asked.id = w.id and asked.turn = w.turn
               where {is_here} order by w.id for update of w
@@ -126,6 +134,7 @@ class PostgresRows:
               insert into {schema}.revisions (withdrawal, number, body, sha256, digest)
               select w.id, w.revision, w.body, w.sha256, w.digest
               from {schema}.withdrawals w join held using (id) join asked using (id) where asked.body is not null
+              union all select held.id, {revision} from held join asked using (id), {between}
             ), changed as (
               update {schema}.withdrawals w set turn = w.turn + 1, {changed}, {corrected}
               from asked join held using (id) where w.id = asked.id returning w.id, asked.place
@@ -162,16 +171,13 @@ class PostgresRows:
             f"join {schema}.withdrawals w on w.id = h.withdrawal where account = $1 and foreign_id = $2 order by h.id"
         )
         """A whole history, in the order in which it was heard."""
+        self.histories_of = f"select withdrawal, {', '.join(_LINE)} from {schema}.history where withdrawal = any($1::int8[]) order by id"
+        """Whole histories."""
         self.sums = (
             f"select currency, bucket, sum(amount)::text as figure from {schema}.withdrawals "
             "where account = $1 group by 1, 2 order by 1"
         )
         """What became of everything asked for."""
-        self.load_revisions = (
-            f"insert into {schema}.revisions (withdrawal, number, body, sha256, digest) "
-            "select * from unnest($1::int8[], $2::int4[], $3::bytea[], $4::text[], $5::text[])"
-        )
-        """Earlier revisions that another journal kept."""
         words = (
             "case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit' "
             "else split_part(what, ';', 1) end"
@@ -196,10 +202,10 @@ class PostgresRows:
             )
             select id, {durable} from changed"""
         """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
-        self.mark = (
-            f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version"
-        )
+        self.mark = f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version, {durable}"
         """Where the journal goes."""
+        self.stay = f"select from {schema}.journal where moved_to is null for share"
+        """Whether the journal is here, and stays until the transaction ends."""
         self.moved_to = f"select moved_to from {schema}.journal"
         """Where the journal has gone."""
         self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
@@ -240,6 +246,13 @@ class PostgresRows:
         """Return the lines of a withdrawal."""
         return [Entry(*line) for line in await fetch(self.history, *name)]
 
+    async def histories(self, fetch: Fetch, numbers: list[int]) -> dict[int, list[Entry]]:
+        """Return the lines of withdrawals, by their numbers."""
+        found: dict[int, list[Entry]] = {}
+        for number, *line in await fetch(self.histories_of, numbers):
+            found.setdefault(number, []).append(Entry(*line))
+        return found
+
     async def all(self, fetch: Fetch, after: int, limit: int) -> list[Kept]:
         """Return withdrawals with their histories, in order."""
         found = await self.select(fetch, self.everything, after, limit)
@@ -265,10 +278,7 @@ class PostgresRows:
     async def load(self, fetch: Fetch, kept: list[Kept]) -> None:
         """Write down what another journal kept, in its order."""
         for _, row, entries in kept:
-            [made] = (await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)])).values()
-            earlier = [written(revision) for revision in row.earlier]
-            if earlier:
-                await fetch(self.load_revisions, [made.id] * len(earlier), *map(list, zip(*earlier, strict=True)))
+            [_] = await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)])
 
     async def change(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
         """Write down what became of known rows; return those that nobody else had changed meanwhile."""
@@ -318,6 +328,10 @@ def _asked_one(place: int, draft: Draft) -> dict[str, Any]:
         asked["id"], asked["turn"] = known.id, known.turn
     if known is None or known.row.revision.number != row.revision.number:
         _, asked["body"], asked["sha256"], asked["digest"] = written(row.revision)
+        last = 0 if known is None else known.row.revision.number
+        between = [written(revision)._asdict() for revision in row.earlier if revision.number > last]
+        if between:
+            asked["between"] = between
     return asked
 
 
@@ -330,6 +344,11 @@ def _lines(drafts: list[Draft]) -> bytes:
 def _line(place: int, number: int, entry: Entry) -> dict[str, Any]:
     told = {name: getattr(entry, name) for name in _LINE}
     return told | {"place": place, "number": number, "what": _clean(entry.what)}
+
+
+def stored(entries: Sequence[Entry]) -> list[Entry]:
+    """Return lines as they come back."""
+    return [msgspec.structs.replace(entry, what=_clean(entry.what) or "") for entry in entries]
 
 
 def _clean(text: str | None) -> str | None:

@@ -113,7 +113,8 @@ declare
   moment double precision := extract(epoch from clock_timestamp());
   bound text;
 begin
-  if exists (select from {s}.journal where moved_to is not null) then
+  perform from {s}.journal where moved_to is null for share;
+  if not found then
     raise exception 'This journal has moved; nothing was enqueued.' using errcode = 'object_not_in_prerequisite_state';
   end if;
   insert into {s}.accounts (account, host) values (wanted.account, told ->> 'host') on conflict do nothing;

@@ -129,7 +129,7 @@ class Server:
                 result = await work(self._fetch_on(connection))
             except JournalError:
                 raise
-            except (asyncpg.PostgresError, *_PASSING) as error:
+            except (asyncpg.PostgresError, UnicodeEncodeError, *_PASSING) as error:
                 if not is_passing(error):
                     raise self.journal_error(error) from None
                 if connection is not None:

@@ -54,6 +54,24 @@ async def test_what_is_asked_while_one_is_served_shares_the_next_group() -> None
     await desk.group.aclose()
 
 
+async def test_what_no_future_takes_is_told_as_another_error() -> None:
+    """And those that are told after it still hear."""
+    desk = Desk()
+
+    def serve(group: list[Request[Desk]]) -> None:
+        time.sleep(0.01)
+        for request in group:
+            request.error = request.run(desk)
+
+    desk.group._serve = serve
+    first = desk.group.ask(lambda _: None)
+    together = [desk.group.ask(lambda _: StopIteration()), desk.group.ask(lambda _: KeyError("mine"))]
+    told = await asyncio.wait_for(asyncio.gather(first, *together, return_exceptions=True), 10)
+    assert [type(one) for one in told] == [type(None), RuntimeError, KeyError]
+    assert "StopIteration" in str(told[1])
+    await desk.group.aclose()
+
+
 async def test_what_may_lag_rides_on_the_next_group() -> None:
     """It begins none by itself, until it has waited long enough."""
     desk = Desk()

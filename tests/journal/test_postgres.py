@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.evidence import GivenUp
+from alphapo_async.core.forgetting import redacted
+from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.row import Row
+from alphapo_async.journal import postgres_server
+from alphapo_async.journal.moving import move
 from alphapo_async.journal.postgres import PostgresJournal
 from tests import postgres
 from tests.journal.suite import (
@@ -90,7 +98,7 @@ async def test_a_pool_of_the_users_own_is_used_and_stays_open() -> None:
 
 
 async def test_what_is_lost_on_the_way_is_written_once(between: Pooler) -> None:
-    """Whether the database had done it or not: one row, one turn, one line."""
+    """Whether the database had done it or not: one row, one line."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
     await journal.find(ACCOUNT, "warm up")
     for foreign_id, lost in (("a", "lose_before"), ("b", "lose_reply_to")):
@@ -116,6 +124,211 @@ async def test_changes_of_one_row_in_one_group_survive_a_lost_reply(between: Poo
     assert found.attempts == 10
     assert len(await journal.history(ACCOUNT, "f")) == 10
     await journal.aclose()
+
+
+LINE = Entry(5.0, "callback", "con\0firmed", release="1.0")
+"""What adds nothing to a row but a line of its history; text in PostgreSQL holds no NUL."""
+
+
+def leave(row: Row | None) -> Row:
+    """Leave the row as it is."""
+    assert row is not None
+    return row
+
+
+async def story(journal: PostgresJournal) -> tuple[int, list[float]]:
+    """Return how many attempts a row has had, and the times of the lines of its history."""
+    return await _attempts(journal), [line.at for line in await journal.history(ACCOUNT, "f")]
+
+
+@pytest.mark.parametrize("lost", ["lose_before", "lose_reply_to"])
+async def test_a_line_for_a_row_that_stays_as_it_is_is_added_once(between: Pooler, lost: str) -> None:
+    """That the row is as it was does not say whether the line was written."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await hear(journal, "f", asked("f"))
+    setattr(between, lost, b"")
+    await journal.update(ACCOUNT, "f", leave, entries=[LINE])
+    assert await story(journal) == (0, [5.0])
+    await journal.aclose()
+
+
+async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fails(journal: PostgresJournal) -> None:
+    """What was refused together is written one by one."""
+    await hear(journal, "f", asked("f"))
+    told = await asyncio.gather(
+        hear(journal, "f", LOST, now=1.0),
+        hear(journal, "f", LOST, now=2.0),
+        hear_a_line(journal),
+        hear(journal, "b\0", asked("b")),
+        return_exceptions=True,
+    )
+    assert isinstance(told[-1], JournalError)
+    assert await story(journal) == (2, [1.0, 2.0, 5.0])
+
+
+async def hear_a_line(journal: PostgresJournal) -> Row:
+    """Ask for it in the turn of those that hear evidence."""
+    return await journal.update(ACCOUNT, "f", leave, entries=[LINE])
+
+
+async def test_what_is_not_answered_is_not_done_twice_though_others_wrote_meanwhile(
+    between: Pooler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines say that it stands; a line that another wrote does not."""
+    monkeypatch.setattr(postgres_server, "_FIRST_WAIT", 1.0)
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await hear(journal, "f", asked("f"))
+    other = another(journal)
+    for turn, lost in enumerate(("lose_reply_to", "lose_before")):
+        await other.find(ACCOUNT, "f")
+        setattr(between, lost, b"")
+        asking = asyncio.ensure_future(hear(journal, "f", LOST, now=turn + 0.25))
+        await asyncio.sleep(0.2)
+        for each in (0.5, 0.75):
+            await hear(other, "f", LOST, now=turn + each)
+        assert (await asking).attempts == (1, 6)[turn]
+    assert await story(journal) == (6, [0.25, 0.5, 0.75, 1.5, 1.75, 1.25])
+    await journal.aclose()
+    await other.aclose()
+
+
+async def late(journal: PostgresJournal, between: Pooler, asking: Callable[[], Awaitable[Any]]) -> Any:
+    """Have a statement come to its row only when it is sent again: the database has not noticed that nobody waits for its answer."""
+    connection = await asyncpg.connect(postgres.url())
+    async with connection.transaction():
+        await connection.execute(f"select from {journal._server.schema}.withdrawals for update")
+        asked_for = asyncio.ensure_future(asking())
+        for count in (1, 2):
+            waiting = 0
+            async with asyncio.timeout(10):
+                while waiting < count:
+                    await asyncio.sleep(0.01)
+                    waiting = await connection.fetchval("select count(*) from pg_locks where not granted")
+            if count == 1:
+                await between.cut_all()
+    await connection.close()
+    return await asked_for
+
+
+async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
+    """The second statement finds the turn taken: by the first one."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await hear(journal, "f", asked("f"))
+    row = await late(journal, between, lambda: hear(journal, "f", LOST, now=1.0))
+    assert row.attempts == 1
+    assert await story(journal) == (1, [1.0])
+    forget = partial(journal.forget, ACCOUNT, "f", redacted, keeps_history=True, entries=[LINE])
+    assert await late(journal, between, forget)
+    assert await story(journal) == (1, [1.0, 5.0])
+    await journal.aclose()
+
+
+async def test_what_is_read_back_is_written_once_more(between: Pooler) -> None:
+    """A standby may still be without it: whoever no longer waits for a standby lets others see what only this machine has."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await hear(journal, "f", asked("f"))
+    between.lose_reply_to = b""
+    assert (await hear(journal, "f", LOST)).attempts == 1
+    assert journal._known[ACCOUNT, "f"].turn == 3
+    await journal.aclose()
+
+
+async def test_what_breaks_off_a_change_is_its_own_affair(journal: PostgresJournal) -> None:
+    """Whatever is raised: its companions are written, and told so."""
+
+    def break_off(_known: Row | None) -> Row:
+        raise asyncio.CancelledError
+
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(
+            hear(journal, "a", asked("a")),
+            journal.update(ACCOUNT, "b", break_off),
+            hear(journal, "c", asked("c")),
+            return_exceptions=True,
+        )
+    assert [type(one) for one in told] == [Row, asyncio.CancelledError, Row]
+
+
+async def test_a_text_that_no_database_takes_fails_alone(journal: PostgresJournal) -> None:
+    """Half a character: its companions are written, new ones and others."""
+    await hear(journal, "f", asked("f"))
+    told = await asyncio.gather(
+        hear(journal, "a", asked("a")),
+        hear(journal, "f", LOST),
+        journal.update(ACCOUNT, "f", leave, entries=[replace(LINE, what="\ud800")]),
+        hear(journal, "f", LOST),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in told] == [Row, Row, JournalError, Row]
+    assert await _attempts(journal) == 2
+
+
+async def test_changes_of_a_row_are_made_in_the_order_in_which_they_were_asked_for(journal: PostgresJournal) -> None:
+    """Also where the first comes to nothing on what is remembered, or raises on what another has still to write."""
+    await hear(journal, "f", asked("f"))
+    seen: list[tuple[str, int]] = []
+
+    def noted(name: str, make: Callable[[Row], Row], row: Row | None) -> Row:
+        assert row is not None
+        seen.append((name, row.attempts))
+        return make(row)
+
+    def refuse(_row: Row) -> Row:
+        raise ZeroDivisionError
+
+    asking = [
+        journal.update(ACCOUNT, "f", partial(noted, name, make))
+        for name, make in (("look", leave), ("try", _tried), ("refuse", refuse), ("again", _tried))
+    ]
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    assert [one.attempts if isinstance(one, Row) else type(one) for one in told] == [0, 1, ZeroDivisionError, 2]
+    assert list(dict.fromkeys(seen)) == [("look", 0), ("try", 0), ("refuse", 1), ("again", 1)]
+
+
+def _tried(row: Row) -> Row:
+    return replace(row, attempts=row.attempts + 1)
+
+
+async def test_a_row_that_is_corrected_twice_in_a_group_keeps_the_bytes_between(journal: PostgresJournal) -> None:
+    """As if each had been written by itself; also of a row that is new."""
+    await hear(journal, "f", asked("f"))
+    left = GivenUp("worker", "queue")
+    await asyncio.gather(
+        hear(journal, "f", left, asked("f", "2")),
+        hear(journal, "f", left, asked("f", "3")),
+        hear(journal, "g", asked("g", "1"), left, asked("g", "2")),
+    )
+    for foreign_id, last in (("f", 3), ("g", 2)):
+        found = await journal.find(ACCOUNT, foreign_id)
+        assert same(found, journal._known[ACCOUNT, foreign_id].row)
+        assert found is not None
+        told = [(one.number, one.body) for one in (*found.earlier, found.revision)]
+        assert told == [(each, asked(foreign_id, f"{each}").revision.body) for each in range(1, last + 1)]
+
+
+async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost(
+    between: Pooler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; also where another has changed it since."""
+    monkeypatch.setattr(postgres_server, "_FIRST_WAIT", 1.0)
+    for changes in (False, True):
+        journal = PostgresJournal(between.url, schema=postgres.schema())
+        await pay(journal, "f")
+        other = another(journal)
+
+        def change(row: Row) -> Row:
+            between.lose_reply_to = b"con"
+            return row if not row.revision.body else redacted(row)
+
+        asking = asyncio.ensure_future(journal.forget(ACCOUNT, "f", change, keeps_history=True, entries=[LINE]))
+        if changes:
+            await asyncio.sleep(0.2)
+            await hear(other, "f", LOST, now=6.0)
+        assert await asking
+        assert (await story(journal))[1] == [0.0, 5.0, *([6.0] if changes else [])]
+        between.lose_reply_to = None
+        await journal.aclose()
+        await other.aclose()
 
 
 async def test_whoever_comes_second_works_it_out_again(journal: PostgresJournal) -> None:
@@ -196,6 +409,48 @@ async def test_nothing_is_written_to_a_journal_that_has_moved(journal: PostgresJ
         assert "moved to payouts.db" in str(told)
     assert names(await other.find_open(ACCOUNT, None, 9)) == ["f"]
     await other.aclose()
+
+
+async def test_a_mark_of_which_no_word_came_back_is_told_as_made(between: Pooler) -> None:
+    """Else whoever moves a journal is told to use what nothing was copied into; another's mark is told as before."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await hear(journal, "f", asked("f"))
+    between.lose_reply_to = b"there"
+    await journal.move_to("there")
+    for name, lost in (("there", None), ("elsewhere", b"elsewhere")):
+        between.lose_reply_to = lost
+        with pytest.raises(JournalError, match="moved to there"):
+            await journal.move_to(name)
+    await journal.move_to(None)
+    assert (await hear(journal, "f", LOST)).attempts == 1
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("is_statement", [True, False])
+async def test_what_a_transaction_has_still_to_commit_moves_too(
+    journal: PostgresJournal, empty: PostgresJournal, *, is_statement: bool
+) -> None:
+    """The journal moves when that is over; what comes later is told where to look."""
+    await pay(journal, "f")
+    row = new_row(ACCOUNT, "late", asked("late", worker=None), 5.0, is_durable=True)
+    connection = await asyncpg.connect(postgres.url())
+
+    async def begin() -> None:
+        if is_statement:
+            await connection.execute(journal.enqueue_statement(row, "h", 100.0))
+        else:
+            await journal.update_within(connection, ACCOUNT, "late", lambda known: known or row)
+
+    async with connection.transaction():
+        await begin()
+        moving = asyncio.ensure_future(move(journal, empty, "there", 0.0))
+        await asyncio.sleep(0.2)
+    assert await moving == 2
+    assert await empty.find(ACCOUNT, "late") is not None
+    with pytest.raises((JournalError, asyncpg.ObjectNotInPrerequisiteStateError), match="has moved"):
+        async with connection.transaction():
+            await begin()
+    await connection.close()
 
 
 async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:

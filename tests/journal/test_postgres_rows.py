@@ -18,7 +18,7 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, PostgresRows
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, PostgresRows, stored
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers
 from tests import postgres
@@ -124,6 +124,26 @@ async def test_the_bytes_of_earlier_revisions_are_kept(fetch: Fetch) -> None:
     assert found.row.earlier[0].body == first.revision.body
 
 
+async def test_the_bytes_between_are_kept(fetch: Fetch) -> None:
+    """Of a row that is corrected more than once before it is written down."""
+    first, second, third, fourth = (replace(asked("a", f"{each}").revision, number=each) for each in range(1, 5))
+    [known] = (await ROWS.add(fetch, [draft(row("a", revision=second, earlier=(first,)))])).values()
+    corrected = row("a", revision=fourth, earlier=(first, second, third))
+    await ROWS.change(fetch, [draft(corrected, known)])
+    [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
+    assert same(found.row, corrected)
+
+
+async def test_whole_histories_are_read_in_one_go(fetch: Fetch) -> None:
+    """Each in order, with the lines as they are stored."""
+    lines = line("one\0"), line("two")
+    added = await ROWS.add(fetch, [draft(row("a"), None, *lines), draft(row("b"), None, line("b")), draft(row("c"))])
+    numbers = {name: known.id for (_, name), known in added.items()}
+    found = await ROWS.histories(fetch, [numbers["a"], numbers["b"], numbers["c"]])
+    assert found == {numbers["a"]: stored(lines), numbers["b"]: [line("b")]}
+    assert [entry.what for entry in stored(lines)] == ["one\ufffd", "two"]
+
+
 async def test_nothing_is_written_to_a_journal_that_has_moved(connection: Any) -> None:
     """Neither new rows nor what becomes of old ones."""
     [known] = (await ROWS.add(connection.fetch, [draft(row("a"))])).values()
@@ -152,6 +172,9 @@ async def test_what_was_written_reaches_the_disk_before_it_is_told(connection: A
         await connection.execute(f"set local synchronous_commit = {default}")
         await ROWS.add(connection.fetch, [draft(row(default))])
         assert await connection.fetchval("show synchronous_commit") == used
+    await connection.execute("set local synchronous_commit = off")
+    await connection.fetch(ROWS.mark, "there")
+    assert await connection.fetchval("show synchronous_commit") == "on"
 
 
 async def test_sums_are_exact(fetch: Fetch) -> None:

@@ -158,7 +158,10 @@ async def test_what_the_database_refuses_is_not_tried_again() -> None:
     async def wrong_value(fetch: Fetch) -> Any:
         return await fetch("select $1::int4", "one")
 
-    for work, told in ((wrong_statement, "42703"), (wrong_value, "22000")):
+    async def half_a_character(fetch: Fetch) -> Any:
+        return await fetch("select $1::bytea", "\ud800".encode())
+
+    for work, told in ((wrong_statement, "42703"), (wrong_value, "22000"), (half_a_character, "UnicodeEncodeError")):
         with pytest.raises(JournalError, match=told):
             await opened.run(work)
     await opened.aclose()
