@@ -1,4 +1,4 @@
-"""How the tests run, where the environment says so: `TESTS_LOOP=uvloop` makes every event loop uvloop's, but for those a test chooses."""
+"""How the tests run: `TESTS_LOOP=uvloop` makes event loops uvloop's, but for those a test chooses; a busy machine is no fault."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import asyncio
 import os
 import warnings
 
+from hypothesis import HealthCheck, settings
+
 if os.environ.get("TESTS_LOOP") == "uvloop":
     import uvloop
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # policies, from Python 3.14 on
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("any machine")

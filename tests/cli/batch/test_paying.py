@@ -282,13 +282,22 @@ async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path)
     desk = Desk(tmp_path, rows(60))
     async with Sandbox(KEY, SECRET) as sandbox:
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
-        began = loop.time()
+
+        async def interrupt() -> float:
+            while not sandbox.ledger.posts:  # noqa: ASYNC110 - the sandbox tells nobody
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            return loop.time()
+
+        interrupting = asyncio.ensure_future(interrupt())
         report, _ = await desk.pay(sandbox.url, concurrency=20, client={"max_rate": 0.5})
-        assert loop.time() - began < 1.5
-        assert report.outcomes == desk.outcomes() == {"accepted": 1, "not_sent": 20}
+        assert loop.time() - await interrupting < 1.0
+        left = report.outcomes["not_sent"]
+        assert left in (19, 20)  # whether a row has come in the place of the first by then
+        assert report.outcomes == desk.outcomes() == {"accepted": 1, "not_sent": left}
         assert sandbox.ledger.posts == 1
-        assert report.journal["BTC"].not_sent == 10
+        assert report.journal["BTC"].not_sent == left / 2
         assert (report.adds_up, report.code, report.cut_short) == (True, Exit.UNKNOWN, "it was interrupted")
         await asyncio.sleep(SETTLING)
         report, _ = await desk.pay(sandbox.url)
