@@ -586,10 +586,11 @@ class Simulation:
         """Ask the client, as this order is asked for."""
         began, stood, is_open = self.loop.time(), process.stood_still, process.has_lease
         is_first = order.tries == 1
+        is_left_to_workers = order.intent.how == "enqueue" and is_first
         self._asks(order.request)
         deadline = _URGENT if order.intent.is_urgent and is_first and order.intent.how == "withdraw" else None
         try:
-            if order.intent.how == "enqueue" and is_first:
+            if is_left_to_workers:
                 lasts = order.intent.expires_in
                 await process.client.enqueue(order.request, **({} if lasts is None else {"expires_in": lasts}))
                 return None
@@ -605,10 +606,12 @@ class Simulation:
         except ConfigurationError:
             return None
         finally:
-            # The policy's deadline runs from the first request on; or from when the journal was open, for whoever comes later.
+            # The policy's deadline runs from the first request on; or from when the journal was open, for whoever comes later. Who leaves
+            # it to workers has none: he waits for the journal alone.
             first = process.first_left.get(order.request.foreign_id, -inf)
             is_awake = process.stood_still == stood and not process.owner.is_dead
-            if deadline is None and is_awake and is_open and first >= began and self.scenario.is_durable:
+            has_policys = deadline is None and not is_left_to_workers
+            if has_policys and is_awake and is_open and first >= began and self.scenario.is_durable:
                 self.oracles.hears_in_time(order.request.foreign_id, _DEADLINE, self.loop.time() - first)
             if deadline is not None and process.stood_still == stood and not process.owner.is_dead:
                 self.oracles.hears_in_time(order.request.foreign_id, deadline, self.loop.time() - began)
