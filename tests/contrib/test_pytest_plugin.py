@@ -157,36 +157,25 @@ def test_its_environment_is_what_a_client_reads(monkeypatch: pytest.MonkeyPatch)
         assert asyncio.run(story()) == "payout-17"
 
 
-def test_a_setting_without_its_name_is_wrong_usage(pytester: pytest.Pytester) -> None:
-    """It says how the marker is used, and the test does not run with other faults than its author meant."""
-    text = """
-    @pytest.mark.alphapo("demo")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ('"demo"', "The marker alphapo takes its settings by name, not 'demo'. alphapo(?*settings):"),
+        ('fault="reset_after"', "The marker alphapo: got an unexpected keyword argument 'fault'. *faults="),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_wrong_usage(pytester: pytest.Pytester, settings: str, told: str) -> None:
+    """Without its name, or by one that does not exist: it says how the marker is used, and the test does not run without its fault."""
+    text = f"""
+    @pytest.mark.alphapo({settings})
     def test_payment(alphapo_sandbox):
         raise AssertionError
     """
     pytester.makepyfile(BEGINNING + text)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
-    told = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
-    assert told.parseoutcomes() == {"errors": 1}
-    told.stdout.fnmatch_lines(
-        ["*UsageError: The marker alphapo takes its settings by name, not 'demo'. alphapo(?*settings):*"]
-    )
-
-
-def test_a_setting_that_does_not_exist_is_wrong_usage(pytester: pytest.Pytester) -> None:
-    """A slip of the pen is told with the names that there are, and the test does not run without its fault."""
-    text = """
-    @pytest.mark.alphapo(fault="reset_after")
-    def test_payment(alphapo_sandbox):
-        raise AssertionError
-    """
-    pytester.makepyfile(BEGINNING + text)
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
-    told = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
-    assert told.parseoutcomes() == {"errors": 1}
-    told.stdout.fnmatch_lines(
-        ["*UsageError: The marker alphapo: got an unexpected keyword argument 'fault'. *faults=*"]
-    )
+    ran = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider")
+    assert ran.parseoutcomes() == {"errors": 1}
+    ran.stdout.fnmatch_lines([f"*UsageError: {told}*"])
 
 
 def test_the_docstrings_faults_are_known() -> None:
