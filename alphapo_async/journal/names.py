@@ -44,13 +44,14 @@ def shown(name: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Return the URL of a database.
+    """Return the URL of a database; it may name several hosts, of which a client uses the one that fits.
 
     Raises:
         ConfigurationError: it is none. It is not shown, since it may hold a password.
     """
     try:
-        urlsplit(url).port  # noqa: B018 - raises where it is no number
+        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+            urlsplit(f"//{host}").port  # noqa: B018 - raises where it is no number
     except ValueError:
         pass
     else:

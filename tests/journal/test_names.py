@@ -57,7 +57,14 @@ def test_no_password_is_ever_shown(name: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://payer:hunter2@db:port/payouts", "postgresql://[hunter2/payouts", "payouts.db", ""]
+    "url",
+    [
+        "postgresql://payer:hunter2@db:port/payouts",
+        "postgresql://payer:hunter2@one:5432,two:port/payouts",
+        "postgresql://[hunter2/payouts",
+        "payouts.db",
+        "",
+    ],
 )
 def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
     """When the journal is made, not when the first payment waits for it."""
@@ -65,6 +72,19 @@ def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
         check_url(url)
     assert "hunter2" not in str(caught.value)
     assert check_url("postgresql://payer@db:5432/payouts") == "postgresql://payer@db:5432/payouts"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://payer@one:5432,two:5433/payouts?target_session_attrs=read-write",
+        "postgresql://payer@one,two/payouts",
+        "postgresql://payer@[::1]:5432,[::1]:5433/payouts",
+    ],
+)
+def test_a_url_may_name_several_hosts(url: str) -> None:
+    """A client finds the primary among them after a failover."""
+    assert check_url(url) == url
 
 
 def test_a_schema_is_a_plain_name() -> None:
