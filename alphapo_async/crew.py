@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
-from alphapo_async.core.history import Entry, entry_of, seen_of
+from alphapo_async.core.history import Entry, entries_of, seen_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
@@ -126,28 +126,26 @@ class Crew:
         Raises:
             JournalError: it could not be written down; or its "no" is too long on its way to be relied on.
         """
-        entries: list[Entry] = []
         time = asyncio.get_running_loop().time
         read_at = 0.0
 
-        def change(known: Row | None) -> Row:
+        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             # A journal may take its time: what this settles is settled now, and not when it was asked for.
             nonlocal read_at
             now, read_at = self.world.clock(), time()
             if known is None:
                 new = new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
-                return new if new.may_send_until is None else self.dated(new, now)
+                return new if new.may_send_until is None else self.dated(new, now), ()
             for lapse in lapses:
                 known = learn(known, lapse, now, self.assumed)
             known = learn(known, asked, now, self.assumed)
-            entries[:] = _entries(lapses, now)
-            return self.dated(known, now)
+            return self.dated(known, now), entries_of(lapses, now, __version__)
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
             return await self.journal.update_within(within, self.account, foreign_id, change)
         for _ in range(_READINGS):
-            row = await self.journal.update(self.account, foreign_id, change, entries=entries)
+            row = await self.journal.update(self.account, foreign_id, change)
             is_good = row.state not in NO and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= SETTLING:
                 return row
@@ -203,7 +201,7 @@ class Crew:
         That is told by the loop's clock, which nobody sets.
         """
         change = _Learning(self, row, evidence)
-        after = await self.journal.update(row.account, row.foreign_id, change, entries=change.entries)
+        after = await self.journal.update(row.account, row.foreign_id, change)
         return change.before, after, change.worked_out_at
 
     def dated(self, row: Row, now: float) -> Row:
@@ -236,20 +234,18 @@ class Crew:
         One that was heard before leaves a line in the history only if it changes something.
         """
         now, before, evidence = self.world.clock(), row, CalledBack(told, seen)
-        lines: list[Entry] = []
 
-        def change(known: Row | None) -> Row:
+        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             nonlocal before, evidence
             before = row if known is None else known
             evidence = CalledBack(told, seen, why_not_ours(before, told))
             learned = learn(before, evidence, now, self.assumed)
             if learned == before:
                 learned = before
-            line = entry_of(evidence, now, __version__)
-            lines[:] = [line] if line is not None and (learned is not before or not is_repeated) else []
-            return learned
+            is_news = learned is not before or not is_repeated
+            return learned, entries_of((evidence,), now, __version__) if is_news else ()
 
-        after = await self.journal.update(row.account, row.foreign_id, change, entries=lines)
+        after = await self.journal.update(row.account, row.foreign_id, change)
         return before, after, evidence
 
     def learn_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
@@ -265,7 +261,7 @@ class Crew:
         """
         self.noticing.told_ahead(row.foreign_id)
         change = _Learning(self, row, (evidence,), learned)
-        update = self.journal.update(row.account, row.foreign_id, change, entries=change.entries, may_lag=True)
+        update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
         writing = asyncio.ensure_future(update)
         self._lagging.add(writing)
         writing.add_done_callback(partial(self._learned_late, row, learned, evidence, pause))
@@ -332,9 +328,9 @@ class Crew:
 
 
 class _Learning:
-    """What evidence makes of a row, on the row as it stands when it is written down; and the lines for its history."""
+    """A change: adds evidence to the row as it stands when it is written, and its lines to the history."""
 
-    __slots__ = ("_crew", "_evidence", "_learned", "_row", "_time", "before", "entries", "worked_out_at")
+    __slots__ = ("_crew", "_evidence", "_learned", "_row", "_time", "before", "worked_out_at")
 
     def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...], learned: Row | None = None) -> None:
         self._crew = crew
@@ -344,28 +340,22 @@ class _Learning:
         """What the evidence made of this very row, where that is known already."""
         self.before = row
         """What the journal knew before."""
-        self.entries: list[Entry] = []
         self._time = asyncio.get_running_loop().time
         self.worked_out_at = 0.0
         """When, by the loop's clock."""
 
-    def __call__(self, known: Row | None) -> Row:
+    def __call__(self, known: Row | None) -> tuple[Row, Sequence[Entry]]:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
         now, self.worked_out_at = self._crew.world.clock(), self._time()
+        lines = entries_of(self._evidence, now, __version__)
         if self._learned is not None and known is self._row:
-            self.entries[:] = _entries(self._evidence, now)
-            return self._learned
+            return self._learned, lines
         learned = self.before = self.before if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
             learned = learn(learned, one, when, self._crew.assumed)
-        self.entries[:] = _entries(self._evidence, now)
-        return self._crew.dated(learned, now)
-
-
-def _entries(evidence: tuple[Evidence, ...], now: float) -> list[Entry]:
-    return [line for one in evidence if (line := entry_of(one, now, __version__)) is not None]
+        return self._crew.dated(learned, now), lines
 
 
 def host_of(base_url: str) -> str:

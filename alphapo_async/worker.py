@@ -5,12 +5,12 @@ It receives what it calls: how to settle a row and how to refresh one is the cli
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Lapsed, Reported, Restored
-from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
@@ -125,17 +125,14 @@ class Rounds:
     async def _free(self, found: Row, worker: str) -> None:
         """Free a row, unless a flight works on it by the time the journal comes to it; it is in doubt as of now."""
         crew = self._crew
-        lines: list[Entry] = []
 
-        def change(known: Row | None) -> Row:
+        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
             lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
             freed = row if row.foreign_id in self._flights else learn(row, lapsed, now, crew.assumed)
-            line = entry_of(lapsed, now, __version__)
-            lines[:] = [line] if line is not None and freed is not row else []
-            return freed
+            return freed, () if freed is row else entries_of((lapsed,), now, __version__)
 
-        await crew.journal.update(found.account, found.foreign_id, change, entries=lines)
+        await crew.journal.update(found.account, found.foreign_id, change)
 
     async def _visit(self, row: Row) -> None:
         if row.state != "open":

@@ -12,7 +12,7 @@ import contextlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, Revision, Seen
-from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.history import Entry, entries_of, entry_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
@@ -117,12 +117,8 @@ async def write(opened: Opened, rows: int, in_flight: int) -> Taken:
         await journal.update("default", name, partial(_first, row))
         # Here a flight waits for its answer, and others have their turn also where the journal is in memory.
         await asyncio.sleep(0)
-        entry = entry_of(told, 0.0, "1.0")
-        assert entry is not None
         # As a flight does it: the acceptance is told at once, and written down with the next record.
-        task = asyncio.ensure_future(
-            journal.update("default", name, partial(_then, row, told), entries=(entry,), may_lag=True)
-        )
+        task = asyncio.ensure_future(journal.update("default", name, partial(_then, row, told), may_lag=True))
         settling.add(task)
         task.add_done_callback(settling.discard)
 
@@ -135,12 +131,12 @@ async def write(opened: Opened, rows: int, in_flight: int) -> Taken:
     return Taken(cpu / rows * 1e6, wall / rows * 1e6, groups)
 
 
-def _first(row: Row, known: Row | None) -> Row:
-    return known or row
+def _first(row: Row, known: Row | None) -> tuple[Row, Sequence[Entry]]:
+    return known or row, ()
 
 
-def _then(row: Row, told: Attempt, known: Row | None) -> Row:
-    return learn(known or row, told, 0.0)
+def _then(row: Row, told: Attempt, known: Row | None) -> tuple[Row, Sequence[Entry]]:
+    return learn(known or row, told, 0.0), entries_of((told,), 0.0, "1.0")
 
 
 # ── so many at once ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -39,6 +39,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
+from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Health, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy
@@ -922,9 +923,9 @@ def test_only_a_database_has_transactions() -> None:
     run(story())
 
 
-def _unreport(row: Row | None) -> Row:
+def _unreport(row: Row | None) -> tuple[Row, Sequence[Entry]]:
     assert row is not None
-    return msgspec.structs.replace(row, reported=False)
+    return msgspec.structs.replace(row, reported=False), ()
 
 
 def test_a_pass_shares_the_flight_of_a_caller() -> None:

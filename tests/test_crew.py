@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told
 from alphapo_async.crew import Crew, World, host_of
+from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Noticing
+from tests import postgres
 from tests.virtual import run
 from tests.wire import HTML_502, NOT_FOUND, Wire, reply
 
@@ -33,7 +36,7 @@ SIGNER = Signer("made-up-key", "made-up-secret")
 def _crew(
     wire: Wire,
     heard: list[str] | None = None,
-    journal: MemoryJournal | None = None,
+    journal: Journal | None = None,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Crew:
     listen = None if heard is None else lambda event: heard.append(event.name)
@@ -169,6 +172,23 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
         assert [line.kind for line in await crew.journal.history("shop", "f")] == ["lapsed"]
 
     run(story())
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "database"])
+async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind: str, tmp_path: Path) -> None:
+    """Evidence, an acceptance that is stored late, and a callback: each with the row that it changes."""
+    url = {"memory": "memory", "file": str(tmp_path / "payouts.db"), "database": postgres.url()}[kind]
+    crew = _crew(Wire(), journal=open_journal(url, postgres.schema()))
+    row = await crew.record("f", ASKED)
+    row = await crew.record("f", replace(ASKED, worker="two"), Lapsed("one", 0.0))
+    row = await crew.learn(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
+    crew.learn_later(row, learn(row, ACCEPTED, 7.0), ACCEPTED)
+    await crew.flush()
+    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), Seen(), is_repeated=False)
+    lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f")]
+    await crew.journal.aclose()
+    assert [kind for kind, _ in lines] == ["lapsed", "attempt", "attempt", "callback"]
+    assert [what for _, what in lines[1:]] == ["InDoubt: lost", "Accepted", "confirmed"]
 
 
 def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
@@ -603,7 +623,7 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
                 row = await crew.record(name, ASKED)
                 doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_at": 9.0}
                 doubtful = replace(row, **doubt)
-                await crew.journal.update("shop", name, lambda _, doubtful=doubtful: doubtful)  # type: ignore[misc]
+                await crew.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
                 told.append((await crew.learn(row, LookedUp("one", NoneFound()))).state)
             return told
 

@@ -98,7 +98,7 @@ def test_what_a_dead_worker_held_is_freed_and_settled(key: str, outcome: str) ->
         await journal.join("default", "loopback", "ghost", EPOCH + 60)
         payment = request("a")
         asked = Asked("ghost", Revision(encode_body(payment), payment), key)
-        await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+        await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
         wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             told = [await passed(alphapo)]
@@ -289,7 +289,7 @@ def test_work_frees_what_a_dead_worker_held() -> None:
         payment = request("a")
         key = Signer("made-up-key", "made-up-secret").fingerprint
         asked = Asked("ghost", Revision(encode_body(payment), payment), key)
-        await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+        await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
         wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             working = asyncio.ensure_future(alphapo.work())
@@ -365,7 +365,9 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
             asked = Asked(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )
-            await journal.update("default", "lost", lambda _: new_row("default", "lost", asked, EPOCH, is_durable=True))
+            await journal.update(
+                "default", "lost", lambda _: (new_row("default", "lost", asked, EPOCH, is_durable=True), ())
+            )
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(200)
             working.cancel()
@@ -386,7 +388,9 @@ def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:
             await asyncio.sleep(1)
             worker, payment = alphapo._crew.tenure.worker, request("lost")
             asked = Asked(worker, Revision(encode_body(payment), payment), "key")
-            await journal.update("default", "lost", lambda _: new_row("default", "lost", asked, EPOCH, is_durable=True))
+            await journal.update(
+                "default", "lost", lambda _: (new_row("default", "lost", asked, EPOCH, is_durable=True), ())
+            )
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(50)
             assert (
@@ -429,7 +433,7 @@ def test_what_a_flight_takes_on_while_it_is_to_be_freed_stays_its_own() -> None:
             asked = Asked(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )
-            await journal.update("default", "a", lambda _: new_row("default", "a", asked, EPOCH, is_durable=True))
+            await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
             journal.is_coming = is_coming = asyncio.Event()
             working = asyncio.ensure_future(alphapo.work())
             await is_coming.wait()
@@ -468,7 +472,7 @@ def test_a_dead_worker_of_another_account_is_freed_under_its_own() -> None:
         await journal.join("theirs", "loopback", "ghost", EPOCH + 5)
         payment = request("a")
         asked = Asked("ghost", Revision(encode_body(payment), payment), "key")
-        await journal.update("theirs", "a", lambda _: new_row("theirs", "a", asked, EPOCH, is_durable=True))
+        await journal.update("theirs", "a", lambda _: (new_row("theirs", "a", asked, EPOCH, is_durable=True), ()))
         async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
             await asyncio.sleep(6)
             assert await passed(alphapo) == []

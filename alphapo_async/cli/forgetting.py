@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
@@ -179,9 +179,9 @@ async def _forget_one(
     opened: Forgetting, account: str, foreign_id: str, leave: Callable[[Row], Row], line: Entry | None
 ) -> bool:
     """Forget it, if it is still over when its turn comes."""
-
-    def change(row: Row) -> Row:
-        return leave(row) if is_over(row) else row
-
     entries = () if line is None else (line,)
-    return await opened.forget(account, foreign_id, change, keeps_history=line is not None, entries=entries)
+
+    def change(row: Row) -> tuple[Row, Sequence[Entry]]:
+        return (leave(row), entries) if is_over(row) else (row, ())
+
+    return await opened.forget(account, foreign_id, change, keeps_history=line is not None)

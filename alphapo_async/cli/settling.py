@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -14,7 +14,7 @@ from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import Word
-from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Assumed, Row, quiet_from
@@ -62,11 +62,11 @@ def settle(
     owner, word, now = account_of(account, os.environ), Word(by, because, is_accepted, alphapo_id), time.time()
     is_patient = not is_accepted and not anyway
 
-    def change(row: Row) -> Row:
-        return row if is_patient and _is_early(row, now) else learn(row, word, now)
+    def change(row: Row) -> tuple[Row, Sequence[Entry]]:
+        after = row if is_patient and _is_early(row, now) else learn(row, word, now)
+        return after, () if after is row else entries_of((word,), now, __version__)
 
-    line = entry_of(word, now, __version__)
-    row, is_taken = with_journal(name, os.environ, lambda opened: _say(opened, owner, foreign_id, change, line))
+    row, is_taken = with_journal(name, os.environ, lambda opened: _settle(opened, owner, foreign_id, change))
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -76,22 +76,21 @@ def settle(
     click.echo(f"{clean(foreign_id)}: {clean(row.word or '')}")
 
 
-async def _say(
-    opened: Journal, owner: str, foreign_id: str, change: Callable[[Row], Row], line: Entry | None
+async def _settle(
+    opened: Journal, owner: str, foreign_id: str, change: Callable[[Row], tuple[Row, Sequence[Entry]]]
 ) -> tuple[Row | None, bool]:
-    """Say it; return the row, and whether that was taken, which alone goes into the history."""
-    found, lines = await opened.find(owner, foreign_id), list[Entry]()
+    """Record the operator's decision; return the row, None if there is none, and whether the decision changed it."""
+    found = before = await opened.find(owner, foreign_id)
     if found is None:
         return None, False
 
-    def changed(known: Row | None) -> Row:
-        row = known or found
-        after = change(row)
-        lines[:] = [] if after is row or line is None else [line]
-        return after
+    def changed(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        nonlocal before
+        before = known or found
+        return change(before)
 
-    after = await opened.update(owner, foreign_id, changed, entries=lines)
-    return after, bool(lines)
+    after = await opened.update(owner, foreign_id, changed)
+    return after, after is not before
 
 
 def _is_early(row: Row, now: float) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -24,8 +25,9 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.row import Row
 
-__all__ = ["EXCERPT", "Entry", "entry_of", "named", "seen_of"]
+__all__ = ["EXCERPT", "Change", "Entry", "entries_of", "entry_of", "named", "seen_of"]
 
 EXCERPT: Final = 1_024
 """Bytes of a reply that are kept."""
@@ -49,6 +51,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return f"Entry({self.at}, {self.kind!r}, {self.what!r}, status={self.status}, reply=<{len(self.reply)} bytes>)"
 
 
+Change: TypeAlias = Callable[[Row | None], tuple[Row, Sequence[Entry]]]
+"""Returns the new row, made from the one on record (None if there is none), and the lines that this adds to its history.
+
+It depends on nothing but the row, so that a journal may call it again: the lines that count are those returned with the row that counts.
+"""
+
+
 def seen_of(reply: Reply | NoReply) -> Seen:
     """Return what is kept of a reply."""
     return Seen(reply.status, reply.body[:EXCERPT]) if isinstance(reply, Reply) else UNSEEN
@@ -67,6 +76,11 @@ def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
         case _:
             told = _told(evidence)
             return None if told is None else Entry(now, *told, release=release)
+
+
+def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[Entry, ...]:
+    """Return the lines for these pieces of evidence, in their order."""
+    return tuple(line for one in evidence if (line := entry_of(one, now, release)) is not None)
 
 
 def _says(told: Transaction) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
@@ -29,9 +29,6 @@ __all__ = [
     "Remembering",
     "open_journal",
 ]
-
-Change: TypeAlias = Callable[[Row | None], Row]
-"""Makes the new row from the one on record, None if there is none; pure, so that a journal may call it again."""
 
 
 @runtime_checkable
@@ -77,7 +74,7 @@ class Outbox(Protocol):
     """What a journal can do besides, if it lives in the database in which its users keep their own books."""
 
     async def update_within(self, connection: Any, account: str, foreign_id: str, change: Change) -> Row:
-        """Replace the row inside the transaction of the caller's connection: it counts only if that commits.
+        """Write the row and the history lines inside the transaction of the caller's connection: they count only if that commits.
 
         Raises:
             ConfigurationError: the connection is in no transaction.
@@ -97,14 +94,14 @@ class Forgetting(Protocol):
         self,
         account: str,
         foreign_id: str,
-        change: Callable[[Row], Row],
+        change: Callable[[Row], tuple[Row, Sequence[Entry]]],
         *,
         keeps_history: bool,
-        entries: Sequence[Entry] = (),
     ) -> bool:
-        """Let go of a withdrawal's bytes, and keep what `change` leaves of the row; tell whether there was anything to let go of.
+        """Remove a withdrawal's bytes, and keep the row that `change` returns; return whether there was anything to remove.
 
-        Of its history AlphaPo's words go, or all of it; then these lines are added. What `change` returns as it was is left alone.
+        Of its history AlphaPo's words are removed, or all of it; then the lines that `change` returns are added. A row that `change`
+        returns as it was is left alone.
         """
         ...
 
@@ -156,14 +153,14 @@ class Journal(Protocol):
         """Return rows that this worker holds."""
         ...
 
-    def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
-    ) -> Awaitable[Row]:
-        """Replace the row by what `change` makes of it, add to its history, and return the new row once both are written down.
+    def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Awaitable[Row]:
+        """Write the row and the history lines that `change` returns, in one transaction; return the row once both are stored.
 
-        The lines are read after `change` was called, which may fill them.
-
-        What `may_lag` may be written down a moment later than it could be, together with others.
+        Args:
+            account: of the withdrawal.
+            foreign_id: of the withdrawal.
+            change: called once or more; the row and the lines of one and the same call are stored.
+            may_lag: it may be stored a moment later than it could be, together with others.
         """
         ...
 

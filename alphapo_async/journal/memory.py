@@ -7,14 +7,13 @@ million older ones what keeps an id from being paid twice: the digest of the pay
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 from itertools import islice
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.row import Row, State, bucket
 from alphapo_async.core.steps import due_at
@@ -129,15 +128,14 @@ class MemoryJournal:
         self,
         account: str,
         foreign_id: str,
-        change: Callable[[Row | None], Row],
+        change: Change,
         *,
-        entries: Sequence[Entry] = (),
         may_lag: bool = False,  # noqa: ARG002 - nothing is late here
     ) -> Row:
-        """Replace the row by what `change` makes of it, add to its history, and return the new row."""
+        """Write the row and the history lines that `change` returns, and return the row."""
         name = (account, foreign_id)
         known = self._known(name)
-        row = change(known)
+        row, entries = change(known)
         if entries:
             self._history[name] = (*self._history.get(name, ()), *entries)
         if row is not known:

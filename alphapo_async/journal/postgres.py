@@ -12,7 +12,7 @@ from copy import copy
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
@@ -26,7 +26,7 @@ from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
 
 __all__ = ["PostgresJournal"]
 
-_Write: TypeAlias = Callable[[Fetch, list[Draft]], Awaitable[dict[Name, Known]]]
+_Statement: TypeAlias = Callable[[Fetch, list[Draft]], Awaitable[dict[Name, Known]]]
 _REMEMBERED: Final = 10_000
 """Rows that need not be read again: a change of one that others have changed finds that out by itself."""
 
@@ -48,16 +48,15 @@ class _Attempt(NamedTuple):
         return changes > 1 and bool(ours) and any(_ends(lines[:end], ours) for end in range(len(lines) + 1))
 
 
-class _Change(Wish[Row]):
+class _Write(Wish[Row]):
     """A change that somebody waits for; it can be worked out again."""
 
-    __slots__ = ("attempts", "change", "entries", "name")
+    __slots__ = ("attempts", "change", "name")
 
-    def __init__(self, name: Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
+    def __init__(self, name: Name, change: Change) -> None:
         super().__init__()
         self.name = name
         self.change = change
-        self.entries = entries
         self.attempts: list[_Attempt] = []
 
 
@@ -69,7 +68,7 @@ class _Found(NamedTuple):
     """Of rows that may have been written before without a word of it, by their numbers."""
 
 
-_Sheet: TypeAlias = tuple[Draft, list[tuple[_Change, Row]]]
+_Sheet: TypeAlias = tuple[Draft, list[tuple[_Write, Row]]]
 """What is to be written of a row, and who waits for it, each with what his change comes to in it."""
 
 
@@ -97,7 +96,7 @@ class PostgresJournal:
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = Presence(self._server.connect_for_lock, self._server.disconnect)
-        self._changes: Gathering[_Change] = Gathering(self._serve)
+        self._changes: Gathering[_Write] = Gathering(self._serve)
         self._known: OrderedDict[Name, Known] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
@@ -168,17 +167,9 @@ class PostgresJournal:
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def update(
-        self,
-        account: str,
-        foreign_id: str,
-        change: Callable[[Row | None], Row],
-        *,
-        entries: Sequence[Entry] = (),
-        may_lag: bool = False,
-    ) -> Awaitable[Row]:
-        """Replace the row by what `change` makes of it, add to its history, and return the new row once the database keeps it."""
-        wish = _Change((account, foreign_id), change, entries)
+    def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Awaitable[Row]:
+        """Write the row and the history lines that `change` returns, with one statement; return the row once the database keeps both."""
+        wish = _Write((account, foreign_id), change)
         try:
             self._check_open()
         except JournalError as error:
@@ -187,10 +178,8 @@ class PostgresJournal:
             self._changes.add(wish, may_lag=may_lag)
         return wish.outcome()
 
-    async def update_within(
-        self, connection: Any, account: str, foreign_id: str, change: Callable[[Row | None], Row]
-    ) -> Row:
-        """Replace the row inside the transaction of the caller's connection: it counts only if that commits.
+    async def update_within(self, connection: Any, account: str, foreign_id: str, change: Change) -> Row:
+        """Write the row and the history lines inside the transaction of the caller's connection: they count only if that commits.
 
         Raises:
             ConfigurationError: the connection is in no transaction.
@@ -210,15 +199,15 @@ class PostgresJournal:
 
         return await self._server.run_within(connection, change_here)
 
-    async def _change_one(self, fetch: Fetch, name: Name, change: Callable[[Row | None], Row]) -> Row:
+    async def _change_one(self, fetch: Fetch, name: Name, change: Change) -> Row:
         while True:
             known = (await self._rows.find_many(fetch, [name])).get(name)
             before = None if known is None else known.row
-            row = change(before)
-            if row is before:
+            row, entries = change(before)
+            if row is before and not entries:
                 return row
             write = self._rows.add if known is None else self._rows.change
-            if await write(fetch, [Draft(name, known, row, ())]):
+            if await write(fetch, [Draft(name, known, row, tuple(entries))]):
                 return row
             await self._check_place(fetch)
 
@@ -284,12 +273,11 @@ class PostgresJournal:
         self,
         account: str,
         foreign_id: str,
-        change: Callable[[Row], Row],
+        change: Callable[[Row], tuple[Row, Sequence[Entry]]],
         *,
         keeps_history: bool,
-        entries: Sequence[Entry] = (),
     ) -> bool:
-        """Let go of a withdrawal's bytes, and of AlphaPo's words or its whole history, and keep what `change` leaves of it."""
+        """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
         name = account, foreign_id
         sent: dict[int, Row] = {}
         """What it came to, by the turn of the row, where no answer came."""
@@ -299,7 +287,7 @@ class PostgresJournal:
                 before = sent.get(known.turn - 1)
                 if before is not None and to_record(before).rest == to_record(known.row).rest:
                     return True
-                after = change(known.row)
+                after, entries = change(known.row)
                 if after is known.row:
                     return bool(sent)
                 unsure = sent.get(known.turn)
@@ -391,7 +379,7 @@ class PostgresJournal:
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _serve(self, group: list[_Change]) -> None:
+    async def _serve(self, group: list[_Write]) -> None:
         """Write a group down with as few statements as it takes; one by one where that fails, whatever went wrong."""
         try:
             await self._server.run(lambda fetch: self._apply(fetch, group))
@@ -403,7 +391,7 @@ class PostgresJournal:
                 else:
                     await self._serve([wish])
 
-    async def _apply(self, fetch: Fetch, group: list[_Change]) -> None:
+    async def _apply(self, fetch: Fetch, group: list[_Write]) -> None:
         """Work the changes out and write them down; those that others were quicker at, again from what these wrote."""
         left = [wish for wish in group if not wish.is_told]
         is_again = any(wish.attempts for wish in left)
@@ -417,7 +405,7 @@ class PostgresJournal:
                 await self._check_place(fetch)
                 found = await self._read(fetch, left)
 
-    async def _read(self, fetch: Fetch, wishes: list[_Change]) -> _Found:
+    async def _read(self, fetch: Fetch, wishes: list[_Write]) -> _Found:
         names = list({wish.name for wish in wishes})
         rows = await self._rows.find_many(fetch, names)
         for name, known in rows.items():
@@ -426,7 +414,7 @@ class PostgresJournal:
         lines = await self._rows.histories(fetch, unsure) if unsure else {}
         return _Found({name: rows.get(name) for name in names}, lines)
 
-    async def _write(self, fetch: Fetch, write: _Write, drafts: list[_Sheet]) -> None:
+    async def _write(self, fetch: Fetch, write: _Statement, drafts: list[_Sheet]) -> None:
         """Write drafts down, and tell who waits for those that were; of those without an answer it is kept that they were sent."""
         if not drafts:
             return
@@ -453,7 +441,7 @@ class PostgresJournal:
                 if draft.name in done:
                     wish.fulfil(row)
 
-    def _drafts(self, wishes: list[_Change], found: _Found) -> dict[Name, _Sheet]:
+    def _drafts(self, wishes: list[_Write], found: _Found) -> dict[Name, _Sheet]:
         """Work out what is to be written, one draft for each row, in order; what needs no writing is told."""
         drafts: dict[Name, _Sheet] = {}
         late: set[Name] = set()
@@ -462,20 +450,21 @@ class PostgresJournal:
                 late.add(wish.name)  # what was asked for later waits with it
         return drafts
 
-    def _add(self, wish: _Change, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
+    def _add(self, wish: _Write, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
         """Work one out; tell whether that came to something: what is told is worked out from what stands in the database."""
-        name, entries = wish.name, tuple(wish.entries)
+        name = wish.name
         is_fresh = name in found.rows
         known = found.rows[name] if is_fresh else self._known.get(name)
         draft, together = drafts.get(name) or (None, [])
         before = draft.row if draft is not None else None if known is None else known.row
         made = _made_before(wish, known, found.lines) if is_fresh and known is not None else None
+        entries: Sequence[Entry] = ()
         if made is not None and before is not None:
             # Only the word of it was lost. It is written once more: it may be seen before all that is to keep it does.
-            row, entries = before, ()
+            row = before
         else:
             try:
-                row = made = wish.change(before)
+                row, entries = wish.change(before)
             except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
                 if is_fresh and draft is None:
                     wish.fail(error)
@@ -484,6 +473,7 @@ class PostgresJournal:
                 if is_fresh:
                     wish.fulfil(row)
                 return is_fresh
+            made = row
         entries = (*(draft.entries if draft else ()), *entries)
         drafts[name] = Draft(name, known, row, entries), [*together, (wish, made)]
         return True
@@ -495,7 +485,7 @@ class PostgresJournal:
             self._known.popitem(last=False)
 
 
-def _made_before(wish: _Change, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
+def _made_before(wish: _Write, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
     """Return what the change came to, if it stands already."""
     return next((one.made for one in wish.attempts if one.stands(known, lines.get(known.id, []))), None)
 

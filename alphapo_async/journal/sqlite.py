@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
@@ -124,10 +124,10 @@ class _File:
         rows.update(self.connection, [found])
         return True
 
-    def change(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> Row:
-        """Replace a row by what `change` makes of it."""
+    def change(self, name: _Name, change: Change) -> tuple[Row, Sequence[Entry]]:
+        """Gather the row and the history lines that `change` returns, and return them."""
         found = self._find(name)
-        row = change(None if found is None else found[1])
+        row, entries = change(None if found is None else found[1])
         place = self._next_place() if found is None else found[0]
         if found is None:
             self._new.append((place, row))
@@ -135,7 +135,7 @@ class _File:
             self._replace(place, found[1], row)
         self._lines += [(place, entry) for entry in entries]
         self._remember(name, place, row)
-        return row
+        return row, entries
 
     def _find(self, name: _Name) -> tuple[int, Row] | None:
         if name in self._known:
@@ -253,17 +253,9 @@ class SqliteJournal:
         found: list[Row] = await self._ask(lambda file: rows.select_held(file.connection, worker, limit))
         return found
 
-    def update(
-        self,
-        account: str,
-        foreign_id: str,
-        change: Callable[[Row | None], Row],
-        *,
-        entries: Sequence[Entry] = (),
-        may_lag: bool = False,
-    ) -> Awaitable[Row]:
-        """Replace the row by what `change` makes of it, add to its history, and return the new row once it is on disk."""
-        return self._ask(_Change((account, foreign_id), change, entries), writes=True, may_lag=may_lag)
+    def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Awaitable[Row]:
+        """Write the row and the history lines that `change` returns, and return the row once both are on disk."""
+        return self._ask(_Write((account, foreign_id), change), writes=True, may_lag=may_lag)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""
@@ -330,18 +322,19 @@ class SqliteJournal:
         self,
         account: str,
         foreign_id: str,
-        change: Callable[[Row], Row],
+        change: Callable[[Row], tuple[Row, Sequence[Entry]]],
         *,
         keeps_history: bool,
-        entries: Sequence[Entry] = (),
     ) -> bool:
-        """Let go of a withdrawal's bytes, and of AlphaPo's words or its whole history, and keep what `change` leaves of it."""
+        """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
 
         def write(file: _File) -> bool:
             file.check_place()
             found = rows.find(file.connection, account, foreign_id)
-            after = None if found is None else change(found[1])
-            if found is None or after is None or after is found[1]:
+            if found is None:
+                return False
+            after, entries = change(found[1])
+            if after is found[1]:
                 return False
             rows.forget(file.connection, found[0], after, keeps_history=keeps_history)
             rows.add_history(file.connection, [(found[0], entry) for entry in entries])
@@ -438,7 +431,7 @@ class SqliteJournal:
 
     def _commit(self, file: _File, group: list[Request[_File]]) -> Exception | None:
         """Serve a group in one transaction; return what went wrong."""
-        changes = [request.run for request in group if isinstance(request.run, _Change)]
+        changes = [request.run for request in group if isinstance(request.run, _Write)]
         for change in changes:
             change.is_missing = False
         is_committing = False
@@ -452,7 +445,7 @@ class SqliteJournal:
             file.commit()
         except Exception as error:  # noqa: BLE001 - what one of them cannot be written for is for that one to hear
             self._undo(file)
-            left = {change.name: change.made for change in changes if change.made is not None}
+            left = {change.name: change.made[0] for change in changes if change.made is not None}
             for change in changes:
                 change.may_stand |= is_committing
                 change.left = left.get(change.name) if is_committing else None
@@ -465,7 +458,7 @@ class SqliteJournal:
         error = self._commit(file, [request])
         if isinstance(error, sqlite3.Error):
             change = request.run
-            is_known_missing = isinstance(change, _Change) and change.is_missing and not change.may_stand
+            is_known_missing = isinstance(change, _Write) and change.is_missing and not change.may_stand
             error = journal_error(self.path, error, recorded=False if is_known_missing else None)
         request.error = request.error or error
 
@@ -494,16 +487,16 @@ class _Apart:
         return self._run(file)
 
 
-class _Change:
+class _Write:
     """A change that can be run again after a commit that failed, or only seemed to."""
 
-    __slots__ = ("_change", "_entries", "is_missing", "left", "made", "may_stand", "name")
+    __slots__ = ("_change", "is_missing", "left", "made", "may_stand", "name")
 
-    def __init__(self, name: _Name, change: Callable[[Row | None], Row], entries: Sequence[Entry]) -> None:
+    def __init__(self, name: _Name, change: Change) -> None:
         self.name = name
         self._change = change
-        self._entries = entries
-        self.made: Row | None = None
+        self.made: tuple[Row, Sequence[Entry]] | None = None
+        """The row and the lines of the latest call."""
         self.left: Row | None = None
         """What a transaction whose commit failed, or only seemed to, made of the row in the end; with all that it did to it."""
         self.is_missing = False
@@ -513,18 +506,18 @@ class _Change:
 
     def __call__(self, file: _File) -> Row:
         file.check_place()
-        if self.made is None or self.left is None or not file.stands(self.name, self.left, self._entries):
-            self.made = file.change(self.name, self._noting, self._entries)
-        return self.made
+        if self.made is None or self.left is None or not file.stands(self.name, self.left, self.made[1]):
+            self.made = file.change(self.name, self._noting)
+        return self.made[0]
 
-    def _noting(self, known: Row | None) -> Row:
+    def _noting(self, known: Row | None) -> tuple[Row, Sequence[Entry]]:
         self.is_missing = known is None
         return self._change(known)
 
 
 def _run(file: _File, request: Request[_File]) -> None:
     """Have it done; what a caller's own function raises is his alone."""
-    if not isinstance(request.run, _Change):
+    if not isinstance(request.run, _Write):
         file.write()  # it may ask for what has gathered
     try:
         request.result = request.run(file)

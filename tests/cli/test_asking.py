@@ -76,7 +76,7 @@ def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Pat
         assert row is not None
         word = Word("anna", "not in the dashboard", is_accepted=False)
         opened = structs.replace(row, state="open", settled_at=None, holder=None)
-        await journal.update("default", "asking-by-hand", lambda _: learn(opened, word, time.time()))
+        await journal.update("default", "asking-by-hand", lambda _: (learn(opened, word, time.time()), ()))
         await journal.aclose()
 
     asyncio.run(fill())

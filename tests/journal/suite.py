@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +25,7 @@ from alphapo_async.core.evidence import (
     Seen,
 )
 from alphapo_async.core.forgetting import redacted, tombstone
-from alphapo_async.core.history import Entry, entry_of
+from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
@@ -59,7 +60,7 @@ async def hear(
 ) -> Row:
     """Add evidence to a row and its history, as a flight does."""
 
-    def change(known: Row | None) -> Row:
+    def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         row = known
         for one in evidence:
             if row is None:
@@ -68,10 +69,20 @@ async def hear(
             else:
                 row = learn(row, one, now)
         assert row is not None
-        return row
+        return row, entries_of(evidence, now, "1.0")
 
-    entries = tuple(line for one in evidence if (line := entry_of(one, now, "1.0")) is not None)
-    return await journal.update(account, foreign_id, change, entries=entries, **how)
+    return await journal.update(account, foreign_id, change, **how)
+
+
+def buried(row: Row) -> tuple[Row, Sequence[Entry]]:
+    """Keep what makes the id known, and add no line."""
+    return tombstone(row), ()
+
+
+def left_alone(row: Row | None) -> tuple[Row, Sequence[Entry]]:
+    """Change nothing."""
+    assert row is not None
+    return row, ()
 
 
 async def pay(journal: Journal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
@@ -143,7 +154,7 @@ class JournalSuite:
     async def test_a_change_that_raises_writes_nothing(self, journal: Journal) -> None:
         """It is the caller's own error, and others are not disturbed."""
 
-        def change(_known: Row | None) -> Row:
+        def change(_known: Row | None) -> tuple[Row, Sequence[Entry]]:
             raise ZeroDivisionError
 
         row = await hear(journal, "f", asked("f"))
@@ -419,7 +430,7 @@ class ForgettingSuite:
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
         forgetting: Forgetting = journal
-        assert await forgetting.forget(ACCOUNT, "f", redacted, keeps_history=True, entries=[line])
+        assert await forgetting.forget(ACCOUNT, "f", lambda row: (redacted(row), [line]), keeps_history=True)
         row = await journal.find(ACCOUNT, "f")
         assert (row.revision.body, row.revision.payment, row.revision.number) == (b"", None, 2)
         assert [(one.body, one.number) for one in row.earlier] == [(b"", 1)]
@@ -439,7 +450,7 @@ class ForgettingSuite:
     async def test_a_forgotten_withdrawal_takes_what_comes_later(self, journal: Any) -> None:
         """Its figure stays in the sums whatever is written of it, and it can be moved to another journal."""
         await hear(journal, "f", asked("f", "3"), REFUSED, now=1.0)
-        assert await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)
+        assert await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
         assert await journal.history(ACCOUNT, "f") == []
         await hear(journal, "f", Reported(), LookedUp("w", NoneFound()), now=2.0)
         assert (await journal.totals(ACCOUNT))["BTC"].rejected == Decimal(3)
@@ -452,7 +463,7 @@ class ForgettingSuite:
     async def test_a_tombstone_moves_with_the_rest(self, journal: Any, empty: Any) -> None:
         """Digest and figure included."""
         await pay(journal, "f")
-        await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)
+        await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
         await empty.load(await journal.register(), await journal.dump(0, 9))
         moved = await empty.find(ACCOUNT, "f")
         assert moved == await journal.find(ACCOUNT, "f")
@@ -463,8 +474,8 @@ class ForgettingSuite:
         """And whoever asks is told so."""
         await pay(journal, "f")
         before = await journal.find(ACCOUNT, "f")
-        assert not await journal.forget(ACCOUNT, "f", lambda row: row, keeps_history=True)
-        assert not await journal.forget(ACCOUNT, "g", tombstone, keeps_history=True)
+        assert not await journal.forget(ACCOUNT, "f", left_alone, keeps_history=True)
+        assert not await journal.forget(ACCOUNT, "g", buried, keeps_history=True)
         assert same(await journal.find(ACCOUNT, "f"), before)
 
     async def test_a_journal_that_has_moved_forgets_nothing(self, journal: Any) -> None:
@@ -472,4 +483,4 @@ class ForgettingSuite:
         await pay(journal, "f")
         await journal.move_to("elsewhere")
         with pytest.raises(JournalError, match="elsewhere"):
-            await journal.forget(ACCOUNT, "f", tombstone, keeps_history=False)
+            await journal.forget(ACCOUNT, "f", buried, keeps_history=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, cast
@@ -18,7 +17,7 @@ from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NoneFound, NotSent, Proof, Refused, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
-from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, pay
+from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay
 
 SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
 
@@ -47,7 +46,7 @@ def test_what_changes_nothing_writes_nothing() -> None:
         journal = MemoryJournal(whole_rows=2)
         await pay(journal, "a", "b")
         row = await journal.find(ACCOUNT, "a")
-        assert await journal.update(ACCOUNT, "a", lambda known: known) is row  # type: ignore[arg-type,return-value]
+        assert await journal.update(ACCOUNT, "a", left_alone) is row
         await pay(journal, "c")
         oldest = await journal.find(ACCOUNT, "a")
         assert oldest is not None
@@ -235,8 +234,7 @@ def test_a_row_of_which_not_even_the_payment_is_known_counts_nothing() -> None:
     async def story() -> None:
         journal = MemoryJournal()
         row = await hear(journal, "f", asked("f"))
-        change: Callable[[Row | None], Row] = lambda _known: replace(row, revision=Revision(b"", None))  # noqa: E731
-        await journal.update(ACCOUNT, "f", change)
+        await journal.update(ACCOUNT, "f", lambda _known: (replace(row, revision=Revision(b"", None)), ()))
         assert (await journal.totals(ACCOUNT))[""].requested == 0
 
     run(story())
@@ -285,6 +283,6 @@ async def test_nothing_is_gone_through_before_something_is_due() -> None:
 
     assert await journal.find_due(ACCOUNT, 99.0, 10) == []
     assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 100.0, 10)] == ["f"]
-    await journal.update(ACCOUNT, "f", lambda known: replace(cast("Row", known), holder="worker"))
+    await journal.update(ACCOUNT, "f", lambda known: (replace(cast("Row", known), holder="worker"), ()))
     assert await journal.find_due(ACCOUNT, 101.0, 10) == []
     assert await journal.find_due(ACCOUNT, 102.0, 10) == []

@@ -84,7 +84,7 @@ async def test_what_a_database_cannot_hold_in_a_text_is_no_difference(both: dict
     """AlphaPo's words may hold a NUL; it is shown there as what cannot be shown."""
     await fill(both["file"])
     line = Entry(5.0, "callback", "does not fit: status 'a\0b'", release="1.0")
-    await both["file"].update(ACCOUNT, "paid", lambda row: row, entries=[line])
+    await both["file"].update(ACCOUNT, "paid", lambda row: (row, [line]))
     assert await move(both["file"], both["database"], "there", 100.0) == 4
     assert [entry.what for entry in await both["file"].history(ACCOUNT, "paid")][-1] == line.what
     assert [entry.what for entry in await both["database"].history(ACCOUNT, "paid")][-1] == line.what.replace(

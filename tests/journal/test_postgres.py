@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import GivenUp
 from alphapo_async.core.forgetting import redacted
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.row import Row
 from alphapo_async.journal import postgres_server
@@ -32,6 +32,7 @@ from tests.journal.suite import (
     accepted,
     asked,
     hear,
+    left_alone,
     names,
     pay,
     same,
@@ -130,10 +131,10 @@ LINE = Entry(5.0, "callback", "con\0firmed", release="1.0")
 """What adds nothing to a row but a line of its history; text in PostgreSQL holds no NUL."""
 
 
-def leave(row: Row | None) -> Row:
-    """Leave the row as it is."""
+def noted(line: Entry, row: Row | None) -> tuple[Row, Sequence[Entry]]:
+    """Leave the row as it is, and add a line."""
     assert row is not None
-    return row
+    return row, [line]
 
 
 async def story(journal: PostgresJournal) -> tuple[int, list[float]]:
@@ -147,7 +148,7 @@ async def test_a_line_for_a_row_that_stays_as_it_is_is_added_once(between: Poole
     journal = PostgresJournal(between.url, schema=postgres.schema())
     await hear(journal, "f", asked("f"))
     setattr(between, lost, b"")
-    await journal.update(ACCOUNT, "f", leave, entries=[LINE])
+    await journal.update(ACCOUNT, "f", partial(noted, LINE))
     assert await story(journal) == (0, [5.0])
     await journal.aclose()
 
@@ -168,7 +169,7 @@ async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fa
 
 async def hear_a_line(journal: PostgresJournal) -> Row:
     """Ask for it in the turn of those that hear evidence."""
-    return await journal.update(ACCOUNT, "f", leave, entries=[LINE])
+    return await journal.update(ACCOUNT, "f", partial(noted, LINE))
 
 
 async def test_what_is_not_answered_is_not_done_twice_though_others_wrote_meanwhile(
@@ -217,7 +218,7 @@ async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
     row = await late(journal, between, lambda: hear(journal, "f", LOST, now=1.0))
     assert row.attempts == 1
     assert await story(journal) == (1, [1.0])
-    forget = partial(journal.forget, ACCOUNT, "f", redacted, keeps_history=True, entries=[LINE])
+    forget = partial(journal.forget, ACCOUNT, "f", lambda row: (redacted(row), [LINE]), keeps_history=True)
     assert await late(journal, between, forget)
     assert await story(journal) == (1, [1.0, 5.0])
     await journal.aclose()
@@ -236,7 +237,7 @@ async def test_what_is_read_back_is_written_once_more(between: Pooler) -> None:
 async def test_what_breaks_off_a_change_is_its_own_affair(journal: PostgresJournal) -> None:
     """Whatever is raised: its companions are written, and told so."""
 
-    def break_off(_known: Row | None) -> Row:
+    def break_off(_known: Row | None) -> tuple[Row, Sequence[Entry]]:
         raise asyncio.CancelledError
 
     async with asyncio.timeout(10):
@@ -255,7 +256,7 @@ async def test_a_text_that_no_database_takes_fails_alone(journal: PostgresJourna
     told = await asyncio.gather(
         hear(journal, "a", asked("a")),
         hear(journal, "f", LOST),
-        journal.update(ACCOUNT, "f", leave, entries=[replace(LINE, what="\ud800")]),
+        journal.update(ACCOUNT, "f", partial(noted, replace(LINE, what="\ud800"))),
         hear(journal, "f", LOST),
         return_exceptions=True,
     )
@@ -268,17 +269,17 @@ async def test_changes_of_a_row_are_made_in_the_order_in_which_they_were_asked_f
     await hear(journal, "f", asked("f"))
     seen: list[tuple[str, int]] = []
 
-    def noted(name: str, make: Callable[[Row], Row], row: Row | None) -> Row:
+    def made(name: str, make: Callable[[Row], Row], row: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert row is not None
         seen.append((name, row.attempts))
-        return make(row)
+        return make(row), ()
 
     def refuse(_row: Row) -> Row:
         raise ZeroDivisionError
 
     asking = [
-        journal.update(ACCOUNT, "f", partial(noted, name, make))
-        for name, make in (("look", leave), ("try", _tried), ("refuse", refuse), ("again", _tried))
+        journal.update(ACCOUNT, "f", partial(made, name, make))
+        for name, make in (("look", lambda row: row), ("try", _tried), ("refuse", refuse), ("again", _tried))
     ]
     told = await asyncio.gather(*asking, return_exceptions=True)
     assert [one.attempts if isinstance(one, Row) else type(one) for one in told] == [0, 1, ZeroDivisionError, 2]
@@ -316,11 +317,11 @@ async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost
         await pay(journal, "f")
         other = another(journal)
 
-        def change(row: Row) -> Row:
+        def change(row: Row) -> tuple[Row, Sequence[Entry]]:
             between.lose_reply_to = b"con"
-            return row if not row.revision.body else redacted(row)
+            return (redacted(row), [LINE]) if row.revision.body else (row, ())
 
-        asking = asyncio.ensure_future(journal.forget(ACCOUNT, "f", change, keeps_history=True, entries=[LINE]))
+        asking = asyncio.ensure_future(journal.forget(ACCOUNT, "f", change, keeps_history=True))
         if changes:
             await asyncio.sleep(0.2)
             await hear(other, "f", LOST, now=6.0)
@@ -439,7 +440,7 @@ async def test_what_a_transaction_has_still_to_commit_moves_too(
         if is_statement:
             await connection.execute(journal.enqueue_statement(row, "h", 100.0))
         else:
-            await journal.update_within(connection, ACCOUNT, "late", lambda known: known or row)
+            await journal.update_within(connection, ACCOUNT, "late", lambda known: (known or row, ()))
 
     async with connection.transaction():
         await begin()
@@ -500,8 +501,8 @@ async def test_what_is_written_within_a_transaction_counts_if_that_commits(journ
     connection = await asyncpg.connect(postgres.url())
     fresh = asked("f", worker=None)
 
-    def change(known: Row | None) -> Row:
-        return known or new_row(ACCOUNT, "f", fresh, 5.0, is_durable=True)
+    def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        return (known, ()) if known else (new_row(ACCOUNT, "f", fresh, 5.0, is_durable=True), [LINE])
 
     with pytest.raises(ConfigurationError, match="in no transaction"):
         await journal.update_within(connection, ACCOUNT, "f", change)
@@ -513,6 +514,7 @@ async def test_what_is_written_within_a_transaction_counts_if_that_commits(journ
         assert await journal.find(ACCOUNT, "f") is None
         await (transaction.commit() if commits else transaction.rollback())
         assert (await journal.find(ACCOUNT, "f") is not None) is commits
+        assert [line.at for line in await journal.history(ACCOUNT, "f")] == ([5.0] if commits else [])
     await connection.close()
 
 
@@ -522,10 +524,10 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
     connection = await asyncpg.connect(postgres.url())
     turns: list[int] = []
 
-    def change(known: Row | None) -> Row:
+    def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert known is not None
         turns.append(known.attempts)
-        return learn(known, LOST, 9.0)
+        return learn(known, LOST, 9.0), entries_of((LOST,), 9.0, "1.0")
 
     async with connection.transaction():
         statement = connection.fetch
@@ -537,7 +539,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
 
         await journal._change_one(slow_fetch, (ACCOUNT, "f"), change)
     assert turns == [0, 1]
-    assert await _attempts(journal) == 2
+    assert await story(journal) == (2, [0.0, 9.0])
     await connection.close()
 
 
@@ -553,4 +555,4 @@ async def test_nothing_is_written_once_it_is_closed(journal: PostgresJournal) ->
     """Whoever asks hears so, and not only when he waits for it."""
     await journal.aclose()
     with pytest.raises(JournalError):
-        await journal.update("shop", "late", lambda known: known)  # type: ignore[arg-type,return-value]
+        await journal.update("shop", "late", left_alone)

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, CalledBack, Seen
-from alphapo_async.core.forgetting import tombstone
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction
@@ -33,7 +32,9 @@ from tests.journal.suite import (
     RememberingSuite,
     accepted,
     asked,
+    buried,
     hear,
+    left_alone,
     pay,
     same,
 )
@@ -129,7 +130,7 @@ async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
     row = await hear(journal, "f", asked("f"))
     seen: list[str] = []
     await journal._group.ask(lambda file: file.connection.set_trace_callback(seen.append))
-    assert await journal.update(ACCOUNT, "f", lambda known: known) is row  # type: ignore[arg-type,return-value]
+    assert await journal.update(ACCOUNT, "f", left_alone) is row
     assert "commit" in seen
     assert [statement for statement in seen if statement.startswith("update")] == []
     await journal.aclose()
@@ -257,11 +258,11 @@ async def in_one_group(journal: SqliteJournal, *asking: Callable[[], Awaitable[A
 async def note(journal: SqliteJournal, line: Entry) -> Row:
     """Add a line to the history of a row that stays as it is."""
 
-    def leave(row: Row | None) -> Row:
+    def add(row: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert row is not None
-        return row
+        return row, [line]
 
-    return await journal.update(ACCOUNT, "old", leave, entries=[line])
+    return await journal.update(ACCOUNT, "old", add)
 
 
 async def test_a_commit_that_fails_is_tried_again_row_by_row(path: Path) -> None:
@@ -416,7 +417,7 @@ async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_wa
     again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), Seen())
     await in_one_group(
         journal,
-        lambda: journal.forget(ACCOUNT, "f", tombstone, keeps_history=False),
+        lambda: journal.forget(ACCOUNT, "f", buried, keeps_history=False),
         lambda: hear(journal, "f", again),
         lambda: hear(journal, "g", asked("g")),
     )
@@ -432,8 +433,8 @@ async def test_only_what_was_asked_for_is_read_ahead(path: Path) -> None:
     journal = SqliteJournal(path)
     await hear(journal, "f", asked("f"))
 
-    def begin(known: Row | None) -> Row:
-        return known or new_row(ACCOUNT, "f\0", asked("f"), 0.0, is_durable=True)
+    def begin(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        return known or new_row(ACCOUNT, "f\0", asked("f"), 0.0, is_durable=True), ()
 
     await in_one_group(
         journal,
@@ -469,7 +470,7 @@ async def test_what_breaks_off_a_change_is_its_own_affair(path: Path) -> None:
     """Whatever is raised: its companions are written, and no transaction is left open."""
     journal = SqliteJournal(path)
 
-    def break_off(known: Row | None) -> Row:
+    def break_off(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         raise asyncio.CancelledError
 
     _, told = await in_one_group(

@@ -8,7 +8,7 @@ import gc
 import hashlib
 import traceback
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from math import inf
 from typing import Any, Final, cast
 
@@ -25,8 +25,10 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Word
+from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NO, Row, State, is_in_doubt
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
 from alphapo_async.sandbox.records import Record
@@ -503,7 +505,11 @@ class Simulation:
             self.loop.create_task(self._say(row, word))
 
     async def _say(self, row: Row, word: Word) -> None:
-        await self.disk.update(row.account, row.foreign_id, lambda known: learn(known or row, word, self._now()))
+        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+            now = self._now()
+            return learn(known or row, word, now), entries_of((word,), now, __version__)
+
+        await self.disk.update(row.account, row.foreign_id, change)
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import Protocol, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
@@ -23,7 +23,6 @@ from tests.simulation.scenario import EPOCH, Scenario
 __all__ = ["Disk", "Storage", "Watch"]
 
 T = TypeVar("T")
-Change = Callable[[Row | None], Row]
 Late: TypeAlias = Callable[[float], Awaitable[T]]
 Watch = Callable[[Row | None, Row], None]
 _GOLDEN, _USUAL = 0.006180339887, 0.01
@@ -79,39 +78,31 @@ class Disk(MemoryJournal):
         """Return all rows."""
         return [*self._open.values(), *self._settled.values()]
 
-    async def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
-    ) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Row:
         """Write, and show it to whoever watches; a row that a commit holds is waited for."""
         while (held := self._held.get((account, foreign_id))) is not None:
             await asyncio.wait({held})
-        return await self._write(account, foreign_id, change, entries, may_lag=may_lag)
+        return await self._write(account, foreign_id, change, may_lag=may_lag)
 
-    async def update_late(
-        self, account: str, foreign_id: str, change: Change, entries: Sequence[Entry], seconds: float
-    ) -> Row:
+    async def update_late(self, account: str, foreign_id: str, change: Change, seconds: float) -> Row:
         """Work the change out now, hold the row, and show it later: a commit that takes its time, and ends whoever dies meanwhile."""
         name = (account, foreign_id)
         while (held := self._held.get(name)) is not None:
             await asyncio.wait({held})
-        row = change(self.row(*name))
-        committing = asyncio.get_running_loop().create_task(
-            self._commit(name, row, entries, seconds), context=self.world
-        )
+        made = change(self.row(*name))
+        committing = asyncio.get_running_loop().create_task(self._commit(name, made, seconds), context=self.world)
         self._held[name] = committing
         await asyncio.wait({committing})
-        return row
+        return made[0]
 
-    async def _commit(self, name: tuple[str, str], row: Row, entries: Sequence[Entry], seconds: float) -> None:
+    async def _commit(self, name: tuple[str, str], made: tuple[Row, Sequence[Entry]], seconds: float) -> None:
         await asyncio.sleep(seconds)
         del self._held[name]
-        await self._write(*name, lambda _: row, entries, may_lag=False)
+        await self._write(*name, lambda _: made, may_lag=False)
 
-    async def _write(
-        self, account: str, foreign_id: str, change: Change, entries: Sequence[Entry], *, may_lag: bool
-    ) -> Row:
+    async def _write(self, account: str, foreign_id: str, change: Change, *, may_lag: bool) -> Row:
         before = self.row(account, foreign_id)
-        after = await super().update(account, foreign_id, change, entries=entries, may_lag=may_lag)
+        after = await super().update(account, foreign_id, change, may_lag=may_lag)
         if not self.keeps_its_word:
             self._undo.append((self._clock(), (account, foreign_id), before))
         if after is not before:
@@ -303,16 +294,14 @@ class Storage:
         """Return what a worker holds."""
         return await self._do("find held", "", lambda: self.disk.find_held(worker, limit))
 
-    async def update(
-        self, account: str, foreign_id: str, change: Change, *, entries: Sequence[Entry] = (), may_lag: bool = False
-    ) -> Row:
+    async def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Row:
         """Write a row."""
         return await self._do(
             "update",
             foreign_id,
-            lambda: self.disk.update(account, foreign_id, change, entries=entries, may_lag=may_lag),
+            lambda: self.disk.update(account, foreign_id, change, may_lag=may_lag),
             writes=True,
-            late=lambda seconds: self.disk.update_late(account, foreign_id, change, entries, seconds),
+            late=lambda seconds: self.disk.update_late(account, foreign_id, change, seconds),
         )
 
     async def find(self, account: str, foreign_id: str) -> Row | None:

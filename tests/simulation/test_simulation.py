@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.row import Row
 from tests.simulation.chance import Chance
@@ -255,9 +257,9 @@ def test_a_world_that_is_stuck_is_told(is_running: bool) -> None:  # noqa: FBT00
     loop.close()
 
 
-def _taken_on(name: str, known: Row | None) -> Row:
+def _taken_on(name: str, known: Row | None) -> tuple[Row, Sequence[Entry]]:
     asked = Asked("worker", Revision(b"{}", request(name)), "key")
-    return known or new_row("default", name, asked, 0.0, is_durable=True)
+    return known or new_row("default", name, asked, 0.0, is_durable=True), ()
 
 
 def test_a_disk_that_breaks_its_word_forgets_the_last_it_took() -> None:
