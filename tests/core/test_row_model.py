@@ -111,6 +111,7 @@ CUT: Final = {status: Found(_transaction("first", status, is_cut=True)) for stat
 TOLD: Final = {status: Accepted(Withdrawal(id=7, foreign_id="f", status=status)) for status in _STATUSES}
 MISMATCHED: Final = Mismatched(Withdrawal(id=7), (Difference("foreign_id", "f", None),))
 NO_ANSWERS: Final = (NoAnswer("HTTP 502", 502), NoAnswer("throttled", 429, retry_after=1.0))
+NONE: Final = NoneFound()
 UNSENT: Final = (NotSent("no connection"), NotSent("throttled", retry_after=1.0))
 REFUSALS: Final = (Rejected({"amount": ["no"]}), Refused("bad_header_key"))
 TAKEN: Final = Duplicate({"foreign_id": ["taken"]})
@@ -278,7 +279,8 @@ def evidence(state: State, step: Step) -> Iterator[Event]:
     """Yield all that can be heard next: what the holder's next step brings home, and what anybody may hear at any time."""
     world, row = state
     busy = None if world.unheard is None else world.unheard.worker
-    for worker in WORKERS:
+    # The workers are alike: of a row that neither of them holds or has sent, what the second hears is what the first one hears.
+    for worker in WORKERS if row.holder or busy else WORKERS[:1]:
         yield from _said_by(worker, world, is_busy=worker == busy, is_holder=worker == row.holder)
     if row.holder is not None and row.holder != busy and isinstance(step, Send):
         yield from attempts(world, row.holder, NAMES[row.revision.body])
@@ -357,14 +359,24 @@ def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> It
     """What callers and look-ups of one worker add; a worker that is paused or dead with a body on its way adds nothing."""
     if is_busy:
         return
-    for revision in () if is_holder else (FIRST, SPELLED, OTHER):
-        yield Asked(worker, revision, "key"), world
-        yield Asked(worker, revision, "key", resend_rejected=True), world
-    yield GivenUp(worker, "queue"), world
+    for asked in () if is_holder else CALLS[worker]:
+        yield asked, world
+    yield GIVEN_UP[worker], world
     for answer in answers(world):
         yield LookedUp(worker, answer), world
     if world.control is not None:
         yield Control(worker, world.control), world
+
+
+CALLS: Final = {
+    worker: tuple(
+        Asked(worker, revision, "key", resend_rejected=is_anew)
+        for revision in (FIRST, SPELLED, OTHER)
+        for is_anew in (False, True)
+    )
+    for worker in WORKERS
+}
+GIVEN_UP: Final = {worker: GivenUp(worker, "queue") for worker in WORKERS}
 
 
 def words(world: World) -> Iterator[Event]:
@@ -382,7 +394,7 @@ def answers(world: World) -> Iterator[Answer]:
     """Yield every answer to a look-up."""
     yield from NO_ANSWERS
     if world.shows is None:
-        yield NoneFound()
+        yield NONE
         return
     yield WHOLE[world.shows, world.status]
     if (
@@ -503,49 +515,56 @@ class Explored(NamedTuple):
     """How the broken promise came about."""
 
 
+Key: TypeAlias = tuple[Any, ...] | None
+"""Of a state; None before the first."""
+Reached: TypeAlias = tuple[Key, State]
+
+
 class _Search:
     def __init__(self, learns: Learn, steps: NextStep, troubles: tuple[str, ...]) -> None:
         self._learn = learns
         self._is_troubled = bool(troubles)
         self._sources: tuple[Trouble, ...] = (evidence, *(TROUBLES[name] for name in troubles))
         self._next_step = steps
-        self._came_by: dict[Any, tuple[Any, str]] = {}
+        self._came_by: dict[Key, tuple[Key, object]] = {}
         self._steps = 0
         self._outcomes: set[str] = set()
 
     def run(self, eyes: str, depth: int) -> Explored:
-        frontier = [
-            state for name, state in beginnings(eyes, is_troubled=self._is_troubled) if self._is_new(None, name, state)
-        ]
+        began = beginnings(eyes, is_troubled=self._is_troubled)
+        frontier = [reached for name, state in began if (reached := self._reach(None, name, state))]
         for _ in range(depth):
-            found: list[State] = []
-            for state in self._with_moves(frontier):
-                wrong = self._hear(state, found)
+            found: list[Reached] = []
+            for reached in self._with_moves(frontier):
+                wrong = self._hear(reached, found)
                 if wrong is not None:
                     return self._told(*wrong)
             frontier = found
         return self._told()
 
-    def _is_new(self, before: State | None, how: str, state: State) -> bool:
+    def _reach(self, before: Key, how: object, state: State) -> Reached | None:
+        """Return the state with its key, None if it was visited before; how it came about is not spelled out before a promise is broken."""
         key = state.key
         if key in self._came_by:
-            return False
-        self._came_by[key] = (None if before is None else before.key, how)
+            return None
+        self._came_by[key] = (before, how)
         self._outcomes.add(state.row.state)
-        return True
+        return key, state
 
-    def _with_moves(self, frontier: list[State]) -> Iterator[State]:
+    def _with_moves(self, frontier: list[Reached]) -> Iterator[Reached]:
         """Yield these states and all that AlphaPo and time make of them before anything is heard."""
         waiting = list(frontier)
         while waiting:
-            state = waiting.pop()
-            yield state
+            reached = waiting.pop()
+            yield reached
+            key, state = reached
             for how, world in state.world.moves():
-                moved = State(world, state.row)
-                if self._is_new(state, how, moved):
+                moved = self._reach(key, how, State(world, state.row))
+                if moved is not None:
                     waiting.append(moved)
 
-    def _hear(self, state: State, found: list[State]) -> tuple[State, str, str] | None:
+    def _hear(self, reached: Reached, found: list[Reached]) -> tuple[Key, object, str] | None:
+        key, state = reached
         now = state.world.now
         step = self._next_step(state.row, now, ASSUMED)
         for heard, world in chain.from_iterable(source(state, step) for source in self._sources):
@@ -556,19 +575,19 @@ class _Search:
             after = State(world, row)
             wrong = broken(state, heard, after)
             if wrong is not None:
-                return state, f"{heard!r} makes it {row.state}", wrong
-            if self._is_new(state, repr(heard), after):
-                found.append(after)
+                return key, f"{heard!r} makes it {row.state}", wrong
+            new = self._reach(key, heard, after)
+            if new is not None:
+                found.append(new)
         return None
 
-    def _told(self, last: State | None = None, how: str = "", wrong: str | None = None) -> Explored:
-        story = [how]
-        key = None if last is None else last.key
+    def _told(self, key: Key = None, how: object = "", wrong: str | None = None) -> Explored:
+        story = [] if wrong is None else [how]
         while key is not None:
             key, step = self._came_by[key]
             story.append(step)
         return Explored(
-            len(self._came_by), self._steps, frozenset(self._outcomes), wrong, tuple(reversed(story)) if last else ()
+            len(self._came_by), self._steps, frozenset(self._outcomes), wrong, tuple(map(str, reversed(story)))
         )
 
 
