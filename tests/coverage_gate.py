@@ -2,24 +2,29 @@
 
 `python -m tests.coverage_gate` checks all modules, `python -m tests.coverage_gate core/row.py` those named.
 A module without a test file fails.
-What a module shows only together with others (a real socket, a terminal) is listed below with the reason and the floor that holds instead.
+The tests of a module run until they have covered it whole and no further: that all of them pass is what the test run shows.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import os
 import subprocess
 import sys
-import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final, Protocol
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "alphapo_async"
-WHOLE = 100.0
-FLOORS: dict[str, float] = {}
-"""Modules for which less than the whole is asked, each with its reason beside it."""
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE: Final = ROOT / "alphapo_async"
+WHOLE: Final = 100.0
+_ALONE: Final = "--alone"
+_LOOK_SHARE: Final = 0.05
+"""The part of the time that may be spent on looking whether all is covered."""
 
 
 def test_file(module: Path) -> Path:
@@ -31,25 +36,92 @@ def test_file(module: Path) -> Path:
     return ROOT / "tests" / place.parent / f"test_{place.stem.strip('_')}.py"
 
 
+class Report(Protocol):
+    """What the gate asks of `coverage.Coverage`."""
+
+    def report(self, *, morfs: list[str], file: io.StringIO) -> float:
+        """Write a report of these files, and return the percentage that is covered."""
+        ...
+
+
+class UntilCovered:
+    """A pytest plugin that ends the run as soon as the module is covered whole.
+
+    Args:
+        measured: what is measured so far.
+        module: the module.
+    """
+
+    def __init__(self, measured: Report, module: Path) -> None:
+        self.share = 0.0
+        """The percentage that was covered at the last look."""
+        self.report = ""
+        self._measured = measured
+        self._module = module
+        self._next_look = 0.0
+        self._session: pytest.Session | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Remember whom to stop."""
+        self._session = session
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Look after a test, but seldom where looking takes long."""
+        began = time.monotonic()
+        if began >= self._next_look:
+            self.look()
+            ended = time.monotonic()
+            self._next_look = ended + (ended - began) / _LOOK_SHARE
+        if self.share >= WHOLE and self._session is not None:
+            self._session.shouldstop = "the module is covered whole"
+
+    def look(self) -> None:
+        """Ask for the report of the module."""
+        from coverage.exceptions import NoDataError  # noqa: PLC0415 - only where something is measured
+
+        written = io.StringIO()
+        try:
+            self.share = self._measured.report(morfs=[str(self._module)], file=written)
+        except NoDataError:  # not even imported yet
+            return
+        self.report = written.getvalue()
+
+    @property
+    def has_failures(self) -> bool:
+        """A test failed."""
+        return self._session is None or self._session.testsfailed > 0
+
+
+def _measure(module: Path) -> int:
+    """Run the module's tests in this process, print its report, and return 0 if they passed as far as they ran."""
+    from coverage import Coverage  # noqa: PLC0415 - the process that starts the others measures nothing
+
+    measured = Coverage(data_file=None, branch=True, messages=False)
+    # Of everything else no line is looked at.
+    for option, value in (("source", None), ("include", [str(module)]), ("parallel", False)):
+        measured.set_option(f"run:{option}", value)
+    measured.set_option("run:disable_warnings", ["no-data-collected"])
+    plugin = UntilCovered(measured, module)
+    measured.start()
+    try:
+        arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", str(test_file(module))]
+        ended = pytest.main(arguments, plugins=[plugin])
+    finally:
+        measured.stop()
+    plugin.look()
+    sys.stderr.write(plugin.report)
+    was_stopped = ended is pytest.ExitCode.INTERRUPTED and plugin.share >= WHOLE
+    return int(plugin.has_failures or not (was_stopped or ended is pytest.ExitCode.OK))
+
+
 def covered(module: Path) -> tuple[float, str]:
     """Return the percentage that the module's own tests cover, and what they leave out."""
     tests = test_file(module)
     if not tests.exists():
         return 0.0, f"no {tests.relative_to(ROOT)}"
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "COVERAGE_FILE": str(Path(folder) / "data")}
-        command = [sys.executable, "-m", "coverage"]
-        run = [*command, "run", "-p", "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(tests)]
-        ran = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if ran.returncode:
-            return 0.0, ran.stdout[-1500:]
-        for step in (["combine", "-q"], ["report", "-m", "--skip-empty", f"--include={module}"]):
-            told = subprocess.run(
-                [*command, *step], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-            )
-            if told.returncode:  # no data at all is not the same as nothing missing
-                return 0.0, f"{told.stdout}{told.stderr}".strip()
-    return _read(told.stdout)
+    command = [sys.executable, "-m", "tests.coverage_gate", _ALONE, str(module)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return (0.0, (ran.stdout + ran.stderr)[-1500:]) if ran.returncode else _read(ran.stderr)
 
 
 def _has_code(module: Path) -> bool:
@@ -68,17 +140,24 @@ def _read(report: str) -> tuple[float, str]:
 
 def main(names: list[str]) -> int:
     """Check the modules, print a line for each, and return the exit code."""
+    if names[:1] == [_ALONE]:
+        return _measure(Path(names[1]))
     modules = [PACKAGE / name for name in names] or sorted(PACKAGE.rglob("*.py"))
-    modules = [module for module in modules if _has_code(module)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # What has the largest tests comes first, so that no long one is left over at the end.
+    modules = sorted(filter(_has_code, modules), key=_size_of_tests, reverse=True)
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:  # some tests wait while others compute
         results = list(pool.map(covered, modules))
     failed = 0
-    for module, (share, missing) in zip(modules, results, strict=True):
-        name = str(module.relative_to(PACKAGE))
-        is_enough = share >= FLOORS.get(name, WHOLE)
-        failed += not is_enough
-        print(f"{'ok  ' if is_enough else 'FAIL'} {share:6.1f} % {name} {missing}")  # noqa: T201 - a command prints
+    for module, (share, missing) in sorted(zip(modules, results, strict=True)):
+        failed += share < WHOLE
+        name = module.relative_to(PACKAGE)
+        print(f"{'ok  ' if share >= WHOLE else 'FAIL'} {share:6.1f} % {name} {missing}")  # noqa: T201 - a command prints
     return 1 if failed else 0
+
+
+def _size_of_tests(module: Path) -> int:
+    tests = test_file(module)
+    return tests.stat().st_size if tests.exists() else 0
 
 
 if __name__ == "__main__":

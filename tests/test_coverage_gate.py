@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 
@@ -27,21 +28,80 @@ def test_a_report_is_read(report: str, told: tuple[float, str]) -> None:
     assert coverage_gate._read(report) == told
 
 
-@pytest.mark.parametrize("fails", ["pytest", "combine", "report"])
-def test_a_step_that_fails_is_no_coverage(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    """Tests that fail, or data that are not there: the module is not covered, whatever else is printed."""
+def test_tests_that_fail_are_no_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is not covered, whatever else is printed, and what the tests printed is shown."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, int(fails in command), _HEAD + "TOTAL 1 0 0 0 100%", "no data")
+        return subprocess.CompletedProcess(command, 1, "1 failed\n", _HEAD + "TOTAL 1 0 0 0 100%")
 
     monkeypatch.setattr(subprocess, "run", run)
 
-    share, missing = coverage_gate.covered(coverage_gate.PACKAGE / "moment.py")
+    share, missing = coverage_gate.covered(coverage_gate.PACKAGE / "settings.py")
 
     assert share == 0.0
-    assert missing
+    assert "1 failed" in missing
 
 
 def test_a_module_without_tests_is_not_covered() -> None:
     """It is named, with the file that should be there."""
     assert coverage_gate.covered(Path(coverage_gate.PACKAGE / "nothing.py")) == (0.0, "no tests/test_nothing.py")
+
+
+class Measured:
+    """Covers a further part of the module with each test."""
+
+    def __init__(self, *shares: float) -> None:
+        self.shares = list(shares)
+
+    def report(self, *, morfs: list[str], file: io.StringIO) -> float:
+        share = self.shares.pop(0)
+        file.write(f"{morfs[0]} {share:.0f}%")
+        return share
+
+
+_TESTS = "import pytest\n@pytest.mark.parametrize('number', range(4))\ndef test_one(number): assert number != {fails}\n"
+
+
+@pytest.mark.parametrize(
+    ("shares", "fails", "ran", "has_failures"),
+    [((60.0, 100.0), 9, 2, False), ((60.0, 70.0, 80.0, 90.0), 9, 4, False), ((60.0, 100.0), 0, 2, True)],
+    ids=["covered by the second test", "never covered", "a test before it fails"],
+)
+def test_the_tests_run_until_they_have_covered_the_module(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    shares: tuple[float, ...],
+    fails: int,
+    ran: int,
+    has_failures: bool,
+) -> None:
+    """And no further; a failure on the way is seen."""
+    monkeypatch.setattr(coverage_gate, "_LOOK_SHARE", float("inf"))  # after every test
+    (tmp_path / f"test_{tmp_path.name}.py").write_text(_TESTS.format(fails=fails), encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8")
+    seen: list[str] = []
+
+    class Counting:
+        def pytest_runtest_logfinish(self, nodeid: str) -> None:
+            seen.append(nodeid)
+
+    plugin = coverage_gate.UntilCovered(Measured(*shares), Path("module.py"))
+    arguments = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--import-mode=importlib",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+
+    pytest.main([*arguments, "-c", str(tmp_path / "pytest.ini")], plugins=[plugin, Counting()])
+
+    assert len(seen) == ran
+    assert plugin.share == shares[-1]
+    assert plugin.report == f"module.py {shares[-1]:.0f}%"
+    assert plugin.has_failures is has_failures
