@@ -42,9 +42,9 @@ from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NO, Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.telling import Told, tell
+from alphapo_async.core.telling import Told, clash, tell
 from alphapo_async.crew import Crew, World, host_of
-from alphapo_async.flight import Flight, how_it_differs
+from alphapo_async.flight import Flight
 from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
@@ -207,7 +207,7 @@ class AlphapoClient:
             WithdrawalFailed: AlphaPo had it and ended it. No money moved.
             WithdrawalNotSent: it never arrived. No money moved.
             WithdrawalUnknown: nobody can say yet. Keep it pending.
-            ForeignIdConflict: the foreign_id belongs to another payment.
+            ForeignIdConflict: the foreign_id was already used for another payment, which stands: `existing`. This one was not sent.
             AuthenticationError: AlphaPo does not accept the key or the signature.
             JournalError: nothing was sent, since it could not be written down.
             ConfigurationError: the client is closed or belongs to another event loop; this call sent nothing.
@@ -390,9 +390,9 @@ class AlphapoClient:
         while (flight := self._flights.get(request.foreign_id)) is not None:
             if flight.is_for(asked.revision):
                 return flight
-            clash = await self._clash_with(flight, asked, request, due)
-            if clash is not None:
-                raise cast("AlphapoError", tell(clash))
+            told = await self._clash_with(flight, asked, request, due)
+            if told is not None:
+                raise cast("AlphapoError", tell(told))
             self._enter()
         return self._start(asked, request, loop, **how)
 
@@ -405,9 +405,9 @@ class AlphapoClient:
             async with asyncio.timeout_at(until):
                 if not await flight.has_taken_on():
                     return None
-                row = await self._crew.find(request.foreign_id)
-                if row is None or not (row.state in NO or asked.revision.is_same_payment(row.revision)):
-                    return Told(request.foreign_id, None, "clash", "" if row is None else how_it_differs(row, request))
+                row = await self._crew.find(request.foreign_id) or flight.row
+                if not (row.state in NO or asked.revision.is_same_payment(row.revision)):
+                    return clash(row, request)
                 # That flight has not heard yet that it is over, and somebody else may have gone on with the row.
                 await flight.is_over.wait()
                 return None
@@ -430,7 +430,7 @@ class AlphapoClient:
 
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
-            ForeignIdConflict: the journal knows another payment under this foreign_id.
+            ForeignIdConflict: the foreign_id was already used for another payment, which stands: `existing`. Nothing was enqueued.
             WithdrawalNotSent, AuthenticationError: another call was told so while this one waited for the journal. Nothing was enqueued:
                 call again.
             WithdrawalRejected, WithdrawalFailed: AlphaPo has refused it before, or ended it. Nothing was enqueued.
@@ -452,7 +452,7 @@ class AlphapoClient:
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
-            raise cast("WithdrawalError", tell(Told(request.foreign_id, row, "clash")))
+            raise cast("WithdrawalError", tell(clash(row, request)))
         if row.state in NO or row.state == "failed":
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
 

@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 from alphapo_async.callers import Callers
-from alphapo_async.core.codec import differing
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Asked,
@@ -51,14 +50,14 @@ from alphapo_async.core.pacing import (
 )
 from alphapo_async.core.row import NO, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
-from alphapo_async.core.telling import Told
+from alphapo_async.core.telling import Told, clash
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
 from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
 from alphapo_async.tenure import SETTLING
 
-__all__ = ["Flight", "how_it_differs"]
+__all__ = ["Flight"]
 
 _HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that another worker holds
 _LONGEST_HELD_POLL: Final = 0.5
@@ -126,7 +125,7 @@ class Flight:
             told = await self._write_down()
             if told is not None:
                 return told
-            row = await self._round(self._known)
+            row = await self._round(self.row)
             if row.state == "open" and not self._is_patient:
                 row = await self._more_rounds(row)
             return await self._end(row)
@@ -191,7 +190,7 @@ class Flight:
 
     async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
-        row = self._known
+        row = self.row
         step = self._next_step(row)
         if isinstance(step, LookUp):
             row = await self._ask_owed(row, step)
@@ -307,7 +306,7 @@ class Flight:
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self._known, still_lets(self._crew.gate.pace, ticket, self._loop.time())
+        row, is_let = self.row, still_lets(self._crew.gate.pace, ticket, self._loop.time())
         is_late = self.callers.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
@@ -423,13 +422,14 @@ class Flight:
     # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def _known(self) -> Row:
+    def row(self) -> Row:
+        """What was last known of the withdrawal."""
         assert self._row is not None  # noqa: S101 - a flight writes down before all else
         return self._row
 
     async def _learn(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
-        crew, before = self._crew, self._known
+        crew, before = self._crew, self.row
         if not self._unwritten and crew.journal.is_durable:
             learned = learn(before, evidence, crew.world.clock(), crew.assumed)
             if learned.state == "accepted":
@@ -444,7 +444,7 @@ class Flight:
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned, self._worked_out_at = await self._crew.learned(self._known, *self._unwritten)
+        before, learned, self._worked_out_at = await self._crew.learned(self.row, *self._unwritten)
         self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 
@@ -508,16 +508,9 @@ class Flight:
 
     def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
         if not self.is_for(row.revision):
-            return Told(self._foreign_id, None, "clash", how_it_differs(row, self._request))
+            return clash(row, self._request)
         if row.state == "accepted":
             return Told(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)
         retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
         return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]
-
-
-def how_it_differs(row: Row, request: WithdrawalRequest) -> str:
-    """Say in which fields the payment that the journal knows is another, and how it stands."""
-    known = row.revision.payment
-    fields = "" if known is None else f"another {', '.join(differing(known, request))}; "
-    return f"{fields}that one is {row.state.replace('_', ' ')}"

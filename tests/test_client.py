@@ -59,6 +59,7 @@ from tests.wire import (
     LOST,
     NO_CONNECTION,
     NOT_FOUND,
+    TAKEN,
     Durable,
     Wire,
     client,
@@ -270,7 +271,7 @@ def test_each_caller_has_an_exception_of_his_own() -> None:
 
 
 def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> None:
-    """The second payload is turned away while the first is under way; nothing of it leaves."""
+    """The second payload is turned away while the first is under way; nothing of it leaves, and its funds stay where they are."""
 
     async def story() -> tuple[Any, int]:
         wire = Wire(seconds=1)
@@ -284,8 +285,52 @@ def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> N
 
     told, posts = run(story())
 
-    assert told.may_release_funds
+    assert not told.may_release_funds
+    assert (told.existing.state, told.existing.payment) == ("open", request())
+    assert "wait for its outcome" in told.next_step
     assert posts == 1
+
+
+def test_a_retry_with_another_amount_is_not_advised_to_pay_again() -> None:
+    """payout-17 is paid with 25.00; its retry says 24.90: the first stands, and the funds are not to be released."""
+
+    async def story() -> tuple[Any, int]:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            await alphapo.withdraw(request(amount="25.00"))
+            with pytest.raises(ForeignIdConflict) as caught:
+                await alphapo.withdraw(request(amount="24.90"))
+        return caught.value, wire.posts
+
+    told, posts = run(story())
+
+    assert (told.may_release_funds, told.is_retry_safe, told.attempts, posts) == (False, False, 0, 1)
+    assert (told.existing.state, told.existing.payment.amount) == ("accepted", Decimal("25.00"))
+    assert told.existing.id is not None
+    assert "If you meant the same payout, do nothing: the existing one stands." in told.next_step
+
+
+def test_a_conflict_is_followed_until_what_alphapo_shows_has_ended() -> None:
+    """A worker looks the existing withdrawal up again, and a later call learns that no money moved under this foreign_id."""
+
+    def shown(status: str) -> Reply:
+        place, sent = {"address": "bc1qother"}, {"currency": "BTC", "amount": "9"}
+        told = {"id": 9, "foreign_id": "payout-17", "status": status, "crypto_address": place, "currency_sent": sent}
+        return reply(200, told)
+
+    async def story() -> list[Any]:
+        wire, told = Wire([TAKEN], [shown("not_confirmed"), shown("cancelled")]), []
+        async with client(wire, journal=Durable()) as alphapo:
+            for _ in range(2):
+                with pytest.raises(ForeignIdConflict) as caught:
+                    await alphapo.withdraw(request())
+                told.append((caught.value.may_release_funds, caught.value.existing.status, wire.posts))
+                working = asyncio.ensure_future(alphapo.work())
+                await asyncio.sleep(2 * 3_600)
+                working.cancel()
+        return told
+
+    assert run(story()) == [(False, "not_confirmed", 1), (True, "cancelled", 1)]
 
 
 class _Slow(MemoryJournal):
@@ -1621,21 +1666,24 @@ class SlowToOpen(Durable):
         await super().join(account, host, worker, until)
 
 
+@pytest.mark.parametrize(("amount", "told"), [("0.0015", "rejected"), ("7", None)])
 @pytest.mark.parametrize("how", [AlphapoClient.withdraw, AlphapoClient.enqueue])
-def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open(how: Any) -> None:
-    """A "no" that others were told meanwhile answers it, and is not undone."""
+def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open(
+    how: Any, amount: str, told: str | None
+) -> None:
+    """A "no" that others were told meanwhile answers the same payment, and another payment becomes the next revision: no conflict."""
     journal = SlowToOpen()
 
-    async def story() -> list[type]:
+    async def story() -> list[Any]:
         first, second = client(Wire([INSUFFICIENT]), journal=journal), client(Wire(), journal=journal)
         async with first:
-            early = asyncio.ensure_future(how(second, request(amount="7")))
+            early = asyncio.ensure_future(how(second, request(amount=amount)))
             await asyncio.sleep(1)
             told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
         await second.aclose()
-        return [type(one) for one in told]
+        return [getattr(one, "outcome", None) for one in told]
 
-    assert run(story()) == [WithdrawalRejected, ForeignIdConflict]
+    assert run(story()) == ["rejected", told]
 
 
 class Lapsing(SlowToOpen):

@@ -1510,4 +1510,4 @@ def test_a_conflict_names_what_differs(words: str, *, is_remembered: bool) -> No
                 await alphapo.withdraw(request(amount="7"))
         return str(caught.value)
 
-    assert f"under this foreign_id ({words}); this one was not sent" in run(story())
+    assert f"already used for another payment ({words}). This payment was not sent" in run(story())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +18,13 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
 from alphapo_async.core.codec import AMOUNT_FORMATS
-from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.errors import (
+    ConfigurationError,
+    ForeignIdConflict,
+    JournalError,
+    WithdrawalError,
+    WithdrawalUnknown,
+)
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.journal import Journal
 
@@ -141,7 +148,9 @@ def report(told: Told, *, resuming: str | None) -> tuple[list[str], Exit]:
     if isinstance(told, Withdrawal):
         return pairs(withdrawal_pairs(told)), Exit.ALL_ACCEPTED
     lines, code = explain(told)
-    if resuming is None:
+    if isinstance(told, ForeignIdConflict):
+        lines.append(f"or: `alphapo status {shlex.quote(told.foreign_id)}` shows how the existing withdrawal stands.")
+    elif resuming is None:
         lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
     elif isinstance(told, WithdrawalUnknown):
         lines.append(f"or: `{resuming}` goes on with it, whoever waits or not.")

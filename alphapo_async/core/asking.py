@@ -11,7 +11,7 @@ from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumed, Row, is_refused_after, needed_of_witness, quiet_from, settled
-from alphapo_async.core.witnesses import is_another, withdrawal_from, witnessed
+from alphapo_async.core.witnesses import is_another, shown_in_conflict, withdrawal_from, witnessed
 
 __all__ = ["learn_control", "learn_look_up"]
 
@@ -40,7 +40,7 @@ def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
     if comparison.is_ours(*needed_of_witness(row)):
         return witnessed(row, withdrawal_from(found, "look-up"), found, now)
     if row.state != "open":
-        return row
+        return shown_in_conflict(row, found) if row.state == "conflict" else row
     if comparison.is_other and row.doubt_since is None and row.holder == worker:
         other = replace(row, transaction=found, differences=comparison.differences)
         return settled(other, "conflict", now)

@@ -8,7 +8,7 @@
     │   ├── WithdrawalFailed                AlphaPo had it and ended it; no money moved
     │   ├── WithdrawalNotSent               it never arrived; no money moved
     │   ├── WithdrawalUnknown               nobody can say yet: keep it pending
-    │   ├── ForeignIdConflict               the foreign_id belongs to another payment
+    │   ├── ForeignIdConflict               the foreign_id was already used for another payment, which stands
     │   └── AuthenticationError             AlphaPo does not accept the key or the signature
     ├── JournalError                        nothing was sent; the journal could not be used
     ├── AlphapoUnavailable                  a question to AlphaPo had no usable answer
@@ -23,6 +23,8 @@ from __future__ import annotations
 import copyreg
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import msgspec
+
 __all__ = [
     "AlphapoError",
     "AlphapoUnavailable",
@@ -30,6 +32,7 @@ __all__ = [
     "CallbackBusy",
     "CallbackError",
     "ConfigurationError",
+    "Existing",
     "ForeignIdConflict",
     "InvalidRequest",
     "JournalError",
@@ -226,13 +229,81 @@ class WithdrawalUnknown(WithdrawalError):
         self.reason = reason
 
 
+class Existing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What already has the foreign_id: a row of the journal, or a withdrawal that AlphaPo shows and that is not the journal's.
+
+    Attributes:
+        state: `open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `authentication` only where another call got that
+            outcome in this very moment.
+        payment: the `WithdrawalRequest` of the journal's row; None if the journal keeps only its digest, or if AlphaPo shows it.
+        id: AlphaPo's id, None if it is not known.
+        status: AlphaPo's status, None if it is not known.
+        transaction: what AlphaPo shows, a `Transaction`; None if it is the journal's row.
+    """
+
+    state: str
+    payment: Any = None
+    id: int | str | None = None
+    status: str | None = None
+    transaction: Any = None
+
+    def __repr__(self) -> str:
+        # An error reporter writes the attributes of an exception down: addresses and people stay out.
+        return f"Existing(state={self.state!r}, id={self.id!r}, status={self.status!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("state", self.state), ("id", self.id), ("status", self.status)]
+
+    @property
+    def next_step(self) -> str:
+        """What to do with the other payment that asked for this foreign_id."""
+        if self.state == "failed":
+            how = self.status or "cancelled or declined"
+            return f"The existing withdrawal is {how}: no money moved under this foreign_id. {_AFTER_FAILURE}"
+        stands = "is confirmed: it is paid" if self.status == "confirmed" else _STANDS.get(self.state, _HAS_ENDED)
+        return f"The existing withdrawal {stands}. {_SAME_OR_DIFFERENT}"
+
+
+_STANDS: dict[str, str] = {
+    "open": "is open: wait for its outcome",
+    "in doubt": "is in doubt: wait for its outcome",
+    "accepted": "is accepted: it is being paid",
+}
+_HAS_ENDED = "has just ended without moving money: ask again"
+_AFTER_FAILURE = "Give the funds back, or pay under a new foreign_id."
+_SAME_OR_DIFFERENT = (
+    "If you meant the same payout, do nothing: the existing one stands. "
+    "Only a different payout gets a foreign_id of its own."
+)
+
+
 class ForeignIdConflict(WithdrawalError):
-    """This foreign_id belongs to another payment; this one was not and will not be paid under it."""
+    """This foreign_id was already used for another payment. This payment was not sent, and no worker will send it.
+
+    A retry with another amount or address is the usual cause. The funds of the payout may be released only if the existing withdrawal
+    failed: in every other state it is paid, or may still be.
+
+    Attributes:
+        existing: the withdrawal that has the foreign_id.
+    """
 
     outcome: ClassVar[Outcome] = "conflict"
     is_retry_safe = False
-    next_step = "Pay this one under a foreign_id of its own."
-    _may_release_funds = True
+    _may_release_funds = False
+
+    def __init__(self, message: str, *, existing: Existing, **about: Any) -> None:
+        self.existing = existing
+        super().__init__(message, **about)
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override]
+        """What to do now, in a sentence: it names the state of the existing withdrawal."""
+        return self.existing.next_step
+
+    @property
+    def may_release_funds(self) -> bool:
+        """Only if the existing withdrawal is failed, or AlphaPo shows it cancelled or declined."""
+        return self.existing.state == "failed"
 
 
 class AuthenticationError(WithdrawalError):

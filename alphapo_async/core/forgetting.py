@@ -8,16 +8,18 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row
 
 __all__ = ["is_about", "is_over", "redacted", "tombstone"]
 
 
 def is_over(row: Row) -> bool:
-    """Nothing more will happen to it and somebody heard so: final at AlphaPo, or never there."""
+    """Nothing more will happen to it, nor to what it is in conflict with, and its outcome was reported."""
     if row.state == "open" or row.holder is not None or not row.reported:
         return False
+    if row.state == "conflict":
+        return row.transaction is None or row.transaction.is_final
     return row.state != "accepted" or (row.withdrawal is not None and row.withdrawal.is_final)
 
 
@@ -35,7 +37,7 @@ def redacted(row: Row) -> Row:
         revision=_forgotten(row.revision),
         earlier=tuple(map(_forgotten, row.earlier)),
         withdrawal=None if known is None else replace(known, end_user_reference=None),
-        transaction=None,
+        transaction=_existing(row),
         differences=(),
         refusal=None,
     )
@@ -56,8 +58,17 @@ def tombstone(row: Row) -> Row:
         state=row.state,
         settled_at=row.settled_at,
         withdrawal=kept,
+        transaction=_existing(row),
         contradiction=row.contradiction,
     )
+
+
+def _existing(row: Row) -> Transaction | None:
+    """Return what stays known of the withdrawal that a row is in conflict with: AlphaPo's id and status; None for every other row."""
+    shown = row.transaction
+    if row.state != "conflict" or shown is None:
+        return None
+    return Transaction(id=shown.id, foreign_id=shown.foreign_id, status=shown.status)
 
 
 def _forgotten(revision: Revision) -> Revision:

@@ -8,7 +8,7 @@ from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import CalledBack
 from alphapo_async.core.models import ENDED, Transaction
 from alphapo_async.core.row import Row, needed_of_witness
-from alphapo_async.core.witnesses import is_another, withdrawal_from, witnessed
+from alphapo_async.core.witnesses import is_another, shown_in_conflict, withdrawal_from, witnessed
 
 __all__ = ["TOO_LITTLE", "learn_callback", "may_be_on_its_way", "why_not_ours"]
 
@@ -18,8 +18,13 @@ TOO_LITTLE: Final = "it tells too little to be sure"
 def learn_callback(row: Row, called_back: CalledBack, now: float) -> Row:
     """Return the row after a callback: AlphaPo has it, or nothing was learned."""
     told = called_back.transaction
-    if row.revision.payment is None or why_not_ours(row, told) is not None:
-        return row  # or settled long ago, and only its digest is remembered
+    if row.revision.payment is None:
+        return row  # settled long ago, and only its digest is remembered
+    if why_not_ours(row, told) is not None:
+        is_existing = (
+            row.state == "conflict" and row.transaction is not None and str(row.transaction.id) == str(told.id)
+        )
+        return shown_in_conflict(row, told) if is_existing else row
     return witnessed(row, withdrawal_from(told, "callback"), told, now)
 
 

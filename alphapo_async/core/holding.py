@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.row import NO, STICKY, Row, doubted, is_in_doubt, settled
+from alphapo_async.core.row import CORRECTABLE_STATES, NO, STICKY, Row, doubted, is_in_doubt, settled
 from alphapo_async.core.witnesses import witnessed
 
 __all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
@@ -53,24 +54,46 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
         return _taken_on(row, asked, now) if is_same else row
     if row.state not in NO:
         return row
-    is_sticky = is_same and row.state in STICKY and not asked.resend_rejected
-    if is_sticky or _is_answered_by(row, asked, is_same=is_same):
+    if not is_same:
+        return _taken_over(row, asked, now)
+    is_sticky = row.state in STICKY and not asked.resend_rejected
+    if is_sticky or _is_answered_by(row, asked):
         # It is told once more, and must stay true until it is heard: it answers whoever has asked until now.
         return replace(row, settled_at=now, settled_by=asked.asker)
-    return _reopened(row, asked, now) if is_same else _corrected(row, asked, now)
+    return _reopened(row, asked, now)
 
 
-def _is_answered_by(row: Row, asked: Asked, *, is_same: bool) -> bool:
+def _is_answered_by(row: Row, asked: Asked) -> bool:
     """The "no" came after this was asked, which took long to get here: it was told, and must stay true.
 
-    Where another worker wrote it down, by another clock, one that came a moment earlier counts as later, too; but not to a correction,
-    which nobody asks for who has not heard the "no".
+    Where another worker wrote it down, by another clock, one that came a moment earlier counts as later, too.
     """
     if asked.asked_at is None or row.settled_at is None:
         return False
     is_one_clock = asked.asker is not None and asked.asker == row.settled_by
-    unsure = asked.unsure if is_same and not is_one_clock else 0.0
+    unsure = 0.0 if is_one_clock else asked.unsure
     return asked.asked_at < row.settled_at + unsure
+
+
+def _taken_over(row: Row, asked: Asked, now: float) -> Row:
+    """Return the row with another payment as its next revision; unchanged where that is a conflict.
+
+    A "no" that is recorded while the call waits does not answer it: it is about another payment. But where the row held the asked payment
+    in an earlier revision, that revision's own "no" was reported, and a call from before the latest "no" must not undo it.
+    """
+    if row.state not in CORRECTABLE_STATES:
+        return _adopted(row, asked, now)
+    was_held_before = any(earlier.is_same_payment(asked.revision) for earlier in row.earlier)
+    is_older = asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at
+    return row if was_held_before and is_older else _corrected(row, asked, now)
+
+
+def _adopted(row: Row, asked: Asked, now: float) -> Row:
+    """Return the row with the payment that AlphaPo shows under its foreign_id: only look-ups follow. Any other payment is a conflict."""
+    shown, payment = row.transaction, asked.revision.payment
+    if shown is None or payment is None or not compare(payment, shown).is_ours("amount", "currency", "address"):
+        return row
+    return replace(_corrected(row, asked, now), blamed=True, owes_look_up=True, transaction=shown)
 
 
 def _was_new_to_the_journal(row: Row, asked: Asked) -> bool:

@@ -15,6 +15,7 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Source, Transaction, Withdrawal
 
 __all__ = [
+    "CORRECTABLE_STATES",
     "NO",
     "STICKY",
     "Assumed",
@@ -35,6 +36,8 @@ State = Literal["open", "accepted", "failed", "rejected", "not_sent", "conflict"
 
 NO: Final = frozenset({"rejected", "not_sent", "conflict", "authentication"})
 """Settled, and AlphaPo does not have it: a later acceptance contradicts these."""
+CORRECTABLE_STATES: Final = NO - {"conflict"}
+"""Another payment under the same foreign_id becomes the row's next revision."""
 STICKY: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
 

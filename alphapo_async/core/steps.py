@@ -81,11 +81,12 @@ def due_at(row: Row) -> float | None:
     """Return when a worker on its rounds should come to the row; None if another holds it, or nothing is left to do.
 
     A row in doubt is looked at ever more rarely, up to once an hour; one that is accepted and not final from an hour after that on, up to
-    once a day.
+    once a day; so is the withdrawal that a row is in conflict with.
     """
     if row.state == "open":
         return None if row.holder is not None else _due_while_open(row)
-    if row.state != "accepted" or row.withdrawal is None or row.withdrawal.is_final:
+    shown = row.transaction if row.state == "conflict" else row.withdrawal if row.state == "accepted" else None
+    if shown is None or shown.is_final:
         return None
     settled_at = row.settled_at or row.created_at
     checked_at = max(row.checked_at or 0.0, settled_at)

@@ -7,8 +7,10 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from alphapo_async.core.codec import differing
 from alphapo_async.core.errors import (
     AuthenticationError,
+    Existing,
     ForeignIdConflict,
     JournalError,
     WithdrawalError,
@@ -17,10 +19,10 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.row import Row
+from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
+from alphapo_async.core.row import Row, is_in_doubt
 
-__all__ = ["Told", "tell"]
+__all__ = ["Told", "clash", "existing_of", "tell"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
@@ -39,11 +41,33 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """Nothing was asked of AlphaPo: the row was settled before."""
     recorded: bool | None = False
     """With `unrecorded`: whether the row stands in the journal."""
+    existing: Existing | None = None
+    """With `clash`: what has the foreign_id."""
 
     @property
     def attempts(self) -> int:
         """Bodies that left or may have left."""
         return 0 if self.row is None else self.row.attempts
+
+
+def existing_of(row: Row) -> Existing:
+    """Return what has the foreign_id of a row: what AlphaPo shows where the row is in conflict with it, otherwise the row's own payment."""
+    is_shown = row.state == "conflict"
+    witness = row.transaction if is_shown else row.withdrawal
+    id_, status = (None, None) if witness is None else (witness.id, witness.status)
+    if is_shown:
+        state = "failed" if status in ENDED else "accepted"
+        return Existing(state=state, id=id_, status=status, transaction=witness)
+    state = "in doubt" if is_in_doubt(row) else row.state
+    return Existing(state=state, payment=row.revision.payment, id=id_, status=status)
+
+
+def clash(row: Row, request: WithdrawalRequest) -> Told:
+    """Return what a call gets whose foreign_id the journal knows for another payment: in which fields, and how that one stands."""
+    known, existing = row.revision.payment, existing_of(row)
+    differs = "" if known is None or row.state == "conflict" else f"another {', '.join(differing(known, request))}; "
+    detail = f"{differs}that one is {existing.state.replace('_', ' ')}"
+    return Told(request.foreign_id, None, "clash", detail, existing=existing)
 
 
 def tell(told: Told) -> Withdrawal | WithdrawalError | JournalError:
@@ -74,18 +98,19 @@ _LESS = {
 def _tell_less(told: Told) -> WithdrawalError | JournalError:
     about = _about(told)
     if told.why == "clash":
-        known = f" ({told.detail})" if told.detail else ""
-        return ForeignIdConflict(
-            f"Withdrawal {told.foreign_id!r}: the journal knows another payment under this foreign_id{known}; "
-            "this one was not sent.",
-            **about,
-        )
+        assert told.existing is not None  # noqa: S101 - a clash is one with something
+        return _conflict(told.detail, existing=told.existing, **about)
     if told.why == "unrecorded":
         whose = "" if told.recorded is False else " by this call"
         return JournalError(
             f"Withdrawal {told.foreign_id!r} was not sent{whose}: {told.detail}", recorded=told.recorded, **about
         )
     return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {_LESS[told.why]}.", reason=told.why, **about)
+
+
+def _conflict(detail: str, **about: Any) -> ForeignIdConflict:
+    said = f"Withdrawal {about['foreign_id']!r}: this foreign_id was already used for another payment ({detail})."
+    return ForeignIdConflict(f"{said} This payment was not sent, and no worker will send it.", **about)
 
 
 def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
@@ -125,9 +150,7 @@ def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
             f"{name}: AlphaPo refused it ({_told_errors(errors)}). No money moved.", errors=errors, **about
         )
     if row.state == "conflict":
-        return ForeignIdConflict(
-            f"{name} is another payment at AlphaPo ({_figures(row)}). This one was not sent.", **about
-        )
+        return _conflict(f"AlphaPo shows it: {_figures(row)}", existing=existing_of(row), **about)
     code = row.code or "unknown"
     return AuthenticationError(
         f"{name}: AlphaPo does not accept the key or the signature ({code}). No money moved.", code=code, **about

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal
 from alphapo_async.core.row import NO, Row, State, settled
 
-__all__ = ["is_another", "is_older", "withdrawal_from", "witnessed"]
+__all__ = ["is_another", "is_older", "shown_in_conflict", "withdrawal_from", "witnessed"]
 
 
 def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: float) -> Row:
@@ -42,6 +42,14 @@ def is_another(row: Row, told: Transaction) -> bool:
     if known is None or known.id is None or str(known.id) == str(told.id):
         return False
     return told.status in ENDED or row.state != "failed"
+
+
+def shown_in_conflict(row: Row, shown: Transaction) -> Row:
+    """Return a row in conflict with what AlphaPo shows now of the withdrawal that has its foreign_id."""
+    known = row.transaction
+    if known is not None and str(known.id) == str(shown.id) and is_older(shown.status, known.status):
+        return row
+    return replace(row, transaction=shown)
 
 
 def is_older(told: str | None, known: str | None) -> bool:

@@ -85,11 +85,17 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
 
 
 def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> None:
-    """Another address and another amount cannot be ours: exit code 1, and the advice to take another foreign_id."""
+    """Another address and another amount cannot be ours: exit code 1, the existing withdrawal is named, and no second payment advised."""
     assert local.invoke(*withdrawing("paying-taken")).exit_code == 0
     told = local.invoke(*withdrawing("paying-taken", amount="7", address="another-address"))
     assert told.exit_code == 1
-    assert "under a foreign_id of its own" in told.stderr
+    lines = told.stderr.splitlines()
+    assert "was already used for another payment (AlphaPo shows it: address: " in lines[0]
+    assert lines[1] == "may release funds: no"
+    assert lines[2].startswith(
+        "next step: The existing withdrawal is accepted: it is being paid. If you meant the same payout, do nothing"
+    )
+    assert lines[3:] == ["or: `alphapo status paying-taken` shows how the existing withdrawal stands."]
 
 
 def test_what_was_rejected_is_sent_again_if_that_is_asked_for(local: Local, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from alphapo_async.cli.wording import advice, happened, spoken_problem
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AuthenticationError,
+    Existing,
     ForeignIdConflict,
     InvalidRequest,
     JournalError,
@@ -25,7 +26,7 @@ ERRORS: list[WithdrawalError | JournalError] = [
     WithdrawalFailed("No.", foreign_id="f"),
     WithdrawalNotSent("No.", reason="queue", foreign_id="f"),
     WithdrawalUnknown("No.", reason="no answer", foreign_id="f"),
-    ForeignIdConflict("No.", foreign_id="f"),
+    ForeignIdConflict("No.", existing=Existing(state="open"), foreign_id="f"),
     AuthenticationError("No.", code="bad_header_key", foreign_id="f"),
     JournalError("No."),
 ]

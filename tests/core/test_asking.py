@@ -77,6 +77,18 @@ def test_two_differences_without_doubt_are_a_conflict() -> None:
     assert CONFLICT_ROW.transaction is not None
 
 
+@pytest.mark.parametrize("status", ["confirmed", "cancelled", "declined", "pending"])
+def test_a_conflict_follows_what_alphapo_shows(status: str) -> None:
+    """It stays a conflict, and its caller learns how the existing withdrawal stands; an older status changes nothing."""
+    after = asked_about(CONFLICT_ROW, found(status, amount="9", address="z"), 9.0, "another")
+    assert (after.state, after.settled_at) == ("conflict", CONFLICT_ROW.settled_at)
+    assert after.transaction == found(status, amount="9", address="z").transaction
+    again = asked_about(after, found(amount="9", address="z"), 10.0)
+    assert again.transaction == (after.transaction if status != "pending" else CONFLICT_ROW.transaction)
+    newer = Found(replace(found(amount="9", address="z").transaction, id=8))
+    assert asked_about(after, newer, 10.0).transaction == newer.transaction
+
+
 def test_two_differences_in_doubt_stay_in_doubt() -> None:
     """Ours may have arrived: whoever decides sees the differences."""
     after = asked_about(DOUBTED, found(amount="9", address="z"))

@@ -13,6 +13,7 @@ from alphapo_async.core.errors import (
     CallbackBusy,
     CallbackError,
     ConfigurationError,
+    Existing,
     ForeignIdConflict,
     InvalidRequest,
     JournalError,
@@ -22,16 +23,23 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-from alphapo_async.core.models import Transaction
+from alphapo_async.core.models import Transaction, WithdrawalRequest
 
 ABOUT: dict[str, Any] = {"foreign_id": "payout-17", "attempts": 3, "retry_after": 2.5}
+
+EXISTING = Existing(
+    state="accepted",
+    payment=WithdrawalRequest(currency="BTC", address="a", foreign_id="payout-17", end_user_reference="u", amount="25"),
+    id=4711,
+    status="processing",
+)
 
 ABOUT_ONE: list[WithdrawalError | JournalError] = [
     WithdrawalRejected("Said no.", errors={"amount": ["too small"]}, **ABOUT),
     WithdrawalFailed("Ended.", transaction=Transaction(id=7, status="cancelled"), **ABOUT),
     WithdrawalNotSent("Never left.", reason="outage", **ABOUT),
     WithdrawalUnknown("Who knows.", reason="in flight", **ABOUT),
-    ForeignIdConflict("Another's.", **ABOUT),
+    ForeignIdConflict("Another's.", existing=EXISTING, **ABOUT),
     AuthenticationError("Wrong key.", code="bad_header_key", **ABOUT),
     JournalError("Disk full.", recorded=None, **ABOUT),
 ]
@@ -58,7 +66,10 @@ def name_of(value: object) -> str:
         (WithdrawalFailed(""), "failed", True, False),
         (WithdrawalNotSent("", reason="queue"), "not_sent", True, True),
         (WithdrawalUnknown("", reason="no answer"), "unknown", False, True),
-        (ForeignIdConflict(""), "conflict", True, False),
+        *(
+            (ForeignIdConflict("", existing=Existing(state=state)), "conflict", state == "failed", False)
+            for state in ("open", "in doubt", "accepted", "failed", "rejected", "not_sent", "authentication")
+        ),
         (AuthenticationError("", code="bad_header_key"), "authentication", True, False),
         (JournalError("", recorded=False), "not_sent", True, True),
         (JournalError("", recorded=True), "unknown", False, True),
@@ -76,12 +87,43 @@ def test_each_error_says_whether_money_moved_and_whether_to_try_again(
     assert (error.outcome, error.may_release_funds, error.is_retry_safe) == (outcome, may_release_funds, is_retry_safe)
 
 
-def test_only_doubt_and_an_uncertain_journal_hold_funds_back() -> None:
-    """Nothing but an unknown outcome or a withdrawal that may be written down forbids giving the funds back."""
+def test_only_doubt_a_conflict_and_an_uncertain_journal_hold_funds_back() -> None:
+    """An unknown outcome, an existing withdrawal, and one that may be in the journal forbid giving the funds back; nothing else does."""
     assert [name_of(error) for error in ABOUT_ONE if not error.may_release_funds] == [
         "WithdrawalUnknown",
+        "ForeignIdConflict",
         "JournalError",
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "words"),
+    [
+        ("open", None, "is open: wait for its outcome. If you meant the same payout, do nothing"),
+        ("in doubt", None, "is in doubt: wait for its outcome. If you meant the same payout, do nothing"),
+        ("accepted", "processing", "is accepted: it is being paid. If you meant the same payout, do nothing"),
+        ("accepted", "confirmed", "is confirmed: it is paid. If you meant the same payout, do nothing"),
+        (
+            "failed",
+            "declined",
+            "is declined: no money moved under this foreign_id. Give the funds back, or pay under a new",
+        ),
+        ("failed", None, "is cancelled or declined: no money moved under this foreign_id."),
+        ("not_sent", None, "has just ended without moving money: ask again. If you meant the same payout"),
+    ],
+)
+def test_a_conflict_names_the_state_of_the_existing_withdrawal(state: str, status: str | None, words: str) -> None:
+    """A second payment of the same payout is not recommended, whatever the state."""
+    error = ForeignIdConflict("Another's.", existing=Existing(state=state, status=status))
+    assert error.next_step.startswith(f"The existing withdrawal {words}")
+    assert str(error) == f"Another's. {error.next_step}"
+    assert ("Only a different payout gets a foreign_id of its own." in error.next_step) is (state != "failed")
+
+
+def test_the_existing_withdrawal_shows_no_address() -> None:
+    """What error reporters and rich write down of it."""
+    assert repr(EXISTING) == "Existing(state='accepted', id=4711, status='processing')"
+    assert EXISTING.__rich_repr__() == [("state", "accepted"), ("id", 4711), ("status", "processing")]
 
 
 @pytest.mark.parametrize("error", ABOUT_ONE, ids=name_of)
@@ -211,10 +253,10 @@ def test_what_is_no_word_on_one_withdrawal_is_not_caught_as_one(kind: type[Excep
 
 
 def test_every_public_error_is_listed() -> None:
-    """`__all__` holds exactly the error classes of the module that have a public name."""
+    """`__all__` holds exactly the error classes of the module that have a public name, and what a conflict carries."""
     classes = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
     public = {name for name, kind in classes.items() if issubclass(kind, AlphapoError) and not name.startswith("_")}
-    assert set(errors.__all__) == public
+    assert set(errors.__all__) == public | {"Existing"}
 
 
 def test_an_invalid_request_tells_every_problem_in_its_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -11,7 +12,7 @@ from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, GivenUp, Revision
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.learning import learn
-from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -44,7 +45,9 @@ def accepted(status: str | None) -> Row:
         (FAILED_ROW, True),
         (REJECTED_ROW, True),
         (NOT_SENT_ROW, True),
-        (CONFLICT_ROW, True),
+        (CONFLICT_ROW, False),
+        (asked_about(CONFLICT_ROW, found("confirmed", amount="9", address="z")), True),
+        (replace(CONFLICT_ROW, transaction=None), True),
         (REFUSED_ROW, True),
         (accepted("processing"), False),
         (accepted(None), False),
@@ -133,3 +136,11 @@ def test_nobody_is_paid_again_under_a_forgotten_id(leave: object) -> None:
     again = learn(refused, Asked("worker", OURS, "key", resend_rejected=True, asked_at=9.0), 9.0)
     assert (again.state, again.revision.body, again.revision.number) == ("open", OURS.body, 2)
     assert learn(again, GivenUp("worker", "queue"), 9.0).state == "not_sent"
+
+
+@pytest.mark.parametrize("forget", [redacted, tombstone])
+def test_what_a_row_is_in_conflict_with_stays_known(forget: Callable[[Row], Row]) -> None:
+    """AlphaPo's id and status: they say whether the funds may be released."""
+    kept = forget(asked_about(CONFLICT_ROW, found("declined", amount="9", address="z")))
+    assert kept.transaction == Transaction(id=7, foreign_id="f", status="declined")
+    assert forget(FAILED_ROW).transaction is None

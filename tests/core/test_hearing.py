@@ -176,3 +176,13 @@ def test_only_what_a_worker_may_be_sending_is_on_its_way() -> None:
     assert why_not_ours(row(), cut()) == TOO_LITTLE
     assert not may_be_on_its_way(replace(row(), holder=None))
     assert not may_be_on_its_way(ACCEPTED_ROW)
+
+
+def test_a_conflict_follows_the_callbacks_of_the_existing_withdrawal() -> None:
+    """They do not fit the row's payment, and say how that withdrawal stands; any other callback changes nothing."""
+    existing = told("cancelled", amount="9", address="z")
+    after = heard(CONFLICT_ROW, existing)
+    assert (after.state, after.transaction) == ("conflict", existing)
+    assert heard(CONFLICT_ROW, replace(existing, id=8)) is CONFLICT_ROW
+    unknown = replace(CONFLICT_ROW, transaction=None)
+    assert heard(unknown, existing) is unknown

@@ -36,6 +36,7 @@ from tests.core.rows import (
     TOLD,
     asked_about,
     found,
+    revision,
     row,
     sent,
 )
@@ -110,11 +111,10 @@ def test_what_never_arrived_is_sent_again(settled: Row) -> None:
     assert next_step(again, 9.0) == Send()
 
 
-@pytest.mark.parametrize("asked", [ASKED, Asked("worker", CORRECTED, "key")], ids=["the same", "another payment"])
-def test_a_no_that_is_younger_than_the_question_answers_it(asked: Asked) -> None:
+def test_a_no_that_is_younger_than_the_question_answers_it() -> None:
     """Whoever heard that "no" relies on it: a call that was slow to reach the journal does not send after it."""
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="worker")
-    asked = replace(asked, asker="worker")
+    asked = replace(ASKED, asker="worker")
 
     assert learn(settled, replace(asked, asked_at=9.9), 20.0) == replace(settled, settled_at=20.0)
     assert learn(settled, replace(asked, asked_at=10.0), 20.0).state == "open"
@@ -159,12 +159,39 @@ def test_a_settled_row_names_the_worker_that_held_it() -> None:
     assert (again.settled_at, again.settled_by) == (None, None)
 
 
-@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
-def test_another_payment_after_a_no_is_the_next_revision(settled: Row) -> None:
-    """The earlier one is kept."""
-    after = learn(settled, Asked("worker", CORRECTED, "key"), 9.0)
+@pytest.mark.parametrize("asked_at", [None, 4.0, 9.0])
+@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW])
+def test_another_payment_after_a_no_is_the_next_revision(settled: Row, asked_at: float | None) -> None:
+    """The earlier one is kept; also where that "no" was recorded while the call waited, since it is about another payment."""
+    after = learn(settled, Asked("worker", CORRECTED, "key", asked_at=asked_at, asker="worker"), 9.0)
     assert (after.state, after.revision.body, after.revision.number) == ("open", CORRECTED.body, 2)
     assert after.earlier == (settled.revision,)
+
+
+def test_a_call_from_before_a_correction_does_not_undo_the_no_of_its_own_payment() -> None:
+    """The earlier revision was refused and corrected, and that correction never arrived: what was reported of the first one stays true."""
+    corrected = learn(REJECTED_ROW, Asked("worker", CORRECTED, "key"), 6.0)
+    not_sent = learn(corrected, GivenUp("worker", "queue"), 7.0)
+    assert learn(not_sent, replace(ASKED, asked_at=6.9), 9.0) is not_sent
+    for asked in (replace(ASKED, asked_at=7.0), ASKED):
+        assert learn(not_sent, asked, 9.0).revision == replace(OURS, number=3)
+
+
+def test_a_conflict_with_what_alphapo_shows_stands_for_every_other_payment() -> None:
+    """The foreign_id is used: another payment is not sent under it either, and changes nothing."""
+    third = Asked("worker", revision("3"), "key")
+    for settled in (CONFLICT_ROW, replace(CONFLICT_ROW, transaction=None), redacted(CONFLICT_ROW)):
+        assert learn(settled, third, 9.0) is settled
+
+
+def test_the_payment_that_alphapo_shows_is_adopted_and_never_sent() -> None:
+    """A lost journal is asked for the right payment after a wrong one: AlphaPo has that, and look-ups settle it."""
+    shown = Asked("worker", revision("9", address="z"), "key")
+    after = learn(CONFLICT_ROW, shown, 9.0)
+    assert (after.state, after.revision, after.earlier) == ("open", replace(shown.revision, number=2), (OURS,))
+    assert next_step(after, 9.0) == LookUp()
+    assert next_step(asked_about(after, NoneFound(), 9.0), 9.0) == LookUp()
+    assert asked_about(after, found(amount="9", address="z"), 10.0).state == "accepted"
 
 
 def test_a_forgotten_body_is_written_anew_under_a_new_number() -> None:

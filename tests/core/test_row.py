@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.row import (
+    CORRECTABLE_STATES,
     NO,
     STICKY,
     Assumed,
@@ -70,6 +71,7 @@ def test_every_no_and_which_of_them_stick() -> None:
     """AlphaPo's own words are told again without a request; what never arrived or was signed wrongly may be sent again."""
     assert frozenset({"rejected", "not_sent", "conflict", "authentication"}) == NO
     assert frozenset({"rejected", "conflict"}) == STICKY
+    assert frozenset({"rejected", "not_sent", "authentication"}) == CORRECTABLE_STATES
 
 
 @pytest.mark.parametrize(

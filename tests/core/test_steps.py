@@ -11,6 +11,7 @@ from alphapo_async.core.row import Assumed
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
+    CONFLICT_ROW,
     DAY,
     DOUBTED,
     FAILED_ROW,
@@ -109,3 +110,11 @@ def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
     assert due_at(FAILED_ROW) is None
     assert due_at(row(state="accepted", holder=None, settled_at=7.0, withdrawal=TOLD)) == 7.0 + HOUR
     assert due_at(row(state="accepted", holder=None, settled_at=0.0, withdrawal=TOLD)) == HOUR
+
+
+def test_what_a_row_is_in_conflict_with_is_looked_up_until_it_is_final() -> None:
+    """Like an accepted row: funds may be released once AlphaPo shows it cancelled or declined."""
+    assert due_at(CONFLICT_ROW) == HOUR
+    assert due_at(asked_about(CONFLICT_ROW, found("pending", amount="9", address="z"), 2 * HOUR)) == 4 * HOUR
+    assert due_at(asked_about(CONFLICT_ROW, found("declined", amount="9", address="z"), 2 * HOUR)) is None
+    assert due_at(replace(CONFLICT_ROW, transaction=None)) is None

@@ -1,12 +1,15 @@
+import pickle
 from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.errors import (
     AuthenticationError,
+    Existing,
     ForeignIdConflict,
     JournalError,
     WithdrawalError,
@@ -18,7 +21,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import Row, State
-from alphapo_async.core.telling import Told, Why, tell
+from alphapo_async.core.telling import Told, Why, clash, existing_of, tell
 
 REQUEST = WithdrawalRequest(
     currency="BTC",
@@ -82,14 +85,17 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
         row_with("conflict", differences=DIFFERENCES),
         ForeignIdConflict,
         (
-            "Withdrawal 'payout-17' is another payment at AlphaPo (amount: asked '0.0015', AlphaPo tells '7'; "
-            "currency: asked 'BTC', AlphaPo tells 'ETH'). This one was not sent."
+            "Withdrawal 'payout-17': this foreign_id was already used for another payment (AlphaPo shows it: amount: asked '0.0015', "
+            "AlphaPo tells '7'; currency: asked 'BTC', AlphaPo tells 'ETH'). This payment was not sent, and no worker will send it."
         ),
     ),
     (
         row_with("conflict"),
         ForeignIdConflict,
-        "Withdrawal 'payout-17' is another payment at AlphaPo (its figures are no longer kept). This one was not sent.",
+        (
+            "Withdrawal 'payout-17': this foreign_id was already used for another payment (AlphaPo shows it: its figures are no longer "
+            "kept). This payment was not sent, and no worker will send it."
+        ),
     ),
     (
         row_with("authentication", code="bad_header_key"),
@@ -129,9 +135,9 @@ def test_every_state_but_accepted_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row, _, _ in BY_STATE], ids=[row.state for row, _, _ in BY_STATE])
-def test_funds_are_held_back_exactly_while_the_row_is_open(row: Row) -> None:
-    """An open row never releases funds, and every settled "no" does."""
-    assert error_of(row).may_release_funds is (row.state != "open")
+def test_funds_are_held_back_exactly_while_the_row_is_open_or_in_conflict(row: Row) -> None:
+    """An open row never releases funds, nor does a conflict with a withdrawal that is being paid; every other settled "no" does."""
+    assert error_of(row).may_release_funds is (row.state not in ("open", "conflict"))
 
 
 @pytest.mark.parametrize(("is_from_journal", "source"), [(False, "reply"), (True, "journal")])
@@ -285,22 +291,56 @@ def test_other_reasons_hold_even_an_acceptance_back(why: Why) -> None:
     assert isinstance(error_of(row_with("accepted", withdrawal=HAS), why=why), WithdrawalUnknown)
 
 
-@pytest.mark.parametrize("row", [None, row_with("open"), row_with("accepted", withdrawal=HAS)])
-def test_another_payments_id_is_a_conflict(row: Row | None) -> None:
-    """Caught before anything left: this payment was not sent, whatever became of the other."""
-    error = error_of(row, why="clash")
+OTHER = replace(REQUEST, amount=Decimal("0.0014"))
+SHOWN = Transaction(id=9, foreign_id="payout-17", status="processing")
+
+
+@pytest.mark.parametrize(
+    ("row", "existing"),
+    [
+        (row_with("open"), Existing(state="open", payment=REQUEST)),
+        (row_with("open", doubt_since=1.0), Existing(state="in doubt", payment=REQUEST)),
+        (row_with("open", blamed=True), Existing(state="in doubt", payment=REQUEST)),
+        (row_with("accepted", withdrawal=HAS), Existing(state="accepted", payment=REQUEST, id=5, status="processing")),
+        (row_with("failed", withdrawal=ENDED), Existing(state="failed", payment=REQUEST, id=5, status="declined")),
+        (row_with("failed", revision=Revision(b"", None, 1, "1:a")), Existing(state="failed")),
+        (
+            row_with("conflict", transaction=SHOWN),
+            Existing(state="accepted", id=9, status="processing", transaction=SHOWN),
+        ),
+        (
+            row_with("conflict", transaction=replace(SHOWN, status="cancelled")),
+            Existing(state="failed", id=9, status="cancelled", transaction=replace(SHOWN, status="cancelled")),
+        ),
+        (row_with("conflict"), Existing(state="accepted")),
+    ],
+)
+def test_a_conflict_carries_what_has_the_foreign_id(row: Row, existing: Existing) -> None:
+    """The journal's row as far as it is kept, or what AlphaPo shows; funds may be released only if that one failed."""
+    assert existing_of(row) == existing
+    error = tell(clash(row, OTHER))
     assert isinstance(error, ForeignIdConflict)
-    assert str(error) == (
-        "Withdrawal 'payout-17': the journal knows another payment under this foreign_id; this one was not sent. "
-        + error.next_step
-    )
-    assert error.may_release_funds
+    assert (error.existing, error.attempts, error.may_release_funds) == (existing, 0, existing.state == "failed")
+    assert "This payment was not sent, and no worker will send it." in str(error)
+
+
+@pytest.mark.parametrize("row", [row_with("conflict", transaction=SHOWN), row_with("accepted", withdrawal=HAS)])
+def test_a_conflict_survives_pickle_and_holds_no_body_and_no_key(row: Row) -> None:
+    """What goes from a worker process to its parent is the same there; the signed bytes stay in the journal."""
+    error = tell(clash(row, OTHER))
+    assert isinstance(error, ForeignIdConflict)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (str(again), again.existing) == (str(error), error.existing)
+    shown = repr(vars(error)) + str(error)
+    assert not [secret for secret in ("fingerprint", "Private-Ann", BODY.decode()) if secret in shown]
 
 
 def test_a_conflict_says_what_differs() -> None:
-    """Where the flight knows it."""
-    error = error_of(row_with("accepted"), why="clash", detail="another amount; that one is accepted")
-    assert "knows another payment under this foreign_id (another amount; that one is accepted); this one" in str(error)
+    """Where the journal keeps the payment; otherwise it says only how it stands."""
+    error = tell(clash(row_with("accepted"), OTHER))
+    assert "already used for another payment (another amount; that one is accepted). This payment" in str(error)
+    forgotten = row_with("accepted", revision=Revision(b"", None, 1, "1:a"))
+    assert "already used for another payment (that one is accepted). This payment" in str(tell(clash(forgotten, OTHER)))
 
 
 def test_a_word_of_the_operator_is_told_as_his() -> None:
@@ -347,7 +387,9 @@ def test_each_caller_gets_an_exception_of_its_own() -> None:
 
 ALL_TOLD = [
     *(Told("payout-17", row) for row, _, _ in BY_STATE),
-    *(Told("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why)),
+    *(Told("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why) if why != "clash"),
+    clash(row_with("open"), OTHER),
+    clash(row_with("conflict", transaction=SHOWN), OTHER),
 ]
 
 

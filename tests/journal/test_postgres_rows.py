@@ -206,6 +206,7 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     ("row", "host", "spoil", "error"),
     [
         (row("a", "2"), "h", "", asyncpg.UniqueViolationError),
+        (row("a", "2"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
         (row("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
         (row("b"), "another", "", asyncpg.CheckViolationError),
         (row("b"), "h", "update s.journal set moved_to = 'x'", asyncpg.ObjectNotInPrerequisiteStateError),
@@ -217,7 +218,9 @@ async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host
     await fetch(ROWS.enqueue_statement(first, "h", 100.0))
     if spoil:
         await fetch(spoil)
-    with pytest.raises(error, match=r"enqueued|moved|enqueue it again"):
+    with pytest.raises(
+        error, match=r"not enqueued|moved|enqueue it again|moved no money \(rejected\); enqueue this one"
+    ):
         await fetch(ROWS.enqueue_statement(row, host, 100.0))
 
 

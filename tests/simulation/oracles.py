@@ -185,7 +185,12 @@ class Oracles:
             self._fail(f"{name}: another body under the same revision (P2)")
         if after.revision.number != before.revision.number and was not in NO:
             self._fail(f"{name}: a new revision of a row that was {was} (P2)")
-        if was in NO and now == "open" and after.doubt_since is None:
+        if (
+            was in NO
+            and now == "open"
+            and after.doubt_since is None
+            and before.revision.is_same_payment(after.revision)
+        ):
             self._check_reopened(before)
         if was == "accepted" and now not in ("accepted", "failed"):
             self._fail(f"{name}: was accepted and is {now}")
@@ -258,6 +263,9 @@ class Oracles:
         is_no = isinstance(told, WithdrawalError) and told.may_release_funds
         if is_no and not is_late and any(one.ending.moves_money for one in self._records(name, request)):
             self._fail(f"{name}: told as {outcome}, and money has moved (P4)")
+        moves_money = any(one.ending.moves_money for one in self._world.named(name))
+        if is_no and outcome == "conflict" and not is_late and moves_money:
+            self._fail(f"{name}: a conflict releases funds, and the existing withdrawal moves money (P4)")
         is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
         if is_of_its_own and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")

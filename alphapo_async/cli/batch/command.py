@@ -382,6 +382,11 @@ def report_lines(report: Report, results: str) -> list[str]:
         lines.append(
             f"{report.unwritten:,} rows were taken, but their results could not be written: the journal has them."
         )
+    if conflicts := report.outcomes["conflict"]:
+        lines.append(
+            f"{conflicts:,} rows conflict with an existing withdrawal or an earlier line, and were not sent. Neither refund them nor pay "
+            "them in another way before you have read their errors in the results."
+        )
     reason = "" if report.failed is not None or report.cut_short is None else f": {report.cut_short}"
     if report.not_taken:
         lines.append(f"{report.not_taken:,} rows were not tried{reason or '.'}")

@@ -147,7 +147,11 @@ class Sifter:
             if standing.is_first:
                 yield request
             elif not standing.is_same:
-                why = f"line {line.number}: line {standing.first} asks for another payment under this foreign_id; this one was not sent."
+                why = (
+                    f"line {line.number}: line {standing.first} asks for another payment under this foreign_id; this one was not sent. "
+                    f"If both lines are the same payout, do nothing: line {standing.first} stands. Only a different payout gets a "
+                    "foreign_id of its own."
+                )
                 tell("conflict", [request.foreign_id, "conflict", "", "", why], request)
 
     def same_again(self) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from alphapo_async.core.errors import AlphapoError, JournalError
+from alphapo_async.core.errors import AlphapoError, ForeignIdConflict, JournalError
 
 __all__ = ["spoken", "spoken_problem"]
 
@@ -54,4 +54,6 @@ def spoken(error: AlphapoError, *, is_sheet: bool) -> str:
     step = str(getattr(error, "next_step", ""))
     steps = {**_STEPS, **_STEPS_OF_SHEETS} if is_sheet else _STEPS
     kind = "journal" if isinstance(error, JournalError) else str(getattr(error, "outcome", ""))
+    if is_sheet and isinstance(error, ForeignIdConflict) and error.may_release_funds:
+        kind = "failed"
     return f"{str(error).removesuffix(step).rstrip()} {steps.get(kind, step)}".rstrip()

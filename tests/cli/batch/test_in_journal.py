@@ -44,6 +44,8 @@ def stock_of(known: Row | None, request: WithdrawalRequest = SAME, *, retry_reje
         (REJECTED_ROW, OTHER, False, "another payment, rejected", "left"),
         (ACCEPTED_ROW, OTHER, True, "another payment, accepted", None),
         (DOUBTED, OTHER, True, "another payment, not settled", None),
+        (row(state="conflict"), OTHER, True, "another payment, conflict", None),
+        (row(state="conflict"), SAME, True, "conflict", "left"),
     ],
 )
 def test_a_row_is_left_where_a_run_would_send_it(

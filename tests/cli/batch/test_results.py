@@ -20,6 +20,7 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.core.errors import (
     AlphapoError,
     ConfigurationError,
+    Existing,
     ForeignIdConflict,
     InvalidRequest,
     WithdrawalRejected,
@@ -423,8 +424,14 @@ def test_a_run_that_never_begins_leaves_no_file_and_changes_none(tmp_path: Path)
 
 
 def test_a_row_of_a_sheet_is_never_told_to_be_paid_under_another_foreign_id() -> None:
-    """There the foreign_id is what the row says."""
-    conflict = ForeignIdConflict("Another.", foreign_id="a")
-    told = [cells_of(BatchResult(0, REQUEST, None, conflict), is_sheet=one)[-1] for one in (False, True)]
-    assert told[0] == "Another. Pay this one under a foreign_id of its own."
+    """There the foreign_id is what the row says; funds are given back only where the existing withdrawal moved no money."""
+    paid, failed = (
+        ForeignIdConflict("Another.", foreign_id="a", existing=Existing(state=state))
+        for state in ("accepted", "failed")
+    )
+    told = [cells_of(BatchResult(0, REQUEST, None, paid), is_sheet=one)[-1] for one in (False, True)]
+    assert told[0].startswith(
+        "Another. The existing withdrawal is accepted: it is being paid. If you meant the same payout, do nothing"
+    )
     assert told[1].startswith("Another. Do not pay the row in any other way before you know")
+    assert cells_of(BatchResult(0, REQUEST, None, failed), is_sheet=True)[-1] == "Another. Give the funds back."

@@ -95,7 +95,10 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
         ("invalid", "d", True),
         ("invalid", "e", True),
     ]
-    assert rest[0][1][-1] == "line 6: line 2 asks for another payment under this foreign_id; this one was not sent."
+    assert rest[0][1][-1] == (
+        "line 6: line 2 asks for another payment under this foreign_id; this one was not sent. "
+        "If both lines are the same payout, do nothing: line 2 stands. Only a different payout gets a foreign_id of its own."
+    )
 
 
 def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path: Path) -> None:

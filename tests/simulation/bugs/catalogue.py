@@ -450,6 +450,11 @@ _JUDGES: Final = (
         "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
         (Edit("client.py", "is_heard=False, asked_at=0.0)", "is_heard=False)"),),
     ),
+    Bug(
+        "conflict that may release",
+        "Clients for which a used id means that nothing was paid: a retry with another amount is paid a second time under a new id.",
+        (Edit("core/errors.py", 'return self.existing.state == "failed"', "return True"),),
+    ),
 )
 
 _JOURNAL: Final = (
