@@ -222,11 +222,11 @@ class Crew:
         )
 
     def end_of(self, until: float, asked_at: float) -> float:
-        """Return until when a worker could send of which it was asked then, and that has ended.
+        """Return until when a worker can send of which it was asked then, and that has ended.
 
-        Where that is not the end of its lease it was found dead just now, and may have sent until now: by the later clock.
+        One that was found dead just now may have sent until now: by the later clock. A lease that will not be renewed may still run.
         """
-        return until if until < asked_at else self.tenure.clock.at_the_latest()
+        return until if until < asked_at else max(until, self.tenure.clock.at_the_latest())
 
     async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.

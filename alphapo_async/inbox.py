@@ -142,9 +142,11 @@ class Inbox:
                 await self._world.sleep(_POLL)
 
     async def _is_free(self, known: Handled) -> bool:
-        if known.by in (None, self._worker()):
+        if known.by is None or known.by == self._worker():
             return True
-        return await self._journal.ended(known.by or "", self._world.clock()) is not None
+        now = self._world.clock()
+        until = await self._journal.ended(known.by, now)
+        return until is not None and until <= now
 
     async def _take(self, name: str, text: str | None, taken: Handled) -> bool:
         """Claim it. Whoever is cancelled, or hears no answer, may have it all the same, and lets go of it."""

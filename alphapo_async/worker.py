@@ -107,7 +107,10 @@ class Rounds:
             while held := await crew.journal.find_held(worker, _PAGE):
                 for row in held:
                     await crew.learn(row, Lapsed(worker, crew.end_of(until, now)))
-            await crew.journal.leave(worker, now)
+            if (
+                until <= now
+            ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
+                await crew.journal.leave(worker, now)
 
     async def _free_what_nobody_works_on(self) -> None:
         """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""

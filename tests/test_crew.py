@@ -607,7 +607,7 @@ def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() 
     async def story() -> None:
         async with _set_back(5.0) as crew:
             now = crew.world.clock()
-            assert (now, crew.end_of(now, now), crew.end_of(4.5, now)) == (5.0, 10.0, 4.5)
+            assert (now, crew.end_of(now, now), crew.end_of(4.5, now), crew.end_of(60.0, now)) == (5.0, 10.0, 4.5, 60.0)
 
     run(story())
 

@@ -146,6 +146,28 @@ def test_the_claim_of_a_worker_that_is_gone_is_void(claimed_by: str) -> None:
     assert run(story())
 
 
+class Disconnected(MemoryJournal):
+    """A journal that sees that a worker's connection is gone, although its lease runs."""
+
+    async def ended(self, worker: str, now: float) -> float | None:
+        """Return the end of its lease."""
+        return await super().ended(worker, now) or self._workers[worker]
+
+
+def test_the_claim_of_a_worker_without_connection_holds_until_its_lease_ends() -> None:
+    """It may live, and be in its handler."""
+
+    async def story() -> float:
+        journal = Disconnected()
+        await join(journal, "one")
+        await join(journal, "dead", until=5.0)
+        await journal.remember("default", "callback 7", Handled().taken("dead").text())
+        assert await handled(inbox(journal), told())
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == pytest.approx(5.0, abs=0.1)
+
+
 class Failing(MemoryJournal):
     """A journal that fails from some write on."""
 

@@ -303,6 +303,43 @@ def test_work_frees_what_a_dead_worker_held() -> None:
     assert wire.posts == 0
 
 
+class Disconnected(Durable):
+    """A journal that sees at once that the connection of the worker "ghost" is gone, which may be a failover."""
+
+    async def find_dead(self, now: float) -> list[tuple[str, float]]:
+        """Return it with the lease that it has."""
+        self._over.add("ghost")
+        return [(worker, until) for worker, until in self._workers.items() if worker in self._over or until <= now]
+
+
+def test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_after_its_lease() -> None:
+    """It may live and send until then, and take on more rows, which no other worker sends before that either."""
+    wire, journal = Wire(), Disconnected()
+
+    async def story() -> list[tuple[int, int]]:
+        await journal.join("default", "loopback", "ghost", EPOCH + 60)
+        key, told = Signer("made-up-key", "made-up-secret").fingerprint, []
+
+        async def take_on(name: str) -> None:
+            payment = request(name)
+            asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+            await journal.update("default", name, lambda _: new_row("default", name, asked, EPOCH, is_durable=True))
+
+        await take_on("a")
+        async with client(wire, journal=journal, policy=RetryPolicy(quiet=0.1)) as alphapo:
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(2)
+            await take_on("late")
+            for seconds in (3, 54, 120):
+                await asyncio.sleep(seconds)
+                told.append((min(wire.look_ups, 2), wire.posts))
+            working.cancel()
+        return told
+
+    assert run(story()) == [(2, 0), (2, 0), (2, 2)]
+    assert {len(set(bodies)) for bodies in wire.bodies.values()} == {1}
+
+
 class Late(Durable):
     """A journal that refuses the first change that it is asked for, and takes it on later all the same."""
 

@@ -135,14 +135,15 @@ class Journal(Protocol):
         ...
 
     async def ended(self, worker: str, now: float) -> float | None:
-        """Return until when the worker could send at the latest, if what it holds is free for others; None while it is not.
+        """Return until when the worker can send at the latest, if what it holds is free for others; None while it is not.
 
-        Once this has returned a time, the worker's lease cannot be prolonged any more.
+        Once this has returned a time, the worker's lease cannot be prolonged any more. The time may be later than now: where only the
+        worker's connection is seen to be gone, what it holds may be looked up at once, and is sent by no other before that time.
         """
         ...
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers that ended and still hold something, each with the time until when it could send at the latest.
+        """Return the workers that ended and still hold something, each with the time until when it can send at the latest, as `ended` does.
 
         Their leases cannot be prolonged any more. Whoever holds a row and is on no list has left, and a change of its own was written down
         late: it could send until now.

@@ -152,14 +152,17 @@ class PostgresJournal:
         await self._presence.hide(worker)
 
     async def ended(self, worker: str, now: float) -> float | None:
-        """Return until when the worker could send, if its lease is over or its connection gone; None while it is not."""
+        """Return until when the worker can send, if its lease is over, or will not be renewed since its connection is gone; else None."""
         until: float | None = await self._ask(
             lambda fetch: self._workers.ended(fetch, worker, now, self._presence.workers)
         )
         return until
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return those whose lease is over or connection gone, and that have not left, and those on no list that hold something."""
+        """Return those whose lease is over or connection gone, and that have not left, and those on no list that hold something.
+
+        The lease of a worker whose connection is gone may end later than now.
+        """
         found: list[tuple[str, float]] = await self._ask(
             lambda fetch: self._workers.find_dead(fetch, now, self._presence.workers)
         )
@@ -313,7 +316,7 @@ class PostgresJournal:
 
     async def find_living(self, now: float) -> list[str]:
         """Return the workers that may still send."""
-        return [each[0] for each in await self._ask(lambda fetch: fetch(self._workers.living, now, []))]
+        return [each[0] for each in await self._ask(lambda fetch: fetch(self._workers.living, now))]
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""

@@ -1,7 +1,9 @@
 """Who is alive: the statements about workers, and the lock that shows that one is.
 
 A worker's lock belongs to a connection that does nothing else. When its process dies the connection ends, and the database lets go of the
-lock; a paused process keeps both. Through a pooler no lock can be held, and leases are judged by time alone.
+lock; a paused process keeps both. A free lock proves only that the connection is gone, which a failover does to every worker: the lease is
+not renewed any more, its rows may be looked up at once, and are sent by no worker before the lease has ended. Through a pooler no lock can
+be held, and leases are judged by time alone.
 """
 
 from __future__ import annotations
@@ -78,8 +80,8 @@ class PostgresWorkers:
             f"returning {durable}"
         )
         """A worker that holds nothing any more."""
-        self.living = f"select worker from {workers} where not {is_ended}"
-        """Those that have not ended."""
+        self.living = f"select worker from {workers} where until > least($1::float8, {_NOW})"
+        """Those whose lease runs: also one that is not renewed any more may be used until its end."""
 
         self.remember = (
             f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here} for share) "

@@ -215,10 +215,10 @@ class SqliteJournal:
         bound = await self._ask(bind, writes=True)
         check_host(account, bound, host)
         try:
-            self._workers.join(worker)
+            lock_inode = self._workers.join(worker)
         except OSError as error:
             raise journal_error(self.path, error) from None
-        await self._ask(lambda file: rows.enlist(file.connection, worker, until), writes=True)
+        await self._ask(lambda file: rows.enlist(file.connection, worker, until, lock_inode), writes=True)
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
@@ -231,21 +231,20 @@ class SqliteJournal:
 
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker could send, if it has left, died or its lease is over; None while it is not."""
-        return self._ended(worker, await self._ask(lambda file: rows.lease(file.connection, worker)), now)
+        leased: rows.Leased | None = await self._ask(lambda file: rows.lease(file.connection, worker))
+        return now if leased is None else self._ended(leased, now)
 
-    def _ended(self, worker: str, until: float | None, now: float) -> float | None:
-        if until is None:
-            return now
-        if until <= now:
-            return until
-        return now if self._workers.is_gone(worker) else None
+    def _ended(self, leased: rows.Leased, now: float) -> float | None:
+        if leased.until <= now:
+            return leased.until
+        return now if self._workers.is_gone(leased.worker, leased.lock_inode) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers that died or whose lease is over, and that have not left, and those on no list that hold something."""
-        leases: list[tuple[str, float]]
+        leases: list[rows.Leased]
         unlisted: list[str]
         leases, unlisted = await self._ask(lambda file: (rows.leases(file.connection), rows.unlisted(file.connection)))
-        ends = [(worker, self._ended(worker, until, now)) for worker, until in leases]
+        ends = [(leased.worker, self._ended(leased, now)) for leased in leases]
         return [(worker, until) for worker, until in ends if until is not None] + [(worker, now) for worker in unlisted]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
@@ -362,17 +361,18 @@ class SqliteJournal:
 
     async def register(self) -> Register:
         """Return accounts and workers."""
-        found: Register = await self._ask(
-            lambda file: Register(
-                rows.hosts(file.connection), dict(rows.leases(file.connection)), rows.notes(file.connection)
-            )
-        )
+
+        def read(file: _File) -> Register:
+            leases = {leased.worker: leased.until for leased in rows.leases(file.connection)}
+            return Register(rows.hosts(file.connection), leases, rows.notes(file.connection))
+
+        found: Register = await self._ask(read)
         return found
 
     async def find_living(self, now: float) -> list[str]:
         """Return the workers that may still send."""
-        leases = (await self.register()).leases
-        return [worker for worker, until in leases.items() if self._ended(worker, until, now) is None]
+        leases: list[rows.Leased] = await self._ask(lambda file: rows.leases(file.connection))
+        return [leased.worker for leased in leases if self._ended(leased, now) is None]
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from alphapo_async.core.errors import JournalError
 
-__all__ = ["APPLICATION", "SCHEMA", "connect", "copy_into", "filesystem_of", "is_wal_safe", "journal_error"]
+__all__ = [
+    "APPLICATION",
+    "SCHEMA",
+    "connect",
+    "copy_into",
+    "filesystem_of",
+    "is_mounted",
+    "is_wal_safe",
+    "journal_error",
+]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -32,7 +42,8 @@ create table accounts (
 
 create table workers (
   worker text primary key,
-  until real not null
+  until real not null,
+  lock_inode integer
 ) without rowid;
 
 create table withdrawals (
@@ -108,7 +119,7 @@ def filesystem_of(path: Path, mounts: str) -> str:
         fields = head.split(" ")
         if len(fields) < 5 or not tail:  # noqa: PLR2004 - the fifth field is the mount point
             continue
-        place = fields[4].replace("\\040", " ")
+        place = _unescaped(fields[4])
         if len(place) >= len(best) and (path == Path(place) or Path(place) in path.parents):
             best, found = place, tail.split(" ")[0]
     return found
@@ -142,6 +153,35 @@ def connect(path: Path, mounts: Path = _MOUNTS) -> sqlite3.Connection:
     return connection
 
 
+def is_mounted(path: Path, mounts: str) -> bool:
+    """Tell whether this very file is a mount point, from the text of `/proc/self/mountinfo`."""
+    return any(_unescaped(line.split(" ")[4]) == str(path) for line in mounts.splitlines() if line.count(" ") > 4)  # noqa: PLR2004
+
+
+def _unescaped(place: str) -> str:
+    """Return a mount point as it is: blanks and backslashes are written in octal there."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place)
+
+
+def _check_is_alone(path: Path, mounts: str) -> None:
+    """Pass if the file has one name only: beside another name are other locks and another log, and two processes would not see each other.
+
+    Raises:
+        JournalError: the file is mounted by itself, or has several links.
+    """
+    if is_mounted(path.resolve(), mounts):
+        why, advice = "is a mount point by itself", "mount the folder it is in instead of the file"
+    elif path.is_file() and path.stat().st_nlink > 1:
+        why, advice = f"has {path.stat().st_nlink} hard links", "keep one of them, and mount or link the folder instead"
+    else:
+        return
+    raise JournalError(
+        f"The journal {str(path)!r} {why}, so that processes that use it by another name do not see each other's locks: {advice}. "
+        "Nothing in it was changed.",
+        recorded=None,
+    )
+
+
 def _check_place(path: Path, mounts: Path) -> None:
     if not path.parent.is_dir():
         raise JournalError(
@@ -150,7 +190,8 @@ def _check_place(path: Path, mounts: Path) -> None:
     try:
         mounted = mounts.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # not Linux: nothing tells
+        mounted = ""  # not Linux: nothing tells
+    _check_is_alone(path, mounted)
     kind = filesystem_of(path.parent.resolve(), mounted)
     if kind.startswith(_SHARED):
         raise JournalError(

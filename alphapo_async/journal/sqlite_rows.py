@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
@@ -25,6 +25,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept, Register
 
 __all__ = [
+    "Leased",
     "add_history",
     "bind",
     "correct",
@@ -56,6 +57,16 @@ __all__ = [
     "unlisted",
     "update",
 ]
+
+
+class Leased(NamedTuple):
+    """A worker on the list."""
+
+    worker: str
+    until: float
+    lock_inode: int | None
+    """Of the file that it locked; None for one that came from another journal."""
+
 
 _ALL: Final = ", ".join(COLUMNS)
 _ROW: Final = f"select id, body, digest, {_ALL} from withdrawals "  # noqa: S608 - our own names
@@ -112,17 +123,17 @@ RECALL: Final = "select text from notes where account = ? and name = ?"
 """It."""
 NOTES: Final = "select account, name, text from notes order by account, name"
 """All texts kept."""
-ENLIST: Final = "insert into workers (worker, until) values (?, ?)"
-"""A worker, and the end of its lease."""
+ENLIST: Final = "insert into workers (worker, until, lock_inode) values (?, ?, ?)"
+"""A worker, the end of its lease, and the inode of the file that it locked."""
 RENEW: Final = "update workers set until = ? where worker = ? and until > ?"
 """A longer lease, for one that still runs."""
 END: Final = "update workers set until = min(until, ?) where worker = ?"
 """The end of the lease of a worker that leaves."""
 STRIKE: Final = "delete from workers where worker = ? and not exists (select 1 from withdrawals where holder = ?)"
 """A worker that holds nothing any more."""
-LEASE: Final = "select until from workers where worker = ?"
-"""The end of a worker's lease."""
-LEASES: Final = "select worker, until from workers"
+LEASE: Final = "select worker, until, lock_inode from workers where worker = ?"
+"""A worker's lease."""
+LEASES: Final = "select worker, until, lock_inode from workers"
 """All leases."""
 UNLISTED: Final = (
     "with recursive held (holder) as (select min(holder) from withdrawals where holder is not null union all "
@@ -283,9 +294,9 @@ def notes(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
     return {(account, name): text for account, name, text in connection.execute(NOTES)}
 
 
-def enlist(connection: sqlite3.Connection, worker: str, until: float) -> None:
-    """Give a worker its lease."""
-    connection.execute(ENLIST, (worker, until))
+def enlist(connection: sqlite3.Connection, worker: str, until: float, lock_inode: int | None) -> None:
+    """Give a worker its lease; one without a lock is judged by its lease alone."""
+    connection.execute(ENLIST, (worker, until, lock_inode))
 
 
 def renew(connection: sqlite3.Connection, worker: str, until: float, now: float) -> bool:
@@ -312,7 +323,7 @@ def load(connection: sqlite3.Connection, register: Register, kept: list[Kept]) -
     for account, host in register.hosts.items():
         bind(connection, account, host)
     for worker, until in register.leases.items():
-        enlist(connection, worker, until)
+        enlist(connection, worker, until, None)
     for (account, name), text in register.notes.items():
         remember(connection, account, name, text)
     for _, row, entries in kept:
@@ -343,15 +354,15 @@ def moved_to(connection: sqlite3.Connection) -> str | None:
     return str(connection.execute(MOVED_TO).fetchone()[0])
 
 
-def lease(connection: sqlite3.Connection, worker: str) -> float | None:
-    """Return the end of a worker's lease, None if it is not on the list."""
+def lease(connection: sqlite3.Connection, worker: str) -> Leased | None:
+    """Return a worker's lease, None if it is not on the list."""
     found = connection.execute(LEASE, (worker,)).fetchone()
-    return None if found is None else float(found[0])
+    return None if found is None else Leased(*found)
 
 
-def leases(connection: sqlite3.Connection) -> list[tuple[str, float]]:
+def leases(connection: sqlite3.Connection) -> list[Leased]:
     """Return every worker on the list."""
-    return [(str(worker), float(until)) for worker, until in connection.execute(LEASES).fetchall()]
+    return [Leased(*found) for found in connection.execute(LEASES).fetchall()]
 
 
 def unlisted(connection: sqlite3.Connection) -> list[str]:

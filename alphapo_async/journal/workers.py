@@ -1,6 +1,8 @@
 """Who is alive: each worker of a journal file locks a file of its own, which the system unlocks when its process dies.
 
-`flock` belongs to the open file, not to the process, so that workers of one process are told apart, and a paused worker keeps its lock.
+`flock` belongs to the open file, not to the process: it tells workers of one process apart, and a paused worker keeps its lock.
+A free lock proves a death only in the very file that the worker locked; its inode is in the journal. A missing file, or another one of
+that name (a journal mounted as a single file, a copied folder, a cleaned one), proves nothing: then the lease alone counts.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ class Workers:
         self._mine: dict[str, int] = {}
         _ALL.add(self)
 
-    def join(self, worker: str) -> None:
-        """Count this worker as alive, until it leaves or its process dies.
+    def join(self, worker: str) -> int:
+        """Lock a file for this worker, until it leaves or its process dies; return the file's inode, for the journal.
 
         Raises:
             OSError: the folder or the file cannot be made.
@@ -38,26 +40,29 @@ class Workers:
         place = os.open(self._folder / worker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(place, fcntl.LOCK_EX)
         self._mine[worker] = place
+        return os.fstat(place).st_ino
 
     def leave(self, worker: str) -> None:
-        """Let go of this worker's file."""
+        """Remove the file of a worker that left the journal, and unlock it if it is one of this process."""
         place = self._mine.pop(worker, None)
+        with contextlib.suppress(OSError):
+            (self._folder / worker).unlink()
         if place is not None:
-            with contextlib.suppress(OSError):
-                (self._folder / worker).unlink()
             os.close(place)
 
-    def is_gone(self, worker: str) -> bool:
-        """Tell whether this worker is dead or has left; its file is cleared away if so."""
+    def is_gone(self, worker: str, inode: int | None) -> bool:
+        """Tell whether the lock of this worker is seen to be free in the file with this inode, the one that it locked.
+
+        The file stays until the worker has left the journal, so that every other process sees the same.
+        """
         try:
             place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
         except OSError:
             return False
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (self._folder / worker).unlink(missing_ok=True)
+            if os.fstat(place).st_ino != inode:
+                return False
+            fcntl.flock(place, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look at once do not hinder each other
         except OSError:
             return False
         else:

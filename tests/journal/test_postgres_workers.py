@@ -54,7 +54,7 @@ async def until(holds: Any) -> None:
 
 
 async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWorkers, connection: Any) -> None:
-    """At once, with the lease that it had; the process itself knows better of its own."""
+    """At once, with the lease that it had, until which it may still send; the process itself knows better of its own."""
     presence = Presence(connect, close)
     await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"))
     assert await workers.ended(connection.fetch, "w", FAR / 2, []) is None
@@ -66,6 +66,7 @@ async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWork
     assert await workers.ended(connection.fetch, "w", FAR / 2, ["w"]) is None
     await until(is_noticed)
     assert await connection.fetch(workers.renew, "w", 2 * FAR, 0.0, None) == []
+    assert [each["worker"] for each in await connection.fetch(workers.living, FAR / 2)] == ["w"]
 
 
 async def test_a_lock_says_nothing_of_whom_this_start_of_the_server_has_not_seen(
@@ -86,7 +87,7 @@ async def test_a_clock_that_is_fast_ends_nobodys_lease(workers: PostgresWorkers,
     await connection.fetch(workers.enlist, "w", now[0] + 60, None)
     assert await workers.ended(connection.fetch, "w", FAR, []) is None
     assert await connection.fetch(workers.find_ended, FAR, []) == []
-    assert [each["worker"] for each in await connection.fetch(workers.living, FAR, [])] == ["w"]
+    assert [each["worker"] for each in await connection.fetch(workers.living, FAR)] == ["w"]
 
 
 async def test_nobody_is_known_to_have_ended_of_whom_nothing_is_known() -> None:

@@ -19,6 +19,7 @@ from alphapo_async.journal.sqlite_file import (
     connect,
     copy_into,
     filesystem_of,
+    is_mounted,
     is_wal_safe,
     journal_error,
 )
@@ -138,6 +139,28 @@ def test_a_file_system_that_cannot_be_relied_on_is_refused(path: Path, tmp_path:
         connect(path, mounts)
     assert kind in str(caught.value)
     assert not path.exists()
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused(path: Path, tmp_path: Path) -> None:
+    """With the advice to mount its folder; a folder that is mounted is right, and so is a name with a blank."""
+    mounts = tmp_path / "mounts"
+    line = "1 1 0:1 / {} rw - ext4 disk rw\n"
+    mounts.write_text(line.format(tmp_path.resolve()))
+    connect(path, mounts).close()
+    mounts.write_text(line.format(path.resolve()))
+    with pytest.raises(JournalError, match=r"is a mount point by itself.* mount the folder it is in"):
+        connect(path, mounts)
+    assert is_mounted(Path("/srv/my journal.db"), line.format("/srv/my\\040journal.db") + "short line\n")
+    assert not is_mounted(Path("/srv/my journal.db"), "short line\n")
+
+
+def test_a_file_with_a_second_name_is_refused(path: Path, tmp_path: Path) -> None:
+    """Beside a hard link are other locks and another log; a symbolic link is followed."""
+    connect(path).close()
+    (tmp_path / "link.db").hardlink_to(path)
+    assert "has 2 hard links" in refused(path)
+    (tmp_path / "link.db").unlink()
+    connect(path).close()
 
 
 def test_where_nothing_tells_the_file_system_it_is_taken_for_a_local_one(path: Path, tmp_path: Path) -> None:

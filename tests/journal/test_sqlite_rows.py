@@ -143,13 +143,13 @@ def test_an_account_keeps_its_first_host(connection: sqlite3.Connection) -> None
 
 def test_leases_are_given_prolonged_and_ended(connection: sqlite3.Connection) -> None:
     """One that has ended is not prolonged; one that holds rows stays on the list."""
-    rows.enlist(connection, "worker", 50.0)
+    rows.enlist(connection, "worker", 50.0, 7)
     assert rows.renew(connection, "worker", 90.0, 49.0)
     assert not rows.renew(connection, "worker", 200.0, 90.0)
-    assert rows.lease(connection, "worker") == 90.0
+    assert rows.lease(connection, "worker") == ("worker", 90.0, 7)
     insert(connection, row())
     rows.strike(connection, "worker", 60.0)
-    assert rows.leases(connection) == [("worker", 60.0)]
+    assert rows.leases(connection) == [("worker", 60.0, 7)]
     rows.update(connection, [(1, ACCEPTED_ROW)])
     rows.strike(connection, "worker", 70.0)
     assert rows.leases(connection) == []
@@ -160,7 +160,7 @@ def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_in
     connection: sqlite3.Connection,
 ) -> None:
     """However many rows the others hold: a worker asks every second."""
-    rows.enlist(connection, "worker", 50.0)
+    rows.enlist(connection, "worker", 50.0, 7)
     connection.execute("begin")
     for number in range(1_000):
         insert(connection, row(foreign_id=f"{number}"))
@@ -219,7 +219,7 @@ def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(connectio
     assert rows.notes(connection) == register.notes
     assert rows.recall(connection, "default", "sheet") == "text"
     assert rows.recall(connection, "default", "another") is None
-    assert rows.leases(connection) == [("worker", 5.0)]
+    assert rows.leases(connection) == [("worker", 5.0, None)]
     [first] = rows.select_all(connection, 0, 1)
     [second] = rows.select_all(connection, first.place, 9)
     assert (to_record(first.row), first.entries) == (to_record(corrected), (line,))

@@ -19,8 +19,7 @@ import sys, time
 from pathlib import Path
 from alphapo_async.journal.workers import Workers
 workers = Workers(Path(sys.argv[1]))
-workers.join("other")
-print("joined", flush=True)
+print(workers.join("other"), flush=True)
 time.sleep(60)
 """
 
@@ -28,18 +27,34 @@ time.sleep(60)
 def test_a_worker_is_alive_until_it_leaves(tmp_path: Path) -> None:
     """Seen from itself and from another in the same process."""
     one, other = Workers(tmp_path / "workers"), Workers(tmp_path / "workers")
-    one.join("worker")
-    assert not one.is_gone("worker")
-    assert not other.is_gone("worker")
+    inode = one.join("worker")
+    assert not one.is_gone("worker", inode)
+    assert not other.is_gone("worker", inode)
     one.leave("worker")
-    assert one.is_gone("worker")
-    assert other.is_gone("worker")
     one.leave("worker")
+    assert not (tmp_path / "workers" / "worker").exists()
 
 
-def test_a_worker_that_nobody_knows_is_gone(tmp_path: Path) -> None:
-    """It has left, or was never there."""
-    assert Workers(tmp_path).is_gone("stranger")
+def test_a_missing_lock_file_proves_nothing(tmp_path: Path) -> None:
+    """A live worker's file may be cleaned away, or stand in a folder that this process does not see."""
+    workers = Workers(tmp_path)
+    inode = workers.join("worker")
+    (tmp_path / "worker").unlink()
+    assert not Workers(tmp_path).is_gone("worker", inode)
+    assert not Workers(tmp_path).is_gone("stranger", 1)
+
+
+def test_a_free_lock_in_another_file_proves_nothing(tmp_path: Path) -> None:
+    """A file of that name with another inode is not the one that the worker locked."""
+    workers = Workers(tmp_path)
+    inode = workers.join("worker")
+    (tmp_path / "worker").rename(tmp_path / "the one it locked")
+    (tmp_path / "worker").touch()
+    assert not Workers(tmp_path).is_gone("worker", inode)
+    assert not Workers(tmp_path).is_gone("worker", None)
+    (tmp_path / "the one it locked").rename(tmp_path / "worker")
+    workers.forget()
+    assert Workers(tmp_path).is_gone("worker", inode)
 
 
 @pytest.mark.parametrize("pause", [False, True])
@@ -47,16 +62,17 @@ def test_a_killed_process_is_gone_and_a_paused_one_is_not(
     tmp_path: Path,
     pause: bool,  # noqa: FBT001 - both ways
 ) -> None:
-    """At once, and its file is cleared away."""
+    """At once, for every process that looks; its file stays until it has left the journal."""
     workers = Workers(tmp_path)
     with started([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"joined\n"
+        inode = int(holder.stdout.readline())
         if pause:
             os.kill(holder.pid, signal.SIGSTOP)
-        assert not workers.is_gone("other")
+        assert not workers.is_gone("other", inode)
         holder.kill()
-    assert workers.is_gone("other")
+    assert [workers.is_gone("other", inode) for _ in range(2)] == [True, True]
+    workers.leave("other")
     assert not (tmp_path / "other").exists()
 
 
@@ -65,7 +81,7 @@ import os, sys
 from pathlib import Path
 from alphapo_async.journal.workers import Workers
 workers = Workers(Path(sys.argv[1]))
-workers.join("parent")
+print(workers.join("parent"), flush=True)
 if os.fork() == 0:
     sys.stdin.read()  # the child lives on
     os._exit(0)
@@ -75,37 +91,26 @@ os._exit(0)
 
 def test_a_lock_does_not_live_on_in_a_forked_child(tmp_path: Path) -> None:
     """Whoever forks and dies is gone, although the child lives."""
-    with started([sys.executable, "-c", FORKER, str(tmp_path)], stdin=subprocess.PIPE) as forker:
+    with started(
+        [sys.executable, "-c", FORKER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as forker:
         assert forker.stdin is not None
+        assert forker.stdout is not None
+        inode = int(forker.stdout.readline())
         forker.wait(10)
-        assert Workers(tmp_path).is_gone("parent")
+        assert Workers(tmp_path).is_gone("parent", inode)
         forker.stdin.close()
 
 
 def test_what_cannot_be_looked_at_counts_as_alive(tmp_path: Path) -> None:
     """Nobody's rows are taken on a guess."""
     (tmp_path / "odd").mkdir()
-    assert not Workers(tmp_path).is_gone("odd")
-
-
-class Raced(type(Path())):  # type: ignore[misc]
-    """A file that somebody else clears away first."""
-
-    def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as a path has it
-        """Come second."""
-        Path(self).unlink()
-        super().unlink(missing_ok)
-
-
-def test_two_that_find_a_worker_gone_at_once_both_say_so(tmp_path: Path) -> None:
-    """One of them clears its file away, the other finds that done."""
-    (tmp_path / "dead").touch()
-    assert Workers(Raced(tmp_path)).is_gone("dead")
+    assert not Workers(tmp_path).is_gone("odd", (tmp_path / "odd").stat().st_ino)
 
 
 def test_forgetting_lets_go_of_every_lock(tmp_path: Path) -> None:
     """What a forked child does with what it inherited."""
     workers = Workers(tmp_path)
-    workers.join("worker")
+    inode = workers.join("worker")
     module._after_fork()
-    assert workers.is_gone("worker")
+    assert workers.is_gone("worker", inode)
