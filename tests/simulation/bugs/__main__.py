@@ -28,7 +28,8 @@ def hunted(bug: Bug | None, most: int, each: int) -> Find:
     """Plant a mistake, or nothing, and hunt for it."""
     found_by = "simulation" if bug is None else bug.found_by
     with planted(bug) as folder:
-        return msgspec.json.decode(run_in(folder, found_by, str(most), str(each)), type=Find)
+        test = "" if bug is None else bug.test
+        return msgspec.json.decode(run_in(folder, found_by, str(most), str(each), test), type=Find)
 
 
 def _chosen(names: Sequence[str]) -> list[Bug]:

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = ["BUGS", "Bug", "Edit", "FoundBy"]
 
-FoundBy: TypeAlias = Literal["simulation", "model check"]
+FoundBy: TypeAlias = Literal["simulation", "model check", "test"]
 
 
 class Edit(NamedTuple):
@@ -27,6 +27,8 @@ class Bug(NamedTuple):
     """Who makes it, and what it costs."""
     edits: tuple[Edit, ...]
     found_by: FoundBy = "simulation"
+    test: str = ""
+    """Where a test of the suite is what finds it: pytest's name of that test. It shows what no simulated journal has."""
     crowd: int = 1
     """How many times as many withdrawals the worlds hold: some mistakes need three that meet."""
 
@@ -637,6 +639,36 @@ _JOURNAL: Final = (
     ),
 )
 
+_LIVENESS: Final = (
+    Bug(
+        "missing lock means dead",
+        "Workers that are known by a file: it is cleaned away, or the journal is mounted alone, and two processes send at once.",
+        (
+            Edit(
+                "journal/workers.py",
+                "            place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)\n        except OSError:\n",
+                "            place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)\n"
+                "        except FileNotFoundError:\n            return True\n        except OSError:\n",
+            ),
+        ),
+        found_by="test",
+        test="tests/journal/test_workers.py::test_a_missing_lock_file_proves_nothing",
+    ),
+    Bug(
+        "free lock after a failover means dead",
+        "Advisory locks taken for life itself: a promoted standby has none, and every worker's rows are sent once more.",
+        (
+            Edit(
+                "crew.py",
+                "return until if until < asked_at else max(until, self.tenure.clock.at_the_latest())",
+                "return until if until < asked_at else self.tenure.clock.at_the_latest()",
+            ),
+        ),
+        found_by="test",
+        test="tests/test_worker.py::test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_after_its_lease",
+    ),
+)
+
 _CALLBACKS: Final = (
     Bug(
         "callbacks told apart by id alone",
@@ -667,4 +699,4 @@ _CALLBACKS: Final = (
     ),
 )
 
-BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_JOURNAL, *_CALLBACKS)
+BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_JOURNAL, *_LIVENESS, *_CALLBACKS)

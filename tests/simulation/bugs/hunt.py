@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import pytest
 
 import alphapo_async
 from tests.core.test_row_model import EYES, explore
 from tests.simulation.bugs.catalogue import FoundBy
+from tests.simulation.bugs.planting import ROOT
 from tests.simulation.scenario import drawn
 from tests.simulation.simulation import simulated
 
-__all__ = ["Find", "by_model_check", "by_simulation", "main"]
+__all__ = ["Find", "by_model_check", "by_simulation", "by_test", "main"]
 
 _SEARCHES: Final[tuple[tuple[tuple[str, ...], int], ...]] = ((), 5), (("lapses", "late words"), 4), ((), 8)
 """Families of troubles, and how deep each is searched."""
@@ -51,15 +54,28 @@ def by_model_check() -> Find:
     return Find(None, tries)
 
 
-def main(found_by: FoundBy, most: int, each: int) -> None:
+def by_test(test: str) -> Find:
+    """Run one test of the suite."""
+    settings = ["-c", str(ROOT / "pyproject.toml"), "-n0", "-p", "no:cacheprovider"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *settings, test], stdout=subprocess.DEVNULL, check=False)
+    return Find(f"{test.rpartition('::')[2]} fails" if done.returncode == pytest.ExitCode.TESTS_FAILED else None, 1)
+
+
+def main(found_by: FoundBy, most: int, each: int, test: str = "") -> None:
     """Hunt in the copy that stands in the working folder, and print what was found."""
     home = Path(alphapo_async.__file__).parent.parent
     assert home == Path.cwd(), f"the package of {home} is hunted in, not the copy"
     logging.disable()
     gc.disable()
-    found = by_simulation(most, each) if found_by == "simulation" else by_model_check()
+    match found_by:
+        case "simulation":
+            found = by_simulation(most, each)
+        case "model check":
+            found = by_model_check()
+        case "test":
+            found = by_test(test)
     print(msgspec.json.encode(found).decode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))  # type: ignore[arg-type]
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.simulation.bugs.__main__ import TABLE, hunted, main
 from tests.simulation.bugs.catalogue import BUGS, Bug, Edit
+from tests.simulation.bugs.hunt import by_test
 from tests.simulation.bugs.planting import NotPlantable, applied, planted
 
 
@@ -49,6 +50,14 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
     found = hunted(None, 4, 8)
 
     assert (found.violation, found.tries) == (None, 4)
+
+
+def test_a_test_that_finds_a_mistake_finds_none_where_none_is_planted() -> None:
+    """And finds the mistake in a copy that has it."""
+    [bug] = [bug for bug in BUGS if bug.name == "missing lock means dead"]
+
+    assert by_test(bug.test).violation is None
+    assert hunted(bug, 1, 1).violation == "test_a_missing_lock_file_proves_nothing fails"
 
 
 def test_the_quickest_are_found(capsys: pytest.CaptureFixture[str]) -> None:
