@@ -323,7 +323,9 @@ def test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_af
         async def take_on(name: str) -> None:
             payment = request(name)
             asked = Asked("ghost", Revision(encode_body(payment), payment), key)
-            await journal.update("default", name, lambda _: new_row("default", name, asked, EPOCH, is_durable=True))
+            await journal.update(
+                "default", name, lambda _: (new_row("default", name, asked, EPOCH, is_durable=True), ())
+            )
 
         await take_on("a")
         async with client(wire, journal=journal, policy=RetryPolicy(quiet=0.1)) as alphapo:
