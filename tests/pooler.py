@@ -50,7 +50,8 @@ class Pooler:
         self._url = url
         self._count = connections
         self._is_pooling = is_pooling
-        self._idle: asyncio.Queue[_Side] = asyncio.Queue()
+        self._idle: asyncio.Queue[_Side | None] = asyncio.Queue()
+        """None where a connection was lost: the next client opens it anew."""
         self._greeting = b""
         self._clients: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -81,6 +82,17 @@ class Pooler:
         for writer in self._writers:
             writer.close()
         await self._server.wait_closed()
+
+    async def move(self, port: int) -> None:
+        """Cut every client off; later transactions run in the database on this port of 127.0.0.1."""
+        self._url = f"postgresql://127.0.0.1:{port}"
+        await self.cut_all()
+        while not self._idle.empty():
+            side = self._idle.get_nowait()
+            if side is not None:
+                side.writer.transport.abort()
+        for _ in range(self._count):
+            self._idle.put_nowait(None)
 
     async def cut_all(self) -> None:
         """Cut every client off."""
@@ -173,13 +185,13 @@ class Pooler:
         side = await self._idle.get()
         is_whole = False
         try:
+            side = side or await self._connect()
             yield side
             is_whole = True
         finally:
-            if not is_whole:
+            if side is not None and not is_whole:
                 side.writer.transport.abort()
-                side = await self._connect()
-            self._idle.put_nowait(side)
+            self._idle.put_nowait(side if is_whole else None)
 
     async def _answer(self, client: _Side, server: _Side) -> bytes:
         while True:
