@@ -29,7 +29,7 @@ from alphapo_async.gate import Gate
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
-from alphapo_async.tenure import SETTLING, Tenure
+from alphapo_async.tenure import MARGIN, SETTLING, Tenure
 
 __all__ = ["Crew", "World", "host_of"]
 
@@ -41,13 +41,15 @@ _READINGS: Final = 3
 
 
 class World(msgspec.Struct, frozen=True):
-    """Time, chance and sleep, handed in."""
+    """Time, chance, sleep and a lease's margin, handed in."""
 
     clock: Callable[[], float]
     """Seconds since the epoch."""
     chance: Callable[[], float]
     """A draw from 0 to 1."""
     sleep: Callable[[float], Awaitable[None]]
+    lease_margin: float = MARGIN
+    """Seconds that a lease must outlast an attempt: a worker that stalls for less loses no lease."""
 
 
 class Crew:
@@ -84,6 +86,7 @@ class Crew:
             attempt_timeout=policy.attempt_timeout,
             clock=world.clock,
             sleep=world.sleep,
+            margin=world.lease_margin,
         )
         self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)

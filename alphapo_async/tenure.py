@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
 
-__all__ = ["SETTLING", "Clock", "Tenure"]
+__all__ = ["MARGIN", "SETTLING", "Clock", "Tenure"]
 
-_MARGIN: Final = 5.0
-"""Seconds that a lease must outlast an attempt."""
+MARGIN: Final = 5.0
+"""Seconds that a lease must outlast an attempt, by default."""
 _ROUNDS: Final = 3
 """How often a lease is prolonged in its own length."""
 SETTLING: Final = 0.5
@@ -85,7 +85,7 @@ class Clock:
             return  # it is nobody else's, and would not be looked at again
         steady = asyncio.get_running_loop().time
         began, quickest = steady(), await self._look(journal, steady)
-        while quickest.took > _DIFFERENCE and steady() - began <= _MARGIN:
+        while quickest.took > _DIFFERENCE and steady() - began <= MARGIN:
             quickest = min(quickest, await self._look(journal, steady))
         self._steady, self._excess = steady, max(quickest.took - _DIFFERENCE, 0.0)
         _, self._ahead, self._steady_ahead, self._is_the_storages = quickest
@@ -108,6 +108,7 @@ class Tenure:
         attempt_timeout: seconds that one attempt may take.
         clock: seconds since the epoch, by this machine.
         sleep: waits.
+        margin: seconds that the lease must outlast an attempt.
     """
 
     def __init__(
@@ -119,13 +120,14 @@ class Tenure:
         attempt_timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        margin: float = MARGIN,
     ) -> None:
         self.worker = ""
         """The name under which rows are held; empty until the journal is open."""
         self._journal = journal
         self._account = account
         self._host = host
-        self._needed = attempt_timeout + _MARGIN
+        self._needed = attempt_timeout + margin
         self._lease = _ROUNDS * self._needed
         self.clock = Clock(clock)
         self._sleep = sleep

@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import time
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from alphapo_async import AlphapoClient, RetryPolicy, WithdrawalError, WithdrawalRequest
 from alphapo_async.core.errors import JournalError
+from alphapo_async.crew import World
 from tests.proof.killed import KEY, POLICY, SECRET, note, request_of
 
 AT_ONCE = 100
 PATIENT: RetryPolicy = replace(POLICY, deadline=20.0)
+MARGIN = 1.0
+"""Seconds that a racer's lease outlasts an attempt: short, so that a pause that outlasts the lease is short, too."""
 
 
 def is_contested(number: int) -> bool:
@@ -44,7 +48,8 @@ async def race(url: str, journal: str, index: int, count: int, told: Path) -> No
     numbers = list(range(count))
     random.Random(index).shuffle(numbers)
     turn = asyncio.Semaphore(AT_ONCE)
-    async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT) as client:
+    world = World(time.time, random.random, asyncio.sleep, MARGIN)
+    async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT, world=world) as client:
         print("ready", flush=True)  # noqa: T201 - its word to the starter
         await asyncio.to_thread(sys.stdin.readline)
         await asyncio.gather(*(_want(client, wanted(number, index), turn, told) for number in numbers))

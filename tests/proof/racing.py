@@ -30,9 +30,9 @@ from alphapo_async.sandbox.fault_sets import named_faults
 from tests.proof.background import running_sandbox
 from tests.proof.killed import POLICY, request_of
 from tests.proof.killing import heard_in, settle_all
-from tests.proof.racer import is_contested, wanted
+from tests.proof.racer import MARGIN, is_contested, wanted
 
-LEASE: Final = 3 * (POLICY.attempt_timeout + 5.0)
+LEASE: Final = 3 * (POLICY.attempt_timeout + MARGIN)
 PAUSE: Final = LEASE + 2.0
 """Seconds that a paused process sleeps."""
 
