@@ -6,15 +6,17 @@ import asyncio
 import csv
 import random
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 from alphapo_async.sandbox import Sandbox
-from tests.cli.conftest import clean_environment, command_line
+from tests.cli.batch.forked import FORKS, run_command
+from tests.cli.conftest import clean_environment
 
 KEY, SECRET = "made-up-key", "made-up-secret"
-ROWS, KILLS, SEED = 3_000, 20, 4
+ROWS, KILLS, SEED = 1_500, 20, 4
+LONGEST_LIFE = 0.4
+"""Seconds after which the command is killed at the latest."""
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
@@ -37,18 +39,17 @@ async def test_a_batch_killed_at_twenty_moments_is_finished_by_the_same_command(
     async with Sandbox(KEY, SECRET, latency=0.02) as sandbox:
         environment = clean_environment(ALPHAPO_KEY=KEY, ALPHAPO_SECRET=SECRET, ALPHAPO_BASE_URL=sandbox.url)
 
-        async def run(seconds: float | None) -> int:
-            process = await asyncio.create_subprocess_exec(
-                *command_line("batch", str(path), "--concurrency", "8"), env=environment, stdout=subprocess.DEVNULL
-            )
-            try:
-                return await asyncio.wait_for(process.wait(), seconds)
-            except TimeoutError:
-                process.kill()
-                return await process.wait()
+        async def run(seconds: float | None) -> int | None:
+            command = ["batch", str(path), "--concurrency", "8"]
+            process = FORKS.Process(target=run_command, args=(command, environment))
+            process.start()
+            await asyncio.to_thread(process.join, seconds)
+            process.kill()
+            await asyncio.to_thread(process.join)
+            return process.exitcode
 
         for _ in range(KILLS):
-            killed += await run(chance.uniform(0.3, 1.0)) == -signal.SIGKILL
+            killed += await run(chance.uniform(0.0, LONGEST_LIFE)) == -signal.SIGKILL
             if results.exists():
                 _lines(results)
         assert await run(None) == 1
