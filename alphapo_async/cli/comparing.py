@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.journal_rows import money, why
 from alphapo_async.cli.showing import amount
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
@@ -15,6 +16,8 @@ __all__ = ["contradiction", "side_by_side", "status_code"]
 
 _NAMES = (
     "known",
+    "money",
+    "why",
     "status",
     "id",
     "end_user_reference",
@@ -48,6 +51,8 @@ def contradiction(before: Row | None, now: Row | None, answer: Transaction | Alp
     """
     if now is None or not isinstance(answer, Transaction):
         return None
+    if now.state == "conflict":
+        return "AlphaPo has the existing withdrawal under this foreign_id. This payment was not sent, and no worker will send it."
     if now.state in NO:
         return f"AlphaPo has a withdrawal under this foreign_id, and it is not taken for this one, which is {_state(now)}. {_LOOK}"
     if now.contradiction is None:
@@ -75,11 +80,13 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
 def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
     if row is None:
         return {"known": "nothing" if is_durable else "nothing: a journal in memory knows only its own process"}
-    asked, known = row.revision.payment, row.withdrawal or Withdrawal(id="")
+    asked, known = row.revision.payment, row.withdrawal or Withdrawal(id=None)
     told = {
         "known": _state(row),
+        "money": money(row),
+        "why": why(row),
         "status": known.status or "",
-        "id": str(known.id),
+        "id": "" if known.id is None else str(known.id),
         "sent": _figure(known.sender_amount, known.sender_currency),
         "received": _figure(known.receiver_amount, known.receiver_currency),
         "error": row.contradiction or "",

@@ -8,9 +8,9 @@ from typing import Final
 
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.row import Row, bucket, is_by_hand, is_in_doubt
 
-__all__ = ["OPEN_HEADS", "history_rows", "moment", "open_rows", "row_pairs"]
+__all__ = ["OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
 OPEN_HEADS: Final = ("foreign_id", "asked", "since", "state", "why", "held by", "key")
 _WORDS: Final = {
@@ -45,6 +45,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("foreign_id", row.foreign_id),
         ("account", row.account),
         ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
+        ("money", money(row)),
         ("asked", f"{figure:f} {currency} to {whom}" if currency else ""),
         ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
         ("key", f"fingerprint {row.key}"),
@@ -53,18 +54,71 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("in doubt since", moment(row.doubt_since)),
         ("may have been sent until", moment(row.may_send_until)),
         ("held by", row.holder or ""),
+        ("tried until", moment(row.expires_at) if row.state == "open" else ""),
+        ("not sent before", moment(row.not_before) if row.state == "open" and row.not_before else ""),
         ("attempts", _attempts(row)),
         ("look-ups", str(row.look_ups)),
         ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
         ("AlphaPo's status", "" if known is None else known.status or ""),
         ("txids", ", ".join(row.transaction.txids) if row.transaction else ""),
-        ("refusal", "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())),
+        ("existing withdrawal", existing(row)),
+        ("error", _error(row)),
+        ("refusal", refusal(row)),
+        ("key refused", row.code or ""),
         ("differences", "; ".join(map(str, row.differences))),
         ("by hand", row.word or ""),
         ("contradiction", row.contradiction or ""),
         ("last word", row.reason if row.state in _HAS_LAST_WORD else ""),
     ]
     return [(name, clean(value)) for name, value in told if value]
+
+
+def money(row: Row) -> str:
+    """Return whether money moved, and whether it still can."""
+    match row.state:
+        case "open":
+            unsent = "none moved yet; a worker may send it"
+            return (
+                "unknown: keep it pending, do not refund it" if is_in_doubt(row) or row.holder is not None else unsent
+            )
+        case "accepted":
+            is_paid = row.withdrawal is not None and row.withdrawal.status == "confirmed"
+            return "moved: it is paid" if is_paid else "moves: AlphaPo has it, not final yet"
+        case "conflict":
+            return "none moved for this payment; the existing withdrawal has its own outcome"
+        case _:
+            whose = "the person who settled it says so" if is_by_hand(row) else "and none will"
+            return f"none moved, {whose}; the funds may be released"
+
+
+def refusal(row: Row) -> str:
+    """Return AlphaPo's words on a payment that it refused, field by field."""
+    return "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())
+
+
+def existing(row: Row) -> str:
+    """Return what AlphaPo shows under the foreign_id of a row that is in conflict with it; nothing for every other row."""
+    if row.state != "conflict" or row.transaction is None:
+        return ""
+    return f"id {row.transaction.id}, {row.transaction.status or 'status not told'}"
+
+
+def why(row: Row) -> str:
+    """Return why a row is what it is, where its state alone does not say so: the words of AlphaPo, of a person, or of the network."""
+    words = {
+        "open": row.reason,
+        "not_sent": row.reason,
+        "rejected": refusal(row) or "AlphaPo refused it; its words are no longer kept",
+        "failed": _error(row),
+        "conflict": f"the foreign_id was already used for another payment: {existing(row) or 'it is no longer kept'}",
+        "authentication": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
+    }
+    return f"settled by hand: {row.word}" if is_by_hand(row) else words.get(row.state, "")
+
+
+def _error(row: Row) -> str:
+    """Return why AlphaPo ended a withdrawal, in its words."""
+    return (row.transaction.error or "") if row.transaction else ""
 
 
 def _attempts(row: Row) -> str:

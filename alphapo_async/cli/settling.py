@@ -17,7 +17,7 @@ from alphapo_async.core.evidence import Word
 from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import Assumed, Row, quiet_from
+from alphapo_async.core.row import Assumed, Row, is_by_hand, quiet_from
 from alphapo_async.journal import Journal
 
 __all__ = ["settle"]
@@ -41,6 +41,8 @@ __all__ = ["settle"]
 @click.option("--by", required=True, help="Your name; it is written down.")
 @click.option("--because", required=True, help="How you know; it is written down.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
+@click.option("--without-id", is_flag=True, help="With --accepted: AlphaPo's id could not be read.")
+@click.option("--correct", is_flag=True, help="Amend what was settled by hand before.")
 @journal_options
 def settle(
     *,
@@ -50,16 +52,21 @@ def settle(
     by: str,
     because: str,
     alphapo_id: str | None,
+    without_id: bool,
+    correct: bool,
     name: str | None,
     account: str | None,
 ) -> None:
-    """Settle by hand a withdrawal that is open and that nobody works on; a later witness that disagrees overrides it.
+    """Settle by hand a withdrawal that is open and that no worker works on, or correct what was settled by hand before.
 
-    --rejected is taken only when the quiet time is over: 30 minutes after the last moment at which something may have been sent.
+    A later reply, look-up or callback that disagrees overrides it. --rejected is taken only when the quiet time is over: 30 minutes after
+    the last moment at which something may have been sent.
     """
     if is_accepted is None:
         raise click.UsageError("Say --accepted or --rejected.")
-    owner, word, now = account_of(account, os.environ), Word(by, because, is_accepted, alphapo_id), time.time()
+    _check_id(alphapo_id, is_accepted=is_accepted, without_id=without_id)
+    owner, now = account_of(account, os.environ), time.time()
+    word = Word(by, because, is_accepted, alphapo_id, is_correction=correct)
     is_patient = not is_accepted and not anyway
 
     def change(row: Row) -> tuple[Row, Sequence[Entry]]:
@@ -71,7 +78,7 @@ def settle(
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     if not is_taken:
-        click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient)}"), err=True)
+        click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient, is_correction=correct)}"), err=True)
         sys.exit(Exit.REFUSED)
     click.echo(f"{clean(foreign_id)}: {clean(row.word or '')}")
 
@@ -93,17 +100,40 @@ async def _settle(
     return after, after is not before
 
 
+def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) -> None:
+    """Pass if AlphaPo's id is given, or left out on purpose, with --accepted, and only there.
+
+    Raises:
+        click.UsageError: it is not; the text says what to pass.
+    """
+    if not is_accepted and (alphapo_id is not None or without_id):
+        raise click.UsageError("--id and --without-id belong to --accepted: what AlphaPo does not have has no id.")
+    if is_accepted and (alphapo_id is None) is not without_id:
+        raise click.UsageError(
+            "With --accepted pass either --id with AlphaPo's id, or --without-id if you could not read it."
+        )
+    if alphapo_id is not None and (alphapo_id.strip() != alphapo_id or not alphapo_id.isprintable() or not alphapo_id):
+        raise click.UsageError(
+            f"--id {alphapo_id!r} is empty, or has blanks or control characters in it: copy AlphaPo's id alone."
+        )
+
+
 def _is_early(row: Row, now: float) -> bool:
     """AlphaPo might still accept what was sent, as long as the quiet time lasts."""
-    return row.state == "open" and row.may_send_until is not None and now < quiet_from(row, Assumed())
+    is_undecided = row.state == "open" or is_by_hand(row)
+    return is_undecided and row.may_send_until is not None and now < quiet_from(row, Assumed())
 
 
-def _why_not(row: Row, now: float, *, is_patient: bool) -> str:
+def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> str:
     """Return why a row cannot be settled by hand, and when it can."""
     if row.holder is not None:
-        return f"{row.holder} works on it. Only what is open and held by nobody can be settled by hand."
-    if row.state != "open":
-        return f"it is {row.state}. Only what is open and held by nobody can be settled by hand."
+        return f"{row.holder} works on it. Only what is open and held by no worker can be settled by hand."
+    if is_correction and not is_by_hand(row):
+        return f"it is {row.state}, and no decision of a person is in force. --correct amends only such a decision."
+    if row.state != "open" and not is_correction:
+        if is_by_hand(row):
+            return f"it was {row.word}. --correct amends that."
+        return f"it is {row.state}. Only what is open can be settled by hand."
     if is_patient and _is_early(row, now):
         return (
             f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumed()))}. From then on --rejected may be said: "

@@ -181,6 +181,16 @@ class Word(msgspec.Struct, frozen=True, gc=False):
     is_accepted: bool
     id: str | None = None
     """AlphaPo's id, where the person read it."""
+    is_correction: bool = False
+    """It amends what a person said earlier."""
+
+    @property
+    def text(self) -> str:
+        """The decision, its author and the reason, as the row and the history keep it."""
+        what = "accepted" if self.is_accepted else "rejected"
+        which = "" if self.id is None else f" with id {self.id}"
+        amends = ", who corrects an earlier decision" if self.is_correction else ""
+        return f"{what}{which} by {self.by}{amends}: {self.because}"
 
 
 class Stands(msgspec.Struct, frozen=True, gc=False):

@@ -100,8 +100,8 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:
             return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker
         case Restored():
             return "restored", "from a backup", None
-        case Word(by, because, is_accepted):
-            return "operator", f"{'accepted' if is_accepted else 'rejected'} by {by}: {because}", None
+        case Word():
+            return "operator", evidence.text, None
         case Asked() | Stands() | Reported() | _:
             return None
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.row import CORRECTABLE_STATES, NO, STICKY, Row, doubted, is_in_doubt, settled
+from alphapo_async.core.row import CORRECTABLE_STATES, NO, STICKY, Row, State, doubted, is_by_hand, is_in_doubt, settled
 from alphapo_async.core.witnesses import witnessed
 
 __all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
@@ -183,12 +183,16 @@ def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
 
 
 def learn_word(row: Row, word: Word, now: float) -> Row:
-    """Settled by hand, which only a row that nobody works on can be; a later witness beats it, loudly."""
+    """Settle by hand a row that is open and that no worker works on, or amend an earlier decision; a later witness beats both, loudly."""
     is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
-    if is_worked_on or row.state != "open":
+    is_due = is_by_hand(row) if word.is_correction else row.state == "open"
+    if is_worked_on or not is_due:
         return row
-    said = replace(row, word=f"{'accepted' if word.is_accepted else 'rejected'} by {word.by}: {word.because}")
+    state: State = "accepted" if word.is_accepted else "rejected"
+    said = replace(row, word=word.text, withdrawal=None)
+    if word.is_correction and state != row.state:
+        # Whoever relied on the earlier decision has to learn of this one.
+        said = replace(said, reported=False, contradiction=f"{state} after {row.state}")
     if not word.is_accepted:
-        return settled(said, "rejected", now)
-    told = Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal")
-    return witnessed(said, told, None, now)
+        return settled(said, state, now)
+    return witnessed(said, Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal"), None, now)

@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "bucket",
     "doubted",
+    "is_by_hand",
     "is_in_doubt",
     "is_refused_after",
     "needed_of_witness",
@@ -132,6 +133,15 @@ def needed_of_witness(row: Row) -> tuple[str, ...]:
     if row.doubt_since is not None:
         return ()
     return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
+
+
+def is_by_hand(row: Row) -> bool:
+    """Return whether a person's decision is in force: AlphaPo itself has given no outcome of the withdrawal."""
+    if row.word is None:
+        return False
+    return row.state == "rejected" or (
+        row.state == "accepted" and row.withdrawal is not None and row.withdrawal.source == "journal"
+    )
 
 
 def is_refused_after(row: Row, when: float) -> bool:

@@ -39,8 +39,8 @@ def is_another(row: Row, told: Transaction) -> bool:
     (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto). One that moves money beats one that was ended.
     """
     known = row.withdrawal
-    if known is None or known.id is None or str(known.id) == str(told.id):
-        return False
+    if known is None or known.id is None or known.source == "journal" or str(known.id) == str(told.id):
+        return False  # an id that an operator typed is not AlphaPo's word
     return told.status in ENDED or row.state != "failed"
 
 

@@ -136,3 +136,28 @@ def test_what_contradicts_an_earlier_word_is_said(
     """Whoever was told otherwise has to hear of it, the second time, too."""
     told = contradiction(before, now, answer)
     assert told is None if words is None else words in (told or "")
+
+
+@pytest.mark.parametrize("status", ["processing", "confirmed"])
+def test_a_conflict_is_not_said_to_contradict_anything(status: str) -> None:
+    """AlphaPo shows the existing withdrawal, as it did when the conflict was found."""
+    told = contradiction(row("conflict"), row("conflict"), structs.replace(FOUND, status=status))
+    assert told == (
+        "AlphaPo has the existing withdrawal under this foreign_id. This payment was not sent, and no worker will send it."
+    )
+
+
+def test_a_rejected_row_shows_the_refusal_and_that_no_money_moved() -> None:
+    """In the journal's column: AlphaPo shows nothing of it."""
+    shown = lines(structs.replace(row("rejected"), refusal={"amount": ["Not enough amount"]}), None)
+    assert shown["known"] == ("rejected", "not visible to this key")
+    assert shown["money"] == ("none moved, and none will; the funds may be released", "")
+    assert shown["why"] == ("amount: Not enough amount", "")
+    assert "id" not in shown
+
+
+def test_an_id_that_nobody_knows_is_left_out() -> None:
+    """Settled by hand, without AlphaPo's id."""
+    known = structs.replace(row(), withdrawal=Withdrawal(id=None, source="journal"), word="accepted by anna: seen")
+    assert "id" not in lines(known, None)
+    assert lines(known, None)["why"] == ("settled by hand: accepted by anna: seen", "")

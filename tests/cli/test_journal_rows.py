@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, moment, open_rows, row_pairs
+from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, moment, money, open_rows, row_pairs, why
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Attempt, Control, Lapsed, LookedUp
 from alphapo_async.core.history import Entry, entry_of
@@ -27,7 +27,18 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Row
-from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
+from tests.core.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    DOUBTED,
+    FAILED_ROW,
+    NOT_SENT_ROW,
+    REFUSED_ROW,
+    REJECTED_ROW,
+    asked_about,
+    found,
+    row,
+)
 
 
 def test_a_row_says_all_it_knows() -> None:
@@ -133,3 +144,74 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
     assert (
         history_rows([Entry(0.0, "operator", "Accepted: 1795825774.898")])[0][1] == "operator: Accepted: 1795825774.898"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "moved", "because"),
+    [
+        (row(holder=None, reason="outage"), "none moved yet; a worker may send it", "outage"),
+        (row(), "unknown: keep it pending, do not refund it", ""),
+        (replace(DOUBTED, holder=None), "unknown: keep it pending, do not refund it", "connection lost"),
+        (ACCEPTED_ROW, "moves: AlphaPo has it, not final yet", ""),
+        (asked_about(ACCEPTED_ROW, found("confirmed")), "moved: it is paid", ""),
+        (replace(ACCEPTED_ROW, withdrawal=None), "moves: AlphaPo has it, not final yet", ""),
+        (FAILED_ROW, "none moved, and none will; the funds may be released", ""),
+        (
+            replace(FAILED_ROW, transaction=Transaction(id=7, error="Invalid params")),
+            "none moved, and none will; the funds may be released",
+            "Invalid params",
+        ),
+        (replace(FAILED_ROW, transaction=None), "none moved, and none will; the funds may be released", ""),
+        (REJECTED_ROW, "none moved, and none will; the funds may be released", "amount: Not enough amount"),
+        (
+            replace(REJECTED_ROW, refusal=None),
+            "none moved, and none will; the funds may be released",
+            "AlphaPo refused it; its words are no longer kept",
+        ),
+        (
+            replace(REJECTED_ROW, refusal=None, word="rejected by anna: not there"),
+            "none moved, the person who settled it says so; the funds may be released",
+            "settled by hand: rejected by anna: not there",
+        ),
+        (NOT_SENT_ROW, "none moved, and none will; the funds may be released", "queue"),
+        (
+            REFUSED_ROW,
+            "none moved, and none will; the funds may be released",
+            "AlphaPo does not accept the key or the signature (bad_header_key)",
+        ),
+        (
+            CONFLICT_ROW,
+            "none moved for this payment; the existing withdrawal has its own outcome",
+            "the foreign_id was already used for another payment: id 7, processing",
+        ),
+        (
+            replace(CONFLICT_ROW, transaction=None),
+            "none moved for this payment; the existing withdrawal has its own outcome",
+            "the foreign_id was already used for another payment: it is no longer kept",
+        ),
+    ],
+)
+def test_every_state_says_whether_money_moved_and_why(one: Row, moved: str, because: str) -> None:
+    """The two questions of every caller and operator, answered before all else."""
+    assert (money(one), why(one)) == (moved, because)
+    assert dict(row_pairs(one))["money"] == moved
+
+
+def test_an_open_row_says_until_when_it_is_tried_and_from_when_on() -> None:
+    """A settled one has no use for either."""
+    one = row(holder=None, expires_at=60.0, not_before=30.0)
+    told = dict(row_pairs(one))
+    assert told["tried until"] == "1970-01-01 00:01:00.000 UTC"
+    assert told["not sent before"] == "1970-01-01 00:00:30.000 UTC"
+    settled = dict(row_pairs(replace(one, state="not_sent")))
+    assert not {"tried until", "not sent before"} & settled.keys()
+
+
+def test_a_row_says_what_its_state_alone_does_not() -> None:
+    """The code of a refused key, AlphaPo's error, and the withdrawal that a row is in conflict with."""
+    assert dict(row_pairs(REFUSED_ROW))["key refused"] == "bad_header_key"
+    assert dict(row_pairs(CONFLICT_ROW))["existing withdrawal"] == "id 7, processing"
+    unnamed = replace(CONFLICT_ROW, transaction=Transaction(id=7))
+    assert dict(row_pairs(unnamed))["existing withdrawal"] == "id 7, status not told"
+    ended = replace(FAILED_ROW, transaction=Transaction(id=7, error="Invalid params"))
+    assert dict(row_pairs(ended))["error"] == "Invalid params"

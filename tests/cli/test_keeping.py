@@ -105,7 +105,7 @@ def test_a_journal_must_be_named(name: str | None) -> None:
         ("show", "f"),
         ("export",),
         ("backup", "backup.db"),
-        ("settle", "f", "--accepted", "--by", "anna", "--because", "seen"),
+        ("settle", "f", "--rejected", "--by", "anna", "--because", "seen"),
         ("redact", "f"),
         ("prune", "--older-than", "1d"),
         ("copy", "new.db"),

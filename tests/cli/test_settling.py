@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, Lapsed
-from alphapo_async.core.outcome import InDoubt
+from alphapo_async.core.outcome import InDoubt, Rejected
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.journal.suite import LOST, asked, hear
 
 REJECTED = ("--rejected", "--by", "anna", "--because", "not in the dashboard")
-ACCEPTED = ("--accepted", "--by", "anna", "--because", "seen")
+ACCEPTED = ("--accepted", "--without-id", "--by", "anna", "--because", "seen")
+SEEN = ("--accepted", "--id", "55", "--by", "anna", "--because", "seen")
 QUIET = 1_800.0
 
 
@@ -51,15 +52,77 @@ def test_a_free_open_row_is_settled_by_hand_once(path: str) -> None:
     assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
     again = invoke(*by_hand)
     assert again.exit_code == 1
-    assert "Not settled: it is rejected" in again.stderr
+    assert "Not settled: it was rejected by anna: not in the dashboard. --correct amends that." in again.stderr
     shown = invoke("journal", "show", "f", "--journal", path).stdout
     assert shown.count("operator: rejected by anna") == 1
 
 
 def test_accepted_by_hand_keeps_alphapos_id(path: str) -> None:
-    """Where it is given."""
-    assert invoke("journal", "settle", "f", *ACCEPTED, "--id", "55", "--journal", path).exit_code == 0
-    assert "55" in invoke("journal", "show", "f", "--journal", path).stdout
+    """In the row, and in the history with the decision."""
+    assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
+    shown = invoke("journal", "show", "f", "--journal", path).stdout
+    assert "AlphaPo's id:" in shown
+    assert "operator: accepted with id 55 by anna: seen" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (ACCEPTED[:1] + ACCEPTED[2:], "pass either --id with AlphaPo's id, or --without-id if you could not read it"),
+        ((*SEEN, "--without-id"), "pass either --id with AlphaPo's id, or --without-id"),
+        ((*REJECTED, "--id", "55"), "--id and --without-id belong to --accepted"),
+        ((*REJECTED, "--without-id"), "--id and --without-id belong to --accepted"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", ""), "is empty, or has blanks"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "55 "), "is empty, or has blanks"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "5\x075"), "is empty, or has blanks"),
+    ],
+)
+def test_accepted_asks_for_alphapos_id(path: str, words: tuple[str, ...], why: str) -> None:
+    """A decision without an id names no withdrawal: nothing is settled until the id is given, or left out on purpose."""
+    told = invoke("journal", "settle", "f", *words, "--journal", path)
+    assert told.exit_code == 2
+    assert why in " ".join(told.stderr.replace("│", " ").split())
+    assert "operator" not in invoke("journal", "show", "f", "--journal", path).stdout
+
+
+def test_a_decision_is_corrected_and_both_stay_in_the_history(path: str) -> None:
+    """A typing error in the id, then the outcome itself; each once."""
+    assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
+    right = ("--accepted", "--id", "56", "--by", "bo", "--because", "the id was mistyped", "--correct")
+    told = invoke("journal", "settle", "f", *right, "--journal", path)
+    said = "accepted with id 56 by bo, who corrects an earlier decision: the id was mistyped"
+    assert (told.exit_code, told.stdout) == (0, f"f: {said}\n")
+    assert invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path).exit_code == 0
+    shown = " ".join(invoke("journal", "show", "f", "--journal", path).stdout.split())
+    assert "contradiction: rejected after accepted" in shown
+    assert shown.count("accepted with id 55 by anna: seen") == 1
+    assert "AlphaPo's id" not in shown
+    assert "rejected by anna, who corrects an earlier decision: not in the dashboard" in shown
+
+
+def test_only_a_persons_decision_is_corrected(path: str) -> None:
+    """What is open has none yet, and what AlphaPo itself has said stands."""
+    told = invoke("journal", "settle", "f", *SEEN, "--correct", "--journal", path)
+    assert told.exit_code == 1
+    assert "Not settled: it is open, and no decision of a person is in force." in told.stderr
+
+
+def test_a_correction_to_rejected_waits_for_the_quiet_time_too(tmp_path: Path) -> None:
+    """What was said to be accepted may still be accepted."""
+    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
+    told = invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path)
+    assert told.exit_code == 1
+    assert "AlphaPo might still accept what was sent" in told.stderr
+    assert invoke("journal", "settle", "f", *REJECTED, "--correct", "--anyway", "--journal", path).exit_code == 0
+
+
+def test_what_alphapo_refused_is_not_settled_by_hand(tmp_path: Path) -> None:
+    """There is nothing to decide."""
+    path = journal_with(tmp_path, Attempt("worker", Rejected({"amount": ["too small"]}), 1.0, 1.0))
+    told = invoke("journal", "settle", "f", *SEEN, "--journal", path)
+    assert told.exit_code == 1
+    assert "Not settled: it is rejected. Only what is open can be settled by hand." in told.stderr
 
 
 def test_a_held_row_is_not_settled_by_hand(tmp_path: Path) -> None:

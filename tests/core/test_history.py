@@ -47,6 +47,7 @@ FULL = Transaction(
         (Lapsed("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
         (Restored(), "restored", "from a backup", None),
         (Word("anna", "seen there", is_accepted=True), "operator", "accepted by anna: seen there", None),
+        (Word("anna", "seen", is_accepted=True, id="5"), "operator", "accepted with id 5 by anna: seen", None),
         (Word("anna", "not there", is_accepted=False), "operator", "rejected by anna: not there", None),
     ],
 )

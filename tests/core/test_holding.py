@@ -16,7 +16,7 @@ from alphapo_async.core.outcome import (
     NoneFound,
     NotSent,
 )
-from alphapo_async.core.row import Row, State, bucket, is_in_doubt
+from alphapo_async.core.row import Row, State, bucket, is_by_hand, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -389,7 +389,7 @@ def test_the_operator_settles_what_nobody_works_on() -> None:
     rejected = learn(FREE_DOUBT, Word("anna", "not in the dashboard", is_accepted=False), 9.0)
     assert (rejected.state, rejected.word) == ("rejected", "rejected by anna: not in the dashboard")
     accepted = learn(FREE_DOUBT, Word("anna", "seen there", is_accepted=True, id="55"), 9.0)
-    assert (accepted.state, accepted.word) == ("accepted", "accepted by anna: seen there")
+    assert (accepted.state, accepted.word) == ("accepted", "accepted with id 55 by anna: seen there")
     assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", source="journal")
 
 
@@ -397,6 +397,47 @@ def test_the_operator_settles_what_nobody_works_on() -> None:
 def test_the_operator_cannot_settle_what_is_held_or_settled(before: Row) -> None:
     """Somebody works on it, or AlphaPo itself has spoken."""
     assert learn(before, Word("anna", "because", is_accepted=True), 9.0) is before
+
+
+SEEN = Word("anna", "seen there", is_accepted=True, id="55")
+GONE = Word("bo", "not there", is_accepted=False)
+
+
+@pytest.mark.parametrize(("first", "second"), [(SEEN, GONE), (GONE, SEEN)])
+def test_the_operator_amends_an_earlier_decision(first: Word, second: Word) -> None:
+    """Only as a correction; the outcome that was reported is contradicted and has to be reported anew."""
+    decided = replace(learn(FREE_DOUBT, first, 9.0), reported=True)
+    assert learn(decided, second, 10.0) is decided
+    corrected = learn(decided, replace(second, is_correction=True), 10.0)
+    straight = learn(FREE_DOUBT, second, 10.0)
+    assert (corrected.state, corrected.withdrawal) == (straight.state, straight.withdrawal)
+    assert (corrected.settled_at, corrected.reported) == (10.0, False)
+    assert corrected.contradiction == f"{corrected.state} after {decided.state}"
+    assert corrected.word is not None
+    assert "who corrects an earlier decision" in corrected.word
+
+
+def test_the_operator_corrects_an_id() -> None:
+    """The outcome is the same, so that nobody has to learn of it anew."""
+    decided = replace(learn(FREE_DOUBT, SEEN, 9.0), reported=True)
+    corrected = learn(decided, replace(SEEN, id="56", is_correction=True), 10.0)
+    assert corrected.withdrawal == Withdrawal(id="56", foreign_id="f", source="journal")
+    assert (corrected.settled_at, corrected.reported, corrected.contradiction) == (9.0, True, None)
+
+
+@pytest.mark.parametrize("before", [FREE_DOUBT, ACCEPTED_ROW, REJECTED_ROW, FAILED_ROW, NOT_SENT_ROW])
+def test_what_no_operator_decided_is_not_corrected(before: Row) -> None:
+    """What is open is decided first, and what AlphaPo has said stands."""
+    assert learn(before, replace(SEEN, is_correction=True), 9.0) is before
+
+
+def test_an_id_that_an_operator_typed_does_not_count_as_alphapos() -> None:
+    """AlphaPo shows the withdrawal under its own id: that one is kept, and nothing is contradicted."""
+    for status, state in (("confirmed", "accepted"), ("cancelled", "failed")):
+        after = asked_about(learn(FREE_DOUBT, SEEN, 9.0), found(status), 10.0)
+        assert after.withdrawal is not None
+        assert (after.state, after.withdrawal.id, after.contradiction) == (state, 7, None)
+        assert not is_by_hand(after)
 
 
 def test_a_later_witness_beats_the_operator() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     NO,
@@ -14,6 +15,7 @@ from alphapo_async.core.row import (
     Row,
     bucket,
     doubted,
+    is_by_hand,
     is_in_doubt,
     is_refused_after,
     needed_of_witness,
@@ -164,3 +166,19 @@ def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
     """It was told at a time that is no longer true."""
     again = doubted(REJECTED_ROW, 7.0, 8.0, "x")
     assert (again.state, again.settled_at, again.doubt_since, again.may_send_until) == ("open", None, 7.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (row(state="rejected", word="rejected by anna: not there"), True),
+        (row(state="rejected"), False),
+        (row(state="accepted", word="w", withdrawal=Withdrawal(id="5", source="journal")), True),
+        (row(state="accepted", word="w", withdrawal=Withdrawal(id="5", source="look-up")), False),
+        (row(state="accepted", word="w"), False),
+        (row(state="open", word="w"), False),
+    ],
+)
+def test_a_decision_is_in_force_until_alphapo_gives_an_outcome(one: Row, expected: bool) -> None:  # noqa: FBT001 - a column
+    """From then on the decision is only remembered."""
+    assert is_by_hand(one) is expected

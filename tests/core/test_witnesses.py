@@ -80,6 +80,13 @@ def test_what_a_later_witness_leaves_untold_is_taken_from_the_earlier_one() -> N
         pytest.param(
             replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=None)), "cancelled", 8, False, id="its id is not"
         ),
+        pytest.param(
+            replace(ACCEPTED_ROW, withdrawal=replace(TOLD, source="journal")),
+            "cancelled",
+            8,
+            False,
+            id="an operator typed it",
+        ),
     ],
 )
 def test_another_id_is_another_withdrawal(known: Row, status: str, number: int | str, is_one: bool) -> None:  # noqa: FBT001 - a column
