@@ -34,6 +34,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def proofs(session: nox.Session) -> None:
+    """Run the proofs for longer than a test run does: deeper, with all cases, over more seeds."""
+    session.install("-q", "-e", ".[dev]")
+    session.run("python", "-m", "tests.simulation", "--seeds", "400")
+    session.run("python", "-m", "tests.proof.test_matrix")
+    session.run("python", "-m", "tests.core.test_row_model")
+
+
+@nox.session
 def uvloop(session: nox.Session) -> None:
     """Run the tests of whatever waits or talks on uvloop's event loop."""
     session.install("-q", "-e", ".[dev]")

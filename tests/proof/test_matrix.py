@@ -1,13 +1,14 @@
 """Every fault, at the first or a later attempt, under every pair of dialects, over real sockets: the outcome told is the truth.
 
 The local sandbox speaks a covering array of dialects: every pair of plausible answers of AlphaPo meets every fault.
-Chance is seeded with 7.
-`python -m tests.proof.test_matrix` prints the table of outcomes by fault.
+Chance is seeded with 7. In a test run each dialect plays half of the cases, by turns; `python -m tests.proof.test_matrix` plays all of
+them and prints the table of outcomes by fault.
 """
 
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -66,14 +67,17 @@ async def _pay(url: str, session: SessionManager, foreign_id: str, policy: Retry
             return error
 
 
-async def run_dialect(dialect: Dialect, policy: RetryPolicy = POLICY) -> tuple[dict[str, str], list[str]]:
+async def run_dialect(
+    dialect: Dialect, policy: RetryPolicy = POLICY, cases: Iterable[str] = CASES
+) -> tuple[dict[str, str], list[str]]:
     """Return the outcome of every case under this dialect, and every lie."""
+    names = tuple(cases)
     script = Script({foreign_id: {"withdrawal": faults} for foreign_id, faults in CASES.items()})
     sandbox = Sandbox("matrix-key", "matrix-secret", dialect=dialect, faults=script, seed=SEED, throttle_seconds=1)
     session = SessionManager(max_connections=len(CASES))
     async with sandbox:
-        paying = (_pay(sandbox.url, session, one, policy) for one in CASES)
-        told = dict(zip(CASES, await asyncio.gather(*paying), strict=True))
+        paying = (_pay(sandbox.url, session, one, policy) for one in names)
+        told = dict(zip(names, await asyncio.gather(*paying), strict=True))
         await sandbox.drain()
         found = [lie for foreign_id, outcome in told.items() for lie in lies(foreign_id, outcome, sandbox.ledger)]
         found += [f"paid more than once: {twice}" for twice in sandbox.ledger.paid_more_than_once()]
@@ -81,13 +85,16 @@ async def run_dialect(dialect: Dialect, policy: RetryPolicy = POLICY) -> tuple[d
     return {foreign_id: outcome_of(outcome) for foreign_id, outcome in told.items()}, found
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=[f"dialect-{number}" for number in range(len(DIALECTS))])
-async def test_the_outcome_told_is_the_truth(dialect: Dialect) -> None:
-    """No payment moves twice, no body changes, and nothing told is contradicted by the ledger, late acceptances included."""
-    outcomes, found = await run_dialect(dialect)
+@pytest.mark.parametrize("number", range(len(DIALECTS)), ids=[f"dialect-{number}" for number in range(len(DIALECTS))])
+async def test_the_outcome_told_is_the_truth(number: int) -> None:
+    """No payment moves twice, no body changes, and nothing told is contradicted by the ledger, late acceptances included.
+
+    Under one dialect a fault strikes after three of the six beginnings, under the next after the other three.
+    """
+    outcomes, found = await run_dialect(DIALECTS[number], cases=list(CASES)[number % 2 :: 2])
 
     assert found == []
-    assert len(outcomes) == len(CASES)
+    assert len(outcomes) == len(CASES) / 2
 
 
 async def test_under_the_usual_dialect_most_faults_end_in_certainty() -> None:
