@@ -8,6 +8,7 @@ Reading: figures exact from JSON numbers and strings alike; a reply never raises
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeVar
@@ -204,10 +205,14 @@ def normal(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some servers write it before JSON, which has no use for it; a signature covers it all the same."""
+
+
 def read_json(body: bytes) -> Any:
     """Return what the bytes say in JSON, decimals exact; `UNREADABLE` where they say nothing."""
     try:
-        return _decode(body)
+        return _decode(body.removeprefix(_BYTE_ORDER_MARK))
     except (ValueError, RecursionError, InvalidOperation):
         return UNREADABLE
 
@@ -284,6 +289,7 @@ def read_withdrawal(data: dict[str, Any], source: Source = "reply") -> Withdrawa
         sender_currency=_text(data.get("sender_currency")),
         receiver_currency=_text(data.get("receiver_currency")),
         receiver_amount=_amount(data.get("receiver_amount")),
+        has_numbers=_has_numbers(data),
         source=source,
     )
 
@@ -305,6 +311,7 @@ def read_transaction(data: Any) -> Transaction | None:
         transactions=_all(TransactionPart, data.get("transactions")),
         fees=_all(Fee, data.get("fees")),
         error=_text(data.get("error")) or None,
+        has_numbers=any(map(_has_numbers, _with_figures(data))),
     )
 
 
@@ -328,6 +335,20 @@ def _address(data: Any) -> CryptoAddress | None:
 
 _Value = TypeVar("_Value", Money, CryptoAddress, TransactionPart, Fee)
 _FIGURES = frozenset({"amount", "amount_to", "amount_minus_fee"})
+_ALL_FIGURES = _FIGURES | {"sender_amount", "receiver_amount"}
+
+
+def _has_numbers(data: Any) -> bool:
+    """A figure of this object is a JSON number."""
+    return isinstance(data, dict) and any(
+        isinstance(data.get(name), int | Decimal) and not isinstance(data[name], bool) for name in _ALL_FIGURES
+    )
+
+
+def _with_figures(data: dict[str, Any]) -> list[Any]:
+    """Return the parts of a transaction that have figures."""
+    listed = [one for name in ("transactions", "fees") if isinstance(one := data.get(name), list)]
+    return [data.get("currency_sent"), data.get("currency_received"), *itertools.chain(*listed)]
 
 
 def _some(kind: type[_Value], data: Any) -> _Value | None:

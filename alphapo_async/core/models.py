@@ -140,6 +140,11 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         assert self.convert_to is not None  # noqa: S101 - likewise
         return self.amount_to, self.convert_to
 
+    @property
+    def has_conversion(self) -> bool:
+        """Another currency is paid out than the one that is debited."""
+        return self.convert_to not in (None, self.currency)
+
 
 def request_of(item: object) -> WithdrawalRequest:
     """Return the request that this is, or that a mapping of its fields makes.
@@ -421,6 +426,8 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Known only once it was sent."""
     error: str | None = None
     """Why it was cancelled or declined, in AlphaPo's words; empty where all is well."""
+    has_numbers: bool = False
+    """AlphaPo wrote a figure as a JSON number, which may have the noise of a double: 0.0015000000000000001 for 0.0015."""
 
     @property
     def is_final(self) -> bool:
@@ -464,6 +471,8 @@ class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is paid out; another than `sender_currency` with a conversion."""
     receiver_amount: Decimal | None = None
     """What the receiver gets, in `receiver_currency`."""
+    has_numbers: bool = False
+    """AlphaPo wrote a figure as a JSON number, which may have the noise of a double: 0.0015000000000000001 for 0.0015."""
     source: Source = "reply"
     """Which witness told of it last; `journal`: it was known before, and nothing was asked."""
 

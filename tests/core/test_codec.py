@@ -379,6 +379,41 @@ def test_reading_json_never_raises(body: bytes) -> None:
         assert json.loads(body, parse_float=Decimal) == told
 
 
+@pytest.mark.parametrize("read", [read_reply, read_json, read_balances])
+def test_a_byte_order_mark_changes_nothing(read: Any) -> None:
+    """Some servers write one before JSON."""
+    body = b'{"data":{"id":7,"foreign_id":"f","sender_amount":"0.0015"}}'
+    assert read(b"\xef\xbb\xbf" + body) == read(body)
+
+
+@pytest.mark.parametrize(
+    ("part", "has_numbers"),
+    [
+        ({"currency_sent": {"amount": "0.0015"}, "id": 9}, False),
+        ({"currency_sent": {"amount": Decimal("0.0015")}}, True),
+        ({"currency_received": {"amount_minus_fee": 1}}, True),
+        ({"currency_received": {"amount": True}}, False),
+        ({"transactions": [{"amount": "1"}, {"amount_to": 1}]}, True),
+        ({"transactions": [{"id": 1, "confirmations": 3}, None]}, False),
+        ({"fees": [{"amount": Decimal("0.1")}]}, True),
+        ({"transactions": {"amount": 1}, "fees": 5}, False),
+    ],
+)
+def test_figures_written_as_json_numbers_are_known(part: dict[str, Any], has_numbers: bool) -> None:  # noqa: FBT001 - a column
+    """They may have the noise of a double, and a text has not."""
+    transaction = read_transaction({"id": 1, **part})
+    assert transaction is not None
+    assert transaction.has_numbers is has_numbers
+
+
+@pytest.mark.parametrize(("figure", "has_numbers"), [('"0.0015"', False), ("0.0015000000000000001", True), ("1", True)])
+def test_a_reply_with_json_numbers_is_known(figure: str, has_numbers: bool) -> None:  # noqa: FBT001 - a column
+    """Its figure is kept as AlphaPo wrote it."""
+    withdrawal = read_reply(f'{{"data":{{"id":7,"sender_amount":{figure}}}}}'.encode())
+    assert withdrawal is not None
+    assert (withdrawal.sender_amount, withdrawal.has_numbers) == (Decimal(figure.strip('"')), has_numbers)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -394,12 +429,13 @@ def test_reading_json_never_raises(body: bytes) -> None:
         b"1e99999999999999999999",
         b"1" * 5000,
         b'"\xff"',
-        b'\xef\xbb\xbf{"id":1}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"id":1}',
+        b"\xef\xbb\xbf",
         b'"\\ud800"',
         b"[" * 100_000,
         b'{"a":' * 100_000,
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_what_is_no_json_is_unreadable(body: bytes) -> None:
     """Cut, foreign, endless and hostile bytes say nothing, and are not mistaken for JSON's null."""

@@ -544,9 +544,9 @@ def test_the_blockchain_entry_is_found_by_its_type(
 def test_a_witness_that_tells_nothing_is_all_none() -> None:
     """What AlphaPo does not tell is None, and a withdrawal comes from a reply unless said otherwise."""
     withdrawal = Withdrawal(id=1)
-    told = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {1, "reply"}
+    told = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {withdrawal.id, "reply", False}
     assert told == {None}
-    assert withdrawal.source == "reply"
+    assert (withdrawal.source, withdrawal.has_numbers) == ("reply", False)
 
 
 def test_a_place_tells_nothing_of_a_tag_unless_it_says_so() -> None:
