@@ -28,6 +28,7 @@ _LEVELS: dict[EventName, int] = {
     "settled": logging.INFO,
     "unknown": logging.WARNING,
     "contradiction": logging.ERROR,
+    "figures differ": logging.WARNING,
     "outage began": logging.WARNING,
     "outage ended": logging.INFO,
     "journal failed": logging.ERROR,
@@ -80,14 +81,23 @@ class Noticing:
             self._tell_exchange(after, evidence)
         elif isinstance(evidence, CalledBack):
             self._tell("callback", after, reason=evidence.transaction.status)
-            if evidence.doubt is not None:
-                self._tell("contradiction", after, reason="a callback does not fit; the history says why")
-        if after.contradiction is not None and after.contradiction != before.contradiction:
-            self._tell("contradiction", after, reason=after.contradiction)
+        self._tell_what_differs(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open":
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason or None)
+
+    def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
+        """Emit a contradiction of what was reported; and of a withdrawal that is known by its id, figures that were not requested.
+
+        Of an open row nothing was reported that a callback could contradict: it is looked up from now on.
+        """
+        if after.contradiction is not None and after.contradiction != before.contradiction:
+            self._tell("contradiction", after, reason=after.contradiction)
+        elif isinstance(evidence, CalledBack) and evidence.doubt is not None and before.state != "open":
+            self._tell("contradiction", after, reason="a callback does not fit; the history says why")
+        if after.state in ("accepted", "failed") and after.differences not in ((), before.differences):
+            self._tell("figures differ", after, reason="; ".join(map(str, after.differences)))
 
     def _tell_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
         if not self._is_heard("attempt"):

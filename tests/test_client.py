@@ -34,6 +34,7 @@ from alphapo_async.core.errors import (
     InvalidRequest,
     JournalError,
     WithdrawalError,
+    WithdrawalFailed,
     WithdrawalNotSent,
     WithdrawalRejected,
     WithdrawalUnknown,
@@ -1454,7 +1455,10 @@ def test_a_callback_before_the_reply_settles_it_once(post: str, is_durable: bool
         (called(foreign_id=None), "not in journal"),
         (called(foreign_id=" \n"), "not in journal"),
         (called(type="deposit"), "not a withdrawal"),
-        (called(crypto_address={"address": "another"}), "contradicts"),
+        (called(id=8, crypto_address={"address": "another"}), "contradicts"),
+        (called("cancelled", id=8), "contradicts"),
+        (called(crypto_address={"address": "another"}), "ours"),
+        (called("cancelled", crypto_address=None, transactions=[]), "ours"),
         (called("thawed", type="withdrawal_of_tomorrow"), "ours"),
     ],
 )
@@ -1469,23 +1473,41 @@ def test_every_signed_callback_is_handed_over_and_says_what_it_is(body: bytes, k
     assert run(story()) == [(kind, True), (kind, False)]
 
 
-def test_a_callback_that_does_not_fit_is_loud_and_changes_nothing() -> None:
-    """It stands in the history, with what does not fit."""
+def test_a_callback_with_another_id_is_loud_and_changes_nothing() -> None:
+    """It stands in the history, with what does not fit; repeated, it is not reported anew."""
 
-    async def story() -> tuple[list[str], list[str | None], str | None]:
+    async def story() -> tuple[list[str], list[str | None]]:
         events: list[Event] = []
         journal = Durable()
         async with client(Wire(), journal=journal, on_event=events.append) as alphapo:
             before = await alphapo.withdraw(request())
-            await receive(alphapo, called("cancelled", crypto_address={"address": "another"}))
+            await receive(alphapo, called("cancelled", id=8))
+            await receive(alphapo, called("cancelled", id=8))
             after = await alphapo.withdraw(request())
             assert (before.id, before.status) == (after.id, after.status)
             history = [line.what for line in await journal.history("default", "payout-17") if line.kind == "callback"]
-        return history, [event.reason for event in events if event.name == "contradiction"], after.status
+        return history, [event.reason for event in events if event.name == "contradiction"]
 
-    history, reasons, _ = run(story())
-    assert [line.startswith("does not fit: address: asked") for line in history] == [True]
-    assert reasons == ["a callback does not fit; the history says why"]
+    assert run(story()) == (["does not fit: another id, 8"], ["a callback shows another id, 8"])
+
+
+def test_figures_that_differ_under_the_same_id_are_a_warning() -> None:
+    """The status counts; the amount or the address that nobody requested is reported once."""
+
+    async def story() -> tuple[str, list[tuple[str, str | None]]]:
+        events: list[Event] = []
+        async with client(Wire(), journal=Durable(), on_event=events.append) as alphapo:
+            await alphapo.withdraw(request())
+            body = called("declined", crypto_address={"address": "another"}, transactions=[])
+            callback = await receive(alphapo, body)
+            await receive(alphapo, body)
+            with pytest.raises(WithdrawalFailed):
+                await alphapo.withdraw(request())
+        names = ("contradiction", "figures differ")
+        return callback.kind, [(event.name, event.reason) for event in events if event.name in names]
+
+    reason = "address: asked 'bc1qmadeup', AlphaPo tells 'another'"
+    assert run(story()) == ("ours", [("figures differ", reason)])
 
 
 def test_a_callback_under_a_retired_key_is_alphapos() -> None:

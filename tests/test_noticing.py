@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from alphapo_async.core.comparison import Difference
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, Attempt, CalledBack, Control, Evidence, GivenUp, LookedUp, Revision, Seen
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
     Duplicate,
+    Found,
     InDoubt,
     NoAnswer,
     NoneFound,
@@ -137,6 +139,27 @@ def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> N
         ("callback", None, "confirmed"),
         ("contradiction", None, "a callback does not fit; the history says why"),
     ]
+
+
+def test_a_callback_that_does_not_fit_an_open_row_contradicts_nothing() -> None:
+    """Nothing was reported yet: the row is looked up from now on."""
+    unsure = changed(OPEN, blamed=True)
+    assert Heard().learned(OPEN, unsure, CalledBack(Transaction(id=7, status="declined"), doubt="too little")) == [
+        ("callback", None, "declined")
+    ]
+
+
+def test_figures_that_differ_are_reported_once() -> None:
+    """Of a withdrawal that is known by its id; an open row shows them where it is asked about."""
+    differing = (Difference("amount", "1", "2"),)
+    accepted = changed(OPEN, state="accepted", withdrawal=PAID)
+    after = changed(accepted, differences=differing)
+    found = LookedUp("worker", Found(Transaction(id=7)))
+    reported = ("figures differ", None, "amount: asked '1', AlphaPo tells '2'")
+    assert Heard().learned(accepted, after, found) == [("look-up", None, "Found"), reported]
+    assert Heard().learned(after, after, found) == [("look-up", None, "Found")]
+    assert Heard().learned(after, accepted, found) == [("look-up", None, "Found")]
+    assert Heard().learned(OPEN, changed(OPEN, differences=differing), found) == [("look-up", None, "Found")]
 
 
 def test_an_event_names_the_withdrawal_and_counts() -> None:

@@ -10,8 +10,8 @@ from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
-from alphapo_async.core.row import Assumed, Row, is_refused_after, needed_of_witness, quiet_from, settled
-from alphapo_async.core.witnesses import is_another, shown_in_conflict, withdrawal_from, witnessed
+from alphapo_async.core.row import Assumed, Row, is_refused_after, quiet_from, settled
+from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
 __all__ = ["learn_control", "learn_look_up"]
 
@@ -31,27 +31,15 @@ def learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -
             assert_never(answer)
 
 
-def _learn_found(row: Row, worker: str, found: Transaction, now: float) -> Row:
-    if row.revision.payment is None:
-        return row  # settled long ago; only its digest is remembered
-    if is_another(row, found):
-        return replace(row, contradiction=f"a look-up shows another id, {found.id}")
-    comparison = compare(row.revision.payment, found)
-    if comparison.is_ours(*needed_of_witness(row)):
-        return witnessed(row, withdrawal_from(found, "look-up"), found, now)
-    if row.state != "open":
-        return shown_in_conflict(row, found) if row.state == "conflict" else row
-    if comparison.is_other and row.doubt_since is None and row.holder == worker:
-        other = replace(row, transaction=found, differences=comparison.differences)
+def _learn_found(row: Row, worker: str, transaction: Transaction, now: float) -> Row:
+    payment = row.revision.payment
+    if payment is None:
+        return row  # settled long ago; only its digest is kept
+    comparison = compare(payment, transaction)
+    if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == worker:
+        other = replace(row, transaction=transaction, differences=comparison.differences)
         return settled(other, "conflict", now)
-    return replace(
-        row,
-        transaction=found,
-        blamed=True,
-        owes_look_up=True,
-        differences=comparison.differences,
-        reason="AlphaPo shows another withdrawal" if comparison.differences else "AlphaPo shows too little",
-    )
+    return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, now)
 
 
 def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:

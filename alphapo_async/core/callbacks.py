@@ -40,7 +40,8 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know, or of
     which it remembers no more than how it ended.
-    `not a withdrawal`: a deposit, say. `contradicts`: it names one of ours and does not fit it; its history has it, no more."""
+    `not a withdrawal`: a deposit, say. `contradicts`: it names one of ours and does not fit it, or gives too little to be sure: its history
+    has it, and one that is open is looked up from now on."""
     is_new: bool
     """No block has ended cleanly for this id and status, and it is not older than one for which one has."""
 
@@ -127,7 +128,8 @@ def is_withdrawal(told: Transaction) -> bool:
 
     A deposit may carry a foreign_id that is a withdrawal's, too: it is another thing's name.
     """
-    return not told.type or "withdrawal" in told.type.lower()
+    # AlphaPo's page of look-ups spells `withrawal_exchange`.
+    return not told.type or "drawal" in told.type.lower()
 
 
 class Handled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -1,19 +1,21 @@
-"""Is it ours? Whether a withdrawal that AlphaPo shows is the one we asked for, field by field.
+"""Is it ours? Whether a withdrawal that AlphaPo shows is the one that was requested, field by field.
 
-What is not told neither agrees nor disagrees. Figures are compared as decimals, and agree but for rounding or a fee that AlphaPo names.
+A field that AlphaPo does not give neither agrees nor disagrees. Figures are compared on our side only, as decimals: they agree but for
+rounding, the noise of a double, or a fee that AlphaPo names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 
-__all__ = ["Comparison", "Difference", "compare", "differences_of_reply"]
+__all__ = ["Comparison", "Difference", "compare", "compare_reply"]
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):
@@ -28,85 +30,170 @@ class Difference(msgspec.Struct, frozen=True, gc=False):
 
 
 class Comparison(msgspec.Struct, frozen=True, gc=False):
-    """Which fields that AlphaPo told agree with what was asked, and which do not; what is not told is in neither."""
+    """The fields that agree with the request, and those that disagree; a field that AlphaPo does not give is in neither."""
 
     agreeing: frozenset[str]
     differences: tuple[Difference, ...]
 
     @property
     def is_other(self) -> bool:
-        """So different that it is another's payment: two fields disagree."""
+        """The withdrawal is another payment: two fields disagree."""
         return len(self.differences) >= 2  # noqa: PLR2004 - the sentence above
 
-    def is_ours(self, *needed: str) -> bool:
-        """Nothing disagrees, foreign_id is told, and so are the fields named."""
-        return not self.differences and self.agreeing.issuperset({"foreign_id", *needed})
+    def is_ours(self, request: WithdrawalRequest | None, *, was_in_doubt: bool) -> bool:
+        """Return whether nothing disagrees and enough agrees; of a body of ours that may have arrived less is needed."""
+        if self.differences or "foreign_id" not in self.agreeing:
+            return False
+        if was_in_doubt:
+            return not self.agreeing.isdisjoint({"address", "amount"})
+        has_tag = request is not None and bool(request.tag)
+        return self.agreeing.issuperset({"amount", "currency", "address", *(("tag",) if has_tag else ())})
 
 
-_Verdict: TypeAlias = tuple[str, str | None, str | None, bool]  # field, asked, told, agrees
+_Verdict: TypeAlias = tuple[str, str | None, str | None, bool]
+"""A field, the requested value, AlphaPo's value, and whether they agree."""
 
 
-def differences_of_reply(asked: WithdrawalRequest, told: Withdrawal) -> tuple[Difference, ...]:
-    """A reply to our own body: it must name our foreign_id, and contradict neither amount nor currency."""
-    figure, currency = asked.asked
-    is_sent = asked.amount is not None
-    told_figure = told.sender_amount if is_sent else told.receiver_amount
-    told_currency = told.sender_currency if is_sent else told.receiver_currency
-    found = []
-    if told.foreign_id != asked.foreign_id:
-        found.append(Difference("foreign_id", asked.foreign_id, told.foreign_id))
-    if told_currency is not None and told_currency != currency:
-        found.append(Difference("currency", currency, told_currency))
-    if told_figure is not None and not _same_figure(figure, told_figure, ()):
-        found.append(Difference("amount", str(figure), str(told_figure)))
-    return tuple(found)
+def compare(request: WithdrawalRequest, transaction: Transaction) -> Comparison:
+    """Compare a request with what a look-up or a callback shows."""
+    return _comparison(_of_transaction(request, transaction))
 
 
-def compare(asked: WithdrawalRequest, told: Transaction) -> Comparison:
-    """Compare what was asked with a transaction from a look-up or a callback, field by field."""
-    verdicts = list(_verdicts(asked, told))
+def compare_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> Comparison:
+    """Compare a request with the reply to its own body, which must name its foreign_id."""
+    return _comparison(_of_reply(request, withdrawal))
+
+
+def _comparison(verdicts: Iterable[_Verdict]) -> Comparison:
+    known = list(verdicts)
     return Comparison(
-        frozenset(field for field, _, _, agrees in verdicts if agrees),
-        tuple(Difference(field, ours, theirs) for field, ours, theirs, agrees in verdicts if not agrees),
+        frozenset(field for field, _, _, agrees in known if agrees),
+        tuple(Difference(field, ours, theirs) for field, ours, theirs, agrees in known if not agrees),
     )
 
 
-def _verdicts(asked: WithdrawalRequest, told: Transaction) -> Iterable[_Verdict]:
-    if told.foreign_id is not None:
-        yield "foreign_id", asked.foreign_id, told.foreign_id, asked.foreign_id == told.foreign_id
-    place = told.crypto_address
+def _of_transaction(request: WithdrawalRequest, transaction: Transaction) -> Iterator[_Verdict]:
+    if transaction.foreign_id is not None:
+        yield (
+            "foreign_id",
+            request.foreign_id,
+            transaction.foreign_id,
+            request.foreign_id == transaction.foreign_id,
+        )
+    place = transaction.crypto_address
     if place is not None and place.address is not None:
-        yield "address", asked.address, place.address, _bare(asked.address) == _bare(place.address)
+        yield "address", request.address, place.address, not _forms(request.address).isdisjoint(_forms(place.address))
     if place is not None and place.tag_is_told:
-        yield "tag", asked.tag, place.tag, (asked.tag or None) == (place.tag or None)
-    figure, currency = asked.asked
-    money = _money_told(asked, told)
-    if money.currency is not None:
-        yield "currency", currency, money.currency, currency == money.currency
-    if money.amount is not None:
-        fees = _fees_in(told, currency)
-        told_figures = (money.amount, money.amount_minus_fee) if money.amount.is_finite() else ()
-        agrees = any(_same_figure(figure, told_figure, fees) for told_figure in told_figures)
-        yield "amount", str(figure), str(money.amount), agrees
+        yield "tag", request.tag, place.tag, _is_same_tag(request.tag or None, place.tag or None)
+    figures = [money or Money() for money in _our_side(request, transaction)]
+    yield from _of_figures(request, figures, _named_fees(request, transaction), has_numbers=transaction.has_numbers)
 
 
-def _bare(address: str) -> str:
-    """An address without the scheme some wallets write before it, and without case."""
-    return address.rpartition(":")[2].lower()
+def _of_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> Iterator[_Verdict]:
+    yield "foreign_id", request.foreign_id, withdrawal.foreign_id, request.foreign_id == withdrawal.foreign_id
+    if request.amount is None:
+        figures = [Money(withdrawal.receiver_currency, withdrawal.receiver_amount)]
+    else:
+        figures = [Money(withdrawal.sender_currency, withdrawal.sender_amount)]
+    yield from _of_figures(request, figures, (), has_numbers=withdrawal.has_numbers)
 
 
-def _money_told(asked: WithdrawalRequest, told: Transaction) -> Money:
-    """The side that was asked for, never the other; the blockchain's entry stands in where it shows the same side."""
-    money = told.currency_sent if asked.amount is not None else told.currency_received
-    money = money or Money()
-    is_on_chain = asked.amount is None or asked.convert_to in (None, asked.currency)
-    entry = told.blockchain
-    if entry is None or not is_on_chain:
-        return money
-    if money.amount is None and money.currency is None:
-        return Money(entry.currency, entry.amount)
-    return money
+# ── address and tag ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+_SCHEME: Final = re.compile(r"[a-z]+:", re.ASCII | re.IGNORECASE)
+_WHOLE: Final = re.compile(r"\d+(\.0*)?", re.ASCII)
+
+
+def _forms(address: str) -> set[str]:
+    """Return an address without case, with and without the scheme that some wallets write before it."""
+    scheme = _SCHEME.match(address)
+    return {address.lower(), address[scheme.end() if scheme else 0 :].lower()}
+
+
+def _is_same_tag(ours: str | None, theirs: str | None) -> bool:
+    if ours == theirs:
+        return True
+    if ours is None or theirs is None or not (_WHOLE.fullmatch(ours) and _WHOLE.fullmatch(theirs)):
+        return False
+    return Decimal(ours) == Decimal(theirs)
+
+
+# ── which figures are on our side ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _our_side(request: WithdrawalRequest, transaction: Transaction) -> Iterator[Money | None]:
+    """Yield the figures of the side that was requested, the one that says most first.
+
+    What goes over a blockchain, or stays inside AlphaPo, is the receiver's side; without a conversion it is the sender's as well.
+    """
+    exchanges = [part for part in transaction.transactions if part.transaction_type == "exchange"]
+    if request.amount is not None:
+        yield transaction.currency_sent
+        yield _sum_of((part.currency, part.amount) for part in exchanges)
+    else:
+        yield transaction.currency_received
+        yield _sum_of((part.currency_to, part.amount_to) for part in exchanges)
+    if request.amount is None or not request.has_conversion:
+        paid = [part for part in transaction.transactions if part.transaction_type in ("blockchain", "internal")]
+        yield _sum_of((part.currency, part.amount) for part in paid)
+
+
+def _sum_of(parts: Iterable[tuple[str | None, Decimal | None]]) -> Money | None:
+    """Return the sum of some entries; None where they name more than one currency, or where there are none."""
+    known = list(parts)
+    currencies = {currency for currency, _ in known}
+    if len(currencies) != 1:
+        return None
+    amounts = [amount for _, amount in known]
+    return Money(currencies.pop(), _added(amounts))
+
+
+def _added(amounts: list[Decimal | None]) -> Decimal | None:
+    """Return the exact sum: None if one is not given, and no number if one is none."""
+    given = [amount for amount in amounts if amount is not None]
+    if len(given) < len(amounts):
+        return None
+    if len(given) == 1:
+        return given[0]
+    return _total(given) if all(map(_is_countable, given)) else Decimal("NaN")
+
+
+def _of_figures(
+    request: WithdrawalRequest, figures: list[Money], fees: tuple[Decimal, ...], *, has_numbers: bool
+) -> Iterator[_Verdict]:
+    """Compare the first figure that is given, in the order of the list, whose first one is AlphaPo's own word for our side."""
+    ours, currency = request.asked
+    given = [money for money in figures if money.amount is not None] or [
+        one for one in figures if one.currency is not None
+    ]
+    if not given:
+        return
+    first = given[0]
+    if first.currency is not None:
+        yield "currency", currency, first.currency, first.currency == currency
+    if first.amount is None:
+        return
+    agrees = any(_agrees(ours, theirs, fees, has_numbers=has_numbers) for theirs in _with_and_without_fee(first))
+    if not agrees and first is figures[0] and request.amount is not None and _is_less(first.amount, ours):
+        # AlphaPo's pages call what was sent "minus the network fee", and a fee need not be named anywhere.
+        agrees = any(_is_ours(ours, currency, money, has_numbers=has_numbers) for money in figures[1:])
+    yield "amount", str(ours), str(first.amount), agrees
+
+
+def _with_and_without_fee(money: Money) -> tuple[Decimal | None, ...]:
+    """Return both forms of the receiver's figure; a figure that is no number is not excused by its other form."""
+    return (money.amount, money.amount_minus_fee) if money.amount is not None and money.amount.is_finite() else ()
+
+
+def _is_less(theirs: Decimal, ours: Decimal) -> bool:
+    return theirs.is_finite() and 0 < theirs < ours
+
+
+def _is_ours(ours: Decimal, currency: str, money: Money, *, has_numbers: bool) -> bool:
+    return money.currency in (None, currency) and _agrees(ours, money.amount, (), has_numbers=has_numbers)
+
+
+# ── when two figures agree ───────────────────────────────────────────────────────────────────────────────────────────
 
 # Enough digits that sums of figures of 255 digits are exact.
 _EXACT = Context(prec=1_000)
@@ -117,35 +204,54 @@ _PLACES = 8
 never to fewer."""
 
 
-def _fees_in(told: Transaction, currency: str) -> tuple[Decimal, ...]:
-    fees = [fee.amount for fee in told.fees if fee.currency == currency and _is_figure(fee.amount)]
+def _named_fees(request: WithdrawalRequest, transaction: Transaction) -> tuple[Decimal, ...]:
+    """Return each fee in our currency, and their sum."""
+    _, currency = request.asked
+    fees = [
+        fee.amount
+        for fee in transaction.fees
+        if fee.currency == currency and fee.amount is not None and _is_countable(fee.amount)
+    ]
+    if not fees:
+        return ()
+    clean = [_shortest(fee) for fee in fees] if transaction.has_numbers else []
+    return (*fees, _total(fees), *clean, _total(clean))
+
+
+def _total(figures: list[Decimal]) -> Decimal:
     total = Decimal(0)
-    for fee in fees:
-        total = _EXACT.add(total, fee or Decimal(0))
-    return (*(fee for fee in fees if fee is not None), total) if fees else ()
+    for figure in figures:
+        total = _EXACT.add(total, figure)
+    return total
 
 
-def _is_figure(figure: Decimal | None) -> bool:
-    """Finite, and small enough to count with: a hostile reply may tell `1e999999999`."""
-    return figure is not None and figure.is_finite() and abs(figure.adjusted()) <= _MOST
+def _is_countable(figure: Decimal) -> bool:
+    """Finite, and small enough to count with: a hostile reply may give `1e999999999`."""
+    return figure.is_finite() and abs(figure.adjusted()) <= _MOST
 
 
-def _same_figure(asked: Decimal, told: Decimal | None, fees: tuple[Decimal, ...]) -> bool:
-    """Equal, or equal but for rounding, or but for a fee that AlphaPo names."""
-    if told is None or asked == told:
-        return told is not None
-    if not _is_figure(told):
+def _shortest(figure: Decimal) -> Decimal:
+    """Return the shortest decimal that is the same double: 0.0015 for 0.0015000000000000001."""
+    return Decimal(repr(float(figure)))
+
+
+def _agrees(ours: Decimal, theirs: Decimal | None, fees: tuple[Decimal, ...], *, has_numbers: bool) -> bool:
+    """Equal, or equal but for rounding, for the noise of a double, or for a fee that AlphaPo names."""
+    if theirs is None or ours == theirs:
+        return theirs is not None
+    if not _is_countable(theirs):
         return False
-    if _is_rounded(asked, told):
-        return True
+    with_fees = (one for fee in fees for one in (_EXACT.add(ours, fee), _EXACT.subtract(ours, fee)))
+    meant = (theirs, _shortest(theirs)) if has_numbers else (theirs,)
     return any(
-        asked_with_fee == told or _is_rounded(asked_with_fee, told)
-        for fee in fees
-        for asked_with_fee in (_EXACT.add(asked, fee), _EXACT.subtract(asked, fee))
+        _is_rounded(one, figure) or (has_numbers and float(one) == float(figure))
+        for one in (ours, *with_fees)
+        for figure in meant
     )
 
 
-def _is_rounded(asked: Decimal, told: Decimal) -> bool:
-    exponent = max(min(int(told.as_tuple().exponent), -_PLACES), -_MOST)
+def _is_rounded(ours: Decimal, theirs: Decimal) -> bool:
+    """Return whether they are equal, or become so when ours is cut or rounded to the places of theirs."""
+    exponent = max(min(int(theirs.as_tuple().exponent), -_PLACES), -_MOST)
     places = Decimal(1).scaleb(exponent, _EXACT)
-    return any(asked.quantize(places, way, _EXACT) == told for way in (ROUND_DOWN, ROUND_HALF_UP))
+    return ours == theirs or any(ours.quantize(places, way, _EXACT) == theirs for way in (ROUND_DOWN, ROUND_HALF_UP))

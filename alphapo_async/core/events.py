@@ -18,6 +18,7 @@ EventName = Literal[
     "unknown",
     "ended",
     "contradiction",
+    "figures differ",
     "outage began",
     "outage ended",
     "journal failed",
@@ -39,6 +40,8 @@ EventName = Literal[
   None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or `error`. Each `begun`
   is followed by one.
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
+- `figures differ`: AlphaPo shows a withdrawal under the id that it gave for this one, and not as it was requested: the amount, the address
+  or the tag, say; `reason` says which. Its status counts all the same. The event comes once for each new difference.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
   write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.

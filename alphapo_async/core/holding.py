@@ -91,7 +91,7 @@ def _taken_over(row: Row, asked: Asked, now: float) -> Row:
 def _adopted(row: Row, asked: Asked, now: float) -> Row:
     """Return the row with the payment that AlphaPo shows under its foreign_id: only look-ups follow. Any other payment is a conflict."""
     shown, payment = row.transaction, asked.revision.payment
-    if shown is None or payment is None or not compare(payment, shown).is_ours("amount", "currency", "address"):
+    if shown is None or payment is None or not compare(payment, shown).is_ours(payment, was_in_doubt=False):
         return row
     return replace(_corrected(row, asked, now), blamed=True, owes_look_up=True, transaction=shown)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from alphapo_async.core.codec import read_json, read_reply, read_transaction
-from alphapo_async.core.comparison import Difference, differences_of_reply
+from alphapo_async.core.comparison import Difference, compare_reply
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 
 __all__ = [
@@ -190,7 +190,7 @@ def _judge_success(reply: Reply, asked: WithdrawalRequest) -> Proof:
     withdrawal = read_reply(reply.body)
     if withdrawal is None:
         return InDoubt(f"HTTP {reply.status} without a withdrawal")
-    differences = differences_of_reply(asked, withdrawal)
+    differences = compare_reply(asked, withdrawal).differences
     return Mismatched(withdrawal, differences) if differences else Accepted(withdrawal)
 
 

@@ -26,7 +26,6 @@ __all__ = [
     "is_by_hand",
     "is_in_doubt",
     "is_refused_after",
-    "needed_of_witness",
     "quiet_from",
     "settled",
     "withdrawal_of",
@@ -126,13 +125,6 @@ def bucket(row: Row) -> str:
     if row.state == "open":
         return "unknown" if is_in_doubt(row) else "open"
     return "not_sent" if row.state == "authentication" else row.state
-
-
-def needed_of_witness(row: Row) -> tuple[str, ...]:
-    """Return what must be told, not merely uncontradicted, before a withdrawal that AlphaPo shows is taken for this one."""
-    if row.doubt_since is not None:
-        return ()
-    return ("amount", "currency", "address") if row.blamed else ("amount", "currency")
 
 
 def is_by_hand(row: Row) -> bool:

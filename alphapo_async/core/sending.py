@@ -6,10 +6,12 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched, NotSent, Refused, Rejected
 from alphapo_async.core.row import Row, doubted, settled
-from alphapo_async.core.witnesses import witnessed
+from alphapo_async.core.witnesses import is_known, merge_shown, witnessed
 
 __all__ = ["learn_attempt"]
 
@@ -19,9 +21,11 @@ def learn_attempt(row: Row, attempt: Attempt, now: float) -> Row:
     proof = attempt.proof
     match proof:
         case Accepted():
-            return witnessed(_counted(row), proof.withdrawal, None, now)
+            return _replied(_counted(row), proof.withdrawal, now)
         case InDoubt():
             return doubted(_counted(row), attempt.began, attempt.until, proof.reason)
+        case Mismatched() if is_known(row):
+            return _replied(_counted(row), proof.withdrawal, now)
         case Mismatched():
             unsure = doubted(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal")
             return _mismatched(unsure, proof)
@@ -35,6 +39,14 @@ def learn_attempt(row: Row, attempt: Attempt, now: float) -> Row:
 
 def _counted(row: Row) -> Row:
     return replace(row, attempts=row.attempts + 1)
+
+
+def _replied(row: Row, withdrawal: Withdrawal, now: float) -> Row:
+    """A reply to our own body needs no more than its foreign_id, unless AlphaPo has given the id of the withdrawal before."""
+    payment = row.revision.payment
+    if payment is None or not is_known(row):
+        return witnessed(row, withdrawal, None, now)
+    return merge_shown(row, withdrawal, None, compare_reply(payment, withdrawal), now)
 
 
 def _mismatched(row: Row, proof: Mismatched) -> Row:

@@ -1,50 +1,148 @@
-"""Witnesses: evidence that AlphaPo has a withdrawal, taken from anybody at any time.
+"""Witnesses: evidence that AlphaPo has a withdrawal, taken from anybody at any time: replies, look-ups and callbacks alike.
 
+An open row takes a withdrawal for its own if nothing disagrees and enough is given. An accepted or failed row is known by AlphaPo's id:
+AlphaPo gives no figures of a conversion that it cancelled (https://docs.cryptoprocessing.com/api-reference/endpoints/transactions-info).
 `confirmed` beats everything, a final status is never moved back, and an earlier "no" is contradicted.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
-from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal
+from alphapo_async.core.comparison import Comparison, Difference
+from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import NO, Row, State, settled
 
-__all__ = ["is_another", "is_older", "shown_in_conflict", "withdrawal_from", "witnessed"]
+__all__ = [
+    "TOO_LITTLE",
+    "is_another",
+    "is_known",
+    "is_older",
+    "merge_shown",
+    "why_not_ours",
+    "withdrawal_from",
+    "witnessed",
+]
+
+TOO_LITTLE: Final = "AlphaPo shows too little"
 
 
-def witnessed(row: Row, told: Withdrawal, transaction: Transaction | None, now: float) -> Row:
-    """AlphaPo has it. `confirmed` beats everything; a final status is never moved back; a "no" is contradicted."""
+# ── whose withdrawal it is ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_known(row: Row) -> bool:
+    """Return whether AlphaPo has given its id of this row's withdrawal; an id that an operator typed does not count."""
     known = row.withdrawal
-    if known is not None and is_older(told.status, known.status):
-        if told.status in ENDED and known.status == "confirmed":
-            return replace(row, contradiction=f"{told.status} after confirmed")
+    is_alphapos = known is not None and known.id is not None and known.source != "journal"
+    return is_alphapos and row.state in ("accepted", "failed")
+
+
+def is_another(row: Row, shown: Withdrawal | Transaction) -> bool:
+    """Return whether AlphaPo shows another id than the one it gave before under the same foreign_id.
+
+    Its id is the engine's transaction id (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto); whether look-ups and
+    callbacks have the reply's id is not documented.
+    """
+    return is_known(row) and row.withdrawal is not None and str(row.withdrawal.id) != str(shown.id)
+
+
+def why_not_ours(row: Row, shown: Withdrawal | Transaction, comparison: Comparison) -> str | None:
+    """Return why the withdrawal that AlphaPo shows does not count for this row; None if it counts."""
+    known = row.withdrawal
+    if known is not None and known.status == "confirmed" and shown.status in ENDED:
+        return f"{shown.status} after confirmed"
+    if is_another(row, shown):
+        return None if _does_another_count(row, shown, comparison) else f"another id, {shown.id}"
+    if is_known(row):
+        return None
+    if comparison.differences:
+        return "; ".join(map(str, comparison.differences))
+    return None if comparison.is_ours(row.revision.payment, was_in_doubt=row.doubt_since is not None) else TOO_LITTLE
+
+
+def _does_another_count(row: Row, shown: Withdrawal | Transaction, comparison: Comparison) -> bool:
+    """The end of another withdrawal says nothing about ours; one that moves money may be ours, under an id that is counted apart."""
+    if shown.status in ENDED or comparison.differences:
+        return False
+    if row.state == "failed":
+        return True
+    is_whole = comparison.agreeing.issuperset({"foreign_id", "address", "amount", "currency"})
+    return is_whole and not is_older(shown.status, None if row.withdrawal is None else row.withdrawal.status)
+
+
+# ── what the row becomes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def merge_shown(
+    row: Row, shown: Withdrawal, transaction: Transaction | None, comparison: Comparison, now: float
+) -> Row:
+    """Return the row after AlphaPo has shown a withdrawal under its foreign_id.
+
+    A withdrawal that is not proved to be an open row's own makes that row look-ups only. Another id is always a contradiction.
+    """
+    why = why_not_ours(row, shown, comparison)
+    if is_another(row, shown):
+        row = replace(row, contradiction=f"a {shown.source} shows another id, {shown.id}")
+    elif why is None or is_known(row):
+        return witnessed(row, shown, transaction, now, comparison.differences)
+    if why is None:
+        return witnessed(row, shown, transaction, now)
+    if row.state == "conflict" and transaction is not None and (shown.source == "look-up" or _is_existing(row, shown)):
+        return _in_conflict(row, transaction)
+    if row.state != "open":
         return row
-    state: State = "failed" if told.status in ENDED else "accepted"
+    return replace(
+        row,
+        transaction=transaction,
+        blamed=True,
+        owes_look_up=True,
+        differences=comparison.differences,
+        reason="AlphaPo shows another withdrawal" if comparison.differences else TOO_LITTLE,
+    )
+
+
+def witnessed(
+    row: Row,
+    shown: Withdrawal,
+    transaction: Transaction | None,
+    now: float,
+    differences: tuple[Difference, ...] = (),
+) -> Row:
+    """Return the row with what AlphaPo shows of its withdrawal: `confirmed` beats everything, a final status is never moved back.
+
+    Args:
+        row: what is known.
+        shown: the withdrawal that AlphaPo has; its status counts whatever the figures are.
+        transaction: the same as a look-up or a callback shows it.
+        now: seconds since the epoch.
+        differences: the fields in which it is not what was requested.
+    """
+    known, is_new = row.withdrawal, is_another(row, shown)
+    differences = differences or (row.differences if is_known(row) else ())
+    if known is not None and is_older(shown.status, known.status) and not is_new:
+        is_denied = shown.status in ENDED and known.status == "confirmed"
+        contradiction = f"{shown.status} after confirmed" if is_denied else row.contradiction
+        return replace(row, contradiction=contradiction, differences=differences)
+    state: State = "failed" if shown.status in ENDED else "accepted"
     return settled(
         row,
         state,
         now,
-        withdrawal=_merged(known, told),
+        withdrawal=_merged(None if is_new else known, shown, row.revision.payment),
         transaction=transaction or row.transaction,
         contradiction=_contradicted(row, state) or row.contradiction,
-        differences=(),
+        differences=differences,
     )
 
 
-def is_another(row: Row, told: Transaction) -> bool:
-    """AlphaPo speaks of another withdrawal than the one it has told us of, under the same foreign_id.
-
-    Its id is the engine's transaction id, in replies, look-ups and callbacks alike
-    (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto). One that moves money beats one that was ended.
-    """
-    known = row.withdrawal
-    if known is None or known.id is None or known.source == "journal" or str(known.id) == str(told.id):
-        return False  # an id that an operator typed is not AlphaPo's word
-    return told.status in ENDED or row.state != "failed"
+def _is_existing(row: Row, shown: Withdrawal) -> bool:
+    """Return whether a callback shows the withdrawal with which a row is in conflict."""
+    return row.transaction is not None and str(row.transaction.id) == str(shown.id)
 
 
-def shown_in_conflict(row: Row, shown: Transaction) -> Row:
+def _in_conflict(row: Row, shown: Transaction) -> Row:
     """Return a row in conflict with what AlphaPo shows now of the withdrawal that has its foreign_id."""
     known = row.transaction
     if known is not None and str(known.id) == str(shown.id) and is_older(shown.status, known.status):
@@ -52,9 +150,9 @@ def shown_in_conflict(row: Row, shown: Transaction) -> Row:
     return replace(row, transaction=shown)
 
 
-def is_older(told: str | None, known: str | None) -> bool:
+def is_older(status: str | None, known: str | None) -> bool:
     """`confirmed` is never older than anything else; `cancelled` and `declined` are older only than `confirmed`."""
-    return _rank(told) < _rank(known)
+    return _rank(status) < _rank(known)
 
 
 def _rank(status: str | None) -> int:
@@ -69,26 +167,31 @@ def _contradicted(row: Row, state: State) -> str | None:
     return None
 
 
-def _merged(known: Withdrawal | None, told: Withdrawal) -> Withdrawal:
-    """The newer witness, with what it leaves untold taken from the earlier one."""
-    if known is None:
-        return told
-    untold = {name: getattr(known, name) for name in told.__struct_fields__ if getattr(told, name) is None}
-    return replace(told, **untold)
+def _merged(known: Withdrawal | None, shown: Withdrawal, request: WithdrawalRequest | None) -> Withdrawal:
+    """Return the newer witness, with what it does not give taken from the earlier one, and `amount` from the request.
+
+    With a conversion AlphaPo does not document whose amount a reply repeats, so that ours is not put in its place.
+    """
+    missing = {name for name in shown.__struct_fields__ if getattr(shown, name) is None}
+    filled = {name: getattr(known, name) for name in missing if known is not None}
+    if filled.get("amount", shown.amount) is None and request is not None and not request.has_conversion:
+        filled["amount"] = request.amount
+    return replace(shown, **filled) if filled else shown
 
 
-def withdrawal_from(found: Transaction, source: Source) -> Withdrawal:
+def withdrawal_from(transaction: Transaction, source: Source) -> Withdrawal:
     """Return the withdrawal that a transaction shows."""
-    sent, received = found.currency_sent or Money(), found.currency_received or Money()
+    sent, received = transaction.currency_sent or Money(), transaction.currency_received or Money()
     return Withdrawal(
-        id=found.id,
-        foreign_id=found.foreign_id,
-        end_user_reference=found.end_user_reference,
-        type=found.type,
-        status=found.status,
+        id=transaction.id,
+        foreign_id=transaction.foreign_id,
+        end_user_reference=transaction.end_user_reference,
+        type=transaction.type,
+        status=transaction.status,
         sender_amount=sent.amount,
         sender_currency=sent.currency,
         receiver_amount=received.amount,
         receiver_currency=received.currency,
+        has_numbers=transaction.has_numbers,
         source=source,
     )

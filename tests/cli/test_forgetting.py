@@ -13,7 +13,7 @@ import pytest
 from alphapo_async.cli.forgetting import Age, closing_words
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, CalledBack, GivenUp, Reported, Revision, Seen
-from alphapo_async.core.models import Totals, Transaction, WithdrawalRequest
+from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
 from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite import SqliteJournal
@@ -28,7 +28,8 @@ async def pay_person(journal: SqliteJournal, foreign_id: str, person: str, now: 
     """Write down a withdrawal that is over."""
     fields: dict[str, Any] = {"currency": "BTC", "address": f"{ADDRESS}-of-{person}", "foreign_id": foreign_id}
     payment = WithdrawalRequest(amount=1, end_user_reference=person, **fields)
-    told = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed")
+    place = CryptoAddress(address=payment.address)
+    told = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed", crypto_address=place)
     wanted = Asked("worker", Revision(encode_body(payment, "string"), payment), "key")
     heard = CalledBack(told, Seen(None, f"paid to {ADDRESS}-of-{person}".encode()))
     await hear(journal, foreign_id, wanted, LOST, LOST, heard, now=now)

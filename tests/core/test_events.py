@@ -70,6 +70,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "unknown",
         "ended",
         "contradiction",
+        "figures differ",
         "outage began",
         "outage ended",
         "journal failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -390,7 +391,7 @@ def test_the_operator_settles_what_nobody_works_on() -> None:
     assert (rejected.state, rejected.word) == ("rejected", "rejected by anna: not in the dashboard")
     accepted = learn(FREE_DOUBT, Word("anna", "seen there", is_accepted=True, id="55"), 9.0)
     assert (accepted.state, accepted.word) == ("accepted", "accepted with id 55 by anna: seen there")
-    assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", source="journal")
+    assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", amount=Decimal(1), source="journal")
 
 
 @pytest.mark.parametrize("before", [DOUBTED, ACCEPTED_ROW, REJECTED_ROW])
@@ -421,7 +422,7 @@ def test_the_operator_corrects_an_id() -> None:
     """The outcome is the same, so that nobody has to learn of it anew."""
     decided = replace(learn(FREE_DOUBT, SEEN, 9.0), reported=True)
     corrected = learn(decided, replace(SEEN, id="56", is_correction=True), 10.0)
-    assert corrected.withdrawal == Withdrawal(id="56", foreign_id="f", source="journal")
+    assert corrected.withdrawal == Withdrawal(id="56", foreign_id="f", amount=Decimal(1), source="journal")
     assert (corrected.settled_at, corrected.reported, corrected.contradiction) == (9.0, True, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt
 from alphapo_async.core.learning import learn
+from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
+    Mismatched,
     NoAnswer,
     NoneFound,
     NotSent,
@@ -42,7 +45,7 @@ from tests.core.rows import (
 def test_an_acceptance_settles() -> None:
     """The withdrawal of the reply is kept, and nobody holds the row any more."""
     assert (ACCEPTED_ROW.state, ACCEPTED_ROW.settled_at, ACCEPTED_ROW.holder) == ("accepted", 5.0, None)
-    assert ACCEPTED_ROW.withdrawal == TOLD
+    assert ACCEPTED_ROW.withdrawal == replace(TOLD, amount=Decimal(1))
     assert ACCEPTED_ROW.attempts == 1
     assert next_step(ACCEPTED_ROW, 5.0) == Done()
 
@@ -239,9 +242,38 @@ def test_a_body_that_was_not_processed_adds_its_pause(before: Row, proof: NotSen
     assert sent(before, proof, 9.0) == replace(before, **changes)
 
 
-def test_a_mismatch_leaves_an_accepted_row_alone() -> None:
-    """But for the count."""
-    assert sent(ACCEPTED_ROW, MISMATCHED, 9.0) == replace(ACCEPTED_ROW, attempts=2)
+def test_a_reply_on_an_accepted_row_is_known_by_its_id() -> None:
+    """Another id is a contradiction and no more; under the same id the status counts, and what differs is kept."""
+    other = sent(ACCEPTED_ROW, MISMATCHED, 9.0)
+    assert other == replace(ACCEPTED_ROW, attempts=2, contradiction="a reply shows another id, 8")
+    late = sent(ACCEPTED_ROW, Accepted(replace(TOLD, id=8, sender_amount=Decimal(1), sender_currency="BTC")), 9.0)
+    assert late == other  # a reply gives no address
+    differing = Mismatched(replace(TOLD, status="confirmed", sender_amount=Decimal(9)), MISMATCHED.differences)
+    after = sent(ACCEPTED_ROW, differing, 9.0)
+    assert after.withdrawal is not None
+    assert (after.withdrawal.status, [one.field for one in after.differences]) == ("confirmed", ["amount"])
+    assert (after.state, after.doubt_since, after.contradiction) == ("accepted", None, None)
+
+
+def test_a_reply_on_a_failed_row_with_another_id_is_a_new_withdrawal() -> None:
+    """AlphaPo may have freed the foreign_id: what moves money beats what was ended."""
+    after = sent(FAILED_ROW, Accepted(replace(TOLD, id=8)), 9.0)
+    assert (after.state, after.contradiction) == ("accepted", "accepted after failed")
+    assert after.withdrawal is not None
+    assert (after.withdrawal.id, after.withdrawal.status) == (8, "processing")
+
+
+def test_a_reply_settles_what_only_an_operator_knew_or_what_is_forgotten() -> None:
+    """An id that an operator typed does not count, and without the payment nothing can be compared."""
+    typed = replace(ACCEPTED_ROW, withdrawal=Withdrawal(id="typed", foreign_id="f", source="journal"))
+    after = sent(typed, Accepted(TOLD), 9.0)
+    assert (after.withdrawal and after.withdrawal.id, after.contradiction) == (7, None)
+    mismatched = sent(typed, MISMATCHED, 9.0)
+    assert mismatched == replace(typed, attempts=2)
+    old = replace(ACCEPTED_ROW, revision=replace(ACCEPTED_ROW.revision, body=b"", payment=None, kept_digest="1:x"))
+    assert sent(old, Accepted(replace(TOLD, status="confirmed")), 9.0).withdrawal == replace(
+        TOLD, amount=Decimal(1), status="confirmed"
+    )
 
 
 def test_a_volatile_row_asks_before_it_believes_a_refusal() -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.models import Money, Transaction, Withdrawal
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.evidence import CalledBack, LookedUp, Revision
+from alphapo_async.core.learning import learn
+from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
+    Found,
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.witnesses import is_another, is_older, withdrawal_from
 from tests.core.rows import (
     ACCEPTED_ROW,
+    ASKED,
     DOUBTED,
     FAILED_ROW,
     MISMATCHED,
@@ -27,6 +33,9 @@ from tests.core.rows import (
     row,
     sent,
 )
+
+CONFIRMED_ROW = asked_about(ACCEPTED_ROW, found("confirmed"), 6.0)
+TYPED_ROW = replace(ACCEPTED_ROW, withdrawal=Withdrawal(id="typed", foreign_id="f", source="journal"))
 
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW])
@@ -68,37 +77,108 @@ def test_what_a_later_witness_leaves_untold_is_taken_from_the_earlier_one() -> N
 
 
 @pytest.mark.parametrize(
-    ("known", "status", "number", "is_one"),
+    ("known", "number", "is_one"),
     [
-        pytest.param(ACCEPTED_ROW, "cancelled", 7, False, id="the same"),
-        pytest.param(ACCEPTED_ROW, "cancelled", "7", False, id="the same, as text"),
-        pytest.param(ACCEPTED_ROW, "cancelled", 8, True, id="another was cancelled"),
-        pytest.param(ACCEPTED_ROW, "confirmed", 8, True, id="another was paid as well"),
-        pytest.param(FAILED_ROW, "cancelled", 8, True, id="another was cancelled, too"),
-        pytest.param(FAILED_ROW, "confirmed", 8, False, id="what moves money beats what was ended"),
-        pytest.param(DOUBTED, "cancelled", 8, False, id="none is known yet"),
-        pytest.param(
-            replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=None)), "cancelled", 8, False, id="its id is not"
-        ),
-        pytest.param(
-            replace(ACCEPTED_ROW, withdrawal=replace(TOLD, source="journal")),
-            "cancelled",
-            8,
-            False,
-            id="an operator typed it",
-        ),
+        pytest.param(ACCEPTED_ROW, 7, False, id="the same"),
+        pytest.param(ACCEPTED_ROW, "7", False, id="the same, as text"),
+        pytest.param(ACCEPTED_ROW, 8, True, id="another"),
+        pytest.param(FAILED_ROW, 8, True, id="another than the one that was ended"),
+        pytest.param(DOUBTED, 8, False, id="none is known yet"),
+        pytest.param(TYPED_ROW, 8, False, id="an operator typed it"),
+        pytest.param(replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=None)), 8, False, id="it has none"),
     ],
 )
-def test_another_id_is_another_withdrawal(known: Row, status: str, number: int | str, is_one: bool) -> None:  # noqa: FBT001 - a column
-    """Whatever its status: it says nothing about the one that AlphaPo told us of."""
-    assert is_another(known, replace(found(status).transaction, id=number)) is is_one
+def test_another_id_is_another_withdrawal(known: Row, number: int | str, is_one: bool) -> None:  # noqa: FBT001 - a column
+    """Only AlphaPo's own id counts."""
+    assert is_another(known, replace(found().transaction, id=number)) is is_one
 
 
-def test_a_look_up_that_shows_another_id_changes_nothing_loudly() -> None:
-    """The row stays as it was told."""
-    other = found("cancelled")
-    after = asked_about(ACCEPTED_ROW, replace(other, transaction=replace(other.transaction, id=999)))
-    assert (after.state, after.contradiction) == ("accepted", "a look-up shows another id, 999")
+@pytest.mark.parametrize(
+    ("known", "changes", "expected"),
+    [
+        # an accepted row: another end says nothing; another status counts if it is given whole
+        (ACCEPTED_ROW, {"status": "cancelled"}, ("accepted", "processing", 7)),
+        (ACCEPTED_ROW, {"status": "declined"}, ("accepted", "processing", 7)),
+        (ACCEPTED_ROW, {"status": "confirmed"}, ("accepted", "confirmed", 8)),
+        (ACCEPTED_ROW, {"status": "confirmed", "foreign_id": None}, ("accepted", "processing", 7)),
+        (ACCEPTED_ROW, {"status": "confirmed", "crypto_address": None}, ("accepted", "processing", 7)),
+        (ACCEPTED_ROW, {"status": "confirmed", "currency_sent": Money("BTC")}, ("accepted", "processing", 7)),
+        (
+            ACCEPTED_ROW,
+            {"status": "confirmed", "currency_sent": Money("BTC", Decimal(9))},
+            ("accepted", "processing", 7),
+        ),
+        (CONFIRMED_ROW, {"status": "processing"}, ("accepted", "confirmed", 7)),
+        (CONFIRMED_ROW, {"status": "confirmed"}, ("accepted", "confirmed", 8)),
+        (CONFIRMED_ROW, {"status": "cancelled"}, ("accepted", "confirmed", 7)),
+        # a failed row: what moves money counts if nothing disagrees
+        (FAILED_ROW, {"status": "cancelled"}, ("failed", "cancelled", 7)),
+        (FAILED_ROW, {"status": "processing"}, ("accepted", "processing", 8)),
+        (
+            FAILED_ROW,
+            {"status": "confirmed", "crypto_address": None, "currency_sent": None},
+            ("accepted", "confirmed", 8),
+        ),
+        (FAILED_ROW, {"status": "confirmed", "currency_sent": Money("BTC", Decimal(9))}, ("failed", "cancelled", 7)),
+    ],
+)
+@pytest.mark.parametrize("source", ["look-up", "callback"])
+def test_what_another_id_may_change(
+    known: Row, changes: dict[str, Any], expected: tuple[str, str, int], source: str
+) -> None:
+    """A look-up and a callback do the same; each of them is a contradiction."""
+    transaction = replace(found().transaction, id=8, **changes)
+    evidence = CalledBack(transaction) if source == "callback" else LookedUp("worker", Found(transaction))
+    after = learn(known, evidence, 9.0)
+    if source == "callback" and transaction.foreign_id is None:
+        assert after is known  # a callback that names nobody reaches no row
+        return
+    assert after.withdrawal is not None
+    assert (after.state, after.withdrawal.status, after.withdrawal.id) == expected
+    reopened = known is FAILED_ROW and after.state == "accepted"
+    assert after.contradiction == ("accepted after failed" if reopened else f"a {source} shows another id, 8")
+
+
+def test_figures_that_disagree_are_kept_beside_the_status() -> None:
+    """Under the same id; a later witness without figures does not wipe them out, and the first acceptance does."""
+    differing = asked_about(ACCEPTED_ROW, found("confirmed", amount="9"), 9.0)
+    assert [one.field for one in differing.differences] == ["amount"]
+    assert differing.withdrawal is not None
+    assert (differing.state, differing.withdrawal.status) == ("accepted", "confirmed")
+    assert asked_about(differing, found("confirmed", amount=None), 10.0).differences == differing.differences
+    late = asked_about(CONFIRMED_ROW, found("processing", amount="9"), 9.0)
+    assert (late.withdrawal, len(late.differences)) == (CONFIRMED_ROW.withdrawal, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown", "amount"),
+    [
+        ({}, {}, Decimal(1)),
+        ({"convert_to": "BTC"}, {}, Decimal(1)),
+        ({}, {"amount": Decimal("1.0")}, Decimal("1.0")),
+        ({"convert_to": "ETH"}, {}, None),
+        ({"convert_to": "ETH"}, {"amount": Decimal(5)}, Decimal(5)),
+        ({"convert_to": "ETH", "amount": None, "amount_to": "2"}, {}, None),
+    ],
+)
+def test_the_amount_is_filled_from_the_request_without_a_conversion(
+    fields: dict[str, Any], shown: dict[str, Any], amount: Decimal | None
+) -> None:
+    """With a conversion nobody knows whose amount it is; the figures of the two sides are AlphaPo's alone."""
+    asked = {"currency": "BTC", "address": "a", "foreign_id": "f", "end_user_reference": "u", "amount": "1"} | fields
+    payment = WithdrawalRequest(**asked)
+    before = row(asked=replace(ASKED, revision=Revision(encode_body(payment), payment)))
+    after = sent(before, Accepted(replace(TOLD, **shown)))
+    assert after.withdrawal is not None
+    assert after.withdrawal.amount == amount
+    assert (after.withdrawal.sender_amount, after.withdrawal.receiver_amount) == (None, None)
+
+
+def test_an_amount_that_a_reply_gave_is_kept_after_a_look_up() -> None:
+    """A look-up has no `amount` of its own."""
+    replied = sent(row(), Accepted(replace(TOLD, amount=Decimal("1.00"))))
+    after = asked_about(replied, found("confirmed"), 9.0)
+    assert str(after.withdrawal and after.withdrawal.amount) == "1.00"
 
 
 @pytest.mark.parametrize(

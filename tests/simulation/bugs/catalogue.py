@@ -407,8 +407,9 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/sending.py",
-                "            return witnessed(_counted(row), proof.withdrawal, None, now)",
-                "            return witnessed(_counted(row), proof.withdrawal, None, now) if row.holder == attempt.worker else row",
+                "        case Accepted():\n            return _replied(_counted(row), proof.withdrawal, now)",
+                "        case Accepted():\n"
+                "            return _replied(_counted(row), proof.withdrawal, now) if row.holder == attempt.worker else row",
             ),
         ),
         "model check",
@@ -418,9 +419,9 @@ _JUDGES: Final = (
         "Clients that look up by name and do not compare: another payment of that name counts as this one.",
         (
             Edit(
-                "core/asking.py",
-                "if comparison.is_ours(*needed_of_witness(row)):",
-                "if found.foreign_id == row.foreign_id:",
+                "core/witnesses.py",
+                '    if comparison.differences:\n        return "; ".join(map(str, comparison.differences))\n',
+                "    if shown.foreign_id == row.foreign_id:\n        return None\n",
             ),
         ),
         "model check",
@@ -690,7 +691,7 @@ _CALLBACKS: Final = (
     Bug(
         "a final status moved back by a late callback",
         "Clients that take the newest message for the newest news: confirmed becomes processing again.",
-        (Edit("core/witnesses.py", "return _rank(told) < _rank(known)", "return False"),),
+        (Edit("core/witnesses.py", "return _rank(status) < _rank(known)", "return False"),),
     ),
     Bug(
         "a forged callback believed",
