@@ -33,6 +33,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision, Seen
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT
 from alphapo_async.core.learning import new_row
@@ -96,6 +97,7 @@ class AlphapoClient:
         ConfigurationError: a setting is missing or wrong; nothing was sent.
     """
 
+    @hides_arguments
     def __init__(
         self,
         key: str,
@@ -154,6 +156,7 @@ class AlphapoClient:
         self._is_closed = asyncio.Event()
 
     @classmethod
+    @hides_arguments
     def from_env(cls, **settings: Any) -> Self:
         """Make a client from the environment.
 
@@ -168,6 +171,8 @@ class AlphapoClient:
         return cls(**{**from_environment(os.environ), **settings})
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_is_closed"):
+            return "AlphapoClient(not made: a setting was refused)"
         state = "closed" if self._is_closing else "open" if self._loop else "not opened"
         return f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
 
@@ -674,9 +679,8 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
-        body = b"{}"
-        headers = self._signer.headers(body)
-        reply = await self._crew.put(self._enter(), "POST", "/api/v2/accounts/list", body, headers)
+        body, path = b"{}", "/api/v2/accounts/list"
+        reply = await self._crew.put(self._enter(), "POST", path, body, self._signer.headers(body))
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
             raise _unavailable("the balances", judge_look_up(reply, self._crew.world.clock()))

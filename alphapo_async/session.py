@@ -27,6 +27,7 @@ from yarl import URL
 
 from alphapo_async.alarms import Alarms
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.outcome import NoReply, Reply
 
 if TYPE_CHECKING:
@@ -297,6 +298,7 @@ class SessionManager:
         ConfigurationError: a figure is out of range, `proxy` is no URL, or `ssl` would switch verification off.
     """
 
+    @hides_arguments
     def __init__(
         self,
         *,
@@ -329,6 +331,8 @@ class SessionManager:
         self._limits: dict[float, _Limit] = {}
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_limits"):
+            return "SessionManager(not made: a setting was refused)"
         state = "closed" if self._pool is None else "open"
         return f"SessionManager({state}, {self.max_connections - self.slots.free} of {self.max_connections} busy)"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
-from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.codec import plain
 from alphapo_async.core.row import Row, bucket
 from alphapo_async.journal import Journal
@@ -171,5 +171,5 @@ def export(*, begin: float, end: float, kind: str, name: str | None, account: st
         return count
 
     began = time.monotonic()
-    count = with_journal(name, os.environ, use)
+    count = with_journal(journal_named(name, os.environ), use)
     click.echo(f"{count} withdrawals in {time.monotonic() - began:.1f} s.", err=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from alphapo_async.cli.ending import Exit
-from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.history import Entry
 from alphapo_async.core.release import __version__
@@ -83,7 +83,7 @@ def redact(
         return row.foreign_id == foreign_id if reference is None else is_about(row, reference)
 
     line = Entry(now, "redacted", "bodies, address, reference and replies", release=__version__)
-    found = with_journal(name, os.environ, lambda opened: _select(opened, owner, is_meant, redacted))
+    found = with_journal(journal_named(name, os.environ), lambda opened: _select(opened, owner, is_meant, redacted))
     _forget(name, "redact", found, redacted, yes=yes, line=line, is_strict=foreign_id is not None)
 
 
@@ -98,7 +98,8 @@ def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> No
     """
     before, owner = time.time() - age, account_of(account, os.environ)
     found = with_journal(
-        name, os.environ, lambda opened: _select(opened, owner, lambda row: _is_older(row, before), tombstone)
+        journal_named(name, os.environ),
+        lambda opened: _select(opened, owner, lambda row: _is_older(row, before), tombstone),
     )
     _forget(name, "prune", found, tombstone, yes=yes, line=None)
 
@@ -163,7 +164,7 @@ def _forget(
             count += sum(done)
         return count, await opened.wipe() if isinstance(opened, SqliteJournal) else True
 
-    count, is_wiped = with_journal(journal_name, os.environ, use)
+    count, is_wiped = with_journal(journal_named(journal_name, os.environ), use)
     for words in closing_words(verb, count, is_wiped=is_wiped):
         click.echo(words)
 

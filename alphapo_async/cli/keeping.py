@@ -17,6 +17,7 @@ from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import existing, no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal, Migrating, open_journal
@@ -25,7 +26,7 @@ from alphapo_async.journal.names import shown
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import SCHEMA
 
-__all__ = ["account_of", "journal", "journal_options", "with_journal"]
+__all__ = ["account_of", "journal", "journal_named", "journal_options", "with_journal"]
 
 _PAGE: Final = 500
 T = TypeVar("T")
@@ -45,8 +46,9 @@ def account_of(account: str | None, environment: Mapping[str, str]) -> str:
     return account or environment.get("ALPHAPO_ACCOUNT") or "default"
 
 
-def with_journal(name: str | None, environment: Mapping[str, str], use: Callable[[Journal], Awaitable[T]]) -> T:
-    """Open the journal, use it, close it.
+@hides_arguments
+def journal_named(name: str | None, environment: Mapping[str, str]) -> Journal:
+    """Return the journal that the option or the environment names.
 
     Raises:
         ConfigurationError: none was named, or there is none.
@@ -54,7 +56,11 @@ def with_journal(name: str | None, environment: Mapping[str, str], use: Callable
     chosen = name or environment.get("ALPHAPO_JOURNAL")
     if not chosen or chosen == "memory":
         raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
-    opened = existing(open_journal(chosen))
+    return existing(open_journal(chosen))
+
+
+def with_journal(opened: Journal, use: Callable[[Journal], Awaitable[T]]) -> T:
+    """Use the journal and close it; return what the use returns."""
 
     async def used() -> T:
         try:
@@ -87,7 +93,7 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
     async def use(opened: Journal) -> tuple[Row | None, list[Entry]]:
         return await opened.find(owner, foreign_id), await opened.history(owner, foreign_id)
 
-    row, history = with_journal(name, os.environ, use)
+    row, history = with_journal(journal_named(name, os.environ), use)
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -121,7 +127,7 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
 def list_open(*, most: int, key: str | None, name: str | None, account: str | None) -> None:
     """List what is open, oldest first."""
     owner = account_of(account, os.environ)
-    rows, others = with_journal(name, os.environ, lambda opened: _open(opened, owner, key, most))
+    rows, others = with_journal(journal_named(name, os.environ), lambda opened: _open(opened, owner, key, most))
     if not rows:
         under = "" if key is None else f" under the key of fingerprint {key}; under others {others}"
         click.echo(f"Nothing is open{under}.")
@@ -145,7 +151,9 @@ async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tupl
 def totals(*, name: str | None, account: str | None) -> None:
     """Show what became of everything asked for, to the last decimal."""
     owner = account_of(account, os.environ)
-    make_console().print(totals_table(with_journal(name, os.environ, lambda opened: opened.totals(owner))))
+    make_console().print(
+        totals_table(with_journal(journal_named(name, os.environ), lambda opened: opened.totals(owner)))
+    )
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
@@ -161,7 +169,7 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
             )
         await opened.backup(target)
 
-    with_journal(name, os.environ, use)
+    with_journal(journal_named(name, os.environ), use)
     click.echo(f"Backed up to {target}. Use it with `alphapo resume --restored`, which doubts whatever was open then.")
 
 
@@ -193,7 +201,7 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
         finally:
             await into.aclose()
 
-    count = with_journal(name, os.environ, use)
+    count = with_journal(journal_named(name, os.environ), use)
     click.echo(f"Copied and compared {count} withdrawals. The source is marked: nothing is sent from it any more.")
     click.echo(f"From now on use {shown(target)}.")
 
@@ -209,7 +217,7 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
         await opened.totals("")  # a file is brought up to date when it is opened
         return SCHEMA, SCHEMA
 
-    before, after = with_journal(name, os.environ, use)
+    before, after = with_journal(journal_named(name, os.environ), use)
     click.echo(
         f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}.")
     )

@@ -10,6 +10,7 @@ import click
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.names import has_password, shown
@@ -21,6 +22,7 @@ __all__ = ["Access", "access_options", "existing", "no_password"]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+@hides_arguments
 def no_password(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
     """Return the journal's name as it was given; a password must not stand in an argument, which everybody on the machine can read.
 
@@ -75,6 +77,7 @@ class Access:
         ConfigurationError: something is missing or wrong.
     """
 
+    @hides_arguments
     def __init__(self, environment: Mapping[str, str], **given: str | None) -> None:
         self._given = {name: value for name, value in given.items() if value is not None}
         self._settings: dict[str, Any] = {**from_environment(environment), **self._given}
@@ -83,6 +86,8 @@ class Access:
         self.fingerprint = Signer(self._settings["key"], self._settings["secret"]).fingerprint
 
     def __repr__(self) -> str:
+        if not hasattr(self, "fingerprint"):
+            return "Access(not made: a setting was refused)"
         return f"Access({self.host!r}, account={self.account!r}, key={self.fingerprint!r})"
 
     @property
@@ -102,6 +107,7 @@ class Access:
         """Nobody is paid: the host is this machine."""
         return is_loopback(self.host)
 
+    @hides_arguments
     def open_journal(self) -> Journal:
         """Return the journal that was named; the local sandbox may go without.
 

@@ -13,6 +13,7 @@ import click
 
 from alphapo_async.cli.looping import run
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
 
 __all__ = ["KEY", "SECRET", "sandbox", "stop_at_signals"]
@@ -70,6 +71,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
     show_default=True,
     help="Seconds from the acceptance of a withdrawal to its end.",
 )
+@hides_arguments
 def sandbox(
     *, port: int, key: str, secret: str, faults: str, seed: int, callback_url: str | None, settle_after: float
 ) -> None:

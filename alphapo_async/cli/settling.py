@@ -11,7 +11,7 @@ import click
 
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.journal_rows import moment
-from alphapo_async.cli.keeping import account_of, journal, journal_options, with_journal
+from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import Word
 from alphapo_async.core.history import Entry, entries_of
@@ -73,7 +73,9 @@ def settle(
         after = row if is_patient and _is_early(row, now) else learn(row, word, now)
         return after, () if after is row else entries_of((word,), now, __version__)
 
-    row, is_taken = with_journal(name, os.environ, lambda opened: _settle(opened, owner, foreign_id, change))
+    row, is_taken = with_journal(
+        journal_named(name, os.environ), lambda opened: _settle(opened, owner, foreign_id, change)
+    )
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.showing import clean, pairs
 from alphapo_async.core.callbacks import LARGEST, is_withdrawal, read_callback
 from alphapo_async.core.errors import CallbackError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.signer import Signer
 from alphapo_async.settings import from_environment
@@ -39,13 +41,12 @@ the environment: for one that was signed before a key was changed, name the key 
 @click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
 def verify_callback(*, path: Path, signature: str) -> None:
     """Say whether a callback was signed with this key, and what it says. It asks nobody, and needs no journal."""
-    settings = from_environment(os.environ)
-    signer = Signer(settings["key"], settings["secret"])
+    signer = _signer(os.environ)
     with click.open_file(str(path), "rb") as file:
         body = file.read(LARGEST + 1)
-    headers = {"X-Processing-Key": signer.key, "X-Processing-Signature": signature}
     try:
-        told = read_callback(headers, body, [signer])
+        # Built in the call, so that no local variable of this frame holds the key.
+        told = read_callback({"X-Processing-Key": signer.key, "X-Processing-Signature": signature}, body, [signer])
     except CallbackError as error:
         click.echo(f"Not AlphaPo's: {error}" if error.is_forged else str(error), err=True)
         if not error.is_forged:
@@ -59,6 +60,13 @@ def verify_callback(*, path: Path, signature: str) -> None:
     click.echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
     for line in pairs(callback_pairs(told)):
         click.echo(line)
+
+
+@hides_arguments
+def _signer(environment: Mapping[str, str]) -> Signer:
+    """Return the signer of the key pair that the environment names."""
+    settings = from_environment(environment)
+    return Signer(settings["key"], settings["secret"])
 
 
 def callback_pairs(told: Transaction) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import msgspec
 
 from alphapo_async.core.codec import UNREADABLE, read_json, read_transaction
 from alphapo_async.core.errors import CallbackError, ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.models import KNOWN, Transaction
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.witnesses import is_older
@@ -46,6 +47,7 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
     """No block has ended cleanly for this id and status, and it is not older than one for which one has."""
 
 
+@hides_arguments
 def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> Transaction:
     """Return what a genuine callback says.
 

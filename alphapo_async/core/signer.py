@@ -11,6 +11,7 @@ import hashlib
 import hmac
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 
 __all__ = ["Signer"]
 
@@ -35,6 +36,7 @@ class Signer:
     fingerprint: str
     """Names the key in journals and messages without showing it: 16 hexadecimal digits of its SHA-256."""
 
+    @hides_arguments
     def __init__(self, key: str, secret: str) -> None:
         _check("key", key)
         _check("secret", secret)
@@ -67,7 +69,7 @@ class Signer:
         return hmac.compare_digest(self.sign(body).encode(), signature.encode("utf-8", "replace"))
 
     def __repr__(self) -> str:
-        return f"Signer(fingerprint={self.fingerprint!r})"
+        return f"Signer(fingerprint={getattr(self, 'fingerprint', None)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("A Signer holds a secret and is never pickled or copied; build another one from the key pair.")

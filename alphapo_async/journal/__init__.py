@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
@@ -202,6 +203,7 @@ VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") 
 """What an object must be able to do to be a journal."""
 
 
+@hides_arguments
 def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = None) -> Journal:
     """Return the journal that `url` names. It is opened at first use.
 

@@ -12,6 +12,7 @@ from copy import copy
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
@@ -89,6 +90,7 @@ class PostgresJournal:
 
     is_durable = True
 
+    @hides_arguments
     def __init__(self, url: str | None = None, *, schema: str = "alphapo", pool: Any = None) -> None:
         if (url is None) == (pool is None):
             raise ConfigurationError("A journal in PostgreSQL needs a URL or a pool, and not both.")
@@ -102,7 +104,8 @@ class PostgresJournal:
         self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"PostgresJournal({self._server.where!r})"
+        server = getattr(self, "_server", None)
+        return f"PostgresJournal({'not made: a setting was refused' if server is None else repr(server.where)})"
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

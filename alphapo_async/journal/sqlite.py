@@ -193,7 +193,7 @@ class SqliteJournal:
         self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"SqliteJournal({str(self.path)!r})"
+        return f"SqliteJournal({str(getattr(self, 'path', 'not made: its path was refused'))!r})"
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 

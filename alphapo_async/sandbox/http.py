@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import Answer
 from alphapo_async.sandbox.callbacks import Courier, Delivered, Mischief
@@ -100,6 +101,7 @@ class Sandbox:
         ValueError: no faults have this name.
     """
 
+    @hides_arguments
     def __init__(
         self,
         key: str = "sandbox-key",
@@ -149,7 +151,7 @@ class Sandbox:
         self._late_tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
-        return f"Sandbox(url={self.url!r}, {self.ledger!r})"
+        return f"Sandbox(url={self.url!r}, {self.ledger!r})" if hasattr(self, "_late_tasks") else "Sandbox(not made)"
 
     # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

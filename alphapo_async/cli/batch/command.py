@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, cast
@@ -41,6 +41,7 @@ from alphapo_async.cli.progress import duration
 from alphapo_async.cli.showing import clean, fitting_totals, make_console, say, table
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.crew import host_of
 from alphapo_async.journal import Journal, Remembering
 from alphapo_async.journal.hosts import check_host
@@ -161,9 +162,7 @@ def batch(
 ) -> None:
     """Pay the withdrawals of FILE, each of them once, and write down what became of each."""
     prefix = _prefix(foreign_id_prefix, end_user_reference_from, is_sheet=sheet, is_changed=allow_changed)
-    named = _journal_of(file, journal or os.environ.get("ALPHAPO_JOURNAL"), is_sheet=sheet)
-    access = Access(os.environ, journal=named, base_url=base_url, account=account)
-    _refuse_memory(named, access)
+    access = _access(os.environ, file, journal, is_sheet=sheet, base_url=base_url, account=account)
     results_to = results or file.with_name(f"{file.name}.results.csv")
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
     reporting = None if report_to is None else ReportFile(report_to)
@@ -182,6 +181,22 @@ def batch(
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
             sys.exit(work.pay(results_to, reporting, orders))
+
+
+@hides_arguments
+def _access(
+    environment: Mapping[str, str], file: Path, journal: str | None, *, is_sheet: bool, **given: str | None
+) -> Access:
+    """Return which AlphaPo is meant, as whom, and with which journal.
+
+    Raises:
+        click.UsageError: a sheet has no journal, or the journal would forget what was sent.
+        ConfigurationError: something is missing or wrong.
+    """
+    named = _journal_of(file, journal or environment.get("ALPHAPO_JOURNAL"), is_sheet=is_sheet)
+    access = Access(environment, journal=named, **given)
+    _refuse_memory(named, access)
+    return access
 
 
 def _journal_of(file: Path, named: str | None, *, is_sheet: bool) -> str:
