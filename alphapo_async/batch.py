@@ -26,6 +26,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
 from alphapo_async.core.results import BatchResult, result_of
+from alphapo_async.core.telling import key_refused
 
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
 
@@ -90,6 +91,7 @@ class Batch:
         now: the clock of that figure.
         sleep: waits.
         between_probes: seconds from the start of one probing row to the start of the next, at least.
+        key_code: AlphaPo's code if it does not accept the key under which new rows are sent; None while it does.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Batch:
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         between_probes: float,
+        key_code: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._pay = pay
         self._concurrency = concurrency
@@ -108,6 +111,7 @@ class Batch:
         self._now = now
         self._sleep = sleep
         self._between_probes = between_probes
+        self._key_code = key_code
         self._paying: dict[asyncio.Task[None], _Row] = {}
         self._resting = 0
         self._returning: deque[asyncio.Future[None]] = deque()
@@ -136,7 +140,8 @@ class Batch:
                 way.
 
         Raises:
-            AuthenticationError: AlphaPo refused the key; nothing more was taken, and all that was taken has been yielded.
+            AuthenticationError: AlphaPo refused the key; nothing more was taken, and all that was taken has been yielded. It is about no
+                single row.
             JournalError: the journal failed; likewise.
             Exception: what `requests` raised; likewise.
         """
@@ -300,9 +305,20 @@ class Batch:
             self._resting -= 1
 
     def _tell(self, row: _Row, told: Told) -> None:
-        if isinstance(told, AuthenticationError | JournalError):
+        if isinstance(told, JournalError):
             self._fail(told, lets_go=True)
+        elif (code := self._refused_code(told)) is not None:
+            self._fail(_key_refused(code), lets_go=True)
         self._finish(result_of(row.index, row.request, told))
+
+    def _refused_code(self, told: Told) -> str | None:
+        """Return AlphaPo's code if this row shows that new rows would be refused for their key.
+
+        A row that stays open may have been signed with another key, whose refusal says nothing about new rows.
+        """
+        if isinstance(told, AuthenticationError):
+            return told.code
+        return self._key_code() if isinstance(told, WithdrawalUnknown) and told.reason == "key refused" else None
 
     def _finish(self, result: BatchResult) -> None:
         self._finished.append(result)
@@ -413,4 +429,10 @@ def _closed(request: WithdrawalRequest) -> WithdrawalUnknown:
         f"Withdrawal {request.foreign_id!r} was not sent by this call, for the client was closed; earlier ones may have sent it.",
         foreign_id=request.foreign_id,
         reason="closing",
+    )
+
+
+def _key_refused(code: str) -> AuthenticationError:
+    return AuthenticationError(
+        f"The batch took no more rows: {key_refused(code)}. Each row that it took has its result.", code=code
     )

@@ -44,7 +44,7 @@ from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NO, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, clash, tell
-from alphapo_async.crew import Crew, World, host_of
+from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
 from alphapo_async.flight import Flight
 from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import Journal, Outbox
@@ -275,6 +275,7 @@ class AlphapoClient:
             now=loop.time,
             sleep=self._crew.world.sleep,
             between_probes=self._crew.policy.wait_max,
+            key_code=lambda: self._crew.keys.code_of(self._signer.fingerprint),
         )
         await self._crew.tenure.begin()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
@@ -512,7 +513,7 @@ class AlphapoClient:
         self._enter()
         await self._crew.tenure.begin()
         counted = itertools.count()
-        settle = partial(self._settle, counted, resend)
+        settle = partial(self._settle, counted, resend, self._crew.keys.refusals)
         rounds = Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
         passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
@@ -534,12 +535,28 @@ class AlphapoClient:
         """
         self._enter()
         await self._crew.tenure.begin()
-        settle = partial(self._settle, itertools.count(), True)
+        settle = partial(self._settle, itertools.count(), True, None)
         await Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights).for_ever()
 
-    async def _settle(self, counted: Iterator[int], resend: bool, row: Row) -> BatchResult:  # noqa: FBT001 - bound once
-        """Let one flight work on an open row, or share the one that does."""
+    async def _settle(
+        self,
+        counted: Iterator[int],
+        resend: bool,  # noqa: FBT001 - bound once
+        refusals: int | None,
+        row: Row,
+    ) -> BatchResult:
+        """Let one flight work on an open row, or share the one that does.
+
+        Args:
+            counted: numbers the results.
+            resend: send again what look-ups do not find.
+            refusals: how many bodies had been refused for their key when the pass began: what a key refused since then would sign is left
+                alone. None for a worker, which claims no such row.
+            row: as it was found.
+        """
         loop, crew = self._enter(), self._crew
+        if refusals is not None and crew.keys.is_refused_since(crew.keys.key_for(row), refusals):
+            return self._left_alone(next(counted), row)
         while (flight := self._flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
             await flight.is_over.wait()  # it corrects this payment, or is turned away because of it
             row = await crew.journal.find(crew.account, row.foreign_id) or row
@@ -557,6 +574,12 @@ class AlphapoClient:
         """What a settled row says, for whoever has not heard it."""
         outcome = tell(Told(row.foreign_id, row, is_from_journal=True))
         return result_of(index, row.revision.payment, outcome)
+
+    def _left_alone(self, index: int, row: Row) -> BatchResult:
+        """Return what an open row says of which nothing is sent, for its key is refused."""
+        code = self._crew.keys.code_of(self._crew.keys.key_for(row))
+        told = Told(row.foreign_id, msgspec.structs.replace(row, code=code), detail="key refused")
+        return result_of(index, row.revision.payment, tell(told))
 
     async def _refresh(self, row: Row) -> None:
         """Ask how an accepted row stands now."""
@@ -679,8 +702,8 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
-        body, path = b"{}", "/api/v2/accounts/list"
-        reply = await self._crew.put(self._enter(), "POST", path, body, self._signer.headers(body))
+        body = b"{}"
+        reply = await self._crew.put(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
             raise _unavailable("the balances", judge_look_up(reply, self._crew.world.clock()))

@@ -27,11 +27,14 @@ from alphapo_async.core.row import NO, Assumed, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.gate import Gate
 from alphapo_async.journal import Journal, Outbox
+from alphapo_async.keys import Keys
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import MARGIN, SETTLING, Tenure
 
-__all__ = ["Crew", "World", "host_of"]
+__all__ = ["ACCOUNTS", "Crew", "World", "host_of"]
+
+ACCOUNTS: Final = "/api/v2/accounts/list"
 
 _OK: Final = 200
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
@@ -90,6 +93,9 @@ class Crew:
         )
         self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
         self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
+        self.keys = Keys(
+            next(iter(signers)), policy.wait_max, give_up=self.gate.give_up, on_change=noticing.key_changed
+        )
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._is_ending = False
@@ -324,6 +330,12 @@ class Crew:
         finally:
             self.gate.leave(ticket, answer)
         return reply
+
+    async def ask_about_key(self, key: str) -> None:
+        """Ask `accounts/list` with a refused key, which moves no money and shows whether AlphaPo lets it in."""
+        loop, body = asyncio.get_running_loop(), b"{}"
+        reply = await self.put(loop, "POST", ACCOUNTS, body, self.signers[key].headers(body))
+        self.keys.answered(key, reply, loop.time())
 
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
         """Wait for a slot as long as the policy's deadline allows."""

@@ -111,6 +111,8 @@ class Flight:
         self._flown = Flown()
         self._place: Place | None = None
         self._is_patient = is_patient
+        self._refusals = crew.keys.refusals
+        """How many bodies of the client had been refused for their key when this flight began."""
         self._may_resend = may_resend
         self._resting: asyncio.Future[None] | None = None
         self._leaving: list[asyncio.Future[Told]] = []
@@ -286,6 +288,7 @@ class Flight:
             if heard is None:
                 until = crew.tenure.clock.at_the_latest()
                 await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))
+        crew.keys.judged(row.key, proof, self._loop.time())
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
         return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
@@ -318,9 +321,17 @@ class Flight:
         """The same bytes would help, and whoever asked allows them."""
         if not isinstance(step, Send):
             return False
-        if self._is_patient and not may_send_again(row, self._crew.world.clock(), self._crew.assumed):
+        if self._is_patient and not self._may_work_on(row):
             return False
         return self._may_resend or row.doubt_since is None
+
+    def _may_work_on(self, row: Row) -> bool:
+        """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
+        return not self._is_key_refused(row) and may_send_again(row, self._crew.world.clock(), self._crew.assumed)
+
+    def _is_key_refused(self, row: Row) -> bool:
+        """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
+        return row.code is not None or self._crew.keys.is_refused_since(row.key, self._refusals)
 
     async def _ask_owed(self, row: Row, step: Step) -> Row:
         """Look it up; where a control is missing, that, and the row once more."""
@@ -406,15 +417,18 @@ class Flight:
 
     async def _queue(self, kind: Kind) -> Ticket | None:
         gate = self._crew.gate
-        self._place = gate.queue(kind, self._loop)
+        self._place = place = gate.queue(kind, self._loop)
+        if self._is_patient and kind.is_body:
+            self._crew.keys.queued[place] = self.row.key
         self._release_whoever_leaves()
         if not self.callers.is_running:
             self._crew.queueing[self.callers] = None
             self.callers.on_outage(is_outage(gate.pace))
         try:
-            ticket = await gate.wait_in(self._place)
+            ticket = await gate.wait_in(place)
         finally:
             self._place = None
+            self._crew.keys.queued.pop(place, None)
         if ticket is not None:
             self._start_clock()
         return ticket
@@ -494,8 +508,10 @@ class Flight:
         return max(jitter, step.until - self._crew.world.clock()) if isinstance(step, Wait) else jitter
 
     def _why_not_sent(self, row: Row) -> str:
-        """Say why nothing arrived, for a row of which nothing is in doubt."""
+        """Return why nothing arrived, for a row of which nothing is in doubt."""
         pace = self._crew.gate.pace
+        if self._is_key_refused(row):
+            return "key refused"
         if is_outage(pace):
             return "outage"
         return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")

@@ -32,6 +32,8 @@ _LEVELS: dict[EventName, int] = {
     "outage began": logging.WARNING,
     "outage ended": logging.INFO,
     "journal failed": logging.ERROR,
+    "key refused": logging.ERROR,
+    "key accepted": logging.INFO,
 }
 
 
@@ -84,7 +86,7 @@ class Noticing:
         self._tell_what_differs(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
-        elif isinstance(evidence, GivenUp) and after.state == "open":
+        elif isinstance(evidence, GivenUp) and after.state == "open" and not _is_only_the_key(evidence, after):
             self._tell("unknown", after, outcome=bucket(after), reason=after.reason or None)
 
     def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
@@ -130,6 +132,17 @@ class Noticing:
             self._event("outage began" if has_begun else "outage ended"), f"{self._base_url or 'AlphaPo'} {what}"
         )
 
+    def key_changed(self, key: str, code: str | None) -> None:
+        """AlphaPo does not accept a key, and why; or, without a code, accepts it again."""
+        if code is None:
+            self._emit(self._event("key accepted", key=key), f"key of fingerprint {key}: workers go on with its rows")
+            return
+        about = (
+            f"AlphaPo does not accept the key of fingerprint {key}, or its signature: check key, secret, base_url and the key's IP "
+            "allowlist. No money moved; workers send nothing under it, and what is open stays open"
+        )
+        self._emit(self._event("key refused", reason=code, key=key), about)
+
     def journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
         self._emit(self._event("journal failed", reason=detail, foreign_id=foreign_id))
@@ -164,3 +177,8 @@ class Noticing:
             self._on_event(event)
         except Exception:
             logger.exception("on_event raised at %s", event.name, extra={"foreign_id": event.foreign_id})
+
+
+def _is_only_the_key(given_up: GivenUp, row: Row) -> bool:
+    """Nothing of the row was sent because its key is refused, which one event reports for all rows."""
+    return given_up.reason == "key refused" and bucket(row) == "open"

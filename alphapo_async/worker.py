@@ -5,7 +5,9 @@ It receives what it calls: how to settle a row and how to refresh one is the cli
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
@@ -14,7 +16,7 @@ from alphapo_async.core.history import Entry, entries_of
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, has_expired
 from alphapo_async.crew import Crew
 from alphapo_async.streaming import as_finished
 
@@ -33,6 +35,7 @@ _HELD: Final = 1_000
 
 Settle: TypeAlias = Callable[[Row], Awaitable[BatchResult]]
 Refresh: TypeAlias = Callable[[Row], Awaitable[None]]
+Job: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Rounds:
@@ -94,8 +97,11 @@ class Rounds:
         crew = self._crew
         await self.bury()
         await self._free_what_nobody_works_on()
-        due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE)
-        async for _ in as_finished(_each(due), self._visit, self._concurrency):
+        keys = crew.keys
+        due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE, keys.held_back)
+        asking = [partial(crew.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
+        jobs: list[Job] = [*asking, *(partial(self._visit, row) for row in due)]
+        async for _ in as_finished(_each(jobs), _run, self._concurrency):
             pass
         return len(due) < _PAGE
 
@@ -138,6 +144,13 @@ class Rounds:
         await crew.journal.update(found.account, found.foreign_id, change)
 
     async def _visit(self, row: Row) -> None:
+        """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""
+        keys = self._crew.keys
+        with keys.claimed(keys.key_for(row)) as is_claimed:
+            if is_claimed or has_expired(row, self._crew.world.clock()):
+                await self._work_on(row)
+
+    async def _work_on(self, row: Row) -> None:
         if row.state != "open":
             await self._refresh(row)
             return
@@ -169,9 +182,13 @@ class Rounds:
                     yield row
 
 
-async def _each(rows: list[Row]) -> AsyncIterator[Row]:
-    for row in rows:
-        yield row
+async def _each(jobs: list[Job]) -> AsyncIterator[Job]:
+    for job in jobs:
+        yield job
+
+
+async def _run(job: Job) -> None:
+    await job()
 
 
 def _reported(row: Row) -> Reported:

@@ -26,9 +26,10 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
+from alphapo_async.crew import World
 from tests.proof.outage import KINDS, through
 from tests.virtual import run
-from tests.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
 REFUSED_KEY = reply(403, {"error": "Bad key", "code": "bad_header_key"})
 
@@ -466,6 +467,53 @@ def test_a_refused_key_takes_no_more_tells_all_and_raises() -> None:
 
     assert run(story()) == {"authentication": len(taken)}
     assert len(taken) < 17
+
+
+def test_a_row_that_stays_open_ends_the_batch_for_a_refused_key() -> None:
+    """It was enqueued before, so that a worker may still send it; the error is about no single row, and releases nothing."""
+    wire, journal = Wire(), Durable()
+    wire.always = REFUSED_KEY
+
+    async def story() -> tuple[Counter[str], AuthenticationError]:
+        async with client(wire, journal=journal) as alphapo:
+            rows = requests(40)
+            await alphapo.enqueue(rows[0])
+            outcomes: Counter[str] = Counter()
+
+            async def pay() -> None:
+                async for result in alphapo.batch(rows, 1):
+                    outcomes[result.outcome] += 1
+                    row = await journal.find("default", result.request.foreign_id)
+                    assert row is not None
+                    assert (row.state == "open") is (result.outcome == "unknown")
+
+            with pytest.raises(AuthenticationError) as raised:
+                await pay()
+            return outcomes, raised.value
+
+    outcomes, error = run(story())
+    assert outcomes["unknown"] == 1
+    assert outcomes.total() <= 2
+    assert (error.code, error.may_release_funds) == ("bad_header_key", False)
+
+
+def test_a_refused_retired_key_does_not_end_a_batch() -> None:
+    """A row in doubt keeps its key, whose refusal says nothing about new rows."""
+    wire, journal = Wire([LOST]), Durable()
+
+    async def story() -> Counter[str]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as old:
+            with pytest.raises(WithdrawalUnknown):
+                await old.withdraw(requests(1)[0])
+        wire.scripts["POST"] = [None, REFUSED_KEY]
+        loop = asyncio.get_running_loop()
+        settings: dict[str, Any] = {"journal": journal, "session": wire, "base_url": "http://127.0.0.1:9"}
+        settings["world"] = World(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
+        settings["retired_keys"] = [("made-up-key", "made-up-secret")]
+        async with AlphapoClient("new-key", "new-secret", **settings) as alphapo:
+            return await told(alphapo.batch(requests(5), 1))
+
+    assert run(story()) == {"unknown": 1, "accepted": 4}
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -1004,7 +1004,7 @@ def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
                 await alphapo.withdraw(request())
             correcting = asyncio.ensure_future(alphapo.withdraw(request(amount="2")))
             await asyncio.sleep(0.005)  # it is on the wire
-            result = await alphapo._settle(itertools.count(), True, found)
+            result = await alphapo._settle(itertools.count(), True, None, found)
             await asyncio.gather(correcting, return_exceptions=True)
             told = await journal.find("default", "payout-17")
             assert told is not None

@@ -11,19 +11,21 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalError, WithdrawalUnknown
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, Revision
 from alphapo_async.core.holding import new_row
-from alphapo_async.core.outcome import NoReply
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
+from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.crew import World
 from tests.virtual import run
-from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
+from tests.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
+THROTTLED = reply(429, {})
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
 
 
@@ -534,12 +536,14 @@ def test_rounds_go_on_when_the_journal_is_back() -> None:
         until = 0.0
         looks = 0
 
-        async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+        async def find_due(
+            self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        ) -> list[Row]:
             """Return what is due, if it can be read."""
             self.looks += 1
             if now < self.until:
                 raise JournalError("The journal is lost.", recorded=False)
-            return await super().find_due(account, now, limit)
+            return await super().find_due(account, now, limit, held_back)
 
     journal = Failing()
 
@@ -639,3 +643,245 @@ def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was(
         return told, status
 
     assert run(story()) == ([("a", "not_sent"), ("c", "not_sent")], "processing")
+
+
+# ── a refused key ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Worked:
+    """A journal with enqueued rows, and a worker whose key is refused at first."""
+
+    def __init__(self, names: str, **wire: Any) -> None:
+        self.wire, self.journal, self.names = Wire(**wire), Durable(), names
+        self.wire.always = self.wire.accounts = BAD_KEY
+        self.events: list[Event] = []
+
+    @contextlib.asynccontextmanager
+    async def working(self, **settings: Any) -> AsyncIterator[AlphapoClient]:
+        """Enqueue the rows, and let a worker run while the block does."""
+        usual: dict[str, Any] = {"policy": POLICY, "on_event": self.events.append}
+        async with client(self.wire, journal=self.journal, **{**usual, **settings}) as alphapo:
+            for name in self.names:
+                await alphapo.enqueue(request(name), expires_in=10_000.0)
+            working = asyncio.ensure_future(alphapo.work())
+            try:
+                yield alphapo
+            finally:
+                working.cancel()
+
+    async def states(self) -> list[str]:
+        """Return the states of the rows."""
+        rows = [await self.journal.find("default", name) for name in self.names]
+        return [row.state for row in rows if row is not None]
+
+    def told(self, *names: str) -> list[tuple[str, str | None]]:
+        """Return the events of these names, and their reasons."""
+        return [(event.name, event.reason) for event in self.events if event.name in names]
+
+
+def test_a_worker_with_a_wrong_secret_keeps_the_outbox() -> None:
+    """It lets go of its rows, reports it once, and sends no body more until `accounts/list` lets it in."""
+    worked = Worked("abcde")
+
+    async def story() -> None:
+        async with worked.working():
+            await asyncio.sleep(60)
+            assert await worked.states() == ["open"] * 5
+            assert worked.wire.posts <= 5
+            posts = worked.wire.posts
+            assert 50 <= worked.wire.questions <= 61  # every wait_max
+            worked.wire.accounts = None
+            await asyncio.sleep(60)
+            assert await worked.states() == ["open"] * 5
+            assert posts + 10 <= worked.wire.posts <= posts + 60  # one for each answer
+            worked.wire.always = None
+            await asyncio.sleep(30)
+            assert await worked.states() == ["accepted"] * 5
+
+    run(story())
+    assert worked.told("key refused", "key accepted") == [
+        ("key refused", "bad_header_signature"),
+        ("key accepted", None),
+    ]
+    assert worked.told("unknown") == []
+    assert [event.key for event in worked.events if event.name == "key refused"] == [
+        Signer("made-up-key", "made-up-secret").fingerprint
+    ]
+
+
+def test_bodies_that_queue_are_not_sent_under_a_refused_key() -> None:
+    """They give up their places at once, and the rows stay open."""
+    worked = Worked("abcde", max_connections=1)
+
+    async def story() -> None:
+        async with worked.working():
+            await asyncio.sleep(0.5)
+            assert worked.wire.posts == 1
+            assert await worked.states() == ["open"] * 5
+            rows = [await worked.journal.find("default", name) for name in "abcde"]
+            assert [row.holder for row in rows if row is not None] == [None] * 5
+
+    run(story())
+
+
+def test_a_body_without_an_answer_finds_out_nothing() -> None:
+    """The question comes first again, and one body after it."""
+    worked = Worked("a")
+    worked.wire.scripts["POST"] = [BAD_KEY, NO_CONNECTION]
+    worked.wire.accounts = None
+
+    async def story() -> None:
+        async with worked.working():
+            await asyncio.sleep(60)
+            assert await worked.states() == ["open"]
+            worked.wire.always = None
+            await asyncio.sleep(30)
+            assert await worked.states() == ["accepted"]
+            assert worked.wire.questions >= 2
+
+    run(story())
+
+
+def test_what_expires_under_a_refused_key_is_not_sent() -> None:
+    """It ends, without a body, and is reported."""
+    worked = Worked("")
+
+    async def story() -> list[tuple[str, str]]:
+        async with worked.working() as alphapo:
+            await alphapo.enqueue(request("a"), expires_in=10.0)
+            await alphapo.enqueue(request("b"), expires_in=1_000.0)
+            await asyncio.sleep(60)
+            rows = [await worked.journal.find("default", name) for name in "ab"]
+            assert [(row.state, row.reason) for row in rows if row is not None] == [
+                ("not_sent", "expired"),
+                ("open", "key refused"),
+            ]
+            return await passed(alphapo)
+
+    assert ("a", "not_sent") in run(story())
+    assert worked.wire.posts == 3  # the two of the worker, and that of the pass
+
+
+def test_rows_under_other_keys_go_on() -> None:
+    """A row in doubt under a retired key is looked up and settled while the current key is refused."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> str:
+        await leave_open(journal, wire, "old")
+        wire.accounts, wire.always = BAD_KEY, BAD_KEY
+        settings: dict[str, Any] = {
+            "journal": journal,
+            "policy": POLICY,
+            "session": wire,
+            "base_url": "http://127.0.0.1:9",
+        }
+        loop = asyncio.get_running_loop()
+        world = World(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
+        retired = [("made-up-key", "made-up-secret")]
+        async with AlphapoClient("new-key", "new-secret", world=world, retired_keys=retired, **settings) as alphapo:
+            await alphapo.enqueue(request("new"))
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(5)
+            wire._accept("old", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+            await asyncio.sleep(60)
+            working.cancel()
+        rows = [await journal.find("default", name) for name in ("old", "new")]
+        return " ".join(row.state for row in rows if row is not None)
+
+    assert run(story()) == "accepted open"
+
+
+def test_a_pass_leaves_alone_what_a_refused_key_would_sign() -> None:
+    """One body is refused; each row is reported as open, and the next pass tries again."""
+    worked = Worked("abc")
+
+    async def story() -> list[tuple[str, str, bool]]:
+        async with client(worked.wire, journal=worked.journal, policy=POLICY) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name))
+            told = [result async for result in alphapo.resume(concurrency=1)]
+            assert worked.wire.posts == 1
+            assert all("(bad_header_signature)" in str(result.error) for result in told)
+            worked.wire.always = None
+            assert await passed(alphapo) == [("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
+            return [
+                (result.outcome, result.error.reason, result.error.may_release_funds)
+                for result in told
+                if isinstance(result.error, WithdrawalUnknown)
+            ]
+
+    assert run(story()) == [("unknown", "key refused", False)] * 3
+
+
+def test_a_direct_call_still_sends_and_shows_that_the_key_is_accepted() -> None:
+    """What it recorded itself settles as key refused; the worker goes on once a call has got through."""
+    worked = Worked("ab")
+
+    async def story() -> None:
+        async with worked.working() as alphapo:
+            await asyncio.sleep(5)
+            with pytest.raises(AuthenticationError) as refused:
+                await alphapo.withdraw(request("direct"))
+            assert (refused.value.may_release_funds, refused.value.code) == (True, "bad_header_signature")
+            worked.wire.always = None
+            assert (await alphapo.withdraw(request("direct"))).foreign_id == "direct"
+            await asyncio.sleep(15)
+            assert await worked.states() == ["accepted", "accepted"]
+            assert worked.wire.questions < 10
+
+    run(story())
+
+
+@pytest.mark.parametrize("is_at_work", [False, True])
+def test_a_direct_call_of_an_enqueued_row_keeps_it_open(*, is_at_work: bool) -> None:
+    """Alone, or joined with the worker's own flight: a worker may still send it, so that nothing is released."""
+    worked = Worked("a", seconds=0.1)
+
+    async def story() -> None:
+        async with worked.working() as alphapo:
+            await asyncio.sleep(0.05 if is_at_work else 5)
+            with pytest.raises(WithdrawalUnknown) as told:
+                await alphapo.withdraw(request("a"))
+            assert (told.value.reason, told.value.may_release_funds) == ("key refused", False)
+            assert await worked.states() == ["open"]
+            assert worked.wire.posts == (1 if is_at_work else 2)
+
+    run(story())
+
+
+@pytest.mark.parametrize(("always", "reason"), [(NO_CONNECTION, "no connection"), (THROTTLED, "throttled")])
+def test_a_direct_call_that_could_not_send_an_enqueued_row_releases_nothing(
+    always: Reply | NoReply, reason: str
+) -> None:
+    """What was not sent follows the same rule as a refused key."""
+    worked = Worked("")
+    worked.wire.always = always
+
+    async def story() -> None:
+        async with client(worked.wire, journal=worked.journal, policy=POLICY) as alphapo:
+            await alphapo.enqueue(request("a"))
+            with pytest.raises(WithdrawalUnknown) as told:
+                await alphapo.withdraw(request("a"))
+            assert (told.value.reason, told.value.may_release_funds) == (reason, False)
+            worked.wire.always = None
+            assert await passed(alphapo) == [("a", "accepted")]
+
+    run(story())
+
+
+def test_a_row_that_is_enqueued_while_a_call_sends_it_stays_open() -> None:
+    """The call hears that a worker may still send it."""
+    worked = Worked("", seconds=0.1)
+
+    async def story() -> None:
+        async with client(worked.wire, journal=worked.journal, policy=POLICY) as alphapo:
+            direct = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(0.05)
+            await alphapo.enqueue(request("a"))
+            with pytest.raises(WithdrawalUnknown) as told:
+                await direct
+            assert (told.value.reason, told.value.may_release_funds) == ("key refused", False)
+            worked.wire.always = None
+            assert await passed(alphapo) == [("a", "accepted")]
+
+    run(story())

@@ -34,6 +34,7 @@ def reply(status: int, body: Any, **headers: str) -> Reply:
 NOT_FOUND = reply(404, {"error": "Not found", "code": "not_found"})
 TAKEN = reply(400, {"errors": {"foreign_id": "The foreign id has already been taken."}})
 INSUFFICIENT = reply(400, {"errors": {"amount": "Not enough amount", "currency": "Invalid balance."}})
+BAD_KEY = reply(403, {"error": "Bad signature header", "code": "bad_header_signature"})
 LOST = NoReply("connection lost", may_have_left=True)
 NO_CONNECTION = NoReply("no connection", may_have_left=False)
 HTML_502 = Reply(502, b"<html>Bad gateway</html>", "text/html")
@@ -61,6 +62,10 @@ class Wire(SessionManager):
         super().__init__(max_connections=max_connections)
         self.scripts: dict[str, list[Any]] = {"POST": posts or [], "GET": look_ups or []}
         self.always: Any = None
+        self.accounts: Any = None
+        """What `accounts/list` is answered; None for the balances."""
+        self.questions = 0
+        """How often `accounts/list` was asked."""
         self.seconds = seconds
         self.accepted: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.bodies: dict[str, list[bytes]] = defaultdict(list)
@@ -73,7 +78,7 @@ class Wire(SessionManager):
     @property
     def posts(self) -> int:
         """How many bodies arrived or may have."""
-        return sum(1 for _, method in self.times if method == "POST")
+        return sum(len(bodies) for bodies in self.bodies.values())
 
     @property
     def look_ups(self) -> int:
@@ -92,7 +97,8 @@ class Wire(SessionManager):
             if url.endswith("/ping"):
                 return Reply(200, b"OK", "text/html")
             if url.endswith("/accounts/list"):
-                return reply(200, {"data": [{"currency": "BTC", "type": "crypto", "balance": "1.5"}]})
+                self.questions += 1
+                return self.accounts or reply(200, {"data": [{"currency": "BTC", "type": "crypto", "balance": "1.5"}]})
             return await self._play(method, msgspec.json.decode(body or b"{}"), body or b"", timeout)
         finally:
             self.under_way -= 1

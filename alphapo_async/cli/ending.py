@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
-from alphapo_async.cli.wording import advice, happened, spoken_problem
+from alphapo_async.cli.wording import advice, happened, is_key_refused, spoken_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -18,7 +18,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 
-__all__ = ["Exit", "code_of", "explain", "nothing_sent"]
+__all__ = ["Exit", "code_of", "code_of_error", "explain", "nothing_sent"]
 
 
 class Exit(IntEnum):
@@ -52,6 +52,11 @@ def code_of(outcomes: Iterable[str]) -> Exit:
     return max((_CODES.get(outcome, Exit.UNKNOWN) for outcome in outcomes), default=Exit.ALL_ACCEPTED)
 
 
+def code_of_error(error: WithdrawalError | JournalError) -> Exit:
+    """Return the exit code of a command that ended with this error; a row that stays open for a refused key counts as such."""
+    return Exit.KEY_REFUSED if is_key_refused(error) else code_of([error.outcome])
+
+
 def explain(error: Exception) -> tuple[list[str], Exit]:
     """Return what to say about an error, line by line, and the exit code."""
     match error:
@@ -63,7 +68,7 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
         case JournalError() if error.foreign_id is None:
             return [error.detail], Exit.UNKNOWN if _is_passing(error) else Exit.WRONG
         case WithdrawalError() | JournalError():
-            return _explain_withdrawal(error), code_of([error.outcome])
+            return _explain_withdrawal(error), code_of_error(error)
         case AlphapoUnavailable():
             return [str(error)], Exit.UNKNOWN if error.code is None else Exit.KEY_REFUSED
         case AlphapoError():

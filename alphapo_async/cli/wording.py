@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalUnknown
 
-__all__ = ["advice", "happened", "spoken_problem"]
+__all__ = ["CHECK_THE_KEY", "advice", "happened", "is_key_refused", "spoken_problem"]
 
+CHECK_THE_KEY: Final = "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist"
 _KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
 _STEPS: Final = {
     "rejected": "Correct the request, or give the funds back; --retry-rejected sends the same request again.",
     "not_sent": "Run the same command again when you like, or give the funds back.",
     "unknown": f"{_KEEP} Running the same command again is safe and looks for the truth.",
-    "authentication": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
+    "authentication": f"{CHECK_THE_KEY}, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }
 _STEPS_OF_RESUME: Final = {
     "rejected": "Correct the request, or give the funds back.",
     "not_sent": "Ask for it again under the same foreign_id when you like, or give the funds back.",
     "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks for the truth.",
-    "authentication": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then ask for it again.",
+    "authentication": f"{CHECK_THE_KEY}, then ask for it again.",
 }
 _PROBLEMS: Final = (
     (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),
@@ -44,7 +45,14 @@ def advice(error: WithdrawalError | JournalError, *, of_resume: bool = False) ->
     """
     kind = "journal" if isinstance(error, JournalError) else error.outcome
     steps = {**_STEPS, **_STEPS_OF_RESUME} if of_resume else _STEPS
+    if is_key_refused(error):
+        return f"{steps['authentication']} {_KEEP}"
     return steps.get(kind, error.next_step)
+
+
+def is_key_refused(error: object) -> bool:
+    """Return whether a row stays open because AlphaPo does not accept the key."""
+    return isinstance(error, WithdrawalUnknown) and error.reason == "key refused"
 
 
 def spoken_problem(text: str) -> str:

@@ -11,12 +11,12 @@ from collections import Counter
 
 import click
 
-from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.ending import Exit, code_of, code_of_error
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.showing import clean
-from alphapo_async.cli.wording import advice, happened
+from alphapo_async.cli.wording import CHECK_THE_KEY, advice, happened
 from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.results import BatchResult
@@ -54,30 +54,37 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
         raise ConfigurationError(
             "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
         )
-    outcomes, failure = run(_resume(access, opened, resend=resend, restored=restored))
+    outcomes, ends, failure = run(_resume(access, opened, resend=resend, restored=restored))
     if failure is not None:
         click.echo(clean(f"{failure.detail} The pass was cut short: run the same command again."), err=True)
     if outcomes or failure is None:
         click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
-    sys.exit(code_of([*outcomes, *(() if failure is None else ("unknown",))]))
+    sys.exit(max(ends, default=Exit.ALL_ACCEPTED) if failure is None else max(Exit.UNKNOWN, *ends))
 
 
 async def _resume(
     access: Access, journal: Journal, *, resend: bool, restored: bool
-) -> tuple[Counter[str], JournalError | None]:
-    """Return what was told, and what cut the pass short once it had begun."""
+) -> tuple[Counter[str], set[Exit], JournalError | None]:
+    """Return the outcomes and their exit codes, and what cut the pass short once it had begun."""
     outcomes: Counter[str] = Counter()
+    ends: set[Exit] = set()
     try:
         async with access.open_client(journal) as client:
             try:
                 async for result in client.resume(resend=resend, restored=restored):
                     outcomes[result.outcome] += 1
+                    ends.add(_code(result))
                     click.echo(clean(result_line(result)))
             except JournalError as error:
-                return outcomes, error
+                return outcomes, ends, error
     finally:
         await journal.aclose()
-    return outcomes, None
+    return outcomes, ends, None
+
+
+def _code(result: BatchResult) -> Exit:
+    error = result.error
+    return code_of_error(error) if isinstance(error, WithdrawalError | JournalError) else code_of([result.outcome])
 
 
 def result_line(result: BatchResult) -> str:
@@ -133,5 +140,12 @@ def event_line(event: Event) -> str | None:
     """Return what a worker says of an event; None for what happens too often to be said."""
     if event.name in ("begun", "recorded", "attempt", "look-up", "ended"):
         return None
+    if event.name == "unknown" and event.reason == "key refused":
+        return None  # `key refused` said so once for all rows
+    if event.name == "key refused":
+        about = f"key refused  key of fingerprint {event.key}  {event.reason}"
+        return (
+            f"{about}  Nothing is sent under it, and what is open stays open. {CHECK_THE_KEY}, then restart the worker."
+        )
     told = (event.name, event.foreign_id, event.outcome, event.reason)
     return "  ".join(word for word in told if word)

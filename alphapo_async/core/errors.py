@@ -196,7 +196,7 @@ class WithdrawalNotSent(WithdrawalError):
     """It never arrived. No money moved.
 
     Attributes:
-        reason: `throttled`, `no connection`, `outage`, `queue`, `closed` or `expired`.
+        reason: `throttled`, `no connection`, `outage`, `queue`, `closed`, `expired` or `key refused`.
     """
 
     outcome: ClassVar[Outcome] = "not_sent"
@@ -213,7 +213,9 @@ class WithdrawalUnknown(WithdrawalError):
     """Nobody can say yet whether money moved.
 
     Attributes:
-        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`.
+        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `key refused`: AlphaPo does not accept
+            the key or the signature, and the row stays open. Of a row that was enqueued, or open before the call, also why it was not sent:
+            `outage`, `queue`, `throttled` or `no connection`.
     """
 
     outcome: ClassVar[Outcome] = "unknown"
@@ -307,7 +309,9 @@ class ForeignIdConflict(WithdrawalError):
 
 
 class AuthenticationError(WithdrawalError):
-    """AlphaPo does not accept the key or the signature. No money moved.
+    """AlphaPo does not accept the key or the signature. The row is settled, nothing of it is in doubt, and no money moved.
+
+    `batch` raises it about no single withdrawal: then `foreign_id` is None, and each row that was taken has its own result.
 
     Attributes:
         code: AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`,
@@ -315,13 +319,18 @@ class AuthenticationError(WithdrawalError):
     """
 
     outcome: ClassVar[Outcome] = "authentication"
-    is_retry_safe = False
+    is_retry_safe = True
     next_step = "Check key, secret, base_url and the key's IP allowlist, then call again with the same request."
     _may_release_funds = True
 
     def __init__(self, message: str, *, code: str, **about: Any) -> None:
         super().__init__(message, **about)
         self.code = code
+
+    @property
+    def may_release_funds(self) -> bool:
+        """Yes where it is about one withdrawal; the error of a whole batch says nothing about any row."""
+        return self.foreign_id is not None
 
 
 class JournalError(_AboutOne):

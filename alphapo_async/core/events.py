@@ -22,6 +22,8 @@ EventName = Literal[
     "outage began",
     "outage ended",
     "journal failed",
+    "key refused",
+    "key accepted",
 ]
 """What happened. More names may come in a minor release.
 
@@ -36,6 +38,7 @@ EventName = Literal[
   `authentication`. A later witness may settle it otherwise.
 - `unknown`: a flight ended without knowing; the row stays open. `outcome` is `unknown` where an attempt may have arrived, and `open` where
   none has, so that a worker sends it yet; `reason` is the last word that did not settle it, such as `HTTP 502`, None if there was none.
+  A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
 - `ended`: this client's work on it is over; `outcome` says what whoever asked is told: what `settled` says, or `unknown`. `reason` is
   None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or `error`. Each `begun`
   is followed by one.
@@ -45,6 +48,8 @@ EventName = Literal[
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
   write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.
+- `key refused`: AlphaPo answered a body with one of its four codes, in `reason`; `key` is the key's fingerprint. It comes once, until
+  `key accepted`: a body under that key was answered otherwise. In between a worker claims nothing under that key.
 
 Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
 `journal failed`, are for people: they may change.
@@ -81,3 +86,5 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """HTTP status of the reply to an attempt or a look-up, None if none came."""
     base_url: str = ""
     """Where AlphaPo is asked."""
+    key: str | None = None
+    """Fingerprint of the key, of `key refused` and `key accepted`."""

@@ -10,7 +10,18 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.row import CORRECTABLE_STATES, NO, STICKY, Row, State, doubted, is_by_hand, is_in_doubt, settled
+from alphapo_async.core.row import (
+    CORRECTABLE_STATES,
+    NO,
+    STICKY,
+    Row,
+    State,
+    doubted,
+    has_expired,
+    is_by_hand,
+    is_in_doubt,
+    settled,
+)
 from alphapo_async.core.witnesses import witnessed
 
 __all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
@@ -25,6 +36,7 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
         key=asked.key,
         created_at=now,
         expires_at=asked.expires_at,
+        stays_open=asked.worker is None,
         reported=asked.is_heard,
         unvouched=not is_durable,
         holder=asked.worker,
@@ -48,11 +60,9 @@ def learn_asked(row: Row, asked: Asked, now: float) -> Row:
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
-    if row.holder is not None:
-        return row
     if row.state == "open":
-        return _taken_on(row, asked, now) if is_same else row
-    if row.state not in NO:
+        return _asked_while_open(row, asked, now) if is_same else row
+    if row.holder is not None or row.state not in NO:
         return row
     if not is_same:
         return _taken_over(row, asked, now)
@@ -108,15 +118,27 @@ def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
     return replace(doubted(row, now, now, "attempted before"), unvouched=False, is_key_unsure=asked.has_other_keys)
 
 
-def _taken_on(row: Row, asked: Asked, now: float) -> Row:
+def _asked_while_open(row: Row, asked: Asked, now: float) -> Row:
     if asked.worker is None:
+        return _left_to_workers(row, asked)
+    return row if row.holder is not None else _taken_on(row, asked, now)
+
+
+def _left_to_workers(row: Row, asked: Asked) -> Row:
+    """Return an open row enqueued: the call that may hold it does not settle it without an answer of AlphaPo. Twice changes nothing."""
+    if row.expires_at is not None:
         return row
-    if row.expires_at is not None and now >= row.expires_at and not is_in_doubt(row):
+    return replace(row, expires_at=asked.expires_at, stays_open=True, reported=asked.is_heard)
+
+
+def _taken_on(row: Row, asked: Asked, now: float) -> Row:
+    if has_expired(row, now):
         return settled(replace(row, reason="expired"), "not_sent", now)
     return replace(
         _held(row, asked, now),
         key=row.key if row.doubt_since is not None else asked.key,
         code=None,
+        stays_open=True,
         owes_look_up=row.owes_look_up or is_in_doubt(row),
         reported=asked.is_heard,
         not_before=0.0,
@@ -138,6 +160,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         settled_by=None,
         key=asked.key,
         expires_at=asked.expires_at,
+        stays_open=asked.worker is None,
         reported=asked.is_heard,
         doubt_since=None,
         may_send_until=None,
@@ -173,11 +196,11 @@ def _lapsed(row: Row, until: float) -> Row:
 
 
 def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
-    """Let go: never arrived if nothing is in doubt and it is not left to the workers, open otherwise."""
+    """Return the row let go of: open if it is in doubt, or if a worker may still send it; otherwise it was not sent."""
     if row.holder != given_up.worker:
         return row
-    is_tried_on = row.expires_at is not None and now < row.expires_at
-    if row.state != "open" or is_in_doubt(row) or is_tried_on or given_up.stays_open:
+    is_sent_later = given_up.stays_open or (row.stays_open and not has_expired(row, now))
+    if row.state != "open" or is_in_doubt(row) or is_sent_later:
         return replace(row, holder=None, checked_at=now)
     return settled(replace(row, reason=given_up.reason), "not_sent", now)
 

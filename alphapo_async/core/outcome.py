@@ -37,6 +37,7 @@ __all__ = [
     "Reply",
     "judge_look_up",
     "judge_reply",
+    "lets_in",
     "retry_after_seconds",
 ]
 
@@ -304,6 +305,21 @@ def _says_none(reply: Reply, told: Any) -> bool:
         return _blames_foreign_id(_errors(told.get("errors")) or {})
     code = _code(told)
     return reply.status == _FORBIDDEN and code is not None and code not in AUTHENTICATION_CODES
+
+
+# ── whether a key is accepted ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lets_in(reply: Reply | NoReply) -> bool:
+    """Return whether AlphaPo itself answered a signed question, and not with one of the four codes.
+
+    A page of the edge, a throttled request and a failing server say nothing about the key.
+    """
+    if isinstance(reply, NoReply) or reply.status not in (*_OK, *_CLIENT_ERROR) or _is_html(reply):
+        return False
+    told = read_json(reply.body)
+    is_answer = reply.status not in (_REQUEST_TIMEOUT, _THROTTLED) and isinstance(told, dict)
+    return is_answer and _code(told) not in AUTHENTICATION_CODES
 
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)

@@ -81,6 +81,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
 
     held_since: float = 0.0
     expires_at: float | None = None
+    stays_open: bool = False
     unvouched: bool = False
     doubt_since: float | None = None
     may_send_until: float | None = None

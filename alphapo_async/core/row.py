@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "bucket",
     "doubted",
+    "has_expired",
     "is_by_hand",
     "is_in_doubt",
     "is_refused_after",
@@ -61,6 +62,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_since: float = 0.0
     expires_at: float | None = None
     """Left to the workers, who try until then."""
+    stays_open: bool = False
+    """It was enqueued, or open before the call that holds it: only AlphaPo's answer or `expires_at` settles it."""
     reported: bool = True
     """Somebody heard the outcome, or waits for it."""
 
@@ -118,6 +121,12 @@ class Assumed(msgspec.Struct, frozen=True, gc=False):
 def is_in_doubt(row: Row) -> bool:
     """AlphaPo may have it: an attempt may have arrived, or AlphaPo knows the id."""
     return row.state == "open" and (row.doubt_since is not None or row.blamed or row.refusal is not None)
+
+
+def has_expired(row: Row, now: float) -> bool:
+    """The row was left to the workers until now, and nothing of it is in doubt: it is not sent any more."""
+    is_over = row.expires_at is not None and now >= row.expires_at
+    return row.state == "open" and is_over and not is_in_doubt(row)
 
 
 def bucket(row: Row) -> str:

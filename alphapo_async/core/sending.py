@@ -72,9 +72,9 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
                 row, blamed=True, owes_look_up=True, refusal=None, control_at=None, reason="foreign_id is taken"
             )
         case Refused():
-            if row.doubt_since is not None or row.blamed:
-                return replace(row, code=proof.code, reason="key refused")
-            return settled(replace(row, code=proof.code), "authentication", now)
+            refused = replace(row, code=proof.code, reason="key refused")
+            stays_open = row.doubt_since is not None or row.blamed or row.stays_open
+            return refused if stays_open else settled(refused, "authentication", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)
         case _:

@@ -22,7 +22,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import Row, is_in_doubt
 
-__all__ = ["Told", "clash", "existing_of", "tell"]
+__all__ = ["Told", "clash", "existing_of", "key_refused", "tell"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
@@ -135,7 +135,7 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 **about,
             )
         case "open":
-            return _tell_open(name, row, told.detail, about)
+            return _tell_open(name, row, told, about)
         case _:
             assert_never(row.state)
 
@@ -151,33 +151,43 @@ def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
         )
     if row.state == "conflict":
         return _conflict(f"AlphaPo shows it: {_figures(row)}", existing=existing_of(row), **about)
-    code = row.code or "unknown"
-    return AuthenticationError(
-        f"{name}: AlphaPo does not accept the key or the signature ({code}). No money moved.", code=code, **about
-    )
+    return AuthenticationError(f"{name}: {key_refused(row.code)}. No money moved.", code=row.code or "unknown", **about)
 
 
-def _tell_open(name: str, row: Row, why: str, about: dict[str, Any]) -> WithdrawalUnknown:
-    reason, _, detail = why.partition(": ")
+def key_refused(code: str | None) -> str:
+    """Return what is wrong with a refused key, in words; a row that was not sent for it has no code."""
+    return f"AlphaPo does not accept the key or the signature{f' ({code})' if code else ''}"
+
+
+def _tell_open(name: str, row: Row, told: Told, about: dict[str, Any]) -> WithdrawalUnknown:
+    reason, _, detail = told.detail.partition(": ")
+    if reason != "key" and not is_in_doubt(row):
+        reason = _not_sent(told, row)
+        why = _in_words(told.detail or row.reason) if reason != "key refused" else key_refused(row.code)
+        return WithdrawalUnknown(
+            f"{name} was not sent by this call: {why}. It stays open, and a worker may still send it.",
+            reason=reason,
+            **about,
+        )
     if reason != "key":
-        reason = _unknown(row)
+        reason = _unknown(told, row)
         detail = _figures(row) if row.differences else _in_words(row.reason)
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 
-def _unknown(row: Row) -> str:
+def _unknown(told: Told, row: Row) -> str:
     """One of `mismatch`, `taken`, `key refused`, `refused`, `no answer`."""
     if row.differences:
         return "mismatch"
     if row.blamed:
         return "taken"
-    if row.code is not None:
+    if row.code is not None or told.detail == "key refused":
         return "key refused"
     return "refused" if row.refusal is not None else "no answer"
 
 
 def _not_sent(told: Told, row: Row) -> str:
-    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`."""
+    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`."""
     return (told.detail or row.reason).partition(":")[0]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
@@ -178,8 +179,10 @@ class Journal(Protocol):
         """Return open rows, oldest first, from behind the one with this (created_at, foreign_id) on."""
         ...
 
-    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
-        """Return rows that a worker should come to by now, the longest overdue first."""
+    async def find_due(
+        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+    ) -> list[Row]:
+        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
         ...
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.row import Row, State, bucket
 from alphapo_async.core.steps import due_at
@@ -156,13 +157,16 @@ class MemoryJournal:
         ordered = sorted(rows, key=lambda row: (row.created_at, row.foreign_id))
         return [row for row in ordered if after is None or (row.created_at, row.foreign_id) > after][:limit]
 
-    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
-        """Return rows that a worker should come to by now, the longest overdue first."""
+    async def find_due(
+        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+    ) -> list[Row]:
+        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
         if now < self._soonest:
             return []
         self._soonest = min(self._dates.values(), default=inf)
         due = [(when, name) for name, when in self._dates.items() if when <= now and name[0] == account]
-        return [row for _, name in sorted(due)[:limit] if (row := self._known(name)) is not None]
+        found = (row for _, name in sorted(due) if (row := self._known(name)) is not None)
+        return list(islice((row for row in found if not held_back.holds(row, now)), limit))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""

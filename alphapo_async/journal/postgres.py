@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
@@ -240,9 +241,11 @@ class PostgresJournal:
         created_at, foreign_id = after or (-1.0, "")
         return await self._select(self._rows.open, account, created_at, foreign_id, limit)
 
-    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
-        """Return rows that a worker should come to by now, the longest overdue first."""
-        return await self._select(self._rows.due, account, now, limit)
+    async def find_due(
+        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+    ) -> list[Row]:
+        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
+        return await self._select(self._rows.due, account, now, limit, held_back.current, sorted(held_back.keys))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""

@@ -153,8 +153,11 @@ class PostgresRows:
             f"(select id from {schema}.withdrawals where account = $1 and foreign_id = $3), 0)) order by created_at, id limit $4"
         )
         """What is open, oldest first, page by page."""
-        self.due = row + "where account = $1 and due_at <= $2 order by due_at limit $3"
-        """What a worker on its rounds should look at."""
+        self.due = row + (
+            "where account = $1 and due_at <= $2 and (case bucket when 'open' then $4::text else key end <> all($5::text[]) "
+            "or (bucket = 'open' and (rest->>'expires_at')::float8 <= $2)) order by due_at limit $3"
+        )
+        """What a worker on its rounds should look at: of what is under refused keys only what has expired."""
         self.unreported = row + "where account = $1 and not reported and state <> 'open' order by id limit $2"
         """What is settled and nobody heard of."""
         self.control = row + (

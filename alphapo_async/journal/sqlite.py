@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
@@ -271,9 +272,13 @@ class SqliteJournal:
         found: list[Row] = await self._ask(lambda file: rows.select_open(file.connection, account, after, limit))
         return found
 
-    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
-        """Return rows that a worker should come to by now, the longest overdue first."""
-        found: list[Row] = await self._ask(lambda file: rows.select_due(file.connection, account, now, limit))
+    async def find_due(
+        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+    ) -> list[Row]:
+        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
+        found: list[Row] = await self._ask(
+            lambda file: rows.select_due(file.connection, account, now, limit, held_back)
+        )
         return found
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:

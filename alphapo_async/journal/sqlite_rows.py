@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import (
     CHANGING,
@@ -81,6 +82,11 @@ OPEN: Final = _ROW + (
 """What is open, oldest first, page by page."""
 DUE: Final = _ROW + "where account = ? and due_at <= ? order by due_at limit ?"
 """What a worker on its rounds should look at."""
+DUE_BUT: Final = _ROW + (  # noqa: S608 - our own names
+    "where account = ? and due_at <= ? and (case bucket when 'open' then ? else key end not in (select value from json_each(?)) "
+    "or (bucket = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?)) order by due_at limit ?"
+)
+"""Likewise, but for rows under refused keys; of those only what has expired."""
 UNREPORTED: Final = _ROW + "where account = ? and reported = 0 and state <> 'open' order by id limit ?"
 """What is settled and nobody heard of."""
 CONTROL: Final = _ROW + (
@@ -188,8 +194,13 @@ def _place(connection: sqlite3.Connection, account: str, foreign_id: str) -> int
     return int(found[0]) if found else 0
 
 
-def select_due(connection: sqlite3.Connection, account: str, now: float, limit: int) -> list[Row]:
-    """Return rows whose time has come, the longest overdue first."""
+def select_due(
+    connection: sqlite3.Connection, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+) -> list[Row]:
+    """Return rows whose time has come and that are not held back, the longest overdue first."""
+    if held_back.keys:
+        keys = json.dumps(sorted(held_back.keys))
+        return [row for _, row in _rows(connection, DUE_BUT, account, now, held_back.current, keys, now, limit)]
     return [row for _, row in _rows(connection, DUE, account, now, limit)]
 
 

@@ -57,6 +57,7 @@ ERRORS = [
     (ForeignIdConflict("no", existing=Existing(state="open")), 1),
     (WithdrawalNotSent("no", reason="queue"), 3),
     (WithdrawalUnknown("no", reason="no answer"), 3),
+    (WithdrawalUnknown("no", reason="key refused"), 4),
     (JournalError("no", recorded=None, foreign_id="f"), 3),
     (JournalError("no", recorded=None), 2),
     (AuthenticationError("no", code="bad_header_key"), 4),

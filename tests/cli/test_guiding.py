@@ -26,6 +26,7 @@ TOPICS = (
     "transaction",
     "callbacks",
     "testing",
+    "refused",
     "rotation",
     "merchants",
     "kubernetes",

@@ -26,6 +26,7 @@ ERRORS: list[WithdrawalError | JournalError] = [
     WithdrawalFailed("No.", foreign_id="f"),
     WithdrawalNotSent("No.", reason="queue", foreign_id="f"),
     WithdrawalUnknown("No.", reason="no answer", foreign_id="f"),
+    WithdrawalUnknown("No.", reason="key refused", foreign_id="f"),
     ForeignIdConflict("No.", existing=Existing(state="open"), foreign_id="f"),
     AuthenticationError("No.", code="bad_header_key", foreign_id="f"),
     JournalError("No."),

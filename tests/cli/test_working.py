@@ -52,6 +52,29 @@ def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Pat
     assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
 
 
+def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: Path) -> None:
+    """Each row says that a worker may still send it, and the exit code that the key is refused; with the right secret all are paid."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "wrong-1", "wrong-2")
+    told = local.invoke("resume", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
+    assert told.exit_code == 4, told.stdout
+    assert told.stdout.count("a worker may still send it. Check ALPHAPO_KEY") == 2
+    again = local.invoke("resume", "--journal", str(path))
+    assert again.exit_code == 0
+    assert again.stdout.count("  accepted  ") == 2
+
+
+def test_a_worker_says_once_that_its_key_is_refused() -> None:
+    """Not row by row, and with what to do."""
+    refused = Event(name="key refused", at=0.0, account="default", reason="bad_header_key", key="1f0991ebdd753c9e")
+    line = event_line(refused)
+    assert line is not None
+    assert line.startswith("key refused  key of fingerprint 1f0991ebdd753c9e  bad_header_key  Nothing is sent under it")
+    assert "Check ALPHAPO_KEY" in line
+    row = Event(name="unknown", at=0.0, account="default", foreign_id="f", outcome="unknown", reason="key refused")
+    assert event_line(row) is None
+
+
 def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path) -> None:
     """A restored journal's row is looked up, and not sent: exit code 3."""
     path = tmp_path / "payouts.db"

@@ -70,7 +70,8 @@ def name_of(value: object) -> str:
             (ForeignIdConflict("", existing=Existing(state=state)), "conflict", state == "failed", False)
             for state in ("open", "in doubt", "accepted", "failed", "rejected", "not_sent", "authentication")
         ),
-        (AuthenticationError("", code="bad_header_key"), "authentication", True, False),
+        (AuthenticationError("", code="bad_header_key", foreign_id="f"), "authentication", True, True),
+        (AuthenticationError("", code="bad_header_key"), "authentication", False, True),  # of a whole batch
         (JournalError("", recorded=False), "not_sent", True, True),
         (JournalError("", recorded=True), "unknown", False, True),
         (JournalError("", recorded=None), "unknown", False, True),

@@ -270,7 +270,9 @@ def test_an_open_row_taken_on_keeps_its_doubt_and_forgets_its_key_s_refusal() ->
     """The look-up comes first, the pause is over, and whoever asks now hears of it or does not."""
     free = row(3.0, holder=None, **{name: MARKED[name] for name in ("doubt_since", "may_send_until", "code")})
     taken = learn(replace(free, not_before=50.0, reported=True), TODAY, 9.0)
-    expected = replace(free, holder="another", held_since=9.0, code=None, owes_look_up=True, reported=False)
+    expected = replace(
+        free, holder="another", held_since=9.0, code=None, owes_look_up=True, reported=False, stays_open=True
+    )
     assert taken == expected
 
 
@@ -352,10 +354,40 @@ def test_what_is_left_to_the_workers_is_held_by_nobody() -> None:
 
 
 def test_leaving_it_to_the_workers_again_changes_nothing() -> None:
-    """An open row stays as it is, whoever holds it."""
-    left_again = replace(ASKED, worker=None, expires_at=500.0)
-    assert learn(LEFT, left_again, 20.0) is LEFT
-    assert learn(row(), left_again, 20.0) == row()
+    """Its own time to expire stays as well."""
+    assert learn(LEFT, replace(ASKED, worker=None, expires_at=500.0), 20.0) is LEFT
+
+
+@pytest.mark.parametrize("holder", ["worker", None])
+def test_an_open_row_that_is_enqueued_stays_open_for_the_workers(holder: str | None) -> None:
+    """The call that holds it no longer settles it as not sent; its outcome is to be reported."""
+    enqueued = learn(row(holder=holder), replace(ASKED, worker=None, expires_at=500.0, is_heard=False), 20.0)
+    assert enqueued == row(holder=holder, expires_at=500.0, stays_open=True, reported=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "stays_open"),
+    [
+        (row(), False),
+        (LEFT, True),
+        (learn(LEFT, ASKED, 20.0), True),
+        (learn(row(holder=None), ASKED, 20.0), True),
+        (learn(REJECTED_ROW, replace(ASKED, resend_rejected=True), 20.0), False),
+        (learn(REJECTED_ROW, replace(ASKED, revision=CORRECTED), 20.0), False),
+        (learn(NOT_SENT_ROW, replace(ASKED, worker=None), 20.0), True),
+        (learn(learn(LEFT, ASKED, 20.0), GivenUp("worker", "queue"), 200.0), True),
+    ],
+)
+def test_what_was_enqueued_or_open_before_the_call_stays_open(before: Row, stays_open: bool) -> None:  # noqa: FBT001 - a column
+    """A row that the call itself recorded, or opened again, is the call's to settle."""
+    assert before.stays_open is stays_open
+
+
+def test_a_row_that_was_open_before_the_call_is_never_not_sent() -> None:
+    """Without a time to expire it stays open for good."""
+    taken = learn(row(holder=None), ASKED, 20.0)
+    let_go = learn(taken, GivenUp("worker", "outage"), 30.0)
+    assert (let_go.state, let_go.holder, let_go.checked_at) == ("open", None, 30.0)
 
 
 def test_a_worker_that_could_not_send_it_leaves_it_to_the_next() -> None:

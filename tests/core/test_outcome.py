@@ -25,6 +25,7 @@ from alphapo_async.core.outcome import (
     Reply,
     judge_look_up,
     judge_reply,
+    lets_in,
     retry_after_seconds,
 )
 
@@ -619,3 +620,25 @@ def test_what_is_no_json_never_proves_anything(status: int, body: bytes, content
     proof = proof_of(status, body, content_type)
     assert isinstance(proof, NotSent if status == 429 else InDoubt)
     assert isinstance(judge_look_up(Reply(status, body, content_type), NOW), NoAnswer)
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_let_in"),
+    [
+        (Reply(200, b'{"data": []}', "application/json"), True),
+        (Reply(400, b'{"errors": {"x": "y"}}', "application/json"), True),
+        (Reply(403, b'{"error": "x", "code": "another"}', "application/json"), True),
+        (Reply(403, b'{"error": "x", "code": "bad_header_signature"}', "application/json"), False),
+        (Reply(403, b'{"error": "x", "code": "required_header_key"}', "application/json"), False),
+        (Reply(200, b"OK", "text/html"), False),
+        (Reply(200, b"[]", "application/json"), False),
+        (Reply(408, b"{}", "application/json"), False),
+        (Reply(429, b"{}", "application/json"), False),
+        (Reply(302, b"{}", "application/json"), False),
+        (Reply(502, b"{}", "application/json"), False),
+        (NoReply("no connection", may_have_left=False), False),
+    ],
+)
+def test_a_key_is_let_in_where_alphapo_itself_answers_a_question(reply: Reply | NoReply, is_let_in: bool) -> None:  # noqa: FBT001 - a column
+    """Not with one of the four codes, and not by its edge, a throttle or a failing server."""
+    assert lets_in(reply) is is_let_in

@@ -51,6 +51,7 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "earlier": (),
         "state": "open",
         "held_since": 0.0,
+        "stays_open": False,
         "reported": True,
         "unvouched": False,
         "blamed": False,

@@ -69,6 +69,13 @@ def test_a_refused_key_settles_as_authentication() -> None:
     )
 
 
+@pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"blamed": True}])
+def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: dict[str, Any]) -> None:
+    """An enqueued row, one that was open before the call, and one in doubt stay open; the code is kept for whoever asks."""
+    refused = sent(row(**known), Refused("bad_header_key"))
+    assert refused == row(**known, attempts=1, code="bad_header_key", reason="key refused")
+
+
 def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
     """Looked up first, then the same bytes."""
     doubted = learn(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
@@ -217,6 +224,7 @@ CALM = row(attempts=3, reason="no connection", control_at=2.0)
                 "holder": None,
                 "settled_by": CALM.holder,
                 "code": "bad_header_key",
+                "reason": "key refused",
                 "owes_look_up": False,
             },
         ),

@@ -105,7 +105,7 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
     (
         row_with("authentication"),
         AuthenticationError,
-        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (unknown). No money moved.",
+        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature. No money moved.",
     ),
     (
         row_with("not_sent", reason="no connection: refused"),
@@ -113,7 +113,7 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
         "Withdrawal 'payout-17' never arrived (no connection: refused). No money moved.",
     ),
     (
-        row_with("open", reason="HTTP 502"),
+        row_with("open", doubt_since=1.0, reason="HTTP 502"),
         WithdrawalUnknown,
         "Withdrawal 'payout-17': nobody can say yet whether AlphaPo has it (HTTP 502).",
     ),
@@ -172,7 +172,7 @@ def test_a_rejection_without_end_is_cut_in_the_text() -> None:
 def test_a_figure_without_end_is_cut_in_the_text(state: State) -> None:
     """Neither do its figures."""
     differences = (Difference("amount", "1", "9" * 100_000),)
-    text = str(error_of(row_with(state, differences=differences)))
+    text = str(error_of(row_with(state, blamed=True, differences=differences)))
     assert "amount: asked '1', AlphaPo tells '999" in text
     assert len(text) < 800
 
@@ -227,7 +227,41 @@ def test_the_reason_why_nothing_was_sent_is_one_word(detail: str, kept: str, rea
 )
 def test_a_reason_of_one_word_is_told_in_a_sentence(state: State, reason: str, words: str) -> None:
     """A person reads what it means; a program has the word in `reason`."""
-    assert f"({words})" in str(error_of(row_with(state, reason=reason)))
+    assert f"({words})" in str(error_of(row_with(state, doubt_since=1.0, reason=reason)))
+
+
+@pytest.mark.parametrize(
+    ("detail", "known", "reason", "words"),
+    [
+        ("outage", {}, "outage", "AlphaPo gives no readable answers, and only probes are sent meanwhile"),
+        ("queue", {}, "queue", "its time was over before its turn"),
+        ("throttled", {}, "throttled", "AlphaPo asked to wait"),
+        ("", {"reason": "no connection: refused"}, "no connection", "no connection: refused"),
+        (
+            "key refused",
+            {"code": "bad_header_key"},
+            "key refused",
+            "AlphaPo does not accept the key or the signature (bad_header_key)",
+        ),
+        ("key refused", {}, "key refused", "AlphaPo does not accept the key or the signature"),
+    ],
+)
+def test_a_row_that_stays_open_without_doubt_says_why_it_was_not_sent(
+    detail: str, known: dict[str, Any], reason: str, words: str
+) -> None:
+    """A worker may still send it, so that no funds may be released."""
+    error = error_of(row_with("open", stays_open=True, **known), detail=detail)
+    assert isinstance(error, WithdrawalUnknown)
+    assert (error.reason, error.may_release_funds) == (reason, False)
+    told = f"Withdrawal 'payout-17' was not sent by this call: {words}. It stays open, and a worker may still send it. "
+    assert str(error) == told + error.next_step
+
+
+def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
+    """Its key was refused to another body, so that this one was held back."""
+    error = error_of(row_with("open", doubt_since=1.0, reason="HTTP 502"), detail="key refused")
+    assert isinstance(error, WithdrawalUnknown)
+    assert error.reason == "key refused"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +269,11 @@ def test_a_reason_of_one_word_is_told_in_a_sentence(state: State, reason: str, w
     [
         ({"doubt_since": 1.0, "reason": "HTTP 502"}, "no answer", "(HTTP 502)"),
         ({"refusal": {"amount": ["x"]}, "reason": "refused"}, "refused", "(AlphaPo refuses it now,"),
-        ({"code": "bad_header_key", "reason": "key refused"}, "key refused", "(AlphaPo does not accept the key now,"),
+        (
+            {"doubt_since": 1.0, "code": "bad_header_key", "reason": "key refused"},
+            "key refused",
+            "(AlphaPo does not accept the key now,",
+        ),
         ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
         ({"blamed": True, "code": "bad_header_key", "reason": "foreign_id is taken"}, "taken", "(foreign_id is taken)"),
         ({"differences": DIFFERENCES, "blamed": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),

@@ -26,6 +26,7 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.forgetting import redacted, tombstone
 from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
@@ -204,6 +205,24 @@ class JournalSuite:
         assert names(await journal.find_due(ACCOUNT, 2.0, 9)) == ["left-1", "left-2"]
         assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 9)) == ["left-1", "left-2", "paid"]
         assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 1)) == ["left-1"]
+
+    async def test_rows_under_refused_keys_are_held_back_until_they_expire(self, journal: Journal) -> None:
+        """A row in doubt and a settled one have their own key; what is not in doubt gets the current one."""
+        await hear(journal, "plain", asked("plain", worker=None), now=1.0)
+        await hear(journal, "expiring", asked("expiring", worker=None, expires_at=50.0), now=2.0)
+        await hear(journal, "doubted", asked("doubted"), LOST, GivenUp("worker", ""), now=3.0)
+        await hear(journal, "lost", asked("lost", expires_at=50.0), LOST, GivenUp("worker", ""), now=4.0)
+        await pay(journal, "paid", now=5.0)
+        for keys, current, now, expected in (
+            (set(), "", 9_999.0, ["plain", "expiring", "doubted", "lost", "paid"]),
+            ({"new"}, "new", 49.0, ["doubted", "lost"]),
+            ({"new"}, "new", 50.0, ["expiring", "doubted", "lost"]),
+            ({"key"}, "new", 9_999.0, ["plain", "expiring"]),
+            ({"key", "new"}, "new", 9_999.0, ["expiring"]),
+            ({"another"}, "new", 9_999.0, ["plain", "expiring", "doubted", "lost", "paid"]),
+        ):
+            found = await journal.find_due(ACCOUNT, now, 9, HeldBack(frozenset(keys), current))
+            assert sorted(names(found)) == sorted(expected), (keys, now)
 
     async def test_unreported_rows_are_handed_out_until_they_are_marked(self, journal: Journal) -> None:
         """Only what is settled."""
