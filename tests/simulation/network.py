@@ -16,9 +16,9 @@ import msgspec
 
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.answers import Answer, not_let_in
 from alphapo_async.sandbox.catalogue import VALUES
-from alphapo_async.sandbox.checks import Unreadable, read_object, spell
+from alphapo_async.sandbox.checks import BAD_SIGNATURE, Unreadable, read_object, spell
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.edge import Way, throttled
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
@@ -29,13 +29,13 @@ from alphapo_async.session import SessionManager
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.oracles import Message
-from tests.simulation.scenario import EPOCH, QUIET, Scenario
+from tests.simulation.scenario import EPOCH, KEY_NAMES, QUIET, Scenario
 from tests.simulation.storage import Door
 
 __all__ = ["KEYS", "Alphapo", "Network", "SimulatedSession"]
 
 _FORGETS_AFTER: Final = 240.0
-KEYS: Final = (("key-one", "made-up secret one"), ("key-two", "made-up secret two"))
+KEYS: Final = tuple((name, f"made-up secret of {name}") for name in KEY_NAMES)
 """The merchant's keys; the second is what the first is rotated to."""
 
 _BEFORE: Final = {
@@ -105,7 +105,10 @@ class _Trip(msgspec.Struct, eq=False):
     question: Question
     message: Message
     back: asyncio.Future[Reply | NoReply]
+    is_body: bool
     fate: str = ""
+    has_arrived: bool = False
+    """A copy of it was dealt with."""
 
 
 class Network:
@@ -156,11 +159,12 @@ class Network:
             seconds, reason = barred
             await asyncio.sleep(seconds)
             return NoReply(reason, may_have_left=False)
-        message = self._leaves(foreign_id, body, process) if method == "POST" else Message(foreign_id, body, 0.0)
+        is_body = _is_body(url)
+        message = self._leaves(foreign_id, body, process) if is_body else Message(foreign_id, body, 0.0)
         question = Question(
             body, headers.get("X-Processing-Key"), headers.get("X-Processing-Signature"), "application/json"
         )
-        trip = _Trip(key, method, urlsplit(url).path, question, message, self._loop.create_future())
+        trip = _Trip(key, method, urlsplit(url).path, question, message, self._loop.create_future(), is_body=is_body)
         timer = self._at(timeout, _resolve, trip.back, _SILENT)
         self._send(trip)
         try:
@@ -227,14 +231,21 @@ class Network:
         if outage is not None:
             self._note(f"outage: {outage}")
             message.is_refused = outage == "throttle"
-            if outage in _PAGES and trip.method == "POST" and self._chance.happens(0.3, "gets through", *trip.key):
+            if outage in _PAGES and trip.is_body and self._chance.happens(0.3, "gets through", *trip.key):
                 self._note("edge: away, and AlphaPo has it")
                 self._process_all_the_same(trip.question, message, now)
             self._refuse_in_outage(outage, trip.back)
             return
+        if self._is_key_refused(trip.question.key, now):
+            if not trip.has_arrived:  # a "no" speaks for every copy, and what AlphaPo has done with the first is done
+                self._note("key refused")
+                message.is_refused = True
+                self._answer(trip, Reaction(Way.ANSWER, not_let_in(BAD_SIGNATURE)))
+            return
+        trip.has_arrived = True
         reaction = self._alphapo.desk.react(trip.method, trip.path, trip.question, now, EPOCH + now)
         message.is_refused = reaction.record is None and _refuses(reaction.answer)
-        if trip.method == "POST" and self._is_lying(reaction.answer, *trip.key):
+        if trip.is_body and self._is_lying(reaction.answer, *trip.key):
             self._process_all_the_same(trip.question, message, now)
         if reaction.record is not None:
             self._accepted(reaction.record, message)
@@ -243,6 +254,9 @@ class Network:
             message.on_its_way += 1
             self._at(self._lateness("desk", *trip.key), self._process_late, reaction.late, message)
         self._answer(trip, reaction)
+
+    def _is_key_refused(self, key: str | None, now: float) -> bool:
+        return any(one.key == key and one.start <= now < one.end for one in self._scenario.refusals)
 
     def _outage(self, now: float) -> str | None:
         return next((outage.how for outage in self._scenario.outages if outage.start <= now < outage.end), None)
@@ -333,6 +347,11 @@ def _reply(answer: Answer) -> Reply:
     return Reply(answer.status, answer.body, answer.content_type.lower(), answer.headers.get("Retry-After"))
 
 
+def _is_body(url: str) -> bool:
+    """Return whether a request carries a withdrawal; a question about balances is a POST as well."""
+    return url.endswith("/withdrawal/crypto")
+
+
 def _foreign_id(body: bytes) -> str:
     try:
         return spell(read_object(body).get("foreign_id"))
@@ -350,8 +369,8 @@ class SimulatedSession(SessionManager):
         door: Door,
         max_connections: int,
         *,
-        leaves: Callable[[str, str], None],
-        is_back: Callable[[str, Reply | NoReply], None],
+        leaves: Callable[[bool, str], None],
+        is_back: Callable[[bool, Reply | NoReply], None],
     ) -> None:
         super().__init__(max_connections=max_connections)
         self._leaves = leaves
@@ -371,19 +390,15 @@ class SimulatedSession(SessionManager):
         if (death := self._door(f"{method} leaves")) is not None:
             await death
         name = _foreign_id(body or b"")
-        if method == "POST":
+        is_body = _is_body(url)
+        if is_body:
             self.tried[name] += 1
-        self._leaves(method, name)
+        self._leaves(is_body, name)
         came = await self._network.carry(self._process, method, url, body=body or b"", headers=headers, timeout=timeout)
         if (death := self._door(f"{method} is back")) is not None:
             await death
-        self._is_back(method, came)
-        if (
-            isinstance(came, Reply)
-            and came.status == _THROTTLED
-            and method == "POST"
-            and (came.retry_after or "").isdigit()
-        ):
+        self._is_back(is_body, came)
+        if isinstance(came, Reply) and came.status == _THROTTLED and is_body and (came.retry_after or "").isdigit():
             self.throttled_at = asyncio.get_running_loop().time()
             self.held_until = self.throttled_at + min(float(came.retry_after or 0), _LONGEST_HOLD)
         return came

@@ -70,6 +70,8 @@ class Oracles:
         self._sums: dict[str, dict[str, Decimal]] = {}
         self._noes: dict[str, set[str]] = {}
         self._told_accepted: set[str] = set()
+        self._left_open: set[str] = set()
+        """Rows that were enqueued, or open before the call that took them on: only AlphaPo's answer, or their time, settles them."""
         self._asked: dict[str, float] = {}
         self._idle: dict[tuple[str, str], float] = {}
         self._settled: dict[str, float] = {}
@@ -168,6 +170,7 @@ class Oracles:
         self._count(after, 1)
         if before is not None:
             self._check_change(before, after)
+        self._check_left_open(before, after)
         if before is None or (before.state, before.settled_at) != (after.state, after.settled_at):
             self._check_state(after)
 
@@ -202,6 +205,17 @@ class Oracles:
             self._fail(f"{name}: confirmed has become {after_status} (final states never change)")
         if status in _ENDED and after_status not in (*_ENDED, "confirmed"):
             self._fail(f"{name}: {status} has become {after_status} (final states never change)")
+
+    def _check_left_open(self, before: Row | None, after: Row) -> None:
+        """A row without a holder is there for any worker: nobody else may say that it is not sent before its time is over."""
+        name, was_open = after.foreign_id, before is not None and before.state == "open"
+        has_expired = after.expires_at is not None and (after.settled_at or 0.0) >= after.expires_at
+        if was_open and name in self._left_open and after.state in ("not_sent", "authentication") and not has_expired:
+            self._fail(f"{name}: {after.state} is written down, and it was left to the workers (P4)")
+        if after.state != "open":
+            self._left_open.discard(name)
+        elif (after if before is None or not was_open else before).holder is None:
+            self._left_open.add(name)
 
     def _check_reopened(self, before: Row) -> None:
         """A "no" may be undone by who asks after it, and not by who asked before: somebody else may rely on it."""
@@ -266,6 +280,8 @@ class Oracles:
         moves_money = any(one.ending.moves_money for one in self._world.named(name))
         if is_no and outcome == "conflict" and not is_late and moves_money:
             self._fail(f"{name}: a conflict releases funds, and the existing withdrawal moves money (P4)")
+        if is_no and outcome in ("not_sent", "authentication") and not is_late and name in self._left_open:
+            self._fail(f"{name}: told as {outcome}, and a worker may still send it (P4)")
         is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
         if is_of_its_own and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")

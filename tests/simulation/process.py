@@ -95,6 +95,13 @@ class Process:
         """When the first request of the latest flight of a foreign_id left."""
         key, secret = KEYS[1] if is_rotated else KEYS[0]
         self.keys = {KEYS[0][0], key}
+        self.has_wrong_secret = (
+            scenario.has("refused") and loop.time() < scenario.ends and chance.happens(0.2, "wrong secret", name)
+        )
+        if self.has_wrong_secret:
+            note("wrong secret")
+            secret = f"not the {secret}"
+            self.keys.discard(key)
         # Another release writes other bytes for the same payment.
         is_other_release = scenario.has("releases") and chance.happens(0.5, "release", name)
         self.client = AlphapoClient(
@@ -140,19 +147,19 @@ class Process:
         """The name under which it holds rows now."""
         return self.client._crew.tenure.worker
 
-    def _leaves(self, method: str, foreign_id: str) -> None:
+    def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""
         pace = self.client._crew.gate.pace
         if pace.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {pace.tokens} (P9)")
-        flight, is_body = self.client._flights.get(foreign_id), method == "POST"
+        flight = self.client._flights.get(foreign_id)
         has_flown = flight is not None and flight._has_flown
         if not has_flown:
             self.first_left[foreign_id] = self._loop.time()
         self._kindness.leaves(is_body=is_body, is_paid=has_flown and not (is_body and is_outage(pace)))
 
-    def _is_back(self, method: str, came: Reply | NoReply) -> None:
-        self._kindness.is_back(came, is_body=method == "POST")
+    def _is_back(self, is_body: bool, came: Reply | NoReply) -> None:  # noqa: FBT001 - called with a bare fact
+        self._kindness.is_back(came, is_body=is_body)
 
     def works_on(self, foreign_id: str) -> bool:
         """Tell whether something is under way for this foreign_id."""

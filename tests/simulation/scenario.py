@@ -36,6 +36,7 @@ FAMILIES: Final = (
     "callbacks",
     "operator",
     "rotation",
+    "refused",
     "releases",
     "people",
     "workers",
@@ -43,6 +44,8 @@ FAMILIES: Final = (
 )
 """Families of trouble, and of ways to use the client."""
 
+KEY_NAMES: Final = ("key-one", "key-two")
+"""The merchant's keys; the second is what the first is rotated to."""
 EPOCH: Final = 1_800_000_000.0
 """What the storage's clock shows when the virtual clock shows zero."""
 QUIET: Final = 1_800.0
@@ -99,6 +102,14 @@ class Outage(NamedTuple):
     how: str
 
 
+class Refusal(NamedTuple):
+    """AlphaPo does not accept a key for a while: it was blocked, or the address is missing on its list."""
+
+    key: str
+    start: float
+    end: float
+
+
 class Intent(NamedTuple):
     """A payment that somebody wants to make, once."""
 
@@ -132,6 +143,7 @@ class Scenario(NamedTuple):
     rates: Rates
     edge: dict[Fault, float]
     outages: tuple[Outage, ...]
+    refusals: tuple[Refusal, ...]
     full: tuple[float, float] | None
     """When the journal's disk is full."""
     mischief: Mischief
@@ -184,7 +196,8 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     intents = tuple(_intent(chance, one, length, families, dialect, is_durable=is_durable) for one in range(number))
     if is_crowded:
         outages, intents = _crowd(chance, length, families, dialect, is_durable=is_durable)
-    ends = max((length, *(outage.end for outage in outages))) + 30.0
+    refusals = _refusals(chance, length) if "refused" in families else ()
+    ends = max((length, *(outage.end for outage in outages), *(refusal.end for refusal in refusals))) + 30.0
     return Scenario(
         seed=seed,
         families=families,
@@ -196,6 +209,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         rates=_rates(chance, families, broken, is_long=is_long),
         edge={Fault.INSUFFICIENT: 0.5} if is_long or broken == "A3" else _edge(chance, families),
         outages=outages,
+        refusals=refusals,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
         balance=Decimal(number) / 10 if broken is None and chance.happens(0.15, "poor") else None,
@@ -244,6 +258,16 @@ def _outages(chance: Chance, length: float) -> tuple[Outage, ...]:
         seconds = chance.between(_HOUR, 3 * _HOUR, "outage", one) if is_long else chance.between(5, 600, "outage", one)
         outages.append(Outage(start, start + seconds, chance.pick(OUTAGES, "outage", one, "how")))
     return tuple(outages)
+
+
+def _refusals(chance: Chance, length: float) -> tuple[Refusal, ...]:
+    """Return when each of the merchant's keys is refused, if at all."""
+    refusals = []
+    for key in KEY_NAMES:
+        if chance.happens(0.6, "refusal", key):
+            start = chance.between(0.0, length, "refusal", key, "start")
+            refusals.append(Refusal(key, start, start + chance.between(5.0, 300.0, "refusal", key)))
+    return tuple(refusals)
 
 
 def _crowd(

@@ -218,11 +218,12 @@ class Simulation:
             await self._close(process, 20.0)
 
     async def _leave_one(self) -> None:
-        """One process is enough to settle what is open: one that knows all keys."""
+        """One process is enough to settle what is open: one that knows all keys; one with a wrong secret is corrected and starts again."""
         self._is_alone = True
-        alive = sorted(self.processes.values(), key=lambda process: len(process.keys))
-        for process in alive[:-1]:
-            await self._close(process, 20.0)
+        alive = sorted(self.processes.values(), key=lambda process: (not process.has_wrong_secret, len(process.keys)))
+        for process in alive:
+            if process is not alive[-1] or process.has_wrong_secret:
+                await self._close(process, 20.0)
 
     async def _settle_down(self) -> None:
         """Faults have stopped: after the quiet time and a deadline every row is settled, or stays open for a reason."""

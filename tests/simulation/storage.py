@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
@@ -316,9 +317,11 @@ class Storage:
         """Return open rows."""
         return await self._do("find open", "", lambda: self.disk.find_open(account, after, limit))
 
-    async def find_due(self, account: str, now: float, limit: int) -> list[Row]:
+    async def find_due(
+        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+    ) -> list[Row]:
         """Return rows that a worker should come to."""
-        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit))
+        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit, held_back))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return outcomes that nobody heard."""

@@ -460,6 +460,31 @@ _JUDGES: Final = (
     ),
 )
 
+_KEYS: Final = (
+    Bug(
+        "settle on a refused key",
+        "Workers that take a 403 for the end of each row: one wrong secret empties the outbox, and nothing is paid when it is right again.",
+        (
+            Edit(
+                "core/sending.py",
+                "stays_open = row.doubt_since is not None or row.blamed or row.stays_open\n",
+                "stays_open = row.doubt_since is not None or row.blamed\n",
+            ),
+        ),
+    ),
+    Bug(
+        "direct caller released while the row stays open",
+        "Clients that report what this call did, and not what the row is: the caller gives the funds back, and a worker pays.",
+        (
+            Edit(
+                "core/telling.py",
+                '        return WithdrawalUnknown(\n            f"{name} was not sent by this call: {why}.',
+                '        return WithdrawalNotSent(\n            f"{name} was not sent by this call: {why}.',
+            ),
+        ),
+    ),
+)
+
 _JOURNAL: Final = (
     Bug(
         "the journal written after sending",
@@ -700,4 +725,4 @@ _CALLBACKS: Final = (
     ),
 )
 
-BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_JOURNAL, *_LIVENESS, *_CALLBACKS)
+BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_LIVENESS, *_CALLBACKS)
