@@ -56,6 +56,7 @@ from alphapo_async.settings import (
     by_fingerprint,
     check_base_url,
     check_count,
+    check_hook,
     check_rate,
     check_seconds,
     from_environment,
@@ -89,7 +90,7 @@ class AlphapoClient:
         max_rate: withdrawals sent per second, evenly, those included that are sent again; None for no limit.
         session: a `SessionManager` of your own, for a proxy, a certificate authority or a pool shared by clients; you close it.
         amount_format: `"number"`, as AlphaPo's schema has it, or `"string"`, as its samples do.
-        on_event: called with every `Event`, synchronously; what it raises is logged and goes no further.
+        on_event: an ordinary function, called with every `Event`; what it raises is logged and goes no further.
         close_grace: seconds that closing gives to what is under way.
         world: time, chance and sleep, for tests.
 
@@ -125,8 +126,8 @@ class AlphapoClient:
             raise ConfigurationError(f"policy must be a RetryPolicy, not {type(policy).__name__}.")
         if session is not None and not isinstance(session, SessionManager):
             raise ConfigurationError(f"session must be a SessionManager, not {type(session).__name__}.")
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError("on_event must be a function that takes an Event.")
+        if on_event is not None:
+            check_hook("on_event", on_event, is_async=False, arguments=1)
         signers = all_signers(signer, retired_keys)
         self._base_url = check_base_url(base_url)
         self._signer = signer
@@ -268,6 +269,8 @@ class AlphapoClient:
         """
         loop = self._enter()
         check_requests(requests)
+        if stop is not None and not isinstance(stop, asyncio.Event):
+            raise ConfigurationError(f"stop must be an asyncio.Event, not {type(stop).__name__}; nothing was sent.")
         batch = Batch(
             partial(self._pay_row, resend_rejected),
             concurrency=check_count(concurrency),

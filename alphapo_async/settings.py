@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +18,7 @@ __all__ = [
     "by_fingerprint",
     "check_base_url",
     "check_count",
+    "check_hook",
     "check_seconds",
     "from_environment",
     "is_loopback",
@@ -94,6 +96,45 @@ def check_rate(max_rate: float | None) -> float | None:
     if check_seconds("max_rate", max_rate) == 0:
         raise ConfigurationError("max_rate must be withdrawals per second, above 0; None sets no limit.")
     return float(max_rate)
+
+
+_ARGUMENTS: Final = {0: "no argument", 1: "one argument"}
+
+
+def check_hook(name: str, hook: object, *, is_async: bool, arguments: int) -> None:
+    """Pass if a function that was handed in can be called as documented; called in vain, it would fail only when it is needed.
+
+    Args:
+        name: of the argument.
+        hook: the function, method or callable object.
+        is_async: whether it is awaited.
+        arguments: how many it is called with, by position.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    kind = "a coroutine function (async def)" if is_async else "an ordinary function (def)"
+    wanted = f"{name} must be {kind} that takes {_ARGUMENTS[arguments]}"
+    if not callable(hook):
+        raise ConfigurationError(f"{wanted}, not {type(hook).__name__}.")
+    if (found := _kind_of(hook)) != kind:
+        raise ConfigurationError(f"{wanted}; this is {found}.")
+    try:
+        inspect.signature(hook).bind(*(None,) * arguments)
+    except TypeError as error:
+        raise ConfigurationError(f"{wanted}; this one does not: {error}.") from None
+    except ValueError:
+        pass  # of what is written in C nothing is known before it is called
+
+
+def _kind_of(hook: Callable[..., object]) -> str:
+    """Return what comes of calling it, as far as it can be seen."""
+    both = (hook, getattr(type(hook), "__call__", None))  # noqa: B004 - an object is called by its class's method
+    if any(map(inspect.iscoroutinefunction, both)):
+        return "a coroutine function (async def)"
+    if any(inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in both):
+        return "a generator function, which does nothing when it is called"
+    return "an ordinary function (def)"
 
 
 def all_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> tuple[Signer, ...]:

@@ -95,6 +95,8 @@ from tests.wire import (
         {"retired_keys": 5},
         {"session": "a pool"},
         {"on_event": 5},
+        {"on_event": asyncio.sleep},
+        {"on_event": lambda: None},
         {"retired_keys": [("key", "")]},
     ],
     ids=str,
@@ -116,6 +118,13 @@ def test_a_wrong_policy_is_named_when_it_is_made(wrong: dict[str, Any]) -> None:
     """Negative time-outs and attempts are refused at once."""
     with pytest.raises(ConfigurationError):
         RetryPolicy(**wrong)
+
+
+async def test_a_batch_is_stopped_by_an_event_alone() -> None:
+    """Anything else would fail in the background, and the batch would never stop."""
+    async with client(Wire()) as alphapo:
+        with pytest.raises(ConfigurationError, match=r"stop must be an asyncio.Event, not bool; nothing was sent\."):
+            await anext(alphapo.batch([request()], stop=True))  # type: ignore[arg-type]
 
 
 def test_making_a_client_needs_no_loop() -> None:

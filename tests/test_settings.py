@@ -1,7 +1,11 @@
 """Settings are checked when the client is made; a wrong one never waits for the first withdrawal."""
 
+import re
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +19,7 @@ from alphapo_async.settings import (
     by_fingerprint,
     check_base_url,
     check_count,
+    check_hook,
     check_rate,
     check_seconds,
     from_environment,
@@ -297,3 +302,104 @@ def test_wrong_retired_keys_are_refused(retired: Any) -> None:
     """They are pairs, in something that can be gone through."""
     with pytest.raises(ConfigurationError, match="retired_keys must be"):
         all_signers(Signer("made-up-key", "made-up-secret"), retired)
+
+
+# ── functions that are handed in ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def awaited(_one: object) -> None:
+    """Take one argument, and be awaited."""
+
+
+def called(_one: object) -> None:
+    """Take one argument."""
+
+
+async def streamed(_one: object) -> AsyncIterator[int]:
+    """Yield, so that calling it does nothing."""
+    yield 1
+
+
+def yielded(_one: object) -> Iterator[int]:
+    """Likewise."""
+    yield 1
+
+
+class Called:
+    """An object that is called, with methods of both kinds."""
+
+    def __call__(self, _one: object) -> None:
+        """Take one argument."""
+
+    async def awaited(self, _one: object) -> None:
+        """Take one argument, and be awaited."""
+
+
+class Awaited:
+    """An object whose call is awaited."""
+
+    async def __call__(self, _one: object) -> None:
+        """Take one argument."""
+
+
+async def two(_one: object, _two: object) -> None:
+    """Take one argument too many; of a partial one is given."""
+
+
+@pytest.mark.parametrize("hook", [awaited, Called().awaited, Awaited(), partial(two, 1), AsyncMock()])
+def test_what_can_be_awaited_as_documented_passes_as_a_coroutine_function(hook: object) -> None:
+    """Functions, methods, callable objects and partials alike; an ordinary one refuses them."""
+    check_hook("handler", hook, is_async=True, arguments=1)
+    with pytest.raises(
+        ConfigurationError, match=r"^on_event must be an ordinary function \(def\) that takes one argument; this is a"
+    ):
+        check_hook("on_event", hook, is_async=False, arguments=1)
+
+
+@pytest.mark.parametrize("hook", [called, Called(), print, [].append, lambda _one: None, partial(called), Mock()])
+def test_what_can_be_called_as_documented_passes_as_an_ordinary_function(hook: object) -> None:
+    """As a handler it would do its work, fail, and be called again at every delivery: it is refused there."""
+    check_hook("on_event", hook, is_async=False, arguments=1)
+    with pytest.raises(
+        ConfigurationError, match=r"^handler must be a coroutine function .* this is an ordinary function"
+    ):
+        check_hook("handler", hook, is_async=True, arguments=1)
+
+
+@pytest.mark.parametrize("hook", [streamed, yielded])
+def test_a_generator_function_does_nothing_when_it_is_called(hook: object) -> None:
+    """Neither where it is called nor where it is awaited."""
+    for is_async in (False, True):
+        with pytest.raises(
+            ConfigurationError, match="this is a generator function, which does nothing when it is called"
+        ):
+            check_hook("handler", hook, is_async=is_async, arguments=1)
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments", "words"),
+    [
+        (
+            two,
+            1,
+            "handler must be a coroutine function (async def) that takes one argument; this one does not: missing a required",
+        ),
+        (
+            awaited,
+            0,
+            "handler must be a coroutine function (async def) that takes no argument; this one does not: missing a required",
+        ),
+        (partial(awaited, 1), 1, "this one does not: too many positional arguments."),
+        (7, 1, "handler must be a coroutine function (async def) that takes one argument, not int."),
+        (None, 1, "not NoneType."),
+    ],
+)
+def test_what_cannot_be_called_with_what_it_gets_is_refused(hook: object, arguments: int, words: str) -> None:
+    """With the reason, where it is handed in, and not when the first callback comes."""
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        check_hook("handler", hook, is_async=True, arguments=arguments)
+
+
+def test_a_function_whose_signature_is_not_known_passes() -> None:
+    """Some of those written in C have none."""
+    check_hook("on_event", min, is_async=False, arguments=1)

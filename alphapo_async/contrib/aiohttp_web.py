@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from alphapo_async.contrib.answers import Client, Handler, answer
+from alphapo_async.contrib.answers import Client, Handler, answer, check_arguments
 from alphapo_async.core.callbacks import LARGEST
 
 __all__ = ["callbacks"]
@@ -20,8 +20,13 @@ def callbacks(client: Client, handler: Handler) -> Callable[[web.Request], Await
 
     Args:
         client: whose callbacks they are; or a function that returns it, where it is made when the application starts.
-        handler: called with every callback that is new; what it raises is logged, and AlphaPo sends the callback again.
+        handler: a coroutine function, called with every callback that is new; what it raises is logged, and AlphaPo sends the callback
+            again.
+
+    Raises:
+        ConfigurationError: the handler is no coroutine function that takes a callback, or the client is none.
     """
+    check_arguments(client, handler)
 
     async def take(http: web.Request) -> web.Response:
         body = await http.content.read(0)

@@ -11,8 +11,9 @@ from typing import TypeAlias
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.callbacks import Callback, Headers
 from alphapo_async.core.errors import CallbackBusy, CallbackError, ConfigurationError, JournalError
+from alphapo_async.settings import check_hook
 
-__all__ = ["Client", "Handler", "answer", "client_of"]
+__all__ = ["Client", "Handler", "answer", "check_arguments", "client_of"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -20,6 +21,17 @@ Handler: TypeAlias = Callable[[Callback], Awaitable[object]]
 """Called with every callback that is new."""
 Client: TypeAlias = AlphapoClient | Callable[[], AlphapoClient]
 """A client, or a function that returns one, for what is made only when the application starts."""
+
+
+def check_arguments(client: Client, handler: Handler) -> None:
+    """Pass if callbacks can be taken with these: an ordinary function as handler would do its work, fail, and be called again each time.
+
+    Raises:
+        ConfigurationError: the handler is no coroutine function that takes a callback, or the client is none and returns none.
+    """
+    check_hook("handler", handler, is_async=True, arguments=1)
+    if not isinstance(client, AlphapoClient):
+        check_hook("client", client, is_async=False, arguments=0)
 
 
 def client_of(client: Client) -> AlphapoClient:

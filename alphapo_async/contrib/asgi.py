@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from alphapo_async.contrib.answers import Client, Handler, answer
+from alphapo_async.contrib.answers import Client, Handler, answer, check_arguments
 from alphapo_async.core.callbacks import LARGEST
 
 __all__ = ["Callbacks", "callbacks"]
@@ -24,7 +24,11 @@ def callbacks(client: Client, handler: Handler) -> Callbacks:
 
     Args:
         client: whose callbacks they are; or a function that returns it, where it is made when the application starts.
-        handler: called with every callback that is new; what it raises is logged, and AlphaPo sends the callback again.
+        handler: a coroutine function, called with every callback that is new; what it raises is logged, and AlphaPo sends the callback
+            again.
+
+    Raises:
+        ConfigurationError: the handler is no coroutine function that takes a callback, or the client is none.
     """
     return Callbacks(client, handler)
 
@@ -33,6 +37,7 @@ class Callbacks:
     """The application."""
 
     def __init__(self, client: Client, handler: Handler) -> None:
+        check_arguments(client, handler)
         self._client = client
         self._handler = handler
 

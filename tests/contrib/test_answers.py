@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from typing import Any
 
 import pytest
 
 from alphapo_async.client import AlphapoClient
-from alphapo_async.contrib.answers import answer
-from alphapo_async.core.errors import JournalError
+from alphapo_async.contrib import aiohttp_web, asgi
+from alphapo_async.contrib.answers import answer, check_arguments
+from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal import MemoryJournal
 from tests.contrib.hearing import BODY, DELIVERIES, KEYS, Handling, client, late
 
@@ -18,6 +21,7 @@ async def test_each_delivery_has_its_answer_and_each_new_callback_its_handler() 
     """200 only for what was handled; a forgery learns nothing."""
     handling = Handling()
     async with client() as alphapo:
+        check_arguments(alphapo, handling)
         for headers, body, status in DELIVERIES:
             assert await answer(late(alphapo), handling, headers, body) == status
     assert handling.seen == [(7, "confirmed"), (8, "confirmed")]
@@ -88,3 +92,21 @@ async def test_a_handler_that_was_cancelled_by_itself_is_called_again() -> None:
     async with client() as alphapo:
         assert await answer(alphapo, gives_up, KEYS.headers(BODY), BODY) == 500
         assert await answer(alphapo, Handling(), KEYS.headers(BODY), BODY) == 200
+
+
+@pytest.mark.parametrize(
+    ("hooks", "words"),
+    [
+        ((lambda: None, print), "handler must be a coroutine function"),
+        ((5, Handling()), "client must be an ordinary function (def) that takes no argument, not int."),
+        (
+            (Handling(), Handling()),
+            "client must be an ordinary function (def) that takes no argument; this is a coroutine",
+        ),
+    ],
+)
+def test_what_cannot_take_callbacks_is_refused_at_once(hooks: Any, words: str) -> None:
+    """By both mounts, where they are made: an ordinary function would be called at every delivery, and fail after its work."""
+    for take in (asgi.callbacks, aiohttp_web.callbacks, check_arguments):
+        with pytest.raises(ConfigurationError, match=re.escape(words)):
+            take(*hooks)
