@@ -129,33 +129,33 @@ def _our_side(request: WithdrawalRequest, transaction: Transaction) -> Iterator[
     exchanges = [part for part in transaction.transactions if part.transaction_type == "exchange"]
     if request.amount is not None:
         yield transaction.currency_sent
-        yield _sum_of((part.currency, part.amount) for part in exchanges)
+        yield _sum_of([(part.currency, part.amount) for part in exchanges], has_numbers=transaction.has_numbers)
     else:
         yield transaction.currency_received
-        yield _sum_of((part.currency_to, part.amount_to) for part in exchanges)
+        yield _sum_of([(part.currency_to, part.amount_to) for part in exchanges], has_numbers=transaction.has_numbers)
     if request.amount is None or not request.has_conversion:
         paid = [part for part in transaction.transactions if part.transaction_type in ("blockchain", "internal")]
-        yield _sum_of((part.currency, part.amount) for part in paid)
+        yield _sum_of([(part.currency, part.amount) for part in paid], has_numbers=transaction.has_numbers)
 
 
-def _sum_of(parts: Iterable[tuple[str | None, Decimal | None]]) -> Money | None:
+def _sum_of(parts: list[tuple[str | None, Decimal | None]], *, has_numbers: bool) -> Money | None:
     """Return the sum of some entries; None where they name more than one currency, or where there are none."""
-    known = list(parts)
-    currencies = {currency for currency, _ in known}
+    currencies = {currency for currency, _ in parts}
     if len(currencies) != 1:
         return None
-    amounts = [amount for _, amount in known]
-    return Money(currencies.pop(), _added(amounts))
+    return Money(currencies.pop(), _added([amount for _, amount in parts], has_numbers=has_numbers))
 
 
-def _added(amounts: list[Decimal | None]) -> Decimal | None:
-    """Return the exact sum: None if one is not given, and no number if one is none."""
+def _added(amounts: list[Decimal | None], *, has_numbers: bool) -> Decimal | None:
+    """Return the sum: None if one is not given, and no number if one is none; of doubles, the sum of what they stand for."""
     given = [amount for amount in amounts if amount is not None]
     if len(given) < len(amounts):
         return None
     if len(given) == 1:
         return given[0]
-    return _total(given) if all(map(_is_countable, given)) else Decimal("NaN")
+    if not all(map(_is_countable, given)):
+        return Decimal("NaN")
+    return _total([_shortest(amount) for amount in given] if has_numbers else given)
 
 
 def _of_figures(
@@ -241,17 +241,23 @@ def _agrees(ours: Decimal, theirs: Decimal | None, fees: tuple[Decimal, ...], *,
         return theirs is not None
     if not _is_countable(theirs):
         return False
-    with_fees = (one for fee in fees for one in (_EXACT.add(ours, fee), _EXACT.subtract(ours, fee)))
     meant = (theirs, _shortest(theirs)) if has_numbers else (theirs,)
+    if any(_is_rounded(ours, figure) or (has_numbers and float(ours) == float(figure)) for figure in meant):
+        return True
+    with_fees = [one for fee in fees for one in (_EXACT.add(ours, fee), _EXACT.subtract(ours, fee))]
+    # The fee is cut or rounded as well, and so one unit of the last place goes astray.
     return any(
-        _is_rounded(one, figure) or (has_numbers and float(one) == float(figure))
-        for one in (ours, *with_fees)
+        _EXACT.subtract(one, figure).copy_abs() <= _last_place(figure) or (has_numbers and float(one) == float(figure))
+        for one in with_fees
         for figure in meant
     )
 
 
+def _last_place(figure: Decimal) -> Decimal:
+    """Return one unit of the last place of a figure, which is the eighth at least."""
+    return Decimal(1).scaleb(max(min(int(figure.as_tuple().exponent), -_PLACES), -_MOST), _EXACT)
+
+
 def _is_rounded(ours: Decimal, theirs: Decimal) -> bool:
-    """Return whether they are equal, or become so when ours is cut or rounded to the places of theirs."""
-    exponent = max(min(int(theirs.as_tuple().exponent), -_PLACES), -_MOST)
-    places = Decimal(1).scaleb(exponent, _EXACT)
-    return ours == theirs or any(ours.quantize(places, way, _EXACT) == theirs for way in (ROUND_DOWN, ROUND_HALF_UP))
+    """Return whether they become equal when ours is cut or rounded to the places of theirs."""
+    return any(ours.quantize(_last_place(theirs), way, _EXACT) == theirs for way in (ROUND_DOWN, ROUND_HALF_UP))

@@ -15,17 +15,19 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT, PRECISION
-from alphapo_async.sandbox.checks import AuthenticationProblem
+from alphapo_async.sandbox.checks import Asked, AuthenticationProblem
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import FEE_SHARE, Record, txid
+from alphapo_async.sandbox.records import FEE_SHARE, Record, shown_id, txid
 from alphapo_async.sandbox.rules import Refusal
 
 __all__ = [
+    "WITH_SIDES",
     "Answer",
     "accepted",
     "accounts",
     "bad_format",
     "currencies",
+    "encode",
     "figure",
     "not_let_in",
     "refused",
@@ -53,26 +55,50 @@ class Answer(msgspec.Struct, frozen=True):
         return f"Answer(status={self.status}, body=<{len(self.body)} bytes>)"
 
 
-def _json(status: int, value: Any) -> Answer:
-    return Answer(status, _encode(value))
+def encode(value: Any, dialect: Dialect | None = None) -> bytes:
+    """Return the JSON of a value, as the dialect writes it."""
+    mark = b"\xef\xbb\xbf" if dialect is not None and dialect.byte_order_mark else b""
+    return mark + _encode(value)
+
+
+def _json(status: int, value: Any, dialect: Dialect | None = None) -> Answer:
+    return Answer(status, encode(value, dialect))
 
 
 def figure(value: Decimal, dialect: Dialect) -> str | msgspec.Raw:
-    """Return a figure as the dialect tells it: a string or a JSON number, plain decimals, all places or 8."""
+    """Return a figure as the dialect tells it: a string or a JSON number, plain decimals or a double, all places or 8."""
     if dialect.places != "exact":
         value = value.quantize(_LAST_PLACE, ROUND_DOWN if dialect.places == "cut" else ROUND_HALF_UP, EXACT)
     elif int(value.as_tuple().exponent) > -PRECISION:
         # Every sample pads with zeros to 8 places.
         value = value.quantize(_LAST_PLACE, context=EXACT)
+    if dialect.figures == "doubles":
+        return msgspec.Raw(f"{float(value):.17g}".encode())
     text = f"{value:f}"
     return text if dialect.figures == "strings" else msgspec.Raw(text.encode())
 
 
-def _address(address: str, dialect: Dialect) -> str:
-    if dialect.address_case == "kept":
-        return address
-    lower = address.lower()
-    return lower if lower != address else address.upper()
+def _address(asked: Asked, dialect: Dialect) -> str:
+    address = asked.address
+    if dialect.address_form == "other case":
+        lower = address.lower()
+        return lower if lower != address else address.upper()
+    if dialect.address_form == "with scheme":
+        return f"{asked.receiver_currency.lower()}:{address}"
+    # A made-up form, since a true one depends on the chain.
+    return address[::-1] if dialect.address_form == "other form" else address
+
+
+def _tag(asked: Asked, dialect: Dialect) -> dict[str, Any]:
+    tag = asked.tag
+    if dialect.tag == "missing":
+        return {}
+    if dialect.tag == "null":
+        return {"tag": None}
+    if dialect.tag == "0" and tag is None:
+        return {"tag": 0}
+    is_number = dialect.tag in ("number", "0") and tag is not None and tag.isdecimal()
+    return {"tag": int(tag) if is_number and tag is not None else tag}
 
 
 def _type(record: Record) -> str:
@@ -90,7 +116,7 @@ def _foreign_id(record: Record, dialect: Dialect) -> str | int:
 def accepted(record: Record, dialect: Dialect, now: float) -> Answer:
     """Return the answer to an accepted withdrawal, with its status at a moment."""
     status = record.status(now)
-    data = {
+    data: dict[str, Any] = {
         "id": record.id,
         "foreign_id": _foreign_id(record, dialect),
         "end_user_reference": record.asked.end_user_reference,
@@ -100,16 +126,17 @@ def accepted(record: Record, dialect: Dialect, now: float) -> Answer:
         "sender_amount": figure(record.sent, dialect),
         "sender_currency": record.asked.currency,
         "receiver_currency": record.asked.receiver_currency,
-        "receiver_amount": figure(record.received, dialect),
     }
-    return _json(dialect.success_status, {"data": data})
+    if dialect.receiver_amount == "given":
+        data["receiver_amount"] = figure(record.received, dialect)
+    return _json(dialect.success_status, {"data": data}, dialect)
 
 
 def refused(refusal: Refusal, dialect: Dialect) -> Answer:
     """Return the answer that blames fields: `{"errors": {field: text}}`, or lists of texts."""
     if dialect.reused_shape == "list":
-        return _json(refusal.status, {"errors": {name: [text] for name, text in refusal.errors.items()}})
-    return _json(refusal.status, {"errors": dict(refusal.errors)})
+        return _json(refusal.status, {"errors": {name: [text] for name, text in refusal.errors.items()}}, dialect)
+    return _json(refusal.status, {"errors": dict(refusal.errors)}, dialect)
 
 
 def not_let_in(problem: AuthenticationProblem) -> Answer:
@@ -132,7 +159,7 @@ def textual(status: int, error: str, code: str | None = None) -> Answer:
 
 def shown(record: Record, dialect: Dialect, now: float) -> Answer:
     """Return the answer to a look-up that finds a withdrawal; it is not wrapped in `data`."""
-    return _json(200, transaction(record, dialect, record.status(now)))
+    return _json(200, transaction(record, dialect, record.status(now)), dialect)
 
 
 def unknown(asked_by: str, dialect: Dialect) -> Answer:
@@ -140,7 +167,7 @@ def unknown(asked_by: str, dialect: Dialect) -> Answer:
     if dialect.look_up_unknown == "404":
         return textual(404, "Transaction not found", "not_found")
     if dialect.look_up_unknown == "400":
-        return _json(400, {"errors": {asked_by: f"The selected {asked_by.replace('_', ' ')} is invalid."}})
+        return _json(400, {"errors": {asked_by: f"The selected {asked_by.replace('_', ' ')} is invalid."}}, dialect)
     if dialect.look_up_unknown == "403":
         return textual(403, "Access denied", "access_denied")
     return Answer(200, dialect.look_up_unknown.removeprefix("200 ").encode())
@@ -155,31 +182,40 @@ def transaction(record: Record, dialect: Dialect, status: str) -> dict[str, Any]
         status: AlphaPo's own status; `processing` is told as `not_confirmed`.
     """
     asked = record.asked
-    address = _address(asked.address, dialect)
+    place = {"address": _address(asked, dialect), **_tag(asked, dialect)}
     told: dict[str, Any] = {
-        "id": record.id,
+        "id": shown_id(record, dialect),
         "foreign_id": _foreign_id(record, dialect),
         "end_user_reference": asked.end_user_reference,
         "type": _type(record),
-        "crypto_address": {"id": record.id, "currency": asked.receiver_currency, "address": address, "tag": asked.tag},
+        "crypto_address": {"id": record.id, "currency": asked.receiver_currency, **place},
     }
+    if dialect.end_user_reference == "optional":
+        del told["end_user_reference"]
     if asked.convert_to is not None:
         told["crypto_address"]["convert_to"] = asked.convert_to
     fee_currency, fee = _fee(record, dialect)
-    # Both sides are told only for confirmed, verifying or processing ones (transactions-info).
-    if status in {"processing", "confirmed"}:
+    if status in WITH_SIDES[dialect.sides]:
         told |= _sides(record, dialect, fee)
-    has_fees = bool(fee) and status in {"processing", "confirmed"}
+    has_fees = bool(fee) and dialect.fees != "unnamed" and status in {"processing", "confirmed"}
     return told | {
-        "transactions": _parts(record, dialect, address, confirmed=status == "confirmed"),
+        "transactions": _parts(record, dialect, place, confirmed=status == "confirmed"),
         "fees": [{"type": "mining", "currency": fee_currency, "amount": figure(fee, dialect)}] if has_fees else [],
         "error": record.ending.error if status == record.ending.last else "",
         "status": _MAPPED.get(status, status),
     }
 
 
+WITH_SIDES = {
+    "unless ended": {"processing", "confirmed"},
+    "always": {"pending", "processing", "confirmed", "cancelled", "declined"},
+    "unless final": {"processing"},
+}
+"""The statuses for which both sides are given."""
+
+
 def _fee(record: Record, dialect: Dialect) -> tuple[str, Decimal]:
-    if dialect.fees == "outside":
+    if dialect.fees in ("outside", "unnamed"):
         return record.asked.currency, EXACT.multiply(record.sent, FEE_SHARE)
     if dialect.fees == "inside":
         return record.asked.receiver_currency, EXACT.multiply(record.received, FEE_SHARE)
@@ -187,32 +223,39 @@ def _fee(record: Record, dialect: Dialect) -> tuple[str, Decimal]:
 
 
 def _sides(record: Record, dialect: Dialect, fee: Decimal) -> dict[str, Any]:
-    sent = EXACT.add(record.sent, fee) if dialect.fees == "outside" else record.sent
-    received = EXACT.subtract(record.received, fee) if dialect.fees == "inside" else record.received
+    sent, received = record.sent, record.received
+    if dialect.fees == "outside":
+        sent = EXACT.add(sent, fee)
+    elif dialect.fees == "unnamed":
+        sent = EXACT.subtract(sent, fee)
+    elif dialect.fees == "inside":
+        received = EXACT.subtract(received, fee)
     return {
         "currency_sent": {"currency": record.asked.currency, "amount": figure(sent, dialect)},
         "currency_received": {"currency": record.asked.receiver_currency, "amount": figure(received, dialect)},
     }
 
 
-def _parts(record: Record, dialect: Dialect, address: str, *, confirmed: bool) -> list[dict[str, Any]]:
+def _parts(record: Record, dialect: Dialect, place: Mapping[str, Any], *, confirmed: bool) -> list[dict[str, Any]]:
     asked = record.asked
-    parts: list[dict[str, Any]] = [
-        {
-            "id": record.id * 2,
+    parts: list[dict[str, Any]] = []
+    if dialect.parts in ("blockchain", "internal"):
+        payment = {
             "currency": asked.receiver_currency,
-            "transaction_type": "blockchain",
+            "transaction_type": dialect.parts,
             "type": "withdrawal",
-            "address": address,
-            "tag": asked.tag,
-            "amount": figure(record.received, dialect),
+            **place,
             "txid": txid(record) if confirmed else None,
             "confirmations": "0",
         }
-    ]
-    if asked.convert_to is not None:
+        amounts = _split(record.received) if dialect.entries == "several" else (record.received,)
+        parts += [
+            {"id": record.id * 4 + number, **payment, "amount": figure(amount, dialect)}
+            for number, amount in enumerate(amounts)
+        ]
+    if asked.convert_to is not None and dialect.parts != "none":
         exchange = {
-            "id": record.id * 2 + 1,
+            "id": record.id * 4 + 2,
             "currency": asked.currency,
             "currency_to": asked.convert_to,
             "transaction_type": "exchange",
@@ -222,6 +265,11 @@ def _parts(record: Record, dialect: Dialect, address: str, *, confirmed: bool) -
         }
         parts.append(exchange)
     return parts
+
+
+def _split(figure: Decimal) -> tuple[Decimal, Decimal]:
+    half = EXACT.divide(figure, Decimal(2)).quantize(_LAST_PLACE, ROUND_DOWN, EXACT)
+    return half, EXACT.subtract(figure, half)
 
 
 # ── the other answers ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +285,7 @@ def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> Answer:
         }
         for currency, balance in balances.items()
     ]
-    return _json(200, {"data": rows})
+    return _json(200, {"data": rows}, dialect)
 
 
 def currencies(dialect: Dialect) -> Answer:
@@ -254,4 +302,4 @@ def currencies(dialect: Dialect) -> Answer:
         }
         for number, code in enumerate(catalogue.VALUES, start=1)
     ]
-    return _json(200, {"data": rows})
+    return _json(200, {"data": rows}, dialect)

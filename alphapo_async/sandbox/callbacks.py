@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.answers import figure, transaction
+from alphapo_async.sandbox.answers import encode, figure, transaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.records import Record
 
@@ -142,8 +142,8 @@ def deposit(record: Record, dialect: Dialect, status: str) -> dict[str, Any]:
     }
 
 
-def _signed(what: What, told: dict[str, Any], signer: Signer) -> Delivery:
-    body = msgspec.json.encode(told)
+def _signed(what: What, told: dict[str, Any], signer: Signer, dialect: Dialect | None = None) -> Delivery:
+    body = encode(told, dialect)
     return Delivery(what, told["id"], told["status"], body, signer.headers(body))
 
 
@@ -180,7 +180,7 @@ def plan(record: Record, dialect: Dialect, signer: Signer, mischief: Mischief) -
     rows = []
     for what, tell, changes in _subjects(record, dialect, mischief):
         for row in _in_order(changes, mischief):
-            trues = [(due, _signed(what, tell(status), signer)) for due, status in row]
+            trues = [(due, _signed(what, tell(status), signer, dialect)) for due, status in row]
             rows.append(tuple(one for due, true in trues for one in _rounds(due, true, tell, signer, mischief)))
     return tuple(rows)
 

@@ -128,18 +128,22 @@ def text_of(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def check_withdrawal(fields: Mapping[str, Any], *, strings_only: bool = False) -> Asked | Errors:
+def check_withdrawal(
+    fields: Mapping[str, Any], *, strings_only: bool = False, needs_reference: bool = True
+) -> Asked | Errors:
     """Return the withdrawal that was asked for, or what is wrong with every field.
 
     Args:
         fields: the JSON object that was sent.
         strings_only: the dialect in which a foreign_id must be a string.
+        needs_reference: the dialect in which an end_user_reference must be given.
     """
     errors: Errors = {}
     foreign_id = _check_foreign_id(fields.get("foreign_id"), errors, strings_only=strings_only)
     currency = _check_text(fields, "currency", errors)
     address = _check_text(fields, "address", errors)
-    reference = _check_text(fields, "end_user_reference", errors, longest=_LONGEST)
+    has_reference = needs_reference or fields.get("end_user_reference") is not None
+    reference = _check_text(fields, "end_user_reference", errors, longest=_LONGEST) if has_reference else ""
     convert_to = _check_optional(fields, "convert_to", errors)
     tag = _check_optional(fields, "tag", errors)
     amount, amount_to = _check_amounts(fields, errors)

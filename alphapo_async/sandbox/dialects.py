@@ -46,14 +46,37 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until then, where it is delayed."""
     look_up_transport: Literal["body", "dropped"] = "body"
     """Whether the body of a GET passes the edge; without it the signature cannot match."""
-    figures: Literal["numbers", "strings"] = "strings"
-    """Whether replies tell figures as JSON strings, as the current samples, or as numbers, as an older look-up sample."""
-    fees: Literal["none", "inside", "outside"] = "none"
-    """Whether a fee is taken, and whether from what the receiver gets or on top of what the sender pays."""
+    figures: Literal["numbers", "strings", "doubles"] = "strings"
+    """Whether AlphaPo writes figures as JSON strings, as in the current samples, as JSON numbers, as in an older look-up sample, or as
+    numbers with all 17 digits of a double: 0.0015000000000000001, as several JSON writers do. Which of them it uses is unknown."""
+    byte_order_mark: bool = False
+    """Whether a byte order mark stands before the JSON of replies and callbacks. No page shows one; some servers write it."""
+    sides: Literal["unless ended", "always", "unless final"] = "unless ended"
+    """For which statuses a look-up or a callback gives `currency_sent` and `currency_received`: one page says only for confirmed, verifying
+    and processing ones, older samples have them always, and the newest sample of a confirmed one has none. AlphaPo's rule is unknown."""
+    parts: Literal["blockchain", "internal", "exchange", "none"] = "blockchain"
+    """What stands in `transactions`: the payment on a blockchain or inside AlphaPo, besides the exchange of a conversion; the exchange
+    alone; or nothing. All four are documented, and when which of them appears is unknown."""
+    entries: Literal["one", "several"] = "one"
+    """Whether a payment is one entry of `transactions`, as in every sample, or several that add up. The field is a list; why is unknown."""
+    ids: Literal["same", "apart"] = "same"
+    """Whether look-ups and callbacks give the id of the reply, or count apart from it. No page says that it is the same number."""
+    receiver_amount: Literal["given", "missing"] = "given"
+    """Whether a reply gives `receiver_amount`; a client of 2024 has seen replies without it."""
+    end_user_reference: Literal["required", "optional"] = "required"
+    """Whether a withdrawal needs an end_user_reference: AlphaPo's two pages disagree. Where it is optional, look-ups and callbacks leave it
+    out."""
+    tag: Literal["text", "number", "0", "null", "missing"] = "text"
+    """How a look-up or a callback gives the tag: as it was sent, as a JSON number, with 0 for none, always null, or not at all. The samples
+    have null and texts, another endpoint numbers; what AlphaPo does for a withdrawal with a tag is unknown."""
+    fees: Literal["none", "inside", "outside", "unnamed"] = "none"
+    """Whether a fee is taken: from what the receiver gets, on top of what the sender pays, or from `currency_sent` without being named in
+    `fees`, as a page about test cases suggests. It depends on the merchant's contract; AlphaPo's form is unknown."""
     places: Literal["exact", "cut", "rounded"] = "exact"
     """Whether replies tell all decimals, or only 8 (the `precision` in every sample), cut or rounded."""
-    address_case: Literal["kept", "other"] = "kept"
-    """Whether replies spell the address as it was sent."""
+    address_form: Literal["kept", "other case", "with scheme", "other form"] = "kept"
+    """How AlphaPo writes the address: as it was sent, in another case, with a scheme before it, or in another form of the same address,
+    such as a classic one for an X-address. Every sample has it as it was sent; the rest is unknown."""
     throttling: Literal["bare", "seconds", "date"] = "seconds"
     """Whether a 429 carries Retry-After, and in which of its two forms."""
     throttle_body: Literal["json", "text"] = "text"

@@ -12,6 +12,7 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.checks import Asked
+from alphapo_async.sandbox.dialects import Dialect
 
 __all__ = [
     "CANCELLED",
@@ -23,6 +24,7 @@ __all__ = [
     "Record",
     "ending",
     "figures",
+    "shown_id",
     "txid",
 ]
 
@@ -98,3 +100,12 @@ def ending(address: str) -> Ending:
 def txid(record: Record) -> str:
     """Return the made-up name of a withdrawal on its blockchain."""
     return f"{record.id:064x}"
+
+
+_COUNTED_FROM = 250_000_000
+"""How far the ids of look-ups and callbacks are from those of replies, where they are counted apart."""
+
+
+def shown_id(record: Record, dialect: Dialect) -> int:
+    """Return the id that look-ups and callbacks give of a withdrawal."""
+    return record.id + (_COUNTED_FROM if dialect.ids == "apart" else 0)

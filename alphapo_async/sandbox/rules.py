@@ -19,7 +19,7 @@ from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT
 from alphapo_async.sandbox.checks import Asked, Errors, check_withdrawal, spell, text_of
 from alphapo_async.sandbox.dialects import Dialect, bucket, fold
-from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Ending, Record, ending, figures, txid
+from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Ending, Record, ending, figures, shown_id, txid
 
 __all__ = [
     "FIRST_ID",
@@ -125,7 +125,11 @@ class World:
 
     def judge(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
         """Return what the rules say to a body, without remembering it."""
-        asked = check_withdrawal(fields, strings_only=self.dialect.foreign_id_form == "string only")
+        asked = check_withdrawal(
+            fields,
+            strings_only=self.dialect.foreign_id_form == "string only",
+            needs_reference=self.dialect.end_user_reference == "required",
+        )
         first = self.dialect.reused_order == "before"
         if first and (reuse := self._reuse(fields, asked, now)):
             return reuse
@@ -231,7 +235,7 @@ class World:
         if name == "txid":
             return [record for record in self.records if txid(record) == fields[name]]
         number = text_of(fields.get("id"))
-        return [record for record in self.records if str(record.id) == number]
+        return [record for record in self.records if number in (str(record.id), str(shown_id(record, self.dialect)))]
 
     def _is_visible(self, record: Record, now: float) -> bool:
         if self.dialect.visibility == "delayed":

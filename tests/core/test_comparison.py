@@ -273,7 +273,7 @@ def test_a_fee_that_is_not_named_is_excused_by_another_figure_that_is_ours(
         ("0.1", "0.10000000000000002", None, True, "disagrees"),  # the next double
         ("0.123456789", "0.12345678000000000207", None, True, "agrees"),  # cut to eight places, then a double
         ("1", "1.0009999999999999", "0.0010000000000000001", True, "agrees"),  # 1.001 and 0.001
-        ("1", "1.0009999999999999", "0.001", False, "disagrees"),
+        ("1", "1.0009999999999997", "0.001", False, "disagrees"),
         ("1", "NaN", None, True, "disagrees"),
         ("1", "1e400", None, True, "disagrees"),
         ("1", "-1e999999999", None, True, "disagrees"),
@@ -327,6 +327,8 @@ def test_our_own_figure_is_known_again_as_a_double(ours: Decimal, digits: int) -
         ("1", "0.8", ["0.1", "0.2"], "agrees"),
         ("1", "0.99876543", ["0.001234567"], "agrees"),
         ("1", "0.7", ["0", "0.1", "0.2"], "agrees"),
+        ("0.10882301", "0.10871418", ["0.00010882"], "agrees"),  # figure and fee are both cut
+        ("0.10882301", "0.10871417", ["0.00010882"], "disagrees"),
         ("1", "0.9", [], "disagrees"),
         ("1", "0.9", ["0.2"], "disagrees"),
         ("1", "0.85", ["0.1", "0.2"], "disagrees"),

@@ -13,8 +13,9 @@ from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.answers import Answer
 from alphapo_async.sandbox.checks import AuthenticationProblem
 from alphapo_async.sandbox.dialects import Dialect
+from alphapo_async.sandbox.records import shown_id
 from alphapo_async.sandbox.rules import Refusal, World
-from tests.sandbox.helpers import accepted
+from tests.sandbox.helpers import SIGNER, accepted
 
 
 def read(answer: Answer) -> Any:
@@ -31,6 +32,8 @@ def read(answer: Answer) -> Any:
         (Dialect(places="cut"), "0.123456789", "0.12345678"),
         (Dialect(places="rounded"), "0.123456789", "0.12345679"),
         (Dialect(figures="numbers"), "1E-9", b"0.000000001"),
+        (Dialect(figures="doubles"), "0.0015", b"0.0015"),
+        (Dialect(figures="doubles"), "0.1", b"0.10000000000000001"),
     ],
 )
 def test_a_figure_is_told_in_plain_decimals(dialect: Dialect, value: str, told: str | bytes) -> None:
@@ -115,7 +118,7 @@ def test_a_look_up_shows_the_callbacks_object() -> None:
         "currency_received": {"currency": "BTC", "amount": "0.00150000"},
         "transactions": [
             {
-                "id": record.id * 2,
+                "id": record.id * 4,
                 "currency": "BTC",
                 "transaction_type": "blockchain",
                 "type": "withdrawal",
@@ -163,7 +166,102 @@ def test_fees_are_named(fees: str, sent: str, received: str, fee: str) -> None:
 def test_an_address_may_come_back_in_another_case(address: str, told: str) -> None:
     """Some spelling that is not the one sent."""
     record = accepted(World(), address=address)
-    assert read(answers.shown(record, Dialect(address_case="other"), 0.0))["crypto_address"]["address"] == told
+    assert read(answers.shown(record, Dialect(address_form="other case"), 0.0))["crypto_address"]["address"] == told
+
+
+def test_a_fee_may_go_unnamed() -> None:
+    """What was sent is less, and no entry of `fees` says why."""
+    told = read(answers.shown(accepted(World(), amount=1), Dialect(fees="unnamed"), 0.0))
+    assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == ("0.99900000", "1.00000000")
+    assert (told["transactions"][0]["amount"], told["fees"]) == ("1.00000000", [])
+
+
+@pytest.mark.parametrize(
+    ("sides", "given"),
+    [
+        ("unless ended", {"processing", "confirmed"}),
+        ("always", {"pending", "processing", "confirmed", "cancelled", "declined"}),
+        ("unless final", {"processing"}),
+    ],
+)
+def test_the_sides_depend_on_the_status(sides: str, given: set[str]) -> None:
+    """The pages disagree."""
+    record, dialect = accepted(World()), msgspec.convert({"sides": sides}, Dialect)
+    statuses = ("pending", "processing", "confirmed", "cancelled", "declined")
+    told = {status for status in statuses if "currency_sent" in answers.transaction(record, dialect, status)}
+    assert told == given
+
+
+@pytest.mark.parametrize(
+    ("parts", "entries", "kinds"),
+    [
+        ("blockchain", "one", ["blockchain", "exchange"]),
+        ("internal", "one", ["internal", "exchange"]),
+        ("blockchain", "several", ["blockchain", "blockchain", "exchange"]),
+        ("exchange", "several", ["exchange"]),
+        ("none", "one", []),
+    ],
+)
+def test_the_entries_of_a_conversion(parts: str, entries: str, kinds: list[str]) -> None:
+    """What is paid out adds up, however many entries it has."""
+    record = accepted(World(), currency="EUR", convert_to="BTC", amount=500)
+    dialect = msgspec.convert({"parts": parts, "entries": entries}, Dialect)
+    told = answers.transaction(record, dialect, "confirmed")["transactions"]
+    assert [part["transaction_type"] for part in told] == kinds
+    paid = [Decimal(part["amount"]) for part in told if part["transaction_type"] != "exchange"]
+    assert sum(paid) == (record.received if paid else 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "tag", "told"),
+    [
+        ("text", "77", {"tag": "77"}),
+        ("text", None, {"tag": None}),
+        ("number", "77", {"tag": 77}),
+        ("number", "memo", {"tag": "memo"}),
+        ("0", None, {"tag": 0}),
+        ("0", "77", {"tag": 77}),
+        ("null", "77", {"tag": None}),
+        ("missing", "77", {}),
+    ],
+)
+def test_a_tag_is_written_in_five_ways(form: str, tag: str | None, told: dict[str, Any]) -> None:
+    """In `crypto_address` and in the entry of the payment alike."""
+    record = accepted(World(), tag=tag)
+    shown = answers.transaction(record, msgspec.convert({"tag": form}, Dialect), "confirmed")
+    for place in (shown["crypto_address"], shown["transactions"][0]):
+        assert {name: value for name, value in place.items() if name == "tag"} == told
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [("kept", "bc1qSomebody"), ("with scheme", "btc:bc1qSomebody"), ("other form", "ydobemoSq1cb")],
+)
+def test_an_address_has_four_forms(form: str, told: str) -> None:
+    """The fourth, another case, has a test of its own."""
+    shown = answers.transaction(accepted(World()), msgspec.convert({"address_form": form}, Dialect), "confirmed")
+    assert shown["crypto_address"]["address"] == told
+
+
+def test_look_ups_may_count_their_ids_apart_and_leave_fields_out() -> None:
+    """A look-up by that id finds the withdrawal; a reply may lack what the receiver gets."""
+    dialect = Dialect(ids="apart", end_user_reference="optional", receiver_amount="missing")
+    world = World(dialect)
+    record = accepted(world)
+    told = answers.transaction(record, dialect, "confirmed")
+    assert told["id"] == shown_id(record, dialect) != record.id
+    assert world.look_up({"id": told["id"]}, SIGNER.key, 0.0) is record
+    assert "end_user_reference" not in told
+    data = read(answers.accepted(record, dialect, 0.0))["data"]
+    assert (data["id"], "receiver_amount" in data) == (record.id, False)
+
+
+def test_a_byte_order_mark_stands_before_the_json() -> None:
+    """Of replies, look-ups and refusals."""
+    dialect, record = Dialect(byte_order_mark=True), accepted(World())
+    marked = answers.accepted(record, dialect, 0.0).body, answers.shown(record, dialect, 0.0).body
+    assert all(body.startswith(b"\xef\xbb\xbf{") for body in marked)
+    assert answers.encode({}, dialect) == b"\xef\xbb\xbf{}"
 
 
 def test_cancelled_says_why() -> None:

@@ -185,6 +185,15 @@ def test_a_foreign_id_may_have_to_be_a_string() -> None:
     assert isinstance(check_withdrawal(fields(foreign_id="5"), strings_only=True), Asked)
 
 
+def test_an_end_user_reference_may_be_optional() -> None:
+    """Then it may be missing, and is checked where it is given."""
+    told = check_withdrawal(fields(end_user_reference=None), needs_reference=False)
+    assert isinstance(told, Asked)
+    assert told.end_user_reference == ""
+    assert "end_user_reference" in check_withdrawal(fields(end_user_reference=5), needs_reference=False)  # type: ignore[operator]
+    assert "end_user_reference" in check_withdrawal(fields(end_user_reference=None))  # type: ignore[operator]
+
+
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys((*fields(), "amount_to", "convert_to"), ANY_JSON | FIGURES)))
 def test_any_json_is_answered(body: dict[str, Any]) -> None:
     """Whatever is sent, it passes or is blamed, and nothing is raised."""

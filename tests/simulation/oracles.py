@@ -148,6 +148,11 @@ class Oracles:
         named, payment = self._world.named(row.foreign_id), row.revision.payment
         return bool(named) and payment is not None and _is_of(named[-1], payment)
 
+    def has_ended(self, row: Row) -> bool:
+        """Tell whether AlphaPo has ended what it has under this name, and has nothing else of it."""
+        records, now = self._world.named(row.foreign_id), self._clock()
+        return len(records) == 1 and records[0].status(now) in _ENDED and self.shows(row)
+
     def forgot(self, gone: Row | None, before: Row | None) -> None:
         """The disk has broken its word, and knows this again in place of that."""
         self._count(gone, -1)
@@ -203,7 +208,7 @@ class Oracles:
         after_status = after.withdrawal.status if after.withdrawal else None
         if status == "confirmed" and after_status != "confirmed":
             self._fail(f"{name}: confirmed has become {after_status} (final states never change)")
-        if status in _ENDED and after_status not in (*_ENDED, "confirmed"):
+        if status in _ENDED and after_status not in (*_ENDED, "confirmed") and _id_of(before) == _id_of(after):
             self._fail(f"{name}: {status} has become {after_status} (final states never change)")
 
     def _check_left_open(self, before: Row | None, after: Row) -> None:
@@ -352,7 +357,12 @@ def _is_of(record: Record, payment: WithdrawalRequest) -> bool:
 
 
 def _payment(asked: WithdrawalRequest | Asked) -> tuple[object, ...]:
-    return asked.end_user_reference, asked.amount, asked.amount_to, asked.currency, asked.address
+    fields = (asked.end_user_reference, asked.amount, asked.amount_to, asked.currency, asked.address)
+    return *fields, asked.tag or None, asked.convert_to
+
+
+def _id_of(row: Row) -> object:
+    return row.withdrawal and row.withdrawal.id
 
 
 _BUCKETS: Final = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")

@@ -236,6 +236,9 @@ _NEEDED: Final[dict[str, frozenset[str]]] = {
 def _dialect(chance: Chance, broken: Assumption | None, *, is_long: bool) -> Dialect:
     told: dict[str, Any] = {name: chance.pick(options, "dialect", name) for name, options in DIALECT_CHOICES.items()}
     told["visibility_delay"] = chance.pick((0.2, 5.0, 600.0, 3_600.0), "dialect", "visibility_delay")
+    # A withdrawal that is shown otherwise than it was requested stays in doubt: half of the worlds show it as it was.
+    if chance.happens(0.5, "dialect", "readable"):
+        told |= {"tag": "text", "address_form": "kept"}
     # What nobody can look up ends few doubts: half of the worlds can.
     if chance.happens(0.5, "dialect", "seeing"):
         told |= {"visibility": "at once", "look_up_transport": "body"}
@@ -379,6 +382,8 @@ def _intent(
 def _confused(chance: Chance, one: int, request: WithdrawalRequest) -> WithdrawalRequest:
     """Return another payment under the same name: quite another, or one that differs in a single field."""
     point = chance.draw("confusion", one)
+    if request.tag and point < 0.8:
+        return structs.replace(request, tag=f"{request.tag}9")
     if point < 0.4 or request.amount is None:
         return _simple(f"confused-{one}", request.foreign_id, "0.75")
     if point < 0.7:
@@ -421,6 +426,8 @@ def _request(chance: Chance, one: int, dialect: Dialect) -> tuple[WithdrawalRequ
         (0.04, {"address": f"{MAGIC_DECLINED}-{one}"}, False),
         (0.04, {"currency": "XRP", "tag": f"{one}", "address": f"r{reference}"}, False),
         (0.04, {"currency": "USDTE", "convert_to": "BTC"}, False),
+        (0.02, {"currency": "USDTE", "convert_to": "BTC", "address": MAGIC_CANCELLED}, False),
+        (0.02, {"currency": "USDTE", "convert_to": "BTC", "address": f"{MAGIC_DECLINED}-{one}"}, False),
         (0.04, {"currency": "USDTE", "convert_to": "ETH", "amount": None, "amount_to": plain}, False),
     ):
         point -= share

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from alphapo_async.core.errors import (
+    AlphapoUnavailable,
     AuthenticationError,
     CallbackBusy,
     CallbackError,
@@ -239,7 +240,8 @@ class Simulation:
                 await asyncio.wait({process.start(self._resume(process))}, timeout=patience)
             await self._check_sums()
             if all(self._stays_open(row) for row in self._open()):
-                return
+                break
+        await self._ask_how_it_ended()
 
     async def _pay_afresh(self, process: Process, number: int) -> None:
         """Business goes on: without it nothing would show that look-ups see what is accepted."""
@@ -268,9 +270,35 @@ class Simulation:
         is_hidden = not self._is_everything_shown()
         oldest = self.scenario.resend_within - QUIET - _DEADLINE
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
-        # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, and its figures may be rounded.
-        is_anothers = row.blamed and (bool(row.differences) or not self.oracles.shows(row))
+        # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, unless AlphaPo shows it in a way that
+        # nobody could know it by.
+        is_anothers = row.blamed and not (self.oracles.shows(row) and self._is_readable())
         return is_in_doubt(row) and (is_anothers or is_hidden or is_old)
+
+    def _is_readable(self) -> bool:
+        """Whatever AlphaPo shows of a withdrawal is as it was requested, and enough to know it by."""
+        dialect = self.scenario.dialect
+        is_named = dialect.fees == "none" or (dialect.fees != "unnamed" and dialect.sides != "always")
+        has_figures = dialect.parts in ("blockchain", "internal") and dialect.tag == "text"
+        return is_named and has_figures and dialect.address_form != "other form"
+
+    async def _ask_how_it_ended(self) -> None:
+        """Whatever AlphaPo has ended is failed once a look-up has shown that, also where it gives no figures."""
+        if not self._is_everything_shown() or self.scenario.dialect.ids == "apart":
+            return
+        for row in self.disk.rows():
+            process, known = self._somebody("end", row.foreign_id), row.withdrawal
+            if process is None or row.state != "accepted" or known is None or known.source == "journal":
+                continue
+            if self.oracles.has_ended(row):
+                await asyncio.wait({process.start(self._look_up(process, row.foreign_id))}, timeout=_DEADLINE)
+
+    async def _look_up(self, process: Process, foreign_id: str) -> None:
+        with contextlib.suppress(AlphapoUnavailable, ConfigurationError):
+            if await process.client.look_up(foreign_id) is not None:
+                row = self.disk.row("default", foreign_id)
+                if row is not None and row.state != "failed":
+                    self._fail(f"{foreign_id}: {row.state} after a look-up showed that AlphaPo has ended it")
 
     def _is_everything_shown(self) -> bool:
         """Look-ups show all that AlphaPo has, to every key that is left."""
