@@ -596,8 +596,8 @@ class AlphapoClient:
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @contextlib.asynccontextmanager
-    async def receive_callback(self, headers: Headers, body: bytes) -> AsyncIterator[Callback]:
+    @hides_arguments
+    def receive_callback(self, headers: Headers, body: bytes) -> contextlib.AbstractAsyncContextManager[Callback]:
         """Take one delivery of a callback: is it AlphaPo's, what does it say, and was it handled before?
 
         It counts as handled once the block has ended cleanly: after an exception, a cancel or a crash its next delivery is new again.
@@ -619,10 +619,15 @@ class AlphapoClient:
         """
         self._enter()
         told = read_callback(headers, body, self._verifiers)
+        return self._callback_block(told, Seen(None, bytes(body[:EXCERPT])))
+
+    @contextlib.asynccontextmanager
+    async def _callback_block(self, told: Transaction, seen: Seen) -> AsyncIterator[Callback]:
+        """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
         await self._crew.tenure.begin()
         with self._blocks.one():
             async with self._inbox.turn(told) as turn:
-                kind = await self._hear(told, Seen(None, bytes(body[:EXCERPT])), is_repeated=turn.is_repeated)
+                kind = await self._hear(told, seen, is_repeated=turn.is_repeated)
                 await self._inbox.confirm(turn)
                 yield Callback(told, kind, turn.is_new)
 

@@ -54,12 +54,13 @@ def texts_of(value: object, depth: int = 0) -> Iterator[str]:
         yield repr(value)
 
 
-def shown_by(error: BaseException) -> list[str]:
+def shown_by(error: BaseException, *more: str) -> list[str]:
     """Return where a secret is shown: in the text, or by a local variable of a frame of ours."""
-    places = [f"text: {error}"] if any(secret in f"{error!s} {error!r}" for secret in HIDDEN) else []
+    hidden = (*HIDDEN, *more)
+    places = [f"text: {error}"] if any(secret in f"{error!s} {error!r}" for secret in hidden) else []
     for frame in frames_of(error, set()):
         for name, value in frame.f_locals.items():
-            if any(secret in text for text in texts_of(value) for secret in HIDDEN):
+            if any(secret in text for text in texts_of(value) for secret in hidden):
                 places.append(f"{PurePath(frame.f_code.co_filename).name}, {frame.f_code.co_name}: {name}")
     return places
 
@@ -252,3 +253,19 @@ def test_a_password_in_an_argument_is_refused_without_showing_it() -> None:
     error = error_of(lambda: COMMANDS["journal totals"].main(["--journal", DATABASE], standalone_mode=False))
     assert isinstance(error, click.UsageError)
     assert shown_by(error) == []
+
+
+BODY = b'{"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "confirmed"}'
+
+
+@pytest.mark.parametrize("is_forged", [True, False])
+async def test_a_callback_shows_neither_signature_nor_body(*, is_forged: bool) -> None:
+    """Neither where it is refused, nor where the block that handles it raises."""
+    signer = Signer(KEY, SECRET)
+    signature = signer.sign(BODY)[:-1] + "z" if is_forged else signer.sign(BODY)
+    async with AlphapoClient(KEY, SECRET, base_url="http://127.0.0.1:9", journal="memory") as alphapo:
+        with pytest.raises((RuntimeError, alphapo_async.CallbackError)) as caught:
+            async with alphapo.receive_callback({"X-Processing-Key": KEY, "X-Processing-Signature": signature}, BODY):
+                raise RuntimeError("the books are closed")
+    assert isinstance(caught.value, alphapo_async.CallbackError) is is_forged
+    assert shown_by(caught.value, signature, repr(BODY)) == []
