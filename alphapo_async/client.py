@@ -161,7 +161,8 @@ class AlphapoClient:
     def from_env(cls, **settings: Any) -> Self:
         """Make a client from the environment.
 
-        It reads `ALPHAPO_KEY`, `ALPHAPO_SECRET` or `ALPHAPO_SECRET_FILE`, `ALPHAPO_BASE_URL`, `ALPHAPO_JOURNAL` and `ALPHAPO_ACCOUNT`.
+        It reads `ALPHAPO_KEY`, `ALPHAPO_SECRET` or `ALPHAPO_SECRET_FILE`, `ALPHAPO_RETIRED_KEYS_FILE` (one pair a line: key, blank,
+        secret), `ALPHAPO_BASE_URL`, `ALPHAPO_JOURNAL` and `ALPHAPO_ACCOUNT`.
 
         Args:
             settings: further arguments of `AlphapoClient`; they win over the environment.

@@ -229,7 +229,10 @@ class Flight:
         """Let go of the row, and say what is known of it."""
         detail = "" if row.state != "open" else self._why_not_sent(row)
         if row.state == "open" and row.key not in self._crew.signers:
-            detail = f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys"
+            detail = (
+                f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys: name that key and its "
+                "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
+            )
         if row.state == "open":
             row = await self._learn(GivenUp(self._worker, detail))
         row = await self._standing(row)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import VERBS, Journal, open_journal
 
@@ -22,9 +23,11 @@ __all__ = [
     "check_seconds",
     "from_environment",
     "is_loopback",
+    "read_retired_keys",
     "the_journal",
 ]
 
+RETIRED_KEYS: Final = "ALPHAPO_RETIRED_KEYS_FILE"
 PRODUCTION: Final = "https://app.alphapo.net"
 """AlphaPo's production host (https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto)."""
 
@@ -187,7 +190,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the client's arguments that the environment names.
 
     Raises:
-        ConfigurationError: key or secret is missing, or the secret's file cannot be read.
+        ConfigurationError: key or secret is missing, or the file of the secret or of the retired keys cannot be read.
     """
     if missing := _missing(environment):
         raise ConfigurationError(" ".join(missing))
@@ -199,7 +202,50 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     ):
         if environment.get(variable):
             told[name] = environment[variable]
+    if file := environment.get(RETIRED_KEYS):
+        told["retired_keys"] = read_retired_keys(file, RETIRED_KEYS)
     return told
+
+
+@hides_arguments
+def read_retired_keys(path: str | Path, setting: str) -> tuple[tuple[str, str], ...]:
+    """Return the key pairs of a file: one a line, key, blank, secret; empty lines and those that begin with # are skipped.
+
+    Args:
+        path: the file.
+        setting: what named it, for the error.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a line is not a pair; the error names the line's number alone.
+    """
+    pairs = []
+    for number, line in enumerate(_lines_of(path, setting), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if not _is_pair(words):
+            raise ConfigurationError(
+                f"{setting}, line {number}: a line is a key, a blank and its secret, both in printable ASCII. Nothing was sent."
+            )
+        pairs.append((words[0], words[1]))
+    return tuple(pairs)
+
+
+def _lines_of(path: str | Path, setting: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        pass
+    # What it names is not shown: it may be a key or a secret itself.
+    raise ConfigurationError(f"{setting} names a file that cannot be read. Nothing was sent.")
+
+
+def _is_pair(words: list[str]) -> bool:
+    try:
+        Signer(*words)
+    except (ConfigurationError, TypeError):
+        return False
+    return True
 
 
 def _missing(environment: Mapping[str, str]) -> list[str]:

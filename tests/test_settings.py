@@ -1,6 +1,7 @@
 """Settings are checked when the client is made; a wrong one never waits for the first withdrawal."""
 
 import re
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from alphapo_async.settings import (
     check_seconds,
     from_environment,
     is_loopback,
+    read_retired_keys,
     the_journal,
 )
 
@@ -403,3 +405,41 @@ def test_what_cannot_be_called_with_what_it_gets_is_refused(hook: object, argume
 def test_a_function_whose_signature_is_not_known_passes() -> None:
     """Some of those written in C have none."""
     check_hook("on_event", min, is_async=False, arguments=1)
+
+
+# ── retired keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_retired_keys_are_read_from_a_file_one_pair_a_line(tmp_path: Path) -> None:
+    """A byte order mark, empty lines, comments, tabs and blanks around are no part of a pair."""
+    file = tmp_path / "retired"
+    file.write_bytes("\ufeff# of 2025\nold-key old-secret\r\n\n  older-key\tolder-secret  \n".encode())
+    environment = {"ALPHAPO_KEY": "k", "ALPHAPO_SECRET": "s", "ALPHAPO_RETIRED_KEYS_FILE": str(file)}
+    assert from_environment(environment)["retired_keys"] == (("old-key", "old-secret"), ("older-key", "older-secret"))
+    assert "retired_keys" not in from_environment({**environment, "ALPHAPO_RETIRED_KEYS_FILE": ""})
+
+
+@pytest.mark.parametrize("line", ["lonely-secret", "three words here", "old-key s\u00e9cret"])
+def test_a_wrong_line_of_retired_keys_is_named_by_its_number_alone(tmp_path: Path, line: str) -> None:
+    """It may be a secret itself."""
+    file = tmp_path / "retired"
+    file.write_text(f"# a comment\nold-key old-secret\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError) as told:
+        read_retired_keys(file, "ALPHAPO_RETIRED_KEYS_FILE")
+    assert str(told.value).startswith("ALPHAPO_RETIRED_KEYS_FILE, line 3: a line is a key, a blank and its secret")
+    assert not [word for word in line.split() if word in str(told.value)]
+    assert told.value.__traceback__ is not None
+    frames = traceback.walk_tb(told.value.__traceback__)
+    assert not [frame for frame, _ in frames if "old-secret" in repr(frame.f_locals.get("pairs"))]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_file_of_retired_keys_that_cannot_be_read_is_not_shown(tmp_path: Path, content: bytes | None) -> None:
+    """The name may be a key."""
+    file = tmp_path / "not-a-file-but-a-key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^--retired-keys-file names a file that cannot be read") as told:
+        read_retired_keys(file, "--retired-keys-file")
+    assert "not-a-file" not in str(told.value)
+    assert told.value.__cause__ is told.value.__context__ is None

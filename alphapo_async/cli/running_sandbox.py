@@ -15,6 +15,7 @@ from alphapo_async.cli.looping import run
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
+from alphapo_async.settings import read_retired_keys
 
 __all__ = ["KEY", "SECRET", "sandbox", "stop_at_signals"]
 
@@ -50,6 +51,11 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
 @click.option("--key", default=KEY, show_default=True, help="A made-up public key.")
 @click.option("--secret", default=SECRET, show_default=True, help="A made-up secret; never a real one.")
 @click.option(
+    "--retired-keys-file",
+    metavar="FILE",
+    help="Other keys of the same merchant: one pair a line, key, blank, secret; made up.",
+)
+@click.option(
     "--faults",
     metavar="NAME",
     type=click.Choice(list(FAULT_SETS)),
@@ -73,7 +79,15 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
 )
 @hides_arguments
 def sandbox(
-    *, port: int, key: str, secret: str, faults: str, seed: int, callback_url: str | None, settle_after: float
+    *,
+    port: int,
+    key: str,
+    secret: str,
+    retired_keys_file: str | None,
+    faults: str,
+    seed: int,
+    callback_url: str | None,
+    settle_after: float,
 ) -> None:
     """Run the local AlphaPo: it listens on this machine only and pays nobody.
 
@@ -83,6 +97,7 @@ def sandbox(
         key,
         secret,
         port=port,
+        extra_keys=() if retired_keys_file is None else read_retired_keys(retired_keys_file, "--retired-keys-file"),
         faults=faults,
         seed=seed,
         callback_url=callback_url,

@@ -16,7 +16,7 @@ from alphapo_async.core.errors import CallbackError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.signer import Signer
-from alphapo_async.settings import from_environment
+from alphapo_async.settings import all_signers, from_environment
 
 __all__ = ["callback_pairs", "verify_callback"]
 
@@ -26,7 +26,7 @@ Example:
 
 \b
 FILE holds the raw bytes of the delivery, not what a log or an editor made of them; - is standard input. It is checked under the key of
-the environment: for one that was signed before a key was changed, name the key of then. Exit code 0: AlphaPo's, and readable; 1: not.
+the environment and those of ALPHAPO_RETIRED_KEYS_FILE. Exit code 0: AlphaPo's, and readable; 1: not.
 """
 
 
@@ -41,9 +41,10 @@ the environment: for one that was signed before a key was changed, name the key 
 @click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
 def verify_callback(*, path: Path, signature: str) -> None:
     """Say whether a callback was signed with this key, and what it says. It asks nobody, and needs no journal."""
-    signer = _signer(os.environ)
+    signers = _signers(os.environ)
     with click.open_file(str(path), "rb") as file:
         body = file.read(LARGEST + 1)
+    signer = next((one for one in signers if one.is_genuine(body, signature)), signers[0])
     try:
         # Built in the call, so that no local variable of this frame holds the key.
         told = read_callback({"X-Processing-Key": signer.key, "X-Processing-Signature": signature}, body, [signer])
@@ -63,10 +64,10 @@ def verify_callback(*, path: Path, signature: str) -> None:
 
 
 @hides_arguments
-def _signer(environment: Mapping[str, str]) -> Signer:
-    """Return the signer of the key pair that the environment names."""
+def _signers(environment: Mapping[str, str]) -> tuple[Signer, ...]:
+    """Return the signers of the key pairs that the environment names, the current one first."""
     settings = from_environment(environment)
-    return Signer(settings["key"], settings["secret"])
+    return all_signers(Signer(settings["key"], settings["secret"]), settings.get("retired_keys", ()))
 
 
 def callback_pairs(told: Transaction) -> list[tuple[str, str]]:

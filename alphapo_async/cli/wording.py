@@ -45,6 +45,8 @@ def advice(error: WithdrawalError | JournalError, *, of_resume: bool = False) ->
     """
     kind = "journal" if isinstance(error, JournalError) else error.outcome
     steps = {**_STEPS, **_STEPS_OF_RESUME} if of_resume else _STEPS
+    if isinstance(error, WithdrawalUnknown) and error.reason == "key":
+        return f"{_KEEP} No pass settles it without its key: add the key to that file, then run the same command again."
     if is_key_refused(error):
         return f"{steps['authentication']} {_KEEP}"
     return steps.get(kind, error.next_step)

@@ -213,22 +213,26 @@ class WithdrawalUnknown(WithdrawalError):
     """Nobody can say yet whether money moved.
 
     Attributes:
-        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `key refused`: AlphaPo does not accept
-            the key or the signature, and the row stays open. Of a row that was enqueued, or open before the call, also why it was not sent:
-            `outage`, `queue`, `throttled` or `no connection`.
+        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `key`: it was signed with a key that
+            this client does not have. `key refused`: AlphaPo does not accept the key or the signature, and the row stays open. Of a row
+            that was enqueued, or open before the call, also why it was not sent: `outage`, `queue`, `throttled` or `no connection`.
     """
 
     outcome: ClassVar[Outcome] = "unknown"
     is_retry_safe = True
-    next_step = (
-        "Keep it pending: do not refund it and do not pay it under a new foreign_id. "
-        "Calling again with the same request is safe and looks for the truth."
-    )
     _may_release_funds = False
 
     def __init__(self, message: str, *, reason: str, **about: Any) -> None:
-        super().__init__(message, **about)
         self.reason = reason
+        super().__init__(message, **about)
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override]
+        """What to do now, in a sentence or two."""
+        keep = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
+        if self.reason == "key":
+            return f"{keep} No call settles it without its key: add the key, then call again with the same request."
+        return f"{keep} Calling again with the same request is safe and looks for the truth."
 
 
 class Existing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
