@@ -9,6 +9,7 @@ import atexit
 import functools
 import itertools
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -20,6 +21,14 @@ from urllib.parse import urlsplit
 import asyncpg
 
 _COUNTED = itertools.count(1)
+_ROOM = 2**30
+"""Bytes that the server of a test process may need."""
+
+
+def quick_folder() -> Path | None:
+    """Return a folder in memory, if there is room: what is tested there does not depend on the disk. None for the usual one."""
+    memory = Path("/dev/shm")  # noqa: S108 - only what the tests make anew is kept there
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
 
 
 def start(folder: Path) -> Any:
@@ -59,7 +68,7 @@ def url() -> str:
     told = os.environ.get("ALPHAPO_TEST_POSTGRES")
     if told:
         return told
-    server = start(Path(tempfile.mkdtemp(prefix="alphapo-postgres-")))
+    server = start(Path(tempfile.mkdtemp(prefix="alphapo-postgres-", dir=quick_folder())))
     atexit.register(server.cleanup)
     return str(server.get_uri())
 
