@@ -35,11 +35,12 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, LookedUp, Revision, Seen
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
-from alphapo_async.core.history import EXCERPT
+from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
+from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NO, Row
 from alphapo_async.core.signer import Signer
@@ -483,8 +484,9 @@ class AlphapoClient:
         """
         asked = self._left_to_workers(request, None)
         row = new_row(self._crew.account, request.foreign_id, asked, 0.0, is_durable=True)
+        row, [line] = noted(row, filter(None, [requested(asked, None, row, 0.0, __version__)]))
         host = host_of(self._base_url)
-        return self._outbox().enqueue_statement(row, host, check_seconds("expires_in", expires_in)), {}
+        return self._outbox().enqueue_statement(row, line, host, check_seconds("expires_in", expires_in)), {}
 
     def _outbox(self) -> Outbox:
         if isinstance(self._crew.journal, Outbox):
@@ -644,8 +646,8 @@ class AlphapoClient:
                 "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
                 "Answer 503, and AlphaPo sends it again."
             )
-        before, after, evidence = await self._crew.heard(row, told, seen, is_repeated=is_repeated)
-        if after is not before or not is_repeated:
+        before, after, evidence, is_news = await self._crew.heard(row, told, seen)
+        if is_news or not is_repeated:
             self._crew.noticing.learned(before, after, evidence)
         if (flight := self._flights.get(row.foreign_id)) is not None:
             flight.hear(after)
@@ -690,10 +692,11 @@ class AlphapoClient:
 
     async def _bear_witness(self, row: Row, evidence: LookedUp) -> None:
         """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
-        if not isinstance(evidence.answer, Found):
-            return
         with contextlib.suppress(JournalError):
-            self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
+            if isinstance(evidence.answer, Found):
+                self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
+            else:
+                await self._crew.note(row, evidence)
 
     async def ping(self) -> None:
         """Return if AlphaPo is reachable; that says nothing about the key (https://docs.alphapo.net/api-reference/authentication).

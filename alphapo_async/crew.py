@@ -17,7 +17,7 @@ from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
-from alphapo_async.core.history import Entry, entries_of, seen_of
+from alphapo_async.core.history import Entry, entries_of, noted, requested, seen_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
@@ -123,13 +123,16 @@ class Crew:
             self.gate.leave(ticket, heard)
         return answer, seen_of(reply), began, self.world.clock()
 
-    async def record(self, foreign_id: str, asked: Asked, *lapses: Lapsed, within: Any = None) -> Row:
+    async def record(
+        self, foreign_id: str, asked: Asked, *lapses: Lapsed, is_repeated: bool = False, within: Any = None
+    ) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.
 
         Args:
             foreign_id: of the withdrawal.
             asked: what is to be paid.
             lapses: what became of a worker that held it.
+            is_repeated: the same request was made before, and waits: it has a line in the history only where it changes the row.
             within: a database connection of the caller's, in whose transaction it is written down.
 
         Raises:
@@ -138,23 +141,30 @@ class Crew:
         time = asyncio.get_running_loop().time
         read_at = 0.0
 
-        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        def change(known: Row | None, *, is_repeated: bool) -> tuple[Row, Sequence[Entry]]:
             # A journal may take its time: what this settles is settled now, and not when it was asked for.
             nonlocal read_at
             now, read_at = self.world.clock(), time()
             if known is None:
-                new = new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
-                return new if new.may_send_until is None else self.dated(new, now), ()
-            for lapse in lapses:
-                known = learn(known, lapse, now, self.assumed)
-            known = learn(known, asked, now, self.assumed)
-            return self.dated(known, now), entries_of(lapses, now, __version__)
+                before, after = None, new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
+            else:
+                before = known
+                for lapse in lapses:
+                    before = learn(before, lapse, now, self.assumed)
+                after = learn(before, asked, now, self.assumed)
+            is_silent = is_repeated and after is before
+            line = None if is_silent else requested(asked, before, after, now, __version__)
+            lapsed = () if known is None else entries_of(lapses, now, __version__)
+            return noted(self.dated(after, now), lapsed if line is None else (*lapsed, line))
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections
-            return await self.journal.update_within(within, self.account, foreign_id, change)
-        for _ in range(_READINGS):
-            row = await self.journal.update(self.account, foreign_id, change)
+            return await self.journal.update_within(
+                within, self.account, foreign_id, partial(change, is_repeated=is_repeated)
+            )
+        for number in range(_READINGS):
+            again = partial(change, is_repeated=is_repeated or number > 0)
+            row = await self.journal.update(self.account, foreign_id, again)
             is_good = row.state not in NO and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= SETTLING:
                 return row
@@ -237,25 +247,33 @@ class Crew:
         """
         return until if until < asked_at else max(until, self.tenure.clock.at_the_latest())
 
-    async def heard(self, row: Row, told: Transaction, seen: Seen, *, is_repeated: bool) -> tuple[Row, Row, CalledBack]:
+    async def note(self, row: Row, evidence: LookedUp) -> None:
+        """Add a look-up to the history that proves nothing about the row.
+
+        Raises:
+            JournalError: it could not be written down.
+        """
+        lines = entries_of((evidence,), self.world.clock(), __version__)
+        await self.journal.update(row.account, row.foreign_id, lambda known: noted(known or row, lines))
+
+    async def heard(self, row: Row, told: Transaction, seen: Seen) -> tuple[Row, Row, CalledBack, bool]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
 
-        One that was heard before leaves a line in the history only if it changes something.
+        Returns:
+            The row before and after, the evidence, and whether that changed more than the history.
         """
-        now, before, evidence = self.world.clock(), row, CalledBack(told, seen)
+        now, before, evidence, is_news = self.world.clock(), row, CalledBack(told, seen), False
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-            nonlocal before, evidence
+            nonlocal before, evidence, is_news
             before = row if known is None else known
             evidence = CalledBack(told, seen, why_not_ours(before, told))
             learned = learn(before, evidence, now, self.assumed)
-            if learned == before:
-                learned = before
-            is_news = learned is not before or not is_repeated
-            return learned, entries_of((evidence,), now, __version__) if is_news else ()
+            is_news = learned != before
+            return noted(learned, entries_of((evidence,), now, __version__))
 
         after = await self.journal.update(row.account, row.foreign_id, change)
-        return before, after, evidence
+        return before, after, evidence, is_news
 
     def learn_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it.
@@ -364,13 +382,13 @@ class _Learning:
         now, self.worked_out_at = self._crew.world.clock(), self._time()
         lines = entries_of(self._evidence, now, __version__)
         if self._learned is not None and known is self._row:
-            return self._learned, lines
+            return noted(self._learned, lines)
         learned = self.before = self.before if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
             learned = learn(learned, one, when, self._crew.assumed)
-        return self._crew.dated(learned, now), lines
+        return noted(self._crew.dated(learned, now), lines)
 
 
 def host_of(base_url: str) -> str:

@@ -169,9 +169,9 @@ class Flight:
         until = await self._crew.journal.ended(holder, now)
         if until is not None:
             lapsed = Lapsed(holder, self._crew.end_of(until, now))
-            return await self._crew.record(self._foreign_id, self.asked, lapsed)
+            return await self._crew.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
         await self._crew.world.sleep(pause)
-        return await self._crew.record(self._foreign_id, self.asked)
+        return await self._crew.record(self._foreign_id, self.asked, is_repeated=True)
 
     def is_for(self, revision: Revision) -> bool:
         """It pays exactly this payment."""
@@ -357,8 +357,12 @@ class Flight:
         except JournalError:
             return row
         answered = None if other is None else await self._ask(row, other.foreign_id)
-        answer = None if answered is None else answered[0]
-        if other is None or not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
+        if other is None or answered is None:
+            return row
+        with contextlib.suppress(JournalError):
+            await crew.note(other, LookedUp(self._worker, *answered))
+        answer = answered[0]
+        if not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
         return await self._look_up(await self._learn(Control(self._worker, other.created_at)))
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Lapsed, Reported, Restored
-from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
@@ -139,7 +139,7 @@ class Rounds:
             row, now = known or found, crew.world.clock()
             lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
             freed = row if row.foreign_id in self._flights else learn(row, lapsed, now, crew.assumed)
-            return freed, () if freed is row else entries_of((lapsed,), now, __version__)
+            return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 
         await crew.journal.update(found.account, found.foreign_id, change)
 

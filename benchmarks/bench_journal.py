@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, Revision, Seen
-from alphapo_async.core.history import Entry, entries_of, entry_of
+from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
@@ -136,7 +136,7 @@ def _first(row: Row, known: Row | None) -> tuple[Row, Sequence[Entry]]:
 
 
 def _then(row: Row, told: Attempt, known: Row | None) -> tuple[Row, Sequence[Entry]]:
-    return learn(known or row, told, 0.0), entries_of((told,), 0.0, "1.0")
+    return noted(learn(known or row, told, 0.0), entries_of((told,), 0.0, "1.0"))
 
 
 # ── so many at once ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Restored, Revision, Seen
+from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
@@ -169,7 +170,8 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
         assert (await crew.record("f", other)).holder == "one"
         taken = await crew.record("f", other, Lapsed("one", 0.0))
         assert (taken.holder, taken.doubt_since) == ("two", 0.0)
-        assert [line.kind for line in await crew.journal.history("shop", "f")] == ["lapsed"]
+        lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f") if line.kind == "request"]
+        assert lines == [("request", f"{how}: 1 BTC") for how in ("recorded", "open already", "taken on")]
 
     run(story())
 
@@ -184,11 +186,12 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     row = await crew.learn(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
     crew.learn_later(row, learn(row, ACCEPTED, 7.0), ACCEPTED)
     await crew.flush()
-    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), Seen(), is_repeated=False)
+    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), Seen())
     lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f")]
     await crew.journal.aclose()
-    assert [kind for kind, _ in lines] == ["lapsed", "attempt", "attempt", "callback"]
-    assert [what for _, what in lines[1:]] == ["InDoubt: lost", "Accepted", "confirmed"]
+    assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
+    told = ["recorded: 1 BTC", "taken on: 1 BTC", "InDoubt: lost", "Accepted", "confirmed"]
+    assert [what for kind, what in lines if kind != "lapsed"] == told
 
 
 def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
@@ -203,7 +206,7 @@ def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
             asked_of.append(connection)
             return await self.update(account, foreign_id, change)
 
-        def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
+        def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
             """Return nothing that could be run."""
             return ""
 
@@ -227,30 +230,31 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
         lost = Attempt("one", InDoubt("lost"), 0.0, 0.0)
         after = await crew.learn(row, lost, Reported(), ACCEPTED)
         assert (after.state, after.attempts) == ("accepted", 2)
-        assert [line.what for line in await crew.journal.history("shop", "f")] == ["InDoubt: lost", "Accepted"]
+        lines = [line.what for line in await crew.journal.history("shop", "f")]
+        assert lines == ["recorded: 1 BTC", "InDoubt: lost", "Accepted"]
 
     run(story())
 
 
 def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() -> None:
-    """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat leaves no line."""
+    """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat is counted."""
 
-    async def story() -> tuple[list[str | None], list[str]]:
+    async def story() -> tuple[list[str | None], list[tuple[str, int]]]:
         crew = _crew(Wire())
         stale = await crew.record("f", ASKED)
         confirmed = Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES)
         await crew.learn(stale, LookedUp("worker", Found(confirmed)))
         cancelled = replace(confirmed, status="cancelled")
         doubts = []
-        for told, is_repeated in ((cancelled, False), (cancelled, True), (confirmed, True)):
-            _, _, evidence = await crew.heard(stale, told, Seen(), is_repeated=is_repeated)
+        for told in (cancelled, cancelled, confirmed):
+            _, _, evidence, _ = await crew.heard(stale, told, Seen())
             doubts.append(evidence.doubt)
-        lines = [line.what for line in await crew.journal.history("shop", "f") if line.kind == "callback"]
-        return doubts, lines
+        history = await crew.journal.history("shop", "f")
+        return doubts, [(line.what, line.count) for line in history if line.kind == "callback"]
 
     doubts, lines = run(story())
     assert doubts == ["cancelled after confirmed", "cancelled after confirmed", None]
-    assert lines[0] == "does not fit: cancelled after confirmed"
+    assert lines == [("does not fit: cancelled after confirmed", 2), ("confirmed", 1)]
 
 
 _FIGURES: dict[str, Any] = {
@@ -304,7 +308,8 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
         return told, found, mended
 
     told, found, mended = run(story())
-    assert (found, found.settled_at, found.attempts) == (told, 7.0, 1)
+    assert replace(found, lines=told.lines, counted=told.counted) == told
+    assert (found.settled_at, found.attempts, found.lines) == (7.0, 1, 2)
     assert (mended.state, mended.attempts) == ("accepted", 2)
 
 

@@ -15,7 +15,7 @@ import click
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal
@@ -84,7 +84,7 @@ def redact(
 
     line = Entry(now, "redacted", "bodies, address, reference and replies", release=__version__)
     found = with_journal(journal_named(name, os.environ), lambda opened: _select(opened, owner, is_meant, redacted))
-    _forget(name, "redact", found, redacted, yes=yes, line=line, is_strict=foreign_id is not None)
+    _forget(name, "redact", found, redacted, yes=yes, keeps_history=True, line=line, is_strict=foreign_id is not None)
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal prune --older-than 400d --journal payouts.db")
@@ -94,14 +94,15 @@ def redact(
 def prune(*, age: float, yes: bool, name: str | None, account: str | None) -> None:
     """Reduce withdrawals that are over to account, id, digest, figure, outcome and AlphaPo's id.
 
-    The id stays known, so that nothing is paid again under it, and the totals stay exact; the history goes.
+    The id stays known, so that nothing is paid again under it, and the totals stay exact. One line replaces the history.
     """
-    before, owner = time.time() - age, account_of(account, os.environ)
+    now, owner = time.time(), account_of(account, os.environ)
+    line = Entry(now, "pruned", "the history before this line", release=__version__)
     found = with_journal(
         journal_named(name, os.environ),
-        lambda opened: _select(opened, owner, lambda row: _is_older(row, before), tombstone),
+        lambda opened: _select(opened, owner, lambda row: _is_older(row, now - age), tombstone),
     )
-    _forget(name, "prune", found, tombstone, yes=yes, line=None)
+    _forget(name, "prune", found, tombstone, yes=yes, keeps_history=False, line=line)
 
 
 def _is_older(row: Row, before: float) -> bool:
@@ -141,7 +142,8 @@ def _forget(
     leave: Callable[[Row], Row],
     *,
     yes: bool,
-    line: Entry | None,
+    keeps_history: bool,
+    line: Entry,
     is_strict: bool = False,
 ) -> None:
     names, not_over, done = found
@@ -156,11 +158,15 @@ def _forget(
     if not yes and not click.confirm(f"{verb.capitalize()} {len(names)} withdrawals for good?", err=True):
         sys.exit(Exit.REFUSED)
 
+    def change(row: Row) -> tuple[Row, Sequence[Entry]]:
+        # It may have come to life again since it was selected.
+        return noted(leave(row), [line]) if is_over(row) else (row, ())
+
     async def use(opened: Journal) -> tuple[int, bool]:
         forgetting, count = cast("Forgetting", opened), 0  # likewise
         for first in range(0, len(names), _PAGE):
             page = names[first : first + _PAGE]
-            done = await asyncio.gather(*(_forget_one(forgetting, *one, leave, line) for one in page))
+            done = await asyncio.gather(*(forgetting.forget(*one, change, keeps_history=keeps_history) for one in page))
             count += sum(done)
         return count, await opened.wipe() if isinstance(opened, SqliteJournal) else True
 
@@ -174,15 +180,3 @@ def closing_words(verb: str, count: int, *, is_wiped: bool) -> list[str]:
     done = f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}"
     busy = "Another process uses the file: its log may hold them until the last one is closed."
     return [done] if is_wiped else [done, busy]
-
-
-async def _forget_one(
-    opened: Forgetting, account: str, foreign_id: str, leave: Callable[[Row], Row], line: Entry | None
-) -> bool:
-    """Forget it, if it is still over when its turn comes."""
-    entries = () if line is None else (line,)
-
-    def change(row: Row) -> tuple[Row, Sequence[Entry]]:
-        return (leave(row), entries) if is_over(row) else (row, ())
-
-    return await opened.forget(account, foreign_id, change, keeps_history=line is not None)

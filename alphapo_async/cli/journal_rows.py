@@ -134,7 +134,7 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
     return [
         (
             moment(line.at),
-            clean(f"{line.kind}: {_what(line)}"),
+            clean(f"{line.kind}: {_what(line)}{_how_often(line)}"),
             "" if line.status is None else str(line.status),
             clean((line.worker or "")[:8]),
             line.release,
@@ -152,6 +152,10 @@ def _what(line: Entry) -> str:
     if line.kind in ("lapsed", "control"):
         return _SECONDS.sub(lambda found: moment(float(found[0])), line.what)
     return line.what
+
+
+def _how_often(line: Entry) -> str:
+    return "" if line.last_at is None else f" ({line.count} times, last at {moment(line.last_at)})"
 
 
 def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 
 import click
 
@@ -14,13 +14,13 @@ from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import Word
-from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Assumed, Row, is_by_hand, quiet_from
 from alphapo_async.journal import Journal
 
-__all__ = ["settle"]
+__all__ = ["settle", "settle_in"]
 
 
 @journal.command(
@@ -69,13 +69,10 @@ def settle(
     word = Word(by, because, is_accepted, alphapo_id, is_correction=correct)
     is_patient = not is_accepted and not anyway
 
-    def change(row: Row) -> tuple[Row, Sequence[Entry]]:
-        after = row if is_patient and _is_early(row, now) else learn(row, word, now)
-        return after, () if after is row else entries_of((word,), now, __version__)
+    def use(opened: Journal) -> Awaitable[tuple[Row | None, bool]]:
+        return settle_in(opened, owner, foreign_id, word, now, is_patient=is_patient)
 
-    row, is_taken = with_journal(
-        journal_named(name, os.environ), lambda opened: _settle(opened, owner, foreign_id, change)
-    )
+    row, is_taken = with_journal(journal_named(name, os.environ), use)
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -85,20 +82,30 @@ def settle(
     click.echo(f"{clean(foreign_id)}: {clean(row.word or '')}")
 
 
-async def _settle(
-    opened: Journal, owner: str, foreign_id: str, change: Callable[[Row], tuple[Row, Sequence[Entry]]]
+async def settle_in(
+    opened: Journal, owner: str, foreign_id: str, word: Word, now: float, *, is_patient: bool = False
 ) -> tuple[Row | None, bool]:
-    """Record the operator's decision; return the row, None if there is none, and whether the decision changed it."""
+    """Record the operator's decision; return the row, None if there is none, and whether the decision changed it.
+
+    Args:
+        opened: the journal.
+        owner: the account.
+        foreign_id: of the withdrawal.
+        word: the decision.
+        now: seconds since the epoch.
+        is_patient: leave the row as it is while AlphaPo might still accept what was sent.
+    """
     found = before = await opened.find(owner, foreign_id)
     if found is None:
         return None, False
 
-    def changed(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+    def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         nonlocal before
         before = known or found
-        return change(before)
+        after = before if is_patient and _is_early(before, now) else learn(before, word, now)
+        return noted(after, () if after is before else entries_of((word,), now, __version__))
 
-    after = await opened.update(owner, foreign_id, changed)
+    after = await opened.update(owner, foreign_id, change)
     return after, after is not before
 
 

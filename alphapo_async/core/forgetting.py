@@ -40,6 +40,7 @@ def redacted(row: Row) -> Row:
         transaction=_existing(row),
         differences=(),
         refusal=None,
+        counted=(),
     )
 
 
@@ -60,6 +61,7 @@ def tombstone(row: Row) -> Row:
         withdrawal=kept,
         transaction=_existing(row),
         contradiction=row.contradiction,
+        lines=row.lines,
     )
 
 

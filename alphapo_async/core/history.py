@@ -1,11 +1,17 @@
-"""The history: what was heard of a withdrawal, line by line, for whoever has to explain it later. It is only ever added to."""
+"""The history: the audit trail of one withdrawal, line by line. Lines are only added, and counted up where an equal one follows.
+
+`noted(row, lines)` numbers the lines. The row knows how many there are, and which of them an equal line counts up, so that every kind of
+journal stores the same history: it writes each line under its number, and a count over the one that stands there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
     UNSEEN,
@@ -25,12 +31,29 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import CountedLine, Row
 
-__all__ = ["EXCERPT", "Change", "Entry", "entries_of", "entry_of", "named", "seen_of"]
+__all__ = [
+    "EXCERPT",
+    "Change",
+    "Entry",
+    "entries_of",
+    "entry_of",
+    "is_stored",
+    "merged",
+    "named",
+    "noted",
+    "requested",
+    "seen_of",
+]
 
 EXCERPT: Final = 1_024
 """Bytes of a reply that are kept."""
+_COUNTED: Final = frozenset({"request", "look-up", "callback", "given up"})
+"""What comes again and again: an equal line is counted. Any other line begins anew."""
+_MOST_COUNTED: Final = 8
+"""Lines that a row remembers in order to count them."""
+_LONGEST_MARK: Final = 80
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -38,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     at: float
     kind: str
-    """`attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `restored` or `operator`."""
+    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `restored`, `operator`, `redacted` or `pruned`."""
     what: str
     worker: str | None = None
     status: int | None = None
@@ -46,6 +69,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     reply: bytes = b""
     """The first KiB of the reply."""
     release: str = ""
+    number: int = 0
+    """Its place in the history, from 1 on; `noted` gives it."""
+    count: int = 1
+    """How often it came; `at` is the first time."""
+    last_at: float | None = None
+    """The last time, where it came more than once."""
 
     def __repr__(self) -> str:
         return f"Entry({self.at}, {self.kind!r}, {self.what!r}, status={self.status}, reply=<{len(self.reply)} bytes>)"
@@ -81,6 +110,88 @@ def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
 def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[Entry, ...]:
     """Return the lines for these pieces of evidence, in their order."""
     return tuple(line for one in evidence if (line := entry_of(one, now, release)) is not None)
+
+
+def requested(asked: Asked, before: Row | None, after: Row, now: float, release: str) -> Entry | None:
+    """Return the line for a request that made this of a row; None for a worker's round that only takes the row on.
+
+    Args:
+        asked: the request.
+        before: the row before it, None if there was none.
+        after: the row after it.
+        now: seconds since the epoch.
+        release: of this library.
+    """
+    figure, currency = asked.revision.asked
+    what = f"{_became(asked, before, after)}: {figure:f} {currency}"
+    if asked.is_heard or asked.worker is None or before is None:
+        return Entry(now, "request", what, asked.worker, release=release)
+    if before.state == "open" and after.state != "open":
+        return Entry(now, "given up", after.reason, asked.worker, release=release)
+    return None
+
+
+def _became(asked: Asked, before: Row | None, after: Row) -> str:
+    if not after.revision.is_same_payment(asked.revision):
+        return "another payment, not taken"
+    if before is None:
+        return "enqueued" if asked.worker is None else "recorded"
+    if after.revision.number != before.revision.number:
+        return f"revision {after.revision.number}"
+    if after.state != "open":
+        return f"answered, {after.state}"
+    if before.state != "open":
+        return "to be sent again"
+    return "taken on" if before.holder != after.holder == asked.worker else "open already"
+
+
+def noted(row: Row, lines: Iterable[Entry]) -> tuple[Row, Sequence[Entry]]:
+    """Return the row after these lines, and the lines as they are stored: each with its number, a repeated one with its count."""
+    number, counted = row.lines, row.counted
+    stored: list[Entry] = []
+    for line in lines:
+        if line.kind not in _COUNTED:
+            number, counted = number + 1, ()
+            stored.append(replace(line, number=number))
+            continue
+        mark = _mark(line)
+        known = next((one for one in counted if one.kind == line.kind and one.mark == mark), None)
+        if known is None:
+            number += 1
+            # Only what came last is counted; a callback may be repeated after others.
+            others = tuple(one for one in counted if one.kind != line.kind or line.kind == "callback")
+            counted = (*others, CountedLine(number, line.kind, mark))[-_MOST_COUNTED:]
+            stored.append(replace(line, number=number))
+        else:
+            again = replace(known, count=known.count + 1)
+            counted = tuple(again if one is known else one for one in counted)
+            stored.append(replace(line, number=known.number, count=again.count, last_at=line.at))
+    return (replace(row, lines=number, counted=counted), stored) if stored else (row, stored)
+
+
+def _mark(line: Entry) -> str:
+    """Return what an equal line has in common with this one: not when, nor which worker and release wrote it."""
+    if line.status is None and not line.reply and len(line.what) <= _LONGEST_MARK:
+        return line.what
+    return blake2b(repr((line.what, line.status)).encode() + line.reply, digest_size=8).hexdigest()
+
+
+def is_stored(line: Entry, found: Entry | None) -> bool:
+    """Tell whether the line found under this number is this one, or counts it, whatever has been counted since."""
+    if found is None:
+        return False
+    if line.count > 1:
+        return found.count >= line.count
+    return replace(found, count=1, last_at=None) == line
+
+
+def merged(lines: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return a history in order, with the counts of lines that are given more than once under one number."""
+    found: dict[int, Entry] = {}
+    for line in lines:
+        first = found.get(line.number)
+        found[line.number] = line if first is None else replace(first, count=line.count, last_at=line.last_at)
+    return tuple(found.values())
 
 
 def _says(told: Transaction) -> str:

@@ -14,7 +14,7 @@ from alphapo_async.core.codec import decode_body, plain
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal
-from alphapo_async.core.row import Row, State, bucket
+from alphapo_async.core.row import CountedLine, Row, State, bucket
 from alphapo_async.core.steps import due_at
 
 __all__ = [
@@ -103,6 +103,8 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     word: str | None = None
     checked_at: float | None = None
     settled_by: str | None = None
+    lines: int = 0
+    counted: tuple[CountedLine, ...] = ()
 
 
 _REST: Final = _Rest.__struct_fields__

@@ -19,6 +19,7 @@ __all__ = [
     "NO",
     "STICKY",
     "Assumed",
+    "CountedLine",
     "Row",
     "State",
     "bucket",
@@ -41,6 +42,16 @@ CORRECTABLE_STATES: Final = NO - {"conflict"}
 """Another payment under the same foreign_id becomes the row's next revision."""
 STICKY: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
+
+
+class CountedLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A line of the history that an equal one counts up instead of adding another."""
+
+    number: int
+    kind: str
+    mark: str
+    """What it says, or a digest of it."""
+    count: int = 1
 
 
 class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -105,6 +116,11 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who settled it by hand, and why."""
     checked_at: float | None = None
     """When AlphaPo was last asked about it, or a worker last let go of it."""
+
+    lines: int = 0
+    """How many lines its history has."""
+    counted: tuple[CountedLine, ...] = ()
+    """Those of its lines that an equal one counts up."""
 
 
 class Assumed(msgspec.Struct, frozen=True, gc=False):

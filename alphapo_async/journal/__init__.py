@@ -83,8 +83,8 @@ class Outbox(Protocol):
         """
         ...
 
-    def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
-        """Return a statement that writes this row down for the workers, inside whatever transaction it is run in."""
+    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+        """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
         ...
 
 

@@ -13,7 +13,7 @@ from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.history import Change, Entry, merged
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.row import Row, State, bucket
@@ -61,6 +61,9 @@ class MemoryJournal:
         self._whole_rows = whole_rows
         self._remembered = remembered
         self._open: dict[_Name, Row] = {}
+        self._places: dict[_Name, int] = {}
+        """In which order the rows came first: open rows of one moment are read in it."""
+        self._came = 0
         self._settled: OrderedDict[_Name, Row] = OrderedDict()
         self._old: OrderedDict[_Name, _Essence] = OrderedDict()
         self._old_sums: dict[str, dict[str, dict[str, Decimal]]] = {}
@@ -138,7 +141,7 @@ class MemoryJournal:
         known = self._known(name)
         row, entries = change(known)
         if entries:
-            self._history[name] = (*self._history.get(name, ()), *entries)
+            self._history[name] = merged((*self._history.get(name, ()), *entries))
         if row is not known:
             self._keep(name, row)
         return row
@@ -154,8 +157,9 @@ class MemoryJournal:
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         rows = (row for row in self._open.values() if row.account == account)
-        ordered = sorted(rows, key=lambda row: (row.created_at, row.foreign_id))
-        return [row for row in ordered if after is None or (row.created_at, row.foreign_id) > after][:limit]
+        ordered = sorted((row.created_at, self._places[account, row.foreign_id], row) for row in rows)
+        begin = (-inf, 0) if after is None else (after[0], self._places.get((account, after[1]), 0))
+        return [row for created_at, place, row in ordered if (created_at, place) > begin][:limit]
 
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
@@ -221,6 +225,8 @@ class MemoryJournal:
             self._dates.pop(name, None)
         if self._old:
             self._forget_essence(name)
+        if name not in self._places:
+            self._came = self._places[name] = self._came + 1
         if row.state == "open":
             self._settled.pop(name, None)
             self._open[name] = row
@@ -236,7 +242,8 @@ class MemoryJournal:
         self._history.pop(name, None)
         _add(self._old_sums.setdefault(row.account, {}), essence.bucket, essence.figure, essence.currency, 1)
         if len(self._old) > self._remembered:
-            self._old.popitem(last=False)
+            gone, _ = self._old.popitem(last=False)
+            del self._places[gone]
 
     def _forget_essence(self, name: _Name) -> None:
         essence = self._old.pop(name, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
+from msgspec.structs import replace
+
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
@@ -134,9 +136,5 @@ def _essence(kept: Kept) -> tuple[Any, ...]:
     """What must be the same, wherever it is kept; text in PostgreSQL holds no NUL."""
     row = kept.row
     revisions = [(revision.number, revision.body, revision.digest) for revision in (*row.earlier, row.revision)]
-    entries = [(line.at, line.kind, line.what.replace("\0", "\ufffd"), *_rest(line)) for line in kept.entries]
+    entries = [replace(line, what=line.what.replace("\0", "\ufffd")) for line in kept.entries]
     return to_record(row), revisions, entries
-
-
-def _rest(line: Entry) -> tuple[Any, ...]:
-    return line.worker, line.status, line.reply, line.release

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
@@ -45,9 +45,10 @@ class _Attempt(NamedTuple):
         _, known, row, entries = self.draft
         ours, changes = stored(entries), found.turn - (0 if known is None else known.turn)
         if changes == 1:
-            return to_record(found.row) == to_record(row) and _ends(lines, ours)
-        # Others have changed it since; lines are only ever added, and those of one draft stand side by side.
-        return changes > 1 and bool(ours) and any(_ends(lines[:end], ours) for end in range(len(lines) + 1))
+            return to_record(found.row) == to_record(row) and _are_stored(ours, lines)
+        # Others have changed it since. Lines are only ever added, each under a number of its own; a count does not show who counted.
+        added = [line for line in ours if line.count == 1]
+        return changes > 1 and bool(added) and _are_stored(added, lines)
 
 
 class _Write(Wish[Row]):
@@ -218,9 +219,9 @@ class PostgresJournal:
                 return row
             await self._check_place(fetch)
 
-    def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
-        """Return a statement that writes this row down for the workers, inside whatever transaction it is run in."""
-        return self._rows.enqueue_statement(row, host, expires_in)
+    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+        """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
+        return self._rows.enqueue_statement(row, line, host, expires_in)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""
@@ -499,5 +500,6 @@ def _made_before(wish: _Write, known: Known, lines: dict[int, list[Entry]]) -> R
     return next((one.made for one in wish.attempts if one.stands(known, lines.get(known.id, []))), None)
 
 
-def _ends(lines: Sequence[Entry], last: Sequence[Entry]) -> bool:
-    return list(lines[max(len(lines) - len(last), 0) :]) == list(last)
+def _are_stored(ours: Sequence[Entry], lines: Sequence[Entry]) -> bool:
+    found = {line.number: line for line in lines}
+    return all(is_stored(line, found.get(line.number)) for line in ours)

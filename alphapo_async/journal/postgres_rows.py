@@ -11,9 +11,10 @@ from decimal import Decimal, localcontext
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import asdict
 
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
@@ -43,8 +44,15 @@ _CASTS: Final = {"amount": "numeric", "rest": "json"}
 _BYTES: Final = ("body", "reply")
 """What is handed over in base64."""
 _BODY: Final = ("body", "sha256", "digest")
-_LINE: Final = ("at", "kind", "what", "worker", "status", "reply", "release")
-_LINE_TYPES: Final = {"place": "int4", "number": "int4", "at": "float8", "status": "int4"}
+_LINE: Final = Entry.__struct_fields__
+_LINE_TYPES: Final = {
+    "place": "int4",
+    "number": "int4",
+    "at": "float8",
+    "status": "int4",
+    "count": "int4",
+    "last_at": "float8",
+}
 """What of a line of a history is."""
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -97,7 +105,7 @@ class PostgresRows:
         told = ", ".join(f"{name}::text as {name}" if name in _CASTS else name for name in COLUMNS)
         row = f"select id, turn, body, digest, {told} from {schema}.withdrawals w "
         stored = ", ".join(_stored("asked", name) for name in whole)
-        line = _handed("$2", "line", ("place", "number", *_LINE), _LINE_TYPES)
+        line = _handed("$2", "line", ("place", *_LINE), _LINE_TYPES)
         lines = ", ".join(_stored("line", name) for name in _LINE)
         revision = ", ".join(_stored("between", name) for name in ("number", *_BODY))
         between = (
@@ -105,7 +113,8 @@ class PostgresRows:
         )
         note = (
             f"insert into {schema}.history (withdrawal, {', '.join(_LINE)}) "
-            f"select made.id, {lines} from made join line using (place) order by number"
+            f"select made.id, {lines} from made join line using (place) "
+            "on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at"
         )
         self.insert = f"""
             with line as materialized (select * from {line}),
@@ -170,11 +179,14 @@ class PostgresRows:
         self.everything = row + "where id > $1 order by id limit $2"
         """Everything, page by page."""
         self.history = (
-            f"select at, kind, what, h.worker, h.status, reply, release from {schema}.history h "
-            f"join {schema}.withdrawals w on w.id = h.withdrawal where account = $1 and foreign_id = $2 order by h.id"
+            f"select {', '.join(f'h.{name}' for name in _LINE)} from {schema}.history h "
+            f"join {schema}.withdrawals w on w.id = h.withdrawal where account = $1 and foreign_id = $2 order by number"
         )
         """A whole history, in the order in which it was heard."""
-        self.histories_of = f"select withdrawal, {', '.join(_LINE)} from {schema}.history where withdrawal = any($1::int8[]) order by id"
+        self.histories_of = (
+            f"select withdrawal, {', '.join(_LINE)} from {schema}.history "
+            "where withdrawal = any($1::int8[]) order by withdrawal, number"
+        )
         """Whole histories."""
         self.sums = (
             f"select currency, bucket, sum(amount)::text as figure from {schema}.withdrawals "
@@ -201,7 +213,7 @@ class PostgresRows:
               from held where w.id = held.id returning w.id
             ), noted as (
               insert into {schema}.history (withdrawal, {", ".join(_LINE)})
-              select changed.id, {lines} from changed, {_handed("$5", "line", ("number", *_LINE), _LINE_TYPES)} order by number
+              select changed.id, {lines} from changed, {_handed("$5", "line", _LINE, _LINE_TYPES)}
             )
             select id, {durable} from changed"""
         """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
@@ -214,8 +226,8 @@ class PostgresRows:
         self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
         """A withdrawal for the workers, in the transaction of whoever calls."""
 
-    def enqueue_statement(self, row: Row, host: str, expires_in: float) -> str:
-        """Return the statement that writes a new row down for the workers.
+    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+        """Return the statement that records a new row, with the first line of its history, for the workers.
 
         It has no parameters, and no character that any driver takes for one: what it says stands in it as hexadecimal digits.
         """
@@ -228,7 +240,9 @@ class PostgresRows:
             "sha256": sha256,
             "digest": digest,
         }
-        asked = msgspec.json.encode({"host": host, "expires_in": expires_in, "row": told})
+        asked = msgspec.json.encode(
+            {"host": host, "expires_in": expires_in, "row": told, "what": line.what, "release": line.release}
+        )
         return self.enqueue % asked.hex()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,13 +354,13 @@ def _asked_one(place: int, draft: Draft) -> dict[str, Any]:
 
 def _lines(drafts: list[Draft]) -> bytes:
     """Return the new lines of all histories, in order, each with the place of its draft."""
-    lines = [(place, entry) for place, draft in enumerate(drafts, 1) for entry in draft.entries]
-    return _encode([_line(place, number, entry) for number, (place, entry) in enumerate(lines)])
+    return _encode([_line(place, entry) for place, draft in enumerate(drafts, 1) for entry in merged(draft.entries)])
 
 
-def _line(place: int, number: int, entry: Entry) -> dict[str, Any]:
-    told = {name: getattr(entry, name) for name in _LINE}
-    return told | {"place": place, "number": number, "what": _clean(entry.what)}
+def _line(place: int, entry: Entry) -> dict[str, Any]:
+    told = asdict(entry)
+    told["place"], told["what"] = place, _clean(entry.what)
+    return told
 
 
 def stored(entries: Sequence[Entry]) -> list[Entry]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.history import Change, Entry
+from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
@@ -120,7 +120,8 @@ class _File:
         found = rows.find(self.connection, *name)
         if found is None or to_record(found[1]) != to_record(row):
             return False
-        if not set(entries).issubset(rows.history_of(self.connection, *name)):
+        written = {line.number: line for line in rows.history_of(self.connection, *name)}
+        if not all(is_stored(line, written.get(line.number)) for line in entries):
             return False
         rows.update(self.connection, [found])
         return True

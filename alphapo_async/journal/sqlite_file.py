@@ -85,17 +85,19 @@ create table revisions (
 ) without rowid;
 
 create table history (
-  id integer primary key,
   withdrawal integer not null references withdrawals (id),
+  number integer not null,
   at real not null,
   kind text not null,
   what text not null,
   worker text,
   status integer,
   reply blob not null,
-  release text not null
-);
-create index history_of on history (withdrawal);
+  release text not null,
+  count integer not null,
+  last_at real,
+  primary key (withdrawal, number)
+) without rowid;
 """
 _NOTES: Final = (
     "create table if not exists notes "

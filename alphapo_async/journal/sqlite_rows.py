@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from alphapo_async.core.evidence import Revision
@@ -111,12 +112,14 @@ KEEP: Final = (
 EARLIER: Final = "select number, body, digest from revisions where withdrawal = ? order by number"
 """Its earlier revisions."""
 NOTE: Final = (
-    "insert into history (withdrawal, at, kind, what, worker, status, reply, release) values (?, ?, ?, ?, ?, ?, ?, ?)"
+    "insert into history (withdrawal, at, kind, what, worker, status, reply, release, number, count, last_at) "
+    "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at"
 )
-"""One line of its history."""
+"""One line of its history, or the count of one that stands there."""
 HISTORY: Final = (
-    "select at, kind, what, history.worker, history.status, reply, release from history "
-    "join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? order by history.id"
+    "select at, kind, what, history.worker, history.status, reply, release, number, count, last_at from history "
+    "join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? order by number"
 )
 """Its whole history, in the order in which it was heard."""
 BIND: Final = "insert into accounts (account, host) values (?, ?) on conflict do nothing"
@@ -259,14 +262,14 @@ def correct(connection: sqlite3.Connection, place: int, revision: Revision) -> N
     connection.execute(CORRECT, (*written(revision)[1:], place))
 
 
+_columns: Final = attrgetter(*Entry.__struct_fields__)
+
+
 def add_history(connection: sqlite3.Connection, lines: Iterable[tuple[int, Entry]]) -> None:
     """Add lines, each to the history of the row at its place."""
     connection.executemany(
         NOTE,
-        [
-            (place, line.at, line.kind, line.what, line.worker, line.status, line.reply, line.release)
-            for place, line in lines
-        ],
+        [(place, *_columns(line)) for place, line in lines],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
     Asked,
@@ -20,10 +21,22 @@ from alphapo_async.core.evidence import (
     Seen,
     Word,
 )
-from alphapo_async.core.history import EXCERPT, Entry, entry_of, named, seen_of
+from alphapo_async.core.history import (
+    EXCERPT,
+    Entry,
+    entries_of,
+    entry_of,
+    is_stored,
+    merged,
+    named,
+    noted,
+    requested,
+    seen_of,
+)
 from alphapo_async.core.models import Fee, Transaction, TransactionPart
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
-from tests.core.rows import OURS
+from alphapo_async.core.row import Row
+from tests.core.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
 
 FULL = Transaction(
     id=7,
@@ -58,8 +71,9 @@ def test_every_evidence_has_its_line(evidence: Evidence, kind: str, what: str, w
 
 @pytest.mark.parametrize("evidence", [Asked("w", OURS, "key"), Reported()])
 def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> None:
-    """The row itself tells who asked, and when."""
+    """The line of a request says what it made of the row: `requested` returns it."""
     assert entry_of(evidence, 9.0, "1.0") is None
+    assert entries_of([evidence, Restored()], 9.0, "1.0") == (Entry(9.0, "restored", "from a backup", release="1.0"),)
 
 
 def test_a_reply_is_kept_in_part() -> None:
@@ -84,3 +98,98 @@ def test_a_judgement_is_named_with_its_reason() -> None:
     assert named(NoAnswer("HTTP 403", 403, "bad_header_key")) == "NoAnswer: HTTP 403"
     assert named(Refused("bad_header_key")) == "Refused: bad_header_key"
     assert named(NoneFound()) == "NoneFound"
+
+
+ASKED = Asked("worker", OURS, "key")
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "after", "what"),
+    [
+        (ASKED, None, row(), "recorded: 1 BTC"),
+        (replace(ASKED, worker=None, is_heard=False), None, row(), "enqueued: 1 BTC"),
+        (replace(ASKED, is_heard=False), None, row(), "recorded: 1 BTC"),
+        (ASKED, row(holder=None), row(), "taken on: 1 BTC"),
+        (ASKED, row(holder="other"), row(holder="other"), "open already: 1 BTC"),
+        (replace(ASKED, worker=None), row(holder=None), row(holder=None), "open already: 1 BTC"),
+        (ASKED, NOT_SENT_ROW, row(), "to be sent again: 1 BTC"),
+        (ASKED, ACCEPTED_ROW, ACCEPTED_ROW, "answered, accepted: 1 BTC"),
+        (ASKED, NOT_SENT_ROW, row(revision=replace(OURS, number=2)), "revision 2: 1 BTC"),
+        (replace(ASKED, revision=CORRECTED), row(), row(), "another payment, not taken: 2 BTC"),
+    ],
+)
+def test_a_request_has_a_line_that_says_what_it_made_of_the_row(
+    asked: Asked, before: Row | None, after: Row, what: str
+) -> None:
+    """With the amount that it asks for."""
+    assert requested(asked, before, after, 9.0, "1.0") == Entry(9.0, "request", what, asked.worker, release="1.0")
+
+
+def test_the_round_of_a_worker_is_no_request() -> None:
+    """It has a line only where it ends the row: it came too late for it."""
+    round_, free = replace(ASKED, is_heard=False), row(holder=None)
+    assert requested(round_, free, row(), 9.0, "1.0") is None
+    expired = replace(NOT_SENT_ROW, reason="expired")
+    assert requested(round_, free, expired, 9.0, "1.0") == Entry(9.0, "given up", "expired", "worker", release="1.0")
+
+
+LOOK_UP = Entry(1.0, "look-up", "NoneFound", "w", 404, b"none", "1.0")
+CALLBACK = Entry(2.0, "callback", "confirmed", None, None, b"body", "1.0")
+ATTEMPT = Entry(3.0, "attempt", "InDoubt: lost", "w", release="1.0")
+
+
+def counts(*lines: Entry) -> list[tuple[str, int, int]]:
+    """Return kind, number and count of each line of the history that these lines come to, whether noted at once or one by one."""
+    known, stored = row(), list[Entry]()
+    for line in lines:
+        known, added = noted(known, [line])
+        stored += added
+    assert noted(row(), lines)[0] == known
+    assert merged(noted(row(), lines)[1]) == merged(stored)
+    return [(line.kind, line.number, line.count) for line in merged(stored)]
+
+
+def test_equal_answers_in_a_row_are_one_line_with_a_count() -> None:
+    """Whoever asked; another answer, and an attempt between them, begin a new line."""
+    other = replace(LOOK_UP, what="NoAnswer: HTTP 502", status=502)
+    assert counts(LOOK_UP, replace(LOOK_UP, worker="v", at=2.0), LOOK_UP) == [("look-up", 1, 3)]
+    assert counts(LOOK_UP, other, LOOK_UP) == [("look-up", 1, 1), ("look-up", 2, 1), ("look-up", 3, 1)]
+    assert counts(LOOK_UP, ATTEMPT, ATTEMPT, LOOK_UP) == [
+        ("look-up", 1, 1),
+        ("attempt", 2, 1),
+        ("attempt", 3, 1),
+        ("look-up", 4, 1),
+    ]
+
+
+def test_a_repeated_callback_is_counted_also_after_others() -> None:
+    """AlphaPo repeats each of them until it is answered; only the last few are remembered."""
+    later = replace(CALLBACK, reply=b"another body")
+    assert counts(CALLBACK, LOOK_UP, later, CALLBACK, later, CALLBACK) == [
+        ("callback", 1, 3),
+        ("look-up", 2, 1),
+        ("callback", 3, 2),
+    ]
+    long = replace(CALLBACK, kind="request", what="x" * 81, reply=b"")
+    assert counts(long, replace(long, what="x" * 82), long)[-1] == ("request", 3, 1)
+    many = [replace(CALLBACK, reply=b"%d" % number) for number in range(9)]
+    assert counts(*many, many[0], many[8])[-2:] == [("callback", 9, 2), ("callback", 10, 1)]
+
+
+def test_a_counted_line_has_its_first_time_and_its_last() -> None:
+    """And stays what it was when it came first."""
+    stored = noted(row(), [CALLBACK, replace(CALLBACK, at=5.0, release="2.0")])[1]
+    assert merged(stored) == (replace(CALLBACK, number=1, count=2, last_at=5.0),)
+    assert noted(row(), []) == (row(), [])
+
+
+def test_a_line_is_known_again_whatever_was_counted_since() -> None:
+    """Under its number, with what it says; of a count only that it is as high."""
+    [line] = noted(row(), [CALLBACK])[1]
+    [_, again] = noted(row(), [CALLBACK, replace(CALLBACK, at=5.0)])[1]
+    found = replace(line, count=2, last_at=5.0)
+    assert is_stored(line, found)
+    assert is_stored(again, found)
+    assert not is_stored(again, line)
+    assert not is_stored(line, replace(found, at=7.0))
+    assert not is_stored(line, None)

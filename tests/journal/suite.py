@@ -25,7 +25,7 @@ from alphapo_async.core.evidence import (
     Seen,
 )
 from alphapo_async.core.forgetting import redacted, tombstone
-from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
@@ -70,7 +70,7 @@ async def hear(
             else:
                 row = learn(row, one, now)
         assert row is not None
-        return row, entries_of(evidence, now, "1.0")
+        return noted(row, entries_of(evidence, now, "1.0"))
 
     return await journal.update(account, foreign_id, change, **how)
 
@@ -449,7 +449,7 @@ class ForgettingSuite:
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
         forgetting: Forgetting = journal
-        assert await forgetting.forget(ACCOUNT, "f", lambda row: (redacted(row), [line]), keeps_history=True)
+        assert await forgetting.forget(ACCOUNT, "f", lambda row: noted(redacted(row), [line]), keeps_history=True)
         row = await journal.find(ACCOUNT, "f")
         assert (row.revision.body, row.revision.payment, row.revision.number) == (b"", None, 2)
         assert [(one.body, one.number) for one in row.earlier] == [(b"", 1)]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import GivenUp
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.journal.moving import Kept, Movable, Register, move
@@ -84,7 +84,7 @@ async def test_what_a_database_cannot_hold_in_a_text_is_no_difference(both: dict
     """AlphaPo's words may hold a NUL; it is shown there as what cannot be shown."""
     await fill(both["file"])
     line = Entry(5.0, "callback", "does not fit: status 'a\0b'", release="1.0")
-    await both["file"].update(ACCOUNT, "paid", lambda row: (row, [line]))
+    await both["file"].update(ACCOUNT, "paid", lambda row: noted(row, [line]))
     assert await move(both["file"], both["database"], "there", 100.0) == 4
     assert [entry.what for entry in await both["file"].history(ACCOUNT, "paid")][-1] == line.what
     assert [entry.what for entry in await both["database"].history(ACCOUNT, "paid")][-1] == line.what.replace(
@@ -146,7 +146,7 @@ def _other_row(kept: list[Kept]) -> list[Kept]:
 
 
 def _other_history(kept: list[Kept]) -> list[Kept]:
-    return [one._replace(entries=(*one.entries, Entry(1.0, "attempt", "InDoubt"))) for one in kept]
+    return [one._replace(entries=(*one.entries, Entry(1.0, "attempt", "InDoubt", number=9))) for one in kept]
 
 
 def _without_last(kept: list[Kept]) -> list[Kept]:

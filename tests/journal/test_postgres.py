@@ -12,10 +12,11 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core import history
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import GivenUp
 from alphapo_async.core.forgetting import redacted
-from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.row import Row
 from alphapo_async.journal import postgres_server
@@ -127,6 +128,7 @@ async def test_changes_of_one_row_in_one_group_survive_a_lost_reply(between: Poo
     await journal.aclose()
 
 
+BEGUN = Entry(0.0, "request", "enqueued: 1 BTC", release="1.0", number=1)
 LINE = Entry(5.0, "callback", "con\0firmed", release="1.0")
 """What adds nothing to a row but a line of its history; text in PostgreSQL holds no NUL."""
 
@@ -134,7 +136,7 @@ LINE = Entry(5.0, "callback", "con\0firmed", release="1.0")
 def noted(line: Entry, row: Row | None) -> tuple[Row, Sequence[Entry]]:
     """Leave the row as it is, and add a line."""
     assert row is not None
-    return row, [line]
+    return history.noted(row, [line])
 
 
 async def story(journal: PostgresJournal) -> tuple[int, list[float]]:
@@ -218,7 +220,7 @@ async def test_what_arrives_late_is_not_done_twice(between: Pooler) -> None:
     row = await late(journal, between, lambda: hear(journal, "f", LOST, now=1.0))
     assert row.attempts == 1
     assert await story(journal) == (1, [1.0])
-    forget = partial(journal.forget, ACCOUNT, "f", lambda row: (redacted(row), [LINE]), keeps_history=True)
+    forget = partial(journal.forget, ACCOUNT, "f", lambda row: history.noted(redacted(row), [LINE]), keeps_history=True)
     assert await late(journal, between, forget)
     assert await story(journal) == (1, [1.0, 5.0])
     await journal.aclose()
@@ -319,7 +321,7 @@ async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost
 
         def change(row: Row) -> tuple[Row, Sequence[Entry]]:
             between.lose_reply_to = b"con"
-            return (redacted(row), [LINE]) if row.revision.body else (row, ())
+            return history.noted(redacted(row), [LINE]) if row.revision.body else (row, ())
 
         asking = asyncio.ensure_future(journal.forget(ACCOUNT, "f", change, keeps_history=True))
         if changes:
@@ -438,7 +440,7 @@ async def test_what_a_transaction_has_still_to_commit_moves_too(
 
     async def begin() -> None:
         if is_statement:
-            await connection.execute(journal.enqueue_statement(row, "h", 100.0))
+            await connection.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0))
         else:
             await journal.update_within(connection, ACCOUNT, "late", lambda known: (known or row, ()))
 
@@ -502,7 +504,7 @@ async def test_what_is_written_within_a_transaction_counts_if_that_commits(journ
     fresh = asked("f", worker=None)
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-        return (known, ()) if known else (new_row(ACCOUNT, "f", fresh, 5.0, is_durable=True), [LINE])
+        return (known, ()) if known else history.noted(new_row(ACCOUNT, "f", fresh, 5.0, is_durable=True), [LINE])
 
     with pytest.raises(ConfigurationError, match="in no transaction"):
         await journal.update_within(connection, ACCOUNT, "f", change)
@@ -527,7 +529,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert known is not None
         turns.append(known.attempts)
-        return learn(known, LOST, 9.0), entries_of((LOST,), 9.0, "1.0")
+        return history.noted(learn(known, LOST, 9.0), history.entries_of((LOST,), 9.0, "1.0"))
 
     async with connection.transaction():
         statement = connection.fetch
@@ -545,7 +547,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
 
 async def test_a_statement_for_the_workers_names_the_journals_own_tables(journal: PostgresJournal) -> None:
     """Wherever it is run."""
-    statement = journal.enqueue_statement(new_row(ACCOUNT, "f", asked("f"), 0.0, is_durable=True), "h", 100.0)
+    statement = journal.enqueue_statement(new_row(ACCOUNT, "f", asked("f"), 0.0, is_durable=True), BEGUN, "h", 100.0)
     await journal.find(ACCOUNT, "f")
     await postgres.execute(statement)
     assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]

@@ -25,6 +25,7 @@ from tests import postgres
 from tests.journal.suite import asked, same
 
 ROWS = PostgresRows("s")
+BEGUN = Entry(0.0, "request", "enqueued: 1 BTC", release="1.0", number=1)
 
 
 @pytest.fixture
@@ -51,9 +52,9 @@ def row(foreign_id: str, amount: str = "1", **more: Any) -> Row:
     return replace(new_row("default", foreign_id, asked(foreign_id, amount), 5.0, is_durable=True), **more)
 
 
-def line(what: str) -> Entry:
+def line(what: str, number: int = 1, **more: Any) -> Entry:
     """Return a line of a history."""
-    return Entry(1.0, "attempt", what, "worker", 200, b"\0\xff", "1.0")
+    return Entry(1.0, "attempt", what, "worker", 200, b"\0\xff", "1.0", number, **more)
 
 
 def draft(row: Row, known: Known | None = None, *lines: Entry) -> Draft:
@@ -66,7 +67,7 @@ async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetc
     added = await ROWS.add(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
     known = added["default", "f"]
     assert not await ROWS.forget_one(fetch, known._replace(turn=9), redacted(known.row), [], keeps_history=True)
-    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z")], keeps_history=True)
+    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z", 2)], keeps_history=True)
     found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
     assert (found.turn, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
     told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
@@ -86,7 +87,7 @@ async def test_every_statement_is_understood(connection: Any) -> None:
 
 async def test_new_rows_are_added_once(fetch: Fetch) -> None:
     """Those that are known already are left out, with their lines."""
-    added = await ROWS.add(fetch, [draft(row("b")), draft(row("a"), None, line("one"), line("two"))])
+    added = await ROWS.add(fetch, [draft(row("b")), draft(row("a"), None, line("one"), line("two", 2))])
     assert sorted(name for _, name in added) == ["a", "b"]
     again = await ROWS.add(fetch, [draft(row("a", "2"), None, line("three")), draft(row("c"))])
     assert [name for _, name in again] == ["c"]
@@ -136,7 +137,7 @@ async def test_the_bytes_between_are_kept(fetch: Fetch) -> None:
 
 async def test_whole_histories_are_read_in_one_go(fetch: Fetch) -> None:
     """Each in order, with the lines as they are stored."""
-    lines = line("one\0"), line("two")
+    lines = line("one\0"), line("two", 2)
     added = await ROWS.add(fetch, [draft(row("a"), None, *lines), draft(row("b"), None, line("b")), draft(row("c"))])
     numbers = {name: known.id for (_, name), known in added.items()}
     found = await ROWS.histories(fetch, [numbers["a"], numbers["b"], numbers["c"]])
@@ -150,6 +151,16 @@ async def test_nothing_is_written_to_a_journal_that_has_moved(connection: Any) -
     await connection.execute("update s.journal set moved_to = 'elsewhere'")
     assert await ROWS.add(connection.fetch, [draft(row("b"))]) == {}
     assert await ROWS.change(connection.fetch, [draft(row("a", attempts=1), known)]) == {}
+
+
+async def test_a_line_that_is_repeated_is_counted_where_it_stands(fetch: Fetch) -> None:
+    """Also twice in one statement, and where both lines are new to it."""
+    first, again = line("x"), [replace(line("x"), at=at, count=count, last_at=at) for count, at in ((2, 2.0), (3, 3.0))]
+    known = (await ROWS.add(fetch, [draft(row("f"), None, first)]))["default", "f"]
+    await ROWS.change(fetch, [draft(known.row, known, *again)])
+    await ROWS.add(fetch, [draft(row("g"), None, first, *again)])
+    for foreign_id in ("f", "g"):
+        assert await ROWS.history_of(fetch, ("default", foreign_id)) == [line("x", count=3, last_at=3.0)]
 
 
 async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
@@ -191,7 +202,7 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     """By the database's clock, once, and for one payment only."""
     strange = asked("it's :a %s \\ 😀", worker=None)
     wanted = new_row("default", "it's :a %s \\ 😀", strange, 0.0, is_durable=True)
-    statement = ROWS.enqueue_statement(wanted, "h", 100.0)
+    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", 100.0)
     assert statement.translate({ord(sign): None for sign in ":%$?"}) == statement
     assert [each[0] for each in await fetch(statement)] == [True]
     assert [each[0] for each in await fetch(statement)] == [False]
@@ -200,6 +211,9 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     assert found.row.created_at == pytest.approx(now[0], abs=5)
     assert found.row.expires_at == pytest.approx(found.row.created_at + 100)
     assert same(replace(found.row, created_at=0.0, expires_at=None), wanted)
+    [begun] = await ROWS.history_of(fetch, ("default", wanted.foreign_id))
+    assert replace(begun, at=0.0) == BEGUN
+    assert begun.at == found.row.created_at
 
 
 @pytest.mark.parametrize(
@@ -215,13 +229,13 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
 async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
     """Another payment, one that was tried in vain, another host's, or in a journal that has moved."""
     first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
-    await fetch(ROWS.enqueue_statement(first, "h", 100.0))
+    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", 100.0))
     if spoil:
         await fetch(spoil)
     with pytest.raises(
         error, match=r"(not|nothing was) enqueued|moved|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
-        await fetch(ROWS.enqueue_statement(row, host, 100.0))
+        await fetch(ROWS.enqueue_statement(row, BEGUN, host, 100.0))
 
 
 def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:
@@ -235,9 +249,11 @@ async def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(fet
     corrected = replace(
         row("a"), revision=replace(asked("a", "2").revision, number=2), earlier=(asked("a", "1").revision,)
     )
-    await ROWS.load(fetch, [Kept(1, corrected, (line("one"), line("two"))), Kept(2, row("b"), ())])
+    await ROWS.load(
+        fetch, [Kept(1, corrected, (line("one"), line("two", 2, count=3, last_at=4.0))), Kept(2, row("b"), ())]
+    )
     [first] = await ROWS.all(fetch, 0, 1)
     [second] = await ROWS.all(fetch, first.place, 9)
     assert same(first.row, corrected)
-    assert first.entries == (line("one"), line("two"))
+    assert first.entries == (line("one"), line("two", 2, count=3, last_at=4.0))
     assert second.row.foreign_id == "b"

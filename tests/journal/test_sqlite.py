@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, CalledBack, Seen
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import InDoubt
@@ -260,7 +261,7 @@ async def note(journal: SqliteJournal, line: Entry) -> Row:
 
     def add(row: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert row is not None
-        return row, [line]
+        return noted(row, [line])
 
     return await journal.update(ACCOUNT, "old", add)
 
@@ -327,7 +328,7 @@ async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fa
         lambda: note(journal, line),
         lambda: hear(journal, "new", asked("new")),
     )
-    assert await journal.history(ACCOUNT, "old") == [line]
+    assert await journal.history(ACCOUNT, "old") == [replace(line, number=1)]
     assert await journal.find(ACCOUNT, "new") is not None
     await journal.aclose()
 

@@ -128,11 +128,13 @@ def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
 
 
 def test_the_history_is_added_to(connection: sqlite3.Connection) -> None:
-    """In order, and read by foreign_id."""
+    """In order, a repeated line as a count, and read by foreign_id."""
     place = insert(connection, row())
-    lines = [Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0"), Entry(2.0, "given up", "queue", "w")]
-    rows.add_history(connection, [(place, line) for line in lines])
-    assert rows.history_of(connection, "default", "f") == lines
+    attempt = Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0", number=1)
+    left = Entry(2.0, "given up", "queue", "w", number=2)
+    again = replace(left, at=3.0, count=2, last_at=3.0)
+    rows.add_history(connection, [(place, line) for line in (attempt, left, again)])
+    assert rows.history_of(connection, "default", "f") == [attempt, replace(left, count=2, last_at=3.0)]
 
 
 def test_an_account_keeps_its_first_host(connection: sqlite3.Connection) -> None:
@@ -197,7 +199,6 @@ def test_sums_are_exact(connection: sqlite3.Connection) -> None:
         (rows.UNREPORTED, ("a", 9), "withdrawals_unreported"),
         (rows.HELD, ("w", 9), "withdrawals_held"),
         (rows.UNLISTED, (), "withdrawals_held"),
-        (rows.HISTORY, ("a", "f"), "history_of"),
     ],
 )
 def test_what_is_asked_often_uses_its_index(

@@ -26,7 +26,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Word
-from alphapo_async.core.history import Entry, entries_of
+from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.release import __version__
@@ -536,7 +536,7 @@ class Simulation:
     async def _say(self, row: Row, word: Word) -> None:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             now = self._now()
-            return learn(known or row, word, now), entries_of((word,), now, __version__)
+            return noted(learn(known or row, word, now), entries_of((word,), now, __version__))
 
         await self.disk.update(row.account, row.foreign_id, change)
 
