@@ -495,7 +495,7 @@ _JOURNAL: Final = (
                 "            row = await self.journal.update(",
                 "            known = await self.journal.find(self.account, foreign_id)\n"
                 "            if known is None:\n"
-                "                return change(known)\n"
+                "                return again(known)[0]\n"
                 "            row = await self.journal.update(",
             ),
         ),
@@ -665,6 +665,22 @@ _JOURNAL: Final = (
     ),
 )
 
+_HISTORY: Final = (
+    Bug(
+        "history copied early",
+        "Journals that take the lines before the change has made them: the row is right, and what led to it is gone.",
+        (
+            Edit(
+                "journal/postgres.py",
+                "                row, entries = wish.change(before)\n",
+                "                row, _ = wish.change(before)\n",
+            ),
+        ),
+        found_by="test",
+        test="tests/proof/test_differential.py::test_a_story_comes_to_the_same_in_every_kind_of_journal[0]",
+    ),
+)
+
 _LIVENESS: Final = (
     Bug(
         "missing lock means dead",
@@ -725,4 +741,4 @@ _CALLBACKS: Final = (
     ),
 )
 
-BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_LIVENESS, *_CALLBACKS)
+BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_HISTORY, *_LIVENESS, *_CALLBACKS)
