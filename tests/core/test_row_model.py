@@ -78,7 +78,9 @@ NextStep: TypeAlias = Callable[[Row, float, Assumed], Step]
 
 
 def _revision(amount: str) -> Revision:
-    payment = WithdrawalRequest(currency="BTC", address="a", amount=amount, foreign_id="f", end_user_reference="u")
+    payment = WithdrawalRequest(
+        currency="BTC", address="a", amount=amount, foreign_id="f", end_user_reference="u", tag="1"
+    )
     return Revision(encode_body(payment), payment)
 
 
@@ -88,6 +90,9 @@ SPELLED: Final = Revision(FIRST.body + b" ", FIRST.payment)
 NAMES: Final = {FIRST.body: "first", SPELLED.body: "first", OTHER.body: "second"}
 STRANGER: Final = "stranger"
 """A payment of somebody else under the same foreign_id."""
+NEIGHBOR: Final = "neighbor"
+"""Another payment to the same address, of the same amount: an exchange tells its customers apart by the tag alone."""
+NOT_OURS: Final = (STRANGER, NEIGHBOR)
 
 Status = Literal["processing", "confirmed", "cancelled"]
 
@@ -95,18 +100,24 @@ Status = Literal["processing", "confirmed", "cancelled"]
 def _transaction(name: str, status: str, *, is_cut: bool = False) -> Transaction:
     if is_cut:
         return Transaction(id=7, foreign_id="f", status=status)
-    amount, address = {"first": ("1", "a"), "second": ("2", "a"), STRANGER: ("9", "z")}[name]
+    of_name = {
+        "first": ("1", "a", "1"),
+        "second": ("2", "a", "1"),
+        STRANGER: ("9", "z", "1"),
+        NEIGHBOR: ("1", "a", "2"),
+    }
+    amount, address, tag = of_name[name]
     return Transaction(
         id=7,
         foreign_id="f",
         status=status,
         currency_sent=Money("BTC", Decimal(amount)),
-        crypto_address=CryptoAddress(address=address),
+        crypto_address=CryptoAddress(address=address, tag=tag, tag_is_told=True),
     )
 
 
 _STATUSES: Final = ("processing", "confirmed", "cancelled")
-_NAMES: Final = ("first", "second", STRANGER)
+_NAMES: Final = ("first", "second", *NOT_OURS)
 WHOLE: Final = {(name, status): Found(_transaction(name, status)) for name in _NAMES for status in _STATUSES}
 CUT: Final = {status: Found(_transaction("first", status, is_cut=True)) for status in _STATUSES}
 TOLD: Final = {status: Accepted(Withdrawal(id=7, foreign_id="f", status=status)) for status in _STATUSES}
@@ -178,7 +189,7 @@ class World(NamedTuple):
             return
         if self.status == "processing":
             yield "AlphaPo confirms", self._replace(status="confirmed")
-            yield "AlphaPo cancels", self._replace(status="cancelled", paid=self.paid - (self.has != STRANGER))
+            yield "AlphaPo cancels", self._replace(status="cancelled", paid=self.paid - (self.has not in NOT_OURS))
         if self.now > self.since + RESEND_WITHIN:  # A2
             yield "AlphaPo frees the foreign_id", self._replace(has=None, status="processing")
 
@@ -261,6 +272,7 @@ def beginnings(eyes: str, *, is_troubled: bool) -> Iterator[tuple[str, State]]:
         new = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=is_durable)
         yield f"durable: {is_durable}", State(clean, new)
         yield f"a stranger's, durable: {is_durable}", State(clean._replace(has=STRANGER), new)
+        yield f"a neighbor's, durable: {is_durable}", State(clean._replace(has=NEIGHBOR), new)
         again = new_row("account", "f", Asked("one", FIRST, "key", attempted_before=True), 0, is_durable=is_durable)
         yield "attempted before, arrived", State(clean.accepting("first"), again)
         yield "attempted before, on its way", State(clean._replace(flying=(("first", 0),)), again)
@@ -332,7 +344,7 @@ def _callbacks(state: State, _: Step) -> Iterator[Event]:
         return
     for status in {"processing", world.status}:
         yield CalledBack(WHOLE[world.has, status].transaction), world
-        if world.has != STRANGER:
+        if world.has not in NOT_OURS:
             yield CalledBack(CUT[status].transaction), world
 
 
@@ -384,7 +396,7 @@ def words(world: World) -> Iterator[Event]:
     """Yield what an operator can truly say."""
     if world.has == "first" and world.status != "cancelled":
         yield Word("anna", "seen", is_accepted=True), world
-    is_there = world.has not in (None, STRANGER)  # a cancelled one is there, too
+    is_there = world.has not in (None, *NOT_OURS)  # a cancelled one is there, too
     if (
         world.paid == 0 and not is_there and not world.flying
     ):  # she cannot know of a worker that may still send: the row must
@@ -399,7 +411,7 @@ def answers(world: World) -> Iterator[Answer]:
         return
     yield WHOLE[world.shows, world.status]
     if (
-        world.shows != STRANGER
+        world.shows not in NOT_OURS
     ):  # of a withdrawal under our own foreign_id, too little told is taken for ours while in doubt
         yield CUT[world.status]
 
@@ -444,7 +456,7 @@ def _untrue(state: State) -> str | None:
         return f"P4: told {row.state}, and money moved or may still move"
     if row.state == "failed" and world.paid:
         return "P4: told failed, and money moved"
-    if row.state in ("accepted", "failed") and world.has == STRANGER:
+    if row.state in ("accepted", "failed") and world.has in NOT_OURS:
         return f"told {row.state} of a stranger's payment"
     return None
 
@@ -453,10 +465,25 @@ def _inconsistent(before: Row, heard: Evidence, after: Row) -> str | None:
     """What the row says now against what it said."""
     if isinstance(heard, CalledBack) and after.state not in (before.state, "accepted", "failed"):
         return f"{after.state} after a callback"
+    if _is_end_of_known(before, heard) and after.state != "failed":
+        return "the end of an accepted withdrawal was not learned"
     is_witness = isinstance(heard, Attempt) and isinstance(heard.proof, Accepted)
     if is_witness and after.state not in ("accepted", "failed"):
         return "an acceptance was not believed"
     return _of_bytes(before, heard, after) or _of_states(before, heard, after) or _of_holders(before, heard, after)
+
+
+def _is_end_of_known(before: Row, heard: Evidence) -> bool:
+    """AlphaPo shows, whole or cut, that it has ended what it accepted, under the id that it gave."""
+    if isinstance(heard, LookedUp) and isinstance(heard.answer, Found):
+        shown = heard.answer.transaction
+    elif isinstance(heard, CalledBack):
+        shown = heard.transaction
+    else:
+        return False
+    known = before.withdrawal
+    is_alphapos = known is not None and known.source != "journal" and known.status != "confirmed"
+    return before.state == "accepted" and is_alphapos and shown.status == "cancelled"
 
 
 def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:

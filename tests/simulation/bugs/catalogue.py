@@ -427,6 +427,41 @@ _JUDGES: Final = (
         "model check",
     ),
     Bug(
+        "figures required from an accepted row",
+        "An early design: a conversion that AlphaPo has cancelled is shown without figures, and stays accepted for ever.",
+        (
+            Edit("core/witnesses.py", "    if is_known(row):\n        return None\n", ""),
+            Edit("core/witnesses.py", "    elif why is None or is_known(row):\n", "    elif why is None:\n"),
+        ),
+        "model check",
+    ),
+    Bug(
+        "the wrong side of a conversion compared",
+        "Clients that compare what they asked for with what arrives: every conversion is another payment, and stays unknown.",
+        (
+            Edit(
+                "core/comparison.py",
+                "        yield transaction.currency_sent\n",
+                "        yield transaction.currency_received if request.has_conversion else transaction.currency_sent\n",
+            ),
+        ),
+        found_by="test",
+        test="tests/core/test_ours_matrix.py",
+    ),
+    Bug(
+        "the tag not compared",
+        "Clients that compare amount and address: an exchange has one address for all its customers, and another one of them was paid.",
+        (
+            Edit(
+                "core/comparison.py",
+                "    if place is not None and place.tag_is_told:\n",
+                "    if place is not None and place.tag_is_told and not request.tag:\n",
+            ),
+            Edit("core/comparison.py", "bool(request.tag)", "False"),
+        ),
+        "model check",
+    ),
+    Bug(
         "a lease that lapses without a doubt",
         "Queues that hand a dead worker's job to the next: the dead one has sent it.",
         (
