@@ -42,7 +42,8 @@ async def test_every_row_is_read(path: Path) -> None:
     assert rows[DOUBTED].doubt_since is not None
     assert [one.number for one in (*rows[CORRECTED].earlier, rows[CORRECTED].revision)] == [1, 2]
     journal = SqliteJournal(path)
-    assert [line.what for line in await journal.history("default", PAID)] == ["Accepted"]
+    lines = [line.what for line in await journal.history("default", PAID)]
+    assert lines == ["recorded: 0.0015 BTC", "Accepted"]
     await journal.aclose()
 
 
