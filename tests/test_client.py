@@ -1977,3 +1977,8 @@ def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> Non
 
     assert run(story(Down())) == ("journal", 8.0, 1)
     assert run(story(Hanging())) == ("closing", 9.0, 1)
+
+
+def test_a_client_whose_settings_were_refused_has_a_repr() -> None:
+    """An error reporter may ask for it."""
+    assert repr(AlphapoClient.__new__(AlphapoClient)) == "AlphapoClient(not made: a setting was refused)"

@@ -1347,3 +1347,8 @@ async def test_what_is_broken_off_is_heard_as_a_lost_connection() -> None:
     exchange.break_off()
 
     assert [type(error) for error in heard] == [aiohttp.ClientOSError]
+
+
+def test_a_session_whose_settings_were_refused_has_a_repr() -> None:
+    """An error reporter may ask for it."""
+    assert repr(SessionManager.__new__(SessionManager)) == "SessionManager(not made: a setting was refused)"

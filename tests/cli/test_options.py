@@ -127,3 +127,8 @@ def test_a_password_must_not_stand_in_an_argument() -> None:
     with pytest.raises(click.UsageError, match="PGPASSWORD") as caught:
         no_password(context, parameter, "postgresql://payer:hunter2@db/payouts")
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_was_refused_has_a_repr() -> None:
+    """An error reporter may ask for it."""
+    assert repr(Access.__new__(Access)) == "Access(not made: a setting was refused)"

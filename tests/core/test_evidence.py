@@ -14,6 +14,7 @@ from alphapo_async.core.evidence import (
     Restored,
     Revision,
     Seen,
+    Word,
 )
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import InDoubt, NoneFound
@@ -125,3 +126,10 @@ def test_the_asked_figure_is_kept_where_the_payment_is_forgotten() -> None:
     assert Revision(b"{}", payment).asked == payment.asked
     assert replace(FORGOTTEN, kept_asked=(Decimal(2), "BTC")).asked == (Decimal(2), "BTC")
     assert FORGOTTEN.asked == (Decimal(0), "")
+
+
+def test_a_decision_names_what_was_decided_by_whom_and_why() -> None:
+    """As the row and the history keep it."""
+    assert Word("anna", "seen", is_accepted=True, id="5").text == "accepted with id 5 by anna: seen"
+    corrected = Word("bo", "not there", is_accepted=False, is_correction=True)
+    assert corrected.text == "rejected by bo, who corrects an earlier decision: not there"

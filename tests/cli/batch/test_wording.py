@@ -74,3 +74,9 @@ def test_what_is_wrong_with_a_field_is_said_without_python(fields: dict[str, obj
     told = spoken_problem(caught.value.problems[name])
     assert told.endswith(words)
     assert not [word for word in _PYTHON if word in told]
+
+
+def test_a_conflict_with_a_failed_withdrawal_gives_the_funds_of_a_sheet_back() -> None:
+    """No money moved under its foreign_id."""
+    error = ForeignIdConflict("No.", existing=Existing(state="failed"), foreign_id="f")
+    assert spoken(error, is_sheet=True) == "No. Give the funds back."
