@@ -71,6 +71,11 @@ from tests.wire import (
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _as_id(settings: dict[str, Any]) -> str:
+    """Return settings as a test's name, without the addresses of functions: each process that runs tests must give the same names."""
+    return ", ".join(f"{name}: {getattr(value, '__name__', value)}" for name, value in settings.items())
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -99,7 +104,7 @@ from tests.wire import (
         {"on_event": lambda: None},
         {"retired_keys": [("key", "")]},
     ],
-    ids=str,
+    ids=_as_id,
 )
 def test_wrong_settings_are_named_when_the_client_is_made(settings: dict[str, Any]) -> None:
     """No wrong setting waits for the first withdrawal, and no password is shown."""
