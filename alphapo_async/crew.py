@@ -154,8 +154,11 @@ class Crew:
                 after = learn(before, asked, now, self.assumed)
             is_silent = is_repeated and after is before
             line = None if is_silent else requested(asked, before, after, now, __version__)
-            lapsed = () if known is None else entries_of(lapses, now, __version__)
-            return noted(self.dated(after, now), lapsed if line is None else (*lapsed, line))
+            lapsed = entries_of(lapses, now, __version__) if lapses and known is not None else ()
+            is_to_be_dated = known is not None or after.may_send_until is not None
+            return noted(
+                self.dated(after, now) if is_to_be_dated else after, lapsed if line is None else (*lapsed, line)
+            )
 
         if within is not None:
             assert isinstance(self.journal, Outbox)  # noqa: S101 - checked by whoever takes connections

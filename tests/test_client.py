@@ -1037,7 +1037,11 @@ def test_a_look_up_that_finds_nothing_teaches_a_row_nothing() -> None:
             await alphapo.enqueue(request())
             row = await journal.find("default", "payout-17")
             assert await alphapo.look_up("payout-17") is None
-            assert await journal.find("default", "payout-17") is row
+            found = await journal.find("default", "payout-17")
+            assert row is not None
+            assert found is not None
+            assert msgspec.structs.replace(found, lines=row.lines, counted=row.counted) == row
+            assert [line.what for line in await journal.history("default", "payout-17")][1:] == ["NoneFound"]
 
     run(story())
 

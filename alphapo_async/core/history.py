@@ -109,7 +109,12 @@ def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
 
 def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[Entry, ...]:
     """Return the lines for these pieces of evidence, in their order."""
-    return tuple(line for one in evidence if (line := entry_of(one, now, release)) is not None)
+    lines: list[Entry] = []  # a loop, since it runs for every withdrawal and a generator costs more than the lines
+    for one in evidence:
+        line = entry_of(one, now, release)
+        if line is not None:
+            lines.append(line)
+    return tuple(lines)
 
 
 def requested(asked: Asked, before: Row | None, after: Row, now: float, release: str) -> Entry | None:
@@ -132,10 +137,10 @@ def requested(asked: Asked, before: Row | None, after: Row, now: float, release:
 
 
 def _became(asked: Asked, before: Row | None, after: Row) -> str:
-    if not after.revision.is_same_payment(asked.revision):
-        return "another payment, not taken"
     if before is None:
         return "enqueued" if asked.worker is None else "recorded"
+    if not after.revision.is_same_payment(asked.revision):
+        return "another payment, not taken"
     if after.revision.number != before.revision.number:
         return f"revision {after.revision.number}"
     if after.state != "open":
@@ -155,11 +160,11 @@ def noted(row: Row, lines: Iterable[Entry]) -> tuple[Row, Sequence[Entry]]:
             stored.append(replace(line, number=number))
             continue
         mark = _mark(line)
-        known = next((one for one in counted if one.kind == line.kind and one.mark == mark), None)
+        known = _counted(counted, line.kind, mark) if counted else None
         if known is None:
             number += 1
             # Only what came last is counted; a callback may be repeated after others.
-            others = tuple(one for one in counted if one.kind != line.kind or line.kind == "callback")
+            others = [one for one in counted if one.kind != line.kind or line.kind == "callback"] if counted else ()
             counted = (*others, CountedLine(number, line.kind, mark))[-_MOST_COUNTED:]
             stored.append(replace(line, number=number))
         else:
@@ -167,6 +172,10 @@ def noted(row: Row, lines: Iterable[Entry]) -> tuple[Row, Sequence[Entry]]:
             counted = tuple(again if one is known else one for one in counted)
             stored.append(replace(line, number=known.number, count=again.count, last_at=line.at))
     return (replace(row, lines=number, counted=counted), stored) if stored else (row, stored)
+
+
+def _counted(counted: Iterable[CountedLine], kind: str, mark: str) -> CountedLine | None:
+    return next((one for one in counted if one.kind == kind and one.mark == mark), None)
 
 
 def _mark(line: Entry) -> str:

@@ -141,7 +141,9 @@ class MemoryJournal:
         known = self._known(name)
         row, entries = change(known)
         if entries:
-            self._history[name] = merged((*self._history.get(name, ()), *entries))
+            lines = (*self._history.get(name, ()), *entries)
+            is_new = entries[0].count == 1 and len(entries) == 1
+            self._history[name] = lines if is_new else merged(lines)
         if row is not known:
             self._keep(name, row)
         return row

@@ -354,7 +354,11 @@ def _asked_one(place: int, draft: Draft) -> dict[str, Any]:
 
 def _lines(drafts: list[Draft]) -> bytes:
     """Return the new lines of all histories, in order, each with the place of its draft."""
-    return _encode([_line(place, entry) for place, draft in enumerate(drafts, 1) for entry in merged(draft.entries)])
+    return _encode([_line(place, entry) for place, draft in enumerate(drafts, 1) for entry in _merged(draft.entries)])
+
+
+def _merged(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    return merged(entries) if len(entries) > 1 else entries
 
 
 def _line(place: int, entry: Entry) -> dict[str, Any]:
