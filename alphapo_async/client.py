@@ -22,6 +22,7 @@ from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
 from alphapo_async.core.callbacks import Callback, Headers, is_withdrawal, read_callback
 from alphapo_async.core.callbacks import Kind as CallbackKind
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
+from alphapo_async.core.epochs import is_stale_no, may_have_forgotten
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -305,7 +306,9 @@ class AlphapoClient:
         if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
             return result
         row = await self._crew.stands(request.foreign_id)
-        if row is None or row.state == result.outcome or not row.revision.is_same_payment(Revision(b"", request)):
+        if row is None or not row.revision.is_same_payment(Revision(b"", request)):
+            return result
+        if row.state == result.outcome and not is_stale_no(row):
             return result
         return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
 
@@ -464,6 +467,9 @@ class AlphapoClient:
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", tell(clash(row, request)))
+        if is_stale_no(row):
+            await self._refresh(row)
+            row = await crew.journal.find(crew.account, row.foreign_id) or row
         if row.state in NO or row.state == "failed":
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
 
@@ -486,7 +492,8 @@ class AlphapoClient:
         row = new_row(self._crew.account, request.foreign_id, asked, 0.0, is_durable=True)
         row, [line] = noted(row, filter(None, [requested(asked, None, row, 0.0, __version__)]))
         host = host_of(self._base_url)
-        return self._outbox().enqueue_statement(row, line, host, check_seconds("expires_in", expires_in)), {}
+        seconds, resend_within = check_seconds("expires_in", expires_in), self._crew.policy.resend_within
+        return self._outbox().enqueue_statement(row, line, host, seconds, resend_within), {}
 
     def _outbox(self) -> Outbox:
         if isinstance(self._crew.journal, Outbox):
@@ -509,7 +516,8 @@ class AlphapoClient:
 
         Args:
             resend: send again what look-ups do not find; if False, only ask.
-            restored: the journal came back from a backup: whatever is open may have been sent since.
+            restored: the journal came back from a backup, or lost commits in another way: what is open in it is frozen, looked up and
+                not sent until a caller asks for it again or the operator unfreezes it.
             concurrency: rows worked on at once.
 
         Raises:
@@ -571,7 +579,14 @@ class AlphapoClient:
             return self._result(next(counted), row)
         if flight is None:
             # What has been settled since it was found stays settled.
-            asked = Asked(crew.tenure.worker, row.revision, self._signer.fingerprint, is_heard=False, asked_at=0.0)
+            asked = Asked(
+                crew.tenure.worker,
+                row.revision,
+                self._signer.fingerprint,
+                is_heard=False,
+                asked_at=0.0,
+                is_request=False,
+            )
             flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)
         outcome = tell(await flight.callers.join(None))
         return result_of(next(counted), request, outcome)
@@ -640,6 +655,9 @@ class AlphapoClient:
             return "not a withdrawal"
         row = await self._find(told.foreign_id)
         if row is None or row.revision.payment is None:
+            crew = self._crew
+            if row is None and may_have_forgotten(crew.journal.epoch, crew.world.clock(), crew.assumed):
+                crew.noticing.callback_not_in_journal(told)
             return "not in journal"
         if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:
             raise CallbackBusy(
@@ -745,6 +763,7 @@ class AlphapoClient:
             is_outage=is_outage(crew.gate.pace),
             oldest_open=rows[0].created_at if rows else None,
             oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
+            frozen=await crew.journal.count_frozen(crew.account),
         )
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────

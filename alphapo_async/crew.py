@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -14,10 +16,11 @@ import msgspec
 from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
+from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Seen, Stands
+from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Remembered, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
-from alphapo_async.core.history import Entry, entries_of, noted, requested, seen_of
+from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
@@ -25,6 +28,7 @@ from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NO, Assumed, Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.gate import Gate
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
@@ -39,6 +43,7 @@ ACCOUNTS: Final = "/api/v2/accounts/list"
 _OK: Final = 200
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
+_KEPT_ACCEPTANCES: Final = 10_000
 _READINGS: Final = 3
 """How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
 
@@ -99,6 +104,16 @@ class Crew:
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
         self._is_ending = False
+        self._acceptances: OrderedDict[tuple[str, str], Row] = OrderedDict()
+        """The newest ones that were recorded: a journal that went back may have lost them."""
+        self.epochs = EpochWatch(
+            journal=journal,
+            account=account,
+            noticing=noticing,
+            clock=self.world.clock,
+            assumed=self.assumed,
+            record_again=self._record_again,
+        )
         self.queueing: dict[Callers, None] = {}
         """The callers of flights that have not had a slot yet."""
 
@@ -146,7 +161,7 @@ class Crew:
             nonlocal read_at
             now, read_at = self.world.clock(), time()
             if known is None:
-                before, after = None, new_row(self.account, foreign_id, asked, now, is_durable=self.journal.is_durable)
+                before, after = None, self._new_row(foreign_id, asked, now)
             else:
                 before = known
                 for lapse in lapses:
@@ -168,10 +183,15 @@ class Crew:
         for number in range(_READINGS):
             again = partial(change, is_repeated=is_repeated or number > 0)
             row = await self.journal.update(self.account, foreign_id, again)
+            await self._watch_epoch()
             is_good = row.state not in NO and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
+
+    def _new_row(self, foreign_id: str, asked: Asked, now: float) -> Row:
+        is_durable, epoch = self.journal.is_durable, self.journal.epoch
+        return new_row(self.account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumed=self.assumed)
 
     async def find(self, foreign_id: str) -> Row | None:
         """Return what the journal knows of a withdrawal now, and not what it knew when it was asked.
@@ -224,6 +244,7 @@ class Crew:
         """
         change = _Learning(self, row, evidence)
         after = await self.journal.update(row.account, row.foreign_id, change)
+        self._keep_acceptance(after)
         return change.before, after, change.worked_out_at
 
     def dated(self, row: Row, now: float) -> Row:
@@ -276,6 +297,7 @@ class Crew:
             return noted(learned, entries_of((evidence,), now, __version__))
 
         after = await self.journal.update(row.account, row.foreign_id, change)
+        self._keep_acceptance(after)
         return before, after, evidence, is_news
 
     def learn_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
@@ -303,13 +325,32 @@ class Crew:
         if writing.cancelled():
             return  # the loop is ending
         try:
-            writing.result()
+            self._keep_acceptance(writing.result())
             self.noticing.written(row.foreign_id)
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
             if not self._is_ending:
                 again = partial(self.learn_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
                 self._owe(pause, again)
+
+    async def _watch_epoch(self) -> None:
+        """Report it where the journal was just seen to have gone back; what the caller asked for does not depend on that."""
+        if self.epochs.number != self.journal.epoch.number:
+            with contextlib.suppress(JournalError):
+                await self.epochs.look()
+
+    def _keep_acceptance(self, row: Row) -> None:
+        """Keep an acceptance in memory; nothing of a journal that ends with its process can be lost before that."""
+        if row.state not in ("accepted", "failed") or not self.journal.is_durable:
+            return
+        self._acceptances[row.account, row.foreign_id] = row
+        if len(self._acceptances) > _KEPT_ACCEPTANCES:
+            self._acceptances.popitem(last=False)
+
+    async def _record_again(self) -> None:
+        """Record the acceptances in memory again, where the journal has lost them."""
+        for row in list(self._acceptances.values()):
+            await self.journal.update(row.account, row.foreign_id, _remembering(self, row))
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:
         def try_again() -> None:
@@ -386,12 +427,27 @@ class _Learning:
         lines = entries_of(self._evidence, now, __version__)
         if self._learned is not None and known is self._row:
             return noted(self._learned, lines)
-        learned = self.before = self.before if known is None else known
+        # A row that the journal has forgotten is of the epoch in which it was recorded.
+        learned = self.before = seen_in(self.before, self._crew.journal.epoch) if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
             learned = learn(learned, one, when, self._crew.assumed)
         return noted(self._crew.dated(learned, now), lines)
+
+
+def _remembering(crew: Crew, row: Row) -> Change:
+    """Return the change that adds a remembered acceptance, and nothing where the journal knows it."""
+    assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
+    evidence = Remembered(crew.tenure.worker, row.revision, row.withdrawal, row.transaction)
+
+    def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        now, before = crew.world.clock(), row if known is None else known
+        after = learn(before, evidence, now, crew.assumed)
+        is_known = known is not None and after == before
+        return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))
+
+    return change
 
 
 def host_of(base_url: str) -> str:

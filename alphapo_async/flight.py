@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from alphapo_async.callers import Callers
+from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Asked,
@@ -157,6 +158,8 @@ class Flight:
             return self._told(row)
         self._crew.noticing.recorded(row)
         self._is_known.come()
+        if is_stale_no(row):
+            row = await self._look_up(row)
         return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
 
     def _is_held_elsewhere(self, row: Row) -> bool:
@@ -192,7 +195,7 @@ class Flight:
 
     async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
-        row = self.row
+        row = await self._asked_anew(self.row)
         step = self._next_step(row)
         if isinstance(step, LookUp):
             row = await self._ask_owed(row, step)
@@ -201,6 +204,13 @@ class Flight:
             row = await self._send(row)
         if row.refusal is not None and isinstance(step := self._next_step(row), LookUp):
             row = await self._ask_owed(row, step)
+        return row
+
+    async def _asked_anew(self, row: Row) -> Row:
+        """Record the payment anew for the caller that still waits, where the journal went back meanwhile: that ends the freeze."""
+        if is_frozen(row) and not self._is_patient:
+            with contextlib.suppress(JournalError):
+                self._row = row = await self._crew.record(self._foreign_id, self.asked)
         return row
 
     async def _more_rounds(self, row: Row) -> Row:
@@ -269,7 +279,7 @@ class Flight:
         crew, signer = self._crew, self._crew.signers.get(row.key)
         if signer is None or self.callers.is_late(0.0):
             return row
-        kind = Kind.RETRY if self._has_flown else Kind.FIRST
+        kind = Kind.FIRST if self._is_first_body(row) else Kind.RETRY
         ticket = self._enter_at_once(kind)
         is_wanted = ticket is not None and kind is Kind.FIRST
         if ticket is None and (ticket := await self._queue(kind)) is None:
@@ -378,6 +388,11 @@ class Flight:
             self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.blamed else 0)
         )
         return answered
+
+    def _is_first_body(self, row: Row) -> bool:
+        """Nothing was sent or asked for it; the look-up of an id that the journal may have forgotten counts for nothing."""
+        is_only_vouched = row.unvouched and row.doubt_since is None and self._flown.look_ups <= 1
+        return self._flown.sent == 0 and (is_only_vouched or self._flown.look_ups == 0)
 
     @property
     def _has_flown(self) -> bool:
@@ -506,7 +521,8 @@ class Flight:
         return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumed)
 
     def _is_worth_another_round(self, row: Row) -> bool:
-        is_possible = row.key in self._crew.signers and row.holder == self._worker == self._crew.tenure.worker
+        is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
+        is_possible = row.key in self._crew.signers and is_ours and self._worker == self._crew.tenure.worker
         return is_possible and is_worth_another_round(row, self._flown, self._crew.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, GivenUp, LookedUp
 from alphapo_async.core.history import named
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import result_of
 from alphapo_async.core.row import Row, bucket
 from alphapo_async.core.telling import Told, tell
@@ -34,6 +35,7 @@ _LEVELS: dict[EventName, int] = {
     "journal failed": logging.ERROR,
     "key refused": logging.ERROR,
     "key accepted": logging.INFO,
+    "journal went back": logging.ERROR,
 }
 
 
@@ -146,6 +148,19 @@ class Noticing:
     def journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
         self._emit(self._event("journal failed", reason=detail, foreign_id=foreign_id))
+
+    def journal_went_back(self, frozen: int) -> None:
+        """The journal lost what it had acknowledged; so many open rows are frozen."""
+        reason = (
+            f"{frozen} rows are frozen. Your own tables in this database went back too: stop payouts under new ids, compare with "
+            "AlphaPo's export, then go on (alphapo runbook failover)"
+        )
+        self._emit(self._event("journal went back", reason=reason))
+
+    def callback_not_in_journal(self, told: Transaction) -> None:
+        """AlphaPo tells of a withdrawal that the journal may have lost."""
+        reason = f"a callback tells of a withdrawal that is not in the journal (AlphaPo's id {told.id}, {told.status})"
+        self._emit(self._event("journal went back", foreign_id=told.foreign_id, reason=reason))
 
     def failed(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from functools import partial
 from typing import Final, TypeAlias
 
+from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Lapsed, Reported, Restored
+from alphapo_async.core.evidence import Lapsed, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.release import __version__
@@ -69,12 +70,14 @@ class Rounds:
         Raises:
             JournalError: the journal cannot be used.
         """
+        if restored:
+            await self._crew.journal.raise_epoch(self._crew.world.clock())
+        await self._crew.epochs.look()
         await self.bury()
         async for row in self._unreported():
             yield tell(row)
             await self._crew.learn(row, _reported(row))
-        settle = self._settle_restored if restored else self._settle
-        async for result in as_finished(self._open(), settle, self._concurrency):
+        async for result in as_finished(self._open(), self._settle, self._concurrency):
             yield result
             if result.outcome not in ("unknown", "not_sent"):
                 await self._mark(result)
@@ -95,6 +98,7 @@ class Rounds:
     async def _round(self) -> bool:
         """Do what is due now, page by page; tell whether that was all."""
         crew = self._crew
+        await crew.epochs.look()
         await self.bury()
         await self._free_what_nobody_works_on()
         keys = crew.keys
@@ -158,9 +162,6 @@ class Rounds:
         if result.outcome not in ("unknown", "not_sent"):
             await self._mark(result)
 
-    async def _settle_restored(self, row: Row) -> BatchResult:
-        return await self._settle(await self._crew.learn(row, Restored(len(self._crew.signers) > 1)))
-
     async def _mark(self, result: BatchResult) -> None:
         row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)
         if row is not None and not row.reported and row.state == result.outcome:
@@ -174,12 +175,22 @@ class Rounds:
             after = (page[-1].created_at, page[-1].foreign_id)
 
     async def _unreported(self) -> AsyncIterator[Row]:
-        while page := await self._crew.journal.find_unreported(self._crew.account, _PAGE):
+        kept_back: set[str] = set()
+        while page := await self._unreported_page(kept_back):
             for found in page:
                 # Whoever takes them may take long, and a call may have paid one meanwhile.
                 row = await self._crew.journal.find(found.account, found.foreign_id)
-                if row is not None and row.state != "open" and not row.reported:
+                if row is not None and is_stale_no(row):
+                    await self._refresh(row)
+                    row = await self._crew.journal.find(found.account, found.foreign_id)
+                if row is not None and is_stale_no(row):
+                    kept_back.add(row.foreign_id)  # AlphaPo has not confirmed it: a later pass asks again
+                elif row is not None and row.state != "open" and not row.reported:
                     yield row
+
+    async def _unreported_page(self, kept_back: set[str]) -> list[Row]:
+        found = await self._crew.journal.find_unreported(self._crew.account, _PAGE + len(kept_back))
+        return [row for row in found if row.foreign_id not in kept_back]
 
 
 async def _each(jobs: list[Job]) -> AsyncIterator[Job]:

@@ -20,10 +20,11 @@ from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
 from alphapo_async.cli.settling import settle
 from alphapo_async.cli.showing import clean
+from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
 
-__all__ = ["alphapo", "export", "prune", "redact", "settle"]
+__all__ = ["alphapo", "export", "prune", "redact", "settle", "unfreeze"]
 
 
 class _Alphapo(click.Group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import msgspec
 
@@ -13,7 +14,7 @@ from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.journal import MemoryJournal
+from alphapo_async.journal import Cautious, MemoryJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.session import SessionManager
 
@@ -55,11 +56,25 @@ async def _check_journal(access: Access) -> Line:
         is_new = isinstance(journal, SqliteJournal) and not journal.path.exists()
         try:
             await journal.totals(access.account)
+            cautions = await journal.cautions() if isinstance(journal, Cautious) else []
+            frozen = await journal.count_frozen(access.account)
         finally:
             await journal.aclose()
     except AlphapoError as error:
         return Line("journal", str(error), Exit.WRONG)
-    return journal_line(is_durable=journal.is_durable, is_new=is_new)
+    opens = journal_line(is_durable=journal.is_durable, is_new=is_new)
+    if frozen:
+        cautions.append(f"{frozen} rows are frozen since it went back in time: see `alphapo runbook failover`")
+    if journal.is_durable and not is_new:
+        cautions.append(UNSEEN)
+    return msgspec.structs.replace(opens, text="; ".join((opens.text, *cautions)))
+
+
+UNSEEN: Final = (
+    "not detected by itself: a restored snapshot or backup, a copied file, an old primary of which no running worker saw newer data "
+    "(run `alphapo resume --restored` before any worker starts)"
+)
+"""What no journal can see."""
 
 
 def journal_line(*, is_durable: bool, is_new: bool = False) -> Line:

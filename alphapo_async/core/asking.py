@@ -7,10 +7,11 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
+from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
-from alphapo_async.core.row import Assumed, Row, is_refused_after, quiet_from, settled
+from alphapo_async.core.row import Assumed, Row, is_refused_after, may_be_forgotten, quiet_from, settled
 from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
 __all__ = ["learn_control", "learn_look_up"]
@@ -35,6 +36,8 @@ def _learn_found(row: Row, worker: str, transaction: Transaction, now: float) ->
     payment = row.revision.payment
     if payment is None:
         return row  # settled long ago; only its digest is kept
+    if row.state == "conflict":
+        row = _reaffirmed(row)
     comparison = compare(payment, transaction)
     if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
@@ -44,15 +47,23 @@ def _learn_found(row: Row, worker: str, transaction: Transaction, now: float) ->
 
 def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
     """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control, in time."""
+    if is_stale_no(row):
+        return _reaffirmed(row)
     if row.state != "open":
         return row
-    answered = replace(row, owes_look_up=False, reason=row.reason or "not found")
+    is_new = row.unvouched and not may_be_forgotten(row)
+    answered = replace(row, owes_look_up=False, unvouched=is_new, reason=row.reason or "not found")
     if row.refusal is None or row.blamed or row.holder != worker:
         return answered
     if row.doubt_since is None:
         return settled(answered, "rejected", now)
     is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
     return settled(answered, "rejected", now) if is_last_word else answered
+
+
+def _reaffirmed(row: Row) -> Row:
+    """AlphaPo confirms a "no" that was recorded before the journal went back."""
+    return replace(row, reaffirmed_in=row.journal_epoch.number) if is_stale_no(row) else row
 
 
 def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:

@@ -24,6 +24,7 @@ EventName = Literal[
     "journal failed",
     "key refused",
     "key accepted",
+    "journal went back",
 ]
 """What happened. More names may come in a minor release.
 
@@ -50,6 +51,9 @@ EventName = Literal[
   write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.
 - `key refused`: AlphaPo answered a body with one of its four codes, in `reason`; `key` is the key's fingerprint. It comes once, until
   `key accepted`: a body under that key was answered otherwise. In between a worker claims nothing under that key.
+- `journal went back`: the journal's database lost commits that it had acknowledged (a failover to a lagging standby, a restored backup).
+  Without a `foreign_id` the reason says how many rows are frozen; it is repeated daily while there are any. With one, a callback tells of
+  a withdrawal that the journal does not know.
 
 Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
 `journal failed`, are for people: they may change.

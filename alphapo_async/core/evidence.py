@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
-from alphapo_async.core.models import Transaction, WithdrawalRequest
+from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Proof
 
 __all__ = [
@@ -20,11 +20,12 @@ __all__ = [
     "GivenUp",
     "Lapsed",
     "LookedUp",
+    "Remembered",
     "Reported",
-    "Restored",
     "Revision",
     "Seen",
     "Stands",
+    "Unfrozen",
     "Word",
 ]
 
@@ -108,6 +109,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """The worker that was asked, also where it is left to others; its clock is `asked_at`'s."""
     unsure: float = 0.0
     """Seconds by which another worker's clock may differ from it."""
+    is_request: bool = True
+    """A caller asks for the payment; False where a worker takes an open row on by itself, which ends no freeze."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -166,11 +169,20 @@ class Lapsed(msgspec.Struct, frozen=True, gc=False):
     """It could send until then: the end of its lease, or when it was found dead."""
 
 
-class Restored(msgspec.Struct, frozen=True, gc=False):
-    """The journal came back from a backup: what happened since is not in it."""
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    """A worker has an acceptance in memory that it recorded before the journal went back."""
 
-    has_other_keys: bool = False
-    """The client knows several keys: what was sent since may have been sent with any of them."""
+    worker: str
+    revision: Revision
+    withdrawal: Withdrawal
+    transaction: Transaction | None = None
+
+
+class Unfrozen(msgspec.Struct, frozen=True, gc=False):
+    """The operator looked at AlphaPo's books after the journal went back: they do not have the withdrawal."""
+
+    by: str
+    because: str
 
 
 class Word(msgspec.Struct, frozen=True, gc=False):
@@ -208,6 +220,17 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
 
 
 Evidence: TypeAlias = (
-    Asked | Attempt | LookedUp | CalledBack | Control | GivenUp | Lapsed | Restored | Word | Stands | Reported
+    Asked
+    | Attempt
+    | LookedUp
+    | CalledBack
+    | Control
+    | GivenUp
+    | Lapsed
+    | Remembered
+    | Unfrozen
+    | Word
+    | Stands
+    | Reported
 )
 """Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

@@ -23,10 +23,11 @@ from alphapo_async.core.evidence import (
     GivenUp,
     Lapsed,
     LookedUp,
+    Remembered,
     Reported,
-    Restored,
     Seen,
     Stands,
+    Unfrozen,
     Word,
 )
 from alphapo_async.core.models import Transaction
@@ -61,7 +62,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     at: float
     kind: str
-    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `restored`, `operator`, `redacted` or `pruned`."""
+    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `remembered`, `unfrozen`, `operator`, `redacted` or
+    `pruned`."""
     what: str
     worker: str | None = None
     status: int | None = None
@@ -210,7 +212,7 @@ def _says(told: Transaction) -> str:
     return "; ".join(f"{name}{text}" for name, text in parts if text)
 
 
-def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:
+def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PLR0911 - a table
     match evidence:
         case Control(worker, accepted_at):
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
@@ -218,8 +220,10 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:
             return "given up", reason, worker
         case Lapsed(worker, until):
             return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker
-        case Restored():
-            return "restored", "from a backup", None
+        case Remembered(worker):
+            return "remembered", "accepted before the journal went back, as this worker saw it", worker
+        case Unfrozen(by, because):
+            return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
         case Word():
             return "operator", evidence.text, None
         case Asked() | Stands() | Reported() | _:

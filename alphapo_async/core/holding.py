@@ -8,12 +8,15 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
+from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
 from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     NO,
     STICKY,
+    Assumed,
+    Epoch,
     Row,
     State,
     doubted,
@@ -27,8 +30,22 @@ from alphapo_async.core.witnesses import witnessed
 __all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
 
 
-def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durable: bool) -> Row:
-    """Return the row of a withdrawal that the journal hears of for the first time."""
+_ASSUMED = Assumed()
+_FIRST_EPOCH = Epoch()
+
+
+def new_row(
+    account: str,
+    foreign_id: str,
+    asked: Asked,
+    now: float,
+    *,
+    is_durable: bool,
+    epoch: Epoch = _FIRST_EPOCH,
+    assumed: Assumed = _ASSUMED,
+) -> Row:
+    """Return the row of a withdrawal that is new to the journal; a journal that may have forgotten the id has it looked up first."""
+    is_forgetful = may_have_forgotten(epoch, now, assumed)
     row = Row(
         account=account,
         foreign_id=foreign_id,
@@ -38,7 +55,9 @@ def new_row(account: str, foreign_id: str, asked: Asked, now: float, *, is_durab
         expires_at=asked.expires_at,
         stays_open=asked.worker is None,
         reported=asked.is_heard,
-        unvouched=not is_durable,
+        epoch=epoch.number,
+        unvouched=is_forgetful or not is_durable,
+        owes_look_up=is_forgetful,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
@@ -56,17 +75,24 @@ def _held(row: Row, asked: Asked, now: float) -> Row:
 def learn_asked(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
+    if is_same and asked.is_request:
+        row = thaw(row, has_other_keys=asked.has_other_keys)
     if is_same and asked.attempted_before and (row.unvouched or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
     if row.state == "open":
         return _asked_while_open(row, asked, now) if is_same else row
-    if row.holder is not None or row.state not in NO:
-        return row
-    if not is_same:
+    return _asked_again(row, asked, now) if row.holder is None and row.state in NO else row
+
+
+def _asked_again(row: Row, asked: Asked, now: float) -> Row:
+    """Return the row after a request for a withdrawal whose last word is a "no"."""
+    if not row.revision.is_same_payment(asked.revision):
         return _taken_over(row, asked, now)
     is_sticky = row.state in STICKY and not asked.resend_rejected
+    if is_stale_no(row):
+        return row if is_sticky or not asked.is_request else _reopened(row, asked, now)
     if is_sticky or _is_answered_by(row, asked):
         # It is told once more, and must stay true until it is heard: it answers whoever has asked until now.
         return replace(row, settled_at=now, settled_by=asked.asker)
@@ -146,7 +172,8 @@ def _taken_on(row: Row, asked: Asked, now: float) -> Row:
 
 
 def _reopened(row: Row, asked: Asked, now: float) -> Row:
-    """Open again, as a row without doubt: that is what its "no" has proved."""
+    """Open again, as a row without doubt: that is what its "no" has proved; a stale "no" proves nothing, and the id is as a new one."""
+    is_stale = is_stale_no(row)
     revision, earlier = row.revision, row.earlier
     if revision.payment is None:
         # Its bytes are forgotten. They were definitely refused, so that new bytes of the same payment may follow.
@@ -156,6 +183,8 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         revision=revision,
         earlier=earlier,
         state="open",
+        epoch=max(row.epoch, row.journal_epoch.number),
+        unvouched=row.unvouched or is_stale,
         settled_at=None,
         settled_by=None,
         key=asked.key,
@@ -165,7 +194,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         doubt_since=None,
         may_send_until=None,
         blamed=False,
-        owes_look_up=False,
+        owes_look_up=is_stale,
         is_key_unsure=False,
         refusal=None,
         refused_at=None,
@@ -217,5 +246,5 @@ def learn_word(row: Row, word: Word, now: float) -> Row:
         # Whoever relied on the earlier decision has to learn of this one.
         said = replace(said, reported=False, contradiction=f"{state} after {row.state}")
     if not word.is_accepted:
-        return settled(said, state, now)
+        return settled(said, state, now, reaffirmed_in=row.journal_epoch.number)
     return witnessed(said, Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal"), None, now)

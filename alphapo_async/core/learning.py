@@ -13,7 +13,9 @@ The theory, in the order in which it binds:
    then the same bytes are refused; then a control shows that look-ups with this key see what was accepted after all that; and
    then, with eyes known to be good, a look-up is answered "none", before AlphaPo may have freed the id.
 4. "Not found" alone proves nothing.
-5. A holder that lets go without a word may have sent until its lease ended, or until it was seen to be dead: that is a doubt.
+5. When the journal went back in time, an open row of before is frozen (looked up, and not sent until a caller asks again), a "no" of
+   before counts again only after AlphaPo confirmed it, and an id that is new to the journal is looked up first.
+6. A holder that lets go without a word may have sent until its lease ended, or until it was seen to be dead: that is a doubt.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from alphapo_async.core.asking import learn_control, learn_look_up
+from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
@@ -32,14 +35,15 @@ from alphapo_async.core.evidence import (
     GivenUp,
     Lapsed,
     LookedUp,
+    Remembered,
     Reported,
-    Restored,
     Stands,
+    Unfrozen,
     Word,
 )
 from alphapo_async.core.hearing import learn_callback
 from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_word, new_row
-from alphapo_async.core.row import NO, Assumed, Row, doubted
+from alphapo_async.core.row import NO, Assumed, Row
 from alphapo_async.core.sending import learn_attempt
 
 __all__ = ["learn", "new_row"]
@@ -47,7 +51,7 @@ __all__ = ["learn", "new_row"]
 _ASSUMED = Assumed()
 
 
-def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911 - a table
+def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911, PLR0912 - a table
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
@@ -66,8 +70,10 @@ def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
             return learn_control(row, evidence, now, assumed)
         case Word():
             return learn_word(row, evidence, now)
-        case Restored():
-            return _restored(row, evidence, now)
+        case Remembered():
+            return apply_remembered(row, evidence, now)
+        case Unfrozen():
+            return apply_unfrozen(row, now)
         case Stands():
             return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NO else row
         case Reported():
@@ -80,10 +86,3 @@ def _is_about(reported: Reported, row: Row) -> bool:
     """It is still this outcome: nobody has asked for the payment anew while it was handed out."""
     told = (reported.state, reported.revision, reported.expires_at)
     return reported.state is None or told == (row.state, row.revision.number, row.expires_at)
-
-
-def _restored(row: Row, restored: Restored, now: float) -> Row:
-    if row.state != "open":
-        return row
-    doubtful = doubted(row, row.created_at, now, "restored from a backup")
-    return replace(doubtful, is_key_unsure=row.is_key_unsure or restored.has_other_keys)

@@ -524,3 +524,5 @@ class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When the oldest withdrawal was asked for that is not settled; None if all are. Over all clients of the account."""
     oldest_doubt: float | None
     """Since when the oldest doubt lasts, among the 1,000 oldest open withdrawals; None if there is none."""
+    frozen: int
+    """Open withdrawals that no worker sends since the journal went back in time; see `alphapo runbook failover`."""

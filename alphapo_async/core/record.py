@@ -54,6 +54,8 @@ class Record(NamedTuple):
     alphapo_id: str | None
     status: str | None
     revision: int
+    epoch: int
+    """The journal's epoch when the payment was last requested."""
     rest: bytes
     """JSON."""
 
@@ -105,6 +107,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     settled_by: str | None = None
     lines: int = 0
     counted: tuple[CountedLine, ...] = ()
+    reaffirmed_in: int = 0
 
 
 _REST: Final = _Rest.__struct_fields__
@@ -133,6 +136,7 @@ def to_record(row: Row) -> Record:
         None if known is None or known.id is None else str(known.id),
         None if known is None else known.status,
         row.revision.number,
+        row.epoch,
         _encode(_Rest(*_rest_of(row))),
     )
 
@@ -165,5 +169,6 @@ def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revis
         settled_at=record.settled_at,
         holder=record.holder,
         reported=bool(record.reported),
+        epoch=record.epoch,
         **{name: getattr(rest, name) for name in _REST},
     )

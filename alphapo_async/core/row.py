@@ -20,6 +20,7 @@ __all__ = [
     "STICKY",
     "Assumed",
     "CountedLine",
+    "Epoch",
     "Row",
     "State",
     "bucket",
@@ -28,6 +29,7 @@ __all__ = [
     "is_by_hand",
     "is_in_doubt",
     "is_refused_after",
+    "may_be_forgotten",
     "quiet_from",
     "settled",
     "withdrawal_of",
@@ -54,6 +56,14 @@ class CountedLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     count: int = 1
 
 
+class Epoch(msgspec.Struct, frozen=True, gc=False):
+    """A journal's epoch: a number that rises each time the journal is first seen to have gone back in time."""
+
+    number: int = 0
+    since: float | None = None
+    """When this epoch was first seen; None if nothing was lost when it began."""
+
+
 class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the journal knows of one withdrawal. Times are seconds since the epoch."""
 
@@ -63,6 +73,12 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key: str
     """Fingerprint of the key that this revision is signed with."""
     created_at: float
+    epoch: int = 0
+    """The journal's epoch when the payment was last requested; evidence does not change it."""
+    reaffirmed_in: int = 0
+    """The journal's epoch in which AlphaPo last confirmed a recorded "no"."""
+    journal_epoch: Epoch = Epoch()
+    """The journal's epoch when the row was read; never stored. `epochs` says what follows from it."""
     earlier: tuple[Revision, ...] = ()
     state: State = "open"
     settled_at: float | None = None
@@ -135,8 +151,14 @@ class Assumed(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_in_doubt(row: Row) -> bool:
-    """AlphaPo may have it: an attempt may have arrived, or AlphaPo knows the id."""
-    return row.state == "open" and (row.doubt_since is not None or row.blamed or row.refusal is not None)
+    """AlphaPo may have it: an attempt may have arrived, AlphaPo knows the id, or the journal may have forgotten an earlier request."""
+    is_known = row.doubt_since is not None or row.blamed or row.refusal is not None
+    return row.state == "open" and (is_known or may_be_forgotten(row))
+
+
+def may_be_forgotten(row: Row) -> bool:
+    """Return whether the id was new to a journal that had gone back in time, and no look-up has answered "none" yet."""
+    return row.unvouched and row.epoch > 0
 
 
 def has_expired(row: Row, now: float) -> bool:

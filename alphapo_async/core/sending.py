@@ -10,7 +10,7 @@ from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched, NotSent, Refused, Rejected
-from alphapo_async.core.row import Row, doubted, settled
+from alphapo_async.core.row import Row, doubted, may_be_forgotten, settled
 from alphapo_async.core.witnesses import is_known, merge_shown, witnessed
 
 __all__ = ["learn_attempt"]
@@ -73,7 +73,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
             )
         case Refused():
             refused = replace(row, code=proof.code, reason="key refused")
-            stays_open = row.doubt_since is not None or row.blamed or row.stays_open
+            stays_open = row.doubt_since is not None or row.blamed or row.stays_open or may_be_forgotten(row)
             return refused if stays_open else settled(refused, "authentication", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)

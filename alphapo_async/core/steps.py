@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.row import Assumed, Row, is_in_doubt, is_refused_after, quiet_from
 
 __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
@@ -48,7 +49,7 @@ def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
         return DONE
     if now < row.not_before:
         return Wait(row.not_before)
-    if row.owes_look_up or row.blamed:
+    if row.owes_look_up or row.blamed or is_frozen(row):
         return LOOK_UP
     if row.doubt_since is None:
         return SEND

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import differing
+from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no
 from alphapo_async.core.errors import (
     AuthenticationError,
     Existing,
@@ -115,6 +116,9 @@ def _conflict(detail: str, **about: Any) -> ForeignIdConflict:
 
 def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
     about, name = _about(told), f"Withdrawal {told.foreign_id!r}"
+    if is_stale_no(row):
+        said = f"{name} is recorded as {row.state.replace('_', ' ')} from before the journal went back in time"
+        return WithdrawalUnknown(f"{said}, and AlphaPo has not confirmed that yet.", reason=WENT_BACK, **about)
     match row.state:
         case "accepted":
             assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
@@ -176,9 +180,11 @@ def _tell_open(name: str, row: Row, told: Told, about: dict[str, Any]) -> Withdr
 
 
 def _unknown(told: Told, row: Row) -> str:
-    """One of `mismatch`, `taken`, `key refused`, `refused`, `no answer`."""
+    """One of `mismatch`, `journal went back`, `taken`, `key refused`, `refused`, `no answer`."""
     if row.differences:
         return "mismatch"
+    if is_frozen(row):
+        return WENT_BACK
     if row.blamed:
         return "taken"
     if row.code is not None or told.detail == "key refused":
@@ -194,6 +200,7 @@ def _not_sent(told: Told, row: Row) -> str:
 _WORDS = {
     "closed": "the client was closed before its turn",
     "expired": "its time was over before its turn",
+    WENT_BACK: "the journal went back in time, and what happened since is not in it",
     "key refused": "AlphaPo does not accept the key now, which says nothing about an earlier attempt",
     "outage": "AlphaPo gives no readable answers, and only probes are sent meanwhile",
     "queue": "its time was over before its turn",

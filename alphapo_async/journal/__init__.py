@@ -15,12 +15,13 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.journal.names import is_postgres
 
 __all__ = [
     "VERBS",
+    "Cautious",
     "Change",
     "Forgetting",
     "Hosting",
@@ -39,6 +40,15 @@ class Migrating(Protocol):
 
     async def migrate(self) -> tuple[int, int]:
         """Bring an older release's tables to this one's; return the versions before and after."""
+        ...
+
+
+@runtime_checkable
+class Cautious(Protocol):
+    """What a journal can do besides, if it stands in a database that may lose what it acknowledged."""
+
+    async def cautions(self) -> list[str]:
+        """Return what an operator should know of the database, a sentence each."""
         ...
 
 
@@ -83,7 +93,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
         """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
         ...
 
@@ -114,6 +124,23 @@ class Journal(Protocol):
     @property
     def is_durable(self) -> bool:
         """What is written survives this process."""
+        ...
+
+    @property
+    def epoch(self) -> Epoch:
+        """The journal's epoch, which rises when it is seen to have gone back in time; in a change, the one that its transaction finds."""
+        ...
+
+    async def raise_epoch(self, now: float) -> Epoch:
+        """Begin another epoch, for a journal that went back in time, and return it: what is open in it is frozen from now on."""
+        ...
+
+    async def equate_epochs(self) -> int:
+        """Declare that nothing was lost when the present epoch began: count the rows of the epoch before to it; return how many."""
+        ...
+
+    async def count_frozen(self, account: str) -> int:
+        """Return how many open rows are of an earlier epoch."""
         ...
 
     async def time(self) -> float | None:
@@ -202,7 +229,7 @@ class Journal(Protocol):
         ...
 
 
-VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") and name != "is_durable")
+VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") and name not in ("is_durable", "epoch"))
 """What an object must be able to do to be a journal."""
 
 

@@ -12,11 +12,14 @@ from itertools import islice
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
+from alphapo_async.core.epochs import is_frozen, seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Change, Entry, merged
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
-from alphapo_async.core.row import Row, State, bucket
+from alphapo_async.core.row import Epoch, Row, State, bucket
 from alphapo_async.core.steps import due_at
 from alphapo_async.journal.hosts import check_host
 
@@ -72,6 +75,8 @@ class MemoryJournal:
         self._workers: dict[str, float] = {}
         self._over: set[str] = set()
         """Workers of which somebody was told that their lease is over: it never runs again."""
+        self.epoch = Epoch()
+        """How often these rows went back in time: never, unless a test has them do so."""
         self._notes: dict[tuple[str, str], str] = {}
         self._dates: dict[_Name, float] = {}
         """When a worker should come to a row, for those that it should."""
@@ -209,6 +214,29 @@ class MemoryJournal:
                 if row.account == account:
                     _add(sums, bucket(row), *row.revision.asked, 1)
         return {currency: _totals(buckets) for currency, buckets in sorted(sums.items())}
+
+    async def raise_epoch(self, now: float) -> Epoch:
+        """Begin another epoch: the rows went back in time, or were restored."""
+        self.epoch = Epoch(self.epoch.number + 1, now)
+        for rows in (self._open, self._settled):
+            for name, row in rows.items():
+                rows[name] = seen_in(row, self.epoch)
+        return self.epoch
+
+    async def equate_epochs(self) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
+        number, counted = self.epoch.number, 0
+        self.epoch = Epoch(number)
+        for rows in (self._open, self._settled):
+            for name, row in rows.items():
+                if row.epoch == number - 1:
+                    rows[name] = replace(row, epoch=number)
+                    counted += 1
+        return counted
+
+    async def count_frozen(self, account: str) -> int:
+        """Return how many open rows are of an earlier epoch."""
+        return sum(row.account == account and is_frozen(row) for row in self._open.values())
 
     async def aclose(self) -> None:
         """Nothing is left to write down; the rows stay as long as this object does."""

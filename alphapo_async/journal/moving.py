@@ -10,7 +10,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 
 __all__ = ["Kept", "Movable", "Register", "move"]
 
@@ -35,6 +35,8 @@ class Register(NamedTuple):
     """By worker, when each one ends or ended."""
     notes: dict[tuple[str, str], str]
     """By account and name, the texts that it keeps for others."""
+    epoch: Epoch = Epoch()
+    """In which the copy goes on."""
 
 
 @runtime_checkable

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
 
-__all__ = ["check_schema", "check_url", "has_password", "is_postgres", "shown"]
+__all__ = ["check_schema", "check_url", "has_password", "is_postgres", "read_location", "shown"]
 
 _SCHEMES: Final = ("postgresql", "postgres")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
@@ -60,6 +60,35 @@ def check_url(url: str) -> str:
     raise ConfigurationError(
         "The URL of a journal in PostgreSQL is postgresql://USER@HOST:PORT/DATABASE; this one is not. What was given is not shown."
     )
+
+
+class Location(NamedTuple):
+    """Where a journal in PostgreSQL is, and what its operator says of it."""
+
+    url: str
+    """As asyncpg takes it."""
+    is_lossless: bool
+    """Failovers lose nothing: commits wait for a standby, always."""
+
+
+def read_location(url: str) -> Location:
+    """Return a checked URL without this library's own setting, and what that says.
+
+    Raises:
+        ConfigurationError: `failover` is neither left out nor `lossless`.
+    """
+    parts = urlsplit(url)
+    settings = parse_qsl(parts.query, keep_blank_values=True)
+    said = [value for name, value in settings if name == "failover"]
+    if not said:
+        return Location(url, is_lossless=False)
+    if said != ["lossless"]:
+        raise ConfigurationError(
+            f"failover={said[-1]!r} in the journal's URL means nothing. Leave it out, or say failover=lossless if commits of this "
+            "cluster always wait for a standby."
+        )
+    others = [part for part in parts.query.split("&") if part.partition("=")[0] != "failover"]
+    return Location(parts._replace(query="&".join(others)).geturl(), is_lossless=True)
 
 
 def check_schema(schema: str) -> str:

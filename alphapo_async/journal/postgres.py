@@ -17,18 +17,19 @@ from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.gathering import Gathering, Wish
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
-from alphapo_async.journal.names import check_schema, check_url
+from alphapo_async.journal.names import check_schema, check_url, read_location
+from alphapo_async.journal.postgres_identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
 from alphapo_async.journal.postgres_server import Server, is_passing
 from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
 
 __all__ = ["PostgresJournal"]
 
-_Statement: TypeAlias = Callable[[Fetch, list[Draft]], Awaitable[dict[Name, Known]]]
+_Statement: TypeAlias = Callable[[Fetch, list[Draft], str], Awaitable[dict[Name, Known]]]
 _REMEMBERED: Final = 10_000
 """Rows that need not be read again: a change of one that others have changed finds that out by itself."""
 
@@ -66,6 +67,8 @@ class _Write(Wish[Row]):
 class _Found(NamedTuple):
     """What was read for a group."""
 
+    stamp: str
+    """Where the journal stood when this was read; what is made from it is written only there."""
     rows: dict[Name, Known | None]
     lines: dict[int, list[Entry]]
     """Of rows that may have been written before without a word of it, by their numbers."""
@@ -82,7 +85,7 @@ class PostgresJournal:
 
     Args:
         url: `postgresql://USER@HOST:PORT/DATABASE`, as asyncpg takes it; None with a pool. A password is better kept in PGPASSWORD or
-            in a passfile.
+            in a passfile. `?failover=lossless` says that failovers of this cluster lose nothing, so that none freezes a row.
         schema: of the tables, which are made there at first use.
         pool: an asyncpg pool to use instead of an own one; it stays the caller's to close, and one of its connections stays in use.
 
@@ -96,7 +99,9 @@ class PostgresJournal:
     def __init__(self, url: str | None = None, *, schema: str = "alphapo", pool: Any = None) -> None:
         if (url is None) == (pool is None):
             raise ConfigurationError("A journal in PostgreSQL needs a URL or a pool, and not both.")
-        self._server = Server(None if url is None else check_url(url), check_schema(schema), pool)
+        location = None if url is None else read_location(check_url(url))
+        self._is_lossless = location is not None and location.is_lossless
+        self._server = Server(None if location is None else location.url, check_schema(schema), pool)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = Presence(self._server.connect_for_lock, self._server.disconnect)
@@ -104,10 +109,19 @@ class PostgresJournal:
         self._known: OrderedDict[Name, Known] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
+        self._epoch = Epoch()
+        self._seen = Identity()
+        self._stamp = ""
+        """What a statement compares with the journal's row: it writes only where nothing has gone back since it was seen so."""
 
     def __repr__(self) -> str:
         server = getattr(self, "_server", None)
         return f"PostgresJournal({'not made: a setting was refused' if server is None else repr(server.where)})"
+
+    @property
+    def epoch(self) -> Epoch:
+        """The journal's epoch, as it was last seen; nothing that was made from it is written in another one."""
+        return self._epoch
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,18 +147,18 @@ class PostgresJournal:
         check_host(account, await self._ask(bind), host)
 
         async def enlist(fetch: Fetch) -> list[Any]:
-            return await fetch(self._workers.enlist, worker, until, await self._presence.show(worker))
+            return await fetch(self._workers.enlist, worker, until, await self._presence.show(worker), self._stamp)
 
-        if not await self._ask(enlist):
-            await self._ask(self._check_place)
+        await self._claim(enlist)
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
 
         async def renew(fetch: Fetch) -> list[Any]:
-            return await fetch(self._workers.renew, worker, until, now, await self._presence.show(worker))
+            shown = await self._presence.show(worker)
+            return await fetch(self._workers.renew, worker, until, now, shown, self._stamp)
 
-        return bool(await self._ask(renew))
+        return bool(await self._claim(renew))
 
     async def leave(self, worker: str, now: float) -> None:
         """End the worker's lease; what it still holds is free for others."""
@@ -201,27 +215,33 @@ class PostgresJournal:
         name = account, foreign_id
 
         async def change_here(fetch: Fetch) -> Row:
-            if not await fetch(self._rows.stay):
-                await self._check_place(fetch)
+            if not await fetch(self._rows.stay, self._stamp):
+                await self._server.run(self._look)  # outside of the caller's transaction, which may be rolled back
+                if not await fetch(self._rows.stay, self._stamp):
+                    raise JournalError(
+                        f"The journal at {self._server.where} went back while this was asked.", recorded=False
+                    )
             return await self._change_one(fetch, name, change)
 
         return await self._server.run_within(connection, change_here)
 
     async def _change_one(self, fetch: Fetch, name: Name, change: Change) -> Row:
         while True:
+            stamp = self._stamp
             known = (await self._rows.find_many(fetch, [name])).get(name)
             before = None if known is None else known.row
             row, entries = change(before)
             if row is before and not entries:
                 return row
             write = self._rows.add if known is None else self._rows.change
-            if await write(fetch, [Draft(name, known, row, tuple(entries))]):
+            if await write(fetch, [Draft(name, known, row, tuple(entries))], stamp):
                 return row
-            await self._check_place(fetch)
+            await self._look(fetch)
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
         """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
-        return self._rows.enqueue_statement(row, line, host, expires_in)
+        times = {"expires_in": expires_in, "resend_within": resend_within, "epochs": 0 if self._is_lossless else 1}
+        return self._rows.enqueue_statement(row, line, host, times)
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""
@@ -264,8 +284,7 @@ class PostgresJournal:
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
-        if not await self._ask(lambda fetch: fetch(self._workers.remember, account, name, text)):
-            await self._ask(self._check_place)
+        await self._claim(lambda fetch: fetch(self._workers.remember, account, name, text, self._stamp))
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
@@ -274,10 +293,9 @@ class PostgresJournal:
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
-        if await self._ask(lambda fetch: fetch(self._workers.swap, account, name, before, after)):
-            return True
-        await self._ask(self._check_place)
-        return False
+        return bool(
+            await self._claim(lambda fetch: fetch(self._workers.swap, account, name, before, after, self._stamp))
+        )
 
     async def forget(
         self,
@@ -302,11 +320,11 @@ class PostgresJournal:
                     return bool(sent)
                 unsure = sent.get(known.turn)
                 sent[known.turn] = after
-                if await self._rows.forget_one(fetch, known, after, entries, keeps_history=keeps_history):
+                if await self._rows.forget_one(fetch, known, after, entries, self._stamp, keeps_history=keeps_history):
                     return True
                 if unsure is None:
                     del sent[known.turn]
-                await self._check_place(fetch)
+                await self._look(fetch)
             return False
 
         self._known.pop(name, None)
@@ -335,7 +353,8 @@ class PostgresJournal:
 
         async def load(fetch: Fetch) -> None:
             await self._workers.load(fetch, register)
-            await self._rows.load(fetch, kept)
+            await self._look(fetch)
+            await self._rows.load(fetch, kept, self._stamp)
 
         await self._ask(load)
 
@@ -350,7 +369,7 @@ class PostgresJournal:
                 return
             # It is there already: by an attempt of which no word came back, or by somebody else.
             if attempts == 1 or (await fetch(self._rows.moved_to))[0][0] != name:
-                await self._check_place(fetch)
+                await self._look(fetch)
 
         await self._ask(mark)
 
@@ -382,10 +401,80 @@ class PostgresJournal:
         if self._is_closed:
             raise JournalError(f"The journal at {self._server.where} is closed.", recorded=None)
 
-    async def _check_place(self, fetch: Fetch) -> None:
-        [[moved_to]] = await fetch(self._rows.moved_to)
-        if moved_to is not None:
-            raise JournalError(f"The journal at {self._server.where} has moved to {moved_to}: use that.", recorded=None)
+    # ── where the journal stands ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def raise_epoch(self, now: float) -> Epoch:  # noqa: ARG002 - the database's clock dates it
+        """Begin another epoch: the database was restored, or lost what a worker saw in it."""
+
+        async def begin(fetch: Fetch) -> Epoch:
+            await self._look(fetch)
+            await self._begin_epoch(fetch)
+            return self._epoch
+
+        raised: Epoch = await self._ask(begin)
+        return raised
+
+    async def equate_epochs(self) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
+
+        async def equate(fetch: Fetch) -> int:
+            await self._look(fetch)
+            [found] = await fetch(self._workers.identity.equate)
+            self._known.clear()
+            await self._look(fetch)
+            return int(found["count"])
+
+        return int(await self._ask(equate))
+
+    async def count_frozen(self, account: str) -> int:
+        """Return how many open rows are of an earlier epoch."""
+        [[count]] = await self._ask(lambda fetch: fetch(self._workers.identity.frozen, account))
+        return int(count)
+
+    async def cautions(self) -> list[str]:
+        """Return what an operator should know of this database: what it may lose, and what it does not show."""
+        found: list[str] = await self._ask(self._server.cautions)
+        return found
+
+    async def _claim(self, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
+        """Run a statement that compares the identity; once more where the journal has gone back since it was last seen."""
+
+        async def claim(fetch: Fetch) -> list[Any]:
+            found = await work(fetch)
+            while not found and await self._look(fetch):
+                found = await work(fetch)
+            return found
+
+        done: list[Any] = await self._ask(claim)
+        return done
+
+    async def _look(self, fetch: Fetch) -> bool:
+        """See where the journal stands; return whether that is another database or epoch than was seen before.
+
+        Raises:
+            JournalError: it has moved, or this is an old primary.
+        """
+        statements = self._workers.identity
+        [found] = await fetch(statements.look)
+        if found["moved_to"] is not None:
+            raise JournalError(
+                f"The journal at {self._server.where} has moved to {found['moved_to']}: use that.", recorded=None
+            )
+        seen = Identity.read(found["seen"])
+        seen.check(self._seen, self._server.where)
+        if found["seen"] != found["identity"]:
+            await fetch(statements.see, found["seen"], found["identity"], 0 if self._is_lossless else 1)
+            [found] = await fetch(statements.look)
+        epoch, stamp = epoch_of(found), stamp_of(found["identity"], found["epoch_number"])
+        is_news = (epoch, stamp) != (self._epoch, self._stamp)
+        if is_news:
+            self._known.clear()
+        self._epoch, self._stamp, self._seen = epoch, stamp, seen
+        return is_news
+
+    async def _begin_epoch(self, fetch: Fetch) -> None:
+        await fetch(self._workers.identity.raise_epoch, self._epoch.number)
+        await self._look(fetch)
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -405,26 +494,31 @@ class PostgresJournal:
         """Work the changes out and write them down; those that others were quicker at, again from what these wrote."""
         left = [wish for wish in group if not wish.is_told]
         is_again = any(wish.attempts for wish in left)
-        found = await self._read(fetch, left) if is_again else _Found({}, {})
+        found = await self._read(fetch, left) if is_again else _Found(self._stamp, {}, {})
         while left:
             drafts = self._drafts(left, found).values()
-            await self._write(fetch, self._rows.add, [each for each in drafts if each[0].known is None])
-            await self._write(fetch, self._rows.change, [each for each in drafts if each[0].known is not None])
+            await self._write(fetch, self._rows.add, [each for each in drafts if each[0].known is None], found.stamp)
+            changed = [each for each in drafts if each[0].known is not None]
+            await self._write(fetch, self._rows.change, changed, found.stamp)
             left = [wish for wish in left if not wish.is_told]
             if left:
-                await self._check_place(fetch)
+                await self._look(fetch)
                 found = await self._read(fetch, left)
 
     async def _read(self, fetch: Fetch, wishes: list[_Write]) -> _Found:
-        names = list({wish.name for wish in wishes})
+        names, stamp = list({wish.name for wish in wishes}), self._stamp
         rows = await self._rows.find_many(fetch, names)
+        if any(self._is_overtaken(name, rows.get(name)) for name in names):
+            await self._begin_epoch(fetch)
+            stamp = self._stamp
+            rows = await self._rows.find_many(fetch, names)
         for name, known in rows.items():
             self._remember(name, known)
         unsure = [rows[name].id for name in {wish.name for wish in wishes if wish.attempts} if name in rows]
         lines = await self._rows.histories(fetch, unsure) if unsure else {}
-        return _Found({name: rows.get(name) for name in names}, lines)
+        return _Found(stamp, {name: rows.get(name) for name in names}, lines)
 
-    async def _write(self, fetch: Fetch, write: _Statement, drafts: list[_Sheet]) -> None:
+    async def _write(self, fetch: Fetch, write: _Statement, drafts: list[_Sheet], stamp: str) -> None:
         """Write drafts down, and tell who waits for those that were; of those without an answer it is kept that they were sent."""
         if not drafts:
             return
@@ -433,7 +527,7 @@ class PostgresJournal:
                 wish.attempts.append(_Attempt(draft, row))
         done: dict[Name, Known] | None = {}
         try:
-            done = await write(fetch, [draft for draft, _ in drafts])
+            done = await write(fetch, [draft for draft, _ in drafts], stamp)
         except BaseException as error:
             if not isinstance(error, Exception) or is_passing(error):
                 done = None
@@ -487,6 +581,11 @@ class PostgresJournal:
         entries = (*(draft.entries if draft else ()), *entries)
         drafts[name] = Draft(name, known, row, entries), [*together, (wish, made)]
         return True
+
+    def _is_overtaken(self, name: Name, found: Known | None) -> bool:
+        """Return whether this worker saw a newer turn of the row acknowledged than the database now has: it lost commits."""
+        before = self._known.get(name)
+        return before is not None and (found is None or found.turn < before.turn)
 
     def _remember(self, name: Name, known: Known) -> None:
         self._known.pop(name, None)

@@ -6,19 +6,21 @@ only to the turn of the row that it was worked out from: whoever comes second is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import asdict
 
+from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.moving import Kept
+from alphapo_async.journal.postgres_identity import here
 
 __all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows", "stored"]
 
@@ -36,6 +38,7 @@ _TYPES: Final = {
     "due_at": "float8",
     "reported": "bool",
     "revision": "int4",
+    "epoch": "int4",
     "between": "json",
 }
 """What of a row is handed over as something else than text."""
@@ -101,9 +104,12 @@ class PostgresRows:
             "(select set_config('synchronous_commit', case current_setting('synchronous_commit') "
             "when 'remote_apply' then 'remote_apply' else 'on' end, true)) as synchronous"
         )
-        is_here = f"not exists (select from {schema}.journal where moved_to is not null)"
+        is_here = f"exists ({here(schema, '$3')})"
         told = ", ".join(f"{name}::text as {name}" if name in _CASTS else name for name in COLUMNS)
-        row = f"select id, turn, body, digest, {told} from {schema}.withdrawals w "
+        row = (
+            f"select id, turn, body, digest, epoch_number, epoch_since, {told} "
+            f"from {schema}.withdrawals w cross join {schema}.journal "
+        )
         stored = ", ".join(_stored("asked", name) for name in whole)
         line = _handed("$2", "line", ("place", *_LINE), _LINE_TYPES)
         lines = ", ".join(_stored("line", name) for name in _LINE)
@@ -189,7 +195,8 @@ class PostgresRows:
         )
         """Whole histories."""
         self.sums = (
-            f"select currency, bucket, sum(amount)::text as figure from {schema}.withdrawals "
+            "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else bucket end, "
+            f"sum(amount)::text as figure from {schema}.withdrawals cross join {schema}.journal "
             "where account = $1 group by 1, 2 order by 1"
         )
         """What became of everything asked for."""
@@ -199,7 +206,7 @@ class PostgresRows:
         )
         self.forget = f"""
             with held as materialized (
-              select id from {schema}.withdrawals where id = $1 and turn = $2 and {is_here} for update
+              select id from {schema}.withdrawals where id = $1 and turn = $2 and exists ({here(schema, "$6")}) for update
             ), bodies as (
               update {schema}.revisions r set body = '', sha256 = '' from held where r.withdrawal = held.id and $4
             ), replies as (
@@ -219,15 +226,18 @@ class PostgresRows:
         """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
         self.mark = f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version, {durable}"
         """Where the journal goes."""
-        self.stay = f"select from {schema}.journal where moved_to is null for share"
+        self.stay = f"{here(schema, '$1')} for share of j"
         """Whether the journal is here, and stays until the transaction ends."""
         self.moved_to = f"select moved_to from {schema}.journal"
         """Where the journal has gone."""
         self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
         """A withdrawal for the workers, in the transaction of whoever calls."""
 
-    def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+    def enqueue_statement(self, row: Row, line: Entry, host: str, times: Mapping[str, float]) -> str:
         """Return the statement that records a new row, with the first line of its history, for the workers.
+
+        `times` has `expires_in` and `resend_within` in seconds, and `epochs`: by how many the first sight of another identity raises the
+        journal's epoch.
 
         It has no parameters, and no character that any driver takes for one: what it says stands in it as hexadecimal digits.
         """
@@ -240,9 +250,7 @@ class PostgresRows:
             "sha256": sha256,
             "digest": digest,
         }
-        asked = msgspec.json.encode(
-            {"host": host, "expires_in": expires_in, "row": told, "what": line.what, "release": line.release}
-        )
+        asked = msgspec.json.encode({"host": host, **times, "row": told, "what": line.what, "release": line.release})
         return self.enqueue % asked.hex()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,31 +295,31 @@ class PostgresRows:
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def add(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
+    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, Known]:
         """Write down new rows; return those that were new indeed."""
-        made = await fetch(self.insert, _asked(drafts), _lines(drafts))
+        made = await fetch(self.insert, _asked(drafts), _lines(drafts), stamp)
         return {drafts[place - 1].name: Known(number, 1, drafts[place - 1].row) for number, place, _ in made}
 
-    async def load(self, fetch: Fetch, kept: list[Kept]) -> None:
+    async def load(self, fetch: Fetch, kept: list[Kept], stamp: str) -> None:
         """Write down what another journal kept, in its order."""
         for _, row, entries in kept:
-            [_] = await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)])
+            [_] = await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)], stamp)
 
-    async def change(self, fetch: Fetch, drafts: list[Draft]) -> dict[Name, Known]:
+    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, Known]:
         """Write down what became of known rows; return those that nobody else had changed meanwhile."""
         turns = [draft.known.turn for draft in drafts if draft.known is not None]
-        made = await fetch(self.update, _asked(drafts), _lines(drafts))
+        made = await fetch(self.update, _asked(drafts), _lines(drafts), stamp)
         return {
             drafts[place - 1].name: Known(number, turns[place - 1] + 1, drafts[place - 1].row)
             for number, place, _ in made
         }
 
     async def forget_one(
-        self, fetch: Fetch, known: Known, after: Row, entries: Sequence[Entry], *, keeps_history: bool
+        self, fetch: Fetch, known: Known, after: Row, entries: Sequence[Entry], stamp: str, *, keeps_history: bool
     ) -> bool:
         """Let go of a withdrawal's bytes and more; tell whether it was still as it was known."""
         rest, lines = to_record(after).rest.decode(), _lines([Draft(("", ""), known, after, tuple(entries))])
-        return bool(await fetch(self.forget, known.id, known.turn, rest, keeps_history, lines))
+        return bool(await fetch(self.forget, known.id, known.turn, rest, keeps_history, lines, stamp))
 
 
 def _sum(figures: Iterable[Decimal]) -> Decimal:
@@ -320,7 +328,7 @@ def _sum(figures: Iterable[Decimal]) -> Decimal:
 
 
 def _known(found: Any, kept: list[Any]) -> Known:
-    number, turn, body, digest, *columns = found
+    number, turn, body, digest, epoch_number, epoch_since, *columns = found
     record = Record(*columns)
     earlier: tuple[Revision, ...] = tuple(
         read_revision(one["number"], one["body"], one["digest"])
@@ -328,7 +336,7 @@ def _known(found: Any, kept: list[Any]) -> Known:
         if one["withdrawal"] == number and one["number"] < record.revision
     )
     revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
-    return Known(number, turn, read_record(record, revision, earlier))
+    return Known(number, turn, seen_in(read_record(record, revision, earlier), Epoch(epoch_number, epoch_since)))
 
 
 def _asked(drafts: list[Draft]) -> bytes:

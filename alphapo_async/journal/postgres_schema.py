@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from alphapo_async.journal.postgres_identity import FUNCTION
+
 __all__ = ["MIGRATIONS", "SCHEMA", "statements"]
 
 SCHEMA: Final = 1
@@ -19,10 +21,15 @@ _TABLES: Final = """
 create table {s}.journal (
   one boolean primary key default true check (one),
   version integer not null,
-  moved_to text
+  moved_to text,
+  identity text not null,
+  epoch_number integer not null default 0,
+  epoch_since double precision
 );
-comment on table {s}.journal is 'One row: the version of these tables, and where the journal has gone if it was copied elsewhere';
-insert into {s}.journal (version) values ({version});
+comment on table {s}.journal is 'One row: the version of these tables, where the journal has gone if it was copied, and its epoch';
+comment on column {s}.journal.identity is 'Of the database in which it was last seen';
+comment on column {s}.journal.epoch_number is 'Rises when the journal is first seen to have gone back in time';
+insert into {s}.journal (version, identity) values ({version}, {s}.identity());
 
 create table {s}.accounts (
   account text primary key,
@@ -43,6 +50,7 @@ create table {s}.workers (
   until double precision not null,
   is_over boolean not null default false,
   session bigint,
+  identity text,
   seen_at timestamptz not null default clock_timestamp()
 );
 comment on column {s}.workers.session is 'The advisory lock that the worker holds as long as its connection lives';
@@ -66,6 +74,7 @@ create table {s}.withdrawals (
   alphapo_id text,
   status text,
   revision integer not null,
+  epoch integer not null,
   rest json not null,
   body bytea not null,
   sha256 text not null,
@@ -110,13 +119,20 @@ comment on table {s}.history is 'Written by the statements that write withdrawal
 _ENQUEUE: Final = """
 create function {s}.enqueue(asked bytea) returns boolean language plpgsql as $enqueue$
 declare
+  here {s}.journal;
   told json := convert_from(asked, 'UTF8')::json;
   wanted {s}.withdrawals := json_populate_record(null::{s}.withdrawals, told -> 'row');
   known {s}.withdrawals;
   moment double precision := extract(epoch from clock_timestamp());
   bound text;
 begin
-  perform from {s}.journal where moved_to is null for share;
+  select * into here from {s}.journal where moved_to is null for share;
+  if found and here.identity <> {s}.identity() then
+    update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + (told ->> 'epochs')::integer,
+      epoch_since = case told ->> 'epochs' when '0' then epoch_since else moment end
+    where moved_to is null and identity <> {s}.identity();
+    select * into here from {s}.journal where moved_to is null for share;
+  end if;
   if not found then
     raise exception 'This journal has moved; nothing was enqueued.' using errcode = 'object_not_in_prerequisite_state';
   end if;
@@ -135,6 +151,13 @@ begin
     from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
     return true;
   end if;
+  update {s}.withdrawals w set epoch = here.epoch_number, turn = turn + 1, bucket = 'unknown',
+    due_at = case when holder is null then moment end,
+    rest = (rest::jsonb || jsonb_build_object('owes_look_up', true, 'reason', 'journal went back',
+      'doubt_since', least((rest ->> 'doubt_since')::double precision, created_at),
+      'may_send_until', greatest((rest ->> 'may_send_until')::double precision, here.epoch_since, created_at)))::json
+  where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
+    and state = 'open' and epoch < here.epoch_number;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
   if known.digest <> wanted.digest and known.state in ('rejected', 'not_sent', 'authentication') then
     raise exception 'Withdrawal %: another payment under this foreign_id moved no money (%); enqueue this one with client.enqueue().',
@@ -157,7 +180,12 @@ comment on function {s}.enqueue(bytea) is 'Writes a withdrawal down for the work
 _NOW: Final = {
     "created_at": "moment",
     "due_at": "moment",
-    "rest": "(wanted.rest::jsonb || jsonb_build_object('expires_at', moment + (told ->> 'expires_in')::double precision))::json",
+    "epoch": "here.epoch_number",
+    "rest": (
+        "(wanted.rest::jsonb || jsonb_build_object('expires_at', moment + (told ->> 'expires_in')::double precision) || "
+        "case when moment < here.epoch_since + (told ->> 'resend_within')::double precision "
+        "then jsonb_build_object('unvouched', true, 'owes_look_up', true) else jsonb_build_object() end)::json"
+    ),
 }
 """What the function fills in by the database's clock."""
 
@@ -171,4 +199,4 @@ def statements(schema: str, columns: tuple[str, ...]) -> str:
     """
     values = ", ".join(_NOW.get(column, f"wanted.{column}") for column in columns)
     enqueue = _ENQUEUE.format(s=schema, columns=", ".join(columns), values=values)
-    return _TABLES.format(s=schema, version=SCHEMA) + enqueue
+    return FUNCTION.format(s=schema) + _TABLES.format(s=schema, version=SCHEMA) + enqueue

@@ -166,6 +166,25 @@ class Server:
             return await self._connect()
         return await self._pool.acquire(timeout=self._timeout) if self._pool.get_max_size() > 1 else None
 
+    async def cautions(self, fetch: Fetch) -> list[str]:
+        """Return what an operator should know of the database: what it may lose, and what it does not show."""
+        [found] = await fetch(
+            "select (select count(*) from pg_stat_replication) as standbys, current_setting('synchronous_standby_names') as names, "
+            f"{self.schema}.identity() as identity"
+        )
+        cautions = []
+        if found["standbys"] and not found["names"]:
+            cautions.append(
+                f"{found['standbys']} standbys follow, and commits wait for none of them (synchronous_standby_names is empty): a failover "
+                "may lose the last commits; see `alphapo runbook failover`"
+            )
+        if not found["identity"]:
+            cautions.append(
+                "it hides its timeline, so that a failover is not detected: run `alphapo resume --restored` after each one, before a "
+                "worker starts"
+            )
+        return cautions
+
     async def disconnect(self, connection: Any) -> None:
         """End a connection that held locks."""
         if self._owns_pool:
@@ -263,6 +282,8 @@ class Server:
         logger.info("PostgreSQL %s: %s", told["version"], way, extra={"foreign_id": None})
         if version is not None:
             self._check(version)
+        for caution in await self.cautions(_fetch_on(connection)):
+            logger.warning("PostgreSQL: %s", caution, extra={"foreign_id": None})
 
     async def _version(self, connection: Any) -> int | None:
         # Asked of the catalogue itself: what a session remembers of names may be older than the transaction that was waited for.

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from alphapo_async.journal.moving import Register
+from alphapo_async.journal.postgres_identity import IdentityStatements, epoch_of, here
 from alphapo_async.journal.postgres_rows import Fetch
 
 __all__ = ["PostgresWorkers", "Presence"]
@@ -35,13 +36,15 @@ class PostgresWorkers:
         durable = "(select set_config('synchronous_commit', 'on', true)) as synchronous"
         is_gone = (  # locks say nothing about those whom this start of the server has not seen
             "(session is not null and seen_at > pg_postmaster_start_time() and not worker = any($2::text[]) "
+            f"and identity = {schema}.identity() "  # nor about those whom this primary has not seen
             "and not exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 1 "
             "and database = (select oid from pg_database where datname = current_database()) "
             "and classid::int8 = session >> 32 and objid::int8 = session & 4294967295))"
         )
         # Over by the clocks of both: one that is fast cannot end another's lease.
         is_ended = f"(is_over or until <= least($1::float8, {_NOW}) or {is_gone})"
-        workers, here = f"{schema}.workers", f"select from {schema}.journal where moved_to is null"
+        workers = f"{schema}.workers"
+        self.identity: Final = IdentityStatements(schema, durable)
         self.time: Final = f"select {_NOW}"
         """The database's time."""
         self.bind = f"insert into {schema}.accounts (account, host) values ($1, $2) on conflict do nothing"
@@ -49,13 +52,14 @@ class PostgresWorkers:
         self.host = f"select host from {schema}.accounts where account = $1"
         """The host that an account is bound to."""
         self.enlist = (
-            f"insert into {workers} (worker, until, session) select $1, $2, $3::int8 where exists ({here} for share) "
-            f"on conflict (worker) do update set until = excluded.until, session = excluded.session returning {durable}"
+            f"insert into {workers} (worker, until, session, identity) select $1, $2, $3::int8, {schema}.identity() "
+            f"where exists ({here(schema, '$4')} for share of j) on conflict (worker) do update "
+            f"set until = excluded.until, session = excluded.session, identity = excluded.identity returning {durable}"
         )
         """A worker, and the end of its lease; nobody joins a journal that has moved."""
         self.renew = (
-            f"update {workers} set until = $2, seen_at = clock_timestamp(), session = $4::int8 "
-            f"where worker = $1 and not is_over and until > $3 returning {durable}"
+            f"update {workers} set until = $2, seen_at = clock_timestamp(), session = $4::int8, identity = {schema}.identity() "
+            f"where worker = $1 and not is_over and until > $3 and exists ({here(schema, '$5')}) returning {durable}"
         )
         """A longer lease, for one that still runs."""
         self.find_ended = f"update {workers} set is_over = true where {is_ended} returning worker, until, {durable}"
@@ -84,14 +88,14 @@ class PostgresWorkers:
         """Those whose lease runs: also one that is not renewed any more may be used until its end."""
 
         self.remember = (
-            f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here} for share) "
+            f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here(schema, '$4')} for share of j) "
             f"on conflict (account, name) do update set text = excluded.text returning {durable}"
         )
         """A text kept for somebody."""
         self.swap = (
             f"insert into {schema}.notes (account, name, text) select $1, $2, $4 "
             f"where ($3::text is null or exists (select from {schema}.notes where account = $1 and name = $2)) "
-            f"and exists ({here} for share) "
+            f"and exists ({here(schema, '$5')} for share of j) "
             f"on conflict (account, name) do update set text = excluded.text where notes.text in ($3, $4) returning {durable}"
         )
         """A text kept if that one was kept until now, or if this one is there already."""
@@ -118,14 +122,17 @@ class PostgresWorkers:
     async def register(self, fetch: Fetch) -> Register:
         """Return accounts and workers."""
         hosts, leases, notes = await fetch(self.hosts), await fetch(self.leases), await fetch(self.notes)
+        [epoch] = await fetch(self.identity.look)
         return Register(
             {each[0]: each[1] for each in hosts},
             {each[0]: each[1] for each in leases},
             {(each[0], each[1]): each[2] for each in notes},
+            epoch_of(epoch),
         )
 
     async def load(self, fetch: Fetch, register: Register) -> None:
-        """Write down accounts and workers that another journal kept."""
+        """Write down accounts, workers and the epoch that another journal kept."""
+        await fetch(self.identity.set_epoch, register.epoch.number, register.epoch.since)
         await fetch(self.load_hosts, list(register.hosts), list(register.hosts.values()))
         await fetch(self.load_leases, list(register.leases), list(register.leases.values()))
         accounts, names = [key[0] for key in register.notes], [key[1] for key in register.notes]

@@ -20,7 +20,7 @@ from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.grouping import Group, Request
 from alphapo_async.journal.hosts import check_host
@@ -48,6 +48,8 @@ class _File:
         self._lines: list[tuple[int, Entry]] = []
         self._version = 0
         self._is_here = False
+        self.epoch = Epoch()
+        """Read at the first transaction, and after others have written."""
 
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
@@ -57,6 +59,7 @@ class _File:
             self._known.clear()
             self._version = version
             self._is_here = False
+            self.epoch = rows.epoch(self.connection)
 
     def read_ahead(self, names: Iterable[_Name]) -> None:
         """Read what the transaction will change: most of it is new, and to see that one by one takes half as long as to write it."""
@@ -99,6 +102,25 @@ class _File:
             rows.add_history(self.connection, self._lines)
         self._clear()
 
+    def raise_epoch(self, now: float) -> Epoch:
+        """Begin another epoch."""
+        self.check_place()
+        rows.raise_epoch(self.connection, now)
+        return self._read_epoch()
+
+    def equate_epochs(self) -> int:
+        """Count the rows of the epoch before to the present one."""
+        self.check_place()
+        count = rows.equate_epochs(self.connection)
+        self._read_epoch()
+        return count
+
+    def _read_epoch(self) -> Epoch:
+        self._known.clear()
+        self._read.clear()
+        self.epoch = rows.epoch(self.connection)
+        return self.epoch
+
     def _clear(self) -> None:
         for gathered in (self._new, self._changed, self._lines):
             gathered.clear()
@@ -114,6 +136,7 @@ class _File:
         self._clear()
         if self.connection.in_transaction:
             self.connection.execute("rollback")
+        self.epoch = rows.epoch(self.connection)
 
     def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
         """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
@@ -196,6 +219,11 @@ class SqliteJournal:
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(getattr(self, 'path', 'not made: its path was refused'))!r})"
+
+    @property
+    def epoch(self) -> Epoch:
+        """The journal's epoch, as it was last read; a change that the journal calls sees the one of its transaction."""
+        return Epoch() if self._file is None else self._file.epoch
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,6 +325,19 @@ class SqliteJournal:
         found: dict[str, Totals] = await self._ask(lambda file: rows.sums(file.connection, account))
         return found
 
+    async def raise_epoch(self, now: float) -> Epoch:
+        """Begin another epoch: the file was restored from a backup, and everything open in it is frozen."""
+        raised: Epoch = await self._ask(lambda file: file.raise_epoch(now), writes=True)
+        return raised
+
+    async def equate_epochs(self) -> int:
+        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
+        return int(await self._ask(lambda file: file.equate_epochs(), writes=True))
+
+    async def count_frozen(self, account: str) -> int:
+        """Return how many open rows are of an earlier epoch."""
+        return int(await self._ask(lambda file: rows.count_frozen(file.connection, account)))
+
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
 
@@ -370,7 +411,9 @@ class SqliteJournal:
 
         def read(file: _File) -> Register:
             leases = {leased.worker: leased.until for leased in rows.leases(file.connection)}
-            return Register(rows.hosts(file.connection), leases, rows.notes(file.connection))
+            return Register(
+                rows.hosts(file.connection), leases, rows.notes(file.connection), rows.epoch(file.connection)
+            )
 
         found: Register = await self._ask(read)
         return found

@@ -40,6 +40,13 @@ create table accounts (
   host text not null
 ) without rowid;
 
+create table journal (
+  one integer primary key check (one = 1),
+  epoch_number integer not null,
+  epoch_since real
+);
+insert into journal values (1, 0, null);
+
 create table workers (
   worker text primary key,
   until real not null,
@@ -64,6 +71,7 @@ create table withdrawals (
   alphapo_id text,
   status text,
   revision integer not null,
+  epoch integer not null,
   rest text not null,
   body blob not null,
   sha256 text not null,

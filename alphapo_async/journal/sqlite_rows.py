@@ -9,6 +9,7 @@ from decimal import Context, Decimal
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
@@ -23,7 +24,7 @@ from alphapo_async.core.record import (
     to_record,
     written,
 )
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.moving import Kept, Register
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "add_history",
     "bind",
     "correct",
+    "count_frozen",
     "enlist",
+    "epoch",
+    "equate_epochs",
     "find",
     "find_all",
     "find_control",
@@ -46,6 +50,7 @@ __all__ = [
     "moved_to",
     "next_place",
     "notes",
+    "raise_epoch",
     "recall",
     "remember",
     "renew",
@@ -71,7 +76,7 @@ class Leased(NamedTuple):
 
 
 _ALL: Final = ", ".join(COLUMNS)
-_ROW: Final = f"select id, body, digest, {_ALL} from withdrawals "  # noqa: S608 - our own names
+_ROW: Final = f"select id, body, digest, epoch_number, epoch_since, {_ALL} from withdrawals cross join journal "  # noqa: S608 - our own names
 
 FIND: Final = _ROW + "where account = ? and foreign_id = ?"
 """The row of a withdrawal."""
@@ -175,8 +180,26 @@ DROP_EARLIER: Final = "delete from revisions where withdrawal = ?"
 """Nothing of its earlier revisions."""
 DROP_HISTORY: Final = "delete from history where withdrawal = ?"
 """Nothing of its history."""
-FIGURES: Final = "select currency, bucket, amount from withdrawals where account = ?"
-"""Everything asked for, for the sums."""
+FIGURES: Final = (
+    "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else bucket end, amount "
+    "from withdrawals cross join journal where account = ?"
+)
+"""Everything asked for, for the sums: what was open when the journal went back is unknown."""
+EPOCH: Final = "select epoch_number, epoch_since from journal"
+"""The journal's epoch."""
+RAISE_EPOCH: Final = "update journal set epoch_number = epoch_number + 1, epoch_since = ?"
+"""The next epoch: the journal went back."""
+EQUATE_ROWS: Final = (
+    "update withdrawals set epoch = epoch + 1 where epoch + 1 = (select epoch_number from journal) "
+    "and state not in ('accepted', 'failed')"
+)
+"""The rows of the epoch before are of the present one: nothing was lost between them."""
+EQUATE: Final = "update journal set epoch_since = null"
+"""And no id was forgotten."""
+FROZEN: Final = (
+    "select count(*) from withdrawals cross join journal where account = ? and state = 'open' and epoch < epoch_number"
+)
+"""How many rows were open when the journal went back."""
 
 
 def find(connection: sqlite3.Connection, account: str, foreign_id: str) -> tuple[int, Row] | None:
@@ -232,13 +255,13 @@ def find_control(connection: sqlite3.Connection, account: str, key: str, after: 
 
 
 def _rows(connection: sqlite3.Connection, statement: str, *values: object) -> Iterator[tuple[int, Row]]:
-    for place, body, digest, *columns in connection.execute(statement, values).fetchall():
+    for place, body, digest, number, since, *columns in connection.execute(statement, values).fetchall():
         record = Record(*columns)
         earlier: tuple[Revision, ...] = ()
         if record.revision > 1:
             earlier = tuple(read_revision(*kept) for kept in connection.execute(EARLIER, (place,)).fetchall())
         revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
-        yield place, read_record(record, revision, earlier)
+        yield place, seen_in(read_record(record, revision, earlier), Epoch(number, since))
 
 
 def next_place(connection: sqlite3.Connection) -> int:
@@ -334,6 +357,7 @@ def select_all(connection: sqlite3.Connection, after: int, limit: int) -> list[K
 
 def load(connection: sqlite3.Connection, register: Register, kept: list[Kept]) -> None:
     """Write down what another journal kept."""
+    set_epoch(connection, register.epoch)
     for account, host in register.hosts.items():
         bind(connection, account, host)
     for worker, until in register.leases.items():
@@ -387,6 +411,33 @@ def unlisted(connection: sqlite3.Connection) -> list[str]:
 def select_held(connection: sqlite3.Connection, worker: str, limit: int) -> list[Row]:
     """Return rows that a worker holds."""
     return [row for _, row in _rows(connection, HELD, worker, limit)]
+
+
+def epoch(connection: sqlite3.Connection) -> Epoch:
+    """Return the journal's epoch."""
+    return Epoch(*connection.execute(EPOCH).fetchone())
+
+
+def set_epoch(connection: sqlite3.Connection, epoch: Epoch) -> None:
+    """Put a copy into the epoch of the journal that it was copied from."""
+    connection.execute("update journal set epoch_number = ?, epoch_since = ?", (epoch.number, epoch.since))
+
+
+def raise_epoch(connection: sqlite3.Connection, now: float) -> None:
+    """Begin another epoch."""
+    connection.execute(RAISE_EPOCH, (now,))
+
+
+def equate_epochs(connection: sqlite3.Connection) -> int:
+    """Count the rows of the epoch before to the present one; return how many there were."""
+    count = connection.execute(EQUATE_ROWS).rowcount
+    connection.execute(EQUATE)
+    return count
+
+
+def count_frozen(connection: sqlite3.Connection, account: str) -> int:
+    """Return how many open rows of an account are of an earlier epoch."""
+    return int(connection.execute(FROZEN, (account,)).fetchone()[0])
 
 
 _EXACT: Final = Context(prec=1_000)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.checking import Line, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.checking import UNSEEN, Line, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Sandbox
+from tests import postgres
+from tests.journal.suite import asked, hear
 
 KEYS = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
 DATE = "Fri, 01 Jan 2027 00:00:00 GMT"
@@ -62,7 +65,24 @@ async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) 
     async with Sandbox() as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
         told = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
-    assert told == ["there was none, and one was made: it is durable", "it opens and is durable"]
+    assert told == ["there was none, and one was made: it is durable", f"it opens and is durable; {UNSEEN}"]
+
+
+async def test_what_a_database_may_lose_is_told() -> None:
+    """Its cautions, and how many rows are frozen."""
+    name = postgres.schema()
+    await postgres.execute(f"create database {name}")
+    journal = open_journal(postgres.database(name))
+    await hear(journal, "f", asked("f", worker=None))
+    await journal.raise_epoch(0.0)
+    await journal.aclose()
+    async with Sandbox() as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=postgres.database(name))
+        [told] = [line.text async for line in check_everything(access) if line.name == "journal"]
+    assert (
+        told
+        == f"it opens and is durable; 1 rows are frozen since it went back in time: see `alphapo runbook failover`; {UNSEEN}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from alphapo_async.core.evidence import (
     GivenUp,
     LookedUp,
     Reported,
-    Restored,
     Revision,
     Seen,
     Word,
@@ -101,8 +100,8 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
 
 
 def test_what_evidence_does_not_say_it_does_not_claim() -> None:
-    """A journal that was restored knows of no other keys unless told so; an outcome is handed out whatever it is, unless it is named."""
-    assert Restored() == Restored(has_other_keys=False)
+    """An outcome is handed out whatever it is, unless it is named; a caller asks, unless a worker says that it takes a row on by itself."""
+    assert Asked("w", revision(), "fingerprint").is_request
     assert Reported() == Reported(state=None, revision=0, expires_at=None)
 
 

@@ -16,9 +16,10 @@ from alphapo_async.core.evidence import (
     GivenUp,
     Lapsed,
     LookedUp,
+    Remembered,
     Reported,
-    Restored,
     Seen,
+    Unfrozen,
     Word,
 )
 from alphapo_async.core.history import (
@@ -33,7 +34,7 @@ from alphapo_async.core.history import (
     requested,
     seen_of,
 )
-from alphapo_async.core.models import Fee, Transaction, TransactionPart
+from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
 from alphapo_async.core.row import Row
 from tests.core.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
@@ -58,7 +59,18 @@ FULL = Transaction(
         (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
         (GivenUp("w", "queue"), "given up", "queue", "w"),
         (Lapsed("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
-        (Restored(), "restored", "from a backup", None),
+        (
+            Remembered("w", OURS, Withdrawal(id=7)),
+            "remembered",
+            "accepted before the journal went back, as this worker saw it",
+            "w",
+        ),
+        (
+            Unfrozen("anna", "not in the export"),
+            "unfrozen",
+            "AlphaPo's books do not have it, by anna: not in the export",
+            None,
+        ),
         (Word("anna", "seen there", is_accepted=True), "operator", "accepted by anna: seen there", None),
         (Word("anna", "seen", is_accepted=True, id="5"), "operator", "accepted with id 5 by anna: seen", None),
         (Word("anna", "not there", is_accepted=False), "operator", "rejected by anna: not there", None),
@@ -73,7 +85,8 @@ def test_every_evidence_has_its_line(evidence: Evidence, kind: str, what: str, w
 def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> None:
     """The line of a request says what it made of the row: `requested` returns it."""
     assert entry_of(evidence, 9.0, "1.0") is None
-    assert entries_of([evidence, Restored()], 9.0, "1.0") == (Entry(9.0, "restored", "from a backup", release="1.0"),)
+    unfrozen = Entry(9.0, "unfrozen", "AlphaPo's books do not have it, by anna: why", release="1.0")
+    assert entries_of([evidence, Unfrozen("anna", "why")], 9.0, "1.0") == (unfrozen,)
 
 
 def test_a_reply_is_kept_in_part() -> None:

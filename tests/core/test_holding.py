@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, LookedUp, Restored, Revision, Word
+from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, LookedUp, Revision, Word
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal
@@ -332,14 +332,6 @@ def test_a_stale_holder_is_not_believed() -> None:
     assert sent(taken, REJECTED, 81.0).refusal is None
     assert sent(taken, LOST, 81.0).may_send_until == 81.0
     assert sent(taken, Accepted(TOLD), 81.0).state == "accepted"
-
-
-def test_a_row_from_a_backup_is_in_doubt_until_now() -> None:
-    """Whatever was open when the backup was made may have been sent since; what was settled stays so."""
-    restored = learn(learn(row(), GivenUp("worker", "queue"), 1.0), Restored(), 9.0)
-    assert restored.state == "not_sent"
-    restored = learn(row(3.0, holder=None), Restored(), 9.0)
-    assert (restored.doubt_since, restored.may_send_until) == (3.0, 9.0)
 
 
 # ── left to the workers ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,9 +16,10 @@ from alphapo_async.core.evidence import (
     GivenUp,
     Lapsed,
     LookedUp,
+    Remembered,
     Reported,
-    Restored,
     Stands,
+    Unfrozen,
     Word,
 )
 from alphapo_async.core.learning import learn
@@ -68,7 +69,8 @@ anything: st.SearchStrategy[Evidence] = st.one_of(
     st.builds(GivenUp, workers, st.just("queue")),
     st.builds(Lapsed, workers, times),
     st.builds(Word, st.just("anna"), st.just("because"), st.booleans()),
-    st.builds(Restored),
+    st.builds(Remembered, workers, st.sampled_from([OURS, CORRECTED]), st.just(TOLD)),
+    st.builds(Unfrozen, st.just("anna"), st.just("because")),
     st.builds(Reported),
 )
 
@@ -104,28 +106,12 @@ def test_what_was_reported_is_not_reported_again() -> None:
     assert learn(ACCEPTED_ROW, Reported(), 9.0) is ACCEPTED_ROW
 
 
-def test_a_backup_puts_in_doubt_what_was_open_when_it_was_made() -> None:
-    """From its first moment until now; what was settled stays settled."""
-    restored = learn(row(3.0), Restored(), 9.0)
-    assert (restored.doubt_since, restored.may_send_until, restored.reason) == (3.0, 9.0, "restored from a backup")
-    assert learn(REJECTED_ROW, Restored(), 9.0) is REJECTED_ROW
-
-
 def test_a_no_that_stands_counts_from_now() -> None:
     """Whatever else a row is stays as old as it was."""
     assert learn(REJECTED_ROW, Stands("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
     assert learn(ACCEPTED_ROW, Stands("w"), 9.0) is ACCEPTED_ROW
     open_row = row()
     assert learn(open_row, Stands("w"), 9.0) is open_row
-
-
-@pytest.mark.parametrize(("has_other_keys", "was_unsure"), [(False, False), (True, False), (False, True)])
-def test_what_was_sent_since_a_backup_may_have_been_with_another_key(*, has_other_keys: bool, was_unsure: bool) -> None:
-    """Where the client knows several, or it was not known before; what is settled stays so."""
-    before = replace(row(), is_key_unsure=was_unsure)
-    after = learn(before, Restored(has_other_keys), 9.0)
-    assert (after.doubt_since, after.is_key_unsure) == (before.created_at, has_other_keys or was_unsure)
-    assert learn(REJECTED_ROW, Restored(has_other_keys), 9.0) is REJECTED_ROW
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
+from alphapo_async.core.epochs import is_frozen, is_stale_no, seen_in
 from alphapo_async.core.evidence import (
     Asked,
     Attempt,
@@ -33,8 +34,8 @@ from alphapo_async.core.evidence import (
     Lapsed,
     LookedUp,
     Reported,
-    Restored,
     Revision,
+    Unfrozen,
     Word,
 )
 from alphapo_async.core.learning import learn, new_row
@@ -53,7 +54,7 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import NO, Assumed, Row, is_in_doubt
+from alphapo_async.core.row import NO, Assumed, Epoch, Row, is_in_doubt, may_be_forgotten
 from alphapo_async.core.steps import Send, Step, next_step
 
 DEPTH: Final = 6
@@ -150,6 +151,10 @@ class World(NamedTuple):
     """Workers die, keys change, and people speak."""
     unheard: Attempt | None = None
     """What a worker has done and nobody was told: it died, or is paused and tells it later."""
+    is_no_reported: bool = False
+    """A caller got a "no" that the journal lost, and has not asked again."""
+    keeps_ids: bool = False
+    """AlphaPo frees no foreign_id while this is looked at: a "none" is believed where the journal went back, however late."""
     lingering: tuple[str, int] | None = None
     """The payment that a worker may still send whom the journal hears from no more, and until when."""
 
@@ -190,7 +195,7 @@ class World(NamedTuple):
         if self.status == "processing":
             yield "AlphaPo confirms", self._replace(status="confirmed")
             yield "AlphaPo cancels", self._replace(status="cancelled", paid=self.paid - (self.has not in NOT_OURS))
-        if self.now > self.since + RESEND_WITHIN:  # A2
+        if self.now > self.since + RESEND_WITHIN and not self.keeps_ids:  # A2
             yield "AlphaPo frees the foreign_id", self._replace(has=None, status="processing")
 
 
@@ -215,6 +220,8 @@ class State(NamedTuple):
             _ages(now, world.flying),
             None if unheard is None else (type(unheard.proof), unheard.worker == row.holder, _ago(now, unheard.until)),
             None if world.lingering is None else (world.lingering[0], world.lingering[1] - now),
+            world.is_no_reported,
+            world.keeps_ids,
         )
         of_row = (
             row.state,
@@ -224,6 +231,8 @@ class State(NamedTuple):
             row.doubt_since is None,
             row.contradiction is None,
             None if row.withdrawal is None else row.withdrawal.status,
+            is_frozen(row),
+            is_stale_no(row),
         )
         if row.state != "open":
             return of_world, of_row
@@ -262,6 +271,8 @@ def _ages(now: int, flying: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int
     return tuple(sorted((name, now - at) for name, at in flying))
 
 
+BACK: Final = Epoch(1, 0.0)
+"""The epoch of a journal that went back once, at the beginning."""
 FOR_WORKERS: Final = Asked(None, FIRST, "key", expires_at=2.0, is_heard=False)
 
 
@@ -278,9 +289,25 @@ def beginnings(eyes: str, *, is_troubled: bool) -> Iterator[tuple[str, State]]:
         yield "attempted before, on its way", State(clean._replace(flying=(("first", 0),)), again)
     if not is_troubled:
         return
-    restored = learn(new_row("account", "f", replace(FOR_WORKERS, worker=None), 0, is_durable=True), Restored(), 0)
-    yield "from a backup, arrived since", State(clean.accepting("first"), restored)
-    yield "from a backup, on its way", State(clean._replace(flying=(("first", 0),)), restored)
+    yield from _after_going_back(eyes, clean)
+
+
+def _after_going_back(eyes: str, clean: World) -> Iterator[tuple[str, State]]:
+    """Yield every world in which a journal that lost its last commits can be found."""
+    frozen = seen_in(new_row("account", "f", FOR_WORKERS, 0, is_durable=True), BACK)
+    yield "frozen, a no was reported since", State(clean._replace(is_no_reported=True), frozen)
+    yield "frozen, arrived since", State(clean.accepting("first"), frozen)
+    yield "frozen, on its way", State(clean._replace(flying=(("first", 0),)), frozen)
+    if eyes != "good":
+        return  # only good eyes see what the journal has forgotten
+    held = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True)
+    refused = learn(held, Attempt("one", REFUSALS[0], 0, 0), 0, ASSUMED)
+    unsent = learn(held, GIVEN_UP["one"], 0, ASSUMED)
+    paid = clean.accepting("first")._replace(keeps_ids=True)
+    for row in (refused, unsent):
+        yield f"stale: {row.state}, paid since", State(paid, seen_in(row, BACK))
+    forgotten = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True, epoch=BACK, assumed=ASSUMED)
+    yield "forgotten, arrived", State(paid, forgotten)
 
 
 # ── what the workers hear ────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,14 +326,23 @@ def evidence(state: State, step: Step) -> Iterator[Event]:
         yield from attempts(world, row.holder, NAMES[row.revision.body])
 
 
+def _rounds(state: State, _: Step) -> Iterator[Event]:
+    """A worker takes an open row on by itself; after the journal went back a caller may ask again, and an operator may unfreeze it."""
+    world, row = state
+    if row.holder is None:
+        yield ROUND, world
+    if is_frozen(row) and world.has is None and world.paid == 0 and not world.flying:
+        yield Unfrozen("anna", "not in the export"), world._replace(is_no_reported=False)
+
+
 def _keys(state: State, _: Step) -> Iterator[Event]:
     """The key is changed."""
-    yield Asked("one", FIRST, "another key", resend_rejected=True), state.world
+    yield Asked("one", FIRST, "another key", resend_rejected=True), state.world._replace(is_no_reported=False)
 
 
 def _people(state: State, _: Step) -> Iterator[Event]:
     """Somebody leaves the row to the workers, and an operator says what he has seen."""
-    yield FOR_WORKERS, state.world
+    yield FOR_WORKERS, state.world._replace(is_no_reported=False)
     yield from words(state.world)
 
 
@@ -315,7 +351,7 @@ def _lapses(state: State, _: Step) -> Iterator[Event]:
     world, row = state
     if row.holder is not None:
         yield Lapsed(row.holder, world.now), world
-        yield Asked(row.holder, FIRST, "key"), world
+        yield Asked(row.holder, FIRST, "key"), world._replace(is_no_reported=False)
 
 
 def _cuts(state: State, _: Step) -> Iterator[Event]:
@@ -350,6 +386,7 @@ def _callbacks(state: State, _: Step) -> Iterator[Event]:
 
 Trouble: TypeAlias = Callable[[State, Step], Iterator[Event]]
 TROUBLES: Final[dict[str, Trouble]] = {
+    "rounds": _rounds,
     "keys": _keys,
     "people": _people,
     "lapses": _lapses,
@@ -373,7 +410,7 @@ def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> It
     if is_busy:
         return
     for asked in () if is_holder else CALLS[worker]:
-        yield asked, world
+        yield asked, world._replace(is_no_reported=False)
     yield GIVEN_UP[worker], world
     for answer in answers(world):
         yield LookedUp(worker, answer), world
@@ -389,6 +426,7 @@ CALLS: Final = {
     )
     for worker in WORKERS
 }
+ROUND: Final = Asked("one", FIRST, "key", is_heard=False, asked_at=0.0, is_request=False)
 GIVEN_UP: Final = {worker: GivenUp(worker, "queue") for worker in WORKERS}
 
 
@@ -452,7 +490,9 @@ def _untrue(state: State) -> str | None:
     world, row = state
     if world.paid > 1:
         return "P1: paid twice"
-    if row.state in NO and (world.paid or world.flying or world.lingering):
+    if world.is_no_reported and world.paid:
+        return "P4: a reported no was paid, and nobody asked again"
+    if row.state in NO and not is_stale_no(row) and (world.paid or world.flying or world.lingering):
         return f"P4: told {row.state}, and money moved or may still move"
     if row.state == "failed" and world.paid:
         return "P4: told failed, and money moved"
@@ -507,7 +547,9 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
         return "moved back from confirmed"
     if before.state in NO and after.state != before.state and not isinstance(heard, Asked) and not after.contradiction:
         return f"{after.state} after {before.state} without a word about it"
-    if is_in_doubt(before) and after.state == "open" and not is_in_doubt(after):
+    is_vouched = isinstance(heard, LookedUp) and heard.answer is NONE and may_be_forgotten(before)
+    is_allowed = is_vouched or isinstance(heard, Unfrozen)
+    if is_in_doubt(before) and after.state == "open" and not is_in_doubt(after) and not is_allowed:
         return "the doubt is gone without a word"
     return None
 
@@ -760,6 +802,36 @@ WRONG_LEARNS: Final[tuple[Learn, ...]] = (
 def test_a_row_that_learns_wrongly_is_found_out(wrong: Learn) -> None:
     """Every planted mistake breaks a promise that the search sees, within the same depth."""
     assert any(explore(eyes, DEPTH, wrong).broken for eyes in EYES)
+
+
+def _no_freeze(row: Row, now: float, assumed: Assumed) -> Step:
+    """A worker sends what was open when the journal went back."""
+    return next_step(replace(row, epoch=row.journal_epoch.number) if is_frozen(row) else row, now, assumed)
+
+
+def _frozen_for_a_while(row: Row, now: float, assumed: Assumed) -> Step:
+    """A row is frozen by time: as long as AlphaPo may take a body late, and no longer."""
+    is_over = is_frozen(row) and now >= (row.journal_epoch.since or 0.0) + assumed.quiet
+    return next_step(replace(row, epoch=row.journal_epoch.number) if is_over else row, now, assumed)
+
+
+def _stale_no_counts(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+    """A recorded "no" is repeated although the journal went back."""
+    return learn(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumed)
+
+
+@pytest.mark.parametrize("wrong", [_no_freeze, _frozen_for_a_while], ids=lambda wrong: wrong.__name__.strip("_"))
+def test_sending_what_was_open_when_the_journal_went_back_is_found_out(wrong: NextStep) -> None:
+    """A caller got a "no" that the journal lost: a worker pays nothing that no caller asks for again."""
+    assert (
+        explore("good", 5, steps=wrong, troubles=("rounds",)).broken
+        == "P4: a reported no was paid, and nobody asked again"
+    )
+
+
+def test_repeating_a_no_from_before_the_journal_went_back_is_found_out() -> None:
+    """It may have been paid since."""
+    assert explore("good", 3, _stale_no_counts, troubles=("rounds",)).broken
 
 
 def test_a_word_that_comes_too_early_is_found_out() -> None:

@@ -440,7 +440,7 @@ async def test_what_a_transaction_has_still_to_commit_moves_too(
 
     async def begin() -> None:
         if is_statement:
-            await connection.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0))
+            await connection.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0))
         else:
             await journal.update_within(connection, ACCOUNT, "late", lambda known: (known or row, ()))
 
@@ -547,7 +547,8 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
 
 async def test_a_statement_for_the_workers_names_the_journals_own_tables(journal: PostgresJournal) -> None:
     """Wherever it is run."""
-    statement = journal.enqueue_statement(new_row(ACCOUNT, "f", asked("f"), 0.0, is_durable=True), BEGUN, "h", 100.0)
+    row = new_row(ACCOUNT, "f", asked("f"), 0.0, is_durable=True)
+    statement = journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0)
     await journal.find(ACCOUNT, "f")
     await postgres.execute(statement)
     assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]

@@ -18,14 +18,35 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, PostgresRows, stored
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers
 from tests import postgres
 from tests.journal.suite import asked, same
 
-ROWS = PostgresRows("s")
 BEGUN = Entry(0.0, "request", "enqueued: 1 BTC", release="1.0", number=1)
+TIMES = {"expires_in": 100.0, "resend_within": 100.0, "epochs": 1}
+STAMP = "here 0"
+HERE = """
+create or replace function s.identity() returns text language sql as $$ select 'here' $$;
+update s.journal set identity = s.identity();
+"""
+"""A database of this name, in its first epoch."""
+
+
+class Rows(PostgresRows):
+    """The statements, for a worker that has seen where the journal stands."""
+
+    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, Known]:
+        """Write down new rows."""
+        return await super().add(fetch, drafts, stamp)
+
+    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, Known]:
+        """Write down what became of rows."""
+        return await super().change(fetch, drafts, stamp)
+
+
+ROWS = Rows("s")
 
 
 @pytest.fixture
@@ -36,6 +57,7 @@ async def connection() -> AsyncIterator[Any]:
     await undone.start()
     await opened.execute("create schema s")
     await opened.execute(statements("s", (*COLUMNS, "body", "sha256", "digest")))
+    await opened.execute(HERE)
     yield opened
     await undone.rollback()
     await opened.close()
@@ -66,20 +88,22 @@ async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetc
     """Bytes and replies go, lines are added; whoever worked from another turn is told so."""
     added = await ROWS.add(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
     known = added["default", "f"]
-    assert not await ROWS.forget_one(fetch, known._replace(turn=9), redacted(known.row), [], keeps_history=True)
-    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z", 2)], keeps_history=True)
+    assert not await ROWS.forget_one(fetch, known._replace(turn=9), redacted(known.row), [], STAMP, keeps_history=True)
+    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z", 2)], STAMP, keeps_history=True)
     found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
     assert (found.turn, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
     told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
     assert told == [("x", b""), ("z", line("z").reply)]
-    assert await ROWS.forget_one(fetch, found, redacted(known.row), [], keeps_history=False)
+    assert await ROWS.forget_one(fetch, found, redacted(known.row), [], STAMP, keeps_history=False)
     assert await ROWS.history_of(fetch, ("default", "f")) == []
     assert [one.reply for one in await ROWS.history_of(fetch, ("default", "g"))] == [line("y").reply]
 
 
 async def test_every_statement_is_understood(connection: Any) -> None:
     """Every table, column and type in them is there."""
-    told = {**vars(ROWS), **vars(PostgresWorkers("s"))}
+    workers = PostgresWorkers("s")
+    told = {**vars(ROWS), **vars(workers), **vars(workers.identity)}
+    del told["identity"]
     assert len(told) > 20
     for statement in told.values():
         await connection.prepare(statement)
@@ -202,7 +226,7 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     """By the database's clock, once, and for one payment only."""
     strange = asked("it's :a %s \\ 😀", worker=None)
     wanted = new_row("default", "it's :a %s \\ 😀", strange, 0.0, is_durable=True)
-    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", 100.0)
+    statement = ROWS.enqueue_statement(wanted, BEGUN, "h", TIMES)
     assert statement.translate({ord(sign): None for sign in ":%$?"}) == statement
     assert [each[0] for each in await fetch(statement)] == [True]
     assert [each[0] for each in await fetch(statement)] == [False]
@@ -229,13 +253,13 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
 async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
     """Another payment, one that was tried in vain, another host's, or in a journal that has moved."""
     first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
-    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", 100.0))
+    await fetch(ROWS.enqueue_statement(first, BEGUN, "h", TIMES))
     if spoil:
         await fetch(spoil)
     with pytest.raises(
         error, match=r"(not|nothing was) enqueued|moved|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
-        await fetch(ROWS.enqueue_statement(row, BEGUN, host, 100.0))
+        await fetch(ROWS.enqueue_statement(row, BEGUN, host, TIMES))
 
 
 def test_bytes_that_another_release_wrote_are_the_same_payment() -> None:
@@ -249,9 +273,8 @@ async def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(fet
     corrected = replace(
         row("a"), revision=replace(asked("a", "2").revision, number=2), earlier=(asked("a", "1").revision,)
     )
-    await ROWS.load(
-        fetch, [Kept(1, corrected, (line("one"), line("two", 2, count=3, last_at=4.0))), Kept(2, row("b"), ())]
-    )
+    kept = [Kept(1, corrected, (line("one"), line("two", 2, count=3, last_at=4.0))), Kept(2, row("b"), ())]
+    await ROWS.load(fetch, kept, STAMP)
     [first] = await ROWS.all(fetch, 0, 1)
     [second] = await ROWS.all(fetch, first.place, 9)
     assert same(first.row, corrected)

@@ -238,7 +238,8 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
             return asyncio.timeout(None)
 
         async def fetch(self, _: str) -> list[Any]:
-            return [{"pid": 7, "fsync": "off", "version": "18"}]
+            standbys = {"standbys": 2, "names": "", "identity": ""}
+            return [{"pid": 7, "fsync": "off", "version": "18", **standbys}]
 
         async def fetchval(self, statement: str, *_: object) -> Any:
             return True if "exists" in statement else SCHEMA
@@ -249,7 +250,9 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
     opened = server()
     with caplog.at_level(logging.INFO, "alphapo_async"):
         await opened._learn_about(Told())
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING", "WARNING"]
+    assert "2 standbys follow, and commits wait for none of them" in caplog.records[2].getMessage()
+    assert "hides its timeline" in caplog.records[3].getMessage()
     warned = "PostgreSQL runs with fsync off: what it acknowledges may be lost with its machine"
     assert caplog.records[0].getMessage() == warned
 

@@ -14,6 +14,7 @@ from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
 from tests import postgres
+from tests.journal.test_postgres_rows import HERE, STAMP
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""
@@ -33,6 +34,7 @@ async def workers(connection: Any) -> PostgresWorkers:
     schema = postgres.schema()
     await connection.execute(f"create schema {schema}")
     await connection.execute(statements(schema, (*COLUMNS, "body", "sha256", "digest")))
+    await connection.execute(HERE.replace("s.", f"{schema}."))
     return PostgresWorkers(schema)
 
 
@@ -56,7 +58,7 @@ async def until(holds: Any) -> None:
 async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWorkers, connection: Any) -> None:
     """At once, with the lease that it had, until which it may still send; the process itself knows better of its own."""
     presence = Presence(connect, close)
-    await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"))
+    await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"), STAMP)
     assert await workers.ended(connection.fetch, "w", FAR / 2, []) is None
     await presence.aclose()
 
@@ -65,7 +67,7 @@ async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWork
 
     assert await workers.ended(connection.fetch, "w", FAR / 2, ["w"]) is None
     await until(is_noticed)
-    assert await connection.fetch(workers.renew, "w", 2 * FAR, 0.0, None) == []
+    assert await connection.fetch(workers.renew, "w", 2 * FAR, 0.0, None, STAMP) == []
     assert [each["worker"] for each in await connection.fetch(workers.living, FAR / 2)] == ["w"]
 
 
@@ -73,18 +75,18 @@ async def test_a_lock_says_nothing_of_whom_this_start_of_the_server_has_not_seen
     workers: PostgresWorkers, connection: Any
 ) -> None:
     """After a restart every lock is gone, and nobody need be dead."""
-    await connection.fetch(workers.enlist, "w", FAR, 7)
+    await connection.fetch(workers.enlist, "w", FAR, 7, STAMP)
     schema = workers.renew.split(".")[0].removeprefix("update ")
     await connection.execute(f"update {schema}.workers set seen_at = pg_postmaster_start_time() - interval '1 s'")
     assert await workers.ended(connection.fetch, "w", 0.0, []) is None
-    await connection.fetch(workers.renew, "w", FAR, 0.0, 7)
+    await connection.fetch(workers.renew, "w", FAR, 0.0, 7, STAMP)
     assert await workers.ended(connection.fetch, "w", 0.0, []) == FAR
 
 
 async def test_a_clock_that_is_fast_ends_nobodys_lease(workers: PostgresWorkers, connection: Any) -> None:
     """It is over by the database's clock, too."""
     [now] = await connection.fetch(workers.time)
-    await connection.fetch(workers.enlist, "w", now[0] + 60, None)
+    await connection.fetch(workers.enlist, "w", now[0] + 60, None, STAMP)
     assert await workers.ended(connection.fetch, "w", FAR, []) is None
     assert await connection.fetch(workers.find_ended, FAR, []) == []
     assert [each["worker"] for each in await connection.fetch(workers.living, FAR)] == ["w"]
@@ -114,7 +116,7 @@ async def test_nobody_joins_a_journal_that_has_moved(workers: PostgresWorkers, c
     """Whoever joined before can be seen."""
     schema = workers.renew.split(".")[0].removeprefix("update ")
     await connection.execute(f"update {schema}.journal set moved_to = 'x'")
-    assert await connection.fetch(workers.enlist, "w", FAR, None) == []
+    assert await connection.fetch(workers.enlist, "w", FAR, None, STAMP) == []
 
 
 async def test_a_lock_is_taken_again_as_soon_as_its_connection_is_lost(connection: Any) -> None:
@@ -216,11 +218,12 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     workers: PostgresWorkers, connection: Any
 ) -> None:
     """However many rows the others hold: a worker asks every second."""
-    await connection.fetch(workers.enlist, "w", FAR, None)
+    await connection.fetch(workers.enlist, "w", FAR, None, STAMP)
     schema = workers.renew.split(".")[0].removeprefix("update ")
     held = (
         f"insert into {schema}.withdrawals (account, foreign_id, state, bucket, currency, amount, created_at, reported, holder, key, "
-        "revision, rest, body, sha256, digest) select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, '', 1, '{}', '', '', '' "
+        "revision, epoch, rest, body, sha256, digest) "
+        "select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, '', 1, 0, '{}', '', '', '' "
         "from generate_series(1, $2) number"
     )
     for holder, many in (("w", 10_000), ("a ghost", 2), ("z ghost", 1)):
@@ -237,7 +240,7 @@ async def test_a_text_is_swapped_only_for_the_one_that_is_kept(workers: Postgres
     """Or where it is there already; never in a journal that has moved."""
 
     async def swap(before: str | None, after: str) -> bool:
-        return bool(await connection.fetch(workers.swap, "a", "turn", before, after))
+        return bool(await connection.fetch(workers.swap, "a", "turn", before, after, STAMP))
 
     told = [await swap(*texts) for texts in (("x", "1"), (None, "1"), (None, "2"), ("1", "2"), ("1", "2"), ("1", "3"))]
     assert told == [False, True, False, True, True, False]

@@ -55,7 +55,6 @@ _OF_CALLERS: Final = (
     "Simulation.",
     "Process.",
     "Rounds._visit",
-    "Rounds._settle_restored",
     "Batch._",
     "AlphapoClient._settle",
     "Storage.",

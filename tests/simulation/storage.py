@@ -15,7 +15,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
@@ -304,6 +304,23 @@ class Storage:
             writes=True,
             late=lambda seconds: self.disk.update_late(account, foreign_id, change, seconds),
         )
+
+    @property
+    def epoch(self) -> Epoch:
+        """The disk's."""
+        return self.disk.epoch
+
+    async def raise_epoch(self, now: float) -> Epoch:
+        """Begin another epoch."""
+        return await self._do("raise epoch", "", lambda: self.disk.raise_epoch(now), writes=True)
+
+    async def equate_epochs(self) -> int:
+        """Declare two epochs equal."""
+        return await self._do("equate epochs", "", self.disk.equate_epochs, writes=True)
+
+    async def count_frozen(self, account: str) -> int:
+        """Count what is frozen."""
+        return await self._do("count frozen", "", lambda: self.disk.count_frozen(account))
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Read a row."""

@@ -746,6 +746,39 @@ _LIVENESS: Final = (
     ),
 )
 
+_EPOCHS: Final = (
+    Bug(
+        "no freeze",
+        "Databases that are believed after a failover: a refusal that was reported is lost with the last commits, and a worker pays it.",
+        (Edit("core/steps.py", "row.owes_look_up or row.blamed or is_frozen(row)", "row.owes_look_up or row.blamed"),),
+        found_by="model check",
+    ),
+    Bug(
+        "freeze by time instead of identity",
+        "A pause after a failover instead of a comparison: half an hour later the worker pays what was refused.",
+        (
+            Edit(
+                "core/steps.py",
+                "row.owes_look_up or row.blamed or is_frozen(row)",
+                "row.owes_look_up or row.blamed or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumed.quiet)",
+            ),
+        ),
+        found_by="model check",
+    ),
+    Bug(
+        "recorded no repeated after the journal went back",
+        "What is written is reported: it was paid in the commits that are lost, and the funds are released.",
+        (
+            Edit(
+                "core/epochs.py",
+                "return row.state in NO and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number",
+                "return False",
+            ),
+        ),
+        found_by="model check",
+    ),
+)
+
 _CALLBACKS: Final = (
     Bug(
         "callbacks told apart by id alone",
@@ -776,4 +809,4 @@ _CALLBACKS: Final = (
     ),
 )
 
-BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_HISTORY, *_LIVENESS, *_CALLBACKS)
+BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_HISTORY, *_LIVENESS, *_EPOCHS, *_CALLBACKS)

@@ -21,7 +21,12 @@ from tests.simulation.simulation import simulated
 
 __all__ = ["Find", "by_model_check", "by_simulation", "by_test", "main"]
 
-_SEARCHES: Final[tuple[tuple[tuple[str, ...], int], ...]] = ((), 5), (("lapses", "late words"), 4), ((), 8)
+_SEARCHES: Final[tuple[tuple[tuple[str, ...], int], ...]] = (
+    ((), 5),
+    (("rounds",), 3),
+    (("lapses", "late words"), 4),
+    ((), 8),
+)
 """Families of troubles, and how deep each is searched."""
 
 

@@ -1,0 +1,104 @@
+"""`alphapo journal unfreeze`: what an operator found out about rows that were open when the journal went back in time."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import click
+
+from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.showing import clean
+from alphapo_async.core.epochs import is_frozen
+from alphapo_async.core.evidence import Unfrozen
+from alphapo_async.core.history import Entry, entries_of, noted
+from alphapo_async.core.learning import learn
+from alphapo_async.core.release import __version__
+from alphapo_async.core.row import Row
+from alphapo_async.journal import Journal
+
+__all__ = ["unfreeze"]
+
+_PAGE = 500
+
+
+@journal.command(
+    epilog="\b\nExamples:\n"
+    '  alphapo journal unfreeze payout-17 --because "not in the export of 12:00" --journal payouts.db\n'
+    "  alphapo journal unfreeze --nothing-lost --journal postgresql://payer@db/payouts"
+)
+@click.argument("foreign_id", required=False)
+@click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
+@click.option("--because", help="How you know that AlphaPo's books do not have it; it is recorded.")
+@click.option(
+    "--nothing-lost",
+    is_flag=True,
+    help="The journal lost nothing (a planned switchover, a move, pg_upgrade): nothing is frozen by it any more.",
+)
+@journal_options
+def unfreeze(
+    *,
+    foreign_id: str | None,
+    is_all: bool,
+    because: str | None,
+    nothing_lost: bool,
+    name: str | None,
+    account: str | None,
+) -> None:
+    """Let workers send what was open when the journal went back, once you know that AlphaPo's books do not have it.
+
+    See `alphapo runbook failover`.
+    """
+    if [foreign_id is not None, is_all, nothing_lost].count(True) != 1:
+        raise click.UsageError("Say one of FOREIGN_ID, --all and --nothing-lost.")
+    opened = journal_named(name, os.environ)
+    if nothing_lost:
+        count = with_journal(opened, lambda opened: opened.equate_epochs())
+        click.echo(f"Nothing was lost: {count} rows that were recorded before the journal went back count as before.")
+        return
+    if not because:
+        raise click.UsageError("Say --because: how you know that AlphaPo's books do not have it.")
+    owner, decision = account_of(account, os.environ), Unfrozen(getpass.getuser(), because)
+    done, kept = with_journal(opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision))
+    click.echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
+    if kept or not done:
+        why = "it is not frozen, or a worker holds it" if not is_all else "a worker holds them: call again in a minute"
+        click.echo(f"{kept} left as they are: {why}.", err=True)
+        sys.exit(Exit.REFUSED)
+
+
+async def _unfreeze(opened: Journal, owner: str, foreign_id: str | None, decision: Unfrozen) -> tuple[int, int]:
+    """Record the decision; return for how many rows it counts, and for how many it does not."""
+    done = kept = 0
+    async for row in _chosen(opened, owner, foreign_id):
+        after = await opened.update(row.account, row.foreign_id, partial(_decided, row, decision))
+        done, kept = done + (not is_frozen(after)), kept + is_frozen(after)
+    return done, kept
+
+
+def _decided(found: Row, decision: Unfrozen, known: Row | None) -> tuple[Row, Sequence[Entry]]:
+    row, now = known or found, time.time()
+    after = learn(row, decision, now)
+    return noted(after, () if after is row else entries_of((decision,), now, __version__))
+
+
+async def _chosen(opened: Journal, owner: str, foreign_id: str | None) -> AsyncIterator[Row]:
+    """Yield the frozen rows that are meant."""
+    if foreign_id is not None:
+        row = await opened.find(owner, foreign_id)
+        if row is None or not is_frozen(row):
+            raise click.UsageError(
+                f"{clean(foreign_id)!r} of account {clean(owner)!r} is not frozen. Nothing was changed."
+            )
+        yield row
+        return
+    after = None
+    while page := await opened.find_open(owner, after, _PAGE):
+        for row in filter(is_frozen, page):
+            yield row
+        after = page[-1].created_at, page[-1].foreign_id

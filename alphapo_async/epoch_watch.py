@@ -1,0 +1,65 @@
+"""Watches for a journal that went back in time: reports it, every day while rows are frozen, and has lost acceptances recorded again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from alphapo_async.core.epochs import may_have_forgotten
+from alphapo_async.core.row import Assumed
+from alphapo_async.journal import Journal
+from alphapo_async.noticing import Noticing
+
+__all__ = ["EpochWatch"]
+
+_DAY: Final = 86_400.0
+
+
+class EpochWatch:
+    """What one client has seen of its journal's epoch.
+
+    Args:
+        journal: whose epoch is watched.
+        account: whose frozen rows are counted.
+        noticing: reports it.
+        clock: seconds since the epoch of time.
+        assumed: how long an id that is new to the journal may be a forgotten one.
+        record_again: records the acceptances that this client has in memory again.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        account: str,
+        noticing: Noticing,
+        clock: Callable[[], float],
+        assumed: Assumed,
+        record_again: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.number = 0
+        """Of the epoch that was reported last."""
+        self._journal = journal
+        self._account = account
+        self._noticing = noticing
+        self._clock = clock
+        self._assumed = assumed
+        self._record_again = record_again
+        self._next_report = 0.0
+
+    async def look(self) -> None:
+        """Report an epoch that is new to this client, and once a day an older one in which rows are still frozen.
+
+        Raises:
+            JournalError: the journal cannot be used; the next look tries again.
+        """
+        epoch, now = self._journal.epoch, self._clock()
+        is_new = epoch.number != self.number
+        if not is_new and (epoch.number == 0 or now < self._next_report):
+            return
+        if is_new:
+            await self._record_again()
+        frozen = await self._journal.count_frozen(self._account)
+        if frozen or (is_new and may_have_forgotten(epoch, now, self._assumed)):
+            self._noticing.journal_went_back(frozen)
+        self.number, self._next_report = epoch.number, now + _DAY

@@ -1,0 +1,90 @@
+"""`alphapo journal unfreeze`: frozen rows, one, all, or none that was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from alphapo_async.core.row import Row
+from alphapo_async.journal.sqlite import SqliteJournal
+from tests.cli.conftest import invoke
+from tests.journal.suite import ACCOUNT, asked, hear
+
+WHY = ("--because", "not in the export")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a journal that was restored, with two rows that were open then, and one that a worker holds."""
+    path = tmp_path / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        for name in ("a", "b"):
+            await hear(journal, name, asked(name, worker=None), now=1.0)
+        await hear(journal, "held", asked("held"), now=2.0)
+        await journal.raise_epoch(50.0)
+        await journal.aclose()
+
+    asyncio.run(fill())
+    return path
+
+
+def row(path: Path, name: str) -> Row:
+    """Return a row as it stands."""
+
+    async def find() -> Row | None:
+        journal = SqliteJournal(path)
+        found = await journal.find(ACCOUNT, name)
+        await journal.aclose()
+        return found
+
+    found = asyncio.run(find())
+    assert found is not None
+    return found
+
+
+def test_one_row_is_unfrozen_with_a_reason(path: Path) -> None:
+    """It is open with nothing in doubt, and its history says who said so and why."""
+    told = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
+    assert (told.exit_code, told.stdout) == (0, "1 unfrozen: open, with nothing in doubt; a worker sends them.\n")
+    assert (row(path, "a").epoch, row(path, "a").doubt_since, row(path, "b").epoch) == (1, None, 0)
+    assert "not in the export" in invoke("journal", "show", "a", "--journal", str(path)).stdout
+    again = invoke("journal", "unfreeze", "a", *WHY, "--journal", str(path))
+    assert again.exit_code == 2
+    assert "is not frozen" in again.stderr
+
+
+def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None:
+    """Which is told, with what to do."""
+    told = invoke("journal", "unfreeze", "--all", *WHY, "--journal", str(path))
+    assert told.exit_code == 1
+    assert told.stdout.startswith("2 unfrozen")
+    assert "1 left as they are: a worker holds them: call again in a minute" in told.stderr
+    one = invoke("journal", "unfreeze", "held", *WHY, "--journal", str(path))
+    assert "1 left as they are: it is not frozen, or a worker holds it" in one.stderr
+
+
+def test_nothing_was_lost(path: Path) -> None:
+    """Every row counts as before."""
+    told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", str(path))
+    assert told.stdout.startswith("Nothing was lost: 3 rows")
+    assert row(path, "a").epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("a", "--all", *WHY), "Say one of FOREIGN_ID, --all and --nothing-lost"),
+        ((), "Say one of FOREIGN_ID"),
+        (("a",), "Say --because"),
+        (("unknown", *WHY), "is not frozen"),
+    ],
+)
+def test_what_is_not_said_is_asked_for(path: Path, words: tuple[str, ...], told: str) -> None:
+    """Nothing is changed."""
+    refused = invoke("journal", "unfreeze", *words, "--journal", str(path))
+    assert refused.exit_code == 2
+    assert told in refused.stderr

@@ -1,0 +1,226 @@
+"""A journal in PostgreSQL that went back in time: seen by its identity, and by what a worker saw acknowledged before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import asyncpg
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.epochs import is_frozen, is_stale_no
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.history import Change
+from alphapo_async.core.learning import new_row
+from alphapo_async.core.row import Row
+from alphapo_async.journal.postgres import PostgresJournal
+from alphapo_async.journal.postgres_identity import Identity, stamp_of
+from tests import postgres
+from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
+from tests.journal.test_postgres_rows import BEGUN
+
+
+class Server:
+    """A database whose identity a test chooses: what a promoted standby changes."""
+
+    def __init__(self) -> None:
+        self.schema = postgres.schema()
+
+    def journal(self, setting: str = "") -> PostgresJournal:
+        """Return a journal in it."""
+        url = postgres.url()
+        return PostgresJournal(f"{url}{'&' if '?' in url else '?'}{setting}" if setting else url, schema=self.schema)
+
+    async def be(self, identity: str) -> None:
+        """Take this identity."""
+        function = f"create or replace function {self.schema}.identity() returns text language sql as $$ select '{identity}' $$"
+        await postgres.execute(function)
+
+    async def execute(self, statement: str) -> None:
+        """Do something behind the journal's back; `s` is the schema."""
+        await postgres.execute(statement.replace(" s.", f" {self.schema}."))
+
+
+@pytest.fixture
+def server() -> Server:
+    """Return a database."""
+    return Server()
+
+
+@pytest.fixture
+async def journal(server: Server) -> AsyncIterator[PostgresJournal]:
+    """Yield a journal in it that is open, with a row that is left to the workers."""
+    opened = server.journal()
+    await opened.join(ACCOUNT, "h", "worker", 1e11)
+    await hear(opened, "left", asked("left", worker=None), now=5.0)
+    yield opened
+    await opened.aclose()
+
+
+def keep(known: Row | None) -> Row:
+    """Return the row that there is."""
+    assert known is not None
+    return known
+
+
+unchanged: Change = lambda known: (keep(known), ())  # noqa: E731 - a change that changes nothing
+
+
+def test_an_identity_is_a_system_and_a_timeline() -> None:
+    """A database that hides its own has none; a timeline is compared within a system only."""
+    assert Identity.read("7713/0000000A") == Identity("7713", 10)
+    assert Identity.read("") == Identity()
+    assert Identity("a", 1).is_before(Identity("a", 2))
+    assert not Identity("b", 1).is_before(Identity("a", 2))
+    assert stamp_of("a/00000001", 3) == "a/00000001 3"
+
+
+async def test_a_database_tells_its_system_and_its_timeline(journal: PostgresJournal) -> None:
+    """To an ordinary role too; standbys that no commit waits for are none here."""
+    assert journal._seen.timeline >= 1
+    assert journal._seen.system.isdigit()
+    assert await journal.cautions() == []
+
+
+async def test_the_first_sight_of_another_identity_begins_an_epoch(server: Server, journal: PostgresJournal) -> None:
+    """What was open is frozen, for every worker; what is new is of the new epoch."""
+    await server.be("x/00000002")
+    new = asked("new", worker=None)
+    await journal.update(
+        ACCOUNT, "new", lambda _: (new_row(ACCOUNT, "new", new, 6.0, is_durable=True, epoch=journal.epoch), ())
+    )
+    assert journal.epoch.number == 1
+    assert journal.epoch.since == pytest.approx(await journal.time(), abs=5)
+    left, later = await journal.find_open(ACCOUNT, None, 9)
+    assert [is_frozen(left), is_frozen(later), later.epoch] == [True, False, 1]
+    assert await journal.count_frozen(ACCOUNT) == 1
+    totals = await journal.totals(ACCOUNT)
+    assert (totals["BTC"].unknown, totals["BTC"].requested) == (
+        Decimal(2),
+        Decimal(2),
+    )  # the new one may be a forgotten one
+    other = server.journal()
+    await other.join(ACCOUNT, "h", "other", 1e11)
+    assert other.epoch == journal.epoch
+    await other.aclose()
+
+
+async def test_a_lease_is_renewed_where_the_journal_went_back(server: Server, journal: PostgresJournal) -> None:
+    """The renewal sees it first; a lock says nothing of workers that this primary has not seen."""
+    await server.be("x/00000002")
+    assert await journal.renew("worker", 2e11, 0.0)
+    assert journal.epoch.number == 1
+    assert not await journal.renew("nobody", 2e11, 0.0)
+
+
+async def test_a_lock_says_nothing_after_a_failover(server: Server, journal: PostgresJournal) -> None:
+    """A promoted standby has none of them."""
+    other = server.journal()
+    await other.join(ACCOUNT, "h", "other", 1e11)
+    await other._presence.aclose()
+    await server.be("x/00000002")
+    assert await journal.ended("other", 0.0) is None
+    await other.aclose()
+
+
+async def test_an_old_primary_takes_nothing(server: Server, journal: PostgresJournal) -> None:
+    """A worker that saw a higher timeline records nothing there, and holds no lease."""
+    await server.be("x/00000003")
+    await hear(journal, "new", asked("new"), now=6.0)
+    await server.be("x/00000002")
+    for attempt in (hear(journal, "late", asked("late")), journal.renew("worker", 2e11, 0.0)):
+        with pytest.raises(
+            JournalError, match="is an old primary: it writes timeline 2, and this worker saw timeline 3"
+        ):
+            await attempt
+    await server.be("x/00000003")
+    await hear(journal, "late", asked("late"), now=7.0)
+    assert journal.epoch.number == 1
+
+
+async def test_nothing_freezes_where_failovers_lose_nothing(server: Server) -> None:
+    """As the operator has said in the URL."""
+    journal = server.journal("failover=lossless")
+    await journal.join(ACCOUNT, "h", "worker", 1e11)
+    await hear(journal, "left", asked("left", worker=None), now=5.0)
+    await server.be("x/00000002")
+    await hear(journal, "new", asked("new"), now=6.0)
+    assert journal.epoch.number == 0
+    assert await journal.count_frozen(ACCOUNT) == 0
+    await journal.aclose()
+
+
+async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(
+    server: Server, journal: PostgresJournal
+) -> None:
+    """A row is older than the turn that was acknowledged, or gone; its identity shows nothing of that."""
+    await hear(journal, "left", LOST, now=6.0)
+    await server.execute("update s.withdrawals set turn = 1")
+    await hear(journal, "left", LOST, now=7.0)
+    assert journal.epoch.number == 1
+    await pay(journal, "paid")
+    await server.execute("delete from s.history")
+    await server.execute("delete from s.withdrawals where foreign_id = 'paid'")
+    row = new_row(ACCOUNT, "paid", asked("paid"), 8.0, is_durable=True)
+    await journal.update(ACCOUNT, "paid", lambda known: ((known and keep(known)) or row, ()))
+    await hear(journal, "left", LOST, now=9.0)
+    assert journal.epoch.number in (1, 2)
+
+
+async def test_the_operator_begins_an_epoch_and_declares_two_equal(journal: PostgresJournal) -> None:
+    """After a restore, and after a move that lost nothing."""
+    assert (await journal.raise_epoch(0.0)).number == 1
+    assert await journal.count_frozen(ACCOUNT) == 1
+    assert await journal.equate_epochs() == 1
+    assert (await journal.count_frozen(ACCOUNT), journal.epoch.since) == (0, None)
+    assert (await journal.raise_epoch(0.0)).number == 2
+    assert await journal.count_frozen(ACCOUNT) == 1
+
+
+async def test_a_statement_enqueues_in_the_epoch_that_it_finds(server: Server, journal: PostgresJournal) -> None:
+    """A new id is looked up first; a frozen row is recorded anew, in doubt from its first recording."""
+    wanted = new_row(ACCOUNT, "new", asked("new", worker=None), 0.0, is_durable=True)
+    again = new_row(ACCOUNT, "left", asked("left", worker=None), 0.0, is_durable=True)
+    await server.be("x/00000002")
+    for row in (wanted, again):
+        await postgres.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0))
+    new, left = await journal.find(ACCOUNT, "new"), await journal.find(ACCOUNT, "left")
+    assert new is not None
+    assert left is not None
+    assert (new.epoch, new.owes_look_up, new.unvouched) == (1, True, True)
+    assert (left.epoch, left.owes_look_up, left.doubt_since) == (1, True, 5.0)
+    assert left.may_send_until == pytest.approx(await journal.time(), abs=5)
+    await postgres.execute(journal.enqueue_statement(again, BEGUN, "h", 100.0, 100.0))
+    assert await journal.find(ACCOUNT, "left") == left
+
+
+async def test_a_call_inside_a_transaction_sees_that_the_journal_went_back(
+    server: Server, journal: PostgresJournal
+) -> None:
+    """By a connection of its own: what the caller's transaction becomes changes nothing of that."""
+    await server.be("x/00000002")
+    connection = await asyncpg.connect(postgres.url())
+    async with connection.transaction():
+        row = await journal.update_within(connection, ACCOUNT, "left", unchanged)
+    assert is_frozen(row)
+    await server.be("x/00000003")
+    transaction = connection.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await connection.fetch("select 1 from pg_class limit 1")
+    with pytest.raises(JournalError, match="went back while this was asked"):
+        await journal.update_within(connection, ACCOUNT, "left", unchanged)
+    await transaction.rollback()
+    await connection.close()
+
+
+async def test_a_no_is_stale_in_the_next_epoch(server: Server, journal: PostgresJournal) -> None:
+    """As it is read, however it is read."""
+    await journal.update(ACCOUNT, "left", lambda known: (_rejected(keep(known)), ()))
+    await server.be("x/00000002")
+    await hear(journal, "new", asked("new"), now=6.0)
+    assert is_stale_no(keep(await journal.find(ACCOUNT, "left")))
+
+
+def _rejected(row: Row) -> Row:
+    return replace(row, state="rejected", settled_at=6.0)
