@@ -53,7 +53,8 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
 @click.option("--amount", help="How much leaves, in --currency. Exactly one of --amount and --amount-to.")
 @click.option("--amount-to", help="How much is to arrive, in --convert-to.")
 @click.option("--convert-to", help="The currency to pay out in, if it is another one.")
-@click.option("--tag", help='Destination tag or memo. XRP needs one; --tag "" says that none is wanted.')
+@click.option("--tag", help="Destination tag or memo. A currency of the XRP Ledger needs one, or --no-tag.")
+@click.option("--no-tag", "without_tag", is_flag=True, help="No tag is wanted, on purpose.")
 @click.option(
     "--foreign-id", required=True, help="Your unique name for this withdrawal; a second call with it never pays again."
 )

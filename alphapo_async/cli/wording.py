@@ -27,7 +27,8 @@ _STEPS_OF_RESUME: Final = {
 _PROBLEMS: Final = (
     (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),
     (r"; send an internal id, or set allow_personal_reference=True\.", "; give an internal id."),
-    (r'; tag="" says that none is wanted\.', '; --tag "" says that none is wanted.'),
+    (r"without_tag=True says that", "--no-tag says that"),
+    (r"together with without_tag:", "together with --no-tag:"),
 )
 
 

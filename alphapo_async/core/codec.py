@@ -26,6 +26,7 @@ from alphapo_async.core.models import (
     TransactionPart,
     Withdrawal,
     WithdrawalRequest,
+    recorded_request,
 )
 
 __all__ = [
@@ -100,7 +101,7 @@ def encode_body(request: WithdrawalRequest, amount_format: AmountFormat = "numbe
             request.foreign_id,
             request.end_user_reference,
             request.convert_to,
-            request.tag or None,
+            request.tag,
             None if request.amount_to is None else write("amount_to", request.amount_to),
             request.sender_type,
             request.sender_data,
@@ -116,14 +117,13 @@ def encode_look_up(foreign_id: str) -> bytes:
 
 
 def decode_body(body: bytes) -> WithdrawalRequest:
-    """Return the request that these recorded bytes ask for; the inverse of `encode_body`."""
+    """Return the request that these recorded bytes ask for; the inverse of `encode_body`. Without a tag it has `without_tag`."""
     fields: dict[str, Any] = _decode(body)
     if "sender_data" in fields or "receiver_data" in fields:
         # Figures in these are floats, as they were in the request: as decimals they would make it another payment.
         as_given: dict[str, Any] = msgspec.json.decode(body)
         fields |= {name: as_given[name] for name in ("sender_data", "receiver_data") if name in as_given}
-    # "" says what an absent tag says, and is allowed where XRP asks for one.
-    return WithdrawalRequest(**{"tag": "", **fields}, allow_personal_reference=True)
+    return recorded_request(fields)
 
 
 def plain(amount: Decimal) -> str:
@@ -139,7 +139,9 @@ def _as_string(_field: str, amount: Decimal) -> str:
 def _as_number(field: str, amount: Decimal) -> msgspec.Raw:
     text = plain(amount)
     if len(text) > _DOUBLE_IS_EXACT and Decimal(repr(float(text))) != amount:
-        raise InvalidRequest({field: 'would be rounded as a JSON number; make the client with amount_format="string".'})
+        raise InvalidRequest(
+            {field: f"'{text}' would be rounded as a JSON number; make the client with amount_format=\"string\"."}
+        )
     return msgspec.Raw(text.encode())
 
 
@@ -176,7 +178,7 @@ def _payment(request: WithdrawalRequest) -> _Payment:
         request.receiver_type,
         request.sender_data,
         request.sender_type,
-        request.tag or None,
+        request.tag,
     )
 
 

@@ -7,9 +7,11 @@ number is kept as `Decimal("NaN")`.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -18,6 +20,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.texts import problem_of_address, problem_of_id, problem_of_text, shown
 
 __all__ = [
     "CryptoAddress",
@@ -31,6 +34,7 @@ __all__ = [
     "Withdrawal",
     "WithdrawalRequest",
     "foreign_id_text",
+    "recorded_request",
     "request_of",
 ]
 
@@ -45,11 +49,18 @@ FINAL = ENDED | {"confirmed"}
 KNOWN = FINAL | {"processing", "not_confirmed", "pending"}
 """All statuses that AlphaPo documents for its API (https://docs.alphapo.net/withdrawals/statuses); it may add others."""
 
-_LONGEST = 255  # characters; AlphaPo documents it for end_user_reference and, on its exchange pages, for foreign_id
+_LONGEST = 255  # digits of a figure when it is written out
 _E_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _BITS = 1_000  # an int with more of them has too many digits for any field, and so many that writing it may be refused
 FIGURE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in text; `Decimal` itself would take `1_000`, ` 1` and digits of any script."""
+_XRP_LEDGER = frozenset({"XRP", "CSC"})
+"""Currencies of the XRP Ledger, where exchanges tell their users apart by a destination tag."""
+_HIGHEST_TAG = 4_294_967_295
+"""A destination tag is an unsigned integer of 32 bits (https://xrpl.org/docs/references/protocol/transactions/types/payment)."""
+_is_plain_integer = re.compile(r"0|[1-9]\d{0,9}", re.ASCII).fullmatch
+_is_x_address = re.compile(r"[XT][1-9A-HJ-NP-Za-km-z]{46}").fullmatch
+"""Address and tag packed into one text (https://github.com/XRPLF/XRPL-Standards/discussions/6)."""
 
 
 class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -65,7 +76,8 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         amount: in `currency`; Decimal, str or int, never a float. Exactly one of `amount` and `amount_to`.
         amount_to: in `convert_to`, what shall arrive.
         convert_to: the currency to pay out in; left out, nothing is converted.
-        tag: destination tag or memo. XRP needs one; `tag=""` says "none, on purpose".
+        tag: destination tag or memo. For a currency of the XRP Ledger (XRP, CSC) a whole number from 0 to 4294967295.
+        without_tag: no tag is wanted, on purpose; a currency of the XRP Ledger needs `tag` or this. It is not sent.
         sender_type: `natural` or `legal`; sent only when given, like the next three (documented by AlphaPo's sibling
             only).
         sender_data: who sends.
@@ -85,6 +97,7 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     amount_to: Decimal | None = None
     convert_to: str | None = None
     tag: str | None = None
+    without_tag: bool = False
     sender_type: str | None = None
     sender_data: Mapping[str, Any] | None = None
     receiver_type: str | None = None
@@ -104,6 +117,7 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             amount_to: Decimal | str | int | None = None,
             convert_to: str | None = None,
             tag: str | int | None = None,
+            without_tag: bool = False,
             sender_type: str | None = None,
             sender_data: Mapping[str, Any] | None = None,
             receiver_type: str | None = None,
@@ -121,6 +135,10 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         _take_parties(self, problems)
         if problems:
             raise InvalidRequest(problems, None if "foreign_id" in problems else str(self.foreign_id))
+
+    def __hash__(self) -> int:
+        # Equal requests have equal hashes; sender_data and receiver_data are mappings, which have none.
+        return hash((self.foreign_id, self.currency, self.address, self.amount, self.amount_to, self.convert_to))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -145,9 +163,16 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Another currency is paid out than the one that is debited."""
         return self.convert_to not in (None, self.currency)
 
+    @property
+    def is_on_xrp_ledger(self) -> bool:
+        """What arrives is a currency of the XRP Ledger."""
+        return str(self.convert_to or self.currency).upper() in _XRP_LEDGER
+
 
 def request_of(item: object) -> WithdrawalRequest:
     """Return the request that this is, or that a mapping of its fields makes.
+
+    In a mapping an empty text or None is an absent field, as every CSV reader and web form means it, and `true` and `false` may be texts.
 
     Raises:
         InvalidRequest: with every problem at once, fields that do not exist included.
@@ -156,7 +181,7 @@ def request_of(item: object) -> WithdrawalRequest:
         return item
     if not isinstance(item, Mapping):
         raise InvalidRequest({"request": f"must be a WithdrawalRequest or a mapping, not {type(item).__name__}."})
-    fields = {name: value for name, value in item.items() if name in _FIELDS}
+    fields = {name: _read(name, value) for name, value in item.items() if name in _FIELDS and not _is_absent(value)}
     problems = {str(name): "is no field of a withdrawal request." for name in item if name not in _FIELDS}
     try:
         request = WithdrawalRequest(**fields)
@@ -167,9 +192,34 @@ def request_of(item: object) -> WithdrawalRequest:
     return request
 
 
+def recorded_request(fields: Mapping[str, Any]) -> WithdrawalRequest:
+    """Return the request of a recorded body, given its fields.
+
+    It was checked when it was made. It is not checked again: rules that have become stricter since, or an older table of Unicode, must not
+    keep a row from being read.
+    """
+    request = copy.copy(_BLANK)
+    for name, value in fields.items():
+        force_setattr(request, name, Decimal(value) if name in _AMOUNTS else value)
+    force_setattr(request, "without_tag", "tag" not in fields)
+    return request
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)
+
+
+def _read(name: str, value: Any) -> Any:
+    is_flag = name in _FLAGS and isinstance(value, str)
+    return _BOOLEANS.get(str(value).lower(), value) if is_flag else value
+
+
 _FIELDS = frozenset(WithdrawalRequest.__struct_fields__)
+_AMOUNTS = frozenset({"amount", "amount_to"})
+_FLAGS = ("without_tag", "allow_personal_reference")
+_BOOLEANS = {"true": True, "false": False}
 _REQUIRED_TEXTS = ("currency", "address", "foreign_id", "end_user_reference")
-_OPTIONAL_TEXTS = ("convert_to", "tag", "sender_type", "receiver_type")
+_OPTIONAL_TEXTS = ("convert_to", "sender_type", "receiver_type")
 
 
 _PLAIN_TEXT = re.compile(r"[!-?A-~]{1,255}").fullmatch  # no blanks, and no @
@@ -185,6 +235,7 @@ def _is_plain(request: WithdrawalRequest) -> bool:
         and request.amount_to is None
         and request.convert_to is None
         and request.tag is None
+        and request.without_tag is False
         and request.sender_type is None
         and request.sender_data is None
         and request.receiver_type is None
@@ -195,7 +246,7 @@ def _is_plain(request: WithdrawalRequest) -> bool:
     for text in (request.currency, request.address, request.foreign_id, request.end_user_reference):
         if type(text) is not str or not _PLAIN_TEXT(text):
             return False
-    if request.currency.upper() == "XRP":
+    if request.is_on_xrp_ledger:
         return False
     if type(amount) is str:
         force_setattr(request, "amount", Decimal(amount))
@@ -210,7 +261,7 @@ def _take_texts(request: WithdrawalRequest) -> None:
             force_setattr(request, name, str(int(value)))
         elif isinstance(value, UUID):
             force_setattr(request, name, str(value))
-    for name in _REQUIRED_TEXTS + _OPTIONAL_TEXTS:
+    for name in (*_REQUIRED_TEXTS, *_OPTIONAL_TEXTS, "tag"):
         value = getattr(request, name)
         if isinstance(value, str) and type(value) is not str:
             force_setattr(request, name, str.__str__(value))
@@ -223,39 +274,33 @@ def foreign_id_text(foreign_id: object) -> str:
         InvalidRequest: no withdrawal can have it.
     """
     text = str(foreign_id) if isinstance(foreign_id, int | UUID) and not isinstance(foreign_id, bool) else foreign_id
-    if problem := _problem_of_text(text):
+    if problem := problem_of_id(text):
         raise InvalidRequest({"foreign_id": problem})
     return str(text)
 
 
+_IDS = ("foreign_id", "end_user_reference")
+
+
 def _check_texts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
-    for name in _REQUIRED_TEXTS:
-        if problem := _problem_of_text(getattr(request, name)):
-            problems[name] = problem
-    for name in _OPTIONAL_TEXTS:
+    for name in _REQUIRED_TEXTS + _OPTIONAL_TEXTS:
         value = getattr(request, name)
-        if value is None or (value == "" and name == "tag"):
+        if value is None and name in _OPTIONAL_TEXTS:
             continue
-        if problem := _problem_of_text(value):
+        check = problem_of_id if name in _IDS else problem_of_address if name == "address" else problem_of_text
+        if problem := check(value):
             problems[name] = problem
-    _check_meaning(request, problems)
+    _check_reference(request, problems)
+    for name in _FLAGS:
+        if not isinstance(getattr(request, name), bool):
+            problems[name] = "must be true or false."
+    if problem := _problem_of_tag(request):
+        problems["tag"] = problem
+    if request.is_on_xrp_ledger and "address" not in problems and _is_x_address(request.address):
+        problems["address"] = f"{shown(request.address)} is an X-address: give the classic address (r…), and its tag."
 
 
-def _problem_of_text(value: object) -> str | None:
-    if value in ("", None):
-        return "is required and must not be empty."
-    if not isinstance(value, str):
-        return f"must be text, not {type(value).__name__}."
-    if len(value) > _LONGEST:
-        return f"has {len(value)} characters, at most {_LONGEST} are allowed."
-    if value.strip() != value:
-        return "has blanks around it; is it cut right?"
-    if not value.isprintable():
-        return "holds a control or invisible character."
-    return None
-
-
-def _check_meaning(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+def _check_reference(request: WithdrawalRequest, problems: dict[str, str]) -> None:
     reference = request.end_user_reference
     if (
         "end_user_reference" not in problems
@@ -266,13 +311,30 @@ def _check_meaning(request: WithdrawalRequest, problems: dict[str, str]) -> None
         problems["end_user_reference"] = (
             "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
         )
-    flag: object = request.allow_personal_reference
-    if not isinstance(flag, bool):
-        problems["allow_personal_reference"] = "must be true or false."
-    if request.tag is None and str(request.convert_to or request.currency).upper() == "XRP":
-        problems["tag"] = (
-            'is missing: XRP sent without a tag to an exchange can be lost; tag="" says that none is wanted.'
-        )
+
+
+def _problem_of_tag(request: WithdrawalRequest) -> str | None:
+    tag: object = request.tag
+    if tag is None:
+        is_missing = request.is_on_xrp_ledger and not request.without_tag
+        return _TAG_IS_MISSING if is_missing else None
+    if tag == "":
+        return "is empty: leave it out, and where none is wanted, without_tag=True says that."
+    if request.without_tag:
+        return "is given together with without_tag: give one of the two."
+    is_number = isinstance(tag, str) and _is_plain_integer(tag) and int(tag) <= _HIGHEST_TAG
+    if is_number or not isinstance(tag, str) or not request.is_on_xrp_ledger:
+        return problem_of_text(tag)
+    return (
+        f"{shown(tag)} is no tag of the XRP Ledger: write a whole number from 0 to {_HIGHEST_TAG} in plain digits, "
+        "without leading zeros."
+    )
+
+
+_TAG_IS_MISSING = (
+    "is missing: money sent on the XRP Ledger to an exchange without a tag can be lost; "
+    "without_tag=True says that none is wanted."
+)
 
 
 def _take_amounts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
@@ -299,9 +361,11 @@ def _figure(value: object) -> Decimal | str:
     if isinstance(value, bool) or not isinstance(value, Decimal | str | int):
         return f"must be a Decimal, str or int, not {type(value).__name__}."
     if isinstance(value, str) and not FIGURE.fullmatch(value):
-        return "is not a decimal number."
+        return f"{shown(value)} is not a decimal number."
     figure = Decimal(value)
-    return _problem_of_figure(figure) or figure.copy_abs()
+    if problem := _problem_of_figure(figure):
+        return f"{shown(value if isinstance(value, str) else str(figure))} {problem}"
+    return figure.copy_abs()
 
 
 def _problem_of_figure(figure: Decimal) -> str | None:
@@ -325,10 +389,34 @@ def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
             problems[name] = f"must be a mapping, not {type(value).__name__}."
             continue
         try:
+            if _has_no_order(value):
+                problems[name] = "holds a set, which has no order in JSON: make it a list."
+                continue
             json.dumps(msgspec.to_builtins(dict(value), str_keys=True), allow_nan=False)  # msgspec writes NaN as null
             force_setattr(request, name, msgspec.json.decode(msgspec.json.encode(dict(value))))
         except (TypeError, ValueError, RecursionError):
             problems[name] = "holds something that JSON cannot say."
+
+
+def _has_no_order(value: object) -> bool:
+    """Return whether a set is in it: its order, and so the bytes to sign, would change from process to process."""
+    if isinstance(value, AbstractSet):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(_has_no_order, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_no_order, value))
+    # What msgspec writes as an object: its own structs, data classes and classes of attrs.
+    kind: Any = type(value)
+    names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
+    names = names or [each.name for each in getattr(kind, "__attrs_attrs__", ())]
+    return any(_has_no_order(getattr(value, name, None)) for name in names)
+
+
+_BLANK = WithdrawalRequest(
+    currency="BTC", address="x", foreign_id="x", end_user_reference="x", amount="1", allow_personal_reference=True
+)
+force_setattr(_BLANK, "amount", None)
 
 
 class Money(msgspec.Struct, frozen=True, gc=False):

@@ -44,7 +44,7 @@ def test_an_accepted_withdrawal_is_shown_and_never_paid_again(local: Local) -> N
         ({"amount": None, "currency": "EUR", "convert_to": "BTC", "amount_to": "0.01"}, {}, 0, "accepted"),
         ({"currency": "XRP", "tag": "77", "amount_format": "string", "deadline": "20"}, {}, 0, "accepted"),
         ({"address": "unsupported"}, {}, 1, "may release funds: yes"),
-        ({"amount": "-1"}, {}, 2, "--amount: is negative."),
+        ({"amount": "-1"}, {}, 2, "--amount: '-1' is negative."),
         ({"amount": None}, {}, 2, "--amount: is required"),
         ({"currency": None}, {}, 2, "--currency"),
         ({"amount": "0.12345678901234567890"}, {}, 2, "--amount"),

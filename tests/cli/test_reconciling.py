@@ -13,7 +13,12 @@ from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.sandbox import Accepted
 
 REQUEST = WithdrawalRequest(
-    currency="BTC", address="made-up", amount="0.50", foreign_id="demo-0001", end_user_reference="user", tag=""
+    currency="BTC",
+    address="made-up",
+    amount="0.50",
+    foreign_id="demo-0001",
+    end_user_reference="user",
+    without_tag=True,
 )
 
 

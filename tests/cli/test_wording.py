@@ -54,11 +54,12 @@ def test_only_who_made_the_request_can_send_it_again() -> None:
     ("fields", "name", "words"),
     [
         ({"end_user_reference": "a@b.cd"}, "end_user_reference", "; give an internal id."),
-        ({"currency": "XRP"}, "tag", '; --tag "" says that none is wanted.'),
+        ({"currency": "XRP"}, "tag", "; --no-tag says that none is wanted."),
+        ({"tag": "7", "without_tag": True}, "tag", "is given together with --no-tag: give one of the two."),
         ({"amount": "0.12345678901234567890"}, "amount", ": pass --amount-format string."),
     ],
 )
-def test_what_is_wrong_with_a_field_names_the_options(fields: dict[str, str], name: str, words: str) -> None:
+def test_what_is_wrong_with_a_field_names_the_options(fields: dict[str, object], name: str, words: str) -> None:
     """As the request says it, and what the command can do about it."""
     usual = {"foreign_id": "f", "currency": "BTC", "address": "a", "amount": "1", "end_user_reference": "u"}
     with pytest.raises(InvalidRequest) as caught:

@@ -128,6 +128,7 @@ def dry_run_lines(survey: Survey, known: Known) -> list[str]:
             ("same as an earlier row", f"{survey.same:,}"),
             ("in conflict with an earlier row", f"{survey.conflict:,}"),
             ("invalid", f"{survey.invalid:,}"),
+            *_without_tag(survey),
         ]
     )
     balances = known.balances.held
@@ -139,6 +140,11 @@ def dry_run_lines(survey: Survey, known: Known) -> list[str]:
     unsettled = _asked(stock.unsettled).values()
     lines += [f"not settled: {line}: looked up first, and sent again only where that is safe" for line in unsettled]
     return lines
+
+
+def _without_tag(survey: Survey) -> list[tuple[str, str]]:
+    count = survey.without_tag
+    return [("XRP Ledger, without a tag", f"{count:,} rows, on purpose")] if count else []
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -178,6 +184,7 @@ def question(name: str, survey: Survey, access: Access, known: Known) -> list[st
             ("so far", so_far or "nothing in this journal"),
             ("file", f"{name}, {survey.rows:,} rows, {left_out:,} of them not to be paid"),
             ("total to pay", "; ".join(_asked(stock.left).values()) or "nothing"),
+            *_without_tag(survey),
             *((name, "; ".join(_asked(rows).values())) for name, rows in more if rows.counts),
         ]
     )

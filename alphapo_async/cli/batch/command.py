@@ -59,7 +59,8 @@ Examples:
 \b
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal:
   foreign_id, currency, address, amount, end_user_reference, and where needed amount_to, convert_to, tag, ...
-XRP needs a tag: leave its cell empty and pass --no-tag where none is wanted (in JSON: "tag": "").
+An empty cell, and null in JSON, is an absent field. XRP and CSC need a tag: where none is wanted, write true in a column
+without_tag, or leave the column tag empty and pass --no-tag.
 
 \b
 The same command again goes on where this one ended, and pays nothing twice. Ctrl-C ends it in order: what has not left
@@ -127,7 +128,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--end-user-reference-from", help='With --sheet: "Note", or one end_user_reference for all rows.')
 @click.option("--allow-changed", is_flag=True, help="With --sheet: pay a sheet that is not what it was the last time.")
-@click.option("--no-tag", is_flag=True, help="In a CSV or a sheet, an empty tag means that there is none, on purpose.")
+@click.option("--no-tag", is_flag=True, help="An empty tag means that none is wanted, on purpose.")
 @click.option(
     "--amount-format",
     type=click.Choice(AMOUNT_FORMATS),

@@ -146,7 +146,7 @@ def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iter
     Args:
         texts: the lines.
         name: of the file.
-        no_tag: in a CSV, an empty cell in a column `tag` says that there is none, on purpose.
+        no_tag: an empty `tag` means that none is wanted, on purpose, unless the row has `without_tag`.
 
     Raises:
         ConfigurationError: it is neither, is empty, or its header is wrong.
@@ -157,7 +157,8 @@ def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iter
         raise ConfigurationError(
             f"{name} is a JSON array: write one object a line (jq -c '.[]' does that). Nothing was sent."
         )
-    rows = _read_json(rest, begin) if first.lstrip().startswith("{") else read_csv(rest, name, begin, no_tag=no_tag)
+    is_json = first.lstrip().startswith("{")
+    rows = _read_json(rest, begin, no_tag=no_tag) if is_json else read_csv(rest, name, begin, no_tag=no_tag)
     yield from _some(rows, name)
 
 
@@ -249,21 +250,16 @@ def _meant(column: str) -> str:
 
 
 def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag: bool) -> Line:
-    kept = ("tag",) if no_tag else ()
-    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell or name in kept}
+    fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+    if no_tag and "tag" in header and "tag" not in fields:
+        fields.setdefault("without_tag", True)
     if len(cells) != len(header):
         problem = f"has {len(cells)} cells, and the header has {len(header)}."
         return Line(number, fields, {"row": problem})
-    problems = {}
     for name in _OBJECTS:
         if name in fields:
             fields[name] = _object(fields[name])
-    if "allow_personal_reference" in fields:
-        flag = fields["allow_personal_reference"].lower()
-        fields["allow_personal_reference"] = flag == "true"
-        if flag not in ("true", "false"):
-            problems["allow_personal_reference"] = "must be true or false."
-    return Line(number, fields, problems)
+    return Line(number, fields)
 
 
 def _object(cell: str) -> Any:
@@ -274,7 +270,7 @@ def _object(cell: str) -> Any:
         return cell
 
 
-def _read_json(texts: Iterator[str], begin: int) -> Iterator[Line]:
+def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[Line]:
     for number, text in enumerate(texts, begin):
         if not text.strip():
             continue
@@ -291,6 +287,8 @@ def _read_json(texts: Iterator[str], begin: int) -> Iterator[Line]:
             continue
         # Only amounts are figures that must be kept as they were written.
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
+        if no_tag and told.get("tag", told) in ("", None) and told.get("without_tag") in ("", None):
+            told["without_tag"] = True
         yield Line(number, told)
 
 

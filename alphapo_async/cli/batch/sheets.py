@@ -73,9 +73,8 @@ def read_sheet(prefix: str, reference: str, *, no_tag: bool = False) -> Lines:
     Args:
         prefix: what every foreign_id begins with. A hash over what the row says follows, and which of the rows that say the same it is.
         reference: the end_user_reference of all rows, or "Note": the row's note.
-        no_tag: an empty tag says that there is none, on purpose.
+        no_tag: an empty tag means that none is wanted, on purpose.
     """
-    without = {"tag": ""} if no_tag else {}
 
     def read(texts: Iterator[str], name: str) -> Iterator[Line]:
         begin, first = first_line(texts, name)
@@ -90,7 +89,9 @@ def read_sheet(prefix: str, reference: str, *, no_tag: bool = False) -> Lines:
             # A row that cannot be paid must not take the number of one that says the same and can.
             mark = _mark({**row, "surplus": str(surplus)} if surplus else row)
             seen[mark] += 1
-            yield _line(number, {**without, **row}, f"{prefix}{mark}-{seen[mark]}", reference, surplus)
+            line = _line(number, row, f"{prefix}{mark}-{seen[mark]}", reference, surplus)
+            is_without = no_tag and "tag" not in row
+            yield msgspec.structs.replace(line, fields={**line.fields, "without_tag": True}) if is_without else line
         if not rows:
             raise ConfigurationError(f"{name} has a header and no rows. Nothing was sent.")
 

@@ -54,12 +54,15 @@ class Survey(msgspec.Struct):
     """By debited currency, of the rows to be paid that say how much is to leave."""
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     """Rows to be paid, by asked currency."""
+    without_tag: int = 0
+    """Rows to be paid on the XRP Ledger without a tag, on purpose."""
 
     def take(self, request: WithdrawalRequest) -> None:
         """Count a row that is to be paid."""
         figure, currency = request.asked
         with localcontext(prec=EXACT):
             self.counts[currency] += 1
+            self.without_tag += request.is_on_xrp_ledger and request.without_tag
             _add(self.to_pay, currency, figure)
             if request.amount is not None:
                 _add(self.to_debit, request.currency, figure)

@@ -16,8 +16,8 @@ _PROBLEMS: Final = (
         "; give an internal id, or a column allow_personal_reference with true.",
     ),
     (
-        r'; tag="" says that none is wanted\.',
-        '; where none is wanted, leave the cell in a column for it empty and pass --no-tag (in JSON: "tag": "").',
+        r"without_tag=True says that none is wanted\.",
+        "where none is wanted, write true in a column without_tag, or leave a column tag empty and pass --no-tag.",
     ),
     (r"must be text, not \w+\.", "must be text in quotes."),
     (r"must be a Decimal, str or int, not \w+\.", "must be a number, or one in quotes."),

@@ -58,6 +58,32 @@ def test_a_dry_run_shows_totals_beside_balances() -> None:
     ]
 
 
+def test_rows_without_a_tag_are_counted() -> None:
+    """In a dry run and in the question: money that an exchange gets without a tag can be lost."""
+    survey = Survey()
+    for currency, tag, without_tag in (
+        ("XRP", None, True),
+        ("CSC", None, True),
+        ("XRP", "7", False),
+        ("BTC", None, True),
+    ):
+        survey.take(
+            WithdrawalRequest(
+                currency=currency,
+                address="made-up",
+                amount=1,
+                foreign_id="f",
+                end_user_reference="u",
+                tag=tag,
+                without_tag=without_tag,
+            )
+        )
+    access, known = Access(KEYS, base_url="https://alphapo.invalid"), Known(is_durable=True)
+    for lines in (dry_run_lines(survey, known), question("payouts.csv", survey, access, known)):
+        assert [line.split(":")[1].strip() for line in lines if line.startswith("XRP Ledger")] == ["2 rows, on purpose"]
+    assert not [line for line in dry_run_lines(SURVEY, known) if line.startswith("XRP Ledger")]
+
+
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
     lines = dry_run_lines(SURVEY, Known(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))

@@ -152,7 +152,7 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     assert told.exit_code == 1
     lines = told.output.splitlines()
     assert "line 5: foreign_id 'new' stands in line 4, too, with another payment: this one is not sent." in lines
-    assert "line 6: amount is not a decimal number." in lines
+    assert "line 6: amount 'x' is not a decimal number." in lines
     assert "to pay now:                      1" in lines
     assert "in the journal already:          2 accepted" in lines
     assert "accepted already: 1.0 BTC in 2 rows" in lines
@@ -304,7 +304,9 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
     told = local.invoke("batch", str(path), "--dry-run")
     assert told.exit_code == 1
     assert "pass --no-tag" in told.output
-    assert local.invoke("batch", str(path), "--dry-run", "--no-tag").exit_code == 0
+    meant = local.invoke("batch", str(path), "--dry-run", "--no-tag")
+    assert meant.exit_code == 0
+    assert "XRP Ledger, without a tag:       1 rows, on purpose" in meant.output
 
 
 # ── sheets ───────────────────────────────────────────────────────────────────────────────────────────────────────────

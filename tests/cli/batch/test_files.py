@@ -146,25 +146,13 @@ def test_sender_and_receiver_are_told_as_json(path: Path, column: str, cell: str
     assert lines(path, f"{HEADER},{column}\n{TEXT},{cell}\n") == [Line(2, {**ROW, column: value})]
 
 
-@pytest.mark.parametrize(
-    ("cell", "value", "is_wrong"),
-    [
-        ("true", True, False),
-        ("True", True, False),
-        ("TRUE", True, False),
-        ("false", False, False),
-        ("False", False, False),
-        ("yes", False, True),
-        ("1", False, True),
-        (" true", False, True),
-    ],
-)
-def test_a_personal_reference_is_allowed_by_true_alone(path: Path, cell: str, *, value: bool, is_wrong: bool) -> None:
-    """Anything but true and false is a problem, and allows nothing."""
-    problems = {"allow_personal_reference": "must be true or false."} if is_wrong else {}
-    assert lines(path, f"{HEADER},allow_personal_reference\n{TEXT},{cell}\n") == [
-        Line(2, {**ROW, "allow_personal_reference": value}, problems)
-    ]
+@pytest.mark.parametrize("name", ["allow_personal_reference", "without_tag"])
+def test_true_and_false_are_left_for_the_request_to_read(path: Path, name: str) -> None:
+    """As any mapping says them; every other word is refused there."""
+    right, wrong = lines(path, f"{HEADER},{name}\n{TEXT},TRUE\n{TEXT},yes\n")
+    assert getattr(request_of(right.fields), name) is True
+    with pytest.raises(ValueError, match=f"{name}: must be true or false"):
+        request_of(wrong.fields)
 
 
 def test_an_empty_cell_says_nothing_of_personal_references(path: Path) -> None:
@@ -176,7 +164,7 @@ def test_a_nul_in_a_cell_is_kept_for_the_request_to_refuse(path: Path) -> None:
     """The row is wrong, and no other."""
     first, second = lines(path, FILE + TEXT.replace("made-up", "made\0up"))
     assert (first, second) == (Line(2, ROW), Line(3, {**ROW, "address": "made\0up"}))
-    with pytest.raises(ValueError, match="address: holds a control or invisible character"):
+    with pytest.raises(ValueError, match=r"has the control or invisible character U\+0000"):
         request_of(second.fields)
 
 
@@ -569,12 +557,27 @@ def test_a_row_shows_where_it_stands_and_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("no_tag", [False, True])
-def test_an_empty_tag_in_a_csv_is_none_on_purpose_if_that_is_said(no_tag: bool) -> None:  # noqa: FBT001 - a parameter
-    """Where there is a column for it; other empty cells say nothing."""
-    text = "foreign_id,currency,address,amount,end_user_reference,tag,convert_to\na,XRP,x,1,u,,\nb,XRP,x,1,u,7,\n"
-    told = list(read_lines(iter(text.splitlines(keepends=True)), "f.csv", no_tag=no_tag))
-    assert [line.fields.get("tag") for line in told] == ["" if no_tag else None, "7"]
-    assert all("convert_to" not in line.fields for line in told)
+@pytest.mark.parametrize("is_json", [False, True])
+def test_an_empty_tag_is_none_on_purpose_if_that_is_said(*, no_tag: bool, is_json: bool) -> None:
+    """Where the row has a place for it, and no word of its own on that; other empty cells say nothing."""
+    table = f"{HEADER},tag,without_tag,convert_to\n{TEXT},,,\n{TEXT},7,,\n{TEXT},,false,\n"
+    rows = csv.DictReader(io.StringIO(table))
+    text = "".join(f"{json.dumps(row)}\n" for row in rows) if is_json else table
+    told = list(read_lines(iter(text.splitlines(keepends=True)), "f", no_tag=no_tag))
+    assert [line.fields.get("without_tag") or None for line in told] == [no_tag or None, None, "false"]
+
+
+@pytest.mark.parametrize("text", [FILE, json.dumps(ROW)])
+def test_a_row_without_a_place_for_a_tag_has_no_empty_tag(text: str) -> None:
+    """The author of the file may not have thought of tags."""
+    [line] = read_lines(iter(text.splitlines(keepends=True)), "f", no_tag=True)
+    assert line.fields == ROW
+
+
+def test_null_in_json_is_an_empty_tag() -> None:
+    """As an empty text is."""
+    [line] = read_lines(iter(['{"foreign_id": "a", "tag": null}']), "f", no_tag=True)
+    assert line.fields["without_tag"] is True
 
 
 @pytest.mark.parametrize("figure", ["NaN", "Infinity", "-Infinity"])

@@ -389,5 +389,6 @@ def test_an_empty_tag_is_none_on_purpose_if_that_is_said() -> None:
     plain, tagged = lines(text), list(read_sheet(PREFIX, "user-1", no_tag=True)(iter(text.splitlines(True)), "s"))
     assert [line.fields["foreign_id"] for line in plain] == [line.fields["foreign_id"] for line in tagged]
     assert [line.fields.get("tag") for line in plain] == [None, "7"]
-    assert [line.fields.get("tag") for line in tagged] == ["", "7"]
+    assert [line.fields.get("tag") for line in tagged] == [None, "7"]
+    assert [line.fields.get("without_tag") for line in tagged] == [True, None]
     assert [SheetRow.of(line.fields) for line in plain] == [SheetRow.of(line.fields) for line in tagged]

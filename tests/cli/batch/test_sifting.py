@@ -66,9 +66,9 @@ def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     assert problems == [
         "line 4: foreign_id 'a' stands in line 2, too, with the same payment: it is sent once.",
         "line 6: foreign_id 'a' stands in line 2, too, with another payment: this one is not sent.",
-        "line 8: foreign_id is required and must not be empty. amount is negative.",
+        "line 8: foreign_id is required and must not be empty. amount '-1' is negative.",
         "line 9: row has 2 cells, and the header has 7.",
-        "line 10: amount would be rounded as a JSON number: pass --amount-format string.",
+        "line 10: amount '0.12345678901234567890' would be rounded as a JSON number: pass --amount-format string.",
     ]
 
 
@@ -78,7 +78,7 @@ def test_a_row_with_a_wrong_cell_and_wrong_fields_is_told_both(tmp_path: Path) -
     text = f"{HEADER},allow_personal_reference\na,BTC,made-up,-1,,,u,perhaps\nb,BTC,made-up,1,,,u,perhaps\n"
     sifter(tmp_path / "f.csv", text).survey(problems.append)
     assert problems == [
-        "line 2: amount is negative. allow_personal_reference must be true or false.",
+        "line 2: allow_personal_reference must be true or false. amount '-1' is negative.",
         "line 3: allow_personal_reference must be true or false.",
     ]
 

@@ -59,7 +59,7 @@ def test_an_error_without_advice_says_what_it_says() -> None:
     ("fields", "name", "words"),
     [
         ({"end_user_reference": "a@b.cd"}, "end_user_reference", "or a column allow_personal_reference with true."),
-        ({"currency": "XRP"}, "tag", 'pass --no-tag (in JSON: "tag": "").'),
+        ({"currency": "XRP"}, "tag", "or leave a column tag empty and pass --no-tag."),
         ({"address": 5}, "address", "must be text in quotes."),
         ({"amount": []}, "amount", "must be a number, or one in quotes."),
         ({"sender_data": "x"}, "sender_data", "must be a JSON object."),

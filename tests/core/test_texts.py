@@ -1,0 +1,97 @@
+"""What a text that names something may hold."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphapo_async.core.texts import problem_of_address, problem_of_id, problem_of_text, shown
+
+_REFUSED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+_IGNORABLE = (
+    "00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 "
+    "1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"
+)
+"""Default_Ignorable_Code_Point as DerivedCoreProperties.txt of Unicode 16.0.0 has it."""
+
+
+def test_exactly_the_characters_that_cannot_be_seen_are_refused() -> None:
+    """Every character is tried: refused are eight categories but for U+0020, what is drawn as nothing, and U+2800."""
+    pairs = [(each.split("-")[0], each.split("-")[-1]) for each in _IGNORABLE.split()]
+    unseen = {0x2800, *(code for first, last in pairs for code in range(int(first, 16), int(last, 16) + 1))}
+    unseen |= {code for code in range(0x110000) if unicodedata.category(chr(code)) in _REFUSED} - {0x20}
+    assert {code for code in range(0x110000) if problem_of_text(f"a{chr(code)}b") is not None} == unseen
+
+
+@pytest.mark.parametrize("character", ["\u3164", "\u115f", "\u034f", "\ufe0f", "\u00ad", "\u2800", "\u2028", "\ue000"])
+def test_what_is_drawn_as_nothing_is_named(character: str) -> None:
+    """By its code point, and the text is shown with an escape."""
+    told = problem_of_text(f"pay{character}out")
+    assert (
+        told
+        == f"'pay\\u{ord(character):04x}out' has the control or invisible character U+{ord(character):04X}.".replace(
+            r"\u00ad", r"\xad"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("payout 17", None),
+        ("x" * 255, None),
+        ("№ é 名", None),
+        ("", "is required and must not be empty."),
+        (None, "is required and must not be empty."),
+        (5, "must be text, not int."),
+        (b"x", "must be text, not bytes."),
+        ("x" * 256, f"'{'x' * 60}…' has 256 characters, at most 255 are allowed."),
+        (" x", "' x' has leading or trailing spaces."),
+        ("x\t", r"'x\t' has leading or trailing spaces."),
+        ("\u00a0x", r"'\xa0x' has leading or trailing spaces."),
+        ("a\nb", r"'a\nb' has the control or invisible character U+000A."),
+        ("a\ud800b", r"'a\ud800b' has the control or invisible character U+D800."),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_told_with_the_text(value: object, problem: str | None) -> None:
+    """Blanks are made visible by quotes and escapes."""
+    assert problem_of_text(value) == problem
+
+
+@given(text=st.text(max_size=12))
+def test_an_id_is_a_text_that_is_composed(text: str) -> None:
+    """Nothing is changed: the composed form is shown, and is taken."""
+    problem = problem_of_id(text)
+    if problem_of_text(text) is not None:
+        assert problem == problem_of_text(text)
+    elif unicodedata.normalize("NFC", text) == text:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert f"which is {shown(unicodedata.normalize('NFC', text))} (" in problem
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("bc1q9x", None),
+        ("bitcoincash:qq-_~!", None),
+        ("bc1q 9x", "'bc1q 9x' has U+0020: an address has printable ASCII characters, and no blank."),
+        ("bс1q", "'bс1q' has U+0441: an address has printable ASCII characters, and no blank."),  # noqa: RUF001
+        (" bc1q", "' bc1q' has leading or trailing spaces."),
+        (5, "must be text, not int."),
+    ],
+)
+def test_an_address_is_printable_ascii(address: object, problem: str | None) -> None:
+    """Wallets copy blanks and letters of other scripts along."""
+    assert problem_of_address(address) == problem
+
+
+@given(text=st.text())
+def test_what_is_shown_can_be_seen_and_is_short(text: str) -> None:
+    """Whatever a cell holds, a sentence about it stays one line."""
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 12 * 60
