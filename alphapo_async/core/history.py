@@ -129,22 +129,21 @@ def requested(asked: Asked, before: Row | None, after: Row, now: float, release:
         now: seconds since the epoch.
         release: of this library.
     """
-    figure, currency = asked.revision.asked
-    what = f"{_became(asked, before, after)}: {figure:f} {currency}"
-    if asked.is_heard or asked.worker is None or before is None:
-        return Entry(now, "request", what, asked.worker, release=release)
+    if before is None:
+        return Entry(now, "request", "enqueued" if asked.worker is None else "recorded", asked.worker, release=release)
+    if asked.is_heard or asked.worker is None:
+        return Entry(now, "request", _became(asked, before, after), asked.worker, release=release)
     if before.state == "open" and after.state != "open":
         return Entry(now, "given up", after.reason, asked.worker, release=release)
     return None
 
 
-def _became(asked: Asked, before: Row | None, after: Row) -> str:
-    if before is None:
-        return "enqueued" if asked.worker is None else "recorded"
+def _became(asked: Asked, before: Row, after: Row) -> str:
+    figure, currency = asked.revision.asked
     if not after.revision.is_same_payment(asked.revision):
-        return "another payment, not taken"
+        return f"another payment, {figure:f} {currency}, not taken"
     if after.revision.number != before.revision.number:
-        return f"revision {after.revision.number}"
+        return f"revision {after.revision.number}, {figure:f} {currency}"
     if after.state != "open":
         return f"answered, {after.state}"
     if before.state != "open":
@@ -157,7 +156,8 @@ def noted(row: Row, lines: Iterable[Entry]) -> tuple[Row, Sequence[Entry]]:
     number, counted = row.lines, row.counted
     stored: list[Entry] = []
     for line in lines:
-        if line.kind not in _COUNTED:
+        if line.kind not in _COUNTED or (number == 0 and line.kind == "request"):
+            # What records the withdrawal comes once: it need not be remembered, which every withdrawal would pay for.
             number, counted = number + 1, ()
             stored.append(replace(line, number=number))
             continue
