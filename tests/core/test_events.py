@@ -34,6 +34,7 @@ def test_an_event_has_no_place_for_secrets() -> None:
         "until",
         "status",
         "base_url",
+        "key",
     )
     assert Event.__struct_fields__ == fields
 

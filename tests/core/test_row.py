@@ -61,6 +61,8 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "epoch": 0,
         "reaffirmed_in": 0,
         "journal_epoch": Epoch(),
+        "counted": (),
+        "lines": 0,
         "attempts": 0,
         "look_ups": 0,
         "not_before": 0.0,

@@ -486,7 +486,7 @@ _JUDGES: Final = (
     Bug(
         "workers that reopen what was settled",
         "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
-        (Edit("client.py", "is_heard=False, asked_at=0.0)", "is_heard=False)"),),
+        (Edit("client.py", "is_heard=False, asked_at=0.0", "is_heard=False"),),
     ),
     Bug(
         "conflict that may release",
