@@ -267,7 +267,8 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
     if kind == "die":
         return [kind, await _dies(client, _payment(f"{name}-lost"))]
     journal, now = client._crew.journal, client._crew.world.clock()
-    doubtful = chance.choice((name, f"{name}-lost", f"{name}-ltc"))
+    still_open = [row.foreign_id for row in await journal.find_open("default", None, 9)]
+    doubtful = chance.choice(still_open or [name])
     too_much = _payment(f"{name}-ltc", currency="LTC", amount="5")
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "pay": lambda: client.withdraw(_payment(name)),
@@ -297,7 +298,7 @@ async def _called_back(client: AlphapoClient, far_end: FarEnd, chance: random.Ra
     if told is None:
         return None
     if chance.random() < 0.2:
-        told |= {"currency_sent": {"currency": "BTC", "amount": "9"}}
+        told |= chance.choice(({"id": 9}, {"currency_sent": {"currency": "BTC", "amount": "9"}}))
     return [await _outcome(_receive(client, told)) for _ in range(times)]
 
 
