@@ -313,6 +313,9 @@ class Flight:
         if self._has_flown and self._crew.journal.is_durable:
             try:
                 known = await self._crew.find(self._foreign_id)
+                if known is None:
+                    # The journal went back and has forgotten the row: it is recorded again, as one of before, and frozen.
+                    known = await self._write_again()
             except JournalError:
                 return row, False
             except asyncio.CancelledError:
@@ -488,6 +491,12 @@ class Flight:
         self._row = learned
         self._crew.noticing.learned(before, learned, evidence, is_written=is_written)
         return learned
+
+    async def _write_again(self) -> Row:
+        """Record what this flight knows of the row in a journal that has forgotten it."""
+        _, row, self._worked_out_at = await self._crew.learned(self.row, *self._unwritten)
+        self._unwritten.clear()
+        return row
 
     @property
     def owes_the_journal(self) -> bool:

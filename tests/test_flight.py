@@ -24,6 +24,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, CalledBack, Revision
+from alphapo_async.core.history import Change
 from alphapo_async.core.learning import learn, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import Reply
@@ -1511,3 +1512,29 @@ def test_a_conflict_names_what_differs(words: str, *, is_remembered: bool) -> No
         return str(caught.value)
 
     assert f"already used for another payment ({words}). This payment was not sent" in run(story())
+
+
+class Forgetful(Durable):
+    """A journal that goes back to before its first row once that row is written for the second time."""
+
+    writes = 0
+
+    async def update(self, account: str, foreign_id: str, change: Change, **how: Any) -> Row:
+        """Write, and forget."""
+        row = await super().update(account, foreign_id, change, **how)
+        self.writes += 1
+        if self.writes == 2:
+            self._open.clear()
+            await self.raise_epoch(asyncio.get_running_loop().time() + EPOCH)
+        return row
+
+
+def test_a_row_that_the_journal_has_forgotten_is_recorded_again_before_its_bytes_leave() -> None:
+    """The journal went back during a flight: the row is looked up, and no body leaves that the journal does not hold."""
+    wire, journal = Wire([NO_CONNECTION, NO_CONNECTION]), Forgetful()
+
+    told = paid(wire, journal=journal)
+
+    assert isinstance(told, Withdrawal)
+    assert [method for _, method in wire.times] == ["POST", "GET", "POST", "POST"]
+    assert asyncio.run(journal.find("default", "payout-17")) is not None
