@@ -112,6 +112,7 @@ class Crew:
             noticing=noticing,
             clock=self.world.clock,
             assumed=self.assumed,
+            confirm_lease=self.tenure.confirm,
             record_again=self._record_again,
         )
         self.queueing: dict[Callers, None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -24,6 +25,7 @@ class EpochWatch:
         noticing: reports it.
         clock: seconds since the epoch of time.
         assumed: how long an id that is new to the journal may be a forgotten one.
+        confirm_lease: renews the lease, which the journal may have forgotten, or takes another.
         record_again: records the acceptances that this client has in memory again.
     """
 
@@ -35,6 +37,7 @@ class EpochWatch:
         noticing: Noticing,
         clock: Callable[[], float],
         assumed: Assumed,
+        confirm_lease: Callable[[], Awaitable[None]],
         record_again: Callable[[], Awaitable[None]],
     ) -> None:
         self.number = 0
@@ -44,8 +47,13 @@ class EpochWatch:
         self._noticing = noticing
         self._clock = clock
         self._assumed = assumed
+        self._confirm_lease = confirm_lease
         self._record_again = record_again
         self._next_report = 0.0
+        self._confirmed = 0
+        """The number of the epoch in which the lease was confirmed last."""
+        self._confirming = asyncio.Lock()
+        self._is_reporting = False
 
     async def look(self) -> None:
         """Report an epoch that is new to this client, and once a day an older one in which rows are still frozen.
@@ -53,6 +61,23 @@ class EpochWatch:
         Raises:
             JournalError: the journal cannot be used; the next look tries again.
         """
+        await self._confirm()
+        if not self._is_reporting:
+            self._is_reporting = True
+            try:
+                await self._report()
+            finally:
+                self._is_reporting = False
+
+    async def _confirm(self) -> None:
+        """Have the lease confirmed in an epoch that is new to this client; every flight that recorded a row in it waits for that."""
+        async with self._confirming:
+            number = self._journal.epoch.number
+            if number != self._confirmed:
+                await self._confirm_lease()
+                self._confirmed = number
+
+    async def _report(self) -> None:
         epoch, now = self._journal.epoch, self._clock()
         is_new = epoch.number != self.number
         if not is_new and (epoch.number == 0 or now < self._next_report):

@@ -208,6 +208,18 @@ class Tenure:
             except AlphapoError:
                 continue  # nothing is sent without a lease; the next round tries again
 
+    async def confirm(self) -> None:
+        """Renew the lease in a journal that went back, and may have forgotten it; another is taken where it has.
+
+        Raises:
+            JournalError: the journal cannot be used: the lease counts as ended until it is renewed.
+        """
+        try:
+            await self._prolong()
+        except AlphapoError:
+            self._until = 0.0
+            raise
+
     async def _prolong(self) -> None:
         await self.clock.follow(self._journal)
         worker, now, began = self.worker, self.clock(), asyncio.get_running_loop().time()

@@ -241,3 +241,25 @@ def test_a_restored_journal_is_frozen() -> None:
     assert run(story()) == 1
     assert wire.posts == 0
     assert wire.look_ups > 3
+
+
+def test_a_lease_that_was_lost_is_taken_anew_before_anything_is_sent() -> None:
+    """Calls that record something in the new epoch at the same time all wait for the lease, and the epoch is reported once."""
+    wire, journal, events = Wire(), Standby(), []  # type: ignore[var-annotated]
+
+    async def story() -> list[Any]:
+        async with client(wire, journal=journal, policy=POLICY, on_event=events.append) as alphapo:
+            await alphapo.withdraw(request("payout-1"))
+            journal.lag()
+            await journal.fail_over()
+            journal._workers.clear()
+            calls = (alphapo.withdraw(request(name)) for name in ("payout-2", "payout-3"))
+            told = await asyncio.gather(*calls, return_exceptions=True)
+            posts = wire.posts
+            await asyncio.sleep(1.0)
+            await alphapo.withdraw(request("payout-2"))
+            return [posts, *map(type, told)]
+
+    assert run(story()) == [1, WithdrawalNotSent, WithdrawalNotSent]
+    assert wire.posts == 2
+    assert len(named(events, "journal went back")) == 1

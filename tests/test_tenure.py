@@ -423,3 +423,44 @@ def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> No
         await kept.end()
 
     story(told())
+
+
+def test_a_lease_that_the_journal_has_forgotten_is_taken_anew() -> None:
+    """A journal that went back may not know the lease: then it runs under another name, and what the old one holds is not sent."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await kept.begin()
+        known = kept.worker
+        await kept.confirm()
+        assert kept.may_send(known)
+        del journal._workers[known]
+
+        await kept.confirm()
+
+        assert not kept.may_send(known)
+        assert kept.may_send(kept.worker)
+        await kept.end()
+
+    story(told())
+
+
+def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
+    """A journal that cannot be asked has confirmed nothing; the heartbeat asks again."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = tenure(journal)
+        await kept.begin()
+        worker, journal.broken = kept.worker, 1
+
+        with pytest.raises(JournalError):
+            await kept.confirm()
+
+        assert not kept.may_send(worker)
+        await asyncio.sleep(21)
+        assert kept.may_send(worker)
+        await kept.end()
+
+    story(told())
