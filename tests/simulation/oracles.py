@@ -26,6 +26,7 @@ from tests.simulation.scenario import EPOCH, QUIET
 __all__ = ["Message", "Oracles"]
 
 _ENDED: Final = ("cancelled", "declined")
+_FINAL: Final = ("confirmed", *_ENDED)
 _SET: Final = 300.0
 """Seconds by which the clocks of those who write down may be wrong."""
 _LONGEST_IDLE: Final = 300.0
@@ -75,6 +76,14 @@ class Oracles:
         self._asked: dict[str, float] = {}
         self._idle: dict[tuple[str, str], float] = {}
         self._settled: dict[str, float] = {}
+        self._released: dict[str, tuple[str, tuple[object, ...]]] = {}
+        """The "no" that was told, and of which payment, where nobody has asked since."""
+        self._frozen: set[str] = set()
+        """Rows that were open when the journal went back, and that nobody has asked for since."""
+        self._excused: set[str] = set()
+        """Names of which the journal has forgotten something that no look-up shows."""
+        self._forgotten: set[str] = set()
+        """Names of which the journal has forgotten something."""
         self._intended: dict[str, list[WithdrawalRequest]] = {}
         self._purposes: dict[tuple[object, ...], str] = {}
         self._handled: dict[tuple[str, str], float] = {}
@@ -94,11 +103,57 @@ class Oracles:
         """Somebody asks for this now; or, with a batch, from now on."""
         self._asked[foreign_id] = inf if is_lasting else max(self._clock(), self._asked.get(foreign_id, 0.0))
 
+    # ── a journal that goes back ─────────────────────────────────────────────────────────────────────────────────────
+
+    def goes_back(self, changed: set[str], since: float, rows: list[Row], frozen: set[str], *, is_shown: bool) -> None:
+        """The journal has forgotten what was written since then.
+
+        Args:
+            changed: foreign_ids of rows that are other rows now, or gone.
+            since: when the commits that are lost began.
+            rows: all rows as they are now.
+            frozen: foreign_ids of open rows that no worker sends any more.
+            is_shown: look-ups show all that AlphaPo has.
+        """
+        self._forgotten |= changed
+        if not is_shown:
+            self._excused |= changed
+        for name in changed:
+            self._settled.pop(name, None)
+        self._left_open -= changed
+        for one in [one for one in self._bodies if one[1] in changed]:
+            del self._bodies[one]
+        for row in rows:
+            if row.state != "open":
+                self._settled.setdefault(row.foreign_id, (row.settled_at or 0.0) - EPOCH)
+            elif row.holder is None:
+                self._left_open.add(row.foreign_id)
+        self._handled = {one: at for one, at in self._handled.items() if at < since}
+        self._final_handled = {id_ for id_, status in self._handled if status in _FINAL}
+        self._idle.clear()
+        self._frozen |= frozen
+
+    def thaws(self, foreign_id: str) -> None:
+        """A caller asks for a row again, or the operator unfreezes it."""
+        self._frozen.discard(foreign_id)
+        self._released.pop(foreign_id, None)
+
     # ── what leaves ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def leaves(self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, journal: int) -> Message:
-        """A body is about to leave, of which this journal should hold this row."""
-        if row is None:
+    def leaves(
+        self, row: Row | None, foreign_id: str, body: bytes, *, worker: str, journal: int, is_unaware: bool
+    ) -> Message:
+        """A body is about to leave, of which this journal should hold this row, unless it went back unnoticed."""
+        if not is_unaware:
+            self._check_leaving(row, foreign_id, body, worker, journal)
+        message = Message(foreign_id, body, self._clock())
+        self._messages.setdefault(foreign_id, []).append(message)
+        return message
+
+    def _check_leaving(self, row: Row | None, foreign_id: str, body: bytes, worker: str, journal: int) -> None:
+        if foreign_id in self._frozen:
+            self._fail(f"{foreign_id}: a body of a frozen row leaves, and nobody has asked for it again")
+        elif row is None:
             self._fail(f"{foreign_id}: a body leaves that no journal holds (P3)")
         elif row.revision.body != body:
             self._fail(f"{foreign_id}: a body leaves that is not the journal's (P2, P3)")
@@ -112,17 +167,17 @@ class Oracles:
             row.doubt_since is not None and EPOCH + self._clock() + QUIET > row.doubt_since + self._resend_within + _SET
         ):
             self._fail(f"{foreign_id}: sent again when AlphaPo may have freed the id before it arrives (A2)")
-        message = Message(foreign_id, body, self._clock())
-        self._messages.setdefault(foreign_id, []).append(message)
-        return message
 
     def accepted_one(self, record: Record, message: Message) -> None:
         """AlphaPo has accepted a body."""
         self.accepted += 1
         self._check_payment(record)
-        if message.ruled_out:
+        if message.ruled_out and message.foreign_id not in self._excused:
             self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
         if record.ending.moves_money:
+            told, payment = self._released.get(message.foreign_id, ("", ()))
+            if told and payment == _payment(record.asked):
+                self._fail(f"{message.foreign_id}: accepted after {told} was told, and nobody has asked since (P4)")
             self._check_paid_once(record)
         if not self._world.dialect.cancelled_frees and len(self._world.named(message.foreign_id)) > 1:
             self._fail(f"{message.foreign_id}: accepted more than once (P1)")
@@ -244,6 +299,8 @@ class Oracles:
         payment = row.revision.payment
         if payment is None:
             return
+        if row.foreign_id in self._excused:
+            return
         if any(record.ending.moves_money for record in self._records(row.foreign_id, payment)):
             self._fail(f"{row.foreign_id}: {row.state} is written down, and money has moved (P4, P5)")
         for message in self._messages.get(row.foreign_id, ()):
@@ -264,9 +321,17 @@ class Oracles:
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def hears(
-        self, request: WithdrawalRequest, told: Withdrawal | WithdrawalError | JournalError, *, is_late: bool = False
+        self,
+        request: WithdrawalRequest,
+        told: Withdrawal | WithdrawalError | JournalError,
+        *,
+        is_late: bool = False,
+        is_last: bool = False,
     ) -> None:
-        """A caller hears an outcome: what is true now, unless he hears it late, for his process stood still meanwhile."""
+        """A caller hears an outcome: what is true now, unless he hears it late, for his process stood still meanwhile.
+
+        Where this is the last caller that waits, a "no" stays true until somebody asks again.
+        """
         name = request.foreign_id
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self.told[outcome] = self.told.get(outcome, 0) + 1
@@ -279,7 +344,7 @@ class Oracles:
             if not self._records(name, request):
                 self._fail(f"{name}: told as accepted, and AlphaPo has nothing of it")
             return
-        is_no = isinstance(told, WithdrawalError) and told.may_release_funds
+        is_no = isinstance(told, WithdrawalError) and told.may_release_funds and name not in self._excused
         if is_no and not is_late and any(one.ending.moves_money for one in self._records(name, request)):
             self._fail(f"{name}: told as {outcome}, and money has moved (P4)")
         moves_money = any(one.ending.moves_money for one in self._world.named(name))
@@ -288,6 +353,8 @@ class Oracles:
         if is_no and outcome in ("not_sent", "authentication") and not is_late and name in self._left_open:
             self._fail(f"{name}: told as {outcome}, and a worker may still send it (P4)")
         is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
+        if is_of_its_own and is_last and not is_late:
+            self._released[name] = (outcome, _payment(request))
         if is_of_its_own and outcome not in self._noes.get(name, ()):
             self._fail(f"{name}: {outcome} was told before it was written down (P4)")
 
@@ -305,7 +372,8 @@ class Oracles:
     def stays_true(self, rows: list[Row]) -> None:
         """At the end: what was told as accepted is so in the journal, too."""
         for row in rows:
-            if row.foreign_id in self._told_accepted and row.state not in ("accepted", "failed"):
+            is_forgotten = row.foreign_id in self._forgotten
+            if row.foreign_id in self._told_accepted and row.state not in ("accepted", "failed") and not is_forgotten:
                 self._fail(f"{row.foreign_id}: told as accepted, and {row.state} in the end")
 
     def released(self, reference: str) -> None:
@@ -321,7 +389,7 @@ class Oracles:
             self._fail(f"callback {id_}: a forged one was handed over")
         if is_new and (str(id_), status) in self._handled:
             self._fail(f"callback {id_} {status}: new again, although it was handled")
-        if is_new and status not in ("confirmed", *_ENDED) and str(id_) in self._final_handled:
+        if is_new and status not in _FINAL and str(id_) in self._final_handled:
             self._fail(f"callback {id_} {status}: a final status has moved back")
         if not is_new and (str(id_), status) not in self._ended and str(id_) not in self._final_ended:
             self._fail(f"callback {id_} {status}: taken for handled, and nobody handled it")
@@ -329,13 +397,13 @@ class Oracles:
     def ended(self, id_: object, status: str) -> None:
         """A block has ended cleanly; whether the client could write that down is not known yet."""
         self._ended.add((str(id_), status))
-        if status in ("confirmed", *_ENDED):
+        if status in _FINAL:
             self._final_ended.add(str(id_))
 
     def handled(self, id_: object, status: str) -> None:
         """A block has ended cleanly, and the client knows it."""
         self._handled[str(id_), status] = self._clock()
-        if status in ("confirmed", *_ENDED):
+        if status in _FINAL:
             self._final_handled.add(str(id_))
 
     # ── sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────

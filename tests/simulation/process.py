@@ -156,7 +156,11 @@ class Process:
         has_flown = flight is not None and flight._has_flown
         if not has_flown:
             self.first_left[foreign_id] = self._loop.time()
-        self._kindness.leaves(is_body=is_body, is_paid=has_flown and not (is_body and is_outage(pace)))
+        # The look-up of an id that a journal may have forgotten is free, and so is the first body after it.
+        flown = None if flight is None else flight._flown
+        is_first_body = is_body and flown is not None and flown.sent == 0 and flown.look_ups <= 1
+        is_free = (is_first_body and self.disk.went_back > 0) or (is_body and is_outage(pace))
+        self._kindness.leaves(is_body=is_body, is_paid=has_flown and not is_free)
 
     def _is_back(self, is_body: bool, came: Reply | NoReply) -> None:  # noqa: FBT001 - called with a bare fact
         self._kindness.is_back(came, is_body=is_body)

@@ -41,8 +41,12 @@ FAMILIES: Final = (
     "people",
     "workers",
     "batches",
+    "failovers",
 )
 """Families of trouble, and of ways to use the client."""
+_USUAL: Final = 0.6
+_SHARES: Final = {"failovers": 0.3}
+"""Of all worlds: those in which a family is on, where that is not the usual share."""
 
 KEY_NAMES: Final = ("key-one", "key-two")
 """The merchant's keys; the second is what the first is rotated to."""
@@ -110,6 +114,18 @@ class Refusal(NamedTuple):
     end: float
 
 
+class Failover(NamedTuple):
+    """The database is lost, and one that lags takes its place."""
+
+    at: float
+    lag: float
+    """Seconds of acknowledged commits that are lost; 0 for a planned switchover."""
+    down: float
+    """Seconds until the other one answers."""
+    kills: bool
+    """Every process dies with it, as where a whole site is lost."""
+
+
 class Intent(NamedTuple):
     """A payment that somebody wants to make, once."""
 
@@ -144,6 +160,10 @@ class Scenario(NamedTuple):
     edge: dict[Fault, float]
     outages: tuple[Outage, ...]
     refusals: tuple[Refusal, ...]
+    failovers: tuple[Failover, ...]
+    """From the first to the last, one at a time."""
+    is_lossless: bool
+    """The operator has said that failovers lose nothing, and they do not."""
     full: tuple[float, float] | None
     """When the journal's disk is full."""
     mischief: Mischief
@@ -176,7 +196,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         broken: an assumption that does not hold in it.
     """
     chance = Chance(seed)
-    families = frozenset(family for family in FAMILIES if chance.happens(0.6, "family", family))
+    families = frozenset(family for family in FAMILIES if chance.happens(_SHARES.get(family, _USUAL), "family", family))
     is_durable = not chance.happens(0.08, "volatile") or broken is not None
     if broken is not None:
         families |= _NEEDED[broken]
@@ -188,6 +208,9 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
     is_crowded = not is_long and broken is None and chance.happens(_CROWDED, "crowded")
     if is_crowded:  # with all that works on them to the end
         families -= {"crashes", "stops", "closing", "storage", "leaving"}
+    if broken is not None or not is_durable:
+        families -= {"failovers"}
+    is_lossless = chance.happens(0.2, "lossless")
     outages = _outages(chance, length) if "outages" in families else ()
     number = max(1, int(each * chance.between(0.4, 1.6, "number")))
     if is_long or any(outage.end - outage.start > _HOUR for outage in outages):
@@ -210,6 +233,8 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         edge={Fault.INSUFFICIENT: 0.5} if is_long or broken == "A3" else _edge(chance, families),
         outages=outages,
         refusals=refusals,
+        failovers=_failovers(chance, length, intents, is_lossless=is_lossless) if "failovers" in families else (),
+        is_lossless=is_lossless,
         full=_full(chance, length) if "storage" in families else None,
         mischief=_mischief(chance, families),
         balance=Decimal(number) / 10 if broken is None and chance.happens(0.15, "poor") else None,
@@ -218,7 +243,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         latency=chance.pick((0.02, 0.2, 1.0), "latency") if not is_crowded else 1.0,
         max_connections=chance.pick((2, 10, 100), "connections") if not is_crowded else 300,
         rates_of_clients=(None,) if is_crowded else (None, None, 5.0, 50.0),
-        is_one_machine=broken is None and chance.happens(0.4, "one machine"),
+        is_one_machine=broken is None and "failovers" not in families and chance.happens(0.4, "one machine"),
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
     )
@@ -293,6 +318,29 @@ def _full(chance: Chance, length: float) -> tuple[float, float] | None:
         return None
     start = chance.between(0.0, length, "full", "start")
     return start, start + chance.between(1.0, 120.0, "full", "seconds")
+
+
+def _failovers(
+    chance: Chance, length: float, intents: tuple[Intent, ...], *, is_lossless: bool
+) -> tuple[Failover, ...]:
+    """Return one or two, soon after somebody asks for something, and far enough from each other that the second does not undo the first."""
+    number = chance.whole(1, 2, "failovers")
+    share = length / number
+    found = []
+    for one in range(number):
+        about = ("failover", one)
+        is_planned = is_lossless or chance.happens(0.2, *about, "planned")
+        lag = (
+            0.0
+            if is_planned
+            else chance.pick((0.5, 5.0, 60.0), *about, "lag") * chance.between(0.2, 1.0, *about, "lag")
+        )
+        lag = min(lag, share / 2)
+        first, last = share * one + lag, share * (one + 0.8)
+        asked = [intent.at for intent in intents if first <= intent.at <= last] or [first]
+        at = min(last, chance.pick(asked, *about, "soon after") + chance.between(0.0, 5.0, *about))
+        found.append(Failover(at, lag, chance.between(0.0, 15.0, *about, "down"), chance.happens(0.2, *about, "kills")))
+    return tuple(found)
 
 
 def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None, *, is_long: bool) -> Rates:

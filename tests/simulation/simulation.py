@@ -8,12 +8,13 @@ import gc
 import hashlib
 import traceback
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from math import inf
 from typing import Any, Final, cast
 
 import msgspec
 
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import (
     AlphapoUnavailable,
     AuthenticationError,
@@ -25,7 +26,7 @@ from alphapo_async.core.errors import (
     WithdrawalNotSent,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Word
+from alphapo_async.core.evidence import Unfrozen, Word
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import learn
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
@@ -39,8 +40,8 @@ from tests.simulation.network import Alphapo, Network
 from tests.simulation.oracles import Message, Oracles
 from tests.simulation.people import Order, decided
 from tests.simulation.process import Process
-from tests.simulation.scenario import EPOCH, QUIET, Scenario, fresh
-from tests.simulation.storage import Disk
+from tests.simulation.scenario import EPOCH, QUIET, Failover, Scenario, fresh
+from tests.simulation.storage import Disk, Replica
 
 __all__ = ["Simulation", "Verdict", "simulated"]
 
@@ -54,6 +55,7 @@ _SUMS_EVERY: Final = 30
 _OF_CALLERS: Final = (
     "Simulation.",
     "Process.",
+    "_run",
     "Rounds._visit",
     "Batch._",
     "AlphapoClient._settle",
@@ -134,6 +136,8 @@ class Simulation:
         self._is_over = False
         """What is taken apart afterwards does nothing that counts."""
         self._couriers: set[asyncio.Task[None]] = set()
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        """Callers that wait in a life of a process for a foreign_id; those of one that died have left."""
 
     def run(self) -> Verdict:
         """Let it happen."""
@@ -265,14 +269,14 @@ class Simulation:
                 self.oracles.released(order.intent.request.end_user_reference)
 
     def _stays_open(self, row: Row) -> bool:
-        """Nothing that AlphaPo shows can settle it, so that it waits for a callback or the operator."""
+        """Nothing that AlphaPo shows can settle it, so that it waits for a callback, a caller or the operator."""
         is_hidden = not self._is_everything_shown()
         oldest = self.scenario.resend_within - QUIET - _DEADLINE
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
         # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, unless AlphaPo shows it in a way that
         # nobody could know it by.
         is_anothers = row.blamed and not (self.oracles.shows(row) and self._is_readable())
-        return is_in_doubt(row) and (is_anothers or is_hidden or is_old)
+        return is_frozen(row) or (is_in_doubt(row) and (is_anothers or is_hidden or is_old))
 
     def _is_readable(self) -> bool:
         """Whatever AlphaPo shows of a withdrawal is as it was requested, and enough to know it by."""
@@ -324,6 +328,7 @@ class Simulation:
         disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
         disk.world = self.loop.context_of(self.loop.world)
         disk.forgot = self.oracles.forgot
+        disk.is_lossless = self.scenario.is_lossless
         disk.keeps_its_word = self.scenario.broken != "A5"
         return disk
 
@@ -508,9 +513,76 @@ class Simulation:
             self.loop.create_task(self._close(process, grace), context=self.loop.context_of(self.loop.world))
 
     def _schedule_troubles(self) -> None:
+        for failover in self.scenario.failovers:
+            self._at(failover.at - failover.lag, self._lag_behind, failover)
         if self.scenario.has("operator"):
             for one in range(3):
                 self._at(self.scenario.ends + QUIET * (1 + one / 2) + 60.0, self._operate)
+
+    def _lag_behind(self, failover: Failover) -> None:
+        """From now on the standby receives nothing; then the primary is lost."""
+        self._at(failover.lag, self._fail_over, failover, self.disk.replica(), self.loop.time())
+
+    def _fail_over(self, failover: Failover, replica: Replica, since: float) -> None:
+        self._note("failover that loses commits" if failover.lag else "failover that loses nothing")
+        if failover.kills:
+            self._note("failover with the loss of all processes")
+            for process in tuple(self.processes.values()):
+                process.die()
+        changed = self.disk.go_back(replica)
+        waited_for = {name for (process, name), callers in self._waiting.items() if callers and self._is_here(process)}
+        still_open = {row.foreign_id for row in self._open()}
+        self._trace(f"the journal goes back to {since:.3f} s: {', '.join(sorted(changed)) or 'nothing is lost'}")
+        self.oracles.goes_back(
+            changed,
+            since,
+            self.disk.rows(),
+            set() if self.scenario.is_lossless else still_open - waited_for,
+            is_shown=self._is_everything_shown(),
+        )
+        self.disk.is_down = True
+        self._at(failover.down, self._come_up)
+        if self.scenario.has("operator"):
+            self._at(failover.down + self.chance.between(60.0, 600.0, "unfreezes", since), self._unfreeze)
+
+    def _is_here(self, life: str) -> bool:
+        return any(process.name == life for process in self.processes.values())
+
+    @contextlib.contextmanager
+    def _waits(self, process: Process, *foreign_ids: str) -> Iterator[Callable[[str], None]]:
+        """A caller waits for these in this process; for each until the block ends, or it says that it has its answer."""
+        names = set(foreign_ids)
+        self._waiting.update((process.name, name) for name in names)
+        for name in names:
+            self.oracles.thaws(name)
+
+        def answer(name: str) -> None:
+            if name in names:
+                names.remove(name)
+                self._waiting[process.name, name] -= 1
+
+        try:
+            yield answer
+        finally:
+            for name in tuple(names):
+                answer(name)
+
+    def _come_up(self) -> None:
+        self.disk.is_down = False
+
+    def _unfreeze(self) -> None:
+        """The operator unfreezes what AlphaPo's books do not have, and what is still wanted."""
+        wanted = {order.request.foreign_id for order in self.orders if order.state == "wanted"}
+        for row in self._open():
+            is_at_alphapo = self.alphapo.world.named(row.foreign_id) or self.oracles.may_still_come(row.foreign_id)
+            if is_frozen(row) and row.foreign_id in wanted and not is_at_alphapo:
+                self.loop.create_task(self._unfreeze_one(row))
+
+    async def _unfreeze_one(self, row: Row) -> None:
+        after = await self._say(row, Unfrozen("operator", "AlphaPo's books do not have it"))
+        if not is_frozen(after):
+            self._note("unfrozen by the operator")
+            self.oracles.thaws(row.foreign_id)
 
     def _operate(self) -> None:
         """Somebody looks at AlphaPo's own books, and says what is true."""
@@ -532,12 +604,12 @@ class Simulation:
             word = Word("operator", "AlphaPo's books", bool(records), str(records[0].id) if records else None)
             self.loop.create_task(self._say(row, word))
 
-    async def _say(self, row: Row, word: Word) -> None:
+    async def _say(self, row: Row, word: Word | Unfrozen) -> Row:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             now = self._now()
             return noted(learn(known or row, word, now), entries_of((word,), now, __version__))
 
-        await self.disk.update(row.account, row.foreign_id, change)
+        return await self.disk.update(row.account, row.foreign_id, change)
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -604,7 +676,8 @@ class Simulation:
     async def _pay(self, process: Process, order: Order) -> None:
         request, stood = order.request, process.stood_still
         try:
-            told = await self._call(process, order)
+            with self._waits(process, request.foreign_id):
+                told = await self._call(process, order)
             if told is not None:
                 self._decide(order, request, told, is_late=process.stood_still > stood)
         finally:
@@ -679,7 +752,12 @@ class Simulation:
     def _heard(self, request: WithdrawalRequest, told: Any, *, is_late: bool) -> None:
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
         self._trace(f"told: {request.foreign_id} {outcome}")
-        self.oracles.hears(request, told, is_late=is_late)
+        waiting = (
+            process for (process, name), callers in self._waiting.items() if callers and name == request.foreign_id
+        )
+        self.oracles.hears(
+            request, told, is_late=is_late, is_last=not any(self._is_here(process) for process in waiting)
+        )
 
     def _ask_twice(self, order: Order, busy: str = "", known: State = "open") -> None:
         if order.state == "wanted":  # whoever has given the funds back does not pay
@@ -695,9 +773,10 @@ class Simulation:
         stood = process.stood_still
         with contextlib.suppress(ConfigurationError):
             try:
-                told: Any = await process.client.withdraw(
-                    request, resend_rejected=resend_rejected, attempted_before=not self.scenario.is_durable
-                )
+                with self._waits(process, request.foreign_id):
+                    told: Any = await process.client.withdraw(
+                        request, resend_rejected=resend_rejected, attempted_before=not self.scenario.is_durable
+                    )
             except (WithdrawalError, JournalError) as error:
                 told = error
             self._heard(request, told, is_late=process.stood_still > stood)
@@ -707,10 +786,22 @@ class Simulation:
             order.tries += 1
             self._asks(order.request, is_lasting=True)
         requests, stood = [order.request for order in orders], process.stood_still
+        with self._waits(process, *(request.foreign_id for request in requests)) as answer:
+            await self._take_batch(process, orders, requests, stood, answer)
+
+    async def _take_batch(
+        self,
+        process: Process,
+        orders: list[Order],
+        requests: list[WithdrawalRequest],
+        stood: int,
+        answer: Callable[[str], None],
+    ) -> None:
         try:
             async for result in process.client.batch(requests, concurrency=self.chance.whole(1, 64, "concurrency")):
                 order, request = orders[result.index], requests[result.index]
                 told = result.withdrawal or cast("WithdrawalError | JournalError", result.error)
+                answer(request.foreign_id)
                 self._decide(order, request, told, is_late=process.stood_still > stood)
                 order.process = None
                 await self._take_time(process, "batch", request.foreign_id)
@@ -734,8 +825,13 @@ class Simulation:
             body,
             worker=process.worker,
             journal=self.disks.index(process.disk),
+            is_unaware=process.storage.is_unaware,
         )
-        if process.disk.is_durable and not process.disk.is_leased(foreign_id, self._now() + self._ahead):
+        if (
+            process.disk.is_durable
+            and not process.storage.is_unaware
+            and not process.disk.is_leased(foreign_id, self._now() + self._ahead)
+        ):
             self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
         return message
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
-from typing import Protocol, TypeAlias, TypeVar
+from copy import copy
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
@@ -34,6 +36,11 @@ _READ_LATER = "read, and told later"
 _LOST = "commit happened, answer lost"
 _UNDONE_WITHIN = 5.0
 """Seconds of acknowledged writes that a disk forgets which breaks its word."""
+
+
+_REPLICATED: Final = (*vars(MemoryJournal()), "_known_identity")
+"""What a standby holds of the disk: everything in it, as of a moment."""
+Replica: TypeAlias = dict[str, Any]
 
 
 class Door(Protocol):
@@ -65,6 +72,14 @@ class Disk(MemoryJournal):
         self.keeps_its_word = True
         self.forgot: Callable[[Row | None, Row | None], None] = lambda _gone, _before: None
         """Hears of what it forgets, and of what it knows instead."""
+        self.is_down = False
+        """The database is lost, and the other one does not answer yet."""
+        self.went_back = 0
+        """How often: its identity."""
+        self._known_identity = 0
+        """The identity that stands in it."""
+        self.is_lossless = False
+        """The operator has said that failovers lose nothing."""
 
     def row(self, account: str, foreign_id: str) -> Row | None:
         """Return a row as it stands."""
@@ -94,12 +109,15 @@ class Disk(MemoryJournal):
         committing = asyncio.get_running_loop().create_task(self._commit(name, made, seconds), context=self.world)
         self._held[name] = committing
         await asyncio.wait({committing})
+        if committing.cancelled():
+            raise JournalError("The database was lost before it committed.", recorded=None)
         return made[0]
 
     async def _commit(self, name: tuple[str, str], made: tuple[Row, Sequence[Entry]], seconds: float) -> None:
         await asyncio.sleep(seconds)
-        del self._held[name]
-        await self._write(*name, lambda _: made, may_lag=False)
+        self._held.pop(name, None)
+        row, lines = made
+        await self._write(*name, lambda _: (seen_in(row, self.epoch), lines), may_lag=False)
 
     async def _write(self, account: str, foreign_id: str, change: Change, *, may_lag: bool) -> Row:
         before = self.row(account, foreign_id)
@@ -109,6 +127,38 @@ class Disk(MemoryJournal):
         if after is not before:
             self._watch(before, after)
         return after
+
+    # ── a database that goes back ────────────────────────────────────────────────────────────────────────────────────
+
+    def replica(self) -> Replica:
+        """Return what a standby holds that lags from this moment on."""
+        return {name: copy(getattr(self, name)) for name in _REPLICATED}
+
+    def go_back(self, replica: Replica) -> set[str]:
+        """Become what the standby holds, under another identity; return the foreign_ids of rows that have changed by it."""
+        for committing in self._held.values():
+            committing.cancel()
+        self._held.clear()
+        self.went_back += 1
+        before: dict[tuple[str, str], Row] = {**self._open, **self._settled}
+        for name, value in replica.items():
+            setattr(self, name, copy(value))
+        after: dict[tuple[str, str], Row] = {**self._open, **self._settled}
+        gone = [one for one in before if before[one] is not after.get(one)]
+        for one in gone:
+            self.forgot(before[one], after.get(one))
+        return {foreign_id for _, foreign_id in gone}
+
+    async def recognize(self) -> None:
+        """See whether the identity that stands in it is its own; if not, it went back, and another epoch begins."""
+        if self._known_identity == self.went_back:
+            return
+        self._known_identity = self.went_back
+        if not self.is_lossless:
+            before: dict[tuple[str, str], Row] = {**self._open, **self._settled}
+            await self.raise_epoch(EPOCH + self._clock())
+            for one, row in before.items():
+                self.forgot(row, self.row(*one))
 
     def forget_the_last(self) -> None:
         """Break its word: what was acknowledged a moment ago is gone."""
@@ -169,11 +219,32 @@ class Storage:
         self._asked = 0
         self.under_way = 0
         """How much is being asked of the disk just now."""
+        self._seen = disk.went_back
 
     @property
     def is_durable(self) -> bool:
         """As the disk is."""
         return self.disk.is_durable
+
+    @property
+    def epoch(self) -> Epoch:
+        """The disk's epoch."""
+        return self.disk.epoch
+
+    @property
+    def is_unaware(self) -> bool:
+        """The database has gone back, and this process has written nothing since."""
+        return self._seen != self.disk.went_back
+
+    def _recognizing(self, action: Callable[..., Awaitable[T]], seen: list[int]) -> Callable[..., Awaitable[T]]:
+        """Have the disk recognize itself, as everything does that writes; what it then is, is noted."""
+
+        async def act(*about: float) -> T:
+            await self.disk.recognize()
+            seen.append(self.disk.went_back)
+            return await action(*about)
+
+        return act
 
     # ── what may go wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,18 +260,25 @@ class Storage:
         """Go to the disk and back."""
         self._asked += 1
         self.under_way += 1
+        seen: list[int] = []
+        if writes:
+            action, late = self._recognizing(action, seen), late and self._recognizing(late, seen)
         try:
             if (death := self._door(verb, about)) is not None:
                 await death
             if not self.disk.is_durable:
                 return await action()
+            self._fail_while_down()
             if self._loop.time() >= self._ends or not self._is_troubled:
                 await self._loop.pause(self._asked * _GOLDEN % _USUAL)
                 done = await action()
                 if (death := self._door(verb, about, " is back")) is not None:
                     await death
+                self._seen = max(self._seen, *seen, 0)
                 return done
-            return await self._go(verb, about, action, writes=writes, late=late)
+            done = await self._go(verb, about, action, writes=writes, late=late)
+            self._seen = max(self._seen, *seen, 0)
+            return done
         finally:
             self.under_way -= 1
 
@@ -210,7 +288,12 @@ class Storage:
             return await self._do(verb, "", action)
         if (death := self._door(verb, "")) is not None:
             await death
+        self._fail_while_down()
         return await action()
+
+    def _fail_while_down(self) -> None:
+        if self.disk.is_down:
+            raise JournalError("The database is lost.", recorded=None)
 
     async def _go(
         self, verb: str, about: str, action: Callable[[], Awaitable[T]], *, writes: bool, late: Late[T] | None
@@ -224,6 +307,7 @@ class Storage:
         await self._loop.pause(slow or self._asked * _GOLDEN % _USUAL)
         now = self._loop.time()
         is_over = now >= self._ends
+        self._fail_while_down()
         if not is_over:
             self._fail_before(now, fate, about, writes=writes)
         if fate in (_VISIBLE_LATER, _TOLD_LATER, _READ_LATER) and not is_over:
@@ -304,11 +388,6 @@ class Storage:
             writes=True,
             late=lambda seconds: self.disk.update_late(account, foreign_id, change, seconds),
         )
-
-    @property
-    def epoch(self) -> Epoch:
-        """The disk's."""
-        return self.disk.epoch
 
     async def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch."""
