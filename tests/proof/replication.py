@@ -149,8 +149,6 @@ class Cluster:
     def __init__(self, *, is_synchronous: bool = False) -> None:
         self._is_synchronous = is_synchronous
         self._made = 0
-        self.is_whole = False
-        """The standby streams."""
 
     async def __aenter__(self) -> Self:
         self._programs, self._user = _installed()
@@ -184,6 +182,10 @@ class Cluster:
         self._made += 1
         return Server(self._folder / f"server-{self._made}", self._programs, self._user)
 
+    def remove(self, server: Server) -> None:
+        """Remove the files of a server that does not run."""
+        shutil.rmtree(server.folder)
+
     # ── replication ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def add_standby(self) -> None:
@@ -203,7 +205,6 @@ class Cluster:
         await self._wait_until("select count(*) = 1 from pg_stat_replication where state = 'streaming'")
         if self._is_synchronous:
             await self._wait_until("select bool_and(sync_state = 'sync') from pg_stat_replication")
-        self.is_whole = True
 
     async def catch_up(self) -> None:
         """Wait until the standby holds every commit of the primary."""
@@ -214,15 +215,13 @@ class Cluster:
         """Keep every later commit from the standby."""
         self._stream.hold()
 
-    async def fail_over(self) -> None:
-        """Lose the primary, with all that the standby does not hold, and promote the standby."""
-        await self.primary.stop("immediate")
-        await self._promote()
+    async def fail_over(self) -> Server:
+        """Lose the primary, with all that the standby does not hold, promote the standby, and return the lost server."""
+        return await self._promote_after("immediate")
 
-    async def switch_over(self) -> None:
-        """Stop the primary in order, after the standby has received everything, and promote the standby."""
-        await self.primary.stop("fast")
-        await self._promote()
+    async def switch_over(self) -> Server:
+        """Stop the primary in order, after the standby has received everything, promote the standby, and return the stopped server."""
+        return await self._promote_after("fast")
 
     async def back_up(self) -> Server:
         """Copy the primary; the copy does not run."""
@@ -235,15 +234,15 @@ class Cluster:
         for server in (self.primary, self.standby):
             if server is not None:
                 await server.stop("immediate")
-        copy.port, self.primary, self.standby, self.is_whole = self.primary.port, copy, None, False
+        copy.port, self.primary, self.standby = self.primary.port, copy, None
         await copy.start()
 
-    async def _promote(self) -> None:
+    async def _promote_after(self, stop: str) -> Server:
         assert self.standby is not None
-        lost, self.primary, self.standby = self.primary, self.standby, None
-        self.is_whole = False
+        await self.primary.stop(stop)
+        stopped, self.primary, self.standby = self.primary, self.standby, None
         await self.primary.promote()
-        shutil.rmtree(lost.folder)
+        return stopped
 
     async def _wait_until(self, condition: str) -> None:
         async with asyncio.timeout(_PATIENCE):

@@ -1,21 +1,146 @@
-"""The judge of the failovers, and that nothing of them is left behind."""
+"""A short run of the failovers, and what else takes a database back: a planned switchover and a restored backup."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from alphapo_async import AlphapoClient, JournalError, WithdrawalRejected
+from alphapo_async.core.events import Event
+from alphapo_async.sandbox import Sandbox
 from tests.processes import started
-from tests.proof.failover_client import Report
+from tests.proof.failover import WAYS, Mode, run
+from tests.proof.failover_client import KEY, POLICY, SECRET, Report, request_of
 from tests.proof.failover_judge import Evidence, judge
-from tests.proof.replication import FOLDERS, PREFIX
+from tests.proof.relay import Relay
+from tests.proof.replication import FOLDERS, PREFIX, Cluster
+
+
+@pytest.mark.parametrize("mode", ["asynchronous", "pooled"])
+async def test_what_a_failover_loses_is_reported_and_never_sent_again(mode: Mode) -> None:
+    """Rows that were open on the standby settle by a look-up, a callback, a repeated call and the operator, and no other row is paid."""
+    [result] = await run([mode], seed=1)
+
+    assert result.verdict.is_clean, result
+    assert result.lost > 0
+    assert all(result.frozen[way] for way in (*WAYS, "left"))
+
+
+async def test_a_failover_that_loses_nothing_freezes_nothing() -> None:
+    """With a synchronous standby, and an operator who says so."""
+    [result] = await run(["lossless"], seed=1)
+
+    assert result.verdict.is_clean, result
+    assert result.lost == 0
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    """Yield a primary and its standby."""
+    async with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Yield a merchant without money."""
+    async with Sandbox(KEY, SECRET, balances={"BTC": 0}) as sandbox:
+        yield sandbox
+
+
+def _client(sandbox: Sandbox, journal: str, events: list[Event] | None = None) -> AlphapoClient:
+    hear = None if events is None else events.append
+    return AlphapoClient(KEY, SECRET, journal=journal, base_url=sandbox.url, policy=POLICY, on_event=hear)
+
+
+async def _work(client: AlphapoClient, seconds: float) -> None:
+    working = asyncio.create_task(client.work())
+    await asyncio.sleep(seconds)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_restored_backup_is_never_paid_from_by_a_worker(cluster: Cluster, sandbox: Sandbox) -> None:
+    """A refusal that was reported is not in the backup; after `resume --restored` only a repeated call pays the row."""
+    request = request_of("payout-1", "BTC")
+    async with _client(sandbox, cluster.primary.url) as client:
+        await client.enqueue(request)
+        backup = await cluster.back_up()
+        with pytest.raises(WithdrawalRejected):
+            await client.withdraw(request)
+    await cluster.restore(backup)
+    sandbox._world._balances["BTC"] = Decimal(1)
+
+    async with _client(sandbox, cluster.primary.url) as client:
+        outcomes = [result.outcome async for result in client.resume(restored=True)]
+        await _work(client, POLICY.quiet + 0.5)
+        outcomes += [result.outcome async for result in client.resume()]
+        paid_by_worker = sandbox.ledger.all_accepted()
+        await client.withdraw(request)
+
+    assert outcomes == ["unknown", "unknown"]
+    assert paid_by_worker == ()
+    assert len(sandbox.ledger.all_accepted()) == 1
+
+
+async def test_a_planned_switchover_is_declared_to_have_lost_nothing(cluster: Cluster, sandbox: Sandbox) -> None:
+    """Its open rows freeze like those of any other failover, until the operator says that nothing was lost."""
+    sandbox._world._balances["BTC"] = Decimal(1)
+    events: list[Event] = []
+    async with _client(sandbox, cluster.primary.url) as client:
+        await client.enqueue(request_of("payout-1", "BTC"))
+    await cluster.catch_up()
+    await cluster.switch_over()
+
+    async with _client(sandbox, cluster.primary.url, events) as client:
+        await _work(client, 1.5)
+        paid_while_frozen = sandbox.ledger.all_accepted()
+        await _unfreeze(cluster.primary.url, "--nothing-lost")
+        await _work(client, 2.0)
+
+    assert "journal went back" in [event.name for event in events]
+    assert paid_while_frozen == ()
+    assert len(sandbox.ledger.all_accepted()) == 1
+
+
+async def test_a_primary_that_was_lost_gets_nothing_when_it_comes_back(cluster: Cluster, sandbox: Sandbox) -> None:
+    """A client that saw the promoted standby records and sends nothing where the old primary answers in its place."""
+    sandbox._world._balances["BTC"] = Decimal(1)
+    async with Relay(cluster.primary.port) as relay:
+        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+        async with _client(sandbox, url) as client:
+            await client.enqueue(request_of("payout-1", "BTC"))
+            await cluster.catch_up()
+            old = await cluster.fail_over()
+            await relay.move(cluster.primary.port)
+            await client.withdraw(request_of("payout-2", "BTC"))
+            await old.start()
+            await relay.move(old.port)
+            with pytest.raises(JournalError):
+                await client.withdraw(request_of("payout-3", "BTC"), deadline=3.0)
+            await _work(client, 1.5)
+
+    assert [one.foreign_id for one in sandbox.ledger.all_accepted()] == ["payout-2"]
+
+
+async def _unfreeze(journal: str, *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alphapo_async", "journal", "unfreeze", *arguments),
+        env=os.environ | {"ALPHAPO_JOURNAL": journal},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors
 
 
 def test_nothing_is_left_after_ctrl_c() -> None:
