@@ -746,7 +746,8 @@ def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
 
     assert isinstance(told, WithdrawalUnknown)
     assert re.search(
-        r"it was signed with the key of fingerprint \w+, which is not among this client's keys\)", str(told)
+        r"it was signed with the key of fingerprint \w+, which is not among this client's keys: name that key",
+        str(told),
     )
     assert wire.times == []
 

@@ -486,7 +486,7 @@ _JUDGES: Final = (
     Bug(
         "workers that reopen what was settled",
         "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
-        (Edit("client.py", "is_heard=False, asked_at=0.0", "is_heard=False"),),
+        (Edit("client.py", "asked_at=0.0", "asked_at=None"),),
     ),
     Bug(
         "conflict that may release",
@@ -502,8 +502,8 @@ _KEYS: Final = (
         (
             Edit(
                 "core/sending.py",
-                "stays_open = row.doubt_since is not None or row.blamed or row.stays_open\n",
-                "stays_open = row.doubt_since is not None or row.blamed\n",
+                "or row.blamed or row.stays_open or may_be_forgotten(row)\n",
+                "or row.blamed or may_be_forgotten(row)\n",
             ),
         ),
     ),
