@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import os
 import random
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -477,6 +478,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     chosen = vars(parser.parse_args(arguments))
     modes = [mode for mode in get_args(Mode) for _ in range(chosen[mode])]
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends as by Ctrl-C: servers are stopped and their files removed
     results = asyncio.run(run(modes, chosen["seed"], _show))
     whole = Verdict()
     for result in results:

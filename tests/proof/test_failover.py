@@ -143,12 +143,13 @@ async def _unfreeze(journal: str, *arguments: str) -> None:
     assert process.returncode == 0, errors
 
 
-def test_nothing_is_left_after_ctrl_c() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_after_a_signal(ending: signal.Signals) -> None:
     """Servers and client processes end, and their files are removed."""
     command = [sys.executable, "-m", "tests.proof.failover", "--asynchronous", "1000"]
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         both = _ports_of(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         process.wait(20)
 
     assert not any(_listens(port) for port in both)
