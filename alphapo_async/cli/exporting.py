@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
+from alphapo_async.cli.batch.cells import FORMULAS
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.codec import plain
 from alphapo_async.core.row import Row, bucket
@@ -82,10 +83,16 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def line_writer(kind: str, write: Callable[[str], object]) -> Callable[[dict[str, Any]], object]:
+def line_writer(
+    kind: str, write: Callable[[str], object], *, for_spreadsheet: bool = False
+) -> Callable[[dict[str, Any]], object]:
     """Return what writes one row in this format; a CSV's head is written at once.
 
-    In CSV a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    Args:
+        kind: "csv" or "jsonl".
+        write: takes the text.
+        for_spreadsheet: in CSV, a text that a spreadsheet would take for a formula gets an apostrophe before it. Without this every value
+            is exact: an id that gained an apostrophe would be another withdrawal.
     """
     if kind == "jsonl":
         encode = msgspec.json.Encoder().encode
@@ -100,13 +107,16 @@ def line_writer(kind: str, write: Callable[[str], object]) -> Callable[[dict[str
         text.truncate()
 
     line(list(FIELDS))
-    return lambda fields: line([_cell(fields[name]) for name in FIELDS])
+    guard = _guarded if for_spreadsheet else _exact
+    return lambda fields: line([guard(fields[name]) for name in FIELDS])
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
+def _exact(value: object) -> object:
     return "" if value is None else value
+
+
+def _guarded(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else _exact(value)
 
 
 async def _rows(opened: Movable, account: str, begin: float, end: float) -> AsyncIterator[Row]:
@@ -157,14 +167,21 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
     help="Only what was asked for up to this day, included, or before this moment (UTC).",
 )
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option(
+    "--spreadsheet",
+    is_flag=True,
+    help="For a spreadsheet: an apostrophe before each text that it would take for a formula. `alphapo batch` refuses such ids.",
+)
 @journal_options
-def export(*, begin: float, end: float, kind: str, name: str | None, account: str | None) -> None:
-    """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known."""
+def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str | None, account: str | None) -> None:
+    """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known. Every value is exact."""
+    if spreadsheet and kind != "csv":
+        raise click.UsageError("--spreadsheet goes with --format csv.")
     owner = account_of(account, os.environ)
 
     async def use(opened: Journal) -> int:
         count, readable = 0, cast("Movable", opened)  # as a file and PostgreSQL are
-        write = line_writer(kind, lambda text: click.echo(text, nl=False))
+        write = line_writer(kind, lambda text: click.echo(text, nl=False), for_spreadsheet=spreadsheet)
         async for row in _rows(readable, owner, begin, end):
             write(fields_of(row))
             count += 1

@@ -8,15 +8,22 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from alphapo_async.cli.batch.cells import FORMULAS, problems_of_cells
+from alphapo_async.cli.batch.files import read_lines
 from alphapo_async.cli.exporting import FIELDS, fields_of, line_writer
+from alphapo_async.core.codec import encode_body, is_same_payment
 from alphapo_async.core.evidence import GivenUp, Revision
-from alphapo_async.core.models import Transaction, TransactionPart
+from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRequest, request_of
+from alphapo_async.core.texts import problem_of_id
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.core.rows import ACCEPTED_ROW, REJECTED_ROW
@@ -49,17 +56,17 @@ def exported(path: Path, *arguments: str) -> str:
 
 
 def test_everything_is_written_as_csv_oldest_first(path: Path) -> None:
-    """One line each, under a head; what a spreadsheet would take for a formula is text."""
+    """One line each, under a head; every value is what the journal has."""
     doubt, paid = csv.DictReader(io.StringIO(exported(path)))
     assert tuple(doubt) == FIELDS
-    assert (doubt["foreign_id"], doubt["outcome"], doubt["amount"]) == ("'=doubt", "unknown", "0.5")
+    assert (doubt["foreign_id"], doubt["outcome"], doubt["amount"]) == ("=doubt", "unknown", "0.5")
     assert (paid["foreign_id"], paid["outcome"], paid["witness"]) == ("paid", "accepted", "reply")
     assert paid["created_at"] == "1970-01-03T00:00:00.000Z"
     assert doubt["settled_at"] == ""
 
 
 def test_as_json_lines_it_is_exact(path: Path) -> None:
-    """For programs: nothing is escaped but what JSON escapes, and nothing unknown is an empty text."""
+    """Nothing is escaped but what JSON escapes, and nothing unknown is an empty text."""
     doubt, paid = map(json.loads, exported(path, "--format", "jsonl").splitlines())
     assert (doubt["foreign_id"], doubt["settled_at"], doubt["attempts"]) == ("=doubt", None, 1)
     assert tuple(paid) == FIELDS
@@ -118,12 +125,84 @@ def test_a_row_of_which_only_the_essence_is_kept_tells_that() -> None:
     assert known["revision"] == 2
 
 
-def test_a_cell_is_never_a_formula() -> None:
+def test_for_a_spreadsheet_no_text_is_a_formula(path: Path) -> None:
+    """On demand, and in CSV alone: it is no export that can be fed back."""
+    [doubt, _] = csv.DictReader(io.StringIO(exported(path, "--spreadsheet")))
+    assert doubt["foreign_id"] == "'=doubt"
+    told = invoke("journal", "export", "--journal", str(path), "--spreadsheet", "--format", "jsonl")
+    assert (told.exit_code, told.stdout) == (2, "")
+
+
+def test_a_cell_for_a_spreadsheet_is_never_a_formula() -> None:
     """Whatever a foreign_id or AlphaPo's words begin with."""
     written: list[str] = []
-    write = line_writer("csv", written.append)
+    write = line_writer("csv", written.append, for_spreadsheet=True)
     texts = ("=1+1", "+1", "-1", "@a", "\tb", "\rc", "plain")
     fields: dict[str, Any] = dict.fromkeys(FIELDS) | dict(zip(FIELDS, texts, strict=False))
     write(fields)
     (cells,) = csv.reader(io.StringIO(written[1], newline=""))
     assert cells[:7] == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "'\rc", "plain"]
+
+
+def written_as(kind: str, request: WithdrawalRequest, *, for_spreadsheet: bool = False) -> str:
+    """Return an export that has this withdrawal alone, with the columns that a batch takes."""
+    lines: list[str] = []
+    write = line_writer(kind, lines.append, for_spreadsheet=for_spreadsheet)
+    row = replace(
+        ACCEPTED_ROW, foreign_id=request.foreign_id, revision=Revision(encode_body(request, "string"), request)
+    )
+    write(fields_of(row))
+    if kind == "jsonl":
+        fields = json.loads(lines[0])
+        return json.dumps({name: fields[name] for name in PAID})
+    [fields] = csv.DictReader(io.StringIO("".join(lines), newline=""))
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, PAID, extrasaction="ignore")
+    table.writeheader()
+    table.writerow(fields)
+    return text.getvalue()
+
+
+PAID = ("foreign_id", "currency", "amount", "address", "tag", "end_user_reference")
+NAMES = (
+    st.text(min_size=1, max_size=8)
+    | st.text("=+-@'\",;0123456789.eE #N/A!", min_size=1, max_size=8)
+    | st.sampled_from(["-NgXkYz", "=1+1", "'=1+1", "0012", "1E5", "1.00E+15", "true", "{}", "[1]", "a;b,c"])
+).filter(lambda text: problem_of_id(text) is None)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    foreign_id=NAMES,
+    reference=NAMES,
+    tag=st.none() | NAMES,
+    amount=st.decimals(0, 10**9, places=8),
+    kind=st.sampled_from(["csv", "jsonl"]),
+    for_spreadsheet=st.booleans(),
+)
+def test_what_is_exported_is_read_back_as_the_same_payment_or_refused(
+    *, foreign_id: str, reference: str, tag: str | None, amount: Decimal, kind: str, for_spreadsheet: bool
+) -> None:
+    """Never as another one, which would be paid a second time: by the readers of a batch, and by `client.batch` from csv.DictReader."""
+    request = WithdrawalRequest(
+        currency="BTC",
+        address="made-up",
+        foreign_id=foreign_id,
+        end_user_reference=reference,
+        amount=amount,
+        tag=tag,
+        allow_personal_reference=True,
+    )
+    text = written_as(kind, request, for_spreadsheet=for_spreadsheet)
+    [line] = read_lines(iter(io.StringIO(text, newline="")), "export")
+    guarded = for_spreadsheet and kind == "csv"
+    is_formula = any(each.startswith(FORMULAS) for each in (foreign_id, reference, tag or ""))
+    refused = problems_of_cells(line.fields)
+    if guarded and is_formula:
+        assert refused
+    elif not refused:
+        again = request_of({**line.fields, "allow_personal_reference": True})
+        assert is_same_payment(again, request)
+    if kind == "csv" and not guarded:
+        [row] = csv.DictReader(io.StringIO(text, newline=""))
+        assert is_same_payment(request_of({**row, "allow_personal_reference": "true"}), request)

@@ -65,7 +65,7 @@ without_tag, or leave the column tag empty and pass --no-tag.
 \b
 The same command again goes on where this one ended, and pays nothing twice. Ctrl-C ends it in order: what has not left
 yet is not sent, what is under way gets a minute. Ctrl-C twice ends it at once.
-Results: foreign_id,outcome,id,status,error; one line a row, in the order in which rows end.
+Results: foreign_id,outcome,id,status,error,line; one line a row, in the order in which rows end.
 
 \b
 The journal is what keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names

@@ -9,6 +9,7 @@ import csv
 import difflib
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -23,6 +24,9 @@ from alphapo_async.core.models import WithdrawalRequest
 __all__ = ["FileChanged", "InputFile", "Line", "Lines", "first_line", "read_csv", "read_lines", "read_table"]
 
 _BOM: Final = b"\xef\xbb\xbf"
+_MARK: Final = "\ufeff"  # what is left of a second one
+_WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How the files of spreadsheets begin: a zip archive (.xlsx, .ods, .numbers), or Microsoft's older container (.xls)."""
 _REQUIRED: Final = ("foreign_id", "currency", "address", "end_user_reference")
 _AMOUNTS: Final = ("amount", "amount_to")
 _FIELDS: Final = WithdrawalRequest.__struct_fields__
@@ -129,6 +133,10 @@ def _identity(path: Path) -> tuple[int, ...]:
 def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterator[str]:
     for number, line in enumerate(stream, 1):
         hear(line)
+        if number == 1 and line.startswith(_WORKBOOKS):
+            raise ConfigurationError(
+                f"{name} is a workbook of a spreadsheet (such as .xlsx): open it there and save it as CSV UTF-8. Nothing was sent."
+            )
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError:
@@ -170,8 +178,28 @@ def first_line(texts: Iterator[str], name: str) -> tuple[int, str]:
     """
     for number, text in enumerate(texts, 1):
         if text.strip():
+            _check_first(text, name)
             return number, text
     raise ConfigurationError(f"{name} is empty. Nothing was sent.")
+
+
+def _check_first(text: str, name: str) -> None:
+    """Pass if the line is one, and no mark of a program that wrote the file."""
+    if text.startswith(_MARK):
+        raise ConfigurationError(
+            f"{name} begins with two byte order marks: a program added one to a file that had one. Save it as UTF-8. Nothing was sent."
+        )
+    if re.match(r"\s*\"?sep=", text, re.IGNORECASE):
+        raise ConfigurationError(
+            f"{name} begins with {text.strip()!r}, a line for Excel alone: delete that line. Nothing was sent."
+        )
+    if "\r" in text.strip():
+        raise ConfigurationError(f"{name} {_OLD_MAC}")
+
+
+_OLD_MAC: Final = (
+    "has lines that end as on old Macs (CR alone): save it as CSV UTF-8, not as CSV (Macintosh). Nothing was sent."
+)
 
 
 def _prepended(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -219,6 +247,8 @@ def read_table(
                 yield begins, header, cells
             begins = begin + reader.line_num
     except csv.Error as error:
+        if "new-line character" in str(error):
+            raise ConfigurationError(f"{name} {_OLD_MAC}") from None
         raise ConfigurationError(
             f"{name} is no CSV that can be read safely: {error} in line {begin + reader.line_num - 1}. Is a quote missing? "
             "Nothing was sent."
@@ -226,6 +256,16 @@ def read_table(
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
+    if header and not header[-1]:
+        surplus = header.count("")
+        raise ConfigurationError(
+            f"{name} has {surplus} columns without a name, the last one among them: delete the empty columns to the right of the table. "
+            "Nothing was sent."
+        )
+    if len(header) == 1 and "\t" in header[0]:
+        raise ConfigurationError(
+            f"{name} has tabs between its columns: save it as CSV UTF-8, with commas or semicolons. Nothing was sent."
+        )
     if "foreign_id" not in header:
         raise ConfigurationError(
             f"{name} has no column foreign_id; its header is: {', '.join(header)}. Give every row a foreign_id of its own: it is what "
@@ -254,12 +294,17 @@ def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag
     if no_tag and "tag" in header and "tag" not in fields:
         fields.setdefault("without_tag", True)
     if len(cells) != len(header):
-        problem = f"has {len(cells)} cells, and the header has {len(header)}."
+        problem = f"has {len(cells)} cells, and the header has {len(header)}.{_why_too_many(header, cells)}"
         return Line(number, fields, {"row": problem})
     for name in _OBJECTS:
         if name in fields:
             fields[name] = _object(fields[name])
     return Line(number, fields)
+
+
+def _why_too_many(header: Sequence[str], cells: Sequence[str]) -> str:
+    is_empty = len(cells) > len(header) and not any(cells[len(header) :])
+    return " Those beyond it are empty: delete the empty columns to the right of the table." if is_empty else ""
 
 
 def _object(cell: str) -> Any:

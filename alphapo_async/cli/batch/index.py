@@ -85,6 +85,11 @@ class Index:
         later = self._connection.execute("select foreign_id, payment from laters where line = ?", (line,)).fetchone()
         return Standing(first, is_first=False, is_same=known == payment) if later == (foreign_id, payment) else None
 
+    def line_of(self, foreign_id: str) -> int:
+        """Return the line of the first row that has this foreign_id and can be paid; 0 if none has."""
+        found = self._first(foreign_id)
+        return 0 if found is None else found[0]
+
     def knows(self, foreign_id: str) -> bool:
         """Tell whether a row has this foreign_id, one that cannot be paid included."""
         return self._first(foreign_id) is not None or self._is_other(foreign_id)

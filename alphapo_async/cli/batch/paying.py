@@ -255,7 +255,8 @@ async def _pay_rows(
     try:
         async with contextlib.aclosing(paying):
             async for result in paying:
-                cells = cells_of(result, is_sheet=job.is_sheet)
+                line = job.index.line_of(result.request.foreign_id)
+                cells = cells_of(result, line, is_sheet=job.is_sheet)
                 book.tell(result.outcome, cells, result.request)
                 if job.survey.same:
                     job.index.tell(result.request.foreign_id, cells)

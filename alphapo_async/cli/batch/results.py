@@ -24,7 +24,7 @@ from alphapo_async.core.results import BatchResult
 
 __all__ = ["COLUMNS", "ResultsError", "ResultsFile", "cells_of", "invalid_cells"]
 
-COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error")
+COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line")
 _LONGEST: Final = 2_000  # characters of what is wrong
 _SHOWN: Final = 100  # characters of a foreign_id that may be anything
 
@@ -180,11 +180,18 @@ def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) ->
     return None if has_ours else invalid or None
 
 
-def cells_of(result: BatchResult, *, is_sheet: bool = False) -> list[str]:
-    """Return the line of a row that was tried."""
+def cells_of(result: BatchResult, line: int, *, is_sheet: bool = False) -> list[str]:
+    """Return the cells of a row that was tried, and that begins on this line of the input."""
     known = result.withdrawal
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
-    return [result.request.foreign_id, result.outcome, identity, status, _words(result.error, is_sheet=is_sheet)]
+    return [
+        result.request.foreign_id,
+        result.outcome,
+        identity,
+        status,
+        _words(result.error, is_sheet=is_sheet),
+        str(line),
+    ]
 
 
 def _words(error: AlphapoError | None, *, is_sheet: bool) -> str:
@@ -194,8 +201,8 @@ def _words(error: AlphapoError | None, *, is_sheet: bool) -> str:
 
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:
-    """Return the line of a row that was never tried: with the line on which it begins, and every problem."""
-    return [_cut(str(foreign_id)), "invalid", "", "", f"line {line}: {_cut(_listed(problems))}"]
+    """Return the cells of a row that was never tried, with every problem."""
+    return [_cut(str(foreign_id)), "invalid", "", "", _cut(_listed(problems)), str(line)]
 
 
 def _cut(text: str) -> str:

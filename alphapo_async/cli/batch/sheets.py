@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from alphapo_async.cli.batch.cells import is_exact_figure
 from alphapo_async.cli.batch.files import Line, Lines, first_line, read_table
 from alphapo_async.core.codec import normal
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.models import FIGURE
 
 __all__ = [
     "Differences",
@@ -131,7 +131,7 @@ def _row_of(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
         if name in row:
             row[name] = row[name].upper()
     for name in ("amount", "amount_to"):
-        if FIGURE.fullmatch(row.get(name, "")):
+        if is_exact_figure(row.get(name, "")):
             row[name] = normal(Decimal(row[name]))
     return {name: cell for name, cell in row.items() if cell}
 

@@ -14,14 +14,16 @@ from typing import Final
 
 import msgspec
 
+from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
 from alphapo_async.cli.batch.files import InputFile, Line
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells
 from alphapo_async.cli.batch.wording import spoken_problem
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
-from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.errors import ConfigurationError, InvalidRequest
 from alphapo_async.core.models import WithdrawalRequest, request_of
+from alphapo_async.core.texts import shown
 
 __all__ = ["EXACT", "Sifter", "Survey", "Tell"]
 
@@ -103,17 +105,26 @@ class Sifter:
         with localcontext(prec=EXACT):
             for line in self._file.read():
                 survey.rows += 1
+                self._check_commas(line)
                 self._count(survey, line, on_problem)
                 on_row()
         return survey
+
+    def _check_commas(self, line: Line) -> None:
+        if (found := decimal_comma(line.fields)) is not None:
+            name, cell = found
+            raise ConfigurationError(
+                f"{self._file.name} may have decimal commas (line {line.number}: {name} {shown(cell)}), and 1.234 would then mean 1234: "
+                "write every figure with a decimal point and nothing between thousands. Nothing was sent."
+            )
 
     def _count(self, survey: Survey, line: Line, on_problem: Callable[[str], None]) -> None:
         request = self._checked(line)
         if isinstance(request, dict):
             survey.invalid += 1
-            name, *_, problem = invalid_cells(line.number, line.fields.get("foreign_id", ""), request)
-            self._index.note(clean(name))
-            on_problem(problem)
+            cells = invalid_cells(line.number, line.fields.get("foreign_id", ""), request)
+            self._index.note(clean(cells[0]))
+            on_problem(f"line {line.number}: {cells[4]}")
             return
         standing = self._index.add(line.number, request.foreign_id, digest(request))
         about = f"line {line.number}: foreign_id {request.foreign_id!r} stands in line {standing.first}, too, "
@@ -151,23 +162,26 @@ class Sifter:
                 yield request
             elif not standing.is_same:
                 why = (
-                    f"line {line.number}: line {standing.first} asks for another payment under this foreign_id; this one was not sent. "
+                    f"Line {standing.first} asks for another payment under this foreign_id; this one was not sent. "
                     f"If both lines are the same payout, do nothing: line {standing.first} stands. Only a different payout gets a "
                     "foreign_id of its own."
                 )
-                tell("conflict", [request.foreign_id, "conflict", "", "", why], request)
+                tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number)], request)
 
     def same_again(self) -> Iterator[list[str]]:
         """Yield the results lines of the rows that ask for what an earlier row was told about."""
         for later in self._index.same_again():
             if later.cells is not None:
-                *cells, error = later.cells
-                about = f"line {later.line}: the same payment as in line {later.first}, sent once."
-                yield [*cells, f"{about} {error}".rstrip()]
+                *cells, error, _ = later.cells
+                about = f"The same payment as in line {later.first}, sent once."
+                yield [*cells, f"{about} {error}".rstrip(), str(later.line)]
 
     def _checked(self, line: Line) -> WithdrawalRequest | dict[str, str]:
-        """Return the request that a row makes, or every problem with it."""
-        problems = dict(line.problems)
+        """Return the request that a row makes, or every problem with it.
+
+        What a spreadsheet has done to a cell comes before what is wrong with it otherwise.
+        """
+        problems = {**problems_of_cells(line.fields), **line.problems}
         try:
             request = request_of(line.fields)
             encode_body(request, self._amount_format)

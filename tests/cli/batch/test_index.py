@@ -122,3 +122,9 @@ def test_rows_that_cannot_be_paid_are_known_too() -> None:
         index.note("x")
         index.note("x")
         assert (index.knows("x"), index.knows("y")) == (True, False)
+
+
+def test_the_line_of_a_row_is_found_by_its_foreign_id(index: Index) -> None:
+    """Of the first row that has it; 0 if none can be paid under it."""
+    index.note("never")
+    assert [index.line_of(name) for name in ("a", "never", "c")] == [2, 0, 0]

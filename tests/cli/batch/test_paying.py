@@ -203,7 +203,7 @@ async def test_nothing_is_written_over_before_the_journal_has_taken_the_account(
     journal = SqliteJournal(tmp_path / "journal.db")
     await journal.join("default", "app.alphapo.net", "worker", 0.0)
     await journal.aclose()
-    desk.results.write_text("foreign_id,outcome,id,status,error\np-1,accepted,7,,\n", encoding="utf-8")
+    desk.results.write_text("foreign_id,outcome,id,status,error,line\np-1,accepted,7,,,2\n", encoding="utf-8")
     before, begun = desk.results.read_bytes(), list[bytes]()
 
     async def begin() -> None:

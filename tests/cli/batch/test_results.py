@@ -28,8 +28,8 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import BatchResult
 
-HEADER = "foreign_id,outcome,id,status,error\n"
-ACCEPTED = ["a", "accepted", "7", "processing", ""]
+HEADER = "foreign_id,outcome,id,status,error,line\n"
+ACCEPTED = ["a", "accepted", "7", "processing", "", "2"]
 REQUEST = WithdrawalRequest(
     currency="BTC", address="made-up", amount="0.5", foreign_id="a", end_user_reference="user-1"
 )
@@ -69,7 +69,7 @@ def test_a_file_begins_with_its_header_and_holds_each_line_at_once(tmp_path: Pat
         results.begin()
         assert path.read_text(encoding="utf-8") == HEADER
         results.write(ACCEPTED)
-        assert path.read_text(encoding="utf-8") == HEADER + "a,accepted,7,processing,\n"
+        assert path.read_text(encoding="utf-8") == HEADER + "a,accepted,7,processing,,2\n"
         results.finish()
     assert read(path) == [ACCEPTED]
     assert repr(results) == f"ResultsFile({str(path)!r})"
@@ -96,8 +96,8 @@ def test_an_error_with_newlines_stays_on_its_line(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
         results.begin()
-        results.write(["a", "rejected", "", "", "first\r\nsecond\x1b[2J, third"])
-    assert path.read_text(encoding="utf-8") == HEADER + 'a,rejected,,,"first\\r\\nsecond\\x1b[2J, third"\n'
+        results.write(["a", "rejected", "", "", "first\r\nsecond\x1b[2J, third", "2"])
+    assert path.read_text(encoding="utf-8") == HEADER + 'a,rejected,,,"first\\r\\nsecond\\x1b[2J, third",2\n'
 
 
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_the_file_is_written_anew_each_time(tmp_path: Path) -> None:
     with ResultsFile(path, is_ours) as results:
         results.begin()
         assert read(path) == []
-        results.write(["№,7", "unknown", "", "", ""])
-    assert read(path) == [["№,7", "unknown", "", "", ""]]
+        results.write(["№,7", "unknown", "", "", "", "2"])
+    assert read(path) == [["№,7", "unknown", "", "", "", "2"]]
 
 
 # ── which file is taken ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,11 +129,11 @@ def test_the_file_is_written_anew_each_time(tmp_path: Path) -> None:
     [
         "",
         HEADER,
-        HEADER + "a,accepted,7,processing,\nb,rejected,,,no\n",
-        HEADER + 'x,invalid,,,"line 2: amount is negative."\nb,rejected,,,no\n,invalid,,,line 3: what?\n',
-        HEADER + 'x,invalid,,,"line 2: amount is negative."\na,invalid,,,line 3: what?\n',
-        HEADER + ",invalid,,,line 3: what?\n",
-        HEADER + "a,accepted,7,processing,\nx,accepted,7,proc",
+        HEADER + "a,accepted,7,processing,,2\nb,rejected,,,no,3\n",
+        HEADER + "x,invalid,,,amount is negative.,2\nb,rejected,,,no,3\n,invalid,,,what?,3\n",
+        HEADER + "x,invalid,,,amount is negative.,2\na,invalid,,,what?,3\n",
+        HEADER + ",invalid,,,what?,3\n",
+        HEADER + "a,accepted,7,processing,,2\nx,accepted,7,proc",
     ],
 )
 def test_results_of_the_same_batch_are_written_over(tmp_path: Path, text: str) -> None:
@@ -152,7 +152,7 @@ def test_a_last_line_may_have_been_cut_anywhere(tmp_path: Path) -> None:
     with ResultsFile(path, is_ours) as results:
         results.begin()
         results.write(ACCEPTED)
-        results.write(["№,7", "rejected", "8", "", 'said "no, ünd"'])
+        results.write(["№,7", "rejected", "8", "", 'said "no, ünd"', "2"])
     whole = path.read_bytes()
     for end in range(len(HEADER), len(whole)):
         path.write_bytes(whole[:end])
@@ -164,16 +164,16 @@ def test_a_last_line_may_have_been_cut_anywhere(tmp_path: Path) -> None:
     ("data", "words"),
     [
         (
-            HEADER.encode() + b"a,accepted,7,,\nx,accepted,8,,\n",
+            HEADER.encode() + b"a,accepted,7,,,2\nx,accepted,8,,,3\n",
             "holds the result of foreign_id 'x', which the rows to be paid do not have",
         ),
         (
-            HEADER.encode() + b",accepted,8,,\n",
+            HEADER.encode() + b",accepted,8,,,2\n",
             "holds the result of foreign_id '', which the rows to be paid do not have",
         ),
         (b"foreign_id,currency,address,amount,end_user_reference\na,BTC,made-up,1,u\n", "is not a results file"),
         (
-            HEADER.encode() + b",invalid,,,line 2\nx,invalid,,,line 3\ny,invalid,,,line 4\n",
+            HEADER.encode() + b",invalid,,,,2\nx,invalid,,,,3\ny,invalid,,,,4\n",
             "the result of foreign_id 'x'",
         ),
         (b"what somebody wrote\n", "is not a results file"),
@@ -202,7 +202,7 @@ def test_a_file_that_is_not_this_batch_s_results_is_refused_and_left_as_it_is(
 def test_a_file_that_was_refused_is_let_go_of(tmp_path: Path) -> None:
     """Whoever it belongs to can take it at once."""
     path = tmp_path / "results.csv"
-    path.write_text(f"{HEADER}x,accepted,8,,\n", encoding="utf-8")
+    path.write_text(f"{HEADER}x,accepted,8,,,2\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="another batch"):
         ResultsFile(path, is_ours)
     with ResultsFile(path, "x".__eq__):
@@ -298,8 +298,8 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int, why: s
         assert f"{path} cannot be written ({why}), so nothing more was begun." in str(caught.value)
         assert "the same command goes on from there and pays nothing twice." in str(caught.value)
         assert read(path) == [ACCEPTED]
-        results.write(["b", "accepted", "8", "", ""])
-    assert read(path) == [ACCEPTED, ["b", "accepted", "8", "", ""]]
+        results.write(["b", "accepted", "8", "", "", "3"])
+    assert read(path) == [ACCEPTED, ["b", "accepted", "8", "", "", "3"]]
 
 
 @pytest.mark.parametrize("use", [lambda results: results.write(ACCEPTED), ResultsFile.finish])
@@ -353,7 +353,7 @@ def test_a_row_that_was_tried_says_what_became_of_it(
     known: Withdrawal | None, error: AlphapoError | None, cells: list[str]
 ) -> None:
     """What AlphaPo has, or the error in its words; of a wrong request only what is wrong."""
-    assert cells_of(BatchResult(0, REQUEST, known, error)) == cells
+    assert cells_of(BatchResult(0, REQUEST, known, error), 5) == [*cells, "5"]
 
 
 @pytest.mark.parametrize(("foreign_id", "text"), [("a", "a"), ("", ""), (7, "7"), (None, "None"), (["x"], "['x']")])
@@ -365,7 +365,8 @@ def test_a_row_that_was_never_tried_says_its_line_and_every_problem(foreign_id: 
         "invalid",
         "",
         "",
-        "line 12: amount is negative. address is required.",
+        "amount is negative. address is required.",
+        "12",
     ]
 
 
@@ -374,21 +375,21 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with ResultsFile(path, is_ours) as results:
         results.begin()
-        results.write(cells_of(BatchResult(0, REQUEST, Withdrawal(id=7), None)))
+        results.write(cells_of(BatchResult(0, REQUEST, Withdrawal(id=7), None), 2))
         results.write(invalid_cells(3, "b", {"row": "is no JSON object."}))
     told = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert [tuple(line) for line in told] == [COLUMNS, COLUMNS]
-    assert [line["error"] for line in told] == ["", "line 3: row is no JSON object."]
+    assert [(line["error"], line["line"]) for line in told] == [("", "2"), ("row is no JSON object.", "3")]
 
 
-@pytest.mark.parametrize("left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error"])
+@pytest.mark.parametrize("left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line"])
 def test_a_header_that_was_cut_by_a_crash_is_no_other_file(tmp_path: Path, left: str) -> None:
     """It is written anew."""
     path = tmp_path / "results.csv"
     path.write_text(left, encoding="utf-8")
     with ResultsFile(path, lambda _: False) as results:
         results.begin()
-    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error\n"
+    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error,line\n"
 
 
 @pytest.mark.parametrize("left", ["foreign_id\n", "foreign_id\na\n", "foreign_id,outcome\n"])
@@ -429,9 +430,9 @@ def test_a_row_of_a_sheet_is_never_told_to_be_paid_under_another_foreign_id() ->
         ForeignIdConflict("Another.", foreign_id="a", existing=Existing(state=state))
         for state in ("accepted", "failed")
     )
-    told = [cells_of(BatchResult(0, REQUEST, None, paid), is_sheet=one)[-1] for one in (False, True)]
+    told = [cells_of(BatchResult(0, REQUEST, None, paid), 2, is_sheet=one)[4] for one in (False, True)]
     assert told[0].startswith(
         "Another. The existing withdrawal is accepted: it is being paid. If you meant the same payout, do nothing"
     )
     assert told[1].startswith("Another. Do not pay the row in any other way before you know")
-    assert cells_of(BatchResult(0, REQUEST, None, failed), is_sheet=True)[-1] == "Another. Give the funds back."
+    assert cells_of(BatchResult(0, REQUEST, None, failed), 2, is_sheet=True)[4] == "Another. Give the funds back."

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphapo_async.cli.batch.cells import problems_of_cells
 from alphapo_async.cli.batch.files import Line
 from alphapo_async.cli.batch.sheets import (
     Differences,
@@ -392,3 +393,11 @@ def test_an_empty_tag_is_none_on_purpose_if_that_is_said() -> None:
     assert [line.fields.get("tag") for line in tagged] == [None, "7"]
     assert [line.fields.get("without_tag") for line in tagged] == [True, None]
     assert [SheetRow.of(line.fields) for line in plain] == [SheetRow.of(line.fields) for line in tagged]
+
+
+@pytest.mark.parametrize("cell", ["1.23457E+11", "1e3"])
+def test_a_figure_whose_digits_a_display_has_cut_is_kept_as_it_is_written(cell: str) -> None:
+    """So that it is refused, and not paid as what is left of it."""
+    [line] = lines(f"{PLAIN}\nmade-up,,SHIB,{cell},u\n")
+    assert line.fields["amount"] == cell
+    assert "amount" in problems_of_cells(line.fields)

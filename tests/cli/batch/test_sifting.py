@@ -11,6 +11,7 @@ import pytest
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
 from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
 from tests.cli.batch.indexes import new_index
 
@@ -95,10 +96,13 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
         ("invalid", "d", True),
         ("invalid", "e", True),
     ]
-    assert rest[0][1][-1] == (
-        "line 6: line 2 asks for another payment under this foreign_id; this one was not sent. "
-        "If both lines are the same payout, do nothing: line 2 stands. Only a different payout gets a foreign_id of its own."
-    )
+    assert rest[0][1][4:] == [
+        (
+            "Line 2 asks for another payment under this foreign_id; this one was not sent. "
+            "If both lines are the same payout, do nothing: line 2 stands. Only a different payout gets a foreign_id of its own."
+        ),
+        "6",
+    ]
 
 
 def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path: Path) -> None:
@@ -109,9 +113,9 @@ def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path
     sifting = Sifter(InputFile(path, read_lines), index, "number")
     sifting.survey(lambda _: None)
     assert list(sifting.same_again()) == []
-    index.tell("a", ["a", "accepted", "7", "processing", ""])
+    index.tell("a", ["a", "accepted", "7", "processing", "", "2"])
     assert list(sifting.same_again()) == [
-        ["a", "accepted", "7", "processing", "line 4: the same payment as in line 2, sent once."]
+        ["a", "accepted", "7", "processing", "The same payment as in line 2, sent once.", "4"]
     ]
 
 
@@ -176,3 +180,26 @@ async def test_whoever_reads_a_long_file_gives_others_a_turn(tmp_path: Path) -> 
         await asyncio.sleep(0)
         turns += 1
     assert turns >= 10
+
+
+@pytest.mark.parametrize("rows", ["a,BTC,x,1.234,,,u\nb,BTC,x,{},,,u\n", "b,BTC,x,{},,,u\na,BTC,x,1.234,,,u\n"])
+@pytest.mark.parametrize("cell", ["1.234,56", "0,5"])
+def test_one_decimal_comma_stops_the_whole_file(tmp_path: Path, rows: str, cell: str) -> None:
+    """Before anything is sent: 1.234 in another row would mean 1234."""
+    text = f"{HEADER}\n{rows.format(cell)}".replace(",", ";").replace(cell.replace(",", ";"), cell)
+    with pytest.raises(
+        ConfigurationError, match=r"may have decimal commas .*1\.234 would then mean 1234.*Nothing was sent"
+    ):
+        sifter(tmp_path / "f.csv", text).survey(lambda _: None)
+
+
+def test_what_a_spreadsheet_did_to_a_cell_is_told_instead_of_what_is_wrong_with_it(tmp_path: Path) -> None:
+    """One problem a field, with the cell."""
+    problems: list[str] = []
+    text = f'{HEADER}\n7.35202E+17,BTC,x,"1,250.00",,,u\n'
+    sifter(tmp_path / "f.csv", text).survey(problems.append)
+    [problem] = problems
+    assert problem == (
+        "line 2: amount '1,250.00': write 1250.00. foreign_id '7.35202E+17' is what a spreadsheet shows of a long number: "
+        "format the column as text, and fill it anew."
+    )

@@ -1,0 +1,102 @@
+"""What spreadsheets and other programs have made of a cell, and what to do about it. Pure.
+
+A spreadsheet shows a number in a form of its own and saves what it shows: `7.35202E+17` for any of 100,000 ids, `1.234,56` for an amount.
+What only such a display writes is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from alphapo_async.core.models import FIGURE
+from alphapo_async.core.texts import shown
+
+__all__ = ["FORMULAS", "decimal_comma", "is_exact_figure", "problems_of_cells"]
+
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins with one of these is a formula to a spreadsheet."""
+
+_FIGURES: Final = ("amount", "amount_to")
+_TEXTS: Final = ("foreign_id", "currency", "address", "end_user_reference", "tag", "convert_to")
+
+_is_error: Final = re.compile(
+    r"#[¡¿]?[^\W\d_][\w/]*[!?]|#(N/A|NV|N/D|N/V|\u041d/\u0414|GETTING_DATA)|#{2,}|Err:\d{3}"
+).fullmatch
+"""What Excel, Google Sheets and LibreOffice show instead of a value, in several languages."""
+_is_exponent: Final = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+\d{1,3}").fullmatch
+"""A number as a display shortens it: one digit, and a signed exponent. An id such as `12e4567` is none."""
+_has_exponent_above_zero: Final = re.compile(r"[^eE]*[eE]\+?0*[1-9]\d*", re.ASCII).fullmatch
+_MISSING: Final = frozenset({"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL", "(null)", "[NULL]", "<null>", "\\N"})
+"""What pandas and SQL clients write where there is no value."""
+_AS_TEXT: Final = "format the column as text, and fill it anew"
+
+_MARKS: Final = " \u00a0\u2009\u202f'\u2019"
+_is_grouped: Final = re.compile(
+    rf"\d{{1,3}}([{_MARKS}]\d{{3}})+(\.\d+)?|\d{{1,3}}(,\d{{3}})+\.\d+|\d{{1,3}}(,\d{{3}}){{2,}}", re.ASCII
+)
+"""Thousands are set apart, and the decimal sign can only be a point."""
+
+
+def decimal_comma(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return name and text of a figure of this row that may be written with a decimal comma; None if none is.
+
+    In the same file `1.234` would then mean 1234.
+    """
+    for name in _FIGURES:
+        cell = fields.get(name)
+        if not isinstance(cell, str):
+            continue
+        figure = _figure_in(cell)
+        may_be_comma = "," in figure or figure.count(".") > 1
+        if may_be_comma and _is_grouped.fullmatch(figure) is None:
+            return name, cell
+    return None
+
+
+def _figure_in(cell: str) -> str:
+    """Return the digits of a cell with all that stands between them: without a currency, a sign, and blanks around."""
+    found = re.search(r"[.,]?\d(.*\d)?", cell, re.ASCII | re.DOTALL)
+    return "" if found is None else found[0]
+
+
+def is_exact_figure(cell: str) -> bool:
+    """Return whether this is a figure of which no display has cut digits; `1E-05` is one."""
+    return FIGURE.fullmatch(cell) is not None and _has_exponent_above_zero(cell) is None
+
+
+def problems_of_cells(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with the texts of a row, by field."""
+    problems = {name: _problem_of_figure(fields[name]) for name in _FIGURES if isinstance(fields.get(name), str)}
+    problems |= {name: _problem_of_text(fields[name]) for name in _TEXTS if isinstance(fields.get(name), str)}
+    return {name: problem for name, problem in problems.items() if problem is not None}
+
+
+def _problem_of_figure(cell: str) -> str | None:
+    if is_exact_figure(cell):
+        return None
+    if FIGURE.fullmatch(cell):
+        return f"{shown(cell)} has lost digits: {_AS_TEXT}."
+    if problem := _problem_of_any(cell):
+        return problem
+    figure = _figure_in(cell)
+    bare = re.sub(rf"[,{_MARKS}]", "", figure)
+    is_clear = cell.strip() == figure and (_is_grouped.fullmatch(figure) or FIGURE.fullmatch(figure))
+    return f"{shown(cell)}: write {bare}." if is_clear else None
+
+
+def _problem_of_text(cell: str) -> str | None:
+    if _is_exponent(cell):
+        return f"{shown(cell)} is what a spreadsheet shows of a long number: {_AS_TEXT}."
+    if cell.startswith("'") and cell[1:].startswith(FORMULAS):
+        return f"{shown(cell)} has an apostrophe for a spreadsheet, as `alphapo journal export --spreadsheet` writes: export without it."
+    return _problem_of_any(cell)
+
+
+def _problem_of_any(cell: str) -> str | None:
+    if _is_error(cell):
+        return f"{shown(cell)} is an error of a spreadsheet: correct the formula, or {_AS_TEXT}."
+    if cell in _MISSING:
+        return f"{shown(cell)} stands for a value that is missing: leave the cell empty, or fill it."
+    return None
