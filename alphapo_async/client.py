@@ -610,7 +610,7 @@ class AlphapoClient:
         )
         if answered is not None:
             evidence = LookedUp(self._crew.tenure.worker, *answered)
-            self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
+            self._crew.noticing.learned(row, await self._crew.apply(row, evidence), evidence)
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -712,7 +712,7 @@ class AlphapoClient:
         """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
         with contextlib.suppress(JournalError):
             if isinstance(evidence.answer, Found):
-                self._crew.noticing.learned(row, await self._crew.learn(row, evidence), evidence)
+                self._crew.noticing.learned(row, await self._crew.apply(row, evidence), evidence)
             else:
                 await self._crew.note(row, evidence)
 

@@ -21,7 +21,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Remembered, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
@@ -166,8 +166,8 @@ class Crew:
             else:
                 before = known
                 for lapse in lapses:
-                    before = learn(before, lapse, now, self.assumed)
-                after = learn(before, asked, now, self.assumed)
+                    before = apply(before, lapse, now, self.assumed)
+                after = apply(before, asked, now, self.assumed)
             is_silent = is_repeated and after is before
             line = None if is_silent else requested(asked, before, after, now, __version__)
             lapsed = entries_of(lapses, now, __version__) if lapses and known is not None else ()
@@ -220,7 +220,7 @@ class Crew:
             return row
         for _ in range(_READINGS):
             asked_at = time()
-            row = await self.learn(row, Stands(self.tenure.worker))
+            row = await self.apply(row, Stands(self.tenure.worker))
             if row.state not in NO or time() - asked_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
@@ -230,20 +230,20 @@ class Crew:
         age = self.tenure.clock.at_the_latest() - (row.settled_at or 0.0)
         return row.settled_by == self.tenure.worker and age <= SETTLING
 
-    async def learn(self, row: Row, *evidence: Evidence) -> Row:
+    async def apply(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
 
         Raises:
             JournalError: it could not be written down.
         """
-        return (await self.learned(row, *evidence))[1]
+        return (await self.apply_and_compare(row, *evidence))[1]
 
-    async def learned(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
-        """Do as `learn`, and return what the journal knew before, too: somebody else may have added to it; and when it was worked out.
+    async def apply_and_compare(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
+        """Do as `apply`, and return what the journal knew before, too: somebody else may have added to it; and when it was worked out.
 
         That is told by the loop's clock, which nobody sets.
         """
-        change = _Learning(self, row, evidence)
+        change = _Application(self, row, evidence)
         after = await self.journal.update(row.account, row.foreign_id, change)
         self._keep_acceptance(after)
         return change.before, after, change.worked_out_at
@@ -293,7 +293,7 @@ class Crew:
             nonlocal before, evidence, is_news
             before = row if known is None else known
             evidence = CalledBack(told, seen, why_not_ours(before, told))
-            learned = learn(before, evidence, now, self.assumed)
+            learned = apply(before, evidence, now, self.assumed)
             is_news = learned != before
             return noted(learned, entries_of((evidence,), now, __version__))
 
@@ -301,7 +301,7 @@ class Crew:
         self._keep_acceptance(after)
         return before, after, evidence, is_news
 
-    def learn_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
+    def apply_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
@@ -313,13 +313,13 @@ class Crew:
             pause: seconds after which it is offered again.
         """
         self.noticing.told_ahead(row.foreign_id)
-        change = _Learning(self, row, (evidence,), learned)
+        change = _Application(self, row, (evidence,), learned)
         update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
         writing = asyncio.ensure_future(update)
         self._lagging.add(writing)
-        writing.add_done_callback(partial(self._learned_late, row, learned, evidence, pause))
+        writing.add_done_callback(partial(self._on_applied_late, row, learned, evidence, pause))
 
-    def _learned_late(
+    def _on_applied_late(
         self, row: Row, learned: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]
     ) -> None:
         self._lagging.discard(writing)
@@ -331,7 +331,7 @@ class Crew:
         except JournalError as error:
             self.noticing.unwritten(row.foreign_id, error.detail)
             if not self._is_ending:
-                again = partial(self.learn_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
+                again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
                 self._owe(pause, again)
 
     async def _watch_epoch(self) -> None:
@@ -405,7 +405,7 @@ class Crew:
         return self.gate.try_enter(kind, loop) or await self.gate.wait(kind, loop, self.policy.deadline)
 
 
-class _Learning:
+class _Application:
     """A change: adds evidence to the row as it stands when it is written, and its lines to the history."""
 
     __slots__ = ("_crew", "_evidence", "_learned", "_row", "_time", "before", "worked_out_at")
@@ -433,7 +433,7 @@ class _Learning:
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
-            learned = learn(learned, one, when, self._crew.assumed)
+            learned = apply(learned, one, when, self._crew.assumed)
         return noted(self._crew.dated(learned, now), lines)
 
 
@@ -444,7 +444,7 @@ def _remembering(crew: Crew, row: Row) -> Change:
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         now, before = crew.world.clock(), row if known is None else known
-        after = learn(before, evidence, now, crew.assumed)
+        after = apply(before, evidence, now, crew.assumed)
         is_known = known is not None and after == before
         return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))
 

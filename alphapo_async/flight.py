@@ -30,7 +30,7 @@ from alphapo_async.core.evidence import (
     Stands,
 )
 from alphapo_async.core.history import seen_of
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
     Answer,
@@ -244,7 +244,7 @@ class Flight:
                 "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
             )
         if row.state == "open":
-            row = await self._learn(GivenUp(self._worker, detail))
+            row = await self._apply(GivenUp(self._worker, detail))
         row = await self._standing(row)
         return self._told(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
 
@@ -252,7 +252,7 @@ class Flight:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
             return Told(self._foreign_id, None, "closing")
-        row = self._row if self._row.state != "open" else await self._learn(GivenUp(self._worker, "closed"))
+        row = self._row if self._row.state != "open" else await self._apply(GivenUp(self._worker, "closed"))
         row = await self._standing(row)
         if self._unwritten or self._is_slow(row):
             return self._told(row, "journal")
@@ -263,7 +263,7 @@ class Flight:
         for _ in range(_STAMPS):
             if self._unwritten or not self._is_slow(row):
                 break
-            row = await self._learn(Stands(self._worker))
+            row = await self._apply(Stands(self._worker))
         return row
 
     def _is_slow(self, row: Row) -> bool:
@@ -300,10 +300,10 @@ class Flight:
             crew.gate.leave(ticket, heard)
             if heard is None:
                 until = crew.tenure.clock.at_the_latest()
-                await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))
+                await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         crew.keys.judged(row.key, proof, self._loop.time())
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
-        return await self._learn(Attempt(self._worker, proof, began, until, seen_of(reply)))
+        return await self._apply(Attempt(self._worker, proof, began, until, seen_of(reply)))
 
     async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
@@ -360,7 +360,7 @@ class Flight:
 
     async def _look_up(self, row: Row) -> Row:
         answered = await self._ask(row, row.foreign_id)
-        return row if answered is None else await self._learn(LookedUp(self._worker, *answered))
+        return row if answered is None else await self._apply(LookedUp(self._worker, *answered))
 
     async def _control(self, row: Row, after: float) -> Row:
         """Look up another withdrawal of the same key, accepted since; if it is seen, what is not seen now is not there."""
@@ -377,7 +377,7 @@ class Flight:
         answer = answered[0]
         if not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
-        return await self._look_up(await self._learn(Control(self._worker, other.created_at)))
+        return await self._look_up(await self._apply(Control(self._worker, other.created_at)))
 
     async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen, float, float] | None:
         signer = self._crew.signers.get(row.key)
@@ -466,24 +466,24 @@ class Flight:
         assert self._row is not None  # noqa: S101 - a flight writes down before all else
         return self._row
 
-    async def _learn(self, evidence: Evidence) -> Row:
+    async def _apply(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
         crew, before = self._crew, self.row
         if not self._unwritten and crew.journal.is_durable:
-            learned = learn(before, evidence, crew.world.clock(), crew.assumed)
+            learned = apply(before, evidence, crew.world.clock(), crew.assumed)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)
-                crew.learn_later(before, learned, evidence)
+                crew.apply_later(before, learned, evidence)
                 return learned
         self._unwritten.append(evidence)
         try:
             return await self._write(evidence)
         except JournalError:
-            learned = learn(before, evidence, crew.world.clock(), crew.assumed)
+            learned = apply(before, evidence, crew.world.clock(), crew.assumed)
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned, self._worked_out_at = await self._crew.learned(self.row, *self._unwritten)
+        before, learned, self._worked_out_at = await self._crew.apply_and_compare(self.row, *self._unwritten)
         self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 
@@ -494,7 +494,7 @@ class Flight:
 
     async def _write_again(self) -> Row:
         """Record what this flight knows of the row in a journal that has forgotten it."""
-        _, row, self._worked_out_at = await self._crew.learned(self.row, *self._unwritten)
+        _, row, self._worked_out_at = await self._crew.apply_and_compare(self.row, *self._unwritten)
         self._unwritten.clear()
         return row
 
@@ -519,7 +519,7 @@ class Flight:
         """The journal may have taken the row on without having said so: then nothing was sent, and others may go on."""
         row = await self._crew.journal.find(self._crew.account, self._foreign_id)
         if row is not None and row.holder == self._worker:
-            await self._crew.learn(row, GivenUp(self._worker, "journal", stays_open=True))
+            await self._crew.apply(row, GivenUp(self._worker, "journal", stays_open=True))
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:

@@ -14,7 +14,7 @@ from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Lapsed, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired
@@ -76,7 +76,7 @@ class Rounds:
         await self.bury()
         async for row in self._unreported():
             yield tell(row)
-            await self._crew.learn(row, _reported(row))
+            await self._crew.apply(row, _reported(row))
         async for result in as_finished(self._open(), self._settle, self._concurrency):
             yield result
             if result.outcome not in ("unknown", "not_sent"):
@@ -116,7 +116,7 @@ class Rounds:
         for worker, until in await crew.journal.find_dead(now):
             while held := await crew.journal.find_held(worker, _PAGE):
                 for row in held:
-                    await crew.learn(row, Lapsed(worker, crew.end_of(until, now)))
+                    await crew.apply(row, Lapsed(worker, crew.end_of(until, now)))
             if (
                 until <= now
             ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
@@ -142,7 +142,7 @@ class Rounds:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
             lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
-            freed = row if row.foreign_id in self._flights else learn(row, lapsed, now, crew.assumed)
+            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumed)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 
         await crew.journal.update(found.account, found.foreign_id, change)
@@ -165,7 +165,7 @@ class Rounds:
     async def _mark(self, result: BatchResult) -> None:
         row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)
         if row is not None and not row.reported and row.state == result.outcome:
-            await self._crew.learn(row, _reported(row))
+            await self._crew.apply(row, _reported(row))
 
     async def _open(self) -> AsyncIterator[Row]:
         after = None

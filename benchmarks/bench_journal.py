@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, Revision, Seen
 from alphapo_async.core.history import Entry, entries_of, entry_of, noted
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
 from alphapo_async.core.record import COLUMNS
@@ -136,7 +136,7 @@ def _first(row: Row, known: Row | None) -> tuple[Row, Sequence[Entry]]:
 
 
 def _then(row: Row, told: Attempt, known: Row | None) -> tuple[Row, Sequence[Entry]]:
-    return noted(learn(known or row, told, 0.0), entries_of((told,), 0.0, "1.0"))
+    return noted(apply(known or row, told, 0.0), entries_of((told,), 0.0, "1.0"))
 
 
 # ── so many at once ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,7 +238,7 @@ def fill(path: Path, settled: int, still_open: int) -> None:
 
 def _row(number: int, *, is_settled: bool) -> Row:
     row = new_row("default", f"payout-{number}", asked(number), float(number), is_durable=True)
-    return learn(row, accepted(number), float(number)) if is_settled else replace(row, holder=None)
+    return apply(row, accepted(number), float(number)) if is_settled else replace(row, holder=None)
 
 
 def _lines(numbers: range, settled: int) -> Iterator[tuple[int, Entry]]:

@@ -16,7 +16,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Revision, Seen
 from alphapo_async.core.history import Entry
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
@@ -183,8 +183,8 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     crew = _crew(Wire(), journal=open_journal(url, postgres.schema()))
     row = await crew.record("f", ASKED)
     row = await crew.record("f", replace(ASKED, worker="two"), Lapsed("one", 0.0))
-    row = await crew.learn(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
-    crew.learn_later(row, learn(row, ACCEPTED, 7.0), ACCEPTED)
+    row = await crew.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
+    crew.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
     await crew.flush()
     await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), Seen())
     lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f")]
@@ -228,7 +228,7 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
         row = await crew.record("f", ASKED)
         crew.journal._open.clear()  # type: ignore[attr-defined]
         lost = Attempt("one", InDoubt("lost"), 0.0, 0.0)
-        after = await crew.learn(row, lost, Reported(), ACCEPTED)
+        after = await crew.apply(row, lost, Reported(), ACCEPTED)
         assert (after.state, after.attempts) == ("accepted", 2)
         lines = [line.what for line in await crew.journal.history("shop", "f")]
         assert lines == ["recorded", "InDoubt: lost", "Accepted"]
@@ -243,7 +243,7 @@ def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() 
         crew = _crew(Wire())
         stale = await crew.record("f", ASKED)
         confirmed = Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES)
-        await crew.learn(stale, LookedUp("worker", Found(confirmed)))
+        await crew.apply(stale, LookedUp("worker", Found(confirmed)))
         cancelled = replace(confirmed, status="cancelled")
         doubts = []
         for told in (cancelled, cancelled, confirmed):
@@ -265,8 +265,8 @@ _FIGURES: dict[str, Any] = {
 
 def _learn_later(crew: Crew, row: Row) -> Row:
     """Have an acceptance written down in the background, as a flight does, and return what it makes of the row."""
-    learned = learn(row, ACCEPTED, 7.0)
-    crew.learn_later(row, learned, ACCEPTED)
+    learned = apply(row, ACCEPTED, 7.0)
+    crew.apply_later(row, learned, ACCEPTED)
     return learned
 
 
@@ -298,7 +298,7 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
         crew = _crew(Wire())
         same, another = await crew.record("same", ASKED), await crew.record("another", ASKED)
         told = _learn_later(crew, same)
-        doubted = await crew.learn(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
+        doubted = await crew.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
         _learn_later(crew, another)
         await crew.flush()
         found, mended = await crew.journal.find("shop", "same"), await crew.journal.find("shop", "another")
@@ -438,7 +438,7 @@ def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str],
     async def story() -> tuple[list[str], list[int]]:
         journal = _Slow()
         crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
-        await crew.learn(await crew.record("f", ASKED), evidence)
+        await crew.apply(await crew.record("f", ASKED), evidence)
         told, asked = list[str](), list[int]()
         for how in (crew.record("f", ASKED), crew.find("f")):
             journal.seconds, journal.asked = list(seconds), 0
@@ -480,7 +480,7 @@ def _stands(
     async def story() -> tuple[str, float | None, int]:
         journal = _Slow()
         crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
-        await crew.learn(await crew.record("f", ASKED), evidence)
+        await crew.apply(await crew.record("f", ASKED), evidence)
         crew.tenure.worker = teller
         await asyncio.sleep(age)
         journal.seconds, journal.asked = list(seconds), 0
@@ -582,7 +582,7 @@ def test_a_no_is_as_young_as_the_later_clock_says() -> None:
 
     async def story() -> None:
         async with _set_back(5.0) as crew:
-            refused = await crew.learn(await crew.record("refused", ASKED), REFUSED)
+            refused = await crew.apply(await crew.record("refused", ASKED), REFUSED)
             assert (refused.created_at, refused.state, refused.settled_at) == (5.0, "rejected", 10.0)
             await crew.record("expired", replace(ASKED, worker=None, expires_at=5.0))
             expired = await crew.record("expired", ASKED)
@@ -601,7 +601,7 @@ def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
             held = await crew.record("held", ASKED)
             again = await crew.record("held", ASKED)
             assert (again.doubt_since, again.may_send_until) == (5.0, 10.0)
-            assert (await crew.learn(held, Reported())).may_send_until == 10.0
+            assert (await crew.apply(held, Reported())).may_send_until == 10.0
 
     run(story())
 
@@ -629,7 +629,7 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
                 doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_at": 9.0}
                 doubtful = replace(row, **doubt)
                 await crew.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
-                told.append((await crew.learn(row, LookedUp("one", NoneFound()))).state)
+                told.append((await crew.apply(row, LookedUp("one", NoneFound()))).state)
             return told
 
     assert run(story()) == ["open", "rejected"]
@@ -642,7 +642,7 @@ def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
         crew = _crew(Wire(), journal=_Slow(0.0, 3.0))
         row = await crew.record("f", ASKED)
         await asyncio.sleep(2.0)
-        _, _, worked_out_at = await crew.learned(row, REFUSED)
+        _, _, worked_out_at = await crew.apply_and_compare(row, REFUSED)
         return worked_out_at, asyncio.get_running_loop().time()
 
     assert run(story()) == (2.0, 5.0)

@@ -25,7 +25,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Asked, CalledBack, Revision
 from alphapo_async.core.history import Change
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
@@ -574,7 +574,7 @@ def test_what_a_callback_settled_elsewhere_is_not_sent_again(posts: Any, status:
             row = await journal.find("default", "payout-17")
             assert row is not None
             heard = _heard_elsewhere(status)
-            await journal.update("default", "payout-17", lambda known: (learn(known or row, heard, EPOCH), ()))
+            await journal.update("default", "payout-17", lambda known: (apply(known or row, heard, EPOCH), ()))
             (outcome,) = await asyncio.gather(paying, return_exceptions=True)
             assert isinstance(outcome, Withdrawal | WithdrawalError)
             return outcome

@@ -15,7 +15,7 @@ from alphapo_async.cli.keeping import account_of, journal, journal_named, journa
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import Word
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Assumed, Row, is_by_hand, quiet_from
 from alphapo_async.journal import Journal
@@ -102,7 +102,7 @@ async def settle_in(
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         nonlocal before
         before = known or found
-        after = before if is_patient and _is_early(before, now) else learn(before, word, now)
+        after = before if is_patient and _is_early(before, now) else apply(before, word, now)
         return noted(after, () if after is before else entries_of((word,), now, __version__))
 
     after = await opened.update(owner, foreign_id, change)

@@ -17,7 +17,7 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal
@@ -83,7 +83,7 @@ async def _unfreeze(opened: Journal, owner: str, foreign_id: str | None, decisio
 
 def _decided(found: Row, decision: Unfrozen, known: Row | None) -> tuple[Row, Sequence[Entry]]:
     row, now = known or found, time.time()
-    after = learn(row, decision, now)
+    after = apply(row, decision, now)
     return noted(after, () if after is row else entries_of((decision,), now, __version__))
 
 

@@ -14,25 +14,25 @@ from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumed, Row, is_refused_after, may_be_forgotten, quiet_from, settled
 from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
-__all__ = ["learn_control", "learn_look_up"]
+__all__ = ["apply_control", "apply_look_up"]
 
 
-def learn_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
+def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
     """Return the row after an answer, or the lack of one."""
     answer = looked_up.answer
     counted = replace(row, look_ups=row.look_ups + 1, checked_at=now)
     match answer:
         case Found():
-            return _learn_found(counted, looked_up.worker, answer.transaction, now)
+            return _apply_found(counted, looked_up.worker, answer.transaction, now)
         case NoneFound():
-            return _learn_none(counted, looked_up.worker, now, assumed)
+            return _apply_none_found(counted, looked_up.worker, now, assumed)
         case NoAnswer():
-            return _learn_no_answer(counted, answer, now)
+            return _apply_no_answer(counted, answer, now)
         case _:
             assert_never(answer)
 
 
-def _learn_found(row: Row, worker: str, transaction: Transaction, now: float) -> Row:
+def _apply_found(row: Row, worker: str, transaction: Transaction, now: float) -> Row:
     payment = row.revision.payment
     if payment is None:
         return row  # settled long ago; only its digest is kept
@@ -45,7 +45,7 @@ def _learn_found(row: Row, worker: str, transaction: Transaction, now: float) ->
     return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, now)
 
 
-def _learn_none(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
+def _apply_none_found(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
     """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control, in time."""
     if is_stale_no(row):
         return _reaffirmed(row)
@@ -66,7 +66,7 @@ def _reaffirmed(row: Row) -> Row:
     return replace(row, reaffirmed_in=row.journal_epoch.number) if is_stale_no(row) else row
 
 
-def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
+def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     """Unanswered: a body may follow all the same, since it is the same bytes; a "no" still waits for its answer."""
     if row.state != "open":
         return row
@@ -75,7 +75,7 @@ def _learn_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     return replace(row, owes_look_up=is_needed, not_before=not_before)
 
 
-def learn_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
+def apply_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
     """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word.
 
     They need not say anything of what another key has sent: AlphaPo documents that only what was authorised with a key can be asked for

@@ -9,10 +9,10 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row
 from alphapo_async.core.witnesses import TOO_LITTLE, merge_shown, withdrawal_from
 
-__all__ = ["TOO_LITTLE", "learn_callback", "may_be_on_its_way", "why_not_ours"]
+__all__ = ["TOO_LITTLE", "apply_callback", "may_be_on_its_way", "why_not_ours"]
 
 
-def learn_callback(row: Row, called_back: CalledBack, now: float) -> Row:
+def apply_callback(row: Row, called_back: CalledBack, now: float) -> Row:
     """Return the row after a callback; the same row where the callback adds nothing."""
     transaction, payment = called_back.transaction, row.revision.payment
     if payment is None or transaction.foreign_id != row.foreign_id:

@@ -27,7 +27,7 @@ from alphapo_async.core.row import (
 )
 from alphapo_async.core.witnesses import witnessed
 
-__all__ = ["learn_asked", "learn_given_up", "learn_lapsed", "learn_word", "new_row"]
+__all__ = ["apply_decision", "apply_lease_expiry", "apply_release", "apply_request", "new_row"]
 
 
 _ASSUMED = Assumed()
@@ -72,7 +72,7 @@ def _held(row: Row, asked: Asked, now: float) -> Row:
     return replace(row, holder=asked.worker, held_since=now)
 
 
-def learn_asked(row: Row, asked: Asked, now: float) -> Row:
+def apply_request(row: Row, asked: Asked, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.is_request:
@@ -214,7 +214,7 @@ def _corrected(row: Row, asked: Asked, now: float) -> Row:
     return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))
 
 
-def learn_lapsed(row: Row, lapsed: Lapsed) -> Row:
+def apply_lease_expiry(row: Row, lapsed: Lapsed) -> Row:
     """Return the row let go of for a worker that is gone without a word; until its lease ends it may still send, unheard."""
     return _lapsed(row, lapsed.until) if row.holder == lapsed.worker else row
 
@@ -224,7 +224,7 @@ def _lapsed(row: Row, until: float) -> Row:
     return replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None)
 
 
-def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
+def apply_release(row: Row, given_up: GivenUp, now: float) -> Row:
     """Return the row let go of: open if it is in doubt, or if a worker may still send it; otherwise it was not sent."""
     if row.holder != given_up.worker:
         return row
@@ -234,7 +234,7 @@ def learn_given_up(row: Row, given_up: GivenUp, now: float) -> Row:
     return settled(replace(row, reason=given_up.reason), "not_sent", now)
 
 
-def learn_word(row: Row, word: Word, now: float) -> Row:
+def apply_decision(row: Row, word: Word, now: float) -> Row:
     """Settle by hand a row that is open and that no worker works on, or amend an earlier decision; a later witness beats both, loudly."""
     is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
     is_due = is_by_hand(row) if word.is_correction else row.state == "open"

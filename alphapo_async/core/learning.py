@@ -24,7 +24,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from alphapo_async.core.asking import learn_control, learn_look_up
+from alphapo_async.core.asking import apply_control, apply_look_up
 from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
     Asked,
@@ -41,35 +41,35 @@ from alphapo_async.core.evidence import (
     Unfrozen,
     Word,
 )
-from alphapo_async.core.hearing import learn_callback
-from alphapo_async.core.holding import learn_asked, learn_given_up, learn_lapsed, learn_word, new_row
+from alphapo_async.core.hearing import apply_callback
+from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
 from alphapo_async.core.row import NO, Assumed, Row
-from alphapo_async.core.sending import learn_attempt
+from alphapo_async.core.sending import apply_attempt
 
-__all__ = ["learn", "new_row"]
+__all__ = ["apply", "new_row"]
 
 _ASSUMED = Assumed()
 
 
-def learn(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911, PLR0912 - a table
+def apply(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911, PLR0912 - a table
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
-            return learn_attempt(row, evidence, now)
+            return apply_attempt(row, evidence, now)
         case LookedUp():
-            return learn_look_up(row, evidence, now, assumed)
+            return apply_look_up(row, evidence, now, assumed)
         case CalledBack():
-            return learn_callback(row, evidence, now)
+            return apply_callback(row, evidence, now)
         case Asked():
-            return learn_asked(row, evidence, now)
+            return apply_request(row, evidence, now)
         case GivenUp():
-            return learn_given_up(row, evidence, now)
+            return apply_release(row, evidence, now)
         case Lapsed():
-            return learn_lapsed(row, evidence)
+            return apply_lease_expiry(row, evidence)
         case Control():
-            return learn_control(row, evidence, now, assumed)
+            return apply_control(row, evidence, now, assumed)
         case Word():
-            return learn_word(row, evidence, now)
+            return apply_decision(row, evidence, now)
         case Remembered():
             return apply_remembered(row, evidence, now)
         case Unfrozen():

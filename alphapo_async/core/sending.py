@@ -13,10 +13,10 @@ from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched,
 from alphapo_async.core.row import Row, doubted, may_be_forgotten, settled
 from alphapo_async.core.witnesses import is_known, merge_shown, witnessed
 
-__all__ = ["learn_attempt"]
+__all__ = ["apply_attempt"]
 
 
-def learn_attempt(row: Row, attempt: Attempt, now: float) -> Row:
+def apply_attempt(row: Row, attempt: Attempt, now: float) -> Row:
     """Return the row after a body that was sent, or should have been."""
     proof = attempt.proof
     match proof:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, Attempt, GivenUp, LookedUp, Revision
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -53,12 +53,12 @@ def row(now: float = 0.0, *, is_durable: bool = True, asked: Asked = ASKED, **ch
 
 def sent(before: Row, proof: Proof, now: float = 0.0, worker: str = "worker") -> Row:
     """Return the row after a body that left and came home at once."""
-    return learn(before, Attempt(worker, proof, now, now), now)
+    return apply(before, Attempt(worker, proof, now, now), now)
 
 
 def asked_about(before: Row, answer: Answer, now: float = 0.0, worker: str = "worker") -> Row:
     """Return the row after a look-up."""
-    return learn(before, LookedUp(worker, answer), now)
+    return apply(before, LookedUp(worker, answer), now)
 
 
 def found(status: str = "processing", *, amount: str | None = "1", currency: str = "BTC", address: str = "a") -> Found:
@@ -71,7 +71,7 @@ def found(status: str = "processing", *, amount: str | None = "1", currency: str
 LOST = InDoubt("connection lost")
 DOUBTED = sent(row(), LOST)
 REJECTED_ROW = sent(row(), REJECTED, 5.0)
-NOT_SENT_ROW = learn(row(), GivenUp("worker", "queue"), 5.0)
+NOT_SENT_ROW = apply(row(), GivenUp("worker", "queue"), 5.0)
 CONFLICT_ROW = asked_about(row(), found(amount="9", address="z"))
 REFUSED_ROW = sent(row(), Refused("bad_header_key"))
 ACCEPTED_ROW = sent(row(), Accepted(TOLD), 5.0)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.evidence import GivenUp, LookedUp, Remembered, Unfrozen, Word
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.outcome import NoAnswer, NoneFound, Refused
 from alphapo_async.core.row import Assumed, Epoch, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, next_step
@@ -49,11 +49,11 @@ def test_an_open_row_of_an_earlier_epoch_is_frozen() -> None:
     assert is_frozen(frozen)
     assert (frozen.doubt_since, frozen.may_send_until, frozen.reason) == (50.0, 50.0, WENT_BACK)
     assert is_in_doubt(frozen)
-    taken = learn(frozen, ROUND, 60.0)
+    taken = apply(frozen, ROUND, 60.0)
     assert (taken.state, taken.holder, is_frozen(taken)) == ("open", "worker", True)
     for when in (60.0, 1e9):
-        assert next_step(learn(taken, NONE, when), when, ASSUMED) == LookUp()
-    assert learn(learn(taken, NONE, 61.0), GivenUp("worker", "queue"), 62.0).state == "open"
+        assert next_step(apply(taken, NONE, when), when, ASSUMED) == LookUp()
+    assert apply(apply(taken, NONE, 61.0), GivenUp("worker", "queue"), 62.0).state == "open"
     assert not is_frozen(seen_in(ACCEPTED_ROW, BACK))
 
 
@@ -68,19 +68,19 @@ def test_an_epoch_that_lost_nothing_has_no_first_sight() -> None:
 def test_a_caller_that_asks_again_ends_the_freeze(has_other_keys: bool) -> None:  # noqa: FBT001 - both ways
     """A look-up, then the same bytes, within `resend_within` of the first recording; another payment is turned away."""
     asked = replace(ASKED, has_other_keys=has_other_keys)
-    thawed = learn(seen_in(FREE, BACK), asked, 60.0)
+    thawed = apply(seen_in(FREE, BACK), asked, 60.0)
     assert (thawed.epoch, thawed.holder, thawed.is_key_unsure) == (1, "worker", has_other_keys)
     assert next_step(thawed, 60.0, ASSUMED) == LookUp()
-    looked = learn(thawed, NONE, 60.0)
+    looked = apply(thawed, NONE, 60.0)
     assert next_step(looked, 60.0, replace(ASSUMED, quiet=10.0)) == Send()
     assert next_step(looked, 103.1, ASSUMED) == LookUp()
     frozen = seen_in(FREE, BACK)
-    assert learn(frozen, replace(ASKED, revision=CORRECTED), 60.0) is frozen
+    assert apply(frozen, replace(ASKED, revision=CORRECTED), 60.0) is frozen
 
 
 def test_a_row_is_enqueued_anew_also_while_a_worker_holds_it() -> None:
     """The holder may be gone; the row is its until its lease ends."""
-    thawed = learn(seen_in(HELD, BACK), replace(ASKED, worker=None), 60.0)
+    thawed = apply(seen_in(HELD, BACK), replace(ASKED, worker=None), 60.0)
     assert (thawed.epoch, thawed.holder) == (1, "worker")
     assert not is_frozen(thawed)
 
@@ -90,12 +90,12 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
     """Unanswered it is unknown; what AlphaPo shows beats it, loudly."""
     stale = seen_in(no, BACK)  # type: ignore[arg-type]
     assert is_stale_no(stale)
-    assert learn(stale, ASKED, 60.0) is stale
+    assert apply(stale, ASKED, 60.0) is stale
     told = tell(Told("f", stale))
     assert isinstance(told, WithdrawalUnknown)
     assert (told.reason, told.may_release_funds) == (WENT_BACK, False)
-    assert is_stale_no(learn(stale, LookedUp("w", NoAnswer("HTTP 502", 502)), 60.0))
-    again = learn(stale, NONE, 60.0)
+    assert is_stale_no(apply(stale, LookedUp("w", NoAnswer("HTTP 502", 502)), 60.0))
+    again = apply(stale, NONE, 60.0)
     assert not is_stale_no(again)
     assert not is_stale_no(seen_in(replace(again, journal_epoch=Epoch()), BACK))
     assert is_stale_no(seen_in(again, Epoch(2, 70.0)))
@@ -103,18 +103,18 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
 
 def test_a_no_that_alphapo_confirmed_is_told_as_it_was() -> None:
     """With AlphaPo's words."""
-    told = tell(Told("f", learn(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
+    told = tell(Told("f", apply(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
     assert isinstance(told, WithdrawalRejected)
 
 
 def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
     """As a new id; a worker by itself does not."""
     stale = seen_in(NOT_SENT_ROW, BACK)
-    assert learn(stale, ROUND, 60.0) is stale
-    opened = learn(stale, ASKED, 1e9)
+    assert apply(stale, ROUND, 60.0) is stale
+    opened = apply(stale, ASKED, 1e9)
     assert (opened.state, opened.epoch, opened.owes_look_up, opened.unvouched) == ("open", 1, True, True)
-    assert learn(opened, GivenUp("worker", "queue"), 1e9).state == "open"
-    assert learn(learn(opened, NONE, 1e9), GivenUp("worker", "queue"), 1e9).state == "not_sent"
+    assert apply(opened, GivenUp("worker", "queue"), 1e9).state == "open"
+    assert apply(apply(opened, NONE, 1e9), GivenUp("worker", "queue"), 1e9).state == "not_sent"
 
 
 def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> None:
@@ -124,10 +124,10 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert not may_have_forgotten(BACK, 150.0, ASSUMED)
     new = new_row("default", "f", ASKED, 60.0, is_durable=True, epoch=BACK, assumed=ASSUMED)
     assert next_step(new, 60.0, ASSUMED) == LookUp()
-    unanswered = learn(new, LookedUp("worker", NoAnswer("HTTP 502", 502)), 60.0)
+    unanswered = apply(new, LookedUp("worker", NoAnswer("HTTP 502", 502)), 60.0)
     assert next_step(unanswered, 60.0, ASSUMED) == Send()
     assert sent(unanswered, Refused("bad_header_key"), 61.0).state == "open"
-    assert learn(unanswered, GivenUp("worker", "queue"), 61.0).state == "open"
+    assert apply(unanswered, GivenUp("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumed=ASSUMED)
     assert (later.epoch, later.unvouched, later.owes_look_up) == (1, False, False)
 
@@ -135,16 +135,16 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
 def test_an_acceptance_that_a_worker_remembers_counts() -> None:
     """Of the same payment; another revision was not accepted."""
     remembered = Remembered("w", OURS, TOLD)
-    assert learn(seen_in(FREE, BACK), remembered, 60.0).state == "accepted"
-    assert learn(seen_in(REJECTED_ROW, BACK), remembered, 60.0).contradiction == "accepted after rejected"
+    assert apply(seen_in(FREE, BACK), remembered, 60.0).state == "accepted"
+    assert apply(seen_in(REJECTED_ROW, BACK), remembered, 60.0).contradiction == "accepted after rejected"
     frozen = seen_in(FREE, BACK)
-    assert learn(frozen, replace(remembered, revision=CORRECTED), 60.0) is frozen
+    assert apply(frozen, replace(remembered, revision=CORRECTED), 60.0) is frozen
 
 
 def test_an_operator_unfreezes_a_row() -> None:
     """It is open with nothing in doubt; a refusal then settles it only after a "none"."""
     frozen = seen_in(DOUBTED, BACK)
-    unfrozen = learn(replace(frozen, holder=None), Unfrozen("anna", "not in the export"), 60.0)
+    unfrozen = apply(replace(frozen, holder=None), Unfrozen("anna", "not in the export"), 60.0)
     assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, unvouched=False))) == (1, False)
     assert next_step(unfrozen, 60.0, ASSUMED) == Send()
 
@@ -155,13 +155,13 @@ def test_only_a_frozen_row_that_no_worker_may_send_is_unfrozen() -> None:
     held = seen_in(HELD, BACK)
     lingering = replace(seen_in(FREE, BACK), may_send_until=70.0)
     for each in (held, lingering, FREE, REJECTED_ROW):
-        assert learn(each, unfrozen, 60.0) is each
+        assert apply(each, unfrozen, 60.0) is each
 
 
 def test_an_operator_s_decision_about_a_frozen_row_holds() -> None:
     """It was made after the journal went back."""
     word = Word("anna", "not in the books", is_accepted=False)
-    decided = learn(seen_in(FREE, BACK), word, 60.0)
+    decided = apply(seen_in(FREE, BACK), word, 60.0)
     assert (decided.state, is_stale_no(decided)) == ("rejected", False)
 
 

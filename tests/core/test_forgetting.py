@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Asked, GivenUp, Revision
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.row import Row
 from tests.core.rows import (
@@ -66,7 +66,7 @@ def test_only_what_is_over_may_be_forgotten(known: Row, expected: bool) -> None:
 
 def test_a_row_is_about_whoever_it_was_for_in_any_revision() -> None:
     """And about nobody once that is forgotten."""
-    corrected = learn(NOT_SENT_ROW, replace(ASKED, revision=revision(end_user_reference="other")), 6.0)
+    corrected = apply(NOT_SENT_ROW, replace(ASKED, revision=revision(end_user_reference="other")), 6.0)
     assert corrected.earlier == (OURS,)
     assert is_about(corrected, "other")
     assert is_about(corrected, "u")
@@ -129,13 +129,13 @@ def test_nobody_is_paid_again_under_a_forgotten_id(leave: object) -> None:
     """The same payment is answered by what is left, another one is a conflict, and a rejection stays one."""
     assert callable(leave)
     paid, refused = leave(accepted("confirmed")), leave(REJECTED_ROW)
-    assert learn(paid, ASKED, 9.0).state == "accepted"
+    assert apply(paid, ASKED, 9.0).state == "accepted"
     assert paid.revision.is_same_payment(OURS)
     assert not paid.revision.is_same_payment(CORRECTED)
-    assert learn(refused, ASKED, 9.0).state == "rejected"
-    again = learn(refused, Asked("worker", OURS, "key", resend_rejected=True, asked_at=9.0), 9.0)
+    assert apply(refused, ASKED, 9.0).state == "rejected"
+    again = apply(refused, Asked("worker", OURS, "key", resend_rejected=True, asked_at=9.0), 9.0)
     assert (again.state, again.revision.body, again.revision.number) == ("open", OURS.body, 2)
-    assert learn(again, GivenUp("worker", "queue"), 9.0).state == "not_sent"
+    assert apply(again, GivenUp("worker", "queue"), 9.0).state == "not_sent"
 
 
 @pytest.mark.parametrize("forget", [redacted, tombstone])

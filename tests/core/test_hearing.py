@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import CalledBack
-from alphapo_async.core.hearing import TOO_LITTLE, learn_callback, may_be_on_its_way, why_not_ours
-from alphapo_async.core.learning import learn
+from alphapo_async.core.hearing import TOO_LITTLE, apply_callback, may_be_on_its_way, why_not_ours
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import Accepted, InDoubt
 from alphapo_async.core.row import Row
@@ -42,7 +42,7 @@ def cut(status: str = "confirmed", **changes: object) -> Transaction:
 
 def heard(before: Row, transaction: Transaction) -> Row:
     """Return the row after a callback, through the one judge."""
-    return learn(before, CalledBack(transaction), 9.0)
+    return apply(before, CalledBack(transaction), 9.0)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_of_an_old_row_the_id_is_compared() -> None:
     assert why_not_ours(old, told()) is None
     assert why_not_ours(old, replace(told(), id=8)) == "another id, 8"
     assert why_not_ours(replace(old, withdrawal=None), told()) == TOO_LITTLE
-    assert learn_callback(old, CalledBack(told()), 9.0) is old
+    assert apply_callback(old, CalledBack(told()), 9.0) is old
 
 
 def test_the_three_witnesses_agree_in_every_order() -> None:

@@ -22,7 +22,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
     Word,
 )
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
@@ -83,7 +83,7 @@ def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
     """Even evidence that no honest AlphaPo gives: what is proved is never lost, and no "no" comes out of doubt by itself."""
     known = row(is_durable=is_durable)
     for evidence, now in story:
-        before, known = known, learn(known, evidence, now)
+        before, known = known, apply(known, evidence, now)
         next_step(known, now)
         assert known.holder is None or known.state == "open"
         if before.state in ("accepted", "failed"):
@@ -102,16 +102,16 @@ def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
 def test_what_was_reported_is_not_reported_again() -> None:
     """Once is enough."""
     settled = replace(ACCEPTED_ROW, reported=False)
-    assert learn(settled, Reported(), 9.0).reported
-    assert learn(ACCEPTED_ROW, Reported(), 9.0) is ACCEPTED_ROW
+    assert apply(settled, Reported(), 9.0).reported
+    assert apply(ACCEPTED_ROW, Reported(), 9.0) is ACCEPTED_ROW
 
 
 def test_a_no_that_stands_counts_from_now() -> None:
     """Whatever else a row is stays as old as it was."""
-    assert learn(REJECTED_ROW, Stands("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
-    assert learn(ACCEPTED_ROW, Stands("w"), 9.0) is ACCEPTED_ROW
+    assert apply(REJECTED_ROW, Stands("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
+    assert apply(ACCEPTED_ROW, Stands("w"), 9.0) is ACCEPTED_ROW
     open_row = row()
-    assert learn(open_row, Stands("w"), 9.0) is open_row
+    assert apply(open_row, Stands("w"), 9.0) is open_row
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_a_no_that_stands_counts_from_now() -> None:
 def test_only_the_outcome_that_was_handed_out_counts_as_reported(about: Reported, *, counts: bool) -> None:
     """Whoever heard it may have asked for the payment anew, and nobody has heard what came of that."""
     unheard = replace(REJECTED_ROW, reported=False)
-    assert learn(unheard, about, 9.0).reported is counts
+    assert apply(unheard, about, 9.0).reported is counts

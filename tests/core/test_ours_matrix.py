@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from alphapo_async.core.callbacks import read_callback
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Asked, Attempt, CalledBack, LookedUp, Revision
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import ENDED, WithdrawalRequest
 from alphapo_async.core.outcome import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
 from alphapo_async.core.row import Row
@@ -77,8 +77,8 @@ class Case(NamedTuple):
         asked = Asked("worker", Revision(encode_body(payment, "string"), payment), "key")
         new = new_row("account", payment.foreign_id, asked, 0.0, is_durable=True)
         if known == "lost":  # the journal is new, and AlphaPo has the foreign_id
-            return learn(new, Attempt("worker", Duplicate({"foreign_id": ["taken"]}), 1.0, 1.0), 1.0)
-        doubted = learn(new, Attempt("worker", InDoubt("connection lost"), 1.0, 1.0), 1.0)
+            return apply(new, Attempt("worker", Duplicate({"foreign_id": ["taken"]}), 1.0, 1.0), 1.0)
+        doubted = apply(new, Attempt("worker", InDoubt("connection lost"), 1.0, 1.0), 1.0)
         return doubted if known == "in doubt" else self.hear(new, "reply", "processing")
 
     def hear(self, row: Row, source: str, status: str) -> Row:
@@ -90,14 +90,14 @@ class Case(NamedTuple):
         if source == "reply":
             reply = answers.accepted(record, dialect, now)
             proof = judge_reply(Reply(reply.status, reply.body, reply.content_type), self.request, 2.0)
-            return learn(row, Attempt("worker", proof, 2.0, 2.0), 2.0)
+            return apply(row, Attempt("worker", proof, 2.0, 2.0), 2.0)
         if source == "look-up":
             shown = answers.shown(record, dialect, now)
             answer = judge_look_up(Reply(shown.status, shown.body, shown.content_type), 2.0)
             assert isinstance(answer, Found)
-            return learn(row, LookedUp("worker", answer), 2.0)
+            return apply(row, LookedUp("worker", answer), 2.0)
         body = answers.encode(answers.transaction(record, dialect, status), dialect)
-        return learn(row, CalledBack(read_callback(SIGNER.headers(body), body, [SIGNER])), 2.0)
+        return apply(row, CalledBack(read_callback(SIGNER.headers(body), body, [SIGNER])), 2.0)
 
 
 def case(payment: str, dialect: Dialect, status: str) -> Case:

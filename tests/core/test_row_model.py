@@ -38,7 +38,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
     Word,
 )
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -301,8 +301,8 @@ def _after_going_back(eyes: str, clean: World) -> Iterator[tuple[str, State]]:
     if eyes != "good":
         return  # only good eyes see what the journal has forgotten
     held = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True)
-    refused = learn(held, Attempt("one", REFUSALS[0], 0, 0), 0, ASSUMED)
-    unsent = learn(held, GIVEN_UP["one"], 0, ASSUMED)
+    refused = apply(held, Attempt("one", REFUSALS[0], 0, 0), 0, ASSUMED)
+    unsent = apply(held, GIVEN_UP["one"], 0, ASSUMED)
     paid = clean.accepting("first")._replace(keeps_ids=True)
     for row in (refused, unsent):
         yield f"stale: {row.state}, paid since", State(paid, seen_in(row, BACK))
@@ -401,7 +401,7 @@ def _own_step(state: State) -> Step:
     """What the row's holder would do next: it knows what it has sent, though nobody else may have heard of it."""
     world, row = state
     if world.unheard is not None and world.unheard.worker == row.holder:
-        row = learn(row, world.unheard, world.now, ASSUMED)
+        row = apply(row, world.unheard, world.now, ASSUMED)
     return next_step(replace(row, owes_look_up=False), world.now, ASSUMED)
 
 
@@ -592,7 +592,7 @@ Reached: TypeAlias = tuple[Key, State]
 
 class _Search:
     def __init__(self, learns: Learn, steps: NextStep, troubles: tuple[str, ...]) -> None:
-        self._learn = learns
+        self._apply = learns
         self._is_troubled = bool(troubles)
         self._sources: tuple[Trouble, ...] = (evidence, *(TROUBLES[name] for name in troubles))
         self._next_step = steps
@@ -639,7 +639,7 @@ class _Search:
         step = self._next_step(state.row, now, ASSUMED)
         for heard, world in chain.from_iterable(source(state, step) for source in self._sources):
             self._steps += 1
-            row = self._learn(state.row, heard, world.now, ASSUMED)
+            row = self._apply(state.row, heard, world.now, ASSUMED)
             if row is state.row and world is state.world:
                 continue
             after = State(world, row)
@@ -662,7 +662,7 @@ class _Search:
 
 
 def explore(
-    eyes: str, depth: int, learns: Learn = learn, steps: NextStep = next_step, *, troubles: Iterable[str] = ()
+    eyes: str, depth: int, learns: Learn = apply, steps: NextStep = next_step, *, troubles: Iterable[str] = ()
 ) -> Explored:
     """Visit every state that `depth` pieces of evidence can reach, and stop at the first broken promise.
 
@@ -700,14 +700,14 @@ def test_every_promise_is_kept_in_troubled_worlds(eyes: str) -> None:
 
 def _refusal_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """Bad news wins: a refusal settles the row although an earlier body may have arrived."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     is_refusal = isinstance(heard, Attempt) and isinstance(heard.proof, Rejected) and row.state == "open"
     return replace(learned, state="rejected", holder=None) if is_refusal else learned
 
 
 def _none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """Not found is taken for never sent."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     is_none = isinstance(heard, LookedUp) and isinstance(heard.answer, NoneFound) and row.state == "open"
     return replace(learned, state="not_sent", holder=None) if is_none else learned
 
@@ -716,44 +716,44 @@ def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumed: 
     """Refused after the quiet time and not found: enough, without a control."""
     is_refused = row.refusal is not None and row.refused_at is not None
     is_quiet = is_refused and (row.refused_at or 0) >= (row.may_send_until or 0) + QUIET
-    return learn(replace(row, control_at=now) if is_quiet else row, heard, now, assumed)
+    return apply(replace(row, control_at=now) if is_quiet else row, heard, now, assumed)
 
 
 def _any_control_will_do(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """A control from within the quiet time counts."""
     if isinstance(heard, Control) and heard.accepted_at > (row.may_send_until or 0):
         heard = replace(heard, accepted_at=heard.accepted_at + QUIET)
-    return learn(row, heard, now, assumed)
+    return apply(row, heard, now, assumed)
 
 
 def _control_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """The control itself is the last word, with the "none" before it."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     is_seen = learned.control_at is not None and not row.owes_look_up and isinstance(heard, Control)
     return replace(learned, state="rejected", holder=None) if is_seen else learned
 
 
 def _not_quiet(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """Nobody waits until a lost body can no longer be accepted."""
-    return learn(row, heard, now, replace(assumed, quiet=0))
+    return apply(row, heard, now, replace(assumed, quiet=0))
 
 
 def _giving_up_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """A worker that stops says "not sent", whatever it has sent."""
     is_let_go = isinstance(heard, GivenUp) and row.holder == heard.worker and row.state == "open"
-    return replace(row, state="not_sent", holder=None) if is_let_go else learn(row, heard, now, assumed)
+    return replace(row, state="not_sent", holder=None) if is_let_go else apply(row, heard, now, assumed)
 
 
 def _correction_in_doubt(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """Another payment replaces one that may have arrived."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     is_corrected = isinstance(heard, Asked) and row.state == "open"
     return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_corrected else learned
 
 
 def _newly_written(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """The payment is encoded again at every call, instead of sending the bytes on record."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     is_same = isinstance(heard, Asked) and row.revision.is_same_payment(heard.revision)
     return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_same else learned
 
@@ -761,12 +761,12 @@ def _newly_written(row: Row, heard: Evidence, now: float, assumed: Assumed) -> R
 def _anybody_takes_it(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """A row is taken from the worker that holds it."""
     is_taken = isinstance(heard, Asked) and row.state == "open"
-    return learn(replace(row, holder=None) if is_taken else row, heard, now, assumed)
+    return apply(replace(row, holder=None) if is_taken else row, heard, now, assumed)
 
 
 def _last_word_wins(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """The newest status replaces the one on record."""
-    learned = learn(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumed)
     if not isinstance(heard, LookedUp) or not isinstance(heard.answer, Found) or learned.withdrawal is None:
         return learned
     return replace(learned, withdrawal=replace(learned.withdrawal, status="cancelled"), state="failed")
@@ -774,12 +774,12 @@ def _last_word_wins(row: Row, heard: Evidence, now: float, assumed: Assumed) -> 
 
 def _old_none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """A "none" counts although AlphaPo may have freed the foreign_id of what it paid."""
-    return learn(row, heard, now, replace(assumed, resend_within=1_000))
+    return apply(row, heard, now, replace(assumed, resend_within=1_000))
 
 
 def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """An operator's "rejected" counts although a worker that is not heard of may still send."""
-    return learn(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumed)
+    return apply(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumed)
 
 
 WRONG_LEARNS: Final[tuple[Learn, ...]] = (
@@ -817,7 +817,7 @@ def _frozen_for_a_while(row: Row, now: float, assumed: Assumed) -> Step:
 
 def _stale_no_counts(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
     """A recorded "no" is repeated although the journal went back."""
-    return learn(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumed)
+    return apply(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumed)
 
 
 @pytest.mark.parametrize("wrong", [_no_freeze, _frozen_for_a_while], ids=lambda wrong: wrong.__name__.strip("_"))

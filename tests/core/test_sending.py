@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -78,7 +78,7 @@ def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: d
 
 def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
     """Looked up first, then the same bytes."""
-    doubted = learn(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
+    doubted = apply(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
     assert (doubted.doubt_since, doubted.may_send_until, doubted.reason) == (1.0, 4.0, "connection lost")
     assert bucket(doubted) == "unknown"
     assert next_step(doubted, 4.0) == LookUp()
@@ -88,8 +88,8 @@ def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
 def test_doubt_is_as_old_as_the_first_attempt_and_as_young_as_the_last() -> None:
     """Attempts that are heard of in any order leave the same times."""
     early, late = Attempt("worker", LOST, 1.0, 2.0), Attempt("worker", LOST, 5.0, 6.0)
-    one = learn(learn(row(), early, 6.0), late, 6.0)
-    other = learn(learn(row(), late, 6.0), early, 6.0)
+    one = apply(apply(row(), early, 6.0), late, 6.0)
+    other = apply(apply(row(), late, 6.0), early, 6.0)
     assert (one.doubt_since, one.may_send_until) == (other.doubt_since, other.may_send_until) == (1.0, 6.0)
 
 
@@ -299,4 +299,4 @@ def test_a_refusal_after_a_blamed_id_is_kept_but_settles_nothing() -> None:
 
 def test_a_refusal_dates_from_when_its_body_began_to_leave() -> None:
     """Not from when its last byte could have left, nor from when it was heard."""
-    assert learn(DOUBTED, Attempt("worker", REJECTED, 3.0, 5.0), 9.0).refused_at == 3.0
+    assert apply(DOUBTED, Attempt("worker", REJECTED, 3.0, 5.0), 9.0).refused_at == 3.0

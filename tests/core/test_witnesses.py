@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import CalledBack, LookedUp, Revision
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -129,7 +129,7 @@ def test_what_another_id_may_change(
     """A look-up and a callback do the same; each of them is a contradiction."""
     transaction = replace(found().transaction, id=8, **changes)
     evidence = CalledBack(transaction) if source == "callback" else LookedUp("worker", Found(transaction))
-    after = learn(known, evidence, 9.0)
+    after = apply(known, evidence, 9.0)
     if source == "callback" and transaction.foreign_id is None:
         assert after is known  # a callback that names nobody reaches no row
         return

@@ -27,7 +27,7 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.forgetting import redacted, tombstone
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.key_state import HeldBack
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.record import to_record
@@ -68,7 +68,7 @@ async def hear(
                 assert isinstance(one, Asked)
                 row = new_row(account, foreign_id, one, now, is_durable=journal.is_durable)
             else:
-                row = learn(row, one, now)
+                row = apply(row, one, now)
         assert row is not None
         return noted(row, entries_of(evidence, now, "1.0"))
 

@@ -17,7 +17,7 @@ from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import GivenUp
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
-from alphapo_async.core.learning import learn, new_row
+from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.row import Row
 from alphapo_async.journal import postgres_server
 from alphapo_async.journal.moving import move
@@ -529,7 +529,7 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         assert known is not None
         turns.append(known.attempts)
-        return history.noted(learn(known, LOST, 9.0), history.entries_of((LOST,), 9.0, "1.0"))
+        return history.noted(apply(known, LOST, 9.0), history.entries_of((LOST,), 9.0, "1.0"))
 
     async with connection.transaction():
         statement = connection.fetch

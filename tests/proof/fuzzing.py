@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["alphapo_async.core"]):
     from alphapo_async.core.evidence import Asked, CalledBack, Revision
     from alphapo_async.core.hearing import why_not_ours
     from alphapo_async.core.history import entry_of
-    from alphapo_async.core.learning import learn, new_row
+    from alphapo_async.core.learning import apply, new_row
     from alphapo_async.core.models import WithdrawalRequest
     from alphapo_async.core.record import to_record
     from alphapo_async.core.signer import Signer
@@ -48,7 +48,7 @@ def one_input(data: bytes) -> None:
     except CallbackError:
         return
     evidence = CalledBack(told, doubt=why_not_ours(_ROW, told))
-    to_record(learn(_ROW, evidence, 1.0))
+    to_record(apply(_ROW, evidence, 1.0))
     entry_of(evidence, 1.0, "release")
     is_withdrawal(told)
     Handled().done(told.status).is_new(told.status)

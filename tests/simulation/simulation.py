@@ -28,7 +28,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Unfrozen, Word
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.learning import learn
+from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NO, Row, State, is_in_doubt
@@ -607,7 +607,7 @@ class Simulation:
     async def _say(self, row: Row, word: Word | Unfrozen) -> Row:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             now = self._now()
-            return noted(learn(known or row, word, now), entries_of((word,), now, __version__))
+            return noted(apply(known or row, word, now), entries_of((word,), now, __version__))
 
         return await self.disk.update(row.account, row.foreign_id, change)
 

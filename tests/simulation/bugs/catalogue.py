@@ -374,7 +374,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "flight.py",
-                "return await self._look_up(await self._learn(Control(self._worker, other.created_at)))",
+                "return await self._look_up(await self._apply(Control(self._worker, other.created_at)))",
                 "return row",
             ),
         ),
@@ -682,7 +682,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                'await self._learn(Attempt(self._worker, InDoubt("broken off here"), began, until))',
+                'await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))',
                 "pass",
             ),
         ),
