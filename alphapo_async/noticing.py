@@ -12,7 +12,7 @@ from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, GivenUp, 
 from alphapo_async.core.history import named
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import result_of
-from alphapo_async.core.row import Row, bucket
+from alphapo_async.core.row import Row, counted_as
 from alphapo_async.core.telling import Told, tell
 
 __all__ = ["Noticing"]
@@ -89,7 +89,7 @@ class Noticing:
         if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, GivenUp) and after.state == "open" and not _is_only_the_key(evidence, after):
-            self._tell("unknown", after, outcome=bucket(after), reason=after.reason or None)
+            self._tell("unknown", after, outcome=counted_as(after), reason=after.reason or None)
 
     def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
         """Emit a contradiction of what was reported; and of a withdrawal that is known by its id, figures that were not requested.
@@ -196,4 +196,4 @@ class Noticing:
 
 def _is_only_the_key(given_up: GivenUp, row: Row) -> bool:
     """Nothing of the row was sent because its key is refused, which one event reports for all rows."""
-    return given_up.reason == "key refused" and bucket(row) == "open"
+    return given_up.reason == "key refused" and counted_as(row) == "open"

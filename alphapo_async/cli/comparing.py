@@ -10,7 +10,7 @@ from alphapo_async.cli.journal_rows import money, why
 from alphapo_async.cli.showing import amount
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import NO, Row, bucket
+from alphapo_async.core.row import NO, Row, counted_as
 
 __all__ = ["contradiction", "side_by_side", "status_code"]
 
@@ -65,7 +65,7 @@ _LOOK = "Somebody should look at it."
 
 
 def _state(row: Row) -> str:
-    return bucket(row).replace("_", " ")
+    return counted_as(row).replace("_", " ")
 
 
 def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None) -> Exit:
@@ -74,7 +74,7 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):
         return Exit.UNKNOWN if answer.code is None else Exit.KEY_REFUSED
-    return Exit.UNKNOWN if row is None else code_of([bucket(row)])
+    return Exit.UNKNOWN if row is None else code_of([counted_as(row)])
 
 
 def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:

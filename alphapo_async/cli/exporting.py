@@ -18,7 +18,7 @@ import msgspec
 from alphapo_async.cli.batch.cells import FORMULAS
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.codec import plain
-from alphapo_async.core.row import Row, bucket
+from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def fields_of(row: Row) -> dict[str, Any]:
     return {
         "foreign_id": row.foreign_id,
         "account": row.account,
-        "outcome": bucket(row),
+        "outcome": counted_as(row),
         "currency": currency or None,
         "amount": plain(figure) if currency else None,
         "address": None if payment is None else payment.address,

@@ -8,7 +8,7 @@ from typing import Final
 
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, bucket, is_by_hand, is_in_doubt
+from alphapo_async.core.row import Row, counted_as, is_by_hand, is_in_doubt
 
 __all__ = ["OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
@@ -165,7 +165,7 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
             clean(row.foreign_id),
             "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
             moment(row.created_at),
-            bucket(row),
+            counted_as(row),
             clean(row.reason),
             clean((row.holder or "")[:8]),
             row.key,

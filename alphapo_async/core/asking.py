@@ -11,7 +11,7 @@ from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
-from alphapo_async.core.row import Assumed, Row, is_refused_after, may_be_forgotten, quiet_from, settled
+from alphapo_async.core.row import Assumed, Row, is_refused_after, may_be_forgotten, quiet_from, settle
 from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
 __all__ = ["apply_control", "apply_look_up"]
@@ -41,7 +41,7 @@ def _apply_found(row: Row, worker: str, transaction: Transaction, now: float) ->
     comparison = compare(payment, transaction)
     if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
-        return settled(other, "conflict", now)
+        return settle(other, "conflict", now)
     return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, now)
 
 
@@ -56,9 +56,9 @@ def _apply_none_found(row: Row, worker: str, now: float, assumed: Assumed) -> Ro
     if row.refusal is None or row.blamed or row.holder != worker:
         return answered
     if row.doubt_since is None:
-        return settled(answered, "rejected", now)
+        return settle(answered, "rejected", now)
     is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
-    return settled(answered, "rejected", now) if is_last_word else answered
+    return settle(answered, "rejected", now) if is_last_word else answered
 
 
 def _reaffirmed(row: Row) -> Row:

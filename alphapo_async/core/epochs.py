@@ -11,8 +11,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Remembered
-from alphapo_async.core.row import NO, Assumed, Epoch, Row, doubted
-from alphapo_async.core.witnesses import witnessed
+from alphapo_async.core.row import NO, Assumed, Epoch, Row, put_in_doubt
+from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = [
     "WENT_BACK",
@@ -36,7 +36,7 @@ def seen_in(row: Row, epoch: Epoch) -> Row:
     if row.state != "open":
         return seen
     since = row.created_at if epoch.since is None else epoch.since
-    return doubted(seen, since, since, WENT_BACK)
+    return put_in_doubt(seen, since, since, WENT_BACK)
 
 
 def is_frozen(row: Row) -> bool:
@@ -59,7 +59,7 @@ def thaw(row: Row, *, has_other_keys: bool) -> Row:
     if not is_frozen(row):
         return row
     since = row.created_at if row.journal_epoch.since is None else row.journal_epoch.since
-    doubtful = doubted(row, row.created_at, since, WENT_BACK)
+    doubtful = put_in_doubt(row, row.created_at, since, WENT_BACK)
     return replace(doubtful, epoch=row.journal_epoch.number, is_key_unsure=row.is_key_unsure or has_other_keys)
 
 
@@ -67,7 +67,7 @@ def apply_remembered(row: Row, remembered: Remembered, now: float) -> Row:
     """Return the row with the acceptance that a worker saw before the journal went back."""
     if not row.revision.is_same_payment(remembered.revision):
         return row
-    return witnessed(row, remembered.withdrawal, remembered.transaction, now)
+    return merge_withdrawal(row, remembered.withdrawal, remembered.transaction, now)
 
 
 def apply_unfrozen(row: Row, now: float) -> Row:

@@ -19,13 +19,13 @@ from alphapo_async.core.row import (
     Epoch,
     Row,
     State,
-    doubted,
     has_expired,
     is_by_hand,
     is_in_doubt,
-    settled,
+    put_in_doubt,
+    settle,
 )
-from alphapo_async.core.witnesses import witnessed
+from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = ["apply_decision", "apply_lease_expiry", "apply_release", "apply_request", "new_row"]
 
@@ -141,7 +141,7 @@ def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
     """A journal that ends with its process hears late that an earlier process may have sent it: no "no" so far is one."""
     if row.doubt_since is not None and row.state == "open":
         return row
-    return replace(doubted(row, now, now, "attempted before"), unvouched=False, is_key_unsure=asked.has_other_keys)
+    return replace(put_in_doubt(row, now, now, "attempted before"), unvouched=False, is_key_unsure=asked.has_other_keys)
 
 
 def _asked_while_open(row: Row, asked: Asked, now: float) -> Row:
@@ -159,7 +159,7 @@ def _left_to_workers(row: Row, asked: Asked) -> Row:
 
 def _taken_on(row: Row, asked: Asked, now: float) -> Row:
     if has_expired(row, now):
-        return settled(replace(row, reason="expired"), "not_sent", now)
+        return settle(replace(row, reason="expired"), "not_sent", now)
     return replace(
         _held(row, asked, now),
         key=row.key if row.doubt_since is not None else asked.key,
@@ -221,7 +221,7 @@ def apply_lease_expiry(row: Row, lapsed: Lapsed) -> Row:
 
 def _lapsed(row: Row, until: float) -> Row:
     """Whoever held the row may have sent until then, and nobody will ever say."""
-    return replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None)
+    return replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)
 
 
 def apply_release(row: Row, given_up: GivenUp, now: float) -> Row:
@@ -231,7 +231,7 @@ def apply_release(row: Row, given_up: GivenUp, now: float) -> Row:
     is_sent_later = given_up.stays_open or (row.stays_open and not has_expired(row, now))
     if row.state != "open" or is_in_doubt(row) or is_sent_later:
         return replace(row, holder=None, checked_at=now)
-    return settled(replace(row, reason=given_up.reason), "not_sent", now)
+    return settle(replace(row, reason=given_up.reason), "not_sent", now)
 
 
 def apply_decision(row: Row, word: Word, now: float) -> Row:
@@ -246,5 +246,5 @@ def apply_decision(row: Row, word: Word, now: float) -> Row:
         # Whoever relied on the earlier decision has to learn of this one.
         said = replace(said, reported=False, contradiction=f"{state} after {row.state}")
     if not word.is_accepted:
-        return settled(said, state, now, reaffirmed_in=row.journal_epoch.number)
-    return witnessed(said, Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal"), None, now)
+        return settle(said, state, now, reaffirmed_in=row.journal_epoch.number)
+    return merge_withdrawal(said, Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal"), None, now)

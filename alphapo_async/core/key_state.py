@@ -23,7 +23,7 @@ from alphapo_async.core.outcome import (
     Reply,
     lets_in,
 )
-from alphapo_async.core.row import Row, bucket, has_expired
+from alphapo_async.core.row import Row, counted_as, has_expired
 
 __all__ = ["ACCEPTED", "NOTHING_HELD_BACK", "HeldBack", "KeyState", "after_body", "after_question", "key_for"]
 
@@ -66,7 +66,7 @@ def after_question(state: KeyState, reply: Reply | NoReply, now: float, wait_max
 
 def key_for(row: Row, current: str) -> str:
     """Return the key under which a row is sent or looked up next: its own in doubt and settled, else the current one."""
-    return current if bucket(row) == "open" else row.key
+    return current if counted_as(row) == "open" else row.key
 
 
 class HeldBack(NamedTuple):

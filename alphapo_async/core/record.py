@@ -14,7 +14,7 @@ from alphapo_async.core.codec import decode_body, plain
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal
-from alphapo_async.core.row import CountedLine, Row, State, bucket
+from alphapo_async.core.row import CountedLine, Row, State, counted_as
 from alphapo_async.core.steps import due_at
 
 __all__ = [
@@ -36,7 +36,7 @@ class Record(NamedTuple):
     account: str
     foreign_id: str
     state: State
-    bucket: str
+    counted_as: str
     """Which of the sums it counts in."""
     currency: str
     amount: str
@@ -123,7 +123,7 @@ def to_record(row: Row) -> Record:
         row.account,
         row.foreign_id,
         row.state,
-        bucket(row),
+        counted_as(row),
         currency,
         plain(figure),
         row.created_at,

@@ -23,15 +23,15 @@ __all__ = [
     "Epoch",
     "Row",
     "State",
-    "bucket",
-    "doubted",
+    "counted_as",
     "has_expired",
     "is_by_hand",
     "is_in_doubt",
     "is_refused_after",
     "may_be_forgotten",
+    "put_in_doubt",
     "quiet_from",
-    "settled",
+    "settle",
     "withdrawal_of",
 ]
 
@@ -167,7 +167,7 @@ def has_expired(row: Row, now: float) -> bool:
     return row.state == "open" and is_over and not is_in_doubt(row)
 
 
-def bucket(row: Row) -> str:
+def counted_as(row: Row) -> str:
     """Return which of the sums of `Totals` the row counts in."""
     if row.state == "open":
         return "unknown" if is_in_doubt(row) else "open"
@@ -198,13 +198,13 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
     return row.withdrawal and replace(row.withdrawal, source=source)
 
 
-def settled(row: Row, state: State, now: float, **learned: Any) -> Row:
+def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
     """Return the row settled: held by nobody, owing nothing, and knowing what was learned besides."""
     since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
     return replace(row, state=state, settled_at=since, settled_by=by, holder=None, owes_look_up=False, **learned)
 
 
-def doubted(row: Row, began: float, until: float, reason: str) -> Row:
+def put_in_doubt(row: Row, began: float, until: float, reason: str) -> Row:
     """What was sent between these times may have arrived: the doubt is as old as the first, the quiet time as young as the last.
 
     A settled "no" that somebody's late attempt puts in doubt again is open again: its holder was not alone.

@@ -10,8 +10,8 @@ from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched, NotSent, Refused, Rejected
-from alphapo_async.core.row import Row, doubted, may_be_forgotten, settled
-from alphapo_async.core.witnesses import is_known, merge_shown, witnessed
+from alphapo_async.core.row import Row, may_be_forgotten, put_in_doubt, settle
+from alphapo_async.core.witnesses import is_known, merge_shown, merge_withdrawal
 
 __all__ = ["apply_attempt"]
 
@@ -23,11 +23,11 @@ def apply_attempt(row: Row, attempt: Attempt, now: float) -> Row:
         case Accepted():
             return _replied(_counted(row), proof.withdrawal, now)
         case InDoubt():
-            return doubted(_counted(row), attempt.began, attempt.until, proof.reason)
+            return put_in_doubt(_counted(row), attempt.began, attempt.until, proof.reason)
         case Mismatched() if is_known(row):
             return _replied(_counted(row), proof.withdrawal, now)
         case Mismatched():
-            unsure = doubted(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal")
+            unsure = put_in_doubt(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal")
             return _mismatched(unsure, proof)
         case NotSent():
             return _not_sent(row, proof, now)
@@ -45,7 +45,7 @@ def _replied(row: Row, withdrawal: Withdrawal, now: float) -> Row:
     """A reply to our own body needs no more than its foreign_id, unless AlphaPo has given the id of the withdrawal before."""
     payment = row.revision.payment
     if payment is None or not is_known(row):
-        return witnessed(row, withdrawal, None, now)
+        return merge_withdrawal(row, withdrawal, None, now)
     return merge_shown(row, withdrawal, None, compare_reply(payment, withdrawal), now)
 
 
@@ -74,7 +74,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
         case Refused():
             refused = replace(row, code=proof.code, reason="key refused")
             stays_open = row.doubt_since is not None or row.blamed or row.stays_open or may_be_forgotten(row)
-            return refused if stays_open else settled(refused, "authentication", now)
+            return refused if stays_open else settle(refused, "authentication", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)
         case _:
@@ -84,5 +84,5 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
 def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
     told = replace(row, refusal=proof.errors, refused_at=attempt.began, control_at=None, reason="refused")
     if row.doubt_since is None and not row.blamed and not row.unvouched:
-        return settled(told, "rejected", now)
+        return settle(told, "rejected", now)
     return replace(told, owes_look_up=True)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Comparison, Difference
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NO, Row, State, settled
+from alphapo_async.core.row import NO, Row, State, settle
 
 __all__ = [
     "TOO_LITTLE",
@@ -21,9 +21,9 @@ __all__ = [
     "is_known",
     "is_older",
     "merge_shown",
+    "merge_withdrawal",
     "why_not_ours",
     "withdrawal_from",
-    "witnessed",
 ]
 
 TOO_LITTLE: Final = "AlphaPo shows too little"
@@ -86,9 +86,9 @@ def merge_shown(
     if is_another(row, shown):
         row = replace(row, contradiction=f"a {shown.source} shows another id, {shown.id}")
     elif why is None or is_known(row):
-        return witnessed(row, shown, transaction, now, comparison.differences)
+        return merge_withdrawal(row, shown, transaction, now, comparison.differences)
     if why is None:
-        return witnessed(row, shown, transaction, now)
+        return merge_withdrawal(row, shown, transaction, now)
     if row.state == "conflict" and transaction is not None and (shown.source == "look-up" or _is_existing(row, shown)):
         return _in_conflict(row, transaction)
     if row.state != "open":
@@ -103,7 +103,7 @@ def merge_shown(
     )
 
 
-def witnessed(
+def merge_withdrawal(
     row: Row,
     shown: Withdrawal,
     transaction: Transaction | None,
@@ -126,7 +126,7 @@ def witnessed(
         contradiction = f"{shown.status} after confirmed" if is_denied else row.contradiction
         return replace(row, contradiction=contradiction, differences=differences)
     state: State = "failed" if shown.status in ENDED else "accepted"
-    return settled(
+    return settle(
         row,
         state,
         now,

@@ -19,7 +19,7 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Change, Entry, merged
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
-from alphapo_async.core.row import Epoch, Row, State, bucket
+from alphapo_async.core.row import Epoch, Row, State, counted_as
 from alphapo_async.core.steps import due_at
 from alphapo_async.journal.hosts import check_host
 
@@ -36,7 +36,7 @@ class _Essence(NamedTuple):
     """What is remembered of an old settled row."""
 
     state: State
-    bucket: str
+    counted_as: str
     digest: str
     number: int
     figure: Decimal
@@ -212,7 +212,7 @@ class MemoryJournal:
         for rows in (self._open, self._settled):
             for row in rows.values():
                 if row.account == account:
-                    _add(sums, bucket(row), *row.revision.asked, 1)
+                    _add(sums, counted_as(row), *row.revision.asked, 1)
         return {currency: _totals(buckets) for currency, buckets in sorted(sums.items())}
 
     async def raise_epoch(self, now: float) -> Epoch:
@@ -270,7 +270,7 @@ class MemoryJournal:
         self._dates.pop(name, None)
         self._old[name] = essence = _essence(row)
         self._history.pop(name, None)
-        _add(self._old_sums.setdefault(row.account, {}), essence.bucket, essence.figure, essence.currency, 1)
+        _add(self._old_sums.setdefault(row.account, {}), essence.counted_as, essence.figure, essence.currency, 1)
         if len(self._old) > self._remembered:
             gone, _ = self._old.popitem(last=False)
             del self._places[gone]
@@ -278,7 +278,7 @@ class MemoryJournal:
     def _forget_essence(self, name: _Name) -> None:
         essence = self._old.pop(name, None)
         if essence is not None:
-            _add(self._old_sums[name[0]], essence.bucket, essence.figure, essence.currency, -1)
+            _add(self._old_sums[name[0]], essence.counted_as, essence.figure, essence.currency, -1)
 
 
 def _due(row: Row) -> float:
@@ -297,7 +297,7 @@ def _essence(row: Row) -> _Essence:
     figure, currency = revision.asked
     return _Essence(
         row.state,
-        bucket(row),
+        counted_as(row),
         revision.digest,
         revision.number,
         figure,

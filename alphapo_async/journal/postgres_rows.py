@@ -169,8 +169,8 @@ class PostgresRows:
         )
         """What is open, oldest first, page by page."""
         self.due = row + (
-            "where account = $1 and due_at <= $2 and (case bucket when 'open' then $4::text else key end <> all($5::text[]) "
-            "or (bucket = 'open' and (rest->>'expires_at')::float8 <= $2)) order by due_at limit $3"
+            "where account = $1 and due_at <= $2 and (case counted_as when 'open' then $4::text else key end <> all($5::text[]) "
+            "or (counted_as = 'open' and (rest->>'expires_at')::float8 <= $2)) order by due_at limit $3"
         )
         """What a worker on its rounds should look at: of what is under refused keys only what has expired."""
         self.unreported = row + "where account = $1 and not reported and state <> 'open' order by id limit $2"
@@ -195,7 +195,7 @@ class PostgresRows:
         )
         """Whole histories."""
         self.sums = (
-            "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else bucket end, "
+            "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, "
             f"sum(amount)::text as figure from {schema}.withdrawals cross join {schema}.journal "
             "where account = $1 group by 1, 2 order by 1"
         )
@@ -289,8 +289,8 @@ class PostgresRows:
     async def totals(self, fetch: Fetch, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact."""
         buckets: dict[str, dict[str, Decimal]] = {}
-        for currency, bucket, figure in await fetch(self.sums, account):
-            buckets.setdefault(currency, {})[bucket] = Decimal(figure)
+        for currency, counted_as, figure in await fetch(self.sums, account):
+            buckets.setdefault(currency, {})[counted_as] = Decimal(figure)
         return {currency: Totals(**found, requested=_sum(found.values())) for currency, found in buckets.items()}
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,7 +61,7 @@ create table {s}.withdrawals (
   account text not null,
   foreign_id text not null,
   state text not null,
-  bucket text not null,
+  counted_as text not null,
   currency text not null,
   amount numeric not null,
   created_at double precision not null,
@@ -151,7 +151,7 @@ begin
     from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
     return true;
   end if;
-  update {s}.withdrawals w set epoch = here.epoch_number, turn = turn + 1, bucket = 'unknown',
+  update {s}.withdrawals w set epoch = here.epoch_number, turn = turn + 1, counted_as = 'unknown',
     due_at = case when holder is null then moment end,
     rest = (rest::jsonb || jsonb_build_object('owes_look_up', true, 'reason', 'journal went back',
       'doubt_since', least((rest ->> 'doubt_since')::double precision, created_at),

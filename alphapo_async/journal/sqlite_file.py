@@ -58,7 +58,7 @@ create table withdrawals (
   account text not null,
   foreign_id text not null,
   state text not null,
-  bucket text not null,
+  counted_as text not null,
   currency text not null,
   amount text not null,
   created_at real not null,

@@ -89,8 +89,8 @@ OPEN: Final = _ROW + (
 DUE: Final = _ROW + "where account = ? and due_at <= ? order by due_at limit ?"
 """What a worker on its rounds should look at."""
 DUE_BUT: Final = _ROW + (  # noqa: S608 - our own names
-    "where account = ? and due_at <= ? and (case bucket when 'open' then ? else key end not in (select value from json_each(?)) "
-    "or (bucket = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?)) order by due_at limit ?"
+    "where account = ? and due_at <= ? and (case counted_as when 'open' then ? else key end not in (select value from json_each(?)) "
+    "or (counted_as = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?)) order by due_at limit ?"
 )
 """Likewise, but for rows under refused keys; of those only what has expired."""
 UNREPORTED: Final = _ROW + "where account = ? and reported = 0 and state <> 'open' order by id limit ?"
@@ -181,7 +181,7 @@ DROP_EARLIER: Final = "delete from revisions where withdrawal = ?"
 DROP_HISTORY: Final = "delete from history where withdrawal = ?"
 """Nothing of its history."""
 FIGURES: Final = (
-    "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else bucket end, amount "
+    "select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, amount "
     "from withdrawals cross join journal where account = ?"
 )
 """Everything asked for, for the sums: what was open when the journal went back is unknown."""
@@ -446,9 +446,9 @@ _EXACT: Final = Context(prec=1_000)
 def sums(connection: sqlite3.Connection, account: str) -> dict[str, Totals]:
     """Return what became of everything asked for, by currency, exact."""
     found: dict[str, dict[str, Decimal]] = {}
-    for currency, bucket, amount in connection.execute(FIGURES, (account,)):
+    for currency, counted_as, amount in connection.execute(FIGURES, (account,)):
         buckets = found.setdefault(currency, {})
         figure = Decimal(amount)
-        for name in ("requested", bucket):
+        for name in ("requested", counted_as):
             buckets[name] = _EXACT.add(buckets.get(name, Decimal(0)), figure)
     return {currency: Totals(**found[currency]) for currency in sorted(found)}

@@ -17,7 +17,7 @@ from alphapo_async.core.outcome import (
     NoneFound,
     NotSent,
 )
-from alphapo_async.core.row import Row, State, bucket, is_by_hand, is_in_doubt
+from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -49,7 +49,7 @@ def test_a_new_row_is_sent() -> None:
     assert (new.state, new.holder, new.created_at, new.key) == ("open", "worker", 3.0, "key")
     assert next_step(new, 3.0) == Send()
     assert not is_in_doubt(new)
-    assert bucket(new) == "open"
+    assert counted_as(new) == "open"
 
 
 def test_a_row_attempted_before_is_in_doubt_from_the_start() -> None:
@@ -211,7 +211,7 @@ def test_giving_up_without_doubt_is_not_sent() -> None:
 def test_giving_up_in_doubt_leaves_the_row_open_to_anybody(before: Row) -> None:
     """Nothing is said that is not known."""
     after = apply(before, GivenUp("worker", "queue"), 9.0)
-    assert (after.state, after.holder, bucket(after)) == ("open", None, "unknown")
+    assert (after.state, after.holder, counted_as(after)) == ("open", None, "unknown")
 
 
 def test_what_nobody_was_told_of_stays_open() -> None:

@@ -63,7 +63,7 @@ def test_the_columns_are_what_an_auditor_asks_for() -> None:
     """Plain values under plain names."""
     told = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
     assert told._fields == COLUMNS
-    assert (told.state, told.bucket, told.currency, told.amount) == ("accepted", "accepted", "BTC", "1")
+    assert (told.state, told.counted_as, told.currency, told.amount) == ("accepted", "accepted", "BTC", "1")
     assert (told.alphapo_id, told.status, told.source, told.reported) == ("7", "processing", "reply", 0)
     assert told.due_at == due_at(ACCEPTED_ROW)
     assert (told.revision, told.key, told.holder) == (1, "key", None)

@@ -16,13 +16,13 @@ from alphapo_async.core.row import (
     Assumed,
     Epoch,
     Row,
-    bucket,
-    doubted,
+    counted_as,
     is_by_hand,
     is_in_doubt,
     is_refused_after,
+    put_in_doubt,
     quiet_from,
-    settled,
+    settle,
     withdrawal_of,
 )
 from tests.core.rows import (
@@ -97,7 +97,7 @@ def test_every_no_and_which_of_them_stick() -> None:
 )
 def test_a_settled_row_counts_in_the_sum_of_its_outcome(known: Row, name: str) -> None:
     """A refused key counts with what was not sent."""
-    assert bucket(known) == name
+    assert counted_as(known) == name
     assert not is_in_doubt(known)
 
 
@@ -114,7 +114,7 @@ def test_doubt_is_open_and_may_have_arrived() -> None:
     assert is_in_doubt(DOUBTED)
     assert is_in_doubt(row(blamed=True))
     assert is_in_doubt(row(refusal={"amount": ["no"]}))
-    assert (bucket(row()), bucket(DOUBTED)) == ("open", "unknown")
+    assert (counted_as(row()), counted_as(DOUBTED)) == ("open", "unknown")
 
 
 def test_the_quiet_time_counts_from_the_last_byte() -> None:
@@ -127,25 +127,28 @@ def test_the_quiet_time_counts_from_the_last_byte() -> None:
 
 def test_settling_frees_the_row_and_keeps_the_first_time() -> None:
     """Held by nobody, owing nothing."""
-    once = settled(row(owes_look_up=True), "accepted", 5.0)
+    once = settle(row(owes_look_up=True), "accepted", 5.0)
     assert (once.state, once.settled_at, once.holder, once.owes_look_up) == (
         "accepted",
         5.0,
         None,
         False,
     )
-    assert settled(once, "accepted", 8.0).settled_at == 5.0
-    assert settled(once, "failed", 8.0).settled_at == 8.0
+    assert settle(once, "accepted", 8.0).settled_at == 5.0
+    assert settle(once, "failed", 8.0).settled_at == 8.0
 
 
 def test_doubt_grows_to_both_sides_and_forgets_refusals() -> None:
     """What is known to be with AlphaPo is not doubted; a "no" is, and says so."""
-    assert (doubted(DOUBTED, -1.0, 9.0, "x").doubt_since, doubted(DOUBTED, 3.0, 9.0, "x").doubt_since) == (-1.0, 0.0)
-    assert doubted(DOUBTED, -1.0, -1.0, "x").may_send_until == 0.0
-    assert doubted(DOUBTED, 0.0, 9.0, "x").may_send_until == 9.0
-    assert doubted(ACCEPTED_ROW, 0.0, 1.0, "x") is ACCEPTED_ROW
-    assert doubted(FAILED_ROW, 0.0, 1.0, "x") is FAILED_ROW
-    again = doubted(REJECTED_ROW, 0.0, 1.0, "x")
+    assert (put_in_doubt(DOUBTED, -1.0, 9.0, "x").doubt_since, put_in_doubt(DOUBTED, 3.0, 9.0, "x").doubt_since) == (
+        -1.0,
+        0.0,
+    )
+    assert put_in_doubt(DOUBTED, -1.0, -1.0, "x").may_send_until == 0.0
+    assert put_in_doubt(DOUBTED, 0.0, 9.0, "x").may_send_until == 9.0
+    assert put_in_doubt(ACCEPTED_ROW, 0.0, 1.0, "x") is ACCEPTED_ROW
+    assert put_in_doubt(FAILED_ROW, 0.0, 1.0, "x") is FAILED_ROW
+    again = put_in_doubt(REJECTED_ROW, 0.0, 1.0, "x")
     assert (again.state, again.refusal, again.contradiction) == ("open", None, "in doubt after rejected")
 
 
@@ -153,12 +156,12 @@ def test_doubt_asks_first_and_starts_the_way_out_anew() -> None:
     """Whatever was heard of refusals, controls and keys was heard before it; who holds the row and what else it knows stays."""
     known = row(refusal={"amount": ["no"]}, refused_at=1.0, control_at=2.0, code="bad_header_key", reason="refused")
     expected = row(doubt_since=3.0, may_send_until=4.0, owes_look_up=True, reason="connection lost")
-    assert doubted(known, 3.0, 4.0, "connection lost") == expected
+    assert put_in_doubt(known, 3.0, 4.0, "connection lost") == expected
 
 
 def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
     """It was told at a time that is no longer true."""
-    again = doubted(REJECTED_ROW, 7.0, 8.0, "x")
+    again = put_in_doubt(REJECTED_ROW, 7.0, 8.0, "x")
     assert (again.state, again.settled_at, again.doubt_since, again.may_send_until) == ("open", None, 7.0, 8.0)
 
 

@@ -20,7 +20,7 @@ from alphapo_async.core.outcome import (
     Proof,
     Refused,
 )
-from alphapo_async.core.row import Row, bucket, is_in_doubt
+from alphapo_async.core.row import Row, counted_as, is_in_doubt
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -62,7 +62,7 @@ def test_a_refusal_without_doubt_settles() -> None:
 
 def test_a_refused_key_settles_as_authentication() -> None:
     """It counts as not sent."""
-    assert (REFUSED_ROW.state, REFUSED_ROW.code, bucket(REFUSED_ROW)) == (
+    assert (REFUSED_ROW.state, REFUSED_ROW.code, counted_as(REFUSED_ROW)) == (
         "authentication",
         "bad_header_key",
         "not_sent",
@@ -80,7 +80,7 @@ def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
     """Looked up first, then the same bytes."""
     doubted = apply(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
     assert (doubted.doubt_since, doubted.may_send_until, doubted.reason) == (1.0, 4.0, "connection lost")
-    assert bucket(doubted) == "unknown"
+    assert counted_as(doubted) == "unknown"
     assert next_step(doubted, 4.0) == LookUp()
     assert next_step(asked_about(doubted, NoneFound(), 4.0), 4.0) == Send()
 

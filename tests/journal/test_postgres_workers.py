@@ -221,7 +221,7 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     await connection.fetch(workers.enlist, "w", FAR, None, STAMP)
     schema = workers.renew.split(".")[0].removeprefix("update ")
     held = (
-        f"insert into {schema}.withdrawals (account, foreign_id, state, bucket, currency, amount, created_at, reported, holder, key, "
+        f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, currency, amount, created_at, reported, holder, key, "
         "revision, epoch, rest, body, sha256, digest) "
         "select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, '', 1, 0, '{}', '', '', '' "
         "from generate_series(1, $2) number"

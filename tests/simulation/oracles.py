@@ -16,7 +16,7 @@ import msgspec
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.core.row import NO, Row, bucket
+from alphapo_async.core.row import NO, Row, counted_as
 from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
@@ -239,7 +239,7 @@ class Oracles:
             return
         figure, currency = row.revision.payment.asked
         sums = self._sums.setdefault(currency, {})
-        for name in ("requested", bucket(row)):
+        for name in ("requested", counted_as(row)):
             sums[name] = sums.get(name, Decimal(0)) + sign * figure
 
     def _check_change(self, before: Row, after: Row) -> None:

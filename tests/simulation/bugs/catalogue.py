@@ -324,9 +324,9 @@ _JUDGES: Final = (
             Edit(
                 "core/sending.py",
                 "    if row.doubt_since is None and not row.blamed and not row.unvouched:\n"
-                '        return settled(told, "rejected", now)\n'
+                '        return settle(told, "rejected", now)\n'
                 "    return replace(told, owes_look_up=True)\n",
-                '    return settled(told, "rejected", now)\n',
+                '    return settle(told, "rejected", now)\n',
             ),
         ),
     ),
@@ -337,7 +337,7 @@ _JUDGES: Final = (
             Edit(
                 "core/asking.py",
                 "    if row.refusal is None or row.blamed or row.holder != worker:\n        return answered\n",
-                '    return settled(answered, "not_sent", now)\n',
+                '    return settle(answered, "not_sent", now)\n',
             ),
         ),
     ),
@@ -467,7 +467,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/holding.py",
-                'replace(doubted(row, row.held_since, until, "its worker is gone"), holder=None)',
+                'replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)',
                 "replace(row, holder=None)",
             ),
         ),
