@@ -43,7 +43,7 @@ from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply
 from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
-from alphapo_async.core.row import NO, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import Told, clash, tell
 from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
@@ -303,7 +303,7 @@ class AlphapoClient:
             JournalError: nobody can say now whether it stands.
         """
         request = result.request
-        if result.outcome not in NO or not isinstance(request, WithdrawalRequest):
+        if result.outcome not in NEGATIVE_STATES or not isinstance(request, WithdrawalRequest):
             return result
         row = await self._crew.stands(request.foreign_id)
         if row is None or not row.revision.is_same_payment(Revision(b"", request)):
@@ -420,7 +420,7 @@ class AlphapoClient:
                 if not await flight.has_taken_on():
                     return None
                 row = await self._crew.find(request.foreign_id) or flight.row
-                if not (row.state in NO or asked.revision.is_same_payment(row.revision)):
+                if not (row.state in NEGATIVE_STATES or asked.revision.is_same_payment(row.revision)):
                     return clash(row, request)
                 # That flight has not heard yet that it is over, and somebody else may have gone on with the row.
                 await flight.is_over.wait()
@@ -470,7 +470,7 @@ class AlphapoClient:
         if is_stale_no(row):
             await self._refresh(row)
             row = await crew.journal.find(crew.account, row.foreign_id) or row
-        if row.state in NO or row.state == "failed":
+        if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
 
     def enqueue_statement(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> tuple[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import NO, Assumed, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.gate import Gate
@@ -185,7 +185,7 @@ class Crew:
             again = partial(change, is_repeated=is_repeated or number > 0)
             row = await self.journal.update(self.account, foreign_id, again)
             await self._watch_epoch()
-            is_good = row.state not in NO and row.revision.is_same_payment(asked.revision)
+            is_good = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
@@ -216,12 +216,12 @@ class Crew:
         """
         time = asyncio.get_running_loop().time
         row = await self.journal.find(self.account, foreign_id)
-        if row is None or row.state not in NO or self._has_just_settled(row):
+        if row is None or row.state not in NEGATIVE_STATES or self._has_just_settled(row):
             return row
         for _ in range(_READINGS):
             asked_at = time()
             row = await self.apply(row, Stands(self.tenure.worker))
-            if row.state not in NO or time() - asked_at <= SETTLING:
+            if row.state not in NEGATIVE_STATES or time() - asked_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 

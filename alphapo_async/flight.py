@@ -49,7 +49,7 @@ from alphapo_async.core.pacing import (
     may_look_up,
     still_lets,
 )
-from alphapo_async.core.row import NO, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import Told, clash
 from alphapo_async.crew import Crew
@@ -268,7 +268,7 @@ class Flight:
 
     def _is_slow(self, row: Row) -> bool:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
-        if row.state not in NO or not self._crew.journal.is_durable:
+        if row.state not in NEGATIVE_STATES or not self._crew.journal.is_durable:
             return False
         return self._loop.time() - self._worked_out_at > SETTLING
 

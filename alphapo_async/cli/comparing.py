@@ -10,7 +10,7 @@ from alphapo_async.cli.journal_rows import money, why
 from alphapo_async.cli.showing import amount
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import NO, Row, counted_as
+from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
 
 __all__ = ["contradiction", "side_by_side", "status_code"]
 
@@ -53,11 +53,11 @@ def contradiction(before: Row | None, now: Row | None, answer: Transaction | Alp
         return None
     if now.state == "conflict":
         return "AlphaPo has the existing withdrawal under this foreign_id. This payment was not sent, and no worker will send it."
-    if now.state in NO:
+    if now.state in NEGATIVE_STATES:
         return f"AlphaPo has a withdrawal under this foreign_id, and it is not taken for this one, which is {_state(now)}. {_LOOK}"
     if now.contradiction is None:
         return None
-    was = f"It was {before.word}; " if before is not None and before.state in NO and before.word else ""
+    was = f"It was {before.word}; " if before is not None and before.state in NEGATIVE_STATES and before.word else ""
     return f"{was}AlphaPo says otherwise than was told before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Remembered
-from alphapo_async.core.row import NO, Assumed, Epoch, Row, put_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Epoch, Row, put_in_doubt
 from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = [
@@ -46,7 +46,7 @@ def is_frozen(row: Row) -> bool:
 
 def is_stale_no(row: Row) -> bool:
     """Return whether the row's "no" is of an earlier epoch: it is reported again only after AlphaPo has confirmed it."""
-    return row.state in NO and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number
+    return row.state in NEGATIVE_STATES and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number
 
 
 def may_have_forgotten(epoch: Epoch, now: float, assumed: Assumed) -> bool:

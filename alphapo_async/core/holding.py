@@ -13,8 +13,8 @@ from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
-    NO,
-    STICKY,
+    NEGATIVE_STATES,
+    STICKY_STATES,
     Assumed,
     Epoch,
     Row,
@@ -83,14 +83,14 @@ def apply_request(row: Row, asked: Asked, now: float) -> Row:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
     if row.state == "open":
         return _asked_while_open(row, asked, now) if is_same else row
-    return _asked_again(row, asked, now) if row.holder is None and row.state in NO else row
+    return _asked_again(row, asked, now) if row.holder is None and row.state in NEGATIVE_STATES else row
 
 
 def _asked_again(row: Row, asked: Asked, now: float) -> Row:
     """Return the row after a request for a withdrawal whose last word is a "no"."""
     if not row.revision.is_same_payment(asked.revision):
         return _taken_over(row, asked, now)
-    is_sticky = row.state in STICKY and not asked.resend_rejected
+    is_sticky = row.state in STICKY_STATES and not asked.resend_rejected
     if is_stale_no(row):
         return row if is_sticky or not asked.is_request else _reopened(row, asked, now)
     if is_sticky or _is_answered_by(row, asked):

@@ -43,7 +43,7 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.hearing import apply_callback
 from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
-from alphapo_async.core.row import NO, Assumed, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Row
 from alphapo_async.core.sending import apply_attempt
 
 __all__ = ["apply", "new_row"]
@@ -75,7 +75,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Unfrozen():
             return apply_unfrozen(row, now)
         case Stands():
-            return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NO else row
+            return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NEGATIVE_STATES else row
         case Reported():
             return replace(row, reported=True) if not row.reported and _is_about(evidence, row) else row
         case _:

@@ -16,8 +16,8 @@ from alphapo_async.core.models import Source, Transaction, Withdrawal
 
 __all__ = [
     "CORRECTABLE_STATES",
-    "NO",
-    "STICKY",
+    "NEGATIVE_STATES",
+    "STICKY_STATES",
     "Assumed",
     "CountedLine",
     "Epoch",
@@ -38,11 +38,11 @@ __all__ = [
 State = Literal["open", "accepted", "failed", "rejected", "not_sent", "conflict", "authentication"]
 """`open` until settled. A row in doubt is open."""
 
-NO: Final = frozenset({"rejected", "not_sent", "conflict", "authentication"})
+NEGATIVE_STATES: Final = frozenset({"rejected", "not_sent", "conflict", "authentication"})
 """Settled, and AlphaPo does not have it: a later acceptance contradicts these."""
-CORRECTABLE_STATES: Final = NO - {"conflict"}
+CORRECTABLE_STATES: Final = NEGATIVE_STATES - {"conflict"}
 """Another payment under the same foreign_id becomes the row's next revision."""
-STICKY: Final = frozenset({"rejected", "conflict"})
+STICKY_STATES: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
 
 

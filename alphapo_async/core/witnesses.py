@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Comparison, Difference
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NO, Row, State, settle
+from alphapo_async.core.row import NEGATIVE_STATES, Row, State, settle
 
 __all__ = [
     "TOO_LITTLE",
@@ -162,7 +162,7 @@ def _rank(status: str | None) -> int:
 
 
 def _contradicted(row: Row, state: State) -> str | None:
-    if row.state in NO or (row.state == "failed" and state == "accepted"):
+    if row.state in NEGATIVE_STATES or (row.state == "failed" and state == "accepted"):
         return f"{state} after {row.state}"
     return None
 

@@ -30,7 +30,7 @@ from alphapo_async.core.outcome import (
     NotSent,
     Refused,
 )
-from alphapo_async.core.row import NO
+from alphapo_async.core.row import NEGATIVE_STATES
 from alphapo_async.core.steps import next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -92,10 +92,10 @@ def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
             assert known.withdrawal is not None
             # Who told it last may change, and nothing else.
             assert replace(known.withdrawal, source="reply") == replace(before.withdrawal, source="reply")
-        if before.doubt_since is not None and before.state == "open" and known.state in NO:
+        if before.doubt_since is not None and before.state == "open" and known.state in NEGATIVE_STATES:
             assert isinstance(evidence, Word) or (isinstance(evidence, LookedUp) and before.control_at is not None)
         if known.revision is not before.revision:
-            assert before.state in NO
+            assert before.state in NEGATIVE_STATES
             assert known.revision.number > before.revision.number
 
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
-    NO,
-    STICKY,
+    NEGATIVE_STATES,
+    STICKY_STATES,
     Assumed,
     Epoch,
     Row,
@@ -79,8 +79,8 @@ def test_what_is_assumed_of_alphapo() -> None:
 
 def test_every_no_and_which_of_them_stick() -> None:
     """AlphaPo's own words are told again without a request; what never arrived or was signed wrongly may be sent again."""
-    assert frozenset({"rejected", "not_sent", "conflict", "authentication"}) == NO
-    assert frozenset({"rejected", "conflict"}) == STICKY
+    assert frozenset({"rejected", "not_sent", "conflict", "authentication"}) == NEGATIVE_STATES
+    assert frozenset({"rejected", "conflict"}) == STICKY_STATES
     assert frozenset({"rejected", "not_sent", "authentication"}) == CORRECTABLE_STATES
 
 

@@ -54,7 +54,7 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import NO, Assumed, Epoch, Row, is_in_doubt, may_be_forgotten
+from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Epoch, Row, is_in_doubt, may_be_forgotten
 from alphapo_async.core.steps import Send, Step, next_step
 
 DEPTH: Final = 6
@@ -492,7 +492,7 @@ def _untrue(state: State) -> str | None:
         return "P1: paid twice"
     if world.is_no_reported and world.paid:
         return "P4: a reported no was paid, and nobody asked again"
-    if row.state in NO and not is_stale_no(row) and (world.paid or world.flying or world.lingering):
+    if row.state in NEGATIVE_STATES and not is_stale_no(row) and (world.paid or world.flying or world.lingering):
         return f"P4: told {row.state}, and money moved or may still move"
     if row.state == "failed" and world.paid:
         return "P4: told failed, and money moved"
@@ -528,7 +528,7 @@ def _is_end_of_known(before: Row, heard: Evidence) -> bool:
 
 def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:
     if after.revision.body != before.revision.body:
-        if before.state not in NO or not isinstance(heard, Asked):
+        if before.state not in NEGATIVE_STATES or not isinstance(heard, Asked):
             return "P2: other bytes without a definite no"
         if after.revision.number <= before.revision.number:
             return "P2: other bytes under an old revision number"
@@ -539,13 +539,18 @@ def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:
 
 def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
     was_doubtful = before.state == "open" and before.doubt_since is not None
-    if was_doubtful and isinstance(heard, Attempt) and after.state in NO:
+    if was_doubtful and isinstance(heard, Attempt) and after.state in NEGATIVE_STATES:
         return "P5: a refusal after a doubtful attempt settled it"
     if before.state in ("accepted", "failed") and after.state not in ("accepted", "failed"):
         return f"moved back from {before.state}"
     if _status(before) == "confirmed" != _status(after):
         return "moved back from confirmed"
-    if before.state in NO and after.state != before.state and not isinstance(heard, Asked) and not after.contradiction:
+    if (
+        before.state in NEGATIVE_STATES
+        and after.state != before.state
+        and not isinstance(heard, Asked)
+        and not after.contradiction
+    ):
         return f"{after.state} after {before.state} without a word about it"
     is_vouched = isinstance(heard, LookedUp) and heard.answer is NONE and may_be_forgotten(before)
     is_allowed = is_vouched or isinstance(heard, Unfrozen)
@@ -560,7 +565,7 @@ def _of_holders(before: Row, heard: Evidence, after: Row) -> str | None:
     is_lapse = isinstance(heard, Lapsed) or (isinstance(heard, Asked) and heard.worker == before.holder)
     if before.holder is not None and after.holder not in (before.holder, None) and not is_lapse:
         return "taken from its holder"
-    is_no = after.state in NO and before.state == "open"
+    is_no = after.state in NEGATIVE_STATES and before.state == "open"
     if is_no and isinstance(heard, Attempt | LookedUp | GivenUp) and heard.worker != before.holder:
         return "a stale holder's no was believed"
     return None
@@ -683,7 +688,7 @@ def test_every_promise_is_kept_in_every_state(eyes: str) -> None:
     assert found.states > 50_000
     # A blind look-up shows nothing, so that no cancelled withdrawal and no conflict is ever seen.
     unseen = {"failed", "conflict"} if eyes == "blind" else set()
-    assert found.outcomes | unseen == {"open", "accepted", *NO} | {"failed"}
+    assert found.outcomes | unseen == {"open", "accepted", *NEGATIVE_STATES} | {"failed"}
 
 
 @pytest.mark.parametrize("eyes", EYES)

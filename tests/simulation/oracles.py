@@ -16,7 +16,7 @@ import msgspec
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.core.row import NO, Row, counted_as
+from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
 from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
@@ -246,10 +246,10 @@ class Oracles:
         name, was, now = after.foreign_id, before.state, after.state
         if after.revision.number == before.revision.number and after.revision.body != before.revision.body:
             self._fail(f"{name}: another body under the same revision (P2)")
-        if after.revision.number != before.revision.number and was not in NO:
+        if after.revision.number != before.revision.number and was not in NEGATIVE_STATES:
             self._fail(f"{name}: a new revision of a row that was {was} (P2)")
         if (
-            was in NO
+            was in NEGATIVE_STATES
             and now == "open"
             and after.doubt_since is None
             and before.revision.is_same_payment(after.revision)
@@ -288,7 +288,7 @@ class Oracles:
         # One that took long to be seen is written down once more before it is told: until then a call could not know of it.
         now, worked_out = self._clock(), (row.settled_at or 0.0) - EPOCH
         self._settled[row.foreign_id] = now if now - worked_out <= SETTLING else worked_out
-        if row.state in NO:
+        if row.state in NEGATIVE_STATES:
             self._check_no(row)
         elif row.state in ("accepted", "failed"):
             self._check_witnessed(row)

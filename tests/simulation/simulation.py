@@ -31,7 +31,7 @@ from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import NO, Row, State, is_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_in_doubt
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
 from alphapo_async.sandbox.records import Record
 from tests.simulation.chance import Chance
@@ -384,7 +384,7 @@ class Simulation:
 
     def _lags(self, name: str, written: object, seconds: float) -> None:
         """A "no" stands in the journal, and who wrote it does not know so yet: somebody asks once more just now, elsewhere."""
-        if not isinstance(written, Row) or written.state not in NO or not self.scenario.has("people"):
+        if not isinstance(written, Row) or written.state not in NEGATIVE_STATES or not self.scenario.has("people"):
             return
         for order in self.orders:
             if order.request.foreign_id == written.foreign_id:

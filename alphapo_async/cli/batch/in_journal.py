@@ -12,7 +12,7 @@ import msgspec
 from alphapo_async.cli.batch.sifting import Survey
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.row import CORRECTABLE_STATES, NO, STICKY, Row
+from alphapo_async.core.row import CORRECTABLE_STATES, NEGATIVE_STATES, STICKY_STATES, Row
 from alphapo_async.journal import Journal
 
 __all__ = ["InJournal", "found", "state_of", "take_stock"]
@@ -42,7 +42,7 @@ class InJournal(msgspec.Struct):
             return
         is_same = row.revision.is_same_payment(Revision(b"", request))
         self.counts[state_of(row) if is_same else f"another payment, {state_of(row)}"] += 1
-        is_sent_again = row.state in NO and (row.state not in STICKY or retry_rejected)
+        is_sent_again = row.state in NEGATIVE_STATES and (row.state not in STICKY_STATES or retry_rejected)
         if is_sent_again if is_same else row.state in CORRECTABLE_STATES:
             self.left.take(request)
         elif is_same and row.state == "accepted":

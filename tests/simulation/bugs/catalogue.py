@@ -771,7 +771,7 @@ _EPOCHS: Final = (
         (
             Edit(
                 "core/epochs.py",
-                "return row.state in NO and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number",
+                "return row.state in NEGATIVE_STATES and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number",
                 "return False",
             ),
         ),
