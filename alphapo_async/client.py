@@ -656,7 +656,7 @@ class AlphapoClient:
         row = await self._find(told.foreign_id)
         if row is None or row.revision.payment is None:
             crew = self._crew
-            if row is None and may_have_forgotten(crew.journal.epoch, crew.world.clock(), crew.assumed):
+            if row is None and may_have_forgotten(crew.journal.epoch, crew.world.clock(), crew.assumptions):
                 crew.noticing.callback_not_in_journal(told)
             return "not in journal"
         if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:

@@ -26,7 +26,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.gate import Gate
@@ -81,7 +81,7 @@ class Crew:
         self.journal = journal
         self.session = session
         self.policy = policy
-        self.assumed = Assumed(policy.resend_within, policy.quiet, policy.attempt_timeout)
+        self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout)
         self.deadlines = Alarms(policy.deadline)
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
@@ -111,7 +111,7 @@ class Crew:
             account=account,
             noticing=noticing,
             clock=self.world.clock,
-            assumed=self.assumed,
+            assumptions=self.assumptions,
             confirm_lease=self.tenure.confirm,
             record_again=self._record_again,
         )
@@ -166,8 +166,8 @@ class Crew:
             else:
                 before = known
                 for lapse in lapses:
-                    before = apply(before, lapse, now, self.assumed)
-                after = apply(before, asked, now, self.assumed)
+                    before = apply(before, lapse, now, self.assumptions)
+                after = apply(before, asked, now, self.assumptions)
             is_silent = is_repeated and after is before
             line = None if is_silent else requested(asked, before, after, now, __version__)
             lapsed = entries_of(lapses, now, __version__) if lapses and known is not None else ()
@@ -192,7 +192,9 @@ class Crew:
 
     def _new_row(self, foreign_id: str, asked: Asked, now: float) -> Row:
         is_durable, epoch = self.journal.is_durable, self.journal.epoch
-        return new_row(self.account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumed=self.assumed)
+        return new_row(
+            self.account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumptions=self.assumptions
+        )
 
     async def find(self, foreign_id: str) -> Row | None:
         """Return what the journal knows of a withdrawal now, and not what it knew when it was asked.
@@ -293,7 +295,7 @@ class Crew:
             nonlocal before, evidence, is_news
             before = row if known is None else known
             evidence = CalledBack(told, seen, why_not_ours(before, told))
-            learned = apply(before, evidence, now, self.assumed)
+            learned = apply(before, evidence, now, self.assumptions)
             is_news = learned != before
             return noted(learned, entries_of((evidence,), now, __version__))
 
@@ -433,7 +435,7 @@ class _Application:
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
-            learned = apply(learned, one, when, self._crew.assumed)
+            learned = apply(learned, one, when, self._crew.assumptions)
         return noted(self._crew.dated(learned, now), lines)
 
 
@@ -444,7 +446,7 @@ def _remembering(crew: Crew, row: Row) -> Change:
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         now, before = crew.world.clock(), row if known is None else known
-        after = apply(before, evidence, now, crew.assumed)
+        after = apply(before, evidence, now, crew.assumptions)
         is_known = known is not None and after == before
         return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))
 

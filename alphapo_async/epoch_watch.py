@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from alphapo_async.core.epochs import may_have_forgotten
-from alphapo_async.core.row import Assumed
+from alphapo_async.core.row import Assumptions
 from alphapo_async.journal import Journal
 from alphapo_async.noticing import Noticing
 
@@ -36,7 +36,7 @@ class EpochWatch:
         account: str,
         noticing: Noticing,
         clock: Callable[[], float],
-        assumed: Assumed,
+        assumptions: Assumptions,
         confirm_lease: Callable[[], Awaitable[None]],
         record_again: Callable[[], Awaitable[None]],
     ) -> None:
@@ -46,7 +46,7 @@ class EpochWatch:
         self._account = account
         self._noticing = noticing
         self._clock = clock
-        self._assumed = assumed
+        self._assumed = assumptions
         self._confirm_lease = confirm_lease
         self._record_again = record_again
         self._next_report = 0.0

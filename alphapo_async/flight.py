@@ -343,7 +343,7 @@ class Flight:
 
     def _may_work_on(self, row: Row) -> bool:
         """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
-        return not self._is_key_refused(row) and may_send_again(row, self._crew.world.clock(), self._crew.assumed)
+        return not self._is_key_refused(row) and may_send_again(row, self._crew.world.clock(), self._crew.assumptions)
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
@@ -470,7 +470,7 @@ class Flight:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
         crew, before = self._crew, self.row
         if not self._unwritten and crew.journal.is_durable:
-            learned = apply(before, evidence, crew.world.clock(), crew.assumed)
+            learned = apply(before, evidence, crew.world.clock(), crew.assumptions)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)
                 crew.apply_later(before, learned, evidence)
@@ -479,7 +479,7 @@ class Flight:
         try:
             return await self._write(evidence)
         except JournalError:
-            learned = apply(before, evidence, crew.world.clock(), crew.assumed)
+            learned = apply(before, evidence, crew.world.clock(), crew.assumptions)
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
@@ -523,11 +523,11 @@ class Flight:
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        step = next_step(row, self._crew.world.clock(), self._crew.assumed)
+        step = next_step(row, self._crew.world.clock(), self._crew.assumptions)
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
-        return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumed)
+        return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumptions)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew

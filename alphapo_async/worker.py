@@ -142,7 +142,7 @@ class Rounds:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
             lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
-            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumed)
+            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 
         await crew.journal.update(found.account, found.foreign_id, change)

@@ -17,7 +17,7 @@ from alphapo_async.core.evidence import Word
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
-from alphapo_async.core.row import Assumed, Row, is_by_hand, quiet_from
+from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_from
 from alphapo_async.journal import Journal
 
 __all__ = ["settle", "settle_in"]
@@ -130,7 +130,7 @@ def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) ->
 def _is_early(row: Row, now: float) -> bool:
     """AlphaPo might still accept what was sent, as long as the quiet time lasts."""
     is_undecided = row.state == "open" or is_by_hand(row)
-    return is_undecided and row.may_send_until is not None and now < quiet_from(row, Assumed())
+    return is_undecided and row.may_send_until is not None and now < quiet_from(row, Assumptions())
 
 
 def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> str:
@@ -145,7 +145,7 @@ def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> 
         return f"it is {row.state}. Only what is open can be settled by hand."
     if is_patient and _is_early(row, now):
         return (
-            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumed()))}. From then on --rejected may be said: "
+            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on --rejected may be said: "
             "that AlphaPo's own books know nothing of this foreign_id, not even a cancelled withdrawal. --anyway says it now."
         )
     return f"a worker that nobody hears from may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."

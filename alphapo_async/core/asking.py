@@ -11,13 +11,13 @@ from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import Control, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
-from alphapo_async.core.row import Assumed, Row, is_refused_after, may_be_forgotten, quiet_from, settle
+from alphapo_async.core.row import Assumptions, Row, is_refused_after, may_be_forgotten, quiet_from, settle
 from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
 __all__ = ["apply_control", "apply_look_up"]
 
 
-def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -> Row:
+def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumptions: Assumptions) -> Row:
     """Return the row after an answer, or the lack of one."""
     answer = looked_up.answer
     counted = replace(row, look_ups=row.look_ups + 1, checked_at=now)
@@ -25,7 +25,7 @@ def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumed: Assumed) -
         case Found():
             return _apply_found(counted, looked_up.worker, answer.transaction, now)
         case NoneFound():
-            return _apply_none_found(counted, looked_up.worker, now, assumed)
+            return _apply_none_found(counted, looked_up.worker, now, assumptions)
         case NoAnswer():
             return _apply_no_answer(counted, answer, now)
         case _:
@@ -45,7 +45,7 @@ def _apply_found(row: Row, worker: str, transaction: Transaction, now: float) ->
     return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, now)
 
 
-def _apply_none_found(row: Row, worker: str, now: float, assumed: Assumed) -> Row:
+def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumptions) -> Row:
     """Proves nothing by itself: the last word only where a refusal waits for it, and in doubt only after a control, in time."""
     if is_stale_no(row):
         return _reaffirmed(row)
@@ -57,7 +57,7 @@ def _apply_none_found(row: Row, worker: str, now: float, assumed: Assumed) -> Ro
         return answered
     if row.doubt_since is None:
         return settle(answered, "rejected", now)
-    is_last_word = row.control_at is not None and now <= row.doubt_since + assumed.resend_within
+    is_last_word = row.control_at is not None and now <= row.doubt_since + assumptions.resend_within
     return settle(answered, "rejected", now) if is_last_word else answered
 
 
@@ -75,13 +75,13 @@ def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     return replace(row, owes_look_up=is_needed, not_before=not_before)
 
 
-def apply_control(row: Row, control: Control, now: float, assumed: Assumed) -> Row:
+def apply_control(row: Row, control: Control, now: float, assumptions: Assumptions) -> Row:
     """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word.
 
     They need not say anything of what another key has sent: AlphaPo documents that only what was authorised with a key can be asked for
     with it (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
     """
-    quiet = quiet_from(row, assumed)
+    quiet = quiet_from(row, assumptions)
     is_due = row.state == "open" and not row.blamed and not row.is_key_unsure and row.holder == control.worker
     if not is_due or not is_refused_after(row, quiet) or control.accepted_at <= quiet:
         return row

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Remembered
-from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Epoch, Row, put_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, put_in_doubt
 from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = [
@@ -49,9 +49,9 @@ def is_stale_no(row: Row) -> bool:
     return row.state in NEGATIVE_STATES and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number
 
 
-def may_have_forgotten(epoch: Epoch, now: float, assumed: Assumed) -> bool:
+def may_have_forgotten(epoch: Epoch, now: float, assumptions: Assumptions) -> bool:
     """Return whether an id that is new to the journal may have been sent before the journal went back."""
-    return epoch.since is not None and now < epoch.since + assumed.resend_within
+    return epoch.since is not None and now < epoch.since + assumptions.resend_within
 
 
 def thaw(row: Row, *, has_other_keys: bool) -> Row:

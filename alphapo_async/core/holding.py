@@ -15,7 +15,7 @@ from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     NEGATIVE_STATES,
     STICKY_STATES,
-    Assumed,
+    Assumptions,
     Epoch,
     Row,
     State,
@@ -30,7 +30,7 @@ from alphapo_async.core.witnesses import merge_withdrawal
 __all__ = ["apply_decision", "apply_lease_expiry", "apply_release", "apply_request", "new_row"]
 
 
-_ASSUMED = Assumed()
+_ASSUMPTIONS = Assumptions()
 _FIRST_EPOCH = Epoch()
 
 
@@ -42,10 +42,10 @@ def new_row(
     *,
     is_durable: bool,
     epoch: Epoch = _FIRST_EPOCH,
-    assumed: Assumed = _ASSUMED,
+    assumptions: Assumptions = _ASSUMPTIONS,
 ) -> Row:
     """Return the row of a withdrawal that is new to the journal; a journal that may have forgotten the id has it looked up first."""
-    is_forgetful = may_have_forgotten(epoch, now, assumed)
+    is_forgetful = may_have_forgotten(epoch, now, assumptions)
     row = Row(
         account=account,
         foreign_id=foreign_id,

@@ -43,21 +43,21 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.hearing import apply_callback
 from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
-from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.sending import apply_attempt
 
 __all__ = ["apply", "new_row"]
 
-_ASSUMED = Assumed()
+_ASSUMPTIONS = Assumptions()
 
 
-def apply(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED) -> Row:  # noqa: C901, PLR0911, PLR0912 - a table
+def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> Row:  # noqa: C901, PLR0911, PLR0912 - a table
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
             return apply_attempt(row, evidence, now)
         case LookedUp():
-            return apply_look_up(row, evidence, now, assumed)
+            return apply_look_up(row, evidence, now, assumptions)
         case CalledBack():
             return apply_callback(row, evidence, now)
         case Asked():
@@ -67,7 +67,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumed: Assumed = _ASSUMED)
         case Lapsed():
             return apply_lease_expiry(row, evidence)
         case Control():
-            return apply_control(row, evidence, now, assumed)
+            return apply_control(row, evidence, now, assumptions)
         case Word():
             return apply_decision(row, evidence, now)
         case Remembered():

@@ -18,7 +18,7 @@ __all__ = [
     "CORRECTABLE_STATES",
     "NEGATIVE_STATES",
     "STICKY_STATES",
-    "Assumed",
+    "Assumptions",
     "CountedLine",
     "Epoch",
     "Row",
@@ -139,7 +139,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Those of its lines that an equal one counts up."""
 
 
-class Assumed(msgspec.Struct, frozen=True, gc=False):
+class Assumptions(msgspec.Struct, frozen=True, gc=False):
     """What is assumed of AlphaPo (A2 and A3), and known of ourselves, in seconds."""
 
     resend_within: float = 86_400.0
@@ -188,9 +188,9 @@ def is_refused_after(row: Row, when: float) -> bool:
     return row.refusal is not None and row.refused_at is not None and row.refused_at >= when
 
 
-def quiet_from(row: Row, assumed: Assumed) -> float:
+def quiet_from(row: Row, assumptions: Assumptions) -> float:
     """Return the time from which nothing sent so far can be accepted any more (A3)."""
-    return (row.may_send_until or 0.0) + assumed.quiet
+    return (row.may_send_until or 0.0) + assumptions.quiet
 
 
 def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:

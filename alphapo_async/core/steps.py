@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from alphapo_async.core.epochs import is_frozen
-from alphapo_async.core.row import Assumed, Row, is_in_doubt, is_refused_after, quiet_from
+from alphapo_async.core.row import Assumptions, Row, is_in_doubt, is_refused_after, quiet_from
 
 __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
 
@@ -40,10 +40,10 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 Step: TypeAlias = Send | LookUp | Wait | Done
 
 SEND, LOOK_UP, DONE = Send(), LookUp(), Done()
-_ASSUMED = Assumed()
+_ASSUMPTIONS = Assumptions()
 
 
-def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
+def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> Step:
     """Return what would help next."""
     if row.state != "open":
         return DONE
@@ -53,11 +53,11 @@ def next_step(row: Row, now: float, assumed: Assumed = _ASSUMED) -> Step:
         return LOOK_UP
     if row.doubt_since is None:
         return SEND
-    return _next_step_in_doubt(row, now, row.doubt_since, assumed)
+    return _next_step_in_doubt(row, now, row.doubt_since, assumptions)
 
 
-def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assumed) -> Step:
-    quiet = quiet_from(row, assumed)
+def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumptions: Assumptions) -> Step:
+    quiet = quiet_from(row, assumptions)
     if row.may_send_until is not None and now < row.may_send_until:
         # A worker that nobody hears from has a lease until then: no two send at the same time.
         return Wait(row.may_send_until)
@@ -65,17 +65,17 @@ def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumed: Assum
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
         return Wait(quiet)
     # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
-    freed_from = doubt_since + assumed.resend_within
+    freed_from = doubt_since + assumptions.resend_within
     if is_refused_after(row, quiet):
         has_no_use = row.control_at is not None or row.is_key_unsure or now > freed_from
         return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)
-    arrives_by = now + assumed.attempt_timeout + assumed.quiet
+    arrives_by = now + assumptions.attempt_timeout + assumptions.quiet
     return SEND if arrives_by <= freed_from else LOOK_UP
 
 
-def may_send_again(row: Row, now: float, assumed: Assumed = _ASSUMED) -> bool:
+def may_send_again(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> bool:
     """Tell whether a worker on its rounds may send: whatever is in doubt only once each quiet time."""
-    return row.doubt_since is None or now >= quiet_from(row, assumed)
+    return row.doubt_since is None or now >= quiet_from(row, assumptions)
 
 
 def due_at(row: Row) -> float | None:

@@ -24,10 +24,10 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import Assumed, Row
+from alphapo_async.core.row import Assumptions, Row
 
 HOUR, DAY = 3_600.0, 86_400.0
-QUIET = Assumed().quiet
+QUIET = Assumptions().quiet
 
 
 def revision(amount: str = "1", **fields: str) -> Revision:

@@ -10,7 +10,7 @@ from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.evidence import GivenUp, LookedUp, Remembered, Unfrozen, Word
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.outcome import NoAnswer, NoneFound, Refused
-from alphapo_async.core.row import Assumed, Epoch, is_in_doubt
+from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, next_step
 from alphapo_async.core.telling import Told, tell
 from tests.core.rows import (
@@ -29,7 +29,7 @@ from tests.core.rows import (
 
 HELD = row()
 BACK = Epoch(1, 50.0)
-ASSUMED = Assumed(resend_within=100.0)
+ASSUMED = Assumptions(resend_within=100.0)
 FREE = row(3.0, asked=replace(ASKED, worker=None))
 ROUND = replace(ASKED, is_heard=False, asked_at=0.0, is_request=False)
 NONE = LookedUp("worker", NoneFound())
@@ -122,13 +122,13 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert not may_have_forgotten(Epoch(), 0.0, ASSUMED)
     assert may_have_forgotten(BACK, 149.9, ASSUMED)
     assert not may_have_forgotten(BACK, 150.0, ASSUMED)
-    new = new_row("default", "f", ASKED, 60.0, is_durable=True, epoch=BACK, assumed=ASSUMED)
+    new = new_row("default", "f", ASKED, 60.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
     assert next_step(new, 60.0, ASSUMED) == LookUp()
     unanswered = apply(new, LookedUp("worker", NoAnswer("HTTP 502", 502)), 60.0)
     assert next_step(unanswered, 60.0, ASSUMED) == Send()
     assert sent(unanswered, Refused("bad_header_key"), 61.0).state == "open"
     assert apply(unanswered, GivenUp("worker", "queue"), 61.0).state == "open"
-    later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumed=ASSUMED)
+    later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
     assert (later.epoch, later.unvouched, later.owes_look_up) == (1, False, False)
 
 

@@ -13,7 +13,7 @@ from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     NEGATIVE_STATES,
     STICKY_STATES,
-    Assumed,
+    Assumptions,
     Epoch,
     Row,
     counted_as,
@@ -73,8 +73,8 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
 
 def test_what_is_assumed_of_alphapo() -> None:
     """An id is not freed for a day, a body is accepted half an hour late at most, and leaves within fifteen seconds."""
-    assumed = Assumed()
-    assert (assumed.resend_within, assumed.quiet, assumed.attempt_timeout) == (86_400.0, 1_800.0, 15.0)
+    assumptions = Assumptions()
+    assert (assumptions.resend_within, assumptions.quiet, assumptions.attempt_timeout) == (86_400.0, 1_800.0, 15.0)
 
 
 def test_every_no_and_which_of_them_stick() -> None:
@@ -119,8 +119,8 @@ def test_doubt_is_open_and_may_have_arrived() -> None:
 
 def test_the_quiet_time_counts_from_the_last_byte() -> None:
     """And a refusal counts only when its body left after that."""
-    assert quiet_from(replace(DOUBTED, may_send_until=5.0), Assumed(quiet=10.0)) == 15.0
-    assert quiet_from(row(), Assumed(quiet=10.0)) == 10.0
+    assert quiet_from(replace(DOUBTED, may_send_until=5.0), Assumptions(quiet=10.0)) == 15.0
+    assert quiet_from(row(), Assumptions(quiet=10.0)) == 10.0
     assert [is_refused_after(row(refusal={}, refused_at=at), 15.0) for at in (14.0, 15.0)] == [False, True]
     assert not is_refused_after(row(), 15.0)
 

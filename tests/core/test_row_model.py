@@ -54,7 +54,7 @@ from alphapo_async.core.outcome import (
     Refused,
     Rejected,
 )
-from alphapo_async.core.row import NEGATIVE_STATES, Assumed, Epoch, Row, is_in_doubt, may_be_forgotten
+from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, is_in_doubt, may_be_forgotten
 from alphapo_async.core.steps import Send, Step, next_step
 
 DEPTH: Final = 6
@@ -68,11 +68,11 @@ LATE: Final = 2
 ATTEMPT_TIMEOUT: Final = 1
 LEASE: Final = 1
 """What is left of the lease of a worker that the journal hears from no more."""
-ASSUMED: Final = Assumed(RESEND_WITHIN, QUIET, ATTEMPT_TIMEOUT)
+ASSUMED: Final = Assumptions(RESEND_WITHIN, QUIET, ATTEMPT_TIMEOUT)
 WORKERS: Final = ("one", "two")
 
-Learn: TypeAlias = Callable[[Row, Evidence, float, Assumed], Row]
-NextStep: TypeAlias = Callable[[Row, float, Assumed], Step]
+Learn: TypeAlias = Callable[[Row, Evidence, float, Assumptions], Row]
+NextStep: TypeAlias = Callable[[Row, float, Assumptions], Step]
 
 
 # ── the payments ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +306,7 @@ def _after_going_back(eyes: str, clean: World) -> Iterator[tuple[str, State]]:
     paid = clean.accepting("first")._replace(keeps_ids=True)
     for row in (refused, unsent):
         yield f"stale: {row.state}, paid since", State(paid, seen_in(row, BACK))
-    forgotten = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True, epoch=BACK, assumed=ASSUMED)
+    forgotten = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
     yield "forgotten, arrived", State(paid, forgotten)
 
 
@@ -703,88 +703,88 @@ def test_every_promise_is_kept_in_troubled_worlds(eyes: str) -> None:
 # ── the search finds what is wrong ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _refusal_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _refusal_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Bad news wins: a refusal settles the row although an earlier body may have arrived."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     is_refusal = isinstance(heard, Attempt) and isinstance(heard.proof, Rejected) and row.state == "open"
     return replace(learned, state="rejected", holder=None) if is_refusal else learned
 
 
-def _none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _none_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Not found is taken for never sent."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     is_none = isinstance(heard, LookedUp) and isinstance(heard.answer, NoneFound) and row.state == "open"
     return replace(learned, state="not_sent", holder=None) if is_none else learned
 
 
-def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Refused after the quiet time and not found: enough, without a control."""
     is_refused = row.refusal is not None and row.refused_at is not None
     is_quiet = is_refused and (row.refused_at or 0) >= (row.may_send_until or 0) + QUIET
-    return apply(replace(row, control_at=now) if is_quiet else row, heard, now, assumed)
+    return apply(replace(row, control_at=now) if is_quiet else row, heard, now, assumptions)
 
 
-def _any_control_will_do(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A control from within the quiet time counts."""
     if isinstance(heard, Control) and heard.accepted_at > (row.may_send_until or 0):
         heard = replace(heard, accepted_at=heard.accepted_at + QUIET)
-    return apply(row, heard, now, assumed)
+    return apply(row, heard, now, assumptions)
 
 
-def _control_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _control_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The control itself is the last word, with the "none" before it."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     is_seen = learned.control_at is not None and not row.owes_look_up and isinstance(heard, Control)
     return replace(learned, state="rejected", holder=None) if is_seen else learned
 
 
-def _not_quiet(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _not_quiet(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Nobody waits until a lost body can no longer be accepted."""
-    return apply(row, heard, now, replace(assumed, quiet=0))
+    return apply(row, heard, now, replace(assumptions, quiet=0))
 
 
-def _giving_up_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _giving_up_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A worker that stops says "not sent", whatever it has sent."""
     is_let_go = isinstance(heard, GivenUp) and row.holder == heard.worker and row.state == "open"
-    return replace(row, state="not_sent", holder=None) if is_let_go else apply(row, heard, now, assumed)
+    return replace(row, state="not_sent", holder=None) if is_let_go else apply(row, heard, now, assumptions)
 
 
-def _correction_in_doubt(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _correction_in_doubt(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Another payment replaces one that may have arrived."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     is_corrected = isinstance(heard, Asked) and row.state == "open"
     return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_corrected else learned
 
 
-def _newly_written(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _newly_written(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The payment is encoded again at every call, instead of sending the bytes on record."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     is_same = isinstance(heard, Asked) and row.revision.is_same_payment(heard.revision)
     return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_same else learned
 
 
-def _anybody_takes_it(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _anybody_takes_it(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A row is taken from the worker that holds it."""
     is_taken = isinstance(heard, Asked) and row.state == "open"
-    return apply(replace(row, holder=None) if is_taken else row, heard, now, assumed)
+    return apply(replace(row, holder=None) if is_taken else row, heard, now, assumptions)
 
 
-def _last_word_wins(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _last_word_wins(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The newest status replaces the one on record."""
-    learned = apply(row, heard, now, assumed)
+    learned = apply(row, heard, now, assumptions)
     if not isinstance(heard, LookedUp) or not isinstance(heard.answer, Found) or learned.withdrawal is None:
         return learned
     return replace(learned, withdrawal=replace(learned.withdrawal, status="cancelled"), state="failed")
 
 
-def _old_none_settles(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _old_none_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A "none" counts although AlphaPo may have freed the foreign_id of what it paid."""
-    return apply(row, heard, now, replace(assumed, resend_within=1_000))
+    return apply(row, heard, now, replace(assumptions, resend_within=1_000))
 
 
-def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """An operator's "rejected" counts although a worker that is not heard of may still send."""
-    return apply(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumed)
+    return apply(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumptions)
 
 
 WRONG_LEARNS: Final[tuple[Learn, ...]] = (
@@ -809,20 +809,20 @@ def test_a_row_that_learns_wrongly_is_found_out(wrong: Learn) -> None:
     assert any(explore(eyes, DEPTH, wrong).broken for eyes in EYES)
 
 
-def _no_freeze(row: Row, now: float, assumed: Assumed) -> Step:
+def _no_freeze(row: Row, now: float, assumptions: Assumptions) -> Step:
     """A worker sends what was open when the journal went back."""
-    return next_step(replace(row, epoch=row.journal_epoch.number) if is_frozen(row) else row, now, assumed)
+    return next_step(replace(row, epoch=row.journal_epoch.number) if is_frozen(row) else row, now, assumptions)
 
 
-def _frozen_for_a_while(row: Row, now: float, assumed: Assumed) -> Step:
+def _frozen_for_a_while(row: Row, now: float, assumptions: Assumptions) -> Step:
     """A row is frozen by time: as long as AlphaPo may take a body late, and no longer."""
-    is_over = is_frozen(row) and now >= (row.journal_epoch.since or 0.0) + assumed.quiet
-    return next_step(replace(row, epoch=row.journal_epoch.number) if is_over else row, now, assumed)
+    is_over = is_frozen(row) and now >= (row.journal_epoch.since or 0.0) + assumptions.quiet
+    return next_step(replace(row, epoch=row.journal_epoch.number) if is_over else row, now, assumptions)
 
 
-def _stale_no_counts(row: Row, heard: Evidence, now: float, assumed: Assumed) -> Row:
+def _stale_no_counts(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A recorded "no" is repeated although the journal went back."""
-    return apply(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumed)
+    return apply(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumptions)
 
 
 @pytest.mark.parametrize("wrong", [_no_freeze, _frozen_for_a_while], ids=lambda wrong: wrong.__name__.strip("_"))
@@ -847,8 +847,8 @@ def test_a_word_that_comes_too_early_is_found_out() -> None:
 def test_sending_an_old_body_again_is_found_out() -> None:
     """Sending until the id may be freed, and not a lost body's flight time less, pays twice."""
 
-    def too_long(row: Row, now: float, assumed: Assumed) -> Step:
-        return next_step(row, now, replace(assumed, quiet=0, attempt_timeout=0))
+    def too_long(row: Row, now: float, assumptions: Assumptions) -> Step:
+        return next_step(row, now, replace(assumptions, quiet=0, attempt_timeout=0))
 
     assert explore("blind", DEPTH, steps=too_long).broken == "P1: paid twice"
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from alphapo_async.core.outcome import (
     NoneFound,
 )
-from alphapo_async.core.row import Assumed
+from alphapo_async.core.row import Assumptions
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
@@ -42,7 +42,7 @@ def test_nobody_sends_while_a_worker_that_is_not_heard_of_still_may() -> None:
 def test_an_old_doubt_is_only_looked_up() -> None:
     """No body leaves that could arrive when AlphaPo may have freed the id: a day, less the quiet time and one attempt."""
     doubted = asked_about(DOUBTED, NoneFound())
-    last = DAY - QUIET - Assumed().attempt_timeout
+    last = DAY - QUIET - Assumptions().attempt_timeout
     assert next_step(doubted, last) == Send()
     assert next_step(doubted, last + 1) == LookUp()
 

@@ -363,7 +363,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/row.py",
-                "return (row.may_send_until or 0.0) + assumed.quiet",
+                "return (row.may_send_until or 0.0) + assumptions.quiet",
                 "return row.may_send_until or 0.0",
             ),
         ),
@@ -760,7 +760,7 @@ _EPOCHS: Final = (
             Edit(
                 "core/steps.py",
                 "row.owes_look_up or row.blamed or is_frozen(row)",
-                "row.owes_look_up or row.blamed or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumed.quiet)",
+                "row.owes_look_up or row.blamed or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
             ),
         ),
         found_by="model check",
