@@ -388,13 +388,13 @@ class Flight:
         if answered is None:
             return None
         self._flown = Flown(
-            self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.blamed else 0)
+            self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.id_taken else 0)
         )
         return answered
 
     def _is_first_body(self, row: Row) -> bool:
         """Nothing was sent or asked for it; the look-up of an id that the journal may have forgotten counts for nothing."""
-        is_only_vouched = row.unvouched and row.doubt_since is None and self._flown.look_ups <= 1
+        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and self._flown.look_ups <= 1
         return self._flown.sent == 0 and (is_only_vouched or self._flown.look_ups == 0)
 
     @property

@@ -165,7 +165,7 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
     async def story() -> None:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
-        assert (row.holder, row.unvouched) == ("one", True)
+        assert (row.holder, row.new_to_volatile_journal) == ("one", True)
         other = replace(ASKED, worker="two")
         assert (await crew.record("f", other)).holder == "one"
         taken = await crew.record("f", other, Lapsed("one", 0.0))
@@ -626,7 +626,7 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
             told = list[str]()
             for name, since in (("freed", 9.0), ("kept", 11.0)):
                 row = await crew.record(name, ASKED)
-                doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_at": 9.0}
+                doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_seen_at": 9.0}
                 doubtful = replace(row, **doubt)
                 await crew.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
                 told.append((await crew.apply(row, LookedUp("one", NoneFound()))).state)

@@ -143,7 +143,7 @@ def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> N
 
 def test_a_callback_that_does_not_fit_an_open_row_contradicts_nothing() -> None:
     """Nothing was reported yet: the row is looked up from now on."""
-    unsure = changed(OPEN, blamed=True)
+    unsure = changed(OPEN, id_taken=True)
     assert Heard().learned(OPEN, unsure, CalledBack(Transaction(id=7, status="declined"), doubt="too little")) == [
         ("callback", None, "declined")
     ]

@@ -51,13 +51,13 @@ def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumption
         return _reaffirmed(row)
     if row.state != "open":
         return row
-    is_new = row.unvouched and not may_be_forgotten(row)
-    answered = replace(row, owes_look_up=False, unvouched=is_new, reason=row.reason or "not found")
-    if row.refusal is None or row.blamed or row.holder != worker:
+    is_new = row.new_to_volatile_journal and not may_be_forgotten(row)
+    answered = replace(row, needs_look_up=False, new_to_volatile_journal=is_new, reason=row.reason or "not found")
+    if row.refusal is None or row.id_taken or row.holder != worker:
         return answered
     if row.doubt_since is None:
         return settle(answered, "rejected", now)
-    is_last_word = row.control_at is not None and now <= row.doubt_since + assumptions.resend_within
+    is_last_word = row.control_seen_at is not None and now <= row.doubt_since + assumptions.resend_within
     return settle(answered, "rejected", now) if is_last_word else answered
 
 
@@ -70,9 +70,9 @@ def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     """Unanswered: a body may follow all the same, since it is the same bytes; a "no" still waits for its answer."""
     if row.state != "open":
         return row
-    is_needed = row.refusal is not None or row.blamed
+    is_needed = row.refusal is not None or row.id_taken
     not_before = max(row.not_before, now + (answer.retry_after or 0.0))
-    return replace(row, owes_look_up=is_needed, not_before=not_before)
+    return replace(row, needs_look_up=is_needed, not_before=not_before)
 
 
 def apply_control(row: Row, control: Control, now: float, assumptions: Assumptions) -> Row:
@@ -82,7 +82,7 @@ def apply_control(row: Row, control: Control, now: float, assumptions: Assumptio
     with it (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
     """
     quiet = quiet_from(row, assumptions)
-    is_due = row.state == "open" and not row.blamed and not row.is_key_unsure and row.holder == control.worker
+    is_due = row.state == "open" and not row.id_taken and not row.other_key_possible and row.holder == control.worker
     if not is_due or not is_refused_after(row, quiet) or control.accepted_at <= quiet:
         return row
-    return replace(row, control_at=now, owes_look_up=True)
+    return replace(row, control_seen_at=now, needs_look_up=True)

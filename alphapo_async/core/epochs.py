@@ -60,7 +60,9 @@ def thaw(row: Row, *, has_other_keys: bool) -> Row:
         return row
     since = row.created_at if row.journal_epoch.since is None else row.journal_epoch.since
     doubtful = put_in_doubt(row, row.created_at, since, WENT_BACK)
-    return replace(doubtful, epoch=row.journal_epoch.number, is_key_unsure=row.is_key_unsure or has_other_keys)
+    return replace(
+        doubtful, epoch=row.journal_epoch.number, other_key_possible=row.other_key_possible or has_other_keys
+    )
 
 
 def apply_remembered(row: Row, remembered: Remembered, now: float) -> Row:
@@ -81,15 +83,15 @@ def apply_unfrozen(row: Row, now: float) -> Row:
     return replace(
         row,
         epoch=row.journal_epoch.number,
-        unvouched=True,
+        new_to_volatile_journal=True,
         doubt_since=None,
         may_send_until=None,
-        blamed=False,
-        owes_look_up=False,
-        is_key_unsure=False,
+        id_taken=False,
+        needs_look_up=False,
+        other_key_possible=False,
         refusal=None,
         refused_at=None,
-        control_at=None,
+        control_seen_at=None,
         reason="",
         code=None,
         differences=(),

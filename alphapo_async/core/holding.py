@@ -56,8 +56,8 @@ def new_row(
         stays_open=asked.worker is None,
         reported=asked.is_heard,
         epoch=epoch.number,
-        unvouched=is_forgetful or not is_durable,
-        owes_look_up=is_forgetful,
+        new_to_volatile_journal=is_forgetful or not is_durable,
+        needs_look_up=is_forgetful,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
@@ -77,7 +77,7 @@ def apply_request(row: Row, asked: Asked, now: float) -> Row:
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.is_request:
         row = thaw(row, has_other_keys=asked.has_other_keys)
-    if is_same and asked.attempted_before and (row.unvouched or _was_new_to_the_journal(row, asked)):
+    if is_same and asked.attempted_before and (row.new_to_volatile_journal or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not write down how it ended
@@ -129,7 +129,7 @@ def _adopted(row: Row, asked: Asked, now: float) -> Row:
     shown, payment = row.transaction, asked.revision.payment
     if shown is None or payment is None or not compare(payment, shown).is_ours(payment, was_in_doubt=False):
         return row
-    return replace(_corrected(row, asked, now), blamed=True, owes_look_up=True, transaction=shown)
+    return replace(_corrected(row, asked, now), id_taken=True, needs_look_up=True, transaction=shown)
 
 
 def _was_new_to_the_journal(row: Row, asked: Asked) -> bool:
@@ -141,7 +141,11 @@ def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
     """A journal that ends with its process hears late that an earlier process may have sent it: no "no" so far is one."""
     if row.doubt_since is not None and row.state == "open":
         return row
-    return replace(put_in_doubt(row, now, now, "attempted before"), unvouched=False, is_key_unsure=asked.has_other_keys)
+    return replace(
+        put_in_doubt(row, now, now, "attempted before"),
+        new_to_volatile_journal=False,
+        other_key_possible=asked.has_other_keys,
+    )
 
 
 def _asked_while_open(row: Row, asked: Asked, now: float) -> Row:
@@ -165,7 +169,7 @@ def _taken_on(row: Row, asked: Asked, now: float) -> Row:
         key=row.key if row.doubt_since is not None else asked.key,
         code=None,
         stays_open=True,
-        owes_look_up=row.owes_look_up or is_in_doubt(row),
+        needs_look_up=row.needs_look_up or is_in_doubt(row),
         reported=asked.is_heard,
         not_before=0.0,
     )
@@ -184,7 +188,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         earlier=earlier,
         state="open",
         epoch=max(row.epoch, row.journal_epoch.number),
-        unvouched=row.unvouched or is_stale,
+        new_to_volatile_journal=row.new_to_volatile_journal or is_stale,
         settled_at=None,
         settled_by=None,
         key=asked.key,
@@ -193,12 +197,12 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
         reported=asked.is_heard,
         doubt_since=None,
         may_send_until=None,
-        blamed=False,
-        owes_look_up=is_stale,
-        is_key_unsure=False,
+        id_taken=False,
+        needs_look_up=is_stale,
+        other_key_possible=False,
         refusal=None,
         refused_at=None,
-        control_at=None,
+        control_seen_at=None,
         not_before=0.0,
         reason="",
         code=None,

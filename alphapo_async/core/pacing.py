@@ -127,11 +127,11 @@ def is_worth_another_round(row: Row, flown: Flown, policy: RetryPolicy) -> bool:
     """Tell whether another round of look-up and body can still help this flight."""
     if row.state != "open" or row.code is not None:
         return False
-    if row.blamed:
+    if row.id_taken:
         return may_look_up(flown, policy) and flown.look_ups_since_taken < policy.attempts
-    if row.refusal is not None and row.owes_look_up:
+    if row.refusal is not None and row.needs_look_up:
         return may_look_up(flown, policy)
-    return flown.sent < policy.attempts or (row.owes_look_up and may_look_up(flown, policy))
+    return flown.sent < policy.attempts or (row.needs_look_up and may_look_up(flown, policy))
 
 
 def may_look_up(flown: Flown, policy: RetryPolicy) -> bool:

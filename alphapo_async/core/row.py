@@ -94,24 +94,24 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reported: bool = True
     """Somebody heard the outcome, or waits for it."""
 
-    unvouched: bool = False
+    new_to_volatile_journal: bool = False
     """The journal does not outlive its process and the id was new to it: an earlier life may have sent it."""
     doubt_since: float | None = None
     """When the first attempt began that may have arrived without proof."""
     may_send_until: float | None = None
     """The last moment at which a byte of a doubtful attempt could leave."""
-    blamed: bool = False
+    id_taken: bool = False
     """A reply blamed foreign_id, or AlphaPo showed a withdrawal under it that is not proved to be ours."""
-    owes_look_up: bool = False
+    needs_look_up: bool = False
     """A look-up comes before the next body."""
-    is_key_unsure: bool = False
+    other_key_possible: bool = False
     """What this journal knows nothing of may have been sent with another key, whose withdrawals this one's look-ups need not show."""
 
     refusal: dict[str, list[str]] | None = None
     """AlphaPo's latest "no" that could not settle the row by itself."""
     refused_at: float | None = None
     """When the body of that "no" left."""
-    control_at: float | None = None
+    control_seen_at: float | None = None
     """When a look-up was seen to show another withdrawal, accepted after the quiet time and that "no": a "none" now counts."""
 
     attempts: int = 0
@@ -152,13 +152,13 @@ class Assumptions(msgspec.Struct, frozen=True, gc=False):
 
 def is_in_doubt(row: Row) -> bool:
     """AlphaPo may have it: an attempt may have arrived, AlphaPo knows the id, or the journal may have forgotten an earlier request."""
-    is_known = row.doubt_since is not None or row.blamed or row.refusal is not None
+    is_known = row.doubt_since is not None or row.id_taken or row.refusal is not None
     return row.state == "open" and (is_known or may_be_forgotten(row))
 
 
 def may_be_forgotten(row: Row) -> bool:
     """Return whether the id was new to a journal that had gone back in time, and no look-up has answered "none" yet."""
-    return row.unvouched and row.epoch > 0
+    return row.new_to_volatile_journal and row.epoch > 0
 
 
 def has_expired(row: Row, now: float) -> bool:
@@ -201,7 +201,7 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
 def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
     """Return the row settled: held by nobody, owing nothing, and knowing what was learned besides."""
     since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
-    return replace(row, state=state, settled_at=since, settled_by=by, holder=None, owes_look_up=False, **learned)
+    return replace(row, state=state, settled_at=since, settled_by=by, holder=None, needs_look_up=False, **learned)
 
 
 def put_in_doubt(row: Row, began: float, until: float, reason: str) -> Row:
@@ -221,10 +221,10 @@ def put_in_doubt(row: Row, began: float, until: float, reason: str) -> Row:
         **reopened,
         doubt_since=began if row.doubt_since is None else min(row.doubt_since, began),
         may_send_until=until if row.may_send_until is None else max(row.may_send_until, until),
-        owes_look_up=True,
+        needs_look_up=True,
         refusal=None,
         refused_at=None,
-        control_at=None,
+        control_seen_at=None,
         code=None,
         reason=reason,
     )

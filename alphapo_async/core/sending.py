@@ -50,7 +50,7 @@ def _replied(row: Row, withdrawal: Withdrawal, now: float) -> Row:
 
 
 def _mismatched(row: Row, proof: Mismatched) -> Row:
-    return replace(row, blamed=True, differences=proof.differences) if row.state == "open" else row
+    return replace(row, id_taken=True, differences=proof.differences) if row.state == "open" else row
 
 
 def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
@@ -69,11 +69,11 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
     match proof:
         case Duplicate():
             return replace(
-                row, blamed=True, owes_look_up=True, refusal=None, control_at=None, reason="foreign_id is taken"
+                row, id_taken=True, needs_look_up=True, refusal=None, control_seen_at=None, reason="foreign_id is taken"
             )
         case Refused():
             refused = replace(row, code=proof.code, reason="key refused")
-            stays_open = row.doubt_since is not None or row.blamed or row.stays_open or may_be_forgotten(row)
+            stays_open = row.doubt_since is not None or row.id_taken or row.stays_open or may_be_forgotten(row)
             return refused if stays_open else settle(refused, "authentication", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)
@@ -82,7 +82,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
 
 
 def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
-    told = replace(row, refusal=proof.errors, refused_at=attempt.began, control_at=None, reason="refused")
-    if row.doubt_since is None and not row.blamed and not row.unvouched:
+    told = replace(row, refusal=proof.errors, refused_at=attempt.began, control_seen_at=None, reason="refused")
+    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:
         return settle(told, "rejected", now)
-    return replace(told, owes_look_up=True)
+    return replace(told, needs_look_up=True)

@@ -49,7 +49,7 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
         return DONE
     if now < row.not_before:
         return Wait(row.not_before)
-    if row.owes_look_up or row.blamed or is_frozen(row):
+    if row.needs_look_up or row.id_taken or is_frozen(row):
         return LOOK_UP
     if row.doubt_since is None:
         return SEND
@@ -67,7 +67,7 @@ def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumptions: A
     # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
     freed_from = doubt_since + assumptions.resend_within
     if is_refused_after(row, quiet):
-        has_no_use = row.control_at is not None or row.is_key_unsure or now > freed_from
+        has_no_use = row.control_seen_at is not None or row.other_key_possible or now > freed_from
         return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)
     arrives_by = now + assumptions.attempt_timeout + assumptions.quiet
     return SEND if arrives_by <= freed_from else LOOK_UP

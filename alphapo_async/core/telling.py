@@ -185,7 +185,7 @@ def _unknown(told: Told, row: Row) -> str:
         return "mismatch"
     if is_frozen(row):
         return WENT_BACK
-    if row.blamed:
+    if row.id_taken:
         return "taken"
     if row.code is not None or told.detail == "key refused":
         return "key refused"

@@ -96,8 +96,8 @@ def merge_shown(
     return replace(
         row,
         transaction=transaction,
-        blamed=True,
-        owes_look_up=True,
+        id_taken=True,
+        needs_look_up=True,
         differences=comparison.differences,
         reason="AlphaPo shows another withdrawal" if comparison.differences else TOO_LITTLE,
     )

@@ -70,7 +70,7 @@ def test_what_alphapo_ended_is_failed(status: str) -> None:
 def test_a_row_in_doubt_needs_the_address_or_the_figure(given: dict[str, Any], state: str) -> None:
     """The body was ours and may have arrived; nothing may disagree."""
     after = asked_about(DOUBTED, Found(replace(found().transaction, **given)))
-    assert (after.state, after.blamed) == (state, state == "open")
+    assert (after.state, after.id_taken) == (state, state == "open")
 
 
 @pytest.mark.parametrize("before", [row(), sent(row(), TAKEN)], ids=["new", "taken"])
@@ -89,7 +89,7 @@ def test_a_row_that_was_never_in_doubt_needs_amount_currency_and_address(
 ) -> None:
     """It may be the payment of an earlier journal, or of another program."""
     after = asked_about(before, Found(replace(found().transaction, **given)))
-    assert (after.state, after.blamed) == (state, state == "open" or before.blamed)
+    assert (after.state, after.id_taken) == (state, state == "open" or before.id_taken)
     assert after.reason == ("AlphaPo shows too little" if state == "open" else before.reason)
 
 
@@ -130,14 +130,14 @@ def test_a_conflict_follows_what_alphapo_shows(status: str) -> None:
 def test_two_differences_in_doubt_stay_in_doubt() -> None:
     """Ours may have arrived: whoever decides sees the differences."""
     after = asked_about(DOUBTED, found(amount="9", address="z"))
-    assert (after.state, after.blamed, len(after.differences)) == ("open", True, 2)
+    assert (after.state, after.id_taken, len(after.differences)) == ("open", True, 2)
     assert after.reason == "AlphaPo shows another withdrawal"
 
 
 def test_a_conflict_is_said_to_the_holder_only() -> None:
     """A conflict is a "no": from another worker it only blames the id."""
     after = asked_about(row(), found(amount="9", address="z"), worker="another")
-    assert (after.state, after.blamed) == ("open", True)
+    assert (after.state, after.id_taken) == ("open", True)
 
 
 def test_one_difference_is_neither_ours_nor_a_conflict() -> None:
@@ -214,8 +214,11 @@ def test_without_a_control_a_none_is_not_the_last_word() -> None:
         (refused_in_doubt(QUIET), Control("another", QUIET + 1)),  # not the holder
         (refused_in_doubt(10.0), Control("worker", QUIET + 1)),  # refused too early
         (DOUBTED, Control("worker", QUIET + 1)),  # never refused
-        (replace(refused_in_doubt(QUIET), blamed=True), Control("worker", QUIET + 1)),  # AlphaPo knows the id
-        (replace(refused_in_doubt(QUIET), is_key_unsure=True), Control("worker", QUIET + 1)),  # perhaps another key's
+        (replace(refused_in_doubt(QUIET), id_taken=True), Control("worker", QUIET + 1)),  # AlphaPo knows the id
+        (
+            replace(refused_in_doubt(QUIET), other_key_possible=True),
+            Control("worker", QUIET + 1),
+        ),  # perhaps another key's
         (ACCEPTED_ROW, Control("worker", QUIET + 1)),  # settled
     ],
 )
@@ -228,7 +231,7 @@ def test_a_new_doubt_ends_the_way_out() -> None:
     """Another lost body after the refusal, and it all starts again."""
     seen = apply(refused_in_doubt(QUIET), Control("worker", QUIET + 1), QUIET + 2)
     again = sent(seen, LOST, QUIET + 3)
-    assert (again.refusal, again.refused_at, again.control_at) == (None, None, None)
+    assert (again.refusal, again.refused_at, again.control_seen_at) == (None, None, None)
     assert asked_about(again, NoneFound(), QUIET + 4).state == "open"
 
 
@@ -260,7 +263,7 @@ def test_a_withdrawal_that_is_not_proved_ours_is_kept_and_blamed(shown: Found, r
     before = row(attempts=2, refusal=ERRORS)
     after = asked_about(before, shown, 9.0)
     counted = replace(before, look_ups=1, checked_at=9.0, transaction=shown.transaction)
-    assert after == replace(counted, blamed=True, owes_look_up=True, differences=after.differences, reason=reason)
+    assert after == replace(counted, id_taken=True, needs_look_up=True, differences=after.differences, reason=reason)
     assert bool(after.differences) is (reason == "AlphaPo shows another withdrawal")
 
 
@@ -268,14 +271,14 @@ def test_a_withdrawal_that_is_not_proved_ours_is_kept_and_blamed(shown: Found, r
 def test_none_pays_the_look_up_and_hides_no_earlier_word(known: str, told: str) -> None:
     """It is the reason only where there was none."""
     before = replace(DOUBTED, reason=known)
-    expected = replace(before, look_ups=1, checked_at=9.0, owes_look_up=False, reason=told)
+    expected = replace(before, look_ups=1, checked_at=9.0, needs_look_up=False, reason=told)
     assert asked_about(before, NoneFound(), 9.0) == expected
 
 
 @pytest.mark.parametrize(
     ("known", "owes"),
-    [({}, False), ({"refusal": ERRORS}, True), ({"blamed": True}, True)],
-    ids=["", "refused", "blamed"],
+    [({}, False), ({"refusal": ERRORS}, True), ({"id_taken": True}, True)],
+    ids=["", "refused", "id_taken"],
 )
 def test_a_question_without_an_answer_is_still_owed_where_a_no_waits_for_it(
     known: dict[str, Any],
@@ -284,7 +287,7 @@ def test_a_question_without_an_answer_is_still_owed_where_a_no_waits_for_it(
     """And it makes no pause that AlphaPo did not ask for, nor shortens one."""
     before = replace(DOUBTED, not_before=4.0, **known)
     after = asked_about(before, NoAnswer("HTTP 502"), 3.0)
-    assert after == replace(before, look_ups=1, checked_at=3.0, owes_look_up=owes)
+    assert after == replace(before, look_ups=1, checked_at=3.0, needs_look_up=owes)
     assert asked_about(before, NoAnswer("HTTP 502"), 9.0).not_before == 9.0
 
 
@@ -292,4 +295,4 @@ def test_a_control_is_dated_and_asks_once_more() -> None:
     """Nothing else about the row changes."""
     refused = refused_in_doubt(QUIET)
     seen = apply(refused, Control("worker", QUIET + 1), QUIET + 2)
-    assert seen == replace(refused, control_at=QUIET + 2, owes_look_up=True)
+    assert seen == replace(refused, control_seen_at=QUIET + 2, needs_look_up=True)

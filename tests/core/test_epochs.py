@@ -69,7 +69,7 @@ def test_a_caller_that_asks_again_ends_the_freeze(has_other_keys: bool) -> None:
     """A look-up, then the same bytes, within `resend_within` of the first recording; another payment is turned away."""
     asked = replace(ASKED, has_other_keys=has_other_keys)
     thawed = apply(seen_in(FREE, BACK), asked, 60.0)
-    assert (thawed.epoch, thawed.holder, thawed.is_key_unsure) == (1, "worker", has_other_keys)
+    assert (thawed.epoch, thawed.holder, thawed.other_key_possible) == (1, "worker", has_other_keys)
     assert next_step(thawed, 60.0, ASSUMED) == LookUp()
     looked = apply(thawed, NONE, 60.0)
     assert next_step(looked, 60.0, replace(ASSUMED, quiet=10.0)) == Send()
@@ -112,7 +112,7 @@ def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
     stale = seen_in(NOT_SENT_ROW, BACK)
     assert apply(stale, ROUND, 60.0) is stale
     opened = apply(stale, ASKED, 1e9)
-    assert (opened.state, opened.epoch, opened.owes_look_up, opened.unvouched) == ("open", 1, True, True)
+    assert (opened.state, opened.epoch, opened.needs_look_up, opened.new_to_volatile_journal) == ("open", 1, True, True)
     assert apply(opened, GivenUp("worker", "queue"), 1e9).state == "open"
     assert apply(apply(opened, NONE, 1e9), GivenUp("worker", "queue"), 1e9).state == "not_sent"
 
@@ -129,7 +129,7 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert sent(unanswered, Refused("bad_header_key"), 61.0).state == "open"
     assert apply(unanswered, GivenUp("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
-    assert (later.epoch, later.unvouched, later.owes_look_up) == (1, False, False)
+    assert (later.epoch, later.new_to_volatile_journal, later.needs_look_up) == (1, False, False)
 
 
 def test_an_acceptance_that_a_worker_remembers_counts() -> None:
@@ -145,7 +145,7 @@ def test_an_operator_unfreezes_a_row() -> None:
     """It is open with nothing in doubt; a refusal then settles it only after a "none"."""
     frozen = seen_in(DOUBTED, BACK)
     unfrozen = apply(replace(frozen, holder=None), Unfrozen("anna", "not in the export"), 60.0)
-    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, unvouched=False))) == (1, False)
+    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, new_to_volatile_journal=False))) == (1, False)
     assert next_step(unfrozen, 60.0, ASSUMED) == Send()
 
 

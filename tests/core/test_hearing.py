@@ -116,7 +116,7 @@ def test_what_does_not_fit_an_open_row_makes_it_look_ups_only(before: Row, trans
     """The row shows the figures; a callback settles no conflict, since a conflict needs the row's holder."""
     after = heard(before, transaction)
     assert why in (why_not_ours(before, transaction) or "")
-    assert (after.state, after.blamed, after.owes_look_up, after.holder) == ("open", True, True, before.holder)
+    assert (after.state, after.id_taken, after.needs_look_up, after.holder) == ("open", True, True, before.holder)
     assert after.transaction is transaction
     assert bool(after.differences) is (why != "too little")
 

@@ -233,11 +233,11 @@ def test_only_the_holder_can_let_go() -> None:
 MARKED: dict[str, Any] = {
     "doubt_since": 1.0,
     "may_send_until": 2.0,
-    "blamed": True,
-    "owes_look_up": True,
+    "id_taken": True,
+    "needs_look_up": True,
     "refusal": {"amount": ["no"]},
     "refused_at": 3.0,
-    "control_at": 4.0,
+    "control_seen_at": 4.0,
     "not_before": 5.0,
     "reason": "queue",
     "code": "bad_header_key",
@@ -271,15 +271,15 @@ def test_an_open_row_taken_on_keeps_its_doubt_and_forgets_its_key_s_refusal() ->
     free = row(3.0, holder=None, **{name: MARKED[name] for name in ("doubt_since", "may_send_until", "code")})
     taken = apply(replace(free, not_before=50.0, reported=True), TODAY, 9.0)
     expected = replace(
-        free, holder="another", held_since=9.0, code=None, owes_look_up=True, reported=False, stays_open=True
+        free, holder="another", held_since=9.0, code=None, needs_look_up=True, reported=False, stays_open=True
     )
     assert taken == expected
 
 
-@pytest.mark.parametrize(("known", "owes"), [({"owes_look_up": True}, True), ({"blamed": True}, True), ({}, False)])
+@pytest.mark.parametrize(("known", "owes"), [({"needs_look_up": True}, True), ({"id_taken": True}, True), ({}, False)])
 def test_a_row_taken_on_owes_what_it_owed_and_what_its_doubt_asks(known: dict[str, Any], owes: bool) -> None:  # noqa: FBT001 - a column
     """One of both is enough."""
-    assert apply(row(holder=None, **known), TODAY, 9.0).owes_look_up is owes
+    assert apply(row(holder=None, **known), TODAY, 9.0).needs_look_up is owes
 
 
 # ── lapses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -484,7 +484,7 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
     assert refused.state == "rejected"
     doubtful = apply(refused, FLAGGED, 9.0)
     assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
-    assert (doubtful.reason, doubtful.unvouched) == ("attempted before", False)
+    assert (doubtful.reason, doubtful.new_to_volatile_journal) == ("attempted before", False)
     assert next_step(doubtful, 9.0) == LookUp()
     free = apply(doubtful, GivenUp("worker", ""), 10.0)
     assert apply(free, FLAGGED, 20.0).may_send_until == 9.0
@@ -507,8 +507,8 @@ def test_a_row_in_doubt_already_is_not_doubted_twice() -> None:
 
 def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
     """Where the client knows several; a "no" that opens the row again is of a key that is known."""
-    assert not row(asked=FLAGGED).is_key_unsure
+    assert not row(asked=FLAGGED).other_key_possible
     unsure = row(asked=replace(FLAGGED, has_other_keys=True))
-    assert unsure.is_key_unsure
-    settled = apply(replace(unsure, doubt_since=None, owes_look_up=False), GivenUp("worker", "outage"), 5.0)
-    assert not apply(settled, ASKED, 9.0).is_key_unsure
+    assert unsure.other_key_possible
+    settled = apply(replace(unsure, doubt_since=None, needs_look_up=False), GivenUp("worker", "outage"), 5.0)
+    assert not apply(settled, ASKED, 9.0).other_key_possible

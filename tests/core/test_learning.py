@@ -93,7 +93,7 @@ def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
             # Who told it last may change, and nothing else.
             assert replace(known.withdrawal, source="reply") == replace(before.withdrawal, source="reply")
         if before.doubt_since is not None and before.state == "open" and known.state in NEGATIVE_STATES:
-            assert isinstance(evidence, Word) or (isinstance(evidence, LookedUp) and before.control_at is not None)
+            assert isinstance(evidence, Word) or (isinstance(evidence, LookedUp) and before.control_seen_at is not None)
         if known.revision is not before.revision:
             assert before.state in NEGATIVE_STATES
             assert known.revision.number > before.revision.number

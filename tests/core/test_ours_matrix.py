@@ -183,7 +183,7 @@ def check_row(one: Case, known: str, source: str, row: Row) -> None:
     assert row.contradiction == (f"a {source} shows another id, {one.record.id + 250_000_000}" if is_another else None)
     if row.state in ("open", "conflict"):
         assert {difference.field for difference in row.differences} == differs(one, source)
-        assert (row.blamed, row.transaction is not None) == (True, True)
+        assert (row.id_taken, row.transaction is not None) == (True, True)
         return
     assert row.withdrawal is not None
     if not is_another:

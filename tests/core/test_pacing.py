@@ -437,19 +437,19 @@ ERRORS = {"amount": ["no"]}
         (row(state="accepted"), Flown(sent=1), False),
         (row(code="bad_header_key", doubt_since=0.0), Flown(sent=1), False),
         # after the last body, one more look-up
-        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=5, look_ups=4), True),
-        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=5, look_ups=9), False),
+        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=5, look_ups=4), True),
+        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=5, look_ups=9), False),
         (row(doubt_since=0.0), Flown(sent=5, look_ups=5), False),
         # AlphaPo has the id: at most `attempts` look-ups from there
-        (row(blamed=True), Flown(sent=1, look_ups=4, look_ups_since_taken=4), True),
-        (row(blamed=True), Flown(sent=1, look_ups=5, look_ups_since_taken=5), False),
-        (row(blamed=True), Flown(sent=1, look_ups=9, look_ups_since_taken=3), False),
+        (row(id_taken=True), Flown(sent=1, look_ups=4, look_ups_since_taken=4), True),
+        (row(id_taken=True), Flown(sent=1, look_ups=5, look_ups_since_taken=5), False),
+        (row(id_taken=True), Flown(sent=1, look_ups=9, look_ups_since_taken=3), False),
         # a refusal that waits for its look-up
-        (row(refusal=ERRORS, owes_look_up=True), Flown(sent=5, look_ups=3), True),
-        (row(refusal=ERRORS, owes_look_up=True), Flown(sent=1, look_ups=9), False),
+        (row(refusal=ERRORS, needs_look_up=True), Flown(sent=5, look_ups=3), True),
+        (row(refusal=ERRORS, needs_look_up=True), Flown(sent=1, look_ups=9), False),
         # one that has had its look-up, and a look-up owed by a row that was not refused
         (row(refusal=ERRORS), Flown(sent=5, look_ups=3), False),
-        (row(doubt_since=0.0, owes_look_up=True), Flown(sent=4, look_ups=9), True),
+        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=4, look_ups=9), True),
     ],
 )
 def test_another_round_has_to_be_worth_it(

@@ -54,10 +54,10 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "held_since": 0.0,
         "stays_open": False,
         "reported": True,
-        "unvouched": False,
-        "blamed": False,
-        "owes_look_up": False,
-        "is_key_unsure": False,
+        "new_to_volatile_journal": False,
+        "id_taken": False,
+        "needs_look_up": False,
+        "other_key_possible": False,
         "epoch": 0,
         "reaffirmed_in": 0,
         "journal_epoch": Epoch(),
@@ -112,7 +112,7 @@ def test_doubt_is_open_and_may_have_arrived() -> None:
     """An attempt in doubt, a blamed foreign_id, or a refusal that could not settle."""
     assert not is_in_doubt(row())
     assert is_in_doubt(DOUBTED)
-    assert is_in_doubt(row(blamed=True))
+    assert is_in_doubt(row(id_taken=True))
     assert is_in_doubt(row(refusal={"amount": ["no"]}))
     assert (counted_as(row()), counted_as(DOUBTED)) == ("open", "unknown")
 
@@ -127,8 +127,8 @@ def test_the_quiet_time_counts_from_the_last_byte() -> None:
 
 def test_settling_frees_the_row_and_keeps_the_first_time() -> None:
     """Held by nobody, owing nothing."""
-    once = settle(row(owes_look_up=True), "accepted", 5.0)
-    assert (once.state, once.settled_at, once.holder, once.owes_look_up) == (
+    once = settle(row(needs_look_up=True), "accepted", 5.0)
+    assert (once.state, once.settled_at, once.holder, once.needs_look_up) == (
         "accepted",
         5.0,
         None,
@@ -154,8 +154,10 @@ def test_doubt_grows_to_both_sides_and_forgets_refusals() -> None:
 
 def test_doubt_asks_first_and_starts_the_way_out_anew() -> None:
     """Whatever was heard of refusals, controls and keys was heard before it; who holds the row and what else it knows stays."""
-    known = row(refusal={"amount": ["no"]}, refused_at=1.0, control_at=2.0, code="bad_header_key", reason="refused")
-    expected = row(doubt_since=3.0, may_send_until=4.0, owes_look_up=True, reason="connection lost")
+    known = row(
+        refusal={"amount": ["no"]}, refused_at=1.0, control_seen_at=2.0, code="bad_header_key", reason="refused"
+    )
+    expected = row(doubt_since=3.0, may_send_until=4.0, needs_look_up=True, reason="connection lost")
     assert put_in_doubt(known, 3.0, 4.0, "connection lost") == expected
 
 

@@ -226,8 +226,8 @@ class State(NamedTuple):
         of_row = (
             row.state,
             row.revision.body,
-            row.unvouched,
-            row.blamed,
+            row.new_to_volatile_journal,
+            row.id_taken,
             row.doubt_since is None,
             row.contradiction is None,
             None if row.withdrawal is None else row.withdrawal.status,
@@ -244,13 +244,13 @@ class State(NamedTuple):
             row.holder is None,  # the workers are alike
             None if row.holder is None or is_older or not world.is_troubled else _ago(now, row.held_since),
             row.key,
-            row.owes_look_up,
+            row.needs_look_up,
             row.code,
             _ago(now, row.doubt_since),
             _ago(now, row.may_send_until),
             row.refusal is None,
             row.refused_at is not None and row.refused_at >= quiet_from,
-            row.control_at is None,
+            row.control_seen_at is None,
             max(0, row.not_before - now),
         )
 
@@ -402,7 +402,7 @@ def _own_step(state: State) -> Step:
     world, row = state
     if world.unheard is not None and world.unheard.worker == row.holder:
         row = apply(row, world.unheard, world.now, ASSUMED)
-    return next_step(replace(row, owes_look_up=False), world.now, ASSUMED)
+    return next_step(replace(row, needs_look_up=False), world.now, ASSUMED)
 
 
 def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> Iterator[Event]:
@@ -721,7 +721,7 @@ def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumptio
     """Refused after the quiet time and not found: enough, without a control."""
     is_refused = row.refusal is not None and row.refused_at is not None
     is_quiet = is_refused and (row.refused_at or 0) >= (row.may_send_until or 0) + QUIET
-    return apply(replace(row, control_at=now) if is_quiet else row, heard, now, assumptions)
+    return apply(replace(row, control_seen_at=now) if is_quiet else row, heard, now, assumptions)
 
 
 def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
@@ -734,7 +734,7 @@ def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Ass
 def _control_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The control itself is the last word, with the "none" before it."""
     learned = apply(row, heard, now, assumptions)
-    is_seen = learned.control_at is not None and not row.owes_look_up and isinstance(heard, Control)
+    is_seen = learned.control_seen_at is not None and not row.needs_look_up and isinstance(heard, Control)
     return replace(learned, state="rejected", holder=None) if is_seen else learned
 
 

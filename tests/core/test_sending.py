@@ -69,7 +69,7 @@ def test_a_refused_key_settles_as_authentication() -> None:
     )
 
 
-@pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"blamed": True}])
+@pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"id_taken": True}])
 def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: dict[str, Any]) -> None:
     """An enqueued row, one that was open before the call, and one in doubt stay open; the code is kept for whoever asks."""
     refused = sent(row(**known), Refused("bad_header_key"))
@@ -109,10 +109,10 @@ def test_a_refused_key_after_a_blamed_foreign_id_leaves_the_row_open() -> None:
 
 def test_a_blamed_foreign_id_is_never_followed_by_a_body() -> None:
     """Only look-ups follow, whatever they answer."""
-    blamed = sent(row(), TAKEN)
-    assert is_in_doubt(blamed)
+    id_taken = sent(row(), TAKEN)
+    assert is_in_doubt(id_taken)
     for answer in (NoneFound(), NoAnswer("HTTP 502")):
-        assert next_step(asked_about(blamed, answer), 1.0) == LookUp()
+        assert next_step(asked_about(id_taken, answer), 1.0) == LookUp()
 
 
 def test_a_reply_that_shows_another_withdrawal_is_never_followed_by_a_body() -> None:
@@ -155,7 +155,7 @@ def test_a_settled_row_does_not_hear_a_no(proof: Proof) -> None:
 def test_a_no_counts_from_the_holder_only(proof: Proof) -> None:
     """Another worker's refusal says nothing about what the holder sends."""
     after = sent(row(), proof, worker="another")
-    assert (after.state, after.refusal, after.blamed, after.code) == ("open", None, False, None)
+    assert (after.state, after.refusal, after.id_taken, after.code) == ("open", None, False, None)
 
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
@@ -176,28 +176,34 @@ def test_a_late_doubt_adds_nothing_to_what_alphapo_is_known_to_have(settled: Row
 # ── nothing else changes ─────────────────────────────────────────────────────────────────────────────────────────────
 
 HEARD = replace(
-    DOUBTED, refusal={"tag": ["no"]}, refused_at=1.0, control_at=2.0, not_before=50.0, attempts=3, owes_look_up=False
+    DOUBTED,
+    refusal={"tag": ["no"]},
+    refused_at=1.0,
+    control_seen_at=2.0,
+    not_before=50.0,
+    attempts=3,
+    needs_look_up=False,
 )
-CALM = row(attempts=3, reason="no connection", control_at=2.0)
+CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
 
 
 @pytest.mark.parametrize(
     ("before", "proof", "changes"),
     [
-        (HEARD, LOST, {"refusal": None, "refused_at": None, "control_at": None, "may_send_until": 9.0}),
-        (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_at": None, "reason": "refused"}),
-        (HEARD, TAKEN, {"refusal": None, "control_at": None, "blamed": True, "reason": "foreign_id is taken"}),
-        (HEARD, Refused("bad_header_key"), {"code": "bad_header_key", "reason": "key refused", "owes_look_up": False}),
+        (HEARD, LOST, {"refusal": None, "refused_at": None, "control_seen_at": None, "may_send_until": 9.0}),
+        (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_seen_at": None, "reason": "refused"}),
+        (HEARD, TAKEN, {"refusal": None, "control_seen_at": None, "id_taken": True, "reason": "foreign_id is taken"}),
+        (HEARD, Refused("bad_header_key"), {"code": "bad_header_key", "reason": "key refused", "needs_look_up": False}),
         (
             CALM,
             MISMATCHED,
             {
-                "blamed": True,
+                "id_taken": True,
                 "differences": MISMATCHED.differences,
                 "reason": "AlphaPo shows another withdrawal",
                 "doubt_since": 9.0,
                 "may_send_until": 9.0,
-                "control_at": None,
+                "control_seen_at": None,
             },
         ),
         (
@@ -210,9 +216,9 @@ CALM = row(attempts=3, reason="no connection", control_at=2.0)
                 "settled_by": CALM.holder,
                 "refusal": ERRORS,
                 "refused_at": 9.0,
-                "control_at": None,
+                "control_seen_at": None,
                 "reason": "refused",
-                "owes_look_up": False,
+                "needs_look_up": False,
             },
         ),
         (
@@ -225,14 +231,14 @@ CALM = row(attempts=3, reason="no connection", control_at=2.0)
                 "settled_by": CALM.holder,
                 "code": "bad_header_key",
                 "reason": "key refused",
-                "owes_look_up": False,
+                "needs_look_up": False,
             },
         ),
     ],
 )
 def test_a_reply_adds_what_it_says_and_nothing_else(before: Row, proof: Proof, changes: dict[str, Any]) -> None:
     """One more attempt, a look-up owed unless it settles, and the fields that this reply speaks of."""
-    assert sent(before, proof, 9.0) == replace(before, **{"attempts": 4, "owes_look_up": True} | changes)
+    assert sent(before, proof, 9.0) == replace(before, **{"attempts": 4, "needs_look_up": True} | changes)
 
 
 @pytest.mark.parametrize(
@@ -287,14 +293,14 @@ def test_a_reply_settles_what_only_an_operator_knew_or_what_is_forgotten() -> No
 def test_a_volatile_row_asks_before_it_believes_a_refusal() -> None:
     """An earlier life may have sent it: the "no" is kept, and a look-up comes first."""
     volatile = row(is_durable=False)
-    expected = replace(volatile, attempts=1, refusal=ERRORS, refused_at=9.0, reason="refused", owes_look_up=True)
+    expected = replace(volatile, attempts=1, refusal=ERRORS, refused_at=9.0, reason="refused", needs_look_up=True)
     assert sent(volatile, REJECTED, 9.0) == expected
 
 
 def test_a_refusal_after_a_blamed_id_is_kept_but_settles_nothing() -> None:
     """AlphaPo has something under the id."""
-    blamed = sent(row(), TAKEN)
-    assert (sent(blamed, REJECTED, 9.0).state, sent(blamed, REJECTED, 9.0).refusal) == ("open", ERRORS)
+    id_taken = sent(row(), TAKEN)
+    assert (sent(id_taken, REJECTED, 9.0).state, sent(id_taken, REJECTED, 9.0).refusal) == ("open", ERRORS)
 
 
 def test_a_refusal_dates_from_when_its_body_began_to_leave() -> None:

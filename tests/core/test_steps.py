@@ -53,10 +53,10 @@ def test_the_next_step_of_every_row() -> None:
     assert next_step(row(not_before=9.0), 8.0) == Wait(9.0)
     assert next_step(row(not_before=9.0), 9.0) == Send()
     assert next_step(DOUBTED, 8.0) == LookUp()
-    assert next_step(replace(row(), blamed=True), 8.0) == LookUp()
+    assert next_step(replace(row(), id_taken=True), 8.0) == LookUp()
     assert next_step(row(), 8.0) == Send()
     assert next_step(refused_in_doubt(QUIET), QUIET) == LookUp(accepted_after=QUIET)
-    assert next_step(replace(refused_in_doubt(QUIET), control_at=QUIET), QUIET) == LookUp()
+    assert next_step(replace(refused_in_doubt(QUIET), control_seen_at=QUIET), QUIET) == LookUp()
 
 
 def test_a_control_is_asked_for_up_to_the_moment_at_which_the_id_may_be_free() -> None:
@@ -68,7 +68,7 @@ def test_a_control_is_asked_for_up_to_the_moment_at_which_the_id_may_be_free() -
 
 def test_no_control_is_asked_for_where_it_would_prove_nothing() -> None:
     """Something may have been sent with another key, whose withdrawals this one does not see."""
-    assert next_step(replace(refused_in_doubt(QUIET), is_key_unsure=True), QUIET) == LookUp()
+    assert next_step(replace(refused_in_doubt(QUIET), other_key_possible=True), QUIET) == LookUp()
 
 
 def test_a_worker_on_its_rounds_sends_what_is_in_doubt_once_each_quiet_time() -> None:

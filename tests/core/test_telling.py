@@ -172,7 +172,7 @@ def test_a_rejection_without_end_is_cut_in_the_text() -> None:
 def test_a_figure_without_end_is_cut_in_the_text(state: State) -> None:
     """Neither do its figures."""
     differences = (Difference("amount", "1", "9" * 100_000),)
-    text = str(error_of(row_with(state, blamed=True, differences=differences)))
+    text = str(error_of(row_with(state, id_taken=True, differences=differences)))
     assert "amount: asked '1', AlphaPo tells '999" in text
     assert len(text) < 800
 
@@ -275,8 +275,12 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
             "(AlphaPo does not accept the key now,",
         ),
         ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
-        ({"blamed": True, "code": "bad_header_key", "reason": "foreign_id is taken"}, "taken", "(foreign_id is taken)"),
-        ({"differences": DIFFERENCES, "blamed": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
+        (
+            {"id_taken": True, "code": "bad_header_key", "reason": "foreign_id is taken"},
+            "taken",
+            "(foreign_id is taken)",
+        ),
+        ({"differences": DIFFERENCES, "id_taken": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
     ],
 )
 def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], reason: str, words: str) -> None:
@@ -338,7 +342,7 @@ SHOWN = Transaction(id=9, foreign_id="payout-17", status="processing")
     [
         (row_with("open"), Existing(state="open", payment=REQUEST)),
         (row_with("open", doubt_since=1.0), Existing(state="in doubt", payment=REQUEST)),
-        (row_with("open", blamed=True), Existing(state="in doubt", payment=REQUEST)),
+        (row_with("open", id_taken=True), Existing(state="in doubt", payment=REQUEST)),
         (row_with("accepted", withdrawal=HAS), Existing(state="accepted", payment=REQUEST, id=5, status="processing")),
         (row_with("failed", withdrawal=ENDED), Existing(state="failed", payment=REQUEST, id=5, status="declined")),
         (row_with("failed", revision=Revision(b"", None, 1, "1:a")), Existing(state="failed")),

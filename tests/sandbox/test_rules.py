@@ -90,12 +90,12 @@ def test_a_number_and_its_text_are_the_same_foreign_id() -> None:
 
 def test_reuse_before_or_after_the_other_checks() -> None:
     """The order decides what a body hears that is wrong and reused at once."""
-    for order, blamed in (("before", {"foreign_id"}), ("after", {"currency"})):
+    for order, id_taken in (("before", {"foreign_id"}), ("after", {"currency"})):
         world = World(Dialect(reused_order=order))  # type: ignore[arg-type]
         accepted(world)
         refusal = post(world, currency="what")
         assert isinstance(refusal, Refusal)
-        assert set(refusal.errors) == blamed
+        assert set(refusal.errors) == id_taken
 
 
 def test_the_balance_may_hide_a_reuse() -> None:

@@ -275,7 +275,7 @@ class Simulation:
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
         # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, unless AlphaPo shows it in a way that
         # nobody could know it by.
-        is_anothers = row.blamed and not (self.oracles.shows(row) and self._is_readable())
+        is_anothers = row.id_taken and not (self.oracles.shows(row) and self._is_readable())
         return is_frozen(row) or (is_in_doubt(row) and (is_anothers or is_hidden or is_old))
 
     def _is_readable(self) -> bool:
@@ -334,7 +334,7 @@ class Simulation:
 
     def _wrote(self, before: Row | None, after: Row) -> None:
         if before is not None and before.state == "open" != after.state:
-            if after.control_at is not None:
+            if after.control_seen_at is not None:
                 self._note("quiet exit")
             elif after.reason == "expired":
                 self._note("expired in the queue")

@@ -323,9 +323,9 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/sending.py",
-                "    if row.doubt_since is None and not row.blamed and not row.unvouched:\n"
+                "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:\n"
                 '        return settle(told, "rejected", now)\n'
-                "    return replace(told, owes_look_up=True)\n",
+                "    return replace(told, needs_look_up=True)\n",
                 '    return settle(told, "rejected", now)\n',
             ),
         ),
@@ -336,7 +336,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/asking.py",
-                "    if row.refusal is None or row.blamed or row.holder != worker:\n        return answered\n",
+                "    if row.refusal is None or row.id_taken or row.holder != worker:\n        return answered\n",
                 '    return settle(answered, "not_sent", now)\n',
             ),
         ),
@@ -347,7 +347,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/asking.py",
-                "is_last_word = row.control_at is not None and now",
+                "is_last_word = row.control_seen_at is not None and now",
                 "is_last_word = now",
             ),
             Edit(
@@ -395,8 +395,8 @@ _JUDGES: Final = (
             ),
             Edit(
                 "core/sending.py",
-                "    if row.doubt_since is None and not row.blamed and not row.unvouched:",
-                "    if row.holder != attempt.worker or (row.doubt_since is None and not row.blamed and not row.unvouched):",
+                "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:",
+                "    if row.holder != attempt.worker or (row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
             ),
         ),
         "model check",
@@ -502,8 +502,8 @@ _KEYS: Final = (
         (
             Edit(
                 "core/sending.py",
-                "or row.blamed or row.stays_open or may_be_forgotten(row)\n",
-                "or row.blamed or may_be_forgotten(row)\n",
+                "or row.id_taken or row.stays_open or may_be_forgotten(row)\n",
+                "or row.id_taken or may_be_forgotten(row)\n",
             ),
         ),
     ),
@@ -750,7 +750,13 @@ _EPOCHS: Final = (
     Bug(
         "no freeze",
         "Databases that are believed after a failover: a refusal that was reported is lost with the last commits, and a worker pays it.",
-        (Edit("core/steps.py", "row.owes_look_up or row.blamed or is_frozen(row)", "row.owes_look_up or row.blamed"),),
+        (
+            Edit(
+                "core/steps.py",
+                "row.needs_look_up or row.id_taken or is_frozen(row)",
+                "row.needs_look_up or row.id_taken",
+            ),
+        ),
         found_by="model check",
     ),
     Bug(
@@ -759,8 +765,8 @@ _EPOCHS: Final = (
         (
             Edit(
                 "core/steps.py",
-                "row.owes_look_up or row.blamed or is_frozen(row)",
-                "row.owes_look_up or row.blamed or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
+                "row.needs_look_up or row.id_taken or is_frozen(row)",
+                "row.needs_look_up or row.id_taken or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
             ),
         ),
         found_by="model check",
