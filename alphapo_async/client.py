@@ -33,7 +33,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, LookedUp, Revision, Seen
+from alphapo_async.core.evidence import LookedUp, Requested, Revision, Seen
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT, noted, requested
@@ -351,14 +351,14 @@ class AlphapoClient:
 
     def _asked(
         self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool, ago: float = 0.0
-    ) -> Asked:
+    ) -> Requested:
         """Encode once: these bytes are signed, written down and sent. It was asked for so many seconds ago."""
         if not isinstance(request, WithdrawalRequest):
             raise ConfigurationError(
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
         tenure = self._crew.tenure
-        return Asked(
+        return Requested(
             tenure.worker,
             Revision(encode_body(request, self._amount_format), request),
             self._signer.fingerprint,
@@ -370,7 +370,9 @@ class AlphapoClient:
             unsure=tenure.unsure,
         )
 
-    def _start(self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
+    def _start(
+        self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any
+    ) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
         flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop, **how)
         flight.task = loop.create_task(self._fly(flight, request.foreign_id))
@@ -398,7 +400,12 @@ class AlphapoClient:
         flight.callers.tell(told)
 
     async def _flight_of(
-        self, asked: Asked, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, due: float | None, **how: Any
+        self,
+        asked: Requested,
+        request: WithdrawalRequest,
+        loop: asyncio.AbstractEventLoop,
+        due: float | None,
+        **how: Any,
     ) -> Flight:
         """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
         while (flight := self._flights.get(request.foreign_id)) is not None:
@@ -411,7 +418,7 @@ class AlphapoClient:
         return self._start(asked, request, loop, **how)
 
     async def _clash_with(
-        self, flight: Flight, asked: Asked, request: WithdrawalRequest, due: float | None
+        self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None
     ) -> Told | None:
         """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
         until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
@@ -502,7 +509,7 @@ class AlphapoClient:
             "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was written down."
         )
 
-    def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None, *, ago: float = 0.0) -> Asked:
+    def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None, *, ago: float = 0.0) -> Requested:
         asked = self._asked(request, resend_rejected=False, attempted_before=False, ago=ago)
         return msgspec.structs.replace(asked, worker=None, expires_at=expires_at, is_heard=False)
 
@@ -579,7 +586,7 @@ class AlphapoClient:
             return self._result(next(counted), row)
         if flight is None:
             # What has been settled since it was found stays settled.
-            asked = Asked(
+            asked = Requested(
                 crew.tenure.worker,
                 row.revision,
                 self._signer.fingerprint,

@@ -18,7 +18,7 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, CalledBack, Evidence, Lapsed, LookedUp, Remembered, Seen, Stands
+from alphapo_async.core.evidence import CalledBack, Evidence, Lapsed, LookedUp, Remembered, Requested, Seen, Stands
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
 from alphapo_async.core.learning import apply, new_row
@@ -140,7 +140,7 @@ class Crew:
         return answer, seen_of(reply), began, self.world.clock()
 
     async def record(
-        self, foreign_id: str, asked: Asked, *lapses: Lapsed, is_repeated: bool = False, within: Any = None
+        self, foreign_id: str, asked: Requested, *lapses: Lapsed, is_repeated: bool = False, within: Any = None
     ) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.
 
@@ -190,7 +190,7 @@ class Crew:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
-    def _new_row(self, foreign_id: str, asked: Asked, now: float) -> Row:
+    def _new_row(self, foreign_id: str, asked: Requested, now: float) -> Row:
         is_durable, epoch = self.journal.is_durable, self.journal.epoch
         return new_row(
             self.account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumptions=self.assumptions

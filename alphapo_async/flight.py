@@ -18,13 +18,13 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     Control,
     Evidence,
     GivenUp,
     Lapsed,
     LookedUp,
+    Requested,
     Revision,
     Seen,
     Stands,
@@ -84,7 +84,7 @@ class Flight:
     def __init__(
         self,
         crew: Crew,
-        asked: Asked,
+        asked: Requested,
         request: WithdrawalRequest,
         loop: asyncio.AbstractEventLoop,
         *,

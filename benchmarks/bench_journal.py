@@ -21,7 +21,7 @@ import asyncpg
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Asked, Attempt, Revision, Seen
+from alphapo_async.core.evidence import Attempt, Requested, Revision, Seen
 from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
@@ -46,7 +46,7 @@ REPLY = (
 )
 
 
-def asked(number: int) -> Asked:
+def asked(number: int) -> Requested:
     """Return a caller's word for a withdrawal."""
     payment = WithdrawalRequest(
         currency="BTC",
@@ -55,7 +55,7 @@ def asked(number: int) -> Asked:
         foreign_id=f"payout-{number}",
         end_user_reference=f"user-{number}",
     )
-    return Asked("worker", Revision(encode_body(payment), payment), "fingerprint")
+    return Requested("worker", Revision(encode_body(payment), payment), "fingerprint")
 
 
 def accepted(number: int) -> Attempt:

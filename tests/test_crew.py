@@ -14,7 +14,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Asked, Attempt, Lapsed, LookedUp, Reported, Revision, Seen
+from alphapo_async.core.evidence import Attempt, Lapsed, LookedUp, Reported, Requested, Revision, Seen
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
@@ -155,7 +155,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
 # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────────
 
 PAYMENT = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="u")
-ASKED = Asked("one", Revision(encode_body(PAYMENT), PAYMENT), "key")
+ASKED = Requested("one", Revision(encode_body(PAYMENT), PAYMENT), "key")
 ACCEPTED = Attempt("one", Accepted(Withdrawal(id=7, foreign_id="f")), 0.0, 0.0)
 
 

@@ -23,7 +23,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, CalledBack, Revision
+from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
@@ -384,7 +384,7 @@ def test_a_caller_takes_over_what_a_dead_worker_held() -> None:
     async def story() -> float:
         await journal.join("default", "loopback", "ghost", EPOCH + 5)
         payment = request()
-        asked = Asked(
+        asked = Requested(
             "ghost", Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
         )
         await journal.update(

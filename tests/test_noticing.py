@@ -9,7 +9,17 @@ import pytest
 
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Attempt, CalledBack, Control, Evidence, GivenUp, LookedUp, Revision, Seen
+from alphapo_async.core.evidence import (
+    Attempt,
+    CalledBack,
+    Control,
+    Evidence,
+    GivenUp,
+    LookedUp,
+    Requested,
+    Revision,
+    Seen,
+)
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -226,7 +236,7 @@ def test_a_flight_that_ends_before_anything_left_is_told_as_open() -> None:
 
 def test_a_row_opened_again_is_no_news() -> None:
     """Asked for once more, a settled row opens: nothing is settled and nothing is unknown."""
-    asked = Asked("worker", OPEN.revision, OPEN.key)
+    asked = Requested("worker", OPEN.revision, OPEN.key)
 
     assert Heard().learned(changed(OPEN, state="not_sent"), OPEN, asked) == []
     assert Heard().learned(OPEN, OPEN, Control("worker", 1.0)) == []
@@ -358,7 +368,7 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
     settled = changed(OPEN, state="rejected", refusal={"address": [SECRET]})
     evidences: list[Evidence] = [
-        Asked("worker", OPEN.revision, OPEN.key),
+        Requested("worker", OPEN.revision, OPEN.key),
         attempt(Rejected({"address": [SECRET]})),
         attempt(Duplicate({"foreign_id": [SECRET]})),
         LookedUp("worker", NoneFound()),

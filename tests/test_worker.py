@@ -13,7 +13,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalError, WithdrawalUnknown
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.holding import new_row
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.outcome import NoReply, Reply
@@ -99,7 +99,7 @@ def test_what_a_dead_worker_held_is_freed_and_settled(key: str, outcome: str) ->
     async def story() -> list[list[tuple[str, str]]]:
         await journal.join("default", "loopback", "ghost", EPOCH + 60)
         payment = request("a")
-        asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+        asked = Requested("ghost", Revision(encode_body(payment), payment), key)
         await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
         wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
@@ -290,7 +290,7 @@ def test_work_frees_what_a_dead_worker_held() -> None:
         await journal.join("default", "loopback", "ghost", EPOCH + 5)
         payment = request("a")
         key = Signer("made-up-key", "made-up-secret").fingerprint
-        asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+        asked = Requested("ghost", Revision(encode_body(payment), payment), key)
         await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
         wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
@@ -324,7 +324,7 @@ def test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_af
 
         async def take_on(name: str) -> None:
             payment = request(name)
-            asked = Asked("ghost", Revision(encode_body(payment), payment), key)
+            asked = Requested("ghost", Revision(encode_body(payment), payment), key)
             await journal.update(
                 "default", name, lambda _: (new_row("default", name, asked, EPOCH, is_durable=True), ())
             )
@@ -403,7 +403,7 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
             await asyncio.sleep(30)
             worker = alphapo._crew.tenure.worker if is_own else "ghost"
             payment = request("lost")
-            asked = Asked(
+            asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )
             await journal.update(
@@ -428,7 +428,7 @@ def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:
             flying = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in names]
             await asyncio.sleep(1)
             worker, payment = alphapo._crew.tenure.worker, request("lost")
-            asked = Asked(worker, Revision(encode_body(payment), payment), "key")
+            asked = Requested(worker, Revision(encode_body(payment), payment), "key")
             await journal.update(
                 "default", "lost", lambda _: (new_row("default", "lost", asked, EPOCH, is_durable=True), ())
             )
@@ -471,7 +471,7 @@ def test_what_a_flight_takes_on_while_it_is_to_be_freed_stays_its_own() -> None:
     async def story() -> list[str]:
         async with client(wire, journal=journal, close_grace=0.0) as alphapo:
             worker, payment = alphapo._crew.tenure.worker, request("a")
-            asked = Asked(
+            asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )
             await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
@@ -512,7 +512,7 @@ def test_a_dead_worker_of_another_account_is_freed_under_its_own() -> None:
     async def story() -> None:
         await journal.join("theirs", "loopback", "ghost", EPOCH + 5)
         payment = request("a")
-        asked = Asked("ghost", Revision(encode_body(payment), payment), "key")
+        asked = Requested("ghost", Revision(encode_body(payment), payment), "key")
         await journal.update("theirs", "a", lambda _: (new_row("theirs", "a", asked, EPOCH, is_durable=True), ()))
         async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
             await asyncio.sleep(6)

@@ -12,7 +12,6 @@ from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Answer, Proof
 
 __all__ = [
-    "Asked",
     "Attempt",
     "CalledBack",
     "Control",
@@ -22,6 +21,7 @@ __all__ = [
     "LookedUp",
     "Remembered",
     "Reported",
+    "Requested",
     "Revision",
     "Seen",
     "Stands",
@@ -87,7 +87,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 UNSEEN = Seen()
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class Requested(msgspec.Struct, frozen=True, gc=False):
     """A caller asked for this payment, and a worker took it on; or, without a worker, left it to whoever works.
 
     `expires_at` ends the trying of a payment that was left to the workers.
@@ -220,7 +220,7 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
 
 
 Evidence: TypeAlias = (
-    Asked
+    Requested
     | Attempt
     | LookedUp
     | CalledBack

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
     UNSEEN,
-    Asked,
     Attempt,
     CalledBack,
     Control,
@@ -25,6 +24,7 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Remembered,
     Reported,
+    Requested,
     Seen,
     Stands,
     Unfrozen,
@@ -119,7 +119,7 @@ def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[
     return tuple(lines)
 
 
-def requested(asked: Asked, before: Row | None, after: Row, now: float, release: str) -> Entry | None:
+def requested(asked: Requested, before: Row | None, after: Row, now: float, release: str) -> Entry | None:
     """Return the line for a request that made this of a row; None for a worker's round that only takes the row on.
 
     Args:
@@ -138,7 +138,7 @@ def requested(asked: Asked, before: Row | None, after: Row, now: float, release:
     return None
 
 
-def _became(asked: Asked, before: Row, after: Row) -> str:
+def _became(asked: Requested, before: Row, after: Row) -> str:
     figure, currency = asked.revision.asked
     if not after.revision.is_same_payment(asked.revision):
         return f"another payment, {figure:f} {currency}, not taken"
@@ -226,7 +226,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PL
             return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
         case Word():
             return "operator", evidence.text, None
-        case Asked() | Stands() | Reported() | _:
+        case Requested() | Stands() | Reported() | _:
             return None
 
 

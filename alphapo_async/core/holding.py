@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, Word
+from alphapo_async.core.evidence import GivenUp, Lapsed, Requested, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
@@ -37,7 +37,7 @@ _FIRST_EPOCH = Epoch()
 def new_row(
     account: str,
     foreign_id: str,
-    asked: Asked,
+    asked: Requested,
     now: float,
     *,
     is_durable: bool,
@@ -66,13 +66,13 @@ def new_row(
     return row
 
 
-def _held(row: Row, asked: Asked, now: float) -> Row:
+def _held(row: Row, asked: Requested, now: float) -> Row:
     if asked.worker is None:
         return row
     return replace(row, holder=asked.worker, held_since=now)
 
 
-def apply_request(row: Row, asked: Asked, now: float) -> Row:
+def apply_request(row: Row, asked: Requested, now: float) -> Row:
     """Take the row on, reopened or corrected where that is allowed; unchanged where it is held, settled or another payment's."""
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.is_request:
@@ -86,7 +86,7 @@ def apply_request(row: Row, asked: Asked, now: float) -> Row:
     return _asked_again(row, asked, now) if row.holder is None and row.state in NEGATIVE_STATES else row
 
 
-def _asked_again(row: Row, asked: Asked, now: float) -> Row:
+def _asked_again(row: Row, asked: Requested, now: float) -> Row:
     """Return the row after a request for a withdrawal whose last word is a "no"."""
     if not row.revision.is_same_payment(asked.revision):
         return _taken_over(row, asked, now)
@@ -99,7 +99,7 @@ def _asked_again(row: Row, asked: Asked, now: float) -> Row:
     return _reopened(row, asked, now)
 
 
-def _is_answered_by(row: Row, asked: Asked) -> bool:
+def _is_answered_by(row: Row, asked: Requested) -> bool:
     """The "no" came after this was asked, which took long to get here: it was told, and must stay true.
 
     Where another worker wrote it down, by another clock, one that came a moment earlier counts as later, too.
@@ -111,7 +111,7 @@ def _is_answered_by(row: Row, asked: Asked) -> bool:
     return asked.asked_at < row.settled_at + unsure
 
 
-def _taken_over(row: Row, asked: Asked, now: float) -> Row:
+def _taken_over(row: Row, asked: Requested, now: float) -> Row:
     """Return the row with another payment as its next revision; unchanged where that is a conflict.
 
     A "no" that is recorded while the call waits does not answer it: it is about another payment. But where the row held the asked payment
@@ -124,7 +124,7 @@ def _taken_over(row: Row, asked: Asked, now: float) -> Row:
     return row if was_held_before and is_older else _corrected(row, asked, now)
 
 
-def _adopted(row: Row, asked: Asked, now: float) -> Row:
+def _adopted(row: Row, asked: Requested, now: float) -> Row:
     """Return the row with the payment that AlphaPo shows under its foreign_id: only look-ups follow. Any other payment is a conflict."""
     shown, payment = row.transaction, asked.revision.payment
     if shown is None or payment is None or not compare(payment, shown).is_ours(payment, was_in_doubt=False):
@@ -132,12 +132,12 @@ def _adopted(row: Row, asked: Asked, now: float) -> Row:
     return replace(_corrected(row, asked, now), id_taken=True, needs_look_up=True, transaction=shown)
 
 
-def _was_new_to_the_journal(row: Row, asked: Asked) -> bool:
+def _was_new_to_the_journal(row: Row, asked: Requested) -> bool:
     """Another call, which did not know of earlier attempts, wrote it down after this one was made."""
     return asked.asked_at is not None and row.created_at >= asked.asked_at - asked.unsure
 
 
-def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
+def _attempted_before(row: Row, asked: Requested, now: float) -> Row:
     """A journal that ends with its process hears late that an earlier process may have sent it: no "no" so far is one."""
     if row.doubt_since is not None and row.state == "open":
         return row
@@ -148,20 +148,20 @@ def _attempted_before(row: Row, asked: Asked, now: float) -> Row:
     )
 
 
-def _asked_while_open(row: Row, asked: Asked, now: float) -> Row:
+def _asked_while_open(row: Row, asked: Requested, now: float) -> Row:
     if asked.worker is None:
         return _left_to_workers(row, asked)
     return row if row.holder is not None else _taken_on(row, asked, now)
 
 
-def _left_to_workers(row: Row, asked: Asked) -> Row:
+def _left_to_workers(row: Row, asked: Requested) -> Row:
     """Return an open row enqueued: the call that may hold it does not settle it without an answer of AlphaPo. Twice changes nothing."""
     if row.expires_at is not None:
         return row
     return replace(row, expires_at=asked.expires_at, stays_open=True, reported=asked.is_heard)
 
 
-def _taken_on(row: Row, asked: Asked, now: float) -> Row:
+def _taken_on(row: Row, asked: Requested, now: float) -> Row:
     if has_expired(row, now):
         return settle(replace(row, reason="expired"), "not_sent", now)
     return replace(
@@ -175,7 +175,7 @@ def _taken_on(row: Row, asked: Asked, now: float) -> Row:
     )
 
 
-def _reopened(row: Row, asked: Asked, now: float) -> Row:
+def _reopened(row: Row, asked: Requested, now: float) -> Row:
     """Open again, as a row without doubt: that is what its "no" has proved; a stale "no" proves nothing, and the id is as a new one."""
     is_stale = is_stale_no(row)
     revision, earlier = row.revision, row.earlier
@@ -212,7 +212,7 @@ def _reopened(row: Row, asked: Asked, now: float) -> Row:
     return _held(opened, asked, now)
 
 
-def _corrected(row: Row, asked: Asked, now: float) -> Row:
+def _corrected(row: Row, asked: Requested, now: float) -> Row:
     """Another payload after a definite "no": the next revision, with the earlier one kept."""
     revision = replace(asked.revision, number=row.revision.number + 1)
     return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))

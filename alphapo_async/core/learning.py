@@ -27,7 +27,6 @@ from msgspec.structs import replace
 from alphapo_async.core.asking import apply_control, apply_look_up
 from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     CalledBack,
     Control,
@@ -37,6 +36,7 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Remembered,
     Reported,
+    Requested,
     Stands,
     Unfrozen,
     Word,
@@ -60,7 +60,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_look_up(row, evidence, now, assumptions)
         case CalledBack():
             return apply_callback(row, evidence, now)
-        case Asked():
+        case Requested():
             return apply_request(row, evidence, now)
         case GivenUp():
             return apply_release(row, evidence, now)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.evidence import Asked, Attempt, GivenUp, LookedUp, Revision
+from alphapo_async.core.evidence import Attempt, GivenUp, LookedUp, Requested, Revision
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
@@ -38,7 +38,7 @@ def revision(amount: str = "1", **fields: str) -> Revision:
 
 
 OURS, CORRECTED = revision(), revision("2")
-ASKED = Asked("worker", OURS, "key")
+ASKED = Requested("worker", OURS, "key")
 TOLD = Withdrawal(id=7, foreign_id="f", status="processing")
 ERRORS = {"amount": ["Not enough amount"]}
 REJECTED = Rejected(ERRORS)
@@ -46,7 +46,7 @@ TAKEN = Duplicate({"foreign_id": ["has already been taken"]})
 MISMATCHED = Mismatched(Withdrawal(id=8), (Difference("foreign_id", "f", None),))
 
 
-def row(now: float = 0.0, *, is_durable: bool = True, asked: Asked = ASKED, **changes: Any) -> Row:
+def row(now: float = 0.0, *, is_durable: bool = True, asked: Requested = ASKED, **changes: Any) -> Row:
     """Return a new row with these changes."""
     return replace(new_row("default", "f", asked, now, is_durable=is_durable), **changes)
 

@@ -5,12 +5,12 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import digest, encode_body
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     Control,
     GivenUp,
     LookedUp,
     Reported,
+    Requested,
     Revision,
     Seen,
     Word,
@@ -82,7 +82,7 @@ def test_no_text_of_a_revision_shows_its_body() -> None:
     size = f"<{len(kept.body)} bytes>"
     assert repr(kept) == f"Revision(number=1, body={size})"
     assert kept.__rich_repr__() == [("number", 1), ("body", size)]
-    shown = repr(kept) + repr(kept.__rich_repr__()) + repr(Asked("w", kept, "fingerprint"))
+    shown = repr(kept) + repr(kept.__rich_repr__()) + repr(Requested("w", kept, "fingerprint"))
     assert f"body=<{len(kept.body)} bytes>" in shown
     assert "bc1q-secret" not in shown
 
@@ -92,7 +92,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert Attempt("w", InDoubt("x"), 1.0, 2.0) == Attempt("w", InDoubt("x"), 1.0, 2.0)
     assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
     assert (Control("w", 5.0).accepted_at, GivenUp("w", "queue").reason) == (5.0, "queue")
-    asked = Asked("w", revision(), "fingerprint")
+    asked = Requested("w", revision(), "fingerprint")
     assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
     assert (asked.expires_at, asked.asked_at) == (None, None)
     assert not GivenUp("w", "queue").stays_open
@@ -101,7 +101,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
 
 def test_what_evidence_does_not_say_it_does_not_claim() -> None:
     """An outcome is handed out whatever it is, unless it is named; a caller asks, unless a worker says that it takes a row on by itself."""
-    assert Asked("w", revision(), "fingerprint").is_request
+    assert Requested("w", revision(), "fingerprint").is_request
     assert Reported() == Reported(state=None, revision=0, expires_at=None)
 
 

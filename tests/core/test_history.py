@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     CalledBack,
     Control,
@@ -18,6 +17,7 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Remembered,
     Reported,
+    Requested,
     Seen,
     Unfrozen,
     Word,
@@ -81,7 +81,7 @@ def test_every_evidence_has_its_line(evidence: Evidence, kind: str, what: str, w
     assert entry_of(evidence, 9.0, "1.0") == Entry(9.0, kind, what, worker, release="1.0")
 
 
-@pytest.mark.parametrize("evidence", [Asked("w", OURS, "key"), Reported()])
+@pytest.mark.parametrize("evidence", [Requested("w", OURS, "key"), Reported()])
 def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> None:
     """The line of a request says what it made of the row: `requested` returns it."""
     assert entry_of(evidence, 9.0, "1.0") is None
@@ -113,7 +113,7 @@ def test_a_judgement_is_named_with_its_reason() -> None:
     assert named(NoneFound()) == "NoneFound"
 
 
-ASKED = Asked("worker", OURS, "key")
+ASKED = Requested("worker", OURS, "key")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ ASKED = Asked("worker", OURS, "key")
     ],
 )
 def test_a_request_has_a_line_that_says_what_it_made_of_the_row(
-    asked: Asked, before: Row | None, after: Row, what: str
+    asked: Requested, before: Row | None, after: Row, what: str
 ) -> None:
     """With the amount that it asks for, where that may be another."""
     assert requested(asked, before, after, 9.0, "1.0") == Entry(9.0, "request", what, asked.worker, release="1.0")

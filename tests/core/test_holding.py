@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Asked, GivenUp, Lapsed, LookedUp, Revision, Word
+from alphapo_async.core.evidence import GivenUp, Lapsed, LookedUp, Requested, Revision, Word
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
@@ -67,7 +67,7 @@ def test_a_held_row_is_not_taken() -> None:
 
 def test_a_row_that_nobody_holds_is_taken_on() -> None:
     """In doubt it keeps the key that it was sent with, and is looked up first; without doubt it takes the new key."""
-    asked = Asked("another", OURS, "new key")
+    asked = Requested("another", OURS, "new key")
     doubted = apply(apply(DOUBTED, GivenUp("worker", ""), 1.0), asked, 2.0)
     assert (doubted.holder, doubted.key, next_step(doubted, 2.0)) == ("another", "key", LookUp())
     fresh = apply(row(holder=None), asked, 2.0)
@@ -83,13 +83,13 @@ def test_asking_again_forgets_an_old_pause() -> None:
 def test_another_payment_does_not_touch_an_open_row() -> None:
     """Same foreign_id, other amount: unchanged, and the caller is told of a conflict."""
     for before in (row(), DOUBTED):
-        assert apply(before, Asked("worker", CORRECTED, "key"), 1.0) is before
+        assert apply(before, Requested("worker", CORRECTED, "key"), 1.0) is before
 
 
 @pytest.mark.parametrize("settled", [ACCEPTED_ROW, FAILED_ROW])
 def test_what_alphapo_had_is_never_opened_again(settled: Row) -> None:
     """Neither for the same payment nor for another."""
-    for asked in (ASKED, Asked("worker", CORRECTED, "key"), replace(ASKED, resend_rejected=True)):
+    for asked in (ASKED, Requested("worker", CORRECTED, "key"), replace(ASKED, resend_rejected=True)):
         assert apply(settled, asked, 9.0) is settled
 
 
@@ -133,7 +133,8 @@ def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_l
     assert apply(settled, replace(asked, asked_at=10.5), 20.0).state == "open"
     assert apply(settled, replace(asked, asked_at=10.0, unsure=0.0), 20.0).state == "open"
     assert (
-        apply(settled, Asked("worker", CORRECTED, "key", asked_at=10.0, asker=asker, unsure=0.5), 20.0).state == "open"
+        apply(settled, Requested("worker", CORRECTED, "key", asked_at=10.0, asker=asker, unsure=0.5), 20.0).state
+        == "open"
     )
 
 
@@ -164,14 +165,14 @@ def test_a_settled_row_names_the_worker_that_held_it() -> None:
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW])
 def test_another_payment_after_a_no_is_the_next_revision(settled: Row, asked_at: float | None) -> None:
     """The earlier one is kept; also where that "no" was recorded while the call waited, since it is about another payment."""
-    after = apply(settled, Asked("worker", CORRECTED, "key", asked_at=asked_at, asker="worker"), 9.0)
+    after = apply(settled, Requested("worker", CORRECTED, "key", asked_at=asked_at, asker="worker"), 9.0)
     assert (after.state, after.revision.body, after.revision.number) == ("open", CORRECTED.body, 2)
     assert after.earlier == (settled.revision,)
 
 
 def test_a_call_from_before_a_correction_does_not_undo_the_no_of_its_own_payment() -> None:
     """The earlier revision was refused and corrected, and that correction never arrived: what was reported of the first one stays true."""
-    corrected = apply(REJECTED_ROW, Asked("worker", CORRECTED, "key"), 6.0)
+    corrected = apply(REJECTED_ROW, Requested("worker", CORRECTED, "key"), 6.0)
     not_sent = apply(corrected, GivenUp("worker", "queue"), 7.0)
     assert apply(not_sent, replace(ASKED, asked_at=6.9), 9.0) is not_sent
     for asked in (replace(ASKED, asked_at=7.0), ASKED):
@@ -180,14 +181,14 @@ def test_a_call_from_before_a_correction_does_not_undo_the_no_of_its_own_payment
 
 def test_a_conflict_with_what_alphapo_shows_stands_for_every_other_payment() -> None:
     """The foreign_id is used: another payment is not sent under it either, and changes nothing."""
-    third = Asked("worker", revision("3"), "key")
+    third = Requested("worker", revision("3"), "key")
     for settled in (CONFLICT_ROW, replace(CONFLICT_ROW, transaction=None), redacted(CONFLICT_ROW)):
         assert apply(settled, third, 9.0) is settled
 
 
 def test_the_payment_that_alphapo_shows_is_adopted_and_never_sent() -> None:
     """A lost journal is asked for the right payment after a wrong one: AlphaPo has that, and look-ups settle it."""
-    shown = Asked("worker", revision("9", address="z"), "key")
+    shown = Requested("worker", revision("9", address="z"), "key")
     after = apply(CONFLICT_ROW, shown, 9.0)
     assert (after.state, after.revision, after.earlier) == ("open", replace(shown.revision, number=2), (OURS,))
     assert next_step(after, 9.0) == LookUp()
@@ -247,7 +248,7 @@ MARKED: dict[str, Any] = {
     "reported": True,
 }
 KEPT: dict[str, Any] = {"attempts": 2, "look_ups": 3, "contradiction": "in doubt after rejected", "checked_at": 7.0}
-TODAY = Asked("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_heard=False)
+TODAY = Requested("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_heard=False)
 
 
 @pytest.mark.parametrize("state", ["rejected", "not_sent", "conflict", "authentication"])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     CalledBack,
     Control,
@@ -18,6 +17,7 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Remembered,
     Reported,
+    Requested,
     Stands,
     Unfrozen,
     Word,
@@ -61,7 +61,7 @@ looked = st.sampled_from(
     ]
 )
 anything: st.SearchStrategy[Evidence] = st.one_of(
-    st.builds(Asked, workers, st.sampled_from([OURS, CORRECTED]), st.just("key"), st.booleans()),
+    st.builds(Requested, workers, st.sampled_from([OURS, CORRECTED]), st.just("key"), st.booleans()),
     st.builds(Attempt, workers, proofs, times, times),
     st.builds(LookedUp, workers, looked),
     st.builds(lambda answer: CalledBack(answer.transaction), looked.filter(lambda answer: isinstance(answer, Found))),

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.callbacks import read_callback
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Asked, Attempt, CalledBack, LookedUp, Revision
+from alphapo_async.core.evidence import Attempt, CalledBack, LookedUp, Requested, Revision
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import ENDED, WithdrawalRequest
 from alphapo_async.core.outcome import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
@@ -74,7 +74,7 @@ class Case(NamedTuple):
     def row(self, known: str) -> Row:
         """Return the row before the source is heard."""
         payment = self.request
-        asked = Asked("worker", Revision(encode_body(payment, "string"), payment), "key")
+        asked = Requested("worker", Revision(encode_body(payment, "string"), payment), "key")
         new = new_row("account", payment.foreign_id, asked, 0.0, is_durable=True)
         if known == "lost":  # the journal is new, and AlphaPo has the foreign_id
             return apply(new, Attempt("worker", Duplicate({"foreign_id": ["taken"]}), 1.0, 1.0), 1.0)

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
@@ -422,7 +422,7 @@ def test_kinds_know_what_they_are(kind: Kind) -> None:
 def row(**changes: Any) -> Row:
     """Return an open row with these changes."""
     payment = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="u")
-    asked = Asked("worker", Revision(encode_body(payment), payment), "key")
+    asked = Requested("worker", Revision(encode_body(payment), payment), "key")
     return replace(new_row("default", "f", asked, 0.0, is_durable=True), **changes)
 
 

@@ -25,7 +25,6 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.epochs import is_frozen, is_stale_no, seen_in
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     CalledBack,
     Control,
@@ -34,6 +33,7 @@ from alphapo_async.core.evidence import (
     Lapsed,
     LookedUp,
     Reported,
+    Requested,
     Revision,
     Unfrozen,
     Word,
@@ -273,18 +273,18 @@ def _ages(now: int, flying: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int
 
 BACK: Final = Epoch(1, 0.0)
 """The epoch of a journal that went back once, at the beginning."""
-FOR_WORKERS: Final = Asked(None, FIRST, "key", expires_at=2.0, is_heard=False)
+FOR_WORKERS: Final = Requested(None, FIRST, "key", expires_at=2.0, is_heard=False)
 
 
 def beginnings(eyes: str, *, is_troubled: bool) -> Iterator[tuple[str, State]]:
     """Yield every world in which a first call can meet a journal that does not know the foreign_id."""
     clean = World(eyes, is_troubled=is_troubled)
     for is_durable in (True, False):
-        new = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=is_durable)
+        new = new_row("account", "f", Requested("one", FIRST, "key"), 0, is_durable=is_durable)
         yield f"durable: {is_durable}", State(clean, new)
         yield f"a stranger's, durable: {is_durable}", State(clean._replace(has=STRANGER), new)
         yield f"a neighbor's, durable: {is_durable}", State(clean._replace(has=NEIGHBOR), new)
-        again = new_row("account", "f", Asked("one", FIRST, "key", attempted_before=True), 0, is_durable=is_durable)
+        again = new_row("account", "f", Requested("one", FIRST, "key", attempted_before=True), 0, is_durable=is_durable)
         yield "attempted before, arrived", State(clean.accepting("first"), again)
         yield "attempted before, on its way", State(clean._replace(flying=(("first", 0),)), again)
     if not is_troubled:
@@ -300,13 +300,15 @@ def _after_going_back(eyes: str, clean: World) -> Iterator[tuple[str, State]]:
     yield "frozen, on its way", State(clean._replace(flying=(("first", 0),)), frozen)
     if eyes != "good":
         return  # only good eyes see what the journal has forgotten
-    held = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True)
+    held = new_row("account", "f", Requested("one", FIRST, "key"), 0, is_durable=True)
     refused = apply(held, Attempt("one", REFUSALS[0], 0, 0), 0, ASSUMED)
     unsent = apply(held, GIVEN_UP["one"], 0, ASSUMED)
     paid = clean.accepting("first")._replace(keeps_ids=True)
     for row in (refused, unsent):
         yield f"stale: {row.state}, paid since", State(paid, seen_in(row, BACK))
-    forgotten = new_row("account", "f", Asked("one", FIRST, "key"), 0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
+    forgotten = new_row(
+        "account", "f", Requested("one", FIRST, "key"), 0, is_durable=True, epoch=BACK, assumptions=ASSUMED
+    )
     yield "forgotten, arrived", State(paid, forgotten)
 
 
@@ -337,7 +339,7 @@ def _rounds(state: State, _: Step) -> Iterator[Event]:
 
 def _keys(state: State, _: Step) -> Iterator[Event]:
     """The key is changed."""
-    yield Asked("one", FIRST, "another key", resend_rejected=True), state.world._replace(is_no_reported=False)
+    yield Requested("one", FIRST, "another key", resend_rejected=True), state.world._replace(is_no_reported=False)
 
 
 def _people(state: State, _: Step) -> Iterator[Event]:
@@ -351,7 +353,7 @@ def _lapses(state: State, _: Step) -> Iterator[Event]:
     world, row = state
     if row.holder is not None:
         yield Lapsed(row.holder, world.now), world
-        yield Asked(row.holder, FIRST, "key"), world._replace(is_no_reported=False)
+        yield Requested(row.holder, FIRST, "key"), world._replace(is_no_reported=False)
 
 
 def _cuts(state: State, _: Step) -> Iterator[Event]:
@@ -420,13 +422,13 @@ def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> It
 
 CALLS: Final = {
     worker: tuple(
-        Asked(worker, revision, "key", resend_rejected=is_anew)
+        Requested(worker, revision, "key", resend_rejected=is_anew)
         for revision in (FIRST, SPELLED, OTHER)
         for is_anew in (False, True)
     )
     for worker in WORKERS
 }
-ROUND: Final = Asked("one", FIRST, "key", is_heard=False, asked_at=0.0, is_request=False)
+ROUND: Final = Requested("one", FIRST, "key", is_heard=False, asked_at=0.0, is_request=False)
 GIVEN_UP: Final = {worker: GivenUp(worker, "queue") for worker in WORKERS}
 
 
@@ -528,7 +530,7 @@ def _is_end_of_known(before: Row, heard: Evidence) -> bool:
 
 def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:
     if after.revision.body != before.revision.body:
-        if before.state not in NEGATIVE_STATES or not isinstance(heard, Asked):
+        if before.state not in NEGATIVE_STATES or not isinstance(heard, Requested):
             return "P2: other bytes without a definite no"
         if after.revision.number <= before.revision.number:
             return "P2: other bytes under an old revision number"
@@ -548,7 +550,7 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
     if (
         before.state in NEGATIVE_STATES
         and after.state != before.state
-        and not isinstance(heard, Asked)
+        and not isinstance(heard, Requested)
         and not after.contradiction
     ):
         return f"{after.state} after {before.state} without a word about it"
@@ -562,7 +564,7 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
 def _of_holders(before: Row, heard: Evidence, after: Row) -> str | None:
     if after.state != "open" and after.holder is not None:
         return "settled and still held"
-    is_lapse = isinstance(heard, Lapsed) or (isinstance(heard, Asked) and heard.worker == before.holder)
+    is_lapse = isinstance(heard, Lapsed) or (isinstance(heard, Requested) and heard.worker == before.holder)
     if before.holder is not None and after.holder not in (before.holder, None) and not is_lapse:
         return "taken from its holder"
     is_no = after.state in NEGATIVE_STATES and before.state == "open"
@@ -752,20 +754,20 @@ def _giving_up_settles(row: Row, heard: Evidence, now: float, assumptions: Assum
 def _correction_in_doubt(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Another payment replaces one that may have arrived."""
     learned = apply(row, heard, now, assumptions)
-    is_corrected = isinstance(heard, Asked) and row.state == "open"
-    return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_corrected else learned
+    is_corrected = isinstance(heard, Requested) and row.state == "open"
+    return replace(learned, revision=heard.revision) if isinstance(heard, Requested) and is_corrected else learned
 
 
 def _newly_written(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The payment is encoded again at every call, instead of sending the bytes on record."""
     learned = apply(row, heard, now, assumptions)
-    is_same = isinstance(heard, Asked) and row.revision.is_same_payment(heard.revision)
-    return replace(learned, revision=heard.revision) if isinstance(heard, Asked) and is_same else learned
+    is_same = isinstance(heard, Requested) and row.revision.is_same_payment(heard.revision)
+    return replace(learned, revision=heard.revision) if isinstance(heard, Requested) and is_same else learned
 
 
 def _anybody_takes_it(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A row is taken from the worker that holds it."""
-    is_taken = isinstance(heard, Asked) and row.state == "open"
+    is_taken = isinstance(heard, Requested) and row.state == "open"
     return apply(replace(row, holder=None) if is_taken else row, heard, now, assumptions)
 
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import (
-    Asked,
     Attempt,
     CalledBack,
     Evidence,
@@ -21,6 +20,7 @@ from alphapo_async.core.evidence import (
     Lapsed,
     LookedUp,
     Reported,
+    Requested,
     Revision,
     Seen,
 )
@@ -37,13 +37,13 @@ from alphapo_async.journal import Forgetting, Hosting, Journal
 ACCOUNT = "default"
 
 
-def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Asked:
+def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Requested:
     """Return a caller's word for such a payment."""
     payment = WithdrawalRequest(
         currency=currency, address="a", amount=amount, foreign_id=foreign_id, end_user_reference="u"
     )
     usual: dict[str, Any] = {"worker": "worker", "key": "key"}
-    return Asked(revision=Revision(encode_body(payment, "string"), payment), **(usual | more))
+    return Requested(revision=Revision(encode_body(payment, "string"), payment), **(usual | more))
 
 
 def accepted(foreign_id: str) -> Attempt:
@@ -65,7 +65,7 @@ async def hear(
         row = known
         for one in evidence:
             if row is None:
-                assert isinstance(one, Asked)
+                assert isinstance(one, Requested)
                 row = new_row(account, foreign_id, one, now, is_durable=journal.is_durable)
             else:
                 row = apply(row, one, now)
@@ -274,7 +274,7 @@ class JournalSuite:
         payment = WithdrawalRequest(
             currency="BTC", convert_to="EUR", address="a", amount_to="5", foreign_id="e", end_user_reference="u"
         )
-        await hear(journal, "e", Asked("worker", Revision(encode_body(payment), payment), "key"))
+        await hear(journal, "e", Requested("worker", Revision(encode_body(payment), payment), "key"))
         await hear(journal, "b", asked("b", "0.00000001"), LOST)
         await hear(journal, "c", asked("c", "100000000000000000000000000000.5"), GivenUp("worker", "queue"))
         assert list((await journal.totals(ACCOUNT)).items()) == [

@@ -26,7 +26,7 @@ import msgspec
 from alphapo_async.cli.settling import settle_in
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
-from alphapo_async.core.evidence import Asked, Revision, Word
+from alphapo_async.core.evidence import Requested, Revision, Word
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import RetryPolicy
@@ -242,7 +242,7 @@ async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     ghost = f"ghost {crew.world.chance()}"
     await crew.journal.join(crew.account, "loopback", ghost, crew.world.clock() + 15.0)
     body = client._asked(payment, resend_rejected=False, attempted_before=False).revision
-    asked = Asked(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
+    asked = Requested(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
     return (await crew.record(payment.foreign_id, asked)).holder
 
 

@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["alphapo_async.core"]):
     from alphapo_async.core.callbacks import Handled, Headers, is_withdrawal, read_callback
     from alphapo_async.core.codec import encode_body
     from alphapo_async.core.errors import CallbackError
-    from alphapo_async.core.evidence import Asked, CalledBack, Revision
+    from alphapo_async.core.evidence import CalledBack, Requested, Revision
     from alphapo_async.core.hearing import why_not_ours
     from alphapo_async.core.history import entry_of
     from alphapo_async.core.learning import apply, new_row
@@ -29,7 +29,7 @@ _INPUTS: Final = 1_000_000
 _SIGNER: Final = Signer("key", "secret")
 _PAYMENT: Final = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="user")
 _ROW: Final = new_row(
-    "default", "f", Asked("worker", Revision(encode_body(_PAYMENT), _PAYMENT), "key"), 0.0, is_durable=True
+    "default", "f", Requested("worker", Revision(encode_body(_PAYMENT), _PAYMENT), "key"), 0.0, is_durable=True
 )
 
 

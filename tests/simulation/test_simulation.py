@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.core.evidence import Asked, Revision
+from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.row import Row
@@ -258,7 +258,7 @@ def test_a_world_that_is_stuck_is_told(is_running: bool) -> None:  # noqa: FBT00
 
 
 def _taken_on(name: str, known: Row | None) -> tuple[Row, Sequence[Entry]]:
-    asked = Asked("worker", Revision(b"{}", request(name)), "key")
+    asked = Requested("worker", Revision(b"{}", request(name)), "key")
     return known or new_row("default", name, asked, 0.0, is_durable=True), ()
 
 
