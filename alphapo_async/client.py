@@ -365,9 +365,9 @@ class AlphapoClient:
             resend_rejected,
             attempted_before,
             has_other_keys=len(self._crew.signers) > 1,
-            asked_at=tenure.clock() - ago,
-            asker=tenure.worker,
-            unsure=tenure.unsure,
+            requested_at=tenure.clock() - ago,
+            requested_by=tenure.worker,
+            max_skew=tenure.unsure,
         )
 
     def _start(
@@ -591,7 +591,7 @@ class AlphapoClient:
                 row.revision,
                 self._signer.fingerprint,
                 is_heard=False,
-                asked_at=0.0,
+                requested_at=0.0,
                 is_request=False,
             )
             flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)

@@ -204,9 +204,9 @@ class Crew:
         """
         time = asyncio.get_running_loop().time
         for _ in range(_READINGS):
-            asked_at = time()
+            requested_at = time()
             row = await self.journal.find(self.account, foreign_id)
-            if time() - asked_at <= SETTLING:
+            if time() - requested_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=None)
 
@@ -221,9 +221,9 @@ class Crew:
         if row is None or row.state not in NEGATIVE_STATES or self._has_just_settled(row):
             return row
         for _ in range(_READINGS):
-            asked_at = time()
+            requested_at = time()
             row = await self.apply(row, Stands(self.tenure.worker))
-            if row.state not in NEGATIVE_STATES or time() - asked_at <= SETTLING:
+            if row.state not in NEGATIVE_STATES or time() - requested_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
@@ -267,12 +267,12 @@ class Crew:
             may_send_until=latest if has_ended else row.may_send_until,
         )
 
-    def end_of(self, until: float, asked_at: float) -> float:
+    def end_of(self, until: float, requested_at: float) -> float:
         """Return until when a worker can send of which it was asked then, and that has ended.
 
         One that was found dead just now may have sent until now: by the later clock. A lease that will not be renewed may still run.
         """
-        return until if until < asked_at else max(until, self.tenure.clock.at_the_latest())
+        return until if until < requested_at else max(until, self.tenure.clock.at_the_latest())
 
     async def note(self, row: Row, evidence: LookedUp) -> None:
         """Add a look-up to the history that proves nothing about the row.

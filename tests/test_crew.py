@@ -398,7 +398,7 @@ def test_what_is_recorded_is_as_old_as_its_writing() -> None:
     async def story() -> tuple[float, str, float | None]:
         crew = _crew(Wire(), journal=Slow(), clock=asyncio.get_running_loop().time)
         row = await crew.record("f", replace(ASKED, worker=None, expires_at=3.0))
-        expired = await crew.record("f", replace(ASKED, asked_at=2.0))
+        expired = await crew.record("f", replace(ASKED, requested_at=2.0))
         return row.created_at, expired.state, expired.settled_at
 
     assert run(story()) == (2.0, "not_sent", 4.0)

@@ -103,11 +103,11 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None = None
     is_heard: bool = True
     """Somebody waits for the outcome; if not, it has to be reported."""
-    asked_at: float | None = None
+    requested_at: float | None = None
     """When; None for now. A "no" that is younger answers it: whoever heard that "no" may rely on it."""
-    asker: str | None = None
-    """The worker that was asked, also where it is left to others; its clock is `asked_at`'s."""
-    unsure: float = 0.0
+    requested_by: str | None = None
+    """The worker that was asked, also where it is left to others; its clock is `requested_at`'s."""
+    max_skew: float = 0.0
     """Seconds by which another worker's clock may differ from it."""
     is_request: bool = True
     """A caller asks for the payment; False where a worker takes an open row on by itself, which ends no freeze."""

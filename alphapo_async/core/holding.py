@@ -95,7 +95,7 @@ def _asked_again(row: Row, asked: Requested, now: float) -> Row:
         return row if is_sticky or not asked.is_request else _reopened(row, asked, now)
     if is_sticky or _is_answered_by(row, asked):
         # It is told once more, and must stay true until it is heard: it answers whoever has asked until now.
-        return replace(row, settled_at=now, settled_by=asked.asker)
+        return replace(row, settled_at=now, settled_by=asked.requested_by)
     return _reopened(row, asked, now)
 
 
@@ -104,11 +104,11 @@ def _is_answered_by(row: Row, asked: Requested) -> bool:
 
     Where another worker wrote it down, by another clock, one that came a moment earlier counts as later, too.
     """
-    if asked.asked_at is None or row.settled_at is None:
+    if asked.requested_at is None or row.settled_at is None:
         return False
-    is_one_clock = asked.asker is not None and asked.asker == row.settled_by
-    unsure = 0.0 if is_one_clock else asked.unsure
-    return asked.asked_at < row.settled_at + unsure
+    is_one_clock = asked.requested_by is not None and asked.requested_by == row.settled_by
+    unsure = 0.0 if is_one_clock else asked.max_skew
+    return asked.requested_at < row.settled_at + unsure
 
 
 def _taken_over(row: Row, asked: Requested, now: float) -> Row:
@@ -120,7 +120,7 @@ def _taken_over(row: Row, asked: Requested, now: float) -> Row:
     if row.state not in CORRECTABLE_STATES:
         return _adopted(row, asked, now)
     was_held_before = any(earlier.is_same_payment(asked.revision) for earlier in row.earlier)
-    is_older = asked.asked_at is not None and row.settled_at is not None and asked.asked_at < row.settled_at
+    is_older = asked.requested_at is not None and row.settled_at is not None and asked.requested_at < row.settled_at
     return row if was_held_before and is_older else _corrected(row, asked, now)
 
 
@@ -134,7 +134,7 @@ def _adopted(row: Row, asked: Requested, now: float) -> Row:
 
 def _was_new_to_the_journal(row: Row, asked: Requested) -> bool:
     """Another call, which did not know of earlier attempts, wrote it down after this one was made."""
-    return asked.asked_at is not None and row.created_at >= asked.asked_at - asked.unsure
+    return asked.requested_at is not None and row.created_at >= asked.requested_at - asked.max_skew
 
 
 def _attempted_before(row: Row, asked: Requested, now: float) -> Row:

@@ -31,7 +31,7 @@ HELD = row()
 BACK = Epoch(1, 50.0)
 ASSUMED = Assumptions(resend_within=100.0)
 FREE = row(3.0, asked=replace(ASKED, worker=None))
-ROUND = replace(ASKED, is_heard=False, asked_at=0.0, is_request=False)
+ROUND = replace(ASKED, is_heard=False, requested_at=0.0, is_request=False)
 NONE = LookedUp("worker", NoneFound())
 
 

@@ -94,7 +94,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert (Control("w", 5.0).accepted_at, GivenUp("w", "queue").reason) == (5.0, "queue")
     asked = Requested("w", revision(), "fingerprint")
     assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
-    assert (asked.expires_at, asked.asked_at) == (None, None)
+    assert (asked.expires_at, asked.requested_at) == (None, None)
     assert not GivenUp("w", "queue").stays_open
     assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == Seen(None, b"")
 

@@ -133,7 +133,7 @@ def test_nobody_is_paid_again_under_a_forgotten_id(leave: object) -> None:
     assert paid.revision.is_same_payment(OURS)
     assert not paid.revision.is_same_payment(CORRECTED)
     assert apply(refused, ASKED, 9.0).state == "rejected"
-    again = apply(refused, Requested("worker", OURS, "key", resend_rejected=True, asked_at=9.0), 9.0)
+    again = apply(refused, Requested("worker", OURS, "key", resend_rejected=True, requested_at=9.0), 9.0)
     assert (again.state, again.revision.body, again.revision.number) == ("open", OURS.body, 2)
     assert apply(again, GivenUp("worker", "queue"), 9.0).state == "not_sent"
 

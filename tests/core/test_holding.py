@@ -96,7 +96,7 @@ def test_what_alphapo_had_is_never_opened_again(settled: Row) -> None:
 @pytest.mark.parametrize("settled", [REJECTED_ROW, CONFLICT_ROW])
 def test_a_sticky_no_is_told_again_unless_asked_otherwise(settled: Row) -> None:
     """The same payment is sent again only with resend_rejected; what is told once more counts from then on."""
-    asked = replace(ASKED, asker="teller")
+    asked = replace(ASKED, requested_by="teller")
     assert apply(settled, asked, 9.0) == replace(settled, settled_at=9.0, settled_by="teller")
     again = apply(settled, replace(ASKED, resend_rejected=True), 9.0)
     assert (again.state, again.holder, again.refusal, again.differences) == ("open", "worker", None, ())
@@ -115,34 +115,40 @@ def test_what_never_arrived_is_sent_again(settled: Row) -> None:
 def test_a_no_that_is_younger_than_the_question_answers_it() -> None:
     """Whoever heard that "no" relies on it: a call that was slow to reach the journal does not send after it."""
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="worker")
-    asked = replace(ASKED, asker="worker")
+    asked = replace(ASKED, requested_by="worker")
 
-    assert apply(settled, replace(asked, asked_at=9.9), 20.0) == replace(settled, settled_at=20.0)
-    assert apply(settled, replace(asked, asked_at=10.0), 20.0).state == "open"
+    assert apply(settled, replace(asked, requested_at=9.9), 20.0) == replace(settled, settled_at=20.0)
+    assert apply(settled, replace(asked, requested_at=10.0), 20.0).state == "open"
 
 
-@pytest.mark.parametrize(("asker", "settled_by"), [("worker", "another"), ("worker", None), (None, None)])
+@pytest.mark.parametrize(("requested_by", "settled_by"), [("worker", "another"), ("worker", None), (None, None)])
 def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_later(
-    asker: str | None, settled_by: str | None
+    requested_by: str | None, settled_by: str | None
 ) -> None:
     """Two clocks are never quite the same, and whoever heard the "no" relies on it; but a correction has heard it."""
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by=settled_by)
-    asked = replace(ASKED, asker=asker, unsure=0.5)
+    asked = replace(ASKED, requested_by=requested_by, max_skew=0.5)
 
-    assert apply(settled, replace(asked, asked_at=10.4), 20.0) == replace(settled, settled_at=20.0, settled_by=asker)
-    assert apply(settled, replace(asked, asked_at=10.5), 20.0).state == "open"
-    assert apply(settled, replace(asked, asked_at=10.0, unsure=0.0), 20.0).state == "open"
+    assert apply(settled, replace(asked, requested_at=10.4), 20.0) == replace(
+        settled, settled_at=20.0, settled_by=requested_by
+    )
+    assert apply(settled, replace(asked, requested_at=10.5), 20.0).state == "open"
+    assert apply(settled, replace(asked, requested_at=10.0, max_skew=0.0), 20.0).state == "open"
     assert (
-        apply(settled, Requested("worker", CORRECTED, "key", asked_at=10.0, asker=asker, unsure=0.5), 20.0).state
+        apply(
+            settled,
+            Requested("worker", CORRECTED, "key", requested_at=10.0, requested_by=requested_by, max_skew=0.5),
+            20.0,
+        ).state
         == "open"
     )
 
 
-@pytest.mark.parametrize(("asked_at", "state"), [(9.5, "not_sent"), (10.5, "open")])
-def test_clocks_of_which_nothing_is_said_agree(asked_at: float, state: State) -> None:
+@pytest.mark.parametrize(("requested_at", "state"), [(9.5, "not_sent"), (10.5, "open")])
+def test_clocks_of_which_nothing_is_said_agree(requested_at: float, state: State) -> None:
     """Also those of two workers."""
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by="another")
-    assert apply(settled, replace(ASKED, asker="worker", asked_at=asked_at), 20.0).state == state
+    assert apply(settled, replace(ASKED, requested_by="worker", requested_at=requested_at), 20.0).state == state
 
 
 def test_a_row_whose_bytes_are_forgotten_opens_with_new_ones() -> None:
@@ -161,11 +167,11 @@ def test_a_settled_row_names_the_worker_that_held_it() -> None:
     assert (again.settled_at, again.settled_by) == (None, None)
 
 
-@pytest.mark.parametrize("asked_at", [None, 4.0, 9.0])
+@pytest.mark.parametrize("requested_at", [None, 4.0, 9.0])
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, REFUSED_ROW])
-def test_another_payment_after_a_no_is_the_next_revision(settled: Row, asked_at: float | None) -> None:
+def test_another_payment_after_a_no_is_the_next_revision(settled: Row, requested_at: float | None) -> None:
     """The earlier one is kept; also where that "no" was recorded while the call waited, since it is about another payment."""
-    after = apply(settled, Requested("worker", CORRECTED, "key", asked_at=asked_at, asker="worker"), 9.0)
+    after = apply(settled, Requested("worker", CORRECTED, "key", requested_at=requested_at, requested_by="worker"), 9.0)
     assert (after.state, after.revision.body, after.revision.number) == ("open", CORRECTED.body, 2)
     assert after.earlier == (settled.revision,)
 
@@ -174,8 +180,8 @@ def test_a_call_from_before_a_correction_does_not_undo_the_no_of_its_own_payment
     """The earlier revision was refused and corrected, and that correction never arrived: what was reported of the first one stays true."""
     corrected = apply(REJECTED_ROW, Requested("worker", CORRECTED, "key"), 6.0)
     not_sent = apply(corrected, GivenUp("worker", "queue"), 7.0)
-    assert apply(not_sent, replace(ASKED, asked_at=6.9), 9.0) is not_sent
-    for asked in (replace(ASKED, asked_at=7.0), ASKED):
+    assert apply(not_sent, replace(ASKED, requested_at=6.9), 9.0) is not_sent
+    for asked in (replace(ASKED, requested_at=7.0), ASKED):
         assert apply(not_sent, asked, 9.0).revision == replace(OURS, number=3)
 
 
@@ -493,9 +499,9 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
 
 def test_a_durable_journal_knows_better() -> None:
     """Whatever was attempted before is in it; but for what another call wrote down only after this one was made."""
-    early = replace(FLAGGED, asked_at=REJECTED_ROW.created_at + 0.1)
+    early = replace(FLAGGED, requested_at=REJECTED_ROW.created_at + 0.1)
     assert apply(REJECTED_ROW, early, 9.0).state == "rejected"
-    for late in (replace(FLAGGED, asked_at=REJECTED_ROW.created_at), replace(early, unsure=0.1)):
+    for late in (replace(FLAGGED, requested_at=REJECTED_ROW.created_at), replace(early, max_skew=0.1)):
         doubted = apply(REJECTED_ROW, late, 9.0)
         assert (doubted.state, doubted.doubt_since, doubted.contradiction) == ("open", 9.0, "in doubt after rejected")
 

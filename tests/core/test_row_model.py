@@ -428,7 +428,7 @@ CALLS: Final = {
     )
     for worker in WORKERS
 }
-ROUND: Final = Requested("one", FIRST, "key", is_heard=False, asked_at=0.0, is_request=False)
+ROUND: Final = Requested("one", FIRST, "key", is_heard=False, requested_at=0.0, is_request=False)
 GIVEN_UP: Final = {worker: GivenUp(worker, "queue") for worker in WORKERS}
 
 

@@ -473,7 +473,7 @@ class ForgettingSuite:
         assert await journal.history(ACCOUNT, "f") == []
         await hear(journal, "f", Reported(), LookedUp("w", NoneFound()), now=2.0)
         assert (await journal.totals(ACCOUNT))["BTC"].rejected == Decimal(3)
-        again = await hear(journal, "f", asked("f", "3", resend_rejected=True, asked_at=3.0), now=3.0)
+        again = await hear(journal, "f", asked("f", "3", resend_rejected=True, requested_at=3.0), now=3.0)
         found = await journal.find(ACCOUNT, "f")
         assert same(found, again)
         assert (found.state, found.revision.number, found.revision.body) == ("open", 2, asked("f", "3").revision.body)

@@ -280,8 +280,8 @@ class Oracles:
     def _check_reopened(self, before: Row) -> None:
         """A "no" may be undone by who asks after it, and not by who asked before: somebody else may rely on it."""
         settled_at = self._settled.get(before.foreign_id)
-        asked_at = self._asked.get(before.foreign_id)
-        if settled_at is not None and asked_at is not None and asked_at < settled_at:
+        requested_at = self._asked.get(before.foreign_id)
+        if settled_at is not None and requested_at is not None and requested_at < settled_at:
             self._fail(f"{before.foreign_id}: {before.state} is undone, and nobody has asked since (P4)")
 
     def _check_state(self, row: Row) -> None:

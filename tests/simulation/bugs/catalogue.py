@@ -478,7 +478,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/holding.py",
-                "    return asked.asked_at < row.settled_at + unsure",
+                "    return asked.requested_at < row.settled_at + unsure",
                 "    return False",
             ),
         ),
@@ -486,7 +486,7 @@ _JUDGES: Final = (
     Bug(
         "workers that reopen what was settled",
         "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
-        (Edit("client.py", "asked_at=0.0", "asked_at=None"),),
+        (Edit("client.py", "requested_at=0.0", "requested_at=None"),),
     ),
     Bug(
         "conflict that may release",
@@ -664,7 +664,7 @@ _JOURNAL: Final = (
     Bug(
         "a row as it was when it was asked for",
         "Loops that read before they write: the reading took long, and what it says is over.",
-        (Edit("crew.py", "            if time() - asked_at <= SETTLING:\n", "            if asked_at:\n"),),
+        (Edit("crew.py", "            if time() - requested_at <= SETTLING:\n", "            if requested_at:\n"),),
         crowd=10,
     ),
     Bug(
@@ -737,8 +737,8 @@ _LIVENESS: Final = (
         (
             Edit(
                 "crew.py",
-                "return until if until < asked_at else max(until, self.tenure.clock.at_the_latest())",
-                "return until if until < asked_at else self.tenure.clock.at_the_latest()",
+                "return until if until < requested_at else max(until, self.tenure.clock.at_the_latest())",
+                "return until if until < requested_at else self.tenure.clock.at_the_latest()",
             ),
         ),
         found_by="test",
