@@ -21,9 +21,9 @@ from alphapo_async.core.evidence import (
     Attempt,
     Control,
     Evidence,
-    GivenUp,
     Lapsed,
     LookedUp,
+    Released,
     Requested,
     Revision,
     Seen,
@@ -244,7 +244,7 @@ class Flight:
                 "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
             )
         if row.state == "open":
-            row = await self._apply(GivenUp(self._worker, detail))
+            row = await self._apply(Released(self._worker, detail))
         row = await self._standing(row)
         return self._told(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
 
@@ -252,7 +252,7 @@ class Flight:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
             return Told(self._foreign_id, None, "closing")
-        row = self._row if self._row.state != "open" else await self._apply(GivenUp(self._worker, "closed"))
+        row = self._row if self._row.state != "open" else await self._apply(Released(self._worker, "closed"))
         row = await self._standing(row)
         if self._unwritten or self._is_slow(row):
             return self._told(row, "journal")
@@ -519,7 +519,7 @@ class Flight:
         """The journal may have taken the row on without having said so: then nothing was sent, and others may go on."""
         row = await self._crew.journal.find(self._crew.account, self._foreign_id)
         if row is not None and row.holder == self._worker:
-            await self._crew.apply(row, GivenUp(self._worker, "journal", stays_open=True))
+            await self._crew.apply(row, Released(self._worker, "journal", stays_open=True))
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alphapo_async.core.events import Event, EventName
-from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, GivenUp, LookedUp
+from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, LookedUp, Released
 from alphapo_async.core.history import named
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import result_of
@@ -88,7 +88,7 @@ class Noticing:
         self._tell_what_differs(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
             self._tell("settled", after, outcome=after.state)
-        elif isinstance(evidence, GivenUp) and after.state == "open" and not _is_only_the_key(evidence, after):
+        elif isinstance(evidence, Released) and after.state == "open" and not _is_only_the_key(evidence, after):
             self._tell("unknown", after, outcome=counted_as(after), reason=after.reason or None)
 
     def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
@@ -194,6 +194,6 @@ class Noticing:
             logger.exception("on_event raised at %s", event.name, extra={"foreign_id": event.foreign_id})
 
 
-def _is_only_the_key(given_up: GivenUp, row: Row) -> bool:
+def _is_only_the_key(given_up: Released, row: Row) -> bool:
     """Nothing of the row was sent because its key is refused, which one event reports for all rows."""
     return given_up.reason == "key refused" and counted_as(row) == "open"

@@ -14,8 +14,8 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    GivenUp,
     LookedUp,
+    Released,
     Requested,
     Revision,
     Seen,
@@ -217,7 +217,7 @@ def test_an_acceptance_that_was_told_ahead_is_not_told_again_by_whoever_writes_i
 
 def test_not_sent_is_settled_too() -> None:
     """A flight that gave up without doubt has settled its row, and is not told as unknown."""
-    assert Heard().learned(OPEN, changed(OPEN, state="not_sent"), GivenUp("worker", "outage")) == [
+    assert Heard().learned(OPEN, changed(OPEN, state="not_sent"), Released("worker", "outage")) == [
         ("settled", "not_sent", None)
     ]
 
@@ -226,12 +226,12 @@ def test_a_flight_that_ends_without_knowing_is_told_as_unknown() -> None:
     """Given up while open: the sum in which the row counts, and the last word."""
     doubtful = changed(OPEN, doubt_since=1.0, reason="HTTP 502")
 
-    assert Heard().learned(doubtful, doubtful, GivenUp("worker", "")) == [("unknown", "unknown", "HTTP 502")]
+    assert Heard().learned(doubtful, doubtful, Released("worker", "")) == [("unknown", "unknown", "HTTP 502")]
 
 
 def test_a_flight_that_ends_before_anything_left_is_told_as_open() -> None:
     """A worker sends it yet: neither in doubt, nor not sent for good."""
-    assert Heard().learned(OPEN, OPEN, GivenUp("worker", "outage", stays_open=True)) == [("unknown", "open", None)]
+    assert Heard().learned(OPEN, OPEN, Released("worker", "outage", stays_open=True)) == [("unknown", "open", None)]
 
 
 def test_a_row_opened_again_is_no_news() -> None:
@@ -286,7 +286,7 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
         "settled payout-17 accepted",
     ),
     (
-        lambda n: n.learned(DOUBTFUL, DOUBTFUL, GivenUp("w", "")),
+        lambda n: n.learned(DOUBTFUL, DOUBTFUL, Released("w", "")),
         logging.WARNING,
         "unknown payout-17 unknown HTTP 502",
     ),
@@ -372,7 +372,7 @@ def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
         attempt(Rejected({"address": [SECRET]})),
         attempt(Duplicate({"foreign_id": [SECRET]})),
         LookedUp("worker", NoneFound()),
-        GivenUp("worker", ""),
+        Released("worker", ""),
     ]
 
     with caplog.at_level(logging.DEBUG, logger="alphapo_async"):

@@ -16,9 +16,9 @@ __all__ = [
     "CalledBack",
     "Control",
     "Evidence",
-    "GivenUp",
     "Lapsed",
     "LookedUp",
+    "Released",
     "Remembered",
     "Reported",
     "Requested",
@@ -152,7 +152,7 @@ class Control(msgspec.Struct, frozen=True, gc=False):
     accepted_at: float
 
 
-class GivenUp(msgspec.Struct, frozen=True, gc=False):
+class Released(msgspec.Struct, frozen=True, gc=False):
     """The worker stops working on the row and lets go of it."""
 
     worker: str
@@ -225,7 +225,7 @@ Evidence: TypeAlias = (
     | LookedUp
     | CalledBack
     | Control
-    | GivenUp
+    | Released
     | Lapsed
     | Remembered
     | Unfrozen

@@ -19,9 +19,9 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    GivenUp,
     Lapsed,
     LookedUp,
+    Released,
     Remembered,
     Reported,
     Requested,
@@ -216,7 +216,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PL
     match evidence:
         case Control(worker, accepted_at):
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
-        case GivenUp(worker, reason):
+        case Released(worker, reason):
             return "given up", reason, worker
         case Lapsed(worker, until):
             return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
-from alphapo_async.core.evidence import GivenUp, Lapsed, Requested, Word
+from alphapo_async.core.evidence import Lapsed, Released, Requested, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
@@ -228,7 +228,7 @@ def _lapsed(row: Row, until: float) -> Row:
     return replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)
 
 
-def apply_release(row: Row, given_up: GivenUp, now: float) -> Row:
+def apply_release(row: Row, given_up: Released, now: float) -> Row:
     """Return the row let go of: open if it is in doubt, or if a worker may still send it; otherwise it was not sent."""
     if row.holder != given_up.worker:
         return row

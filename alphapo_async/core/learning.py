@@ -31,9 +31,9 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    GivenUp,
     Lapsed,
     LookedUp,
+    Released,
     Remembered,
     Reported,
     Requested,
@@ -62,7 +62,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_callback(row, evidence, now)
         case Requested():
             return apply_request(row, evidence, now)
-        case GivenUp():
+        case Released():
             return apply_release(row, evidence, now)
         case Lapsed():
             return apply_lease_expiry(row, evidence)

@@ -21,7 +21,7 @@ from alphapo_async.cli.batch.cells import FORMULAS, problems_of_cells
 from alphapo_async.cli.batch.files import read_lines
 from alphapo_async.cli.exporting import FIELDS, fields_of, line_writer
 from alphapo_async.core.codec import encode_body, is_same_payment
-from alphapo_async.core.evidence import GivenUp, Revision
+from alphapo_async.core.evidence import Released, Revision
 from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRequest, request_of
 from alphapo_async.core.texts import problem_of_id
 from alphapo_async.journal.sqlite import SqliteJournal
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
     async def fill() -> None:
         journal = SqliteJournal(place)
-        await hear(journal, "=doubt", asked("=doubt", "0.5"), LOST, GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "=doubt", asked("=doubt", "0.5"), LOST, Released("worker", "queue"), now=1.0)
         await pay(journal, "paid", now=2 * DAY)
         await journal.aclose()
 

@@ -12,7 +12,7 @@ import pytest
 
 from alphapo_async.cli.forgetting import Age, closing_words
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Attempt, CalledBack, GivenUp, Reported, Requested, Revision, Seen
+from alphapo_async.core.evidence import Attempt, CalledBack, Released, Reported, Requested, Revision, Seen
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
 from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
@@ -46,7 +46,7 @@ def path(tmp_path: Path) -> Path:
         await pay_person(journal, "two", PERSON, 2_000_000_000.0)
         await pay_person(journal, "three", "somebody-else", 1.0)
         await pay(journal, "processing")
-        await hear(journal, "doubt", asked("doubt"), LOST, GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "doubt", asked("doubt"), LOST, Released("worker", "queue"), now=1.0)
         await hear(journal, "other", asked("other"), account="another")
         await journal.aclose()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.core.evidence import GivenUp
+from alphapo_async.core.evidence import Released
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests import postgres
 from tests.cli.conftest import invoke
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
     async def fill() -> None:
         journal = SqliteJournal(place)
-        await hear(journal, "free", asked("free", "0.5"), LOST, GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "free", asked("free", "0.5"), LOST, Released("worker", "queue"), now=1.0)
         await hear(journal, "held", asked("held"), now=2.0)
         await pay(journal, "paid", now=3.0)
         await journal.aclose()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, Lapsed
+from alphapo_async.core.evidence import Attempt, Evidence, Lapsed, Released
 from alphapo_async.core.outcome import InDoubt, Rejected
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import invoke
@@ -42,7 +42,7 @@ def lost(ago: float) -> Attempt:
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     """Give a journal with a row that has long been in doubt, and is free."""
-    return journal_with(tmp_path, LOST, GivenUp("worker", "queue"))
+    return journal_with(tmp_path, LOST, Released("worker", "queue"))
 
 
 def test_a_free_open_row_is_settled_by_hand_once(path: str) -> None:
@@ -109,7 +109,7 @@ def test_only_a_persons_decision_is_corrected(path: str) -> None:
 
 def test_a_correction_to_rejected_waits_for_the_quiet_time_too(tmp_path: Path) -> None:
     """What was said to be accepted may still be accepted."""
-    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    path = journal_with(tmp_path, lost(5.0), Released("worker", "queue"))
     assert invoke("journal", "settle", "f", *SEEN, "--journal", path).exit_code == 0
     told = invoke("journal", "settle", "f", *REJECTED, "--correct", "--journal", path)
     assert told.exit_code == 1
@@ -134,7 +134,7 @@ def test_a_held_row_is_not_settled_by_hand(tmp_path: Path) -> None:
 
 def test_what_may_still_be_accepted_is_not_called_rejected(tmp_path: Path) -> None:
     """Before the quiet time is over: it is said when, what the word means, and how to say it all the same."""
-    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    path = journal_with(tmp_path, lost(5.0), Released("worker", "queue"))
     until = time.gmtime(time.time() - 5.0 + QUIET)
     told = invoke("journal", "settle", "f", *REJECTED, "--journal", path)
     assert told.exit_code == 1
@@ -148,13 +148,13 @@ def test_what_may_still_be_accepted_is_not_called_rejected(tmp_path: Path) -> No
 
 def test_accepted_may_be_said_at_any_time(tmp_path: Path) -> None:
     """What AlphaPo has, it has."""
-    path = journal_with(tmp_path, lost(5.0), GivenUp("worker", "queue"))
+    path = journal_with(tmp_path, lost(5.0), Released("worker", "queue"))
     assert invoke("journal", "settle", "f", *ACCEPTED, "--journal", path).exit_code == 0
 
 
 def test_once_the_quiet_time_is_over_rejected_may_be_said(tmp_path: Path) -> None:
     """Nothing that was sent can be accepted any more."""
-    path = journal_with(tmp_path, lost(QUIET + 1.0), GivenUp("worker", "queue"))
+    path = journal_with(tmp_path, lost(QUIET + 1.0), Released("worker", "queue"))
     assert invoke("journal", "settle", "f", *REJECTED, "--journal", path).exit_code == 0
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.evidence import Attempt, GivenUp, LookedUp, Requested, Revision
+from alphapo_async.core.evidence import Attempt, LookedUp, Released, Requested, Revision
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
@@ -71,7 +71,7 @@ def found(status: str = "processing", *, amount: str | None = "1", currency: str
 LOST = InDoubt("connection lost")
 DOUBTED = sent(row(), LOST)
 REJECTED_ROW = sent(row(), REJECTED, 5.0)
-NOT_SENT_ROW = apply(row(), GivenUp("worker", "queue"), 5.0)
+NOT_SENT_ROW = apply(row(), Released("worker", "queue"), 5.0)
 CONFLICT_ROW = asked_about(row(), found(amount="9", address="z"))
 REFUSED_ROW = sent(row(), Refused("bad_header_key"))
 ACCEPTED_ROW = sent(row(), Accepted(TOLD), 5.0)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
-from alphapo_async.core.evidence import GivenUp, LookedUp, Remembered, Unfrozen, Word
+from alphapo_async.core.evidence import LookedUp, Released, Remembered, Unfrozen, Word
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.outcome import NoAnswer, NoneFound, Refused
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
@@ -53,7 +53,7 @@ def test_an_open_row_of_an_earlier_epoch_is_frozen() -> None:
     assert (taken.state, taken.holder, is_frozen(taken)) == ("open", "worker", True)
     for when in (60.0, 1e9):
         assert next_step(apply(taken, NONE, when), when, ASSUMED) == LookUp()
-    assert apply(apply(taken, NONE, 61.0), GivenUp("worker", "queue"), 62.0).state == "open"
+    assert apply(apply(taken, NONE, 61.0), Released("worker", "queue"), 62.0).state == "open"
     assert not is_frozen(seen_in(ACCEPTED_ROW, BACK))
 
 
@@ -113,8 +113,8 @@ def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
     assert apply(stale, ROUND, 60.0) is stale
     opened = apply(stale, ASKED, 1e9)
     assert (opened.state, opened.epoch, opened.needs_look_up, opened.new_to_volatile_journal) == ("open", 1, True, True)
-    assert apply(opened, GivenUp("worker", "queue"), 1e9).state == "open"
-    assert apply(apply(opened, NONE, 1e9), GivenUp("worker", "queue"), 1e9).state == "not_sent"
+    assert apply(opened, Released("worker", "queue"), 1e9).state == "open"
+    assert apply(apply(opened, NONE, 1e9), Released("worker", "queue"), 1e9).state == "not_sent"
 
 
 def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> None:
@@ -127,7 +127,7 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     unanswered = apply(new, LookedUp("worker", NoAnswer("HTTP 502", 502)), 60.0)
     assert next_step(unanswered, 60.0, ASSUMED) == Send()
     assert sent(unanswered, Refused("bad_header_key"), 61.0).state == "open"
-    assert apply(unanswered, GivenUp("worker", "queue"), 61.0).state == "open"
+    assert apply(unanswered, Released("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
     assert (later.epoch, later.new_to_volatile_journal, later.needs_look_up) == (1, False, False)
 

@@ -7,8 +7,8 @@ from alphapo_async.core.codec import digest, encode_body
 from alphapo_async.core.evidence import (
     Attempt,
     Control,
-    GivenUp,
     LookedUp,
+    Released,
     Reported,
     Requested,
     Revision,
@@ -91,11 +91,11 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     """Two pieces of the same evidence are equal, and a caller's asking claims nothing that was not said."""
     assert Attempt("w", InDoubt("x"), 1.0, 2.0) == Attempt("w", InDoubt("x"), 1.0, 2.0)
     assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
-    assert (Control("w", 5.0).accepted_at, GivenUp("w", "queue").reason) == (5.0, "queue")
+    assert (Control("w", 5.0).accepted_at, Released("w", "queue").reason) == (5.0, "queue")
     asked = Requested("w", revision(), "fingerprint")
     assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
     assert (asked.expires_at, asked.requested_at) == (None, None)
-    assert not GivenUp("w", "queue").stays_open
+    assert not Released("w", "queue").stays_open
     assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == Seen(None, b"")
 
 

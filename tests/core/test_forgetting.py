@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.evidence import GivenUp, Requested, Revision
+from alphapo_async.core.evidence import Released, Requested, Revision
 from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Transaction, Withdrawal
@@ -135,7 +135,7 @@ def test_nobody_is_paid_again_under_a_forgotten_id(leave: object) -> None:
     assert apply(refused, ASKED, 9.0).state == "rejected"
     again = apply(refused, Requested("worker", OURS, "key", resend_rejected=True, requested_at=9.0), 9.0)
     assert (again.state, again.revision.body, again.revision.number) == ("open", OURS.body, 2)
-    assert apply(again, GivenUp("worker", "queue"), 9.0).state == "not_sent"
+    assert apply(again, Released("worker", "queue"), 9.0).state == "not_sent"
 
 
 @pytest.mark.parametrize("forget", [redacted, tombstone])

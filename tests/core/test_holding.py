@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import GivenUp, Lapsed, LookedUp, Requested, Revision, Word
+from alphapo_async.core.evidence import Lapsed, LookedUp, Released, Requested, Revision, Word
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
@@ -68,7 +68,7 @@ def test_a_held_row_is_not_taken() -> None:
 def test_a_row_that_nobody_holds_is_taken_on() -> None:
     """In doubt it keeps the key that it was sent with, and is looked up first; without doubt it takes the new key."""
     asked = Requested("another", OURS, "new key")
-    doubted = apply(apply(DOUBTED, GivenUp("worker", ""), 1.0), asked, 2.0)
+    doubted = apply(apply(DOUBTED, Released("worker", ""), 1.0), asked, 2.0)
     assert (doubted.holder, doubted.key, next_step(doubted, 2.0)) == ("another", "key", LookUp())
     fresh = apply(row(holder=None), asked, 2.0)
     assert (fresh.holder, fresh.key, next_step(fresh, 2.0)) == ("another", "new key", Send())
@@ -161,7 +161,7 @@ def test_a_row_whose_bytes_are_forgotten_opens_with_new_ones() -> None:
 
 def test_a_settled_row_names_the_worker_that_held_it() -> None:
     """By its clock `settled_at` was read; whoever reopens the row forgets both."""
-    settled = apply(row(1.0), GivenUp("worker", "outage"), 5.0)
+    settled = apply(row(1.0), Released("worker", "outage"), 5.0)
     assert (settled.state, settled.settled_at, settled.settled_by) == ("not_sent", 5.0, "worker")
     again = apply(settled, ASKED, 9.0)
     assert (again.settled_at, again.settled_by) == (None, None)
@@ -179,7 +179,7 @@ def test_another_payment_after_a_no_is_the_next_revision(settled: Row, requested
 def test_a_call_from_before_a_correction_does_not_undo_the_no_of_its_own_payment() -> None:
     """The earlier revision was refused and corrected, and that correction never arrived: what was reported of the first one stays true."""
     corrected = apply(REJECTED_ROW, Requested("worker", CORRECTED, "key"), 6.0)
-    not_sent = apply(corrected, GivenUp("worker", "queue"), 7.0)
+    not_sent = apply(corrected, Released("worker", "queue"), 7.0)
     assert apply(not_sent, replace(ASKED, requested_at=6.9), 9.0) is not_sent
     for asked in (replace(ASKED, requested_at=7.0), ASKED):
         assert apply(not_sent, asked, 9.0).revision == replace(OURS, number=3)
@@ -217,13 +217,13 @@ def test_giving_up_without_doubt_is_not_sent() -> None:
 @pytest.mark.parametrize("before", [DOUBTED, sent(row(), TAKEN), sent(row(is_durable=False), REJECTED)])
 def test_giving_up_in_doubt_leaves_the_row_open_to_anybody(before: Row) -> None:
     """Nothing is said that is not known."""
-    after = apply(before, GivenUp("worker", "queue"), 9.0)
+    after = apply(before, Released("worker", "queue"), 9.0)
     assert (after.state, after.holder, counted_as(after)) == ("open", None, "unknown")
 
 
 def test_what_nobody_was_told_of_stays_open() -> None:
     """Let go of without a "not sent": whoever resumes goes on."""
-    let_go = apply(row(), GivenUp("worker", "journal", stays_open=True), 5.0)
+    let_go = apply(row(), Released("worker", "journal", stays_open=True), 5.0)
 
     assert (let_go.state, let_go.holder, let_go.checked_at, is_in_doubt(let_go)) == ("open", None, 5.0, False)
 
@@ -231,8 +231,8 @@ def test_what_nobody_was_told_of_stays_open() -> None:
 def test_only_the_holder_can_let_go() -> None:
     """Anybody else's word changes nothing."""
     before = row()
-    assert apply(before, GivenUp("another", "queue"), 9.0) is before
-    assert apply(ACCEPTED_ROW, GivenUp("worker", "queue"), 9.0) is ACCEPTED_ROW
+    assert apply(before, Released("another", "queue"), 9.0) is before
+    assert apply(ACCEPTED_ROW, Released("worker", "queue"), 9.0) is ACCEPTED_ROW
 
 
 # ── nothing is carried over ──────────────────────────────────────────────────────────────────────────────────────────
@@ -335,7 +335,7 @@ def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
 def test_a_stale_holder_is_not_believed() -> None:
     """Another holds the row now: the old one's refusal and its letting go are nobody's, its doubt and its acceptance count."""
     taken = apply(apply(HELD, Lapsed("worker", until=70.0), 80.0), replace(ASKED, worker="another"), 80.0)
-    assert apply(taken, GivenUp("worker", "queue"), 81.0) is taken
+    assert apply(taken, Released("worker", "queue"), 81.0) is taken
     assert sent(taken, REJECTED, 81.0).refusal is None
     assert sent(taken, LOST, 81.0).may_send_until == 81.0
     assert sent(taken, Accepted(TOLD), 81.0).state == "accepted"
@@ -374,7 +374,7 @@ def test_an_open_row_that_is_enqueued_stays_open_for_the_workers(holder: str | N
         (apply(REJECTED_ROW, replace(ASKED, resend_rejected=True), 20.0), False),
         (apply(REJECTED_ROW, replace(ASKED, revision=CORRECTED), 20.0), False),
         (apply(NOT_SENT_ROW, replace(ASKED, worker=None), 20.0), True),
-        (apply(apply(LEFT, ASKED, 20.0), GivenUp("worker", "queue"), 200.0), True),
+        (apply(apply(LEFT, ASKED, 20.0), Released("worker", "queue"), 200.0), True),
     ],
 )
 def test_what_was_enqueued_or_open_before_the_call_stays_open(before: Row, stays_open: bool) -> None:  # noqa: FBT001 - a column
@@ -385,23 +385,23 @@ def test_what_was_enqueued_or_open_before_the_call_stays_open(before: Row, stays
 def test_a_row_that_was_open_before_the_call_is_never_not_sent() -> None:
     """Without a time to expire it stays open for good."""
     taken = apply(row(holder=None), ASKED, 20.0)
-    let_go = apply(taken, GivenUp("worker", "outage"), 30.0)
+    let_go = apply(taken, Released("worker", "outage"), 30.0)
     assert (let_go.state, let_go.holder, let_go.checked_at) == ("open", None, 30.0)
 
 
 def test_a_worker_that_could_not_send_it_leaves_it_to_the_next() -> None:
     """Until it expires; then it never arrived."""
     taken = apply(LEFT, replace(ASKED, is_heard=False), 20.0)
-    let_go = apply(taken, GivenUp("worker", "no connection"), 30.0)
+    let_go = apply(taken, Released("worker", "no connection"), 30.0)
     assert (let_go.state, let_go.holder, let_go.checked_at) == ("open", None, 30.0)
-    assert apply(taken, GivenUp("worker", "no connection"), 100.0).state == "not_sent"
+    assert apply(taken, Released("worker", "no connection"), 100.0).state == "not_sent"
 
 
 def test_what_has_expired_is_not_taken_on() -> None:
     """It never arrived, unless it may have."""
     taken_late = apply(LEFT, replace(ASKED, is_heard=False), 100.0)
     assert (taken_late.state, taken_late.reason, taken_late.reported) == ("not_sent", "expired", False)
-    doubted = apply(sent(apply(LEFT, ASKED, 20.0), LOST, 20.0), GivenUp("worker", ""), 30.0)
+    doubted = apply(sent(apply(LEFT, ASKED, 20.0), LOST, 20.0), Released("worker", ""), 30.0)
     assert apply(doubted, ASKED, 100.0).holder == "worker"
 
 
@@ -493,7 +493,7 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
     assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
     assert (doubtful.reason, doubtful.new_to_volatile_journal) == ("attempted before", False)
     assert next_step(doubtful, 9.0) == LookUp()
-    free = apply(doubtful, GivenUp("worker", ""), 10.0)
+    free = apply(doubtful, Released("worker", ""), 10.0)
     assert apply(free, FLAGGED, 20.0).may_send_until == 9.0
 
 
@@ -508,7 +508,7 @@ def test_a_durable_journal_knows_better() -> None:
 
 def test_a_row_in_doubt_already_is_not_doubted_twice() -> None:
     """The quiet time goes on."""
-    free = apply(sent(row(is_durable=False), LOST, 1.0), GivenUp("worker", ""), 2.0)
+    free = apply(sent(row(is_durable=False), LOST, 1.0), Released("worker", ""), 2.0)
     assert apply(free, FLAGGED, 9.0).may_send_until == 1.0
 
 
@@ -517,5 +517,5 @@ def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
     assert not row(asked=FLAGGED).other_key_possible
     unsure = row(asked=replace(FLAGGED, has_other_keys=True))
     assert unsure.other_key_possible
-    settled = apply(replace(unsure, doubt_since=None, needs_look_up=False), GivenUp("worker", "outage"), 5.0)
+    settled = apply(replace(unsure, doubt_since=None, needs_look_up=False), Released("worker", "outage"), 5.0)
     assert not apply(settled, ASKED, 9.0).other_key_possible

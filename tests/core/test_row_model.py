@@ -29,9 +29,9 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    GivenUp,
     Lapsed,
     LookedUp,
+    Released,
     Reported,
     Requested,
     Revision,
@@ -429,7 +429,7 @@ CALLS: Final = {
     for worker in WORKERS
 }
 ROUND: Final = Requested("one", FIRST, "key", is_heard=False, requested_at=0.0, is_request=False)
-GIVEN_UP: Final = {worker: GivenUp(worker, "queue") for worker in WORKERS}
+GIVEN_UP: Final = {worker: Released(worker, "queue") for worker in WORKERS}
 
 
 def words(world: World) -> Iterator[Event]:
@@ -568,7 +568,7 @@ def _of_holders(before: Row, heard: Evidence, after: Row) -> str | None:
     if before.holder is not None and after.holder not in (before.holder, None) and not is_lapse:
         return "taken from its holder"
     is_no = after.state in NEGATIVE_STATES and before.state == "open"
-    if is_no and isinstance(heard, Attempt | LookedUp | GivenUp) and heard.worker != before.holder:
+    if is_no and isinstance(heard, Attempt | LookedUp | Released) and heard.worker != before.holder:
         return "a stale holder's no was believed"
     return None
 
@@ -747,7 +747,7 @@ def _not_quiet(row: Row, heard: Evidence, now: float, assumptions: Assumptions) 
 
 def _giving_up_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A worker that stops says "not sent", whatever it has sent."""
-    is_let_go = isinstance(heard, GivenUp) and row.holder == heard.worker and row.state == "open"
+    is_let_go = isinstance(heard, Released) and row.holder == heard.worker and row.state == "open"
     return replace(row, state="not_sent", holder=None) if is_let_go else apply(row, heard, now, assumptions)
 
 

@@ -16,9 +16,9 @@ from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
     Evidence,
-    GivenUp,
     Lapsed,
     LookedUp,
+    Released,
     Reported,
     Requested,
     Revision,
@@ -126,7 +126,7 @@ class JournalSuite:
             currency_sent=Money("BTC", Decimal("1.00000000")),
             error="none yet",
         )
-        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1", worker="other"), now=2.0)
         row = await hear(journal, "f", LOST, LookedUp("other", Found(shown)), now=3.0)
         found = await journal.find(ACCOUNT, "f")
@@ -210,8 +210,8 @@ class JournalSuite:
         """A row in doubt and a settled one have their own key; what is not in doubt gets the current one."""
         await hear(journal, "plain", asked("plain", worker=None), now=1.0)
         await hear(journal, "expiring", asked("expiring", worker=None, expires_at=50.0), now=2.0)
-        await hear(journal, "doubted", asked("doubted"), LOST, GivenUp("worker", ""), now=3.0)
-        await hear(journal, "lost", asked("lost", expires_at=50.0), LOST, GivenUp("worker", ""), now=4.0)
+        await hear(journal, "doubted", asked("doubted"), LOST, Released("worker", ""), now=3.0)
+        await hear(journal, "lost", asked("lost", expires_at=50.0), LOST, Released("worker", ""), now=4.0)
         await pay(journal, "paid", now=5.0)
         for keys, current, now, expected in (
             (set(), "", 9_999.0, ["plain", "expiring", "doubted", "lost", "paid"]),
@@ -276,7 +276,7 @@ class JournalSuite:
         )
         await hear(journal, "e", Requested("worker", Revision(encode_body(payment), payment), "key"))
         await hear(journal, "b", asked("b", "0.00000001"), LOST)
-        await hear(journal, "c", asked("c", "100000000000000000000000000000.5"), GivenUp("worker", "queue"))
+        await hear(journal, "c", asked("c", "100000000000000000000000000000.5"), Released("worker", "queue"))
         assert list((await journal.totals(ACCOUNT)).items()) == [
             (
                 "BTC",
@@ -393,7 +393,7 @@ class MovingSuite:
     async def test_what_is_kept_is_handed_over_and_taken(self, journal: Any, empty: Any) -> None:
         """Rows with their earlier bytes and histories in order, hosts, and workers, who have ended."""
         await journal.join(ACCOUNT, "h", "worker", 50.0)
-        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
         await pay(journal, "g", "h")
         await journal.remember(ACCOUNT, "sheet", "what it was")
@@ -441,7 +441,7 @@ class ForgettingSuite:
 
     async def test_a_withdrawal_is_redacted_and_stays_known(self, journal: Any) -> None:
         """Bodies, also of earlier revisions, and AlphaPo's words are gone; id, figure, outcome and history stay."""
-        await hear(journal, "f", asked("f", "2"), GivenUp("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
         told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
         await hear(journal, "f", CalledBack(told, Seen(None, b"bc1q-made-up")), now=3.0)

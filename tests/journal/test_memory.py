@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Attempt, Evidence, GivenUp, LookedUp, Revision
+from alphapo_async.core.evidence import Attempt, Evidence, LookedUp, Released, Revision
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NoneFound, NotSent, Proof, Refused, Rejected
 from alphapo_async.core.row import Row
@@ -137,7 +137,7 @@ def test_an_old_row_that_never_arrived_is_opened_again_with_new_bytes() -> None:
 
     async def story() -> None:
         journal = MemoryJournal(whole_rows=0)
-        await hear(journal, "old", asked("old"), GivenUp("worker", "queue"))
+        await hear(journal, "old", asked("old"), Released("worker", "queue"))
         again = await hear(journal, "old", asked("old"))
         assert (again.state, again.revision.number, again.revision.payment is not None) == ("open", 2, True)
         await hear(journal, "old", accepted("old"))
@@ -211,7 +211,7 @@ def test_requested_is_the_sum_of_what_became_of_it(
             await hear(journal, foreign_id, asked(foreign_id, f"{amount:f}", currency, resend_rejected=True))
             await hear(journal, foreign_id, *_heard(foreign_id, proof))
             if is_given_up:
-                await hear(journal, foreign_id, GivenUp("worker", "queue"))
+                await hear(journal, foreign_id, Released("worker", "queue"))
             for sums in (await journal.totals(ACCOUNT)).values():
                 assert sums.requested == sum(Fraction(getattr(sums, name)) for name in SUMS)
                 assert all(getattr(sums, name) >= 0 for name in SUMS)

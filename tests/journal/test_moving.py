@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import GivenUp
+from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import MemoryJournal
@@ -36,7 +36,7 @@ async def fill(journal: Any, many: int = 0) -> None:
     await journal.join(ACCOUNT, "h", "worker", 50.0)
     await journal.join("another", "loopback", "gone", 40.0)
     await hear(journal, "in doubt", asked("in doubt"), LOST, now=1.0)
-    await hear(journal, "corrected", asked("corrected", "2"), GivenUp("worker", "queue"), now=2.0)
+    await hear(journal, "corrected", asked("corrected", "2"), Released("worker", "queue"), now=2.0)
     await hear(journal, "corrected", asked("corrected", "1"), LOST, now=3.0)
     await hear(journal, "paid", asked("paid"), accepted("paid"), now=4.0)
     await hear(journal, "paid", asked("paid"), account="another", now=5.0)

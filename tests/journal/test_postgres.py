@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core import history
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.evidence import GivenUp
+from alphapo_async.core.evidence import Released
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import apply, new_row
@@ -295,7 +295,7 @@ def _tried(row: Row) -> Row:
 async def test_a_row_that_is_corrected_twice_in_a_group_keeps_the_bytes_between(journal: PostgresJournal) -> None:
     """As if each had been written by itself; also of a row that is new."""
     await hear(journal, "f", asked("f"))
-    left = GivenUp("worker", "queue")
+    left = Released("worker", "queue")
     await asyncio.gather(
         hear(journal, "f", left, asked("f", "2")),
         hear(journal, "f", left, asked("f", "3")),
