@@ -18,7 +18,16 @@ from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import CalledBack, Evidence, Lapsed, LookedUp, Remembered, Requested, Seen, Stands
+from alphapo_async.core.evidence import (
+    CalledBack,
+    Evidence,
+    LeaseExpired,
+    LookedUp,
+    Remembered,
+    Requested,
+    Seen,
+    Stands,
+)
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
 from alphapo_async.core.learning import apply, new_row
@@ -140,7 +149,7 @@ class Crew:
         return answer, seen_of(reply), began, self.world.clock()
 
     async def record(
-        self, foreign_id: str, asked: Requested, *lapses: Lapsed, is_repeated: bool = False, within: Any = None
+        self, foreign_id: str, asked: Requested, *lapses: LeaseExpired, is_repeated: bool = False, within: Any = None
     ) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.
 

@@ -21,7 +21,7 @@ from alphapo_async.core.evidence import (
     Attempt,
     Control,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Requested,
@@ -171,7 +171,7 @@ class Flight:
         now = self._crew.world.clock()
         until = await self._crew.journal.ended(holder, now)
         if until is not None:
-            lapsed = Lapsed(holder, self._crew.end_of(until, now))
+            lapsed = LeaseExpired(holder, self._crew.end_of(until, now))
             return await self._crew.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
         await self._crew.world.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked, is_repeated=True)

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Lapsed, Reported
+from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
@@ -116,7 +116,7 @@ class Rounds:
         for worker, until in await crew.journal.find_dead(now):
             while held := await crew.journal.find_held(worker, _PAGE):
                 for row in held:
-                    await crew.apply(row, Lapsed(worker, crew.end_of(until, now)))
+                    await crew.apply(row, LeaseExpired(worker, crew.end_of(until, now)))
             if (
                 until <= now
             ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
@@ -141,7 +141,7 @@ class Rounds:
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
-            lapsed = Lapsed(worker, crew.tenure.clock.at_the_latest())
+            lapsed = LeaseExpired(worker, crew.tenure.clock.at_the_latest())
             freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 

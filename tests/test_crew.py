@@ -14,7 +14,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Attempt, Lapsed, LookedUp, Reported, Requested, Revision, Seen
+from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, Reported, Requested, Revision, Seen
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
@@ -168,7 +168,7 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
         assert (row.holder, row.new_to_volatile_journal) == ("one", True)
         other = replace(ASKED, worker="two")
         assert (await crew.record("f", other)).holder == "one"
-        taken = await crew.record("f", other, Lapsed("one", 0.0))
+        taken = await crew.record("f", other, LeaseExpired("one", 0.0))
         assert (taken.holder, taken.doubt_since) == ("two", 0.0)
         lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f") if line.kind == "request"]
         assert lines == [("request", how) for how in ("recorded", "open already", "taken on")]
@@ -182,7 +182,7 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     url = {"memory": "memory", "file": str(tmp_path / "payouts.db"), "database": postgres.url()}[kind]
     crew = _crew(Wire(), journal=open_journal(url, postgres.schema()))
     row = await crew.record("f", ASKED)
-    row = await crew.record("f", replace(ASKED, worker="two"), Lapsed("one", 0.0))
+    row = await crew.record("f", replace(ASKED, worker="two"), LeaseExpired("one", 0.0))
     row = await crew.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
     crew.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
     await crew.flush()

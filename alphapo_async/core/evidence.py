@@ -16,7 +16,7 @@ __all__ = [
     "CalledBack",
     "Control",
     "Evidence",
-    "Lapsed",
+    "LeaseExpired",
     "LookedUp",
     "Released",
     "Remembered",
@@ -161,7 +161,7 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     """Nobody was told that it was not sent: whoever resumes goes on."""
 
 
-class Lapsed(msgspec.Struct, frozen=True, gc=False):
+class LeaseExpired(msgspec.Struct, frozen=True, gc=False):
     """The worker that held the row let go of it without a word: it is gone, or its lease is over."""
 
     worker: str
@@ -226,7 +226,7 @@ Evidence: TypeAlias = (
     | CalledBack
     | Control
     | Released
-    | Lapsed
+    | LeaseExpired
     | Remembered
     | Unfrozen
     | Word

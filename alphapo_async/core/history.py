@@ -19,7 +19,7 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Remembered,
@@ -218,7 +218,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PL
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
         case Released(worker, reason):
             return "given up", reason, worker
-        case Lapsed(worker, until):
+        case LeaseExpired(worker, until):
             return "lapsed", f"its worker let go of it without a word, and could send until {until:.3f}", worker
         case Remembered(worker):
             return "remembered", "accepted before the journal went back, as this worker saw it", worker

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
-from alphapo_async.core.evidence import Lapsed, Released, Requested, Word
+from alphapo_async.core.evidence import LeaseExpired, Released, Requested, Word
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
@@ -218,7 +218,7 @@ def _corrected(row: Row, asked: Requested, now: float) -> Row:
     return replace(_reopened(row, asked, now), revision=revision, earlier=(*row.earlier, row.revision))
 
 
-def apply_lease_expiry(row: Row, lapsed: Lapsed) -> Row:
+def apply_lease_expiry(row: Row, lapsed: LeaseExpired) -> Row:
     """Return the row let go of for a worker that is gone without a word; until its lease ends it may still send, unheard."""
     return _lapsed(row, lapsed.until) if row.holder == lapsed.worker else row
 

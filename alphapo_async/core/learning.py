@@ -31,7 +31,7 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Remembered,
@@ -64,7 +64,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_request(row, evidence, now)
         case Released():
             return apply_release(row, evidence, now)
-        case Lapsed():
+        case LeaseExpired():
             return apply_lease_expiry(row, evidence)
         case Control():
             return apply_control(row, evidence, now, assumptions)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.core.evidence import Attempt, Evidence, Lapsed, Released
+from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Released
 from alphapo_async.core.outcome import InDoubt, Rejected
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import invoke
@@ -160,7 +160,7 @@ def test_once_the_quiet_time_is_over_rejected_may_be_said(tmp_path: Path) -> Non
 
 def test_a_row_of_a_worker_that_nobody_hears_from_waits_for_its_lease(tmp_path: Path) -> None:
     """It may send until then, so that nobody can say anything, however much he means it."""
-    path = journal_with(tmp_path, Lapsed("worker", time.time() + 60.0))
+    path = journal_with(tmp_path, LeaseExpired("worker", time.time() + 60.0))
     for words in (ACCEPTED, (*REJECTED, "--anyway")):
         told = invoke("journal", "settle", "f", *words, "--journal", path)
         assert told.exit_code == 1

@@ -12,7 +12,7 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Remembered,
@@ -58,7 +58,7 @@ FULL = Transaction(
         (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
         (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
         (Released("w", "queue"), "given up", "queue", "w"),
-        (Lapsed("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
+        (LeaseExpired("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
         (
             Remembered("w", OURS, Withdrawal(id=7)),
             "remembered",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Lapsed, LookedUp, Released, Requested, Revision, Word
+from alphapo_async.core.evidence import LeaseExpired, LookedUp, Released, Requested, Revision, Word
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
@@ -302,12 +302,12 @@ def test_a_row_is_held_from_when_it_is_taken() -> None:
 
 def test_nobody_lets_go_for_another() -> None:
     """Only the holder's own end frees its row."""
-    assert apply(HELD, Lapsed("another", until=70.0), 100.0) is HELD
+    assert apply(HELD, LeaseExpired("another", until=70.0), 100.0) is HELD
 
 
 def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> None:
     """Until then its row is looked up, and neither sent by another nor settled by hand."""
-    lapsed = apply(HELD, Lapsed("worker", until=70.0), 30.0)
+    lapsed = apply(HELD, LeaseExpired("worker", until=70.0), 30.0)
     assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 30.0) == LookUp()
     taken = apply(lapsed, replace(ASKED, worker="another"), 31.0)
@@ -320,7 +320,7 @@ def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> 
 
 def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:
     """Whoever held it may have sent until its lease ended, or until it was found dead."""
-    lapsed = apply(HELD, Lapsed("worker", until=70.0), 500.0)
+    lapsed = apply(HELD, LeaseExpired("worker", until=70.0), 500.0)
     assert lapsed.reason == "its worker is gone"
     assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 500.0) == LookUp()
@@ -334,7 +334,7 @@ def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
 
 def test_a_stale_holder_is_not_believed() -> None:
     """Another holds the row now: the old one's refusal and its letting go are nobody's, its doubt and its acceptance count."""
-    taken = apply(apply(HELD, Lapsed("worker", until=70.0), 80.0), replace(ASKED, worker="another"), 80.0)
+    taken = apply(apply(HELD, LeaseExpired("worker", until=70.0), 80.0), replace(ASKED, worker="another"), 80.0)
     assert apply(taken, Released("worker", "queue"), 81.0) is taken
     assert sent(taken, REJECTED, 81.0).refusal is None
     assert sent(taken, LOST, 81.0).may_send_until == 81.0

@@ -29,7 +29,7 @@ from alphapo_async.core.evidence import (
     CalledBack,
     Control,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Reported,
@@ -352,7 +352,7 @@ def _lapses(state: State, _: Step) -> Iterator[Event]:
     """A worker is found dead, its lease ends, or its own earlier flight could not write down how it ended."""
     world, row = state
     if row.holder is not None:
-        yield Lapsed(row.holder, world.now), world
+        yield LeaseExpired(row.holder, world.now), world
         yield Requested(row.holder, FIRST, "key"), world._replace(is_no_reported=False)
 
 
@@ -361,7 +361,7 @@ def _cuts(state: State, _: Step) -> Iterator[Event]:
     world, row = state
     if row.holder is not None and isinstance(_own_step(state), Send):
         lingering = NAMES[row.revision.body], world.now + LEASE
-        yield Lapsed(row.holder, world.now + LEASE), world._replace(lingering=lingering)
+        yield LeaseExpired(row.holder, world.now + LEASE), world._replace(lingering=lingering)
 
 
 def _late_words(state: State, step: Step) -> Iterator[Event]:
@@ -564,7 +564,7 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
 def _of_holders(before: Row, heard: Evidence, after: Row) -> str | None:
     if after.state != "open" and after.holder is not None:
         return "settled and still held"
-    is_lapse = isinstance(heard, Lapsed) or (isinstance(heard, Requested) and heard.worker == before.holder)
+    is_lapse = isinstance(heard, LeaseExpired) or (isinstance(heard, Requested) and heard.worker == before.holder)
     if before.holder is not None and after.holder not in (before.holder, None) and not is_lapse:
         return "taken from its holder"
     is_no = after.state in NEGATIVE_STATES and before.state == "open"

@@ -16,7 +16,7 @@ from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
     Evidence,
-    Lapsed,
+    LeaseExpired,
     LookedUp,
     Released,
     Reported,
@@ -327,7 +327,7 @@ class JournalSuite:
         await journal.leave("worker", 10.0)
         assert await journal.find_dead(11.0) == [("worker", 10.0)]
         assert names(await journal.find_held("worker", 9)) == ["f"]
-        row = await hear(journal, "f", Lapsed("worker", 10.0), now=11.0)
+        row = await hear(journal, "f", LeaseExpired("worker", 10.0), now=11.0)
         assert (row.holder, row.may_send_until) == (None, 10.0)
         assert await journal.find_held("worker", 9) == []
         await journal.leave("worker", 12.0)
@@ -342,7 +342,7 @@ class JournalSuite:
         assert sorted(await journal.find_dead(11.0)) == [("a ghost", 11.0), ("gone", 11.0)]
         assert names(await journal.find_held("gone", 9)) == ["b", "d"]
         for name in "bd":
-            await hear(journal, name, Lapsed("gone", 11.0), now=11.0)
+            await hear(journal, name, LeaseExpired("gone", 11.0), now=11.0)
         await journal.leave("gone", 11.0)
         assert await journal.find_dead(12.0) == [("a ghost", 12.0)]
         assert sorted(await journal.find_dead(50.0)) == [("a ghost", 50.0), ("worker", 50.0)]
