@@ -13,7 +13,7 @@ from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.journal_rows import moment
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.showing import clean
-from alphapo_async.core.evidence import Word
+from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
@@ -66,7 +66,7 @@ def settle(
         raise click.UsageError("Say --accepted or --rejected.")
     _check_id(alphapo_id, is_accepted=is_accepted, without_id=without_id)
     owner, now = account_of(account, os.environ), time.time()
-    word = Word(by, because, is_accepted, alphapo_id, is_correction=correct)
+    word = OperatorDecision(by, because, is_accepted, alphapo_id, is_correction=correct)
     is_patient = not is_accepted and not anyway
 
     def use(opened: Journal) -> Awaitable[tuple[Row | None, bool]]:
@@ -83,7 +83,7 @@ def settle(
 
 
 async def settle_in(
-    opened: Journal, owner: str, foreign_id: str, word: Word, now: float, *, is_patient: bool = False
+    opened: Journal, owner: str, foreign_id: str, word: OperatorDecision, now: float, *, is_patient: bool = False
 ) -> tuple[Row | None, bool]:
     """Record the operator's decision; return the row, None if there is none, and whether the decision changed it.
 

@@ -18,6 +18,7 @@ __all__ = [
     "Evidence",
     "LeaseExpired",
     "LookedUp",
+    "OperatorDecision",
     "Released",
     "Remembered",
     "Reported",
@@ -26,7 +27,6 @@ __all__ = [
     "Seen",
     "Stands",
     "Unfrozen",
-    "Word",
 ]
 
 
@@ -185,7 +185,7 @@ class Unfrozen(msgspec.Struct, frozen=True, gc=False):
     because: str
 
 
-class Word(msgspec.Struct, frozen=True, gc=False):
+class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
     """A person looked at AlphaPo's books and says what became of a withdrawal."""
 
     by: str
@@ -229,7 +229,7 @@ Evidence: TypeAlias = (
     | LeaseExpired
     | Remembered
     | Unfrozen
-    | Word
+    | OperatorDecision
     | Stands
     | Reported
 )

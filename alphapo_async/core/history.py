@@ -21,6 +21,7 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    OperatorDecision,
     Released,
     Remembered,
     Reported,
@@ -28,7 +29,6 @@ from alphapo_async.core.evidence import (
     Seen,
     Stands,
     Unfrozen,
-    Word,
 )
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import NoReply, Reply
@@ -224,7 +224,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PL
             return "remembered", "accepted before the journal went back, as this worker saw it", worker
         case Unfrozen(by, because):
             return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
-        case Word():
+        case OperatorDecision():
             return "operator", evidence.text, None
         case Requested() | Stands() | Reported() | _:
             return None

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
-from alphapo_async.core.evidence import LeaseExpired, Released, Requested, Word
+from alphapo_async.core.evidence import LeaseExpired, OperatorDecision, Released, Requested
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
@@ -238,7 +238,7 @@ def apply_release(row: Row, given_up: Released, now: float) -> Row:
     return settle(replace(row, reason=given_up.reason), "not_sent", now)
 
 
-def apply_decision(row: Row, word: Word, now: float) -> Row:
+def apply_decision(row: Row, word: OperatorDecision, now: float) -> Row:
     """Settle by hand a row that is open and that no worker works on, or amend an earlier decision; a later witness beats both, loudly."""
     is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
     is_due = is_by_hand(row) if word.is_correction else row.state == "open"

@@ -33,13 +33,13 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    OperatorDecision,
     Released,
     Remembered,
     Reported,
     Requested,
     Stands,
     Unfrozen,
-    Word,
 )
 from alphapo_async.core.hearing import apply_callback
 from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
@@ -68,7 +68,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_lease_expiry(row, evidence)
         case Control():
             return apply_control(row, evidence, now, assumptions)
-        case Word():
+        case OperatorDecision():
             return apply_decision(row, evidence, now)
         case Remembered():
             return apply_remembered(row, evidence, now)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from alphapo_async.core.evidence import Word
+from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.learning import apply
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import Local, invoke, withdrawing
@@ -74,7 +74,7 @@ def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Pat
         journal = SqliteJournal(path)
         row = await journal.find("default", "asking-by-hand")
         assert row is not None
-        word = Word("anna", "not in the dashboard", is_accepted=False)
+        word = OperatorDecision("anna", "not in the dashboard", is_accepted=False)
         opened = structs.replace(row, state="open", settled_at=None, holder=None)
         await journal.update("default", "asking-by-hand", lambda _: (apply(opened, word, time.time()), ()))
         await journal.aclose()

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
-from alphapo_async.core.evidence import LookedUp, Released, Remembered, Unfrozen, Word
+from alphapo_async.core.evidence import LookedUp, OperatorDecision, Released, Remembered, Unfrozen
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.outcome import NoAnswer, NoneFound, Refused
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
@@ -160,7 +160,7 @@ def test_only_a_frozen_row_that_no_worker_may_send_is_unfrozen() -> None:
 
 def test_an_operator_s_decision_about_a_frozen_row_holds() -> None:
     """It was made after the journal went back."""
-    word = Word("anna", "not in the books", is_accepted=False)
+    word = OperatorDecision("anna", "not in the books", is_accepted=False)
     decided = apply(seen_in(FREE, BACK), word, 60.0)
     assert (decided.state, is_stale_no(decided)) == ("rejected", False)
 

@@ -8,12 +8,12 @@ from alphapo_async.core.evidence import (
     Attempt,
     Control,
     LookedUp,
+    OperatorDecision,
     Released,
     Reported,
     Requested,
     Revision,
     Seen,
-    Word,
 )
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import InDoubt, NoneFound
@@ -129,6 +129,6 @@ def test_the_asked_figure_is_kept_where_the_payment_is_forgotten() -> None:
 
 def test_a_decision_names_what_was_decided_by_whom_and_why() -> None:
     """As the row and the history keep it."""
-    assert Word("anna", "seen", is_accepted=True, id="5").text == "accepted with id 5 by anna: seen"
-    corrected = Word("bo", "not there", is_accepted=False, is_correction=True)
+    assert OperatorDecision("anna", "seen", is_accepted=True, id="5").text == "accepted with id 5 by anna: seen"
+    corrected = OperatorDecision("bo", "not there", is_accepted=False, is_correction=True)
     assert corrected.text == "rejected by bo, who corrects an earlier decision: not there"

@@ -14,13 +14,13 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    OperatorDecision,
     Released,
     Remembered,
     Reported,
     Requested,
     Seen,
     Unfrozen,
-    Word,
 )
 from alphapo_async.core.history import (
     EXCERPT,
@@ -71,9 +71,14 @@ FULL = Transaction(
             "AlphaPo's books do not have it, by anna: not in the export",
             None,
         ),
-        (Word("anna", "seen there", is_accepted=True), "operator", "accepted by anna: seen there", None),
-        (Word("anna", "seen", is_accepted=True, id="5"), "operator", "accepted with id 5 by anna: seen", None),
-        (Word("anna", "not there", is_accepted=False), "operator", "rejected by anna: not there", None),
+        (OperatorDecision("anna", "seen there", is_accepted=True), "operator", "accepted by anna: seen there", None),
+        (
+            OperatorDecision("anna", "seen", is_accepted=True, id="5"),
+            "operator",
+            "accepted with id 5 by anna: seen",
+            None,
+        ),
+        (OperatorDecision("anna", "not there", is_accepted=False), "operator", "rejected by anna: not there", None),
     ],
 )
 def test_every_evidence_has_its_line(evidence: Evidence, kind: str, what: str, worker: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import LeaseExpired, LookedUp, Released, Requested, Revision, Word
+from alphapo_async.core.evidence import LeaseExpired, LookedUp, OperatorDecision, Released, Requested, Revision
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
@@ -314,8 +314,8 @@ def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> 
     asked = apply(taken, LookedUp("another", NoneFound()), 32.0)
     assert next_step(asked, 32.0) == Wait(70.0)
     assert next_step(asked, 70.0) == Send()
-    assert apply(lapsed, Word("anna", "not there", is_accepted=False), 69.9) is lapsed
-    assert apply(lapsed, Word("anna", "not there", is_accepted=False), 70.0).state == "rejected"
+    assert apply(lapsed, OperatorDecision("anna", "not there", is_accepted=False), 69.9) is lapsed
+    assert apply(lapsed, OperatorDecision("anna", "not there", is_accepted=False), 70.0).state == "rejected"
 
 
 def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:
@@ -418,9 +418,9 @@ FREE_DOUBT = replace(DOUBTED, holder=None)
 
 def test_the_operator_settles_what_nobody_works_on() -> None:
     """With name and reason on record; accepted with AlphaPo's id where it is known."""
-    rejected = apply(FREE_DOUBT, Word("anna", "not in the dashboard", is_accepted=False), 9.0)
+    rejected = apply(FREE_DOUBT, OperatorDecision("anna", "not in the dashboard", is_accepted=False), 9.0)
     assert (rejected.state, rejected.word) == ("rejected", "rejected by anna: not in the dashboard")
-    accepted = apply(FREE_DOUBT, Word("anna", "seen there", is_accepted=True, id="55"), 9.0)
+    accepted = apply(FREE_DOUBT, OperatorDecision("anna", "seen there", is_accepted=True, id="55"), 9.0)
     assert (accepted.state, accepted.word) == ("accepted", "accepted with id 55 by anna: seen there")
     assert accepted.withdrawal == Withdrawal(id="55", foreign_id="f", amount=Decimal(1), source="journal")
 
@@ -428,15 +428,15 @@ def test_the_operator_settles_what_nobody_works_on() -> None:
 @pytest.mark.parametrize("before", [DOUBTED, ACCEPTED_ROW, REJECTED_ROW])
 def test_the_operator_cannot_settle_what_is_held_or_settled(before: Row) -> None:
     """Somebody works on it, or AlphaPo itself has spoken."""
-    assert apply(before, Word("anna", "because", is_accepted=True), 9.0) is before
+    assert apply(before, OperatorDecision("anna", "because", is_accepted=True), 9.0) is before
 
 
-SEEN = Word("anna", "seen there", is_accepted=True, id="55")
-GONE = Word("bo", "not there", is_accepted=False)
+SEEN = OperatorDecision("anna", "seen there", is_accepted=True, id="55")
+GONE = OperatorDecision("bo", "not there", is_accepted=False)
 
 
 @pytest.mark.parametrize(("first", "second"), [(SEEN, GONE), (GONE, SEEN)])
-def test_the_operator_amends_an_earlier_decision(first: Word, second: Word) -> None:
+def test_the_operator_amends_an_earlier_decision(first: OperatorDecision, second: OperatorDecision) -> None:
     """Only as a correction; the outcome that was reported is contradicted and has to be reported anew."""
     decided = replace(apply(FREE_DOUBT, first, 9.0), reported=True)
     assert apply(decided, second, 10.0) is decided
@@ -474,7 +474,7 @@ def test_an_id_that_an_operator_typed_does_not_count_as_alphapos() -> None:
 
 def test_a_later_witness_beats_the_operator() -> None:
     """Loudly."""
-    rejected = apply(FREE_DOUBT, Word("anna", "because", is_accepted=False), 9.0)
+    rejected = apply(FREE_DOUBT, OperatorDecision("anna", "because", is_accepted=False), 9.0)
     after = asked_about(rejected, found(), 10.0)
     assert (after.state, after.contradiction) == ("accepted", "accepted after rejected")
 

@@ -14,13 +14,13 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    OperatorDecision,
     Released,
     Remembered,
     Reported,
     Requested,
     Stands,
     Unfrozen,
-    Word,
 )
 from alphapo_async.core.learning import apply
 from alphapo_async.core.outcome import (
@@ -68,7 +68,7 @@ anything: st.SearchStrategy[Evidence] = st.one_of(
     st.builds(Control, workers, times),
     st.builds(Released, workers, st.just("queue")),
     st.builds(LeaseExpired, workers, times),
-    st.builds(Word, st.just("anna"), st.just("because"), st.booleans()),
+    st.builds(OperatorDecision, st.just("anna"), st.just("because"), st.booleans()),
     st.builds(Remembered, workers, st.sampled_from([OURS, CORRECTED]), st.just(TOLD)),
     st.builds(Unfrozen, st.just("anna"), st.just("because")),
     st.builds(Reported),
@@ -93,7 +93,9 @@ def test_whatever_is_heard_in_whatever_order_the_row_stays_sound(
             # Who told it last may change, and nothing else.
             assert replace(known.withdrawal, source="reply") == replace(before.withdrawal, source="reply")
         if before.doubt_since is not None and before.state == "open" and known.state in NEGATIVE_STATES:
-            assert isinstance(evidence, Word) or (isinstance(evidence, LookedUp) and before.control_seen_at is not None)
+            assert isinstance(evidence, OperatorDecision) or (
+                isinstance(evidence, LookedUp) and before.control_seen_at is not None
+            )
         if known.revision is not before.revision:
             assert before.state in NEGATIVE_STATES
             assert known.revision.number > before.revision.number

@@ -31,12 +31,12 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    OperatorDecision,
     Released,
     Reported,
     Requested,
     Revision,
     Unfrozen,
-    Word,
 )
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
@@ -435,12 +435,12 @@ GIVEN_UP: Final = {worker: Released(worker, "queue") for worker in WORKERS}
 def words(world: World) -> Iterator[Event]:
     """Yield what an operator can truly say."""
     if world.has == "first" and world.status != "cancelled":
-        yield Word("anna", "seen", is_accepted=True), world
+        yield OperatorDecision("anna", "seen", is_accepted=True), world
     is_there = world.has not in (None, *NOT_OURS)  # a cancelled one is there, too
     if (
         world.paid == 0 and not is_there and not world.flying
     ):  # she cannot know of a worker that may still send: the row must
-        yield Word("anna", "not there", is_accepted=False), world
+        yield OperatorDecision("anna", "not there", is_accepted=False), world
 
 
 def answers(world: World) -> Iterator[Answer]:
@@ -786,7 +786,9 @@ def _old_none_settles(row: Row, heard: Evidence, now: float, assumptions: Assump
 
 def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """An operator's "rejected" counts although a worker that is not heard of may still send."""
-    return apply(replace(row, may_send_until=None) if isinstance(heard, Word) else row, heard, now, assumptions)
+    return apply(
+        replace(row, may_send_until=None) if isinstance(heard, OperatorDecision) else row, heard, now, assumptions
+    )
 
 
 WRONG_LEARNS: Final[tuple[Learn, ...]] = (

@@ -26,7 +26,7 @@ import msgspec
 from alphapo_async.cli.settling import settle_in
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
-from alphapo_async.core.evidence import Requested, Revision, Word
+from alphapo_async.core.evidence import OperatorDecision, Requested, Revision
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import RetryPolicy
@@ -280,7 +280,11 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
         "enqueue for a moment": lambda: client.enqueue(_payment(name), expires_in=5.0),
         "look up": lambda: client.look_up(name),
         "operator": lambda: settle_in(
-            journal, "default", doubtful, Word("anna", "seen there", bool(far_end.merchant.named(doubtful))), now
+            journal,
+            "default",
+            doubtful,
+            OperatorDecision("anna", "seen there", bool(far_end.merchant.named(doubtful))),
+            now,
         ),
     }
     return [kind, await _outcome(calls[kind]())]

@@ -26,7 +26,7 @@ from alphapo_async.core.errors import (
     WithdrawalNotSent,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import Unfrozen, Word
+from alphapo_async.core.evidence import OperatorDecision, Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
@@ -601,10 +601,12 @@ class Simulation:
             if records and not any(one.ending.moves_money for one in records):
                 continue
             self._note("the operator's word")
-            word = Word("operator", "AlphaPo's books", bool(records), str(records[0].id) if records else None)
+            word = OperatorDecision(
+                "operator", "AlphaPo's books", bool(records), str(records[0].id) if records else None
+            )
             self.loop.create_task(self._say(row, word))
 
-    async def _say(self, row: Row, word: Word | Unfrozen) -> Row:
+    async def _say(self, row: Row, word: OperatorDecision | Unfrozen) -> Row:
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             now = self._now()
             return noted(apply(known or row, word, now), entries_of((word,), now, __version__))
