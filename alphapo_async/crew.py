@@ -23,10 +23,10 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    Reaffirmed,
     Remembered,
     Requested,
     Seen,
-    Stands,
 )
 from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
@@ -231,7 +231,7 @@ class Crew:
             return row
         for _ in range(_READINGS):
             requested_at = time()
-            row = await self.apply(row, Stands(self.tenure.worker))
+            row = await self.apply(row, Reaffirmed(self.tenure.worker))
             if row.state not in NEGATIVE_STATES or time() - requested_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)

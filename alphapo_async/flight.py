@@ -23,11 +23,11 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
+    Reaffirmed,
     Released,
     Requested,
     Revision,
     Seen,
-    Stands,
 )
 from alphapo_async.core.history import seen_of
 from alphapo_async.core.learning import apply
@@ -263,7 +263,7 @@ class Flight:
         for _ in range(_STAMPS):
             if self._unwritten or not self._is_slow(row):
                 break
-            row = await self._apply(Stands(self._worker))
+            row = await self._apply(Reaffirmed(self._worker))
         return row
 
     def _is_slow(self, row: Row) -> bool:

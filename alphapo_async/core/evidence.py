@@ -19,13 +19,13 @@ __all__ = [
     "LeaseExpired",
     "LookedUp",
     "OperatorDecision",
+    "Reaffirmed",
     "Released",
     "Remembered",
     "Reported",
     "Requested",
     "Revision",
     "Seen",
-    "Stands",
     "Unfrozen",
 ]
 
@@ -205,7 +205,7 @@ class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
         return f"{what}{which} by {self.by}{amends}: {self.because}"
 
 
-class Stands(msgspec.Struct, frozen=True, gc=False):
+class Reaffirmed(msgspec.Struct, frozen=True, gc=False):
     """A "no" is told later than it was worked out, by this worker: it counts from now on, by its clock."""
 
     worker: str
@@ -230,7 +230,7 @@ Evidence: TypeAlias = (
     | Remembered
     | Unfrozen
     | OperatorDecision
-    | Stands
+    | Reaffirmed
     | Reported
 )
 """Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""

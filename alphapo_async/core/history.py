@@ -22,12 +22,12 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
+    Reaffirmed,
     Released,
     Remembered,
     Reported,
     Requested,
     Seen,
-    Stands,
     Unfrozen,
 )
 from alphapo_async.core.models import Transaction
@@ -226,7 +226,7 @@ def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PL
             return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
         case OperatorDecision():
             return "operator", evidence.text, None
-        case Requested() | Stands() | Reported() | _:
+        case Requested() | Reaffirmed() | Reported() | _:
             return None
 
 

@@ -34,11 +34,11 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
+    Reaffirmed,
     Released,
     Remembered,
     Reported,
     Requested,
-    Stands,
     Unfrozen,
 )
 from alphapo_async.core.hearing import apply_callback
@@ -74,7 +74,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_remembered(row, evidence, now)
         case Unfrozen():
             return apply_unfrozen(row, now)
-        case Stands():
+        case Reaffirmed():
             return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NEGATIVE_STATES else row
         case Reported():
             return replace(row, reported=True) if not row.reported and _is_about(evidence, row) else row

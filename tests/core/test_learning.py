@@ -15,11 +15,11 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
+    Reaffirmed,
     Released,
     Remembered,
     Reported,
     Requested,
-    Stands,
     Unfrozen,
 )
 from alphapo_async.core.learning import apply
@@ -110,10 +110,10 @@ def test_what_was_reported_is_not_reported_again() -> None:
 
 def test_a_no_that_stands_counts_from_now() -> None:
     """Whatever else a row is stays as old as it was."""
-    assert apply(REJECTED_ROW, Stands("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
-    assert apply(ACCEPTED_ROW, Stands("w"), 9.0) is ACCEPTED_ROW
+    assert apply(REJECTED_ROW, Reaffirmed("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
+    assert apply(ACCEPTED_ROW, Reaffirmed("w"), 9.0) is ACCEPTED_ROW
     open_row = row()
-    assert apply(open_row, Stands("w"), 9.0) is open_row
+    assert apply(open_row, Reaffirmed("w"), 9.0) is open_row
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ class Edit(NamedTuple):
     file: str
     """Relative to the package."""
     old: str
-    """Stands there exactly once."""
+    """Reaffirmed there exactly once."""
     new: str
 
 
