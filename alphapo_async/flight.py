@@ -19,7 +19,7 @@ from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Attempt,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -377,7 +377,7 @@ class Flight:
         answer = answered[0]
         if not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
-        return await self._look_up(await self._apply(Control(self._worker, other.created_at)))
+        return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))
 
     async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen, float, float] | None:
         signer = self._crew.signers.get(row.key)

@@ -12,7 +12,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LookedUp,
     Released,
@@ -239,7 +239,7 @@ def test_a_row_opened_again_is_no_news() -> None:
     asked = Requested("worker", OPEN.revision, OPEN.key)
 
     assert Heard().learned(changed(OPEN, state="not_sent"), OPEN, asked) == []
-    assert Heard().learned(OPEN, OPEN, Control("worker", 1.0)) == []
+    assert Heard().learned(OPEN, OPEN, ControlFound("worker", 1.0)) == []
 
 
 def test_a_contradiction_is_told_once_and_beside_the_new_outcome() -> None:
@@ -281,7 +281,7 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
     ),
     (lambda n: n.learned(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
     (
-        lambda n: n.learned(OPEN, changed(OPEN, state="accepted"), Control("w", 1.0)),
+        lambda n: n.learned(OPEN, changed(OPEN, state="accepted"), ControlFound("w", 1.0)),
         logging.INFO,
         "settled payout-17 accepted",
     ),
@@ -291,7 +291,7 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
         "unknown payout-17 unknown HTTP 502",
     ),
     (
-        lambda n: n.learned(OPEN, changed(OPEN, contradiction="x after y"), Control("w", 1.0)),
+        lambda n: n.learned(OPEN, changed(OPEN, contradiction="x after y"), ControlFound("w", 1.0)),
         logging.ERROR,
         "contradiction payout-17 x after y",
     ),

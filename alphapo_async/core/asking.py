@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no
-from alphapo_async.core.evidence import Control, LookedUp
+from alphapo_async.core.evidence import ControlFound, LookedUp
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Row, is_refused_after, may_be_forgotten, quiet_from, settle
@@ -75,7 +75,7 @@ def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     return replace(row, needs_look_up=is_needed, not_before=not_before)
 
 
-def apply_control(row: Row, control: Control, now: float, assumptions: Assumptions) -> Row:
+def apply_control(row: Row, control: ControlFound, now: float, assumptions: Assumptions) -> Row:
     """Look-ups with this key see what was accepted later than anything of ours could be: the next "none" is the last word.
 
     They need not say anything of what another key has sent: AlphaPo documents that only what was authorised with a key can be asked for

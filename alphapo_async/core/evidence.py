@@ -14,7 +14,7 @@ from alphapo_async.core.outcome import Answer, Proof
 __all__ = [
     "Attempt",
     "CalledBack",
-    "Control",
+    "ControlFound",
     "Evidence",
     "LeaseExpired",
     "LookedUp",
@@ -145,7 +145,7 @@ class CalledBack(msgspec.Struct, frozen=True, gc=False):
     """Why it could not be taken for the row's withdrawal, where it could not."""
 
 
-class Control(msgspec.Struct, frozen=True, gc=False):
+class ControlFound(msgspec.Struct, frozen=True, gc=False):
     """A look-up with the same key found another withdrawal, accepted at this time."""
 
     worker: str
@@ -224,7 +224,7 @@ Evidence: TypeAlias = (
     | Attempt
     | LookedUp
     | CalledBack
-    | Control
+    | ControlFound
     | Released
     | LeaseExpired
     | Remembered

@@ -17,7 +17,7 @@ from alphapo_async.core.evidence import (
     UNSEEN,
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -214,7 +214,7 @@ def _says(told: Transaction) -> str:
 
 def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PLR0911 - a table
     match evidence:
-        case Control(worker, accepted_at):
+        case ControlFound(worker, accepted_at):
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker
         case Released(worker, reason):
             return "given up", reason, worker

@@ -29,7 +29,7 @@ from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -66,7 +66,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return apply_release(row, evidence, now)
         case LeaseExpired():
             return apply_lease_expiry(row, evidence)
-        case Control():
+        case ControlFound():
             return apply_control(row, evidence, now, assumptions)
         case OperatorDecision():
             return apply_decision(row, evidence, now)

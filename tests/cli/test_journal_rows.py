@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, moment, money, open_rows, row_pairs, why
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.evidence import Attempt, Control, LeaseExpired, LookedUp
+from alphapo_async.core.evidence import Attempt, ControlFound, LeaseExpired, LookedUp
 from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
 from alphapo_async.core.outcome import (
@@ -137,7 +137,7 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
     """UTC, where the journal has seconds since the epoch; what a person wrote stays as it was written."""
     told = [
         entry_of(evidence, 0.0, "1.0")
-        for evidence in (LeaseExpired("w", 1_795_825_774.898), Control("w", 1_795_825_774.898))
+        for evidence in (LeaseExpired("w", 1_795_825_774.898), ControlFound("w", 1_795_825_774.898))
     ]
     for line in told:
         assert line is not None

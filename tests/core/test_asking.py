@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Control, Revision
+from alphapo_async.core.evidence import ControlFound, Revision
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money
 from alphapo_async.core.outcome import (
@@ -193,7 +193,7 @@ def test_the_quiet_exit() -> None:
     """Quiet, refused, none, a control newer than all that, none again: rejected, and only then."""
     refused = refused_in_doubt(QUIET)
     assert next_step(refused, QUIET) == LookUp(accepted_after=QUIET)
-    seen = apply(refused, Control("worker", QUIET + 1), QUIET + 2)
+    seen = apply(refused, ControlFound("worker", QUIET + 1), QUIET + 2)
     assert next_step(seen, QUIET + 2) == LookUp()
     settled = asked_about(seen, NoneFound(), QUIET + 3)
     assert (settled.state, settled.settled_at, settled.refusal) == ("rejected", QUIET + 3, ERRORS)
@@ -210,26 +210,26 @@ def test_without_a_control_a_none_is_not_the_last_word() -> None:
 @pytest.mark.parametrize(
     ("before", "control"),
     [
-        (refused_in_doubt(QUIET), Control("worker", QUIET)),  # not newer than what may have been accepted late
-        (refused_in_doubt(QUIET), Control("another", QUIET + 1)),  # not the holder
-        (refused_in_doubt(10.0), Control("worker", QUIET + 1)),  # refused too early
-        (DOUBTED, Control("worker", QUIET + 1)),  # never refused
-        (replace(refused_in_doubt(QUIET), id_taken=True), Control("worker", QUIET + 1)),  # AlphaPo knows the id
+        (refused_in_doubt(QUIET), ControlFound("worker", QUIET)),  # not newer than what may have been accepted late
+        (refused_in_doubt(QUIET), ControlFound("another", QUIET + 1)),  # not the holder
+        (refused_in_doubt(10.0), ControlFound("worker", QUIET + 1)),  # refused too early
+        (DOUBTED, ControlFound("worker", QUIET + 1)),  # never refused
+        (replace(refused_in_doubt(QUIET), id_taken=True), ControlFound("worker", QUIET + 1)),  # AlphaPo knows the id
         (
             replace(refused_in_doubt(QUIET), other_key_possible=True),
-            Control("worker", QUIET + 1),
+            ControlFound("worker", QUIET + 1),
         ),  # perhaps another key's
-        (ACCEPTED_ROW, Control("worker", QUIET + 1)),  # settled
+        (ACCEPTED_ROW, ControlFound("worker", QUIET + 1)),  # settled
     ],
 )
-def test_a_control_that_proves_nothing_adds_nothing(before: Row, control: Control) -> None:
+def test_a_control_that_proves_nothing_adds_nothing(before: Row, control: ControlFound) -> None:
     """Each condition of the quiet exit is needed."""
     assert apply(before, control, QUIET + 2) is before
 
 
 def test_a_new_doubt_ends_the_way_out() -> None:
     """Another lost body after the refusal, and it all starts again."""
-    seen = apply(refused_in_doubt(QUIET), Control("worker", QUIET + 1), QUIET + 2)
+    seen = apply(refused_in_doubt(QUIET), ControlFound("worker", QUIET + 1), QUIET + 2)
     again = sent(seen, LOST, QUIET + 3)
     assert (again.refusal, again.refused_at, again.control_seen_at) == (None, None, None)
     assert asked_about(again, NoneFound(), QUIET + 4).state == "open"
@@ -238,7 +238,7 @@ def test_a_new_doubt_ends_the_way_out() -> None:
 def test_the_quiet_exit_is_closed_once_alphapo_may_have_freed_the_id() -> None:
     """Then a "none" may be said of what was paid: only an acceptance, a callback or a person can end the doubt."""
     refused = refused_in_doubt(DAY - 10)
-    seen = apply(refused, Control("worker", DAY - 5), DAY - 5)
+    seen = apply(refused, ControlFound("worker", DAY - 5), DAY - 5)
     assert asked_about(seen, NoneFound(), DAY).state == "rejected"
     assert asked_about(seen, NoneFound(), DAY + 1).state == "open"
     assert next_step(refused, DAY + 1) == LookUp()
@@ -294,5 +294,5 @@ def test_a_question_without_an_answer_is_still_owed_where_a_no_waits_for_it(
 def test_a_control_is_dated_and_asks_once_more() -> None:
     """Nothing else about the row changes."""
     refused = refused_in_doubt(QUIET)
-    seen = apply(refused, Control("worker", QUIET + 1), QUIET + 2)
+    seen = apply(refused, ControlFound("worker", QUIET + 1), QUIET + 2)
     assert seen == replace(refused, control_seen_at=QUIET + 2, needs_look_up=True)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import digest, encode_body
 from alphapo_async.core.evidence import (
     Attempt,
-    Control,
+    ControlFound,
     LookedUp,
     OperatorDecision,
     Released,
@@ -91,7 +91,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     """Two pieces of the same evidence are equal, and a caller's asking claims nothing that was not said."""
     assert Attempt("w", InDoubt("x"), 1.0, 2.0) == Attempt("w", InDoubt("x"), 1.0, 2.0)
     assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
-    assert (Control("w", 5.0).accepted_at, Released("w", "queue").reason) == (5.0, "queue")
+    assert (ControlFound("w", 5.0).accepted_at, Released("w", "queue").reason) == (5.0, "queue")
     asked = Requested("w", revision(), "fingerprint")
     assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
     assert (asked.expires_at, asked.requested_at) == (None, None)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -56,7 +56,7 @@ FULL = Transaction(
         (CalledBack(FULL), "callback", "confirmed; txid t1, t2; fees 0.1 BTC mining, 2 EUR service; error e", None),
         (CalledBack(Transaction(id=7, status="pending")), "callback", "pending", None),
         (CalledBack(FULL, doubt="amount"), "callback", "does not fit: amount", None),
-        (Control("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
+        (ControlFound("w", 5.0), "control", "another withdrawal, accepted at 5.000, is shown", "w"),
         (Released("w", "queue"), "given up", "queue", "w"),
         (LeaseExpired("w", 5.0), "lapsed", "its worker let go of it without a word, and could send until 5.000", "w"),
         (

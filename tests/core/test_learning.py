@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -65,7 +65,7 @@ anything: st.SearchStrategy[Evidence] = st.one_of(
     st.builds(Attempt, workers, proofs, times, times),
     st.builds(LookedUp, workers, looked),
     st.builds(lambda answer: CalledBack(answer.transaction), looked.filter(lambda answer: isinstance(answer, Found))),
-    st.builds(Control, workers, times),
+    st.builds(ControlFound, workers, times),
     st.builds(Released, workers, st.just("queue")),
     st.builds(LeaseExpired, workers, times),
     st.builds(OperatorDecision, st.just("anna"), st.just("because"), st.booleans()),

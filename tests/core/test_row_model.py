@@ -27,7 +27,7 @@ from alphapo_async.core.epochs import is_frozen, is_stale_no, seen_in
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
-    Control,
+    ControlFound,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -417,7 +417,7 @@ def _said_by(worker: str, world: World, *, is_busy: bool, is_holder: bool) -> It
     for answer in answers(world):
         yield LookedUp(worker, answer), world
     if world.control is not None:
-        yield Control(worker, world.control), world
+        yield ControlFound(worker, world.control), world
 
 
 CALLS: Final = {
@@ -728,7 +728,7 @@ def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumptio
 
 def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A control from within the quiet time counts."""
-    if isinstance(heard, Control) and heard.accepted_at > (row.may_send_until or 0):
+    if isinstance(heard, ControlFound) and heard.accepted_at > (row.may_send_until or 0):
         heard = replace(heard, accepted_at=heard.accepted_at + QUIET)
     return apply(row, heard, now, assumptions)
 
@@ -736,7 +736,7 @@ def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Ass
 def _control_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """The control itself is the last word, with the "none" before it."""
     learned = apply(row, heard, now, assumptions)
-    is_seen = learned.control_seen_at is not None and not row.needs_look_up and isinstance(heard, Control)
+    is_seen = learned.control_seen_at is not None and not row.needs_look_up and isinstance(heard, ControlFound)
     return replace(learned, state="rejected", holder=None) if is_seen else learned
 
 

@@ -374,7 +374,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "flight.py",
-                "return await self._look_up(await self._apply(Control(self._worker, other.created_at)))",
+                "return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))",
                 "return row",
             ),
         ),
