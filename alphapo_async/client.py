@@ -33,7 +33,7 @@ from alphapo_async.core.errors import (
     WithdrawalError,
 )
 from alphapo_async.core.events import Event
-from alphapo_async.core.evidence import LookedUp, Requested, Revision, Seen
+from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revision
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT, noted, requested
@@ -644,10 +644,10 @@ class AlphapoClient:
         """
         self._enter()
         told = read_callback(headers, body, self._verifiers)
-        return self._callback_block(told, Seen(None, bytes(body[:EXCERPT])))
+        return self._callback_block(told, ReplyExcerpt(None, bytes(body[:EXCERPT])))
 
     @contextlib.asynccontextmanager
-    async def _callback_block(self, told: Transaction, seen: Seen) -> AsyncIterator[Callback]:
+    async def _callback_block(self, told: Transaction, seen: ReplyExcerpt) -> AsyncIterator[Callback]:
         """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
         await self._crew.tenure.begin()
         with self._blocks.one():
@@ -656,7 +656,7 @@ class AlphapoClient:
                 await self._inbox.confirm(turn)
                 yield Callback(told, kind, turn.is_new)
 
-    async def _hear(self, told: Transaction, seen: Seen, *, is_repeated: bool) -> CallbackKind:
+    async def _hear(self, told: Transaction, seen: ReplyExcerpt, *, is_repeated: bool) -> CallbackKind:
         """Add a callback to what is known of its withdrawal, where that is one of ours."""
         if not is_withdrawal(told):
             return "not a withdrawal"

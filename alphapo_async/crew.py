@@ -25,11 +25,11 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Reaffirmed,
     Remembered,
+    ReplyExcerpt,
     Requested,
-    Seen,
 )
 from alphapo_async.core.hearing import why_not_ours
-from alphapo_async.core.history import Change, Entry, entries_of, noted, requested, seen_of
+from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, noted, requested
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
@@ -134,7 +134,7 @@ class Crew:
 
     async def ask(
         self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
-    ) -> tuple[Answer, Seen, float, float] | None:
+    ) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         """Make one look-up, and return its answer, what is kept of it, and when it began and ended; None if it could not leave in time."""
         body = encode_look_up(foreign_id)
         ticket = await place(kind)
@@ -146,7 +146,7 @@ class Crew:
             heard = answer = judge_look_up(reply, self.world.clock())
         finally:
             self.gate.leave(ticket, heard)
-        return answer, seen_of(reply), began, self.world.clock()
+        return answer, excerpt_of(reply), began, self.world.clock()
 
     async def record(
         self, foreign_id: str, asked: Requested, *lapses: LeaseExpired, is_repeated: bool = False, within: Any = None
@@ -292,7 +292,7 @@ class Crew:
         lines = entries_of((evidence,), self.world.clock(), __version__)
         await self.journal.update(row.account, row.foreign_id, lambda known: noted(known or row, lines))
 
-    async def heard(self, row: Row, told: Transaction, seen: Seen) -> tuple[Row, Row, CalledBack, bool]:
+    async def heard(self, row: Row, told: Transaction, seen: ReplyExcerpt) -> tuple[Row, Row, CalledBack, bool]:
         """Add a callback to a row; whether it fits is judged on the row as it stands when that is written down.
 
         Returns:

@@ -25,11 +25,11 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Reaffirmed,
     Released,
+    ReplyExcerpt,
     Requested,
     Revision,
-    Seen,
 )
-from alphapo_async.core.history import seen_of
+from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
@@ -303,7 +303,7 @@ class Flight:
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         crew.keys.judged(row.key, proof, self._loop.time())
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
-        return await self._apply(Attempt(self._worker, proof, began, until, seen_of(reply)))
+        return await self._apply(Attempt(self._worker, proof, began, until, excerpt_of(reply)))
 
     async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
@@ -379,7 +379,7 @@ class Flight:
             return row
         return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))
 
-    async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, Seen, float, float] | None:
+    async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         signer = self._crew.signers.get(row.key)
         if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
             return None

@@ -21,7 +21,7 @@ import asyncpg
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Attempt, Requested, Revision, Seen
+from alphapo_async.core.evidence import Attempt, ReplyExcerpt, Requested, Revision
 from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
@@ -61,7 +61,7 @@ def asked(number: int) -> Requested:
 def accepted(number: int) -> Attempt:
     """Return its acceptance."""
     told = Withdrawal(id=number, foreign_id=f"payout-{number}", status="processing", source="reply")
-    return Attempt("worker", Accepted(told), float(number), float(number), Seen(201, REPLY))
+    return Attempt("worker", Accepted(told), float(number), float(number), ReplyExcerpt(201, REPLY))
 
 
 class Taken(NamedTuple):

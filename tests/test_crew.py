@@ -14,7 +14,7 @@ from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, Reported, Requested, Revision, Seen
+from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, ReplyExcerpt, Reported, Requested, Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
@@ -67,7 +67,7 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
             return await crew.wait_for_slot(loop, kind)
 
         asked = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
-        assert asked == (NoneFound(), Seen(404, NOT_FOUND.body), *[crew.world.clock()] * 2)
+        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[crew.world.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
         answered = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
         assert answered is not None
@@ -186,7 +186,7 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     row = await crew.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
     crew.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
     await crew.flush()
-    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), Seen())
+    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), ReplyExcerpt())
     lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f")]
     await crew.journal.aclose()
     assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
@@ -247,7 +247,7 @@ def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() 
         cancelled = replace(confirmed, status="cancelled")
         doubts = []
         for told in (cancelled, cancelled, confirmed):
-            _, _, evidence, _ = await crew.heard(stale, told, Seen())
+            _, _, evidence, _ = await crew.heard(stale, told, ReplyExcerpt())
             doubts.append(evidence.doubt)
         history = await crew.journal.history("shop", "f")
         return doubts, [(line.what, line.count) for line in history if line.kind == "callback"]

@@ -16,9 +16,9 @@ from alphapo_async.core.evidence import (
     Evidence,
     LookedUp,
     Released,
+    ReplyExcerpt,
     Requested,
     Revision,
-    Seen,
 )
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
@@ -94,8 +94,8 @@ def test_an_exchange_is_told_with_its_times_and_status() -> None:
     """When it began and ended, what HTTP said, and where AlphaPo was asked."""
     events: list[Event] = []
     noticing = Noticing("ops", events.append, lambda: 42.5, "https://alphapo.example")
-    noticing.learned(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, Seen(502, b"<html>")))
-    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound(), Seen(404), 3.0, 4.0))
+    noticing.learned(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502, b"<html>")))
+    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound(), ReplyExcerpt(404), 3.0, 4.0))
     noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound()))
     told = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
     assert told == [

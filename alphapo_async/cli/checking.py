@@ -66,11 +66,11 @@ async def _check_journal(access: Access) -> Line:
     if frozen:
         cautions.append(f"{frozen} rows are frozen since it went back in time: see `alphapo runbook failover`")
     if journal.is_durable and not is_new:
-        cautions.append(UNSEEN)
+        cautions.append(NO_EXCERPT)
     return msgspec.structs.replace(opens, text="; ".join((opens.text, *cautions)))
 
 
-UNSEEN: Final = (
+NO_EXCERPT: Final = (
     "not detected by itself: a restored snapshot or backup, a copied file, an old primary of which no running worker saw newer data "
     "(run `alphapo resume --restored` before any worker starts)"
 )

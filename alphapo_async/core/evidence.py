@@ -22,10 +22,10 @@ __all__ = [
     "Reaffirmed",
     "Released",
     "Remembered",
+    "ReplyExcerpt",
     "Reported",
     "Requested",
     "Revision",
-    "Seen",
     "Unfrozen",
 ]
 
@@ -69,7 +69,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
         return is_same_payment(self.payment, other.payment)
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class ReplyExcerpt(msgspec.Struct, frozen=True, gc=False):
     """What came back, kept for whoever reads the history: it decides nothing."""
 
     status: int | None = None
@@ -84,7 +84,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
         return [("status", self.status), ("reply", f"<{len(self.reply)} bytes>")]
 
 
-UNSEEN = Seen()
+NO_EXCERPT = ReplyExcerpt()
 
 
 class Requested(msgspec.Struct, frozen=True, gc=False):
@@ -123,7 +123,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     proof: Proof
     began: float
     until: float
-    seen: Seen = UNSEEN
+    seen: ReplyExcerpt = NO_EXCERPT
 
 
 class LookedUp(msgspec.Struct, frozen=True, gc=False):
@@ -131,7 +131,7 @@ class LookedUp(msgspec.Struct, frozen=True, gc=False):
 
     worker: str
     answer: Answer
-    seen: Seen = UNSEEN
+    seen: ReplyExcerpt = NO_EXCERPT
     began: float | None = None
     until: float | None = None
 
@@ -140,7 +140,7 @@ class CalledBack(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo told of it by itself, signed."""
 
     transaction: Transaction
-    seen: Seen = UNSEEN
+    seen: ReplyExcerpt = NO_EXCERPT
     doubt: str | None = None
     """Why it could not be taken for the row's withdrawal, where it could not."""
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import (
-    UNSEEN,
+    NO_EXCERPT,
     Attempt,
     CalledBack,
     ControlFound,
@@ -25,9 +25,9 @@ from alphapo_async.core.evidence import (
     Reaffirmed,
     Released,
     Remembered,
+    ReplyExcerpt,
     Reported,
     Requested,
-    Seen,
     Unfrozen,
 )
 from alphapo_async.core.models import Transaction
@@ -40,12 +40,12 @@ __all__ = [
     "Entry",
     "entries_of",
     "entry_of",
+    "excerpt_of",
     "is_stored",
     "merged",
     "named",
     "noted",
     "requested",
-    "seen_of",
 ]
 
 EXCERPT: Final = 1_024
@@ -89,9 +89,9 @@ It depends on nothing but the row, so that a journal may call it again: the line
 """
 
 
-def seen_of(reply: Reply | NoReply) -> Seen:
+def excerpt_of(reply: Reply | NoReply) -> ReplyExcerpt:
     """Return what is kept of a reply."""
-    return Seen(reply.status, reply.body[:EXCERPT]) if isinstance(reply, Reply) else UNSEEN
+    return ReplyExcerpt(reply.status, reply.body[:EXCERPT]) if isinstance(reply, Reply) else NO_EXCERPT
 
 
 def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.checking import UNSEEN, Line, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.checking import NO_EXCERPT, Line, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
@@ -65,7 +65,7 @@ async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) 
     async with Sandbox() as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
         told = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
-    assert told == ["there was none, and one was made: it is durable", f"it opens and is durable; {UNSEEN}"]
+    assert told == ["there was none, and one was made: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
 
 
 async def test_what_a_database_may_lose_is_told() -> None:
@@ -81,7 +81,7 @@ async def test_what_a_database_may_lose_is_told() -> None:
         [told] = [line.text async for line in check_everything(access) if line.name == "journal"]
     assert (
         told
-        == f"it opens and is durable; 1 rows are frozen since it went back in time: see `alphapo runbook failover`; {UNSEEN}"
+        == f"it opens and is durable; 1 rows are frozen since it went back in time: see `alphapo runbook failover`; {NO_EXCERPT}"
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from alphapo_async.cli.forgetting import Age, closing_words
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.evidence import Attempt, CalledBack, Released, Reported, Requested, Revision, Seen
+from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExcerpt, Reported, Requested, Revision
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
 from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
@@ -31,7 +31,7 @@ async def pay_person(journal: SqliteJournal, foreign_id: str, person: str, now: 
     place = CryptoAddress(address=payment.address)
     told = Transaction(id=f"id of {foreign_id}", foreign_id=foreign_id, status="confirmed", crypto_address=place)
     wanted = Requested("worker", Revision(encode_body(payment, "string"), payment), "key")
-    heard = CalledBack(told, Seen(None, f"paid to {ADDRESS}-of-{person}".encode()))
+    heard = CalledBack(told, ReplyExcerpt(None, f"paid to {ADDRESS}-of-{person}".encode()))
     await hear(journal, foreign_id, wanted, LOST, LOST, heard, now=now)
 
 

@@ -10,10 +10,10 @@ from alphapo_async.core.evidence import (
     LookedUp,
     OperatorDecision,
     Released,
+    ReplyExcerpt,
     Reported,
     Requested,
     Revision,
-    Seen,
 )
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import InDoubt, NoneFound
@@ -96,7 +96,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
     assert (asked.expires_at, asked.requested_at) == (None, None)
     assert not Released("w", "queue").stays_open
-    assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == Seen(None, b"")
+    assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == ReplyExcerpt(None, b"")
 
 
 def test_what_evidence_does_not_say_it_does_not_claim() -> None:
@@ -114,7 +114,7 @@ def test_evidence_cannot_be_changed() -> None:
 
 def test_what_was_seen_shows_no_reply() -> None:
     """Its repr tells status and size; the bytes are for the history."""
-    seen = Seen(502, b"<html>secret</html>")
+    seen = ReplyExcerpt(502, b"<html>secret</html>")
     assert repr(seen) == "Seen(status=502, reply=<19 bytes>)"
     assert seen.__rich_repr__() == [("status", 502), ("reply", "<19 bytes>")]
 

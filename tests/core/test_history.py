@@ -17,9 +17,9 @@ from alphapo_async.core.evidence import (
     OperatorDecision,
     Released,
     Remembered,
+    ReplyExcerpt,
     Reported,
     Requested,
-    Seen,
     Unfrozen,
 )
 from alphapo_async.core.history import (
@@ -27,12 +27,12 @@ from alphapo_async.core.history import (
     Entry,
     entries_of,
     entry_of,
+    excerpt_of,
     is_stored,
     merged,
     named,
     noted,
     requested,
-    seen_of,
 )
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
@@ -97,9 +97,9 @@ def test_what_says_nothing_of_the_withdrawal_has_none(evidence: Evidence) -> Non
 def test_a_reply_is_kept_in_part() -> None:
     """Status and the first KiB; nothing of a reply that never came."""
     assert EXCERPT == 1024
-    seen = seen_of(Reply(502, b"x" * 5_000))
-    assert seen == Seen(502, b"x" * EXCERPT)
-    assert seen_of(NoReply("lost", may_have_left=True)) == Seen()
+    seen = excerpt_of(Reply(502, b"x" * 5_000))
+    assert seen == ReplyExcerpt(502, b"x" * EXCERPT)
+    assert excerpt_of(NoReply("lost", may_have_left=True)) == ReplyExcerpt()
     entry = entry_of(Attempt("w", InDoubt("HTTP 502"), 1.0, 2.0, seen), 9.0, "1.0")
     assert entry is not None
     assert (entry.status, len(entry.reply)) == (502, EXCERPT)

@@ -19,10 +19,10 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     Released,
+    ReplyExcerpt,
     Reported,
     Requested,
     Revision,
-    Seen,
 )
 from alphapo_async.core.forgetting import redacted, tombstone
 from alphapo_async.core.history import Entry, entries_of, noted
@@ -49,11 +49,11 @@ def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any
 def accepted(foreign_id: str) -> Attempt:
     """Return the acceptance of a body by AlphaPo's reply."""
     told = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
-    return Attempt("worker", Accepted(told), 0.0, 0.0, Seen(201, b'{"data": 1}'))
+    return Attempt("worker", Accepted(told), 0.0, 0.0, ReplyExcerpt(201, b'{"data": 1}'))
 
 
 LOST = Attempt("worker", InDoubt("connection lost"), 1.0, 2.0)
-REFUSED = Attempt("worker", Rejected({"amount": ["no"]}), 1.0, 2.0, Seen(400, b"{}"))
+REFUSED = Attempt("worker", Rejected({"amount": ["no"]}), 1.0, 2.0, ReplyExcerpt(400, b"{}"))
 
 
 async def hear(
@@ -259,7 +259,7 @@ class JournalSuite:
     async def test_the_history_is_kept_in_order(self, journal: Journal) -> None:
         """Each line with its time, worker, status, excerpt and release; of another withdrawal nothing."""
         await hear(journal, "f", asked("f"), REFUSED, now=5.0)
-        await hear(journal, "f", LookedUp("worker", NoneFound(), Seen(404, b"{}")), now=6.0)
+        await hear(journal, "f", LookedUp("worker", NoneFound(), ReplyExcerpt(404, b"{}")), now=6.0)
         lines = await journal.history(ACCOUNT, "f")
         assert [
             (line.at, line.kind, line.what, line.worker, line.status, line.reply, line.release) for line in lines
@@ -444,8 +444,8 @@ class ForgettingSuite:
         await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
         told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-        await hear(journal, "f", CalledBack(told, Seen(None, b"bc1q-made-up")), now=3.0)
-        await hear(journal, "f", CalledBack(told, Seen(), "address: asked 'a', told 'b'"), now=3.0)
+        await hear(journal, "f", CalledBack(told, ReplyExcerpt(None, b"bc1q-made-up")), now=3.0)
+        await hear(journal, "f", CalledBack(told, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
         forgetting: Forgetting = journal

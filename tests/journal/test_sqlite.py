@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Attempt, CalledBack, Seen
+from alphapo_async.core.evidence import Attempt, CalledBack, ReplyExcerpt
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction
@@ -414,8 +414,8 @@ async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_wa
     """What comes later in it is added to what is left."""
     journal = SqliteJournal(path)
     told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(told, Seen()))
-    again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), Seen())
+    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(told, ReplyExcerpt()))
+    again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), ReplyExcerpt())
     await in_one_group(
         journal,
         lambda: journal.forget(ACCOUNT, "f", buried, keeps_history=False),
