@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from alphapo_async.core.key_state import ACCEPTED, HeldBack, KeyState, after_body, after_question, key_for
-from alphapo_async.core.outcome import NoReply, Proof, Refused, Reply
+from alphapo_async.core.outcome import KeyRefused, NoReply, Proof, Reply
 from alphapo_async.core.row import Row
 from alphapo_async.gate import Place
 
@@ -66,11 +66,11 @@ class Keys:
 
     def judged(self, key: str, proof: Proof, now: float) -> None:
         """Take note of what the reply to a body proves about its key."""
-        if not self._states and not isinstance(proof, Refused):
+        if not self._states and not isinstance(proof, KeyRefused):
             return  # nearly always
         before = self._states.get(key, ACCEPTED)
         after = after_body(before, proof, now, self._wait_max)
-        if isinstance(proof, Refused):
+        if isinstance(proof, KeyRefused):
             self.refusals += 1
             self._refusals[key] = self.refusals
             self._let_go_of_queued(key)

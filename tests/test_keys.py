@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 from alphapo_async.core.key_state import HeldBack
-from alphapo_async.core.outcome import Accepted, Refused, Reply
+from alphapo_async.core.outcome import Accepted, KeyRefused, Reply
 from alphapo_async.keys import Keys
 from tests.core.rows import DOUBTED, TOLD, row
 from tests.virtual import run
 
-REFUSED = Refused("bad_header_key")
+REFUSED = KeyRefused("bad_header_key")
 LET_IN = Reply(200, b"{}")
 
 

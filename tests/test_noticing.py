@@ -26,10 +26,10 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     NoAnswer,
     NoneFound,
     NotSent,
-    Refused,
     Rejected,
 )
 from alphapo_async.core.row import Row
@@ -76,7 +76,7 @@ class Heard:
     [
         (attempt(InDoubt("HTTP 502")), "attempt", "InDoubt: HTTP 502"),
         (attempt(NotSent("throttled")), "attempt", "NotSent: throttled"),
-        (attempt(Refused("bad_header_key")), "attempt", "Refused: bad_header_key"),
+        (attempt(KeyRefused("bad_header_key")), "attempt", "KeyRefused: bad_header_key"),
         (attempt(Duplicate({"foreign_id": ["taken"]})), "attempt", "Duplicate"),
         (attempt(Rejected({"address": [SECRET]})), "attempt", "Rejected"),
         (attempt(Accepted(PAID)), "attempt", "Accepted"),

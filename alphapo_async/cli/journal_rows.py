@@ -19,7 +19,7 @@ _WORDS: Final = {
     ("attempt", "InDoubt"): "in doubt",
     ("attempt", "Rejected"): "refused",
     ("attempt", "Duplicate"): "refused: AlphaPo knows this foreign_id already",
-    ("attempt", "Refused"): "the key was not accepted",
+    ("attempt", "KeyRefused"): "the key was not accepted",
     ("attempt", "NotSent"): "not sent",
     ("look-up", "Found"): "found",
     ("look-up", "NoneFound"): "none found, which proves nothing",

@@ -31,7 +31,7 @@ EventName = Literal[
 - `begun`: this client begins to work on a withdrawal; whoever asked for it is the current context.
 - `recorded`: the journal has it; that took it from `begun` until now.
 - `attempt`: a body was sent, or could not be; `reason` says what the reply proves: `Accepted`, `Mismatched`, `Rejected` or `Duplicate`;
-  `InDoubt: …`, such as `InDoubt: HTTP 502`; `NotSent: …`, such as `NotSent: throttled`; `Refused: …`, with AlphaPo's code.
+  `InDoubt: …`, such as `InDoubt: HTTP 502`; `NotSent: …`, such as `NotSent: throttled`; `KeyRefused: …`, with AlphaPo's code.
 - `look-up`: AlphaPo was asked by foreign_id; `reason` says what it answered: `Found`, `NoneFound`, or `NoAnswer: …`, such as
   `NoAnswer: HTTP 502`.
 - `callback`: AlphaPo told of it by itself; `reason` is the status, in AlphaPo's words.

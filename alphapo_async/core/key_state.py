@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from alphapo_async.core.outcome import (
     Accepted,
     Duplicate,
+    KeyRefused,
     Mismatched,
     NoReply,
     Proof,
-    Refused,
     Rejected,
     Reply,
     lets_in,
@@ -45,7 +45,7 @@ ACCEPTED: Final = KeyState()
 def after_body(state: KeyState, proof: Proof, now: float, wait_max: float) -> KeyState:
     """Return the state after the reply to a body that was signed with the key."""
     match proof:
-        case Refused(code):
+        case KeyRefused(code):
             is_asked_soon = state.code is not None and not state.may_send_one
             return KeyState(code, state.ask_at if is_asked_soon else now + wait_max)
         case Accepted() | Mismatched() | Rejected() | Duplicate():

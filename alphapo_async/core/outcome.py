@@ -26,13 +26,13 @@ __all__ = [
     "Duplicate",
     "Found",
     "InDoubt",
+    "KeyRefused",
     "Mismatched",
     "NoAnswer",
     "NoReply",
     "NoneFound",
     "NotSent",
     "Proof",
-    "Refused",
     "Rejected",
     "Reply",
     "judge_look_up",
@@ -107,7 +107,7 @@ class Duplicate(msgspec.Struct, frozen=True, gc=False):
     errors: dict[str, list[str]]
 
 
-class Refused(msgspec.Struct, frozen=True, gc=False):
+class KeyRefused(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo does not accept the key or the signature."""
 
     code: str
@@ -125,7 +125,7 @@ class NotSent(msgspec.Struct, frozen=True, gc=False):
         return self.reason == THROTTLED
 
 
-Proof: TypeAlias = Accepted | Mismatched | InDoubt | Rejected | Duplicate | Refused | NotSent
+Proof: TypeAlias = Accepted | Mismatched | InDoubt | Rejected | Duplicate | KeyRefused | NotSent
 """What one reply to a body proves."""
 
 THROTTLED = "throttled"
@@ -214,7 +214,7 @@ def _judge_code(status: int, told: dict[str, Any]) -> Proof | None:
     if status == _BAD_REQUEST and code == "bad_content_format":
         return Rejected({"body": [str(told.get("error", "Bad content format"))]})
     if status == _FORBIDDEN and code is not None and code in AUTHENTICATION_CODES:
-        return Refused(code)
+        return KeyRefused(code)
     return None
 
 

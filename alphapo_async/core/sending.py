@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, Mismatched, NotSent, Refused, Rejected
+from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, Mismatched, NotSent, Rejected
 from alphapo_async.core.row import Row, may_be_forgotten, put_in_doubt, settle
 from alphapo_async.core.witnesses import is_known, merge_shown, merge_withdrawal
 
@@ -31,7 +31,7 @@ def apply_attempt(row: Row, attempt: Attempt, now: float) -> Row:
             return _mismatched(unsure, proof)
         case NotSent():
             return _not_sent(row, proof, now)
-        case Rejected() | Duplicate() | Refused():
+        case Rejected() | Duplicate() | KeyRefused():
             return _refused(_counted(row), attempt, proof, now)
         case _:
             assert_never(proof)
@@ -62,7 +62,7 @@ def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
     return replace(row, attempts=attempts, not_before=max(row.not_before, now + wait), reason=reason)
 
 
-def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, now: float) -> Row:
+def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefused, now: float) -> Row:
     """A "no": heard from the holder only, and only about what was sent before it."""
     if row.state != "open" or row.holder != attempt.worker:
         return row
@@ -71,7 +71,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | Refused, 
             return replace(
                 row, id_taken=True, needs_look_up=True, refusal=None, control_seen_at=None, reason="foreign_id is taken"
             )
-        case Refused():
+        case KeyRefused():
             refused = replace(row, code=proof.code, reason="key refused")
             stays_open = row.doubt_since is not None or row.id_taken or row.stays_open or may_be_forgotten(row)
             return refused if stays_open else settle(refused, "authentication", now)

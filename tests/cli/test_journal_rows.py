@@ -18,12 +18,12 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     Mismatched,
     NoAnswer,
     NoneFound,
     NotSent,
     Proof,
-    Refused,
     Rejected,
 )
 from alphapo_async.core.row import Row
@@ -107,7 +107,7 @@ def test_tables_are_plain_text() -> None:
         (InDoubt("broken off here"), "in doubt: broken off here"),
         (Rejected({}), "refused"),
         (Duplicate({}), "refused: AlphaPo knows this foreign_id already"),
-        (Refused("bad_header_key"), "the key was not accepted: bad_header_key"),
+        (KeyRefused("bad_header_key"), "the key was not accepted: bad_header_key"),
         (NotSent("no connection: TLS failed"), "not sent: no connection: TLS failed"),
     ],
 )

@@ -18,10 +18,10 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     Mismatched,
     NoneFound,
     Proof,
-    Refused,
     Rejected,
 )
 from alphapo_async.core.row import Assumptions, Row
@@ -73,7 +73,7 @@ DOUBTED = sent(row(), LOST)
 REJECTED_ROW = sent(row(), REJECTED, 5.0)
 NOT_SENT_ROW = apply(row(), Released("worker", "queue"), 5.0)
 CONFLICT_ROW = asked_about(row(), found(amount="9", address="z"))
-REFUSED_ROW = sent(row(), Refused("bad_header_key"))
+REFUSED_ROW = sent(row(), KeyRefused("bad_header_key"))
 ACCEPTED_ROW = sent(row(), Accepted(TOLD), 5.0)
 FAILED_ROW = asked_about(DOUBTED, found("cancelled"))
 

@@ -9,7 +9,7 @@ from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no, may_hav
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.evidence import LookedUp, OperatorDecision, Released, Remembered, Unfrozen
 from alphapo_async.core.learning import apply, new_row
-from alphapo_async.core.outcome import NoAnswer, NoneFound, Refused
+from alphapo_async.core.outcome import KeyRefused, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, next_step
 from alphapo_async.core.telling import Told, tell
@@ -126,7 +126,7 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert next_step(new, 60.0, ASSUMED) == LookUp()
     unanswered = apply(new, LookedUp("worker", NoAnswer("HTTP 502", 502)), 60.0)
     assert next_step(unanswered, 60.0, ASSUMED) == Send()
-    assert sent(unanswered, Refused("bad_header_key"), 61.0).state == "open"
+    assert sent(unanswered, KeyRefused("bad_header_key"), 61.0).state == "open"
     assert apply(unanswered, Released("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
     assert (later.epoch, later.new_to_volatile_journal, later.needs_look_up) == (1, False, False)

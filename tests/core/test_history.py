@@ -35,7 +35,7 @@ from alphapo_async.core.history import (
     requested,
 )
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
-from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NoReply, Refused, Reply
+from alphapo_async.core.outcome import InDoubt, KeyRefused, NoAnswer, NoneFound, NoReply, Reply
 from alphapo_async.core.row import Row
 from tests.core.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
 
@@ -114,7 +114,7 @@ def test_a_line_that_names_no_release_has_none() -> None:
 def test_a_judgement_is_named_with_its_reason() -> None:
     """Or its code, or nothing."""
     assert named(NoAnswer("HTTP 403", 403, "bad_header_key")) == "NoAnswer: HTTP 403"
-    assert named(Refused("bad_header_key")) == "Refused: bad_header_key"
+    assert named(KeyRefused("bad_header_key")) == "KeyRefused: bad_header_key"
     assert named(NoneFound()) == "NoneFound"
 
 

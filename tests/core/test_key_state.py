@@ -15,11 +15,11 @@ from alphapo_async.core.key_state import (
     after_question,
     key_for,
 )
-from alphapo_async.core.outcome import Accepted, NoReply, NotSent, Proof, Refused, Reply
+from alphapo_async.core.outcome import Accepted, KeyRefused, NoReply, NotSent, Proof, Reply
 from alphapo_async.core.row import Row
 from tests.core.rows import ACCEPTED_ROW, DOUBTED, LOST, MISMATCHED, REJECTED, TAKEN, TOLD, row
 
-REFUSED = Refused("bad_header_signature")
+REFUSED = KeyRefused("bad_header_signature")
 WAITING = KeyState("bad_header_signature", 120.0)
 READY = KeyState("bad_header_signature", inf, may_send_one=True)
 DEFINITE = [Accepted(TOLD), MISMATCHED, REJECTED, TAKEN]
@@ -33,7 +33,7 @@ def test_a_refused_body_shows_a_refused_key() -> None:
 
 def test_more_refused_bodies_do_not_put_the_question_off() -> None:
     """Direct calls go on sending, and each is refused."""
-    assert after_body(WAITING, Refused("bad_header_key"), 110.0, 20.0) == KeyState("bad_header_key", 120.0)
+    assert after_body(WAITING, KeyRefused("bad_header_key"), 110.0, 20.0) == KeyState("bad_header_key", 120.0)
 
 
 def test_the_one_body_that_is_refused_waits_for_the_next_question() -> None:

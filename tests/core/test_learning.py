@@ -26,9 +26,9 @@ from alphapo_async.core.learning import apply
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
+    KeyRefused,
     NoneFound,
     NotSent,
-    Refused,
 )
 from alphapo_async.core.row import NEGATIVE_STATES
 from alphapo_async.core.steps import next_step
@@ -51,7 +51,7 @@ from tests.core.rows import (
 workers = st.sampled_from(["worker", "another"])
 times = st.sampled_from([0.0, 1.0, QUIET, QUIET + 1, DAY, DAY + QUIET])
 proofs = st.sampled_from(
-    [Accepted(TOLD), LOST, MISMATCHED, REJECTED, TAKEN, Refused("bad_header_key"), NotSent("no connection")]
+    [Accepted(TOLD), LOST, MISMATCHED, REJECTED, TAKEN, KeyRefused("bad_header_key"), NotSent("no connection")]
 )
 looked = st.sampled_from(
     [

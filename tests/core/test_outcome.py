@@ -14,13 +14,13 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     Mismatched,
     NoAnswer,
     NoneFound,
     NoReply,
     NotSent,
     Proof,
-    Refused,
     Rejected,
     Reply,
     judge_look_up,
@@ -226,10 +226,10 @@ NO_JSON = b'{"errors": {"error code: 1015"}}'  # AlphaPo's own sample of a throt
         (422, code("bad_content_format"), JSON, InDoubt),
         (403, code("bad_content_format"), JSON, InDoubt),
         # 403 with one of the four documented codes
-        (403, code("bad_header_signature"), JSON, Refused),
-        (403, code("required_header_signature"), JSON, Refused),
-        (403, code("bad_header_key"), JSON, Refused),
-        (403, code("required_header_key"), JSON, Refused),
+        (403, code("bad_header_signature"), JSON, KeyRefused),
+        (403, code("required_header_signature"), JSON, KeyRefused),
+        (403, code("bad_header_key"), JSON, KeyRefused),
+        (403, code("required_header_key"), JSON, KeyRefused),
         (400, code("bad_header_key"), JSON, InDoubt),
         # unknown codes
         (403, code("ip_not_allowed"), JSON, InDoubt),
@@ -286,7 +286,7 @@ def test_a_proof_tells_alphapos_words() -> None:
         {"amount": [TOO_SMALL], "tag": ["a", "b"]}
     )
     assert proof_of(400, errors(foreign_id=TAKEN)) == Duplicate({"foreign_id": [TAKEN]})
-    assert proof_of(403, code("bad_header_key")) == Refused("bad_header_key")
+    assert proof_of(403, code("bad_header_key")) == KeyRefused("bad_header_key")
     assert proof_of(400, code("bad_content_format")) == Rejected({"body": ["Text"]})
     assert proof_of(400, b'{"code":"bad_content_format"}') == Rejected({"body": ["Bad content format"]})
     throttled = judge_reply(Reply(429, retry_after="7"), ASKED, NOW)
@@ -593,7 +593,7 @@ def test_nothing_definite_is_said_without_its_words(status: int, content_type: s
             assert "html" not in content_type
             assert told.get("errors") or (status, told["code"]) == (400, "bad_content_format")
             assert isinstance(proof, Duplicate) is ("foreign" in json.dumps(told.get("errors")))
-        case Refused():
+        case KeyRefused():
             assert (status, told["code"]) == (403, "bad_header_key")
         case NotSent():
             assert status == 429

@@ -21,12 +21,12 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     Mismatched,
     NoAnswer,
     NoneFound,
     NotSent,
     Proof,
-    Refused,
     Rejected,
 )
 from alphapo_async.core.pacing import (
@@ -389,7 +389,7 @@ def test_a_rate_spreads_bodies() -> None:
         (Mismatched(Withdrawal(id=1), ()), (Heard.DEFINITE, None)),
         (Rejected({"amount": ["no"]}), (Heard.DEFINITE, None)),
         (Duplicate({"foreign_id": ["taken"]}), (Heard.DEFINITE, None)),
-        (Refused("bad_header_key"), (Heard.DEFINITE, None)),
+        (KeyRefused("bad_header_key"), (Heard.DEFINITE, None)),
         (InDoubt("HTTP 502"), (Heard.NOTHING, None)),
         (NotSent("no connection"), (Heard.NOTHING, None)),
         (NotSent("throttled", retry_after=7.0), (Heard.THROTTLED, 7.0)),

@@ -46,12 +46,12 @@ from alphapo_async.core.outcome import (
     Duplicate,
     Found,
     InDoubt,
+    KeyRefused,
     Mismatched,
     NoAnswer,
     NoneFound,
     NotSent,
     Proof,
-    Refused,
     Rejected,
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, is_in_doubt, may_be_forgotten
@@ -126,7 +126,7 @@ MISMATCHED: Final = Mismatched(Withdrawal(id=7), (Difference("foreign_id", "f", 
 NO_ANSWERS: Final = (NoAnswer("HTTP 502", 502), NoAnswer("throttled", 429, retry_after=1.0))
 NONE: Final = NoneFound()
 UNSENT: Final = (NotSent("no connection"), NotSent("throttled", retry_after=1.0))
-REFUSALS: Final = (Rejected({"amount": ["no"]}), Refused("bad_header_key"))
+REFUSALS: Final = (Rejected({"amount": ["no"]}), KeyRefused("bad_header_key"))
 TAKEN: Final = Duplicate({"foreign_id": ["taken"]})
 
 

@@ -13,12 +13,12 @@ from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
+    KeyRefused,
     Mismatched,
     NoAnswer,
     NoneFound,
     NotSent,
     Proof,
-    Refused,
 )
 from alphapo_async.core.row import Row, counted_as, is_in_doubt
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
@@ -72,7 +72,7 @@ def test_a_refused_key_settles_as_authentication() -> None:
 @pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"id_taken": True}])
 def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: dict[str, Any]) -> None:
     """An enqueued row, one that was open before the call, and one in doubt stay open; the code is kept for whoever asks."""
-    refused = sent(row(**known), Refused("bad_header_key"))
+    refused = sent(row(**known), KeyRefused("bad_header_key"))
     assert refused == row(**known, attempts=1, code="bad_header_key", reason="key refused")
 
 
@@ -95,16 +95,16 @@ def test_doubt_is_as_old_as_the_first_attempt_and_as_young_as_the_last() -> None
 
 def test_a_refusal_after_a_lost_reply_proves_nothing() -> None:
     """Nor does a refused key: the row stays in doubt, with what was heard."""
-    for proof in (REJECTED, Refused("bad_header_key")):
+    for proof in (REJECTED, KeyRefused("bad_header_key")):
         after = sent(DOUBTED, proof, 1.0)
         assert (after.state, after.doubt_since) == ("open", 0.0)
     assert sent(DOUBTED, REJECTED, 1.0).refusal == ERRORS
-    assert sent(DOUBTED, Refused("bad_header_key"), 1.0).code == "bad_header_key"
+    assert sent(DOUBTED, KeyRefused("bad_header_key"), 1.0).code == "bad_header_key"
 
 
 def test_a_refused_key_after_a_blamed_foreign_id_leaves_the_row_open() -> None:
     """AlphaPo has something under the id; whose it is, a key cannot say."""
-    assert sent(sent(row(), TAKEN), Refused("bad_header_key")).state == "open"
+    assert sent(sent(row(), TAKEN), KeyRefused("bad_header_key")).state == "open"
 
 
 def test_a_blamed_foreign_id_is_never_followed_by_a_body() -> None:
@@ -144,14 +144,14 @@ def test_what_did_not_leave_does_not_hide_the_doubt() -> None:
     assert (after.reason, after.doubt_since) == ("connection lost", 0.0)
 
 
-@pytest.mark.parametrize("proof", [NotSent("no connection"), REJECTED, TAKEN, Refused("bad_header_key")])
+@pytest.mark.parametrize("proof", [NotSent("no connection"), REJECTED, TAKEN, KeyRefused("bad_header_key")])
 def test_a_settled_row_does_not_hear_a_no(proof: Proof) -> None:
     """Neither an accepted one nor one that was refused before."""
     for settled in (ACCEPTED_ROW, REJECTED_ROW):
         assert sent(settled, proof).state == settled.state
 
 
-@pytest.mark.parametrize("proof", [REJECTED, TAKEN, Refused("bad_header_key")])
+@pytest.mark.parametrize("proof", [REJECTED, TAKEN, KeyRefused("bad_header_key")])
 def test_a_no_counts_from_the_holder_only(proof: Proof) -> None:
     """Another worker's refusal says nothing about what the holder sends."""
     after = sent(row(), proof, worker="another")
@@ -193,7 +193,11 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
         (HEARD, LOST, {"refusal": None, "refused_at": None, "control_seen_at": None, "may_send_until": 9.0}),
         (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_seen_at": None, "reason": "refused"}),
         (HEARD, TAKEN, {"refusal": None, "control_seen_at": None, "id_taken": True, "reason": "foreign_id is taken"}),
-        (HEARD, Refused("bad_header_key"), {"code": "bad_header_key", "reason": "key refused", "needs_look_up": False}),
+        (
+            HEARD,
+            KeyRefused("bad_header_key"),
+            {"code": "bad_header_key", "reason": "key refused", "needs_look_up": False},
+        ),
         (
             CALM,
             MISMATCHED,
@@ -223,7 +227,7 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
         ),
         (
             CALM,
-            Refused("bad_header_key"),
+            KeyRefused("bad_header_key"),
             {
                 "state": "authentication",
                 "settled_at": 9.0,

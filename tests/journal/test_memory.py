@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt, Evidence, LookedUp, Released, Revision
 from alphapo_async.core.models import Totals, Withdrawal
-from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, NoneFound, NotSent, Proof, Refused, Rejected
+from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, NoneFound, NotSent, Proof, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay
@@ -179,7 +179,7 @@ proofs: st.SearchStrategy[Proof] = st.sampled_from(
         InDoubt("lost"),
         Rejected({"amount": ["no"]}),
         Duplicate({"foreign_id": ["taken"]}),
-        Refused("bad_header_key"),
+        KeyRefused("bad_header_key"),
         NotSent("no connection"),
     ]
 )
