@@ -183,7 +183,7 @@ def test_an_event_names_the_withdrawal_and_counts() -> None:
     assert (event.attempts, event.look_ups) == (3, 2)
 
 
-@pytest.mark.parametrize("state", ["accepted", "failed", "rejected", "conflict", "authentication"])
+@pytest.mark.parametrize("state", ["accepted", "failed", "rejected", "conflict", "key_refused"])
 def test_a_row_that_settles_is_told_once(state: str) -> None:
     """When the state changes, and not again while it stays."""
     settled = changed(OPEN, state=state)

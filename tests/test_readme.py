@@ -250,7 +250,7 @@ async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> 
         "paid": (201, "accepted"),
         "refused": (_in_table("WithdrawalRejected"), "rejected"),
         "ended": (_in_table("WithdrawalFailed"), "failed"),
-        "key": (_in_table("AuthenticationError"), "authentication"),
+        "key": (_in_table("AuthenticationError"), "key_refused"),
         "lost": (_in_table("WithdrawalUnknown"), "unknown"),
         "throttled": (_in_table("WithdrawalNotSent"), "not_sent"),
         "another": (_in_table("ForeignIdConflict"), "conflict"),

@@ -43,7 +43,7 @@ _CODES = {
     "invalid": Exit.REFUSED,
     "not_sent": Exit.UNKNOWN,
     "unknown": Exit.UNKNOWN,
-    "authentication": Exit.KEY_REFUSED,
+    "key_refused": Exit.KEY_REFUSED,
 }
 
 

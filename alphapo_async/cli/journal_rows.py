@@ -111,7 +111,7 @@ def why(row: Row) -> str:
         "rejected": refusal(row) or "AlphaPo refused it; its words are no longer kept",
         "failed": _error(row),
         "conflict": f"the foreign_id was already used for another payment: {existing(row) or 'it is no longer kept'}",
-        "authentication": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
+        "key_refused": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
     }
     return f"settled by hand: {row.word}" if is_by_hand(row) else words.get(row.state, "")
 

@@ -18,7 +18,7 @@ from alphapo_async.sandbox import Accepted
 
 __all__ = ["OUTCOMES", "Tally", "Verdict", "ended_later", "payment_of", "reconcile"]
 
-OUTCOMES = ("accepted", "failed", "rejected", "not_sent", "conflict", "invalid", "authentication", "unknown")
+OUTCOMES = ("accepted", "failed", "rejected", "not_sent", "conflict", "invalid", "key_refused", "unknown")
 """What a caller can be told of a row."""
 
 _Payment: TypeAlias = tuple[Any, ...]

@@ -15,14 +15,14 @@ _STEPS: Final = {
     "rejected": "Correct the request, or give the funds back; --retry-rejected sends the same request again.",
     "not_sent": "Run the same command again when you like, or give the funds back.",
     "unknown": f"{_KEEP} Running the same command again is safe and looks for the truth.",
-    "authentication": f"{CHECK_THE_KEY}, then run the same command again.",
+    "key_refused": f"{CHECK_THE_KEY}, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }
 _STEPS_OF_RESUME: Final = {
     "rejected": "Correct the request, or give the funds back.",
     "not_sent": "Ask for it again under the same foreign_id when you like, or give the funds back.",
     "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks for the truth.",
-    "authentication": f"{CHECK_THE_KEY}, then ask for it again.",
+    "key_refused": f"{CHECK_THE_KEY}, then ask for it again.",
 }
 _PROBLEMS: Final = (
     (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),
@@ -49,7 +49,7 @@ def advice(error: WithdrawalError | JournalError, *, of_resume: bool = False) ->
     if isinstance(error, WithdrawalUnknown) and error.reason == "key":
         return f"{_KEEP} No pass settles it without its key: add the key to that file, then run the same command again."
     if is_key_refused(error):
-        return f"{steps['authentication']} {_KEEP}"
+        return f"{steps['key_refused']} {_KEEP}"
     return steps.get(kind, error.next_step)
 
 

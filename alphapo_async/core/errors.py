@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 Outcome: TypeAlias = Literal[
-    "accepted", "failed", "rejected", "not_sent", "unknown", "conflict", "invalid", "authentication"
+    "accepted", "failed", "rejected", "not_sent", "unknown", "conflict", "invalid", "key_refused"
 ]
 """How one withdrawal ended, as far as is known."""
 
@@ -123,7 +123,7 @@ class _AboutOne(AlphapoError):
     """What an error about one withdrawal tells besides its text."""
 
     outcome: ClassVar[Outcome]
-    """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `authentication`."""
+    """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `key_refused`."""
     is_retry_safe: ClassVar[bool]
     """Calling again with the same request is sensible and cannot pay twice."""
     next_step: ClassVar[str]
@@ -239,7 +239,7 @@ class Existing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What already has the foreign_id: a row of the journal, or a withdrawal that AlphaPo shows and that is not the journal's.
 
     Attributes:
-        state: `open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `authentication` only where another call got that
+        state: `open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `key_refused` only where another call got that
             outcome in this very moment.
         payment: the `WithdrawalRequest` of the journal's row; None if the journal keeps only its digest, or if AlphaPo shows it.
         id: AlphaPo's id, None if it is not known.
@@ -322,7 +322,7 @@ class AuthenticationError(WithdrawalError):
             `required_header_key`.
     """
 
-    outcome: ClassVar[Outcome] = "authentication"
+    outcome: ClassVar[Outcome] = "key_refused"
     is_retry_safe = True
     next_step = "Check key, secret, base_url and the key's IP allowlist, then call again with the same request."
     _may_release_funds = True

@@ -36,7 +36,7 @@ EventName = Literal[
   `NoAnswer: HTTP 502`.
 - `callback`: AlphaPo told of it by itself; `reason` is the status, in AlphaPo's words.
 - `settled`: the withdrawal's outcome is known and written down: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
-  `authentication`. A later witness may settle it otherwise.
+  `key_refused`. A later witness may settle it otherwise.
 - `unknown`: a flight ended without knowing; the row stays open. `outcome` is `unknown` where an attempt may have arrived, and `open` where
   none has, so that a worker sends it yet; `reason` is the last word that did not settle it, such as `HTTP 502`, None if there was none.
   A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
@@ -59,7 +59,7 @@ Where nothing is said of them, `outcome` and `reason` are None. What stands behi
 `journal failed`, are for people: they may change.
 """
 
-EventOutcome = Literal["accepted", "failed", "rejected", "not_sent", "conflict", "authentication", "unknown", "open"]
+EventOutcome = Literal["accepted", "failed", "rejected", "not_sent", "conflict", "key_refused", "unknown", "open"]
 """What `Event.outcome` can be."""
 
 

@@ -26,7 +26,7 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def outcome(self) -> Outcome:
-        """One of `accepted`, `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `invalid`, `authentication`."""
+        """One of `accepted`, `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `invalid`, `key_refused`."""
         if self.error is None:
             return "accepted"
         return cast("Outcome", getattr(self.error, "outcome", "invalid"))

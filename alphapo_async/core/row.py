@@ -35,10 +35,10 @@ __all__ = [
     "withdrawal_of",
 ]
 
-State = Literal["open", "accepted", "failed", "rejected", "not_sent", "conflict", "authentication"]
+State = Literal["open", "accepted", "failed", "rejected", "not_sent", "conflict", "key_refused"]
 """`open` until settled. A row in doubt is open."""
 
-NEGATIVE_STATES: Final = frozenset({"rejected", "not_sent", "conflict", "authentication"})
+NEGATIVE_STATES: Final = frozenset({"rejected", "not_sent", "conflict", "key_refused"})
 """Settled, and AlphaPo does not have it: a later acceptance contradicts these."""
 CORRECTABLE_STATES: Final = NEGATIVE_STATES - {"conflict"}
 """Another payment under the same foreign_id becomes the row's next revision."""
@@ -171,7 +171,7 @@ def counted_as(row: Row) -> str:
     """Return which of the sums of `Totals` the row counts in."""
     if row.state == "open":
         return "unknown" if is_in_doubt(row) else "open"
-    return "not_sent" if row.state == "authentication" else row.state
+    return "not_sent" if row.state == "key_refused" else row.state
 
 
 def is_by_hand(row: Row) -> bool:

@@ -74,7 +74,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefuse
         case KeyRefused():
             refused = replace(row, code=proof.code, reason="key refused")
             stays_open = row.doubt_since is not None or row.id_taken or row.stays_open or may_be_forgotten(row)
-            return refused if stays_open else settle(refused, "authentication", now)
+            return refused if stays_open else settle(refused, "key_refused", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)
         case _:

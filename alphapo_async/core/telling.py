@@ -130,7 +130,7 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 transaction=row.transaction or row.withdrawal,
                 **about,
             )
-        case "rejected" | "conflict" | "authentication":
+        case "rejected" | "conflict" | "key_refused":
             return _tell_no(name, row, about)
         case "not_sent":
             return WithdrawalNotSent(

@@ -159,7 +159,7 @@ begin
   where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
     and state = 'open' and epoch < here.epoch_number;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
-  if known.digest <> wanted.digest and known.state in ('rejected', 'not_sent', 'authentication') then
+  if known.digest <> wanted.digest and known.state in ('rejected', 'not_sent', 'key_refused') then
     raise exception 'Withdrawal %: another payment under this foreign_id moved no money (%); enqueue this one with client.enqueue().',
       wanted.foreign_id, known.state using errcode = 'unique_violation';
   end if;
@@ -167,7 +167,7 @@ begin
     raise exception 'Withdrawal %: this foreign_id was already used for another payment, which is %; this one was not enqueued.',
       wanted.foreign_id, known.state using errcode = 'unique_violation';
   end if;
-  if known.state in ('not_sent', 'authentication') then
+  if known.state in ('not_sent', 'key_refused') then
     raise exception 'Withdrawal % never arrived when it was tried before; enqueue it again with client.enqueue().',
       wanted.foreign_id using errcode = 'unique_violation';
   end if;

@@ -41,7 +41,7 @@ from alphapo_async.journal.sqlite_file import journal_error
         (["unknown", "rejected"], 3),
         (["rejected", "unknown", "accepted"], 3),
         (["something new"], 3),
-        (["authentication", "unknown"], 4),
+        (["key_refused", "unknown"], 4),
     ],
 )
 def test_the_worst_outcome_is_the_exit_code(outcomes: list[str], code: int) -> None:

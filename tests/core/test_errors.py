@@ -68,10 +68,10 @@ def name_of(value: object) -> str:
         (WithdrawalUnknown("", reason="no answer"), "unknown", False, True),
         *(
             (ForeignIdConflict("", existing=Existing(state=state)), "conflict", state == "failed", False)
-            for state in ("open", "in doubt", "accepted", "failed", "rejected", "not_sent", "authentication")
+            for state in ("open", "in doubt", "accepted", "failed", "rejected", "not_sent", "key_refused")
         ),
-        (AuthenticationError("", code="bad_header_key", foreign_id="f"), "authentication", True, True),
-        (AuthenticationError("", code="bad_header_key"), "authentication", False, True),  # of a whole batch
+        (AuthenticationError("", code="bad_header_key", foreign_id="f"), "key_refused", True, True),
+        (AuthenticationError("", code="bad_header_key"), "key_refused", False, True),  # of a whole batch
         (JournalError("", recorded=False), "not_sent", True, True),
         (JournalError("", recorded=True), "unknown", False, True),
         (JournalError("", recorded=None), "unknown", False, True),

@@ -257,7 +257,7 @@ KEPT: dict[str, Any] = {"attempts": 2, "look_ups": 3, "contradiction": "in doubt
 TODAY = Requested("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_heard=False)
 
 
-@pytest.mark.parametrize("state", ["rejected", "not_sent", "conflict", "authentication"])
+@pytest.mark.parametrize("state", ["rejected", "not_sent", "conflict", "key_refused"])
 def test_a_row_opened_again_is_as_if_new(state: State) -> None:
     """But for what it has seen: its counts, its contradiction and when it was last checked."""
     settled = row(3.0, state=state, settled_at=8.0, holder=None, **MARKED, **KEPT)

@@ -79,9 +79,9 @@ def test_what_is_assumed_of_alphapo() -> None:
 
 def test_every_no_and_which_of_them_stick() -> None:
     """AlphaPo's own words are told again without a request; what never arrived or was signed wrongly may be sent again."""
-    assert frozenset({"rejected", "not_sent", "conflict", "authentication"}) == NEGATIVE_STATES
+    assert frozenset({"rejected", "not_sent", "conflict", "key_refused"}) == NEGATIVE_STATES
     assert frozenset({"rejected", "conflict"}) == STICKY_STATES
-    assert frozenset({"rejected", "not_sent", "authentication"}) == CORRECTABLE_STATES
+    assert frozenset({"rejected", "not_sent", "key_refused"}) == CORRECTABLE_STATES
 
 
 @pytest.mark.parametrize(

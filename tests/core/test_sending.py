@@ -63,7 +63,7 @@ def test_a_refusal_without_doubt_settles() -> None:
 def test_a_refused_key_settles_as_authentication() -> None:
     """It counts as not sent."""
     assert (REFUSED_ROW.state, REFUSED_ROW.code, counted_as(REFUSED_ROW)) == (
-        "authentication",
+        "key_refused",
         "bad_header_key",
         "not_sent",
     )
@@ -229,7 +229,7 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
             CALM,
             KeyRefused("bad_header_key"),
             {
-                "state": "authentication",
+                "state": "key_refused",
                 "settled_at": 9.0,
                 "holder": None,
                 "settled_by": CALM.holder,

@@ -98,12 +98,12 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
         ),
     ),
     (
-        row_with("authentication", code="bad_header_key"),
+        row_with("key_refused", code="bad_header_key"),
         AuthenticationError,
         "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (bad_header_key). No money moved.",
     ),
     (
-        row_with("authentication"),
+        row_with("key_refused"),
         AuthenticationError,
         "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature. No money moved.",
     ),
@@ -303,7 +303,7 @@ LESS: list[tuple[Why, str]] = [
 
 
 @pytest.mark.parametrize(("why", "text"), LESS)
-@pytest.mark.parametrize("state", ["open", "rejected", "not_sent", "authentication", "conflict", "failed"])
+@pytest.mark.parametrize("state", ["open", "rejected", "not_sent", "key_refused", "conflict", "failed"])
 def test_a_flight_that_has_not_ended_leaves_it_unknown(why: Why, text: str, state: State) -> None:
     """Whatever the row says meanwhile, funds are not released on a word that is not final or not written down."""
     error = error_of(row_with(state), why=why, retry_after=2.5)

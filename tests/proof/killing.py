@@ -181,7 +181,7 @@ def _lies(name: str, row: Row | None, heard: list[str], *, is_paid: bool) -> lis
     return lies + [f"{name}: said accepted, and it was not" for outcome in said & {"accepted"} if not is_paid]
 
 
-_NO: Final = frozenset({"rejected", "failed", "not_sent", "conflict", "authentication"})
+_NO: Final = frozenset({"rejected", "failed", "not_sent", "conflict", "key_refused"})
 
 
 def main(arguments: list[str]) -> int:

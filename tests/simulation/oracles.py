@@ -270,7 +270,7 @@ class Oracles:
         """A row without a holder is there for any worker: nobody else may say that it is not sent before its time is over."""
         name, was_open = after.foreign_id, before is not None and before.state == "open"
         has_expired = after.expires_at is not None and (after.settled_at or 0.0) >= after.expires_at
-        if was_open and name in self._left_open and after.state in ("not_sent", "authentication") and not has_expired:
+        if was_open and name in self._left_open and after.state in ("not_sent", "key_refused") and not has_expired:
             self._fail(f"{name}: {after.state} is written down, and it was left to the workers (P4)")
         if after.state != "open":
             self._left_open.discard(name)
@@ -350,9 +350,9 @@ class Oracles:
         moves_money = any(one.ending.moves_money for one in self._world.named(name))
         if is_no and outcome == "conflict" and not is_late and moves_money:
             self._fail(f"{name}: a conflict releases funds, and the existing withdrawal moves money (P4)")
-        if is_no and outcome in ("not_sent", "authentication") and not is_late and name in self._left_open:
+        if is_no and outcome in ("not_sent", "key_refused") and not is_late and name in self._left_open:
             self._fail(f"{name}: told as {outcome}, and a worker may still send it (P4)")
-        is_of_its_own = is_no and outcome in ("rejected", "not_sent", "authentication")
+        is_of_its_own = is_no and outcome in ("rejected", "not_sent", "key_refused")
         if is_of_its_own and is_last and not is_late:
             self._released[name] = (outcome, _payment(request))
         if is_of_its_own and outcome not in self._noes.get(name, ()):

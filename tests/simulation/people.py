@@ -61,7 +61,7 @@ def decided(order: Order, told: Withdrawal | WithdrawalError | JournalError, cha
 
 def _after_a_no(order: Order, outcome: str, chance: Chance) -> None:
     point = chance.draw("after", order.request.foreign_id, order.tries)
-    if outcome in ("not_sent", "authentication"):
+    if outcome in ("not_sent", "key_refused"):
         if not order.is_shared and point < 0.4:
             _release_or_rename(order, point < 0.2)
     elif outcome == "rejected" and order.intent.correction is not None and not order.is_corrected:

@@ -281,8 +281,8 @@ ENDS: Final[Mapping[tuple[str, str, Ending], tuple[str, str]]] = {
     # The journal forgets with its process, so that a refusal is believed only after a look-up.
     ("rejected", "no", "all is well again"): ("rejected", "unknown"),
     ("rejected", "no", "nobody is there"): ("unknown", "unknown"),
-    ("refused", "no", "all is well again"): ("authentication", "unknown"),
-    ("refused", "no", "nobody is there"): ("authentication", "unknown"),
+    ("refused", "no", "all is well again"): ("key_refused", "unknown"),
+    ("refused", "no", "nobody is there"): ("key_refused", "unknown"),
     ("duplicate", "accepted", "all is well again"): ("accepted", "accepted"),
     ("duplicate", "accepted", "nobody is there"): ("unknown", "unknown"),
     # Never followed by another body.

@@ -85,7 +85,7 @@ async def many(client: AlphapoClient, rows: AsyncIterator[dict[str, Any]]) -> No
         match result.outcome:
             case "accepted":
                 assert_type(result.withdrawal, Withdrawal | None)
-            case "rejected" | "failed" | "not_sent" | "conflict" | "authentication" | "invalid":
+            case "rejected" | "failed" | "not_sent" | "conflict" | "key_refused" | "invalid":
                 pass
             case "unknown":
                 pass

@@ -18,7 +18,7 @@ from alphapo_async.journal import Journal
 __all__ = ["InJournal", "found", "state_of", "take_stock"]
 
 _AT_ONCE: Final = 500
-_STATES: Final = {"not_sent": "not sent", "authentication": "not sent, key refused", "open": "not settled"}
+_STATES: Final = {"not_sent": "not sent", "key_refused": "not sent, key refused", "open": "not settled"}
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from alphapo_async.core.models import Totals, WithdrawalRequest
 
 __all__ = ["Report", "Tally", "is_report", "outcome_rows", "report_json"]
 
-_BUCKETS: Final = {"authentication": "not_sent"}
+_BUCKETS: Final = {"key_refused": "not_sent"}
 """Outcomes that are not counted under their own name in the totals."""
 
 

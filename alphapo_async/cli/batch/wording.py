@@ -28,7 +28,7 @@ _STEPS: Final = {
     "not_sent": "Run the same command again when you like, or give the funds back.",
     "unknown": "Keep it pending: do not refund it and do not pay it under a new foreign_id. Running the same command again is safe and "
     "looks for the truth.",
-    "authentication": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
+    "key_refused": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }
 _STEPS_OF_SHEETS: Final = {

@@ -36,7 +36,7 @@ def stock_of(known: Row | None, request: WithdrawalRequest = SAME, *, retry_reje
         (DOUBTED, SAME, False, "not settled", "unsettled"),
         (row(), SAME, False, "not settled", "unsettled"),
         (row(state="not_sent"), SAME, False, "not sent", "left"),
-        (row(state="authentication"), SAME, False, "not sent, key refused", "left"),
+        (row(state="key_refused"), SAME, False, "not sent, key refused", "left"),
         (REJECTED_ROW, SAME, False, "rejected", None),
         (REJECTED_ROW, SAME, True, "rejected", "left"),
         (row(state="conflict"), SAME, False, "conflict", None),

@@ -55,11 +55,11 @@ def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
     """What was not tried is neither paid nor refused."""
     tally = Tally()
     tally.add("accepted", request("0.5"))
-    tally.add("authentication", request("0.25"))
+    tally.add("key_refused", request("0.25"))
     tally.add("invalid", None)
     [sums] = tally.totals({"BTC": Decimal(2)}, is_complete=False).values()
     assert (sums.accepted, sums.not_sent, sums.open) == (Decimal("0.5"), Decimal("0.25"), Decimal("1.25"))
-    assert repr(tally) == "Tally({'accepted': 1, 'authentication': 1, 'invalid': 1})"
+    assert repr(tally) == "Tally({'accepted': 1, 'key_refused': 1, 'invalid': 1})"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_figures_that_do_not_add_up_are_found_out(totals: dict[str, Totals], jou
         ({"accepted": 3, "rejected": 1}, 0, Exit.REFUSED),
         ({"accepted": 3, "rejected": 1}, 1, Exit.UNKNOWN),
         ({"accepted": 3, "invalid": 1, "unknown": 1}, 0, Exit.UNKNOWN),
-        ({"authentication": 1}, 5, Exit.KEY_REFUSED),
+        ({"key_refused": 1}, 5, Exit.KEY_REFUSED),
     ],
 )
 def test_the_exit_code_says_what_to_do(outcomes: dict[str, int], not_taken: int, code: Exit) -> None:
