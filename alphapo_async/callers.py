@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from alphapo_async.alarms import Alarm, Alarms
-from alphapo_async.core.telling import Told
+from alphapo_async.core.telling import FlightResult
 
 __all__ = ["Callers"]
 
@@ -22,7 +22,7 @@ class _Caller:
 
     __slots__ = ("due", "future", "has_own", "patience", "timer")
 
-    def __init__(self, future: asyncio.Future[Told], due: float | None, patience: float) -> None:
+    def __init__(self, future: asyncio.Future[FlightResult], due: float | None, patience: float) -> None:
         self.future = future
         self.due = inf if due is None else due
         self.has_own = due is not None
@@ -48,7 +48,7 @@ class Callers:
         loop: asyncio.AbstractEventLoop,
         deadlines: Alarms,
         on_last: Callable[[], bool],
-        in_flight: Callable[[], Told],
+        in_flight: Callable[[], FlightResult],
     ) -> None:
         self._in_flight = in_flight
         self._loop = loop
@@ -56,13 +56,13 @@ class Callers:
         self._deadline = deadlines.seconds
         self._on_last = on_last
         self._all: list[_Caller] = []
-        self._told: Told | None = None
+        self._result: FlightResult | None = None
         self._kept = 0.0
         self._kept_since: float | None = None
         self.is_running = False
         """The flight has had a slot."""
 
-    def join(self, due: float | None, *, leaves_in_outage: bool = False) -> asyncio.Future[Told]:
+    def join(self, due: float | None, *, leaves_in_outage: bool = False) -> asyncio.Future[FlightResult]:
         """Return a future of the flight's end, resolved earlier when this caller's time is up.
 
         Args:
@@ -70,8 +70,8 @@ class Callers:
             leaves_in_outage: of an outage that keeps the flight from its slot, wait for nothing.
         """
         caller = _Caller(self._loop.create_future(), due, 0.0 if leaves_in_outage else self._deadline)
-        if self._told is not None:  # the flight ended before its first caller came: it never had to wait
-            caller.future.set_result(self._told)
+        if self._result is not None:  # the flight ended before its first caller came: it never had to wait
+            caller.future.set_result(self._result)
             return caller.future
         self._all.append(caller)
         if due is not None:
@@ -107,7 +107,7 @@ class Callers:
             self._kept_since = None
             self._arm_all(lambda _: inf)
 
-    def release(self, future: asyncio.Future[Told]) -> None:
+    def release(self, future: asyncio.Future[FlightResult]) -> None:
         """This caller's time is up, but he stays to hear the flight's own word; for him alone nothing more is begun."""
         for caller in self._all:
             if caller.future is future:
@@ -125,9 +125,9 @@ class Callers:
                 return False
         return bool(self._all)
 
-    def tell(self, told: Told) -> None:
+    def resolve(self, told: FlightResult) -> None:
         """Tell everybody who still waits, and whoever comes later; stop the clocks."""
-        self._told = told
+        self._result = told
         for caller in self._all:
             if caller.timer is not None:
                 caller.timer.cancel()

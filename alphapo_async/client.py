@@ -45,7 +45,7 @@ from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.telling import Told, clash, tell
+from alphapo_async.core.telling import FlightResult, clash, to_outcome
 from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
 from alphapo_async.flight import Flight
 from alphapo_async.inbox import Blocks, Inbox
@@ -231,12 +231,12 @@ class AlphapoClient:
             ago = loop.time() - began
         asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
         flight = await self._flight_of(asked, request, loop, due)
-        outcome = tell(await flight.callers.join(due))
+        outcome = to_outcome(await flight.callers.join(due))
         while asked.attempted_before and not flight.asked.attempted_before and _is_no(outcome):
             # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
             self._enter()
             flight = await self._flight_of(asked, request, loop, due)
-            outcome = tell(await flight.callers.join(due))
+            outcome = to_outcome(await flight.callers.join(due))
         if isinstance(outcome, Withdrawal):
             return outcome
         raise outcome
@@ -310,7 +310,7 @@ class AlphapoClient:
             return result
         if row.state == result.outcome and not is_stale_no(row):
             return result
-        return result_of(result.index, request, tell(Told(row.foreign_id, row, is_from_journal=True)))
+        return result_of(result.index, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
 
     async def _pay_row(
         self,
@@ -330,7 +330,7 @@ class AlphapoClient:
             return error
         caller = flight.callers.join(None, leaves_in_outage=not is_probe)
         at_end(partial(flight.let_go, caller))
-        return tell(await caller)
+        return to_outcome(await caller)
 
     async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
         """Open it in time, or say that nothing was sent."""
@@ -386,18 +386,18 @@ class AlphapoClient:
             told = await flight.run()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
             noticing.failed(foreign_id, error)
-            told = Told(foreign_id, None, "error")
+            told = FlightResult(foreign_id, None, "error")
         except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
-            told, is_cut_short = Told(foreign_id, None, "closing"), True
+            told, is_cut_short = FlightResult(foreign_id, None, "closing"), True
         noticing.ended(told)
         if flight.owes_the_journal and not is_cut_short:
-            flight.callers.tell(told)
+            flight.callers.resolve(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
                 await flight.write_what_is_left()
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
         flight.is_over.come()
-        flight.callers.tell(told)
+        flight.callers.resolve(told)
 
     async def _flight_of(
         self,
@@ -413,13 +413,13 @@ class AlphapoClient:
                 return flight
             told = await self._clash_with(flight, asked, request, due)
             if told is not None:
-                raise cast("AlphapoError", tell(told))
+                raise cast("AlphapoError", to_outcome(told))
             self._enter()
         return self._start(asked, request, loop, **how)
 
     async def _clash_with(
         self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None
-    ) -> Told | None:
+    ) -> FlightResult | None:
         """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
         until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
         try:
@@ -433,9 +433,9 @@ class AlphapoClient:
                 await flight.is_over.wait()
                 return None
         except TimeoutError:
-            return Told(request.foreign_id, None, "in flight")
+            return FlightResult(request.foreign_id, None, "in flight")
         except JournalError as error:
-            return Told(request.foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
+            return FlightResult(request.foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
 
     # ── without a caller ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -473,12 +473,12 @@ class AlphapoClient:
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
-            raise cast("WithdrawalError", tell(clash(row, request)))
+            raise cast("WithdrawalError", to_outcome(clash(row, request)))
         if is_stale_no(row):
             await self._refresh(row)
             row = await crew.journal.find(crew.account, row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
-            raise cast("WithdrawalError", tell(Told(request.foreign_id, row, is_from_journal=True)))
+            raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
 
     def enqueue_statement(self, request: WithdrawalRequest, *, expires_in: float = _DAY) -> tuple[str, dict[str, Any]]:
         """Return what `enqueue` does as an SQL statement, for a transaction of SQLAlchemy, psycopg or Django in the journal's database.
@@ -595,19 +595,19 @@ class AlphapoClient:
                 is_request=False,
             )
             flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)
-        outcome = tell(await flight.callers.join(None))
+        outcome = to_outcome(await flight.callers.join(None))
         return result_of(next(counted), request, outcome)
 
     def _result(self, index: int, row: Row) -> BatchResult:
         """What a settled row says, for whoever has not heard it."""
-        outcome = tell(Told(row.foreign_id, row, is_from_journal=True))
+        outcome = to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True))
         return result_of(index, row.revision.payment, outcome)
 
     def _left_alone(self, index: int, row: Row) -> BatchResult:
         """Return what an open row says of which nothing is sent, for its key is refused."""
         code = self._crew.keys.code_of(self._crew.keys.key_for(row))
-        told = Told(row.foreign_id, msgspec.structs.replace(row, code=code), detail="key refused")
-        return result_of(index, row.revision.payment, tell(told))
+        told = FlightResult(row.foreign_id, msgspec.structs.replace(row, code=code), detail="key refused")
+        return result_of(index, row.revision.payment, to_outcome(told))
 
     async def _refresh(self, row: Row) -> None:
         """Ask how an accepted row stands now."""

@@ -51,7 +51,7 @@ from alphapo_async.core.pacing import (
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
-from alphapo_async.core.telling import Told, clash
+from alphapo_async.core.telling import FlightResult, clash
 from alphapo_async.crew import Crew
 from alphapo_async.gate import Place
 from alphapo_async.moment import Moment
@@ -116,13 +116,13 @@ class Flight:
         """How many bodies of the client had been refused for their key when this flight began."""
         self._may_resend = may_resend
         self._resting: asyncio.Future[None] | None = None
-        self._leaving: list[asyncio.Future[Told]] = []
+        self._leaving: list[asyncio.Future[FlightResult]] = []
         self._rest = rest or crew.world.sleep
         self.callers = Callers(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self) -> Told:
+    async def run(self) -> FlightResult:
         """Write it down, send it, and send the same bytes again or ask by foreign_id while that helps; write down how it ended."""
         try:
             told = await self._write_down()
@@ -138,7 +138,7 @@ class Flight:
             self._crew.queueing.pop(self.callers, None)
             self._is_known.come()
 
-    async def _write_down(self) -> Told | None:
+    async def _write_down(self) -> FlightResult | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
             row = await self._crew.record(self._foreign_id, self.asked)
@@ -147,20 +147,20 @@ class Flight:
             while self._is_held_elsewhere(row):
                 self._start_clock()
                 if self.callers.is_late(pause):
-                    return self._told(row, "held")
+                    return self._result(row, "held")
                 row = await self._wait_for(row.holder or "", pause)
                 pause = min(2 * pause, _LONGEST_HELD_POLL)
         except JournalError as error:
             self._may_stand_unheard = error.recorded is not False
-            return Told(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
+            return FlightResult(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
         self._row = row
         if not self.is_for(row.revision):
-            return self._told(row)
+            return self._result(row)
         self._crew.noticing.recorded(row)
         self._is_known.come()
         if is_stale_no(row):
             row = await self._look_up(row)
-        return None if row.state == "open" else msgspec.structs.replace(self._told(row), is_from_journal=True)
+        return None if row.state == "open" else msgspec.structs.replace(self._result(row), is_from_journal=True)
 
     def _is_held_elsewhere(self, row: Row) -> bool:
         is_ours_to_pay = self.is_for(row.revision)
@@ -235,7 +235,7 @@ class Flight:
             self._resting.cancel()
             self._resting = None
 
-    async def _end(self, row: Row) -> Told:
+    async def _end(self, row: Row) -> FlightResult:
         """Let go of the row, and say what is known of it."""
         detail = "" if row.state != "open" else self._why_not_sent(row)
         if row.state == "open" and row.key not in self._crew.signers:
@@ -246,17 +246,17 @@ class Flight:
         if row.state == "open":
             row = await self._apply(Released(self._worker, detail))
         row = await self._standing(row)
-        return self._told(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
+        return self._result(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
 
-    async def _abandon(self) -> Told:
+    async def _abandon(self) -> FlightResult:
         """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
         if self._row is None:
-            return Told(self._foreign_id, None, "closing")
+            return FlightResult(self._foreign_id, None, "closing")
         row = self._row if self._row.state != "open" else await self._apply(Released(self._worker, "closed"))
         row = await self._standing(row)
         if self._unwritten or self._is_slow(row):
-            return self._told(row, "journal")
-        return self._told(row, "closing" if row.state == "open" else "", "closed")
+            return self._result(row, "journal")
+        return self._result(row, "closing" if row.state == "open" else "", "closed")
 
     async def _standing(self, row: Row) -> Row:
         """Return the row as it stands: a "no" that was long on its way to the disk may have been undone by a call that could not see it."""
@@ -418,7 +418,7 @@ class Flight:
             self._crew.queueing.pop(self.callers, None)
             self.callers.start()
 
-    def let_go(self, caller: asyncio.Future[Told]) -> None:
+    def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
         """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
         self._leaving.append(caller)
         if not self.callers.is_running or self._resting is not None or self._place is not None:
@@ -548,17 +548,19 @@ class Flight:
             return "outage"
         return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")
 
-    def _in_flight(self) -> Told:
+    def _in_flight(self) -> FlightResult:
         """What a caller is told whose time is up."""
         if not self._has_journal_answered:
-            return Told(self._foreign_id, None, "unrecorded", "the journal has not answered in time.", recorded=None)
-        return Told(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
+            return FlightResult(
+                self._foreign_id, None, "unrecorded", "the journal has not answered in time.", recorded=None
+            )
+        return FlightResult(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 
-    def _told(self, row: Row, why: str = "", detail: str = "") -> Told:
+    def _result(self, row: Row, why: str = "", detail: str = "") -> FlightResult:
         if not self.is_for(row.revision):
             return clash(row, self._request)
         if row.state == "accepted":
-            return Told(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
+            return FlightResult(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)
         retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
-        return Told(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]
+        return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

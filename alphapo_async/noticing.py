@@ -13,7 +13,7 @@ from alphapo_async.core.history import named
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import result_of
 from alphapo_async.core.row import Row, counted_as
-from alphapo_async.core.telling import Told, tell
+from alphapo_async.core.telling import FlightResult, to_outcome
 
 __all__ = ["Noticing"]
 
@@ -69,13 +69,13 @@ class Noticing:
         if self._on_event is not None:
             self._tell("recorded", row)
 
-    def ended(self, told: Told) -> None:
+    def ended(self, told: FlightResult) -> None:
         """A flight is over, and this is what its callers are told."""
         if told.why in ("unrecorded", "journal"):
             self.journal_failed(told.detail or "what was heard could not be written down", told.foreign_id)
         if self._on_event is None:
             return
-        outcome, look_ups = result_of(0, None, tell(told)).outcome, 0 if told.row is None else told.row.look_ups
+        outcome, look_ups = result_of(0, None, to_outcome(told)).outcome, 0 if told.row is None else told.row.look_ups
         about = {"reason": told.why or None, "attempts": told.attempts, "look_ups": look_ups}
         self._emit(self._event("ended", foreign_id=told.foreign_id, outcome=outcome, **about))
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from alphapo_async.alarms import Alarms
 from alphapo_async.callers import Callers
-from alphapo_async.core.telling import Told
+from alphapo_async.core.telling import FlightResult
 from tests.virtual import run
 
-IN_FLIGHT = Told("payout-17", why="in flight")
-DONE = Told("payout-17", retry_after=1.0)
+IN_FLIGHT = FlightResult("payout-17", why="in flight")
+DONE = FlightResult("payout-17", retry_after=1.0)
 DEADLINE = 10.0
 MOMENT = 0.04
 """What the last caller of a queueing flight grants it for its own word."""
@@ -39,7 +39,7 @@ class Flight:
         return self.is_queueing
 
 
-async def heard(future: asyncio.Future[Told]) -> tuple[Told, float]:
+async def heard(future: asyncio.Future[FlightResult]) -> tuple[FlightResult, float]:
     """Return what a caller hears, and when."""
     return await future, now()
 
@@ -132,7 +132,7 @@ PHASES = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=6)
 def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, int]]) -> None:
     """Whatever the phases before the slot: outage plus flight is the policy's deadline, to the tick."""
 
-    async def story() -> tuple[float, Told]:
+    async def story() -> tuple[float, FlightResult]:
         flight = Flight()
         waiting = flight.callers.join(None)
         task = asyncio.ensure_future(heard(waiting))
@@ -275,8 +275,8 @@ def test_everybody_is_told_once_and_the_clocks_stop() -> None:
     async def story() -> None:
         flight = Flight()
         waiting = [flight.callers.join(None), flight.callers.join(5), flight.callers.join(None)]
-        flight.callers.tell(DONE)
-        flight.callers.tell(IN_FLIGHT)
+        flight.callers.resolve(DONE)
+        flight.callers.resolve(IN_FLIGHT)
         assert await asyncio.gather(*waiting) == [DONE] * 3
         await asyncio.sleep(100)
         assert flight.lasts == []
@@ -291,7 +291,7 @@ def test_who_left_at_his_deadline_hears_nothing_more() -> None:
         flight = Flight()
         short, long = flight.callers.join(1), flight.callers.join(9)
         await asyncio.sleep(2)
-        flight.callers.tell(DONE)
+        flight.callers.resolve(DONE)
         assert (await short, await long) == (IN_FLIGHT, DONE)
 
     run(story())
@@ -306,7 +306,7 @@ def test_a_cancelled_caller_does_not_matter() -> None:
         gone.cancel()
         also_gone.cancel()
         await asyncio.sleep(2)
-        flight.callers.tell(DONE)
+        flight.callers.resolve(DONE)
         assert await heard(there) == (DONE, 2)
         assert gone.cancelled()
         assert also_gone.cancelled()
@@ -334,7 +334,7 @@ def test_the_last_caller_ends_a_flight_that_only_queues_and_hears_its_word() -> 
     async def story() -> None:
         flight = Flight(
             is_queueing=True,
-            on_last=lambda: (asyncio.get_running_loop().call_later(MOMENT / 2, flight.callers.tell, DONE), None)[1],
+            on_last=lambda: (asyncio.get_running_loop().call_later(MOMENT / 2, flight.callers.resolve, DONE), None)[1],
         )
         first, last = flight.callers.join(1), flight.callers.join(3)
         assert await heard(first) == (IN_FLIGHT, 1)
@@ -364,7 +364,7 @@ def test_callers_with_one_deadline_all_hear_the_queueing_flights_word() -> None:
         flight = Flight(is_queueing=True)
         waiting = [flight.callers.join(3), flight.callers.join(3)]
         await asyncio.sleep(3 + MOMENT / 2)
-        flight.callers.tell(DONE)
+        flight.callers.resolve(DONE)
         assert await asyncio.gather(*waiting) == [DONE, DONE]
 
     run(story())
@@ -386,9 +386,9 @@ def test_a_timer_that_fires_a_tick_early_is_on_time() -> None:
 def test_whoever_comes_after_the_end_is_told_at_once() -> None:
     """A flight may end before its first caller has come."""
 
-    async def story() -> tuple[Told, float]:
+    async def story() -> tuple[FlightResult, float]:
         flight = Flight()
-        flight.callers.tell(DONE)
+        flight.callers.resolve(DONE)
         return await heard(flight.callers.join(None))
 
     assert run(story()) == (DONE, 0.0)
@@ -409,7 +409,7 @@ def test_whoever_is_released_hears_the_flights_own_word(is_alone: bool) -> None:
         flight.callers.start()
         assert flight.callers.is_late(0.0) is is_alone
         await asyncio.sleep(5.0)
-        flight.callers.tell(DONE)
+        flight.callers.resolve(DONE)
         for each in (released, *others):
             assert await heard(each) == (DONE, 5.0)
 

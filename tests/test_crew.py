@@ -22,7 +22,7 @@ from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoRe
 from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.telling import Told
+from alphapo_async.core.telling import FlightResult
 from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
@@ -128,11 +128,11 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
 def test_an_outage_is_told_to_whoever_queues() -> None:
     """Callers of flights without a slot count the time of an outage; the listener hears of its begin and end."""
 
-    async def story() -> tuple[list[str], Told]:
+    async def story() -> tuple[list[str], FlightResult]:
         heard: list[str] = []
         crew = _crew(Wire(), heard)
         loop = asyncio.get_running_loop()
-        told = Told("payout-17", None, "in flight")
+        told = FlightResult("payout-17", None, "in flight")
         callers = Callers(loop, Alarms(2.0), lambda: False, lambda: told)
         hearing = callers.join(None)
         crew.queueing[callers] = None

@@ -1184,7 +1184,7 @@ def set_back_world(when: float, by: float) -> World:
     return World(lambda: EPOCH + loop.time() - (by if loop.time() >= when else 0.0), lambda: 0.5, asyncio.sleep)
 
 
-class Told(Durable):
+class FlightResult(Durable):
     """A journal with a clock of its own."""
 
     async def time(self) -> float:  # type: ignore[override]
@@ -1382,7 +1382,7 @@ def test_how_long_a_no_was_on_its_way_is_not_counted_by_a_clock_that_is_set() ->
     assert (first, others, posts) == (("processing", 3.0), [("processing", 1.5)], 1)
 
 
-@pytest.mark.parametrize("kind", [Durable, Told])
+@pytest.mark.parametrize("kind", [Durable, FlightResult])
 def test_a_no_answers_an_older_call_whatever_the_clock_was_set_to_in_between(kind: type[Durable]) -> None:
     """The call took a second to get to the journal; in a file all clocks are one, and another is right where the storage has its own."""
     good, journal = Wire(), kind()
@@ -1408,7 +1408,7 @@ def test_a_no_answers_an_older_call_whatever_the_clock_was_set_to_in_between(kin
     assert good.posts == 0
 
 
-@pytest.mark.parametrize("kind", [Durable, Told])
+@pytest.mark.parametrize("kind", [Durable, FlightResult])
 @pytest.mark.parametrize(("closed_at", "until"), [(None, 15.0), (6.0, 6.0)])
 def test_the_quiet_time_begins_by_the_later_clock(kind: type[Durable], closed_at: float | None, until: float) -> None:
     """A clock that is an hour behind for a moment, during an attempt, makes its last byte no older, nor its first one younger."""
@@ -1436,7 +1436,9 @@ def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:
 
     async def told(back: float, second: float) -> tuple[int, int]:
         wire = Wire([LOST], [NOT_FOUND] * 99)
-        async with client(wire, journal=Told(), policy=policy, world=set_back_world(second - 1.0, back)) as alphapo:
+        async with client(
+            wire, journal=FlightResult(), policy=policy, world=set_back_world(second - 1.0, back)
+        ) as alphapo:
             await _heard(alphapo, 0.0)
             await _heard(alphapo, second)
         return wire.posts, min(wire.look_ups, 1)

@@ -33,7 +33,7 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.telling import Told
+from alphapo_async.core.telling import FlightResult
 from alphapo_async.noticing import Noticing
 
 SECRET = "bc1q-secret-address"
@@ -111,9 +111,9 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
     tried = changed(OPEN, attempts=2, look_ups=1)
     heard.noticing.begun("payout-17")
     heard.noticing.recorded(OPEN)
-    heard.noticing.ended(Told("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
-    heard.noticing.ended(Told("payout-17", tried, "in flight"))
-    heard.noticing.ended(Told("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
+    heard.noticing.ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
+    heard.noticing.ended(FlightResult("payout-17", tried, "in flight"))
+    heard.noticing.ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
     told = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
     assert told == [
         ("begun", "payout-17", None, None),
@@ -133,7 +133,7 @@ def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixt
         noticing = Noticing("ops", None, lambda: 0.0)
         noticing.begun("payout-17")
         noticing.recorded(OPEN)
-        noticing.ended(Told("payout-17", OPEN))
+        noticing.ended(FlightResult("payout-17", OPEN))
     assert caplog.records == []
 
 

@@ -100,7 +100,7 @@ def test_the_clock_is_the_storages() -> None:
 def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() -> None:
     """Back or forward, between two looks at the storage's clock: the one that says less counts."""
 
-    class Told(Leases):
+    class FlightResult(Leases):
         """A journal with a clock of its own."""
 
         async def time(self) -> float:  # type: ignore[override]
@@ -108,7 +108,7 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
 
     async def told(by: float) -> tuple[float, bool, bool]:
         loop, step = asyncio.get_running_loop(), [0.0]
-        journal = Told()
+        journal = FlightResult()
         kept = Tenure(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
@@ -130,14 +130,14 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     async def told() -> tuple[float, list[bool]]:
         loop, step = asyncio.get_running_loop(), [0.0]
 
-        class Told(Leases):
+        class FlightResult(Leases):
             """A journal with a clock of its own, during whose answer this machine's clock is set."""
 
             async def time(self) -> float:  # type: ignore[override]
                 step[0] = -20.0
                 return loop.time()
 
-        journal = Told()
+        journal = FlightResult()
         kept = Tenure(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
@@ -229,10 +229,10 @@ def test_what_ends_is_dated_by_the_later_clock_where_the_wall_clock_was_set_back
 def test_clocks_that_differ_by_less_than_any_is_set_are_one() -> None:
     """Read one after the other they differ by a little: who asks just after a "no" has not asked before it."""
 
-    class Told(Distant):
+    class FlightResult(Distant):
         """The same, asked in no time."""
 
-    for journal in (Leases(), Told(*[0.0] * 9)):
+    for journal in (Leases(), FlightResult(*[0.0] * 9)):
         for by in (-0.0009, 0.0009):
             (now, latest), _ = _set_back(journal, by)
             assert now == latest

@@ -23,14 +23,14 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import Row, is_in_doubt
 
-__all__ = ["Told", "clash", "existing_of", "key_refused", "tell"]
+__all__ = ["FlightResult", "clash", "existing_of", "key_refused", "to_outcome"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
 another payment's id, not written down, or an error that should not be."""
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class FlightResult(msgspec.Struct, frozen=True, gc=False):
     """What a flight hands to its callers: a plain value, from which each of them makes its own result or exception."""
 
     foreign_id: str
@@ -63,27 +63,27 @@ def existing_of(row: Row) -> Existing:
     return Existing(state=state, payment=row.revision.payment, id=id_, status=status)
 
 
-def clash(row: Row, request: WithdrawalRequest) -> Told:
+def clash(row: Row, request: WithdrawalRequest) -> FlightResult:
     """Return what a call gets whose foreign_id the journal knows for another payment: in which fields, and how that one stands."""
     known, existing = row.revision.payment, existing_of(row)
     differs = "" if known is None or row.state == "conflict" else f"another {', '.join(differing(known, request))}; "
     detail = f"{differs}that one is {existing.state.replace('_', ' ')}"
-    return Told(request.foreign_id, None, "clash", detail, existing=existing)
+    return FlightResult(request.foreign_id, None, "clash", detail, existing=existing)
 
 
-def tell(told: Told) -> Withdrawal | WithdrawalError | JournalError:
+def to_outcome(told: FlightResult) -> Withdrawal | WithdrawalError | JournalError:
     """Return the withdrawal that AlphaPo has accepted, or the error to raise."""
     if told.why and not (told.why == "journal" and _is_accepted(told.row)):
-        return _tell_less(told)
+        return _error_of_flight(told)
     assert told.row is not None  # noqa: S101 - a flight with nothing to hold back has its row
-    return _tell_row(told, told.row)
+    return _outcome_of_row(told, told.row)
 
 
 def _is_accepted(row: Row | None) -> bool:
     return row is not None and row.state == "accepted"
 
 
-def _about(told: Told) -> dict[str, Any]:
+def _about(told: FlightResult) -> dict[str, Any]:
     return {"foreign_id": told.foreign_id, "attempts": told.attempts, "retry_after": told.retry_after}
 
 
@@ -96,7 +96,7 @@ _LESS = {
 }
 
 
-def _tell_less(told: Told) -> WithdrawalError | JournalError:
+def _error_of_flight(told: FlightResult) -> WithdrawalError | JournalError:
     about = _about(told)
     if told.why == "clash":
         assert told.existing is not None  # noqa: S101 - a clash is one with something
@@ -114,7 +114,7 @@ def _conflict(detail: str, **about: Any) -> ForeignIdConflict:
     return ForeignIdConflict(f"{said} This payment was not sent, and no worker will send it.", **about)
 
 
-def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
+def _outcome_of_row(told: FlightResult, row: Row) -> Withdrawal | WithdrawalError:
     about, name = _about(told), f"Withdrawal {told.foreign_id!r}"
     if is_stale_no(row):
         said = f"{name} is recorded as {row.state.replace('_', ' ')} from before the journal went back in time"
@@ -131,7 +131,7 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 **about,
             )
         case "rejected" | "conflict" | "key_refused":
-            return _tell_no(name, row, about)
+            return _negative_outcome(name, row, about)
         case "not_sent":
             return WithdrawalNotSent(
                 f"{name} never arrived ({_in_words(told.detail or row.reason)}). No money moved.",
@@ -139,12 +139,12 @@ def _tell_row(told: Told, row: Row) -> Withdrawal | WithdrawalError:
                 **about,
             )
         case "open":
-            return _tell_open(name, row, told, about)
+            return _unknown_outcome(name, row, told, about)
         case _:
             assert_never(row.state)
 
 
-def _tell_no(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
+def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
     if row.state == "rejected" and row.word is not None:
         said = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not told so."
         return WithdrawalRejected(said, errors=row.refusal or {}, **about)
@@ -163,7 +163,7 @@ def key_refused(code: str | None) -> str:
     return f"AlphaPo does not accept the key or the signature{f' ({code})' if code else ''}"
 
 
-def _tell_open(name: str, row: Row, told: Told, about: dict[str, Any]) -> WithdrawalUnknown:
+def _unknown_outcome(name: str, row: Row, told: FlightResult, about: dict[str, Any]) -> WithdrawalUnknown:
     reason, _, detail = told.detail.partition(": ")
     if reason != "key" and not is_in_doubt(row):
         reason = _not_sent(told, row)
@@ -179,7 +179,7 @@ def _tell_open(name: str, row: Row, told: Told, about: dict[str, Any]) -> Withdr
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 
-def _unknown(told: Told, row: Row) -> str:
+def _unknown(told: FlightResult, row: Row) -> str:
     """One of `mismatch`, `journal went back`, `taken`, `key refused`, `refused`, `no answer`."""
     if row.differences:
         return "mismatch"
@@ -192,7 +192,7 @@ def _unknown(told: Told, row: Row) -> str:
     return "refused" if row.refusal is not None else "no answer"
 
 
-def _not_sent(told: Told, row: Row) -> str:
+def _not_sent(told: FlightResult, row: Row) -> str:
     """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`."""
     return (told.detail or row.reason).partition(":")[0]
 

@@ -12,7 +12,7 @@ from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.outcome import KeyRefused, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, next_step
-from alphapo_async.core.telling import Told, tell
+from alphapo_async.core.telling import FlightResult, to_outcome
 from tests.core.rows import (
     ACCEPTED_ROW,
     ASKED,
@@ -91,7 +91,7 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
     stale = seen_in(no, BACK)  # type: ignore[arg-type]
     assert is_stale_no(stale)
     assert apply(stale, ASKED, 60.0) is stale
-    told = tell(Told("f", stale))
+    told = to_outcome(FlightResult("f", stale))
     assert isinstance(told, WithdrawalUnknown)
     assert (told.reason, told.may_release_funds) == (WENT_BACK, False)
     assert is_stale_no(apply(stale, LookedUp("w", NoAnswer("HTTP 502", 502)), 60.0))
@@ -103,7 +103,7 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
 
 def test_a_no_that_alphapo_confirmed_is_told_as_it_was() -> None:
     """With AlphaPo's words."""
-    told = tell(Told("f", apply(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
+    told = to_outcome(FlightResult("f", apply(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
     assert isinstance(told, WithdrawalRejected)
 
 
@@ -167,6 +167,6 @@ def test_an_operator_s_decision_about_a_frozen_row_holds() -> None:
 
 def test_a_frozen_row_is_unknown_for_this_reason() -> None:
     """A look-up that shows it settles it."""
-    told = tell(Told("f", seen_in(FREE, BACK)))
+    told = to_outcome(FlightResult("f", seen_in(FREE, BACK)))
     assert isinstance(told, WithdrawalUnknown)
     assert told.reason == WENT_BACK

@@ -21,7 +21,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import Row, State
-from alphapo_async.core.telling import Told, Why, clash, existing_of, tell
+from alphapo_async.core.telling import FlightResult, Why, clash, existing_of, to_outcome
 
 REQUEST = WithdrawalRequest(
     currency="BTC",
@@ -53,7 +53,7 @@ def row_with(state: State = "open", **changes: Any) -> Row:
 
 def error_of(row: Row | None, **told: Any) -> WithdrawalError | JournalError:
     """Return the error that is told of this row."""
-    error = tell(Told("payout-17", row, **told))
+    error = to_outcome(FlightResult("payout-17", row, **told))
     assert isinstance(error, Exception)
     return error
 
@@ -143,7 +143,7 @@ def test_funds_are_held_back_exactly_while_the_row_is_open_or_in_conflict(row: R
 @pytest.mark.parametrize(("is_from_journal", "source"), [(False, "reply"), (True, "journal")])
 def test_an_acceptance_is_told_as_the_withdrawal(is_from_journal: bool, source: str) -> None:  # noqa: FBT001 - a column
     """What AlphaPo has is returned; the witness is the journal where AlphaPo was not asked again."""
-    told = tell(Told("payout-17", row_with("accepted", withdrawal=HAS), is_from_journal=is_from_journal))
+    told = to_outcome(FlightResult("payout-17", row_with("accepted", withdrawal=HAS), is_from_journal=is_from_journal))
     assert isinstance(told, Withdrawal)
     assert (told.id, told.status, told.sender_amount, told.source) == (5, "processing", Decimal("0.0015"), source)
 
@@ -324,7 +324,7 @@ def test_a_flight_without_a_row_leaves_it_unknown_too(why: Why, _text: str) -> N
 
 def test_an_acceptance_that_could_not_be_written_down_is_told_all_the_same() -> None:
     """AlphaPo has it, whatever the journal says."""
-    assert tell(Told("payout-17", row_with("accepted", withdrawal=HAS), why="journal")) == HAS
+    assert to_outcome(FlightResult("payout-17", row_with("accepted", withdrawal=HAS), why="journal")) == HAS
 
 
 @pytest.mark.parametrize("why", ["in flight", "closing", "held", "error"])
@@ -360,7 +360,7 @@ SHOWN = Transaction(id=9, foreign_id="payout-17", status="processing")
 def test_a_conflict_carries_what_has_the_foreign_id(row: Row, existing: Existing) -> None:
     """The journal's row as far as it is kept, or what AlphaPo shows; funds may be released only if that one failed."""
     assert existing_of(row) == existing
-    error = tell(clash(row, OTHER))
+    error = to_outcome(clash(row, OTHER))
     assert isinstance(error, ForeignIdConflict)
     assert (error.existing, error.attempts, error.may_release_funds) == (existing, 0, existing.state == "failed")
     assert "This payment was not sent, and no worker will send it." in str(error)
@@ -369,7 +369,7 @@ def test_a_conflict_carries_what_has_the_foreign_id(row: Row, existing: Existing
 @pytest.mark.parametrize("row", [row_with("conflict", transaction=SHOWN), row_with("accepted", withdrawal=HAS)])
 def test_a_conflict_survives_pickle_and_holds_no_body_and_no_key(row: Row) -> None:
     """What goes from a worker process to its parent is the same there; the signed bytes stay in the journal."""
-    error = tell(clash(row, OTHER))
+    error = to_outcome(clash(row, OTHER))
     assert isinstance(error, ForeignIdConflict)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (str(again), again.existing) == (str(error), error.existing)
@@ -379,10 +379,12 @@ def test_a_conflict_survives_pickle_and_holds_no_body_and_no_key(row: Row) -> No
 
 def test_a_conflict_says_what_differs() -> None:
     """Where the journal keeps the payment; otherwise it says only how it stands."""
-    error = tell(clash(row_with("accepted"), OTHER))
+    error = to_outcome(clash(row_with("accepted"), OTHER))
     assert "already used for another payment (another amount; that one is accepted). This payment" in str(error)
     forgotten = row_with("accepted", revision=Revision(b"", None, 1, "1:a"))
-    assert "already used for another payment (that one is accepted). This payment" in str(tell(clash(forgotten, OTHER)))
+    assert "already used for another payment (that one is accepted). This payment" in str(
+        to_outcome(clash(forgotten, OTHER))
+    )
 
 
 def test_a_word_of_the_operator_is_told_as_his() -> None:
@@ -423,22 +425,22 @@ def test_every_why_is_told() -> None:
 
 def test_each_caller_gets_an_exception_of_its_own() -> None:
     """Told twice, it is raised twice, so that tracebacks do not grow into each other."""
-    told = Told("payout-17", row_with("open"))
-    assert tell(told) is not tell(told)
+    told = FlightResult("payout-17", row_with("open"))
+    assert to_outcome(told) is not to_outcome(told)
 
 
 ALL_TOLD = [
-    *(Told("payout-17", row) for row, _, _ in BY_STATE),
-    *(Told("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why) if why != "clash"),
+    *(FlightResult("payout-17", row) for row, _, _ in BY_STATE),
+    *(FlightResult("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why) if why != "clash"),
     clash(row_with("open"), OTHER),
     clash(row_with("conflict", transaction=SHOWN), OTHER),
 ]
 
 
 @pytest.mark.parametrize("told", ALL_TOLD, ids=[f"{told.why}-{told.row and told.row.state}" for told in ALL_TOLD])
-def test_no_text_shows_the_body_or_the_people(told: Told) -> None:
+def test_no_text_shows_the_body_or_the_people(told: FlightResult) -> None:
     """The signed body, its address and whoever sends or receives reach neither text nor repr nor attributes."""
-    error = tell(told)
+    error = to_outcome(told)
     shown = f"{error!s} {error!r} {vars(error) if isinstance(error, Exception) else ''} {told!r}"
     assert not [private for private in ("private", "Private", BODY.decode()) if private in shown]
 

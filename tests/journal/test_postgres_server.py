@@ -231,7 +231,7 @@ def test_it_belongs_to_one_event_loop() -> None:
 async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """What it acknowledges may be lost with its machine (A5)."""
 
-    class Told:
+    class FlightResult:
         """A connection to such a database."""
 
         def transaction(self) -> Any:
@@ -249,7 +249,7 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
 
     opened = server()
     with caplog.at_level(logging.INFO, "alphapo_async"):
-        await opened._learn_about(Told())
+        await opened._learn_about(FlightResult())
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING", "WARNING"]
     assert "2 standbys follow, and commits wait for none of them" in caplog.records[2].getMessage()
     assert "hides its timeline" in caplog.records[3].getMessage()

@@ -18,7 +18,7 @@ from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script, covering_dialects
 from alphapo_async.session import SessionManager
-from tests.proof.truth import Told, lies, outcome_of
+from tests.proof.truth import FlightResult, lies, outcome_of
 from tests.wire import real_world
 
 SEED = 7
@@ -49,7 +49,7 @@ def _request(foreign_id: str) -> WithdrawalRequest:
     )
 
 
-async def _pay(url: str, session: SessionManager, foreign_id: str, policy: RetryPolicy) -> Told:
+async def _pay(url: str, session: SessionManager, foreign_id: str, policy: RetryPolicy) -> FlightResult:
     """Pay with a client of its own, so that no case feels the pace of another."""
     client = AlphapoClient(
         "matrix-key",

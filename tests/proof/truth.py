@@ -6,17 +6,17 @@ from alphapo_async.core.errors import AlphapoError, WithdrawalError, WithdrawalU
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.sandbox import Ledger
 
-Told = Withdrawal | AlphapoError
+FlightResult = Withdrawal | AlphapoError
 
 
-def outcome_of(told: Told) -> str:
+def outcome_of(told: FlightResult) -> str:
     """Return the outcome's name."""
     if isinstance(told, Withdrawal):
         return "accepted"
     return told.outcome if isinstance(told, WithdrawalError) else type(told).__name__
 
 
-def lies(foreign_id: str, told: Told, ledger: Ledger) -> list[str]:
+def lies(foreign_id: str, told: FlightResult, ledger: Ledger) -> list[str]:
     """Return what is wrong: a payment that moved money twice, bytes that changed, or an outcome that the ledger contradicts."""
     accepted = ledger.accepted(foreign_id)
     moved = [one for one in accepted if one.moved_money]

@@ -589,7 +589,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                '        if self._unwritten or self._is_slow(row):\n            return self._told(row, "journal")\n',
+                '        if self._unwritten or self._is_slow(row):\n            return self._result(row, "journal")\n',
                 "",
             ),
         ),

@@ -18,7 +18,7 @@ from alphapo_async.crew import World
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
-from tests.proof.truth import Told, lies, outcome_of
+from tests.proof.truth import FlightResult, lies, outcome_of
 from tests.simulation.sockets.certificates import client_side
 from tests.simulation.sockets.far_end import KEY, SECRET, FarEnd, Fault
 from tests.simulation.sockets.faults import FAULTS, Phase
@@ -139,7 +139,7 @@ async def play(cell: Cell, ending: Ending, *, is_durable: bool = False) -> Seen:
     return Seen(_word(proof), session.truth, outcome_of(told), tuple(wrong))
 
 
-async def _paid(far: FarEnd, session: SessionManager, cell: Cell, journal: Journal) -> Told:
+async def _paid(far: FarEnd, session: SessionManager, cell: Cell, journal: Journal) -> FlightResult:
     """Pay the withdrawal that is struck, after whatever goes before it."""
     loop = asyncio.get_running_loop()
     world = World(lambda: _EPOCH + loop.time(), random.Random(_SEED).random, asyncio.sleep)
