@@ -325,7 +325,7 @@ class Flight:
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_lets(self._crew.gate.pace, ticket, self._loop.time())
+        row, is_let = self.row, still_lets(self._crew.gate.state, ticket, self._loop.time())
         is_late = self.callers.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
@@ -448,7 +448,7 @@ class Flight:
         self._release_whoever_leaves()
         if not self.callers.is_running:
             self._crew.queueing[self.callers] = None
-            self.callers.on_outage(is_outage(gate.pace))
+            self.callers.on_outage(is_outage(gate.state))
         try:
             ticket = await gate.wait_in(place)
         finally:
@@ -541,12 +541,12 @@ class Flight:
 
     def _why_not_sent(self, row: Row) -> str:
         """Return why nothing arrived, for a row of which nothing is in doubt."""
-        pace = self._crew.gate.pace
+        state = self._crew.gate.state
         if self._is_key_refused(row):
             return "key refused"
-        if is_outage(pace):
+        if is_outage(state):
             return "outage"
-        return row.reason or ("throttled" if pace.held_until > self._loop.time() else "queue")
+        return row.reason or ("throttled" if state.held_until > self._loop.time() else "queue")
 
     def _in_flight(self) -> FlightResult:
         """What a caller is told whose time is up."""

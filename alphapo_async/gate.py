@@ -12,7 +12,17 @@ from math import inf
 from typing import Final, TypeAlias
 
 from alphapo_async.core.outcome import Answer, Proof
-from alphapo_async.core.pacing import Kind, Pace, RetryPolicy, Ticket, heard, hears, is_outage, left, may_leave_at
+from alphapo_async.core.pacing import (
+    Kind,
+    LimiterState,
+    RetryPolicy,
+    Ticket,
+    heard,
+    hears,
+    is_outage,
+    left,
+    may_leave_at,
+)
 from alphapo_async.session import Slots
 
 __all__ = ["Gate", "Place"]
@@ -40,7 +50,7 @@ class Gate:
         self._policy = policy
         self._max_rate = max_rate
         self._on_outage = on_outage
-        self._pace = Pace()
+        self._state = LimiterState()
         self._outage_ended = -inf
         self._queues: dict[Kind, deque[Place]] = {kind: deque() for kind in Kind}
         self._bodies = 0
@@ -50,18 +60,18 @@ class Gate:
         slots.listen(self._pump)
 
     @property
-    def pace(self) -> Pace:
+    def state(self) -> LimiterState:
         """What is known of AlphaPo's willingness."""
-        return self._pace
+        return self._state
 
     @property
     def outage_until(self) -> float:
         """When the latest outage ended, on the loop's clock: infinite while it lasts, minus infinite if there was none."""
-        return inf if is_outage(self._pace) else self._outage_ended
+        return inf if is_outage(self._state) else self._outage_ended
 
     def __repr__(self) -> str:
         waiting = sum(len(queue) for queue in self._queues.values())
-        return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._pace!r})"
+        return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
     def try_enter(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Ticket | None:
         """Return a ticket if the request may leave at once, overtaking nobody of its kind."""
@@ -69,7 +79,7 @@ class Gate:
         now = loop.time()
         if self._slots.free <= 0 or any(self._queues.values()):
             return None
-        if may_leave_at(self._pace, kind, self._bodies, now) > now:
+        if may_leave_at(self._state, kind, self._bodies, now) > now:
             return None
         return self._let(kind, now, now)
 
@@ -114,9 +124,9 @@ class Gate:
         self._slots.give()
 
     def _hear(self, ticket: Ticket, judged: Proof | Answer, now: float) -> None:
-        before, (what, retry_after) = self._pace, hears(judged)
-        self._pace = heard(before, ticket, what, now, self._policy, retry_after=retry_after)
-        if self._pace is not before and is_outage(self._pace) is not is_outage(before):
+        before, (what, retry_after) = self._state, hears(judged)
+        self._state = heard(before, ticket, what, now, self._policy, retry_after=retry_after)
+        if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now
             self._on_outage(not is_outage(before))
 
@@ -130,7 +140,7 @@ class Gate:
                 self.give_up(queue.popleft())
 
     def _let(self, kind: Kind, now: float, due: float) -> Ticket:
-        self._pace, ticket = left(self._pace, kind, now, self._policy, self._max_rate, due=due)
+        self._state, ticket = left(self._state, kind, now, self._policy, self._max_rate, due=due)
         self._slots.take()
         if kind.is_body:
             self._bodies += 1
@@ -160,7 +170,7 @@ class Gate:
             if queue[0].done():
                 queue.popleft()
                 continue
-            when = may_leave_at(self._pace, kind, self._bodies, now)
+            when = may_leave_at(self._state, kind, self._bodies, now)
             if when > now or self._slots.free <= 0:
                 return when
             queue.popleft().set_result(self._let(kind, now, due))

@@ -120,7 +120,7 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
         crew = _crew(wire)
         assert await crew.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
-        assert crew.gate.pace.held_until == held_until
+        assert crew.gate.state.held_until == held_until
 
     run(story())
 
@@ -137,7 +137,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         hearing = callers.join(None)
         crew.queueing[callers] = None
         crew._on_outage(has_begun=True)
-        assert is_outage(crew.gate.pace) is False
+        assert is_outage(crew.gate.state) is False
         await asyncio.sleep(1)
         crew._on_outage(has_begun=False)
         await asyncio.sleep(10)

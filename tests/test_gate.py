@@ -235,7 +235,7 @@ def test_in_an_outage_bodies_leave_as_probes_alone() -> None:
         yard = Yard(100, policy=RetryPolicy(wait_initial=1.0, wait_max=5.0))
         await yard.fall()
         await asyncio.gather(*(yard.send(Kind.FIRST, SILENT) for _ in range(5)))
-        return [when for _, when in yard.log[20:]], yard.outages, yard.gate.pace.tokens
+        return [when for _, when in yard.log[20:]], yard.outages, yard.gate.state.tokens
 
     assert run(story()) == ([1, 3, 7, 12, 17], [(0, True)], 100)
 
@@ -582,4 +582,4 @@ def test_the_repr_says_what_goes_on() -> None:
         yard.gate.queue(Kind.RETRY, asyncio.get_running_loop())
         return repr(yard.gate)
 
-    assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, Pace(")
+    assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, LimiterState(")

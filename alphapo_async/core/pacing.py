@@ -1,6 +1,6 @@
 """How often AlphaPo is asked: backoff, budget, throttling, outages and the pace of all withdrawals of one client together.
 
-Pure like the rest: a `Pace` is what the client's gate knows, and every function takes one and the time and returns the
+Pure like the rest: a `LimiterState` is what the client's gate knows, and every function takes one and the time and returns the
 next one. The figures are those of the promise: a failing AlphaPo is not stormed.
 """
 
@@ -21,7 +21,7 @@ __all__ = [
     "Flown",
     "Heard",
     "Kind",
-    "Pace",
+    "LimiterState",
     "RetryPolicy",
     "Ticket",
     "backoff",
@@ -182,7 +182,7 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     """A token was taken for it."""
 
 
-class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class LimiterState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the gate knows. Times are seconds of one monotonic clock."""
 
     tokens: float = BUDGET
@@ -200,17 +200,17 @@ class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When the next body may leave, with `max_rate`."""
 
 
-def is_outage(pace: Pace) -> bool:
+def is_outage(state: LimiterState) -> bool:
     """AlphaPo gave no readable answer for a while: bodies leave only as probes."""
-    return pace.outage_since is not None
+    return state.outage_since is not None
 
 
-def budget_left(pace: Pace, now: float) -> float:
+def budget_left(state: LimiterState, now: float) -> float:
     """Return how many tokens the bucket holds at this time, from 0 to 100."""
-    return max(0.0, _tokens(pace, now))
+    return max(0.0, _tokens(state, now))
 
 
-def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
+def may_leave_at(state: LimiterState, kind: Kind, bodies: int, now: float) -> float:
     """Return when a request of this kind may leave: at once if that is not after `now`, never before something is heard if infinite.
 
     Args:
@@ -219,20 +219,26 @@ def may_leave_at(pace: Pace, kind: Kind, bodies: int, now: float) -> float:
         bodies: bodies under way.
         now: the time.
     """
-    is_probe = kind.is_body and is_outage(pace)
-    when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))
+    is_probe = kind.is_body and is_outage(state)
+    when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))
     if not kind.is_body:
         return when
     if is_probe:
-        return max(when, pace.probe_at)
-    if bodies >= pace.window:
+        return max(when, state.probe_at)
+    if bodies >= state.window:
         return inf
-    return max(when, pace.start_at)
+    return max(when, state.start_at)
 
 
 def left(
-    pace: Pace, kind: Kind, now: float, policy: RetryPolicy, max_rate: float | None = None, *, due: float | None = None
-) -> tuple[Pace, Ticket]:
+    state: LimiterState,
+    kind: Kind,
+    now: float,
+    policy: RetryPolicy,
+    max_rate: float | None = None,
+    *,
+    due: float | None = None,
+) -> tuple[LimiterState, Ticket]:
     """Return the pace after a request of this kind has left, and its ticket.
 
     Args:
@@ -243,36 +249,36 @@ def left(
         max_rate: bodies per second.
         due: when it was to leave, where a timer was late; so the next one is not late, too.
     """
-    if kind.is_body and is_outage(pace):
+    if kind.is_body and is_outage(state):
         # A probe takes no token; the next one waits twice as long.
-        wait = min(pace.probe_wait * 2, policy.wait_max)
-        return replace(pace, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]
+        wait = min(state.probe_wait * 2, policy.wait_max)
+        return replace(state, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]
     if kind.is_body and max_rate is not None:
-        pace = replace(pace, start_at=max(pace.start_at, now if due is None else due) + 1 / max_rate)
+        state = replace(state, start_at=max(state.start_at, now if due is None else due) + 1 / max_rate)
     if kind.is_first:
-        return pace, _TICKETS[kind]
-    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]
+        return state, _TICKETS[kind]
+    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]
 
 
-def still_lets(pace: Pace, ticket: Ticket, now: float) -> bool:
+def still_lets(state: LimiterState, ticket: Ticket, now: float) -> bool:
     """Tell whether what was let through a while ago may leave now: AlphaPo has neither asked to wait nor gone away since."""
     is_probe = not ticket.has_paid
-    return pace.held_until <= now and (is_probe or not is_outage(pace))
+    return state.held_until <= now and (is_probe or not is_outage(state))
 
 
 _TICKETS: Final = {kind: Ticket(kind) for kind in Kind}
 _PAID: Final = {kind: Ticket(kind, has_paid=True) for kind in Kind}
 
 
-def _tokens(pace: Pace, now: float) -> float:
-    return min(BUDGET, pace.tokens + (now - pace.counted_at) * REFILL)
+def _tokens(state: LimiterState, now: float) -> float:
+    return min(BUDGET, state.tokens + (now - state.counted_at) * REFILL)
 
 
 _ROUNDING = 1e-9  # of adding up seconds in floating point
 
 
-def _token_at(pace: Pace, now: float) -> float:
-    missing = 1 - _tokens(pace, now)
+def _token_at(state: LimiterState, now: float) -> float:
+    missing = 1 - _tokens(state, now)
     return now if missing <= _ROUNDING else now + missing / REFILL
 
 
@@ -298,46 +304,52 @@ _NOTHING: Final = (Heard.NOTHING, None)
 
 
 def heard(
-    pace: Pace, ticket: Ticket, what: Heard, now: float, policy: RetryPolicy, *, retry_after: float | None = None
-) -> Pace:
+    state: LimiterState,
+    ticket: Ticket,
+    what: Heard,
+    now: float,
+    policy: RetryPolicy,
+    *,
+    retry_after: float | None = None,
+) -> LimiterState:
     """Return the pace after a request came home."""
     if what is Heard.DEFINITE:
-        return _paid_back(_answered(pace, ticket), ticket, now)
+        return _paid_back(_answered(state, ticket), ticket, now)
     if what is Heard.THROTTLED:
-        return _throttled(pace, now, policy.wait_initial if retry_after is None else retry_after)
-    return _unanswered(pace, now, policy) if ticket.kind.is_body else pace
+        return _throttled(state, now, policy.wait_initial if retry_after is None else retry_after)
+    return _unanswered(state, now, policy) if ticket.kind.is_body else state
 
 
-def _paid_back(pace: Pace, ticket: Ticket, now: float) -> Pace:
+def _paid_back(state: LimiterState, ticket: Ticket, now: float) -> LimiterState:
     gift = 1.0 if ticket.has_paid else REFILL
-    tokens = _tokens(pace, now)
+    tokens = _tokens(state, now)
     if tokens >= BUDGET:
-        return pace if pace.tokens >= BUDGET else replace(pace, tokens=BUDGET, counted_at=now)
-    return replace(pace, tokens=min(BUDGET, tokens + gift), counted_at=now)
+        return state if state.tokens >= BUDGET else replace(state, tokens=BUDGET, counted_at=now)
+    return replace(state, tokens=min(BUDGET, tokens + gift), counted_at=now)
 
 
-def _answered(pace: Pace, ticket: Ticket) -> Pace:
+def _answered(state: LimiterState, ticket: Ticket) -> LimiterState:
     """A readable answer to a body ends an outage, and opens the window wider: twice as wide each round trip."""
     if not ticket.kind.is_body:
-        return pace
-    if is_outage(pace):
-        return replace(pace, outage_since=None, streak=0, window=_RAMP)
-    if pace.window == inf:
-        return replace(pace, streak=0) if pace.streak else pace
-    return replace(pace, streak=0, window=pace.window + 1 if pace.window < _OPEN else inf)
+        return state
+    if is_outage(state):
+        return replace(state, outage_since=None, streak=0, window=_RAMP)
+    if state.window == inf:
+        return replace(state, streak=0) if state.streak else state
+    return replace(state, streak=0, window=state.window + 1 if state.window < _OPEN else inf)
 
 
 _OPEN: Final = 512.0
 """A window this wide is no limit any more."""
 
 
-def _unanswered(pace: Pace, now: float, policy: RetryPolicy) -> Pace:
-    streak = pace.streak + 1
-    if is_outage(pace) or streak < STREAK:
-        window = pace.window if pace.window == inf else max(1.0, pace.window / 2)
-        return replace(pace, streak=streak, window=window)
+def _unanswered(state: LimiterState, now: float, policy: RetryPolicy) -> LimiterState:
+    streak = state.streak + 1
+    if is_outage(state) or streak < STREAK:
+        window = state.window if state.window == inf else max(1.0, state.window / 2)
+        return replace(state, streak=streak, window=window)
     return replace(
-        pace,
+        state,
         streak=streak,
         outage_since=now,
         probe_at=now + policy.wait_initial,
@@ -346,6 +358,6 @@ def _unanswered(pace: Pace, now: float, policy: RetryPolicy) -> Pace:
     )
 
 
-def _throttled(pace: Pace, now: float, seconds: float) -> Pace:
+def _throttled(state: LimiterState, now: float, seconds: float) -> LimiterState:
     until = now + min(seconds, LONGEST_HOLD)
-    return replace(pace, held_until=max(pace.held_until, until), window=_RAMP)
+    return replace(state, held_until=max(state.held_until, until), window=_RAMP)

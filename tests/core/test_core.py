@@ -11,7 +11,7 @@ import pytest
 from alphapo_async import core
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.pacing import Pace, RetryPolicy
+from alphapo_async.core.pacing import LimiterState, RetryPolicy
 from alphapo_async.core.row import Row
 
 MODULES = [importlib.import_module(f"{core.__name__}.{module.name}") for module in pkgutil.iter_modules(core.__path__)]
@@ -37,7 +37,7 @@ def test_the_garbage_collector_visits_no_value_of_the_core(kind: type[msgspec.St
 
 
 @pytest.mark.parametrize(
-    "kind", [Event, Health, Pace, RetryPolicy, Row, Totals, Transaction, Withdrawal, WithdrawalRequest]
+    "kind", [Event, Health, LimiterState, RetryPolicy, Row, Totals, Transaction, Withdrawal, WithdrawalRequest]
 )
 def test_values_of_many_fields_are_made_by_name(kind: type[msgspec.Struct]) -> None:
     """So that no field is taken for its neighbour."""

@@ -36,7 +36,7 @@ from alphapo_async.core.pacing import (
     Flown,
     Heard,
     Kind,
-    Pace,
+    LimiterState,
     RetryPolicy,
     Ticket,
     backoff,
@@ -56,14 +56,14 @@ POLICY = RetryPolicy()
 FIRST, RETRY, LOOK_UP = Ticket(Kind.FIRST), Ticket(Kind.RETRY, has_paid=True), Ticket(Kind.LOOK_UP, has_paid=True)
 
 
-def silent(pace: Pace, times: int, now: float = 0.0) -> Pace:
+def silent(state: LimiterState, times: int, now: float = 0.0) -> LimiterState:
     """Return the pace after so many bodies without a readable answer."""
     for _ in range(times):
-        pace = heard(pace, FIRST, Heard.NOTHING, now, POLICY)
-    return pace
+        state = heard(state, FIRST, Heard.NOTHING, now, POLICY)
+    return state
 
 
-OUTAGE = silent(Pace(), STREAK)
+OUTAGE = silent(LimiterState(), STREAK)
 
 
 # ── the policy ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +134,7 @@ def test_jitter_is_full(number: int, chance: float) -> None:
 def test_a_new_pace_holds_nothing_back() -> None:
     """A full bucket, no silence, no outage, no pause and no window."""
     fresh = {"tokens": 100.0, "counted_at": 0.0, "streak": 0, "probe_at": 0.0, "probe_wait": 0.0}
-    assert asdict(Pace()) == fresh | {"outage_since": None, "held_until": 0.0, "window": inf, "start_at": 0.0}
+    assert asdict(LimiterState()) == fresh | {"outage_since": None, "held_until": 0.0, "window": inf, "start_at": 0.0}
 
 
 def test_a_new_flight_has_done_nothing() -> None:
@@ -148,69 +148,69 @@ def test_a_new_flight_has_done_nothing() -> None:
 
 def test_the_first_request_of_a_call_is_free() -> None:
     """A body or a question, also with an empty bucket; whatever follows waits for its token."""
-    empty = Pace(tokens=0)
+    empty = LimiterState(tokens=0)
     assert may_leave_at(empty, Kind.FIRST, 0, 0.0) == 0.0
     assert may_leave_at(empty, Kind.QUESTION, 0, 0.0) == 0.0
     assert may_leave_at(empty, Kind.RETRY, 0, 0.0) == 2.0
     assert may_leave_at(empty, Kind.LOOK_UP, 0, 0.0) == 2.0
     for kind in (Kind.FIRST, Kind.QUESTION):
-        assert left(Pace(), kind, 0.0, POLICY) == (Pace(), Ticket(kind))
+        assert left(LimiterState(), kind, 0.0, POLICY) == (LimiterState(), Ticket(kind))
 
 
 @pytest.mark.parametrize("kind", [Kind.RETRY, Kind.LOOK_UP])
 def test_every_further_request_takes_a_token(kind: Kind) -> None:
     """When it leaves, and its ticket says so."""
-    pace, ticket = left(Pace(), kind, 0.0, POLICY)
-    assert (pace.tokens, ticket) == (BUDGET - 1, Ticket(kind, has_paid=True))
+    state, ticket = left(LimiterState(), kind, 0.0, POLICY)
+    assert (state.tokens, ticket) == (BUDGET - 1, Ticket(kind, has_paid=True))
 
 
 def test_time_gives_half_a_token_a_second() -> None:
     """Up to a full bucket."""
-    pace = Pace(tokens=0.0)
-    assert left(pace, Kind.RETRY, 10.0, POLICY)[0].tokens == 4.0
-    assert left(pace, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
+    state = LimiterState(tokens=0.0)
+    assert left(state, Kind.RETRY, 10.0, POLICY)[0].tokens == 4.0
+    assert left(state, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
 
 
 def test_what_is_left_of_the_budget_is_told() -> None:
     """Between nothing and all of it, refilled by time."""
-    assert budget_left(Pace(tokens=100.0, counted_at=5.0), 5.0) == 100.0
-    assert budget_left(Pace(tokens=100.0, counted_at=5.0), 9.0) == 100.0
-    assert budget_left(Pace(tokens=10.0, counted_at=5.0), 9.0) == 12.0
-    assert budget_left(Pace(tokens=-1.0, counted_at=5.0), 6.0) == 0.0
+    assert budget_left(LimiterState(tokens=100.0, counted_at=5.0), 5.0) == 100.0
+    assert budget_left(LimiterState(tokens=100.0, counted_at=5.0), 9.0) == 100.0
+    assert budget_left(LimiterState(tokens=10.0, counted_at=5.0), 9.0) == 12.0
+    assert budget_left(LimiterState(tokens=-1.0, counted_at=5.0), 6.0) == 0.0
 
 
 def test_time_is_counted_from_the_last_token() -> None:
     """No second gives twice, and what is missing but for rounding is not waited for."""
-    once, _ticket = left(Pace(tokens=0.0, counted_at=10.0), Kind.RETRY, 20.0, POLICY)
+    once, _ticket = left(LimiterState(tokens=0.0, counted_at=10.0), Kind.RETRY, 20.0, POLICY)
     assert (once.tokens, once.counted_at) == (4.0, 20.0)
     assert left(once, Kind.RETRY, 22.0, POLICY)[0].tokens == 4.0
-    assert may_leave_at(Pace(tokens=0.0, counted_at=10.0), Kind.RETRY, 0, 11.0) == 12.0
-    assert may_leave_at(Pace(tokens=1 - 1e-10), Kind.RETRY, 0, 0.0) == 0.0
+    assert may_leave_at(LimiterState(tokens=0.0, counted_at=10.0), Kind.RETRY, 0, 11.0) == 12.0
+    assert may_leave_at(LimiterState(tokens=1 - 1e-10), Kind.RETRY, 0, 0.0) == 0.0
 
 
 def test_a_definite_reply_gives_the_token_back() -> None:
     """To a first request a half; a bucket is never more than full."""
-    pace = Pace(tokens=10.0)
-    assert heard(pace, RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
-    assert heard(pace, LOOK_UP, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
-    assert heard(pace, FIRST, Heard.DEFINITE, 0.0, POLICY).tokens == 10.5
-    assert heard(Pace(tokens=99.5), RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == BUDGET
-    later = heard(pace, RETRY, Heard.DEFINITE, 10.0, POLICY)
+    state = LimiterState(tokens=10.0)
+    assert heard(state, RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert heard(state, LOOK_UP, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert heard(state, FIRST, Heard.DEFINITE, 0.0, POLICY).tokens == 10.5
+    assert heard(LimiterState(tokens=99.5), RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == BUDGET
+    later = heard(state, RETRY, Heard.DEFINITE, 10.0, POLICY)
     assert (later.tokens, later.counted_at) == (16.0, 10.0)
 
 
 def test_a_full_bucket_costs_nothing() -> None:
     """The usual case makes no new value."""
-    pace = Pace()
-    assert heard(pace, FIRST, Heard.DEFINITE, 5.0, POLICY) is pace
-    refilled = heard(Pace(tokens=99.0), FIRST, Heard.DEFINITE, 5.0, POLICY)
+    state = LimiterState()
+    assert heard(state, FIRST, Heard.DEFINITE, 5.0, POLICY) is state
+    refilled = heard(LimiterState(tokens=99.0), FIRST, Heard.DEFINITE, 5.0, POLICY)
     assert (refilled.tokens, refilled.counted_at) == (BUDGET, 5.0)
 
 
 @pytest.mark.parametrize("what", [Heard.NOTHING, Heard.THROTTLED])
 def test_silence_and_throttling_give_nothing_back(what: Heard) -> None:
     """The token is gone."""
-    assert heard(Pace(tokens=10.0), RETRY, what, 0.0, POLICY).tokens == 10.0
+    assert heard(LimiterState(tokens=10.0), RETRY, what, 0.0, POLICY).tokens == 10.0
 
 
 @given(
@@ -221,16 +221,16 @@ def test_silence_and_throttling_give_nothing_back(what: Heard) -> None:
 )
 def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Kind, Heard, float, float | None]]) -> None:
     """Whatever leaves when it may, and whatever it hears: and paid requests stay within 100, the gifts and the time."""
-    pace, now, paid, gifts = Pace(), 0.0, 0, 0.0
+    state, now, paid, gifts = LimiterState(), 0.0, 0, 0.0
     for kind, what, pause, retry_after in story:
         now += pause
-        when = may_leave_at(pace, kind, 0, now)
+        when = may_leave_at(state, kind, 0, now)
         assert when < inf
         now = max(now, when)
-        pace, ticket = left(pace, kind, now, POLICY)
-        assert pace.tokens >= -1e-6
-        pace = heard(pace, ticket, what, now, POLICY, retry_after=retry_after)
-        assert pace.tokens <= BUDGET
+        state, ticket = left(state, kind, now, POLICY)
+        assert state.tokens >= -1e-6
+        state = heard(state, ticket, what, now, POLICY, retry_after=retry_after)
+        assert state.tokens <= BUDGET
         paid += ticket.has_paid
         gifts += 0 if what is not Heard.DEFINITE else 1.0 if ticket.has_paid else 0.5
     assert paid <= BUDGET + gifts + now / 2 + 1e-6
@@ -241,47 +241,47 @@ def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Kind, Hear
 
 def test_throttling_holds_everything_back() -> None:
     """Bodies and look-ups alike, for as long as AlphaPo asks."""
-    pace = heard(Pace(), FIRST, Heard.THROTTLED, 10.0, POLICY, retry_after=30.0)
-    assert {may_leave_at(pace, kind, 0, 10.0) for kind in Kind} == {40.0}
+    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 10.0, POLICY, retry_after=30.0)
+    assert {may_leave_at(state, kind, 0, 10.0) for kind in Kind} == {40.0}
 
 
 def test_nobody_is_held_back_for_more_than_a_minute_by_another() -> None:
     """A day asked of one withdrawal is not asked of all."""
-    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=86_400.0)
-    assert pace.held_until == LONGEST_HOLD == 60.0
+    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=86_400.0)
+    assert state.held_until == LONGEST_HOLD == 60.0
 
 
 def test_without_retry_after_the_first_wait_stands_in() -> None:
     """`wait_initial`; zero asked for is zero."""
-    assert heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
-    assert heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0).held_until == 0.0
+    assert heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
+    assert heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0).held_until == 0.0
 
 
 def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
     """The latest end holds."""
-    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=30.0)
-    assert heard(pace, FIRST, Heard.THROTTLED, 1.0, POLICY, retry_after=1.0).held_until == 30.0
+    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=30.0)
+    assert heard(state, FIRST, Heard.THROTTLED, 1.0, POLICY, retry_after=1.0).held_until == 30.0
 
 
 def test_after_throttling_sending_opens_gradually() -> None:
     """Two bodies at once, then one more for each answer, until it is no limit; look-ups are not counted."""
-    pace = heard(Pace(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0)
-    assert (may_leave_at(pace, Kind.FIRST, 1, 0.0), may_leave_at(pace, Kind.FIRST, 2, 0.0)) == (0.0, inf)
-    assert may_leave_at(pace, Kind.LOOK_UP, 2, 0.0) == 0.0
+    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0)
+    assert (may_leave_at(state, Kind.FIRST, 1, 0.0), may_leave_at(state, Kind.FIRST, 2, 0.0)) == (0.0, inf)
+    assert may_leave_at(state, Kind.LOOK_UP, 2, 0.0) == 0.0
     windows = []
-    while pace.window < inf:
-        windows.append(pace.window)
-        pace = heard(pace, FIRST, Heard.DEFINITE, 0.0, POLICY)
+    while state.window < inf:
+        windows.append(state.window)
+        state = heard(state, FIRST, Heard.DEFINITE, 0.0, POLICY)
     assert windows == [float(number) for number in range(2, 513)]
 
 
 def test_silence_while_opening_halves_what_may_be_under_way() -> None:
     """Down to one."""
-    pace = Pace(window=8.0)
+    state = LimiterState(window=8.0)
     windows = []
     for _ in range(5):
-        pace = silent(pace, 1)
-        windows.append(pace.window)
+        state = silent(state, 1)
+        windows.append(state.window)
     assert windows == [4, 2, 1, 1, 1]
 
 
@@ -291,15 +291,15 @@ def test_silence_while_opening_halves_what_may_be_under_way() -> None:
 def test_twenty_silences_in_a_row_are_an_outage() -> None:
     """Nineteen are not, and an answer between starts the count anew."""
     assert STREAK == 20
-    assert not is_outage(silent(Pace(), STREAK - 1))
+    assert not is_outage(silent(LimiterState(), STREAK - 1))
     assert is_outage(OUTAGE)
-    interrupted = heard(silent(Pace(), STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY)
+    interrupted = heard(silent(LimiterState(), STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY)
     assert not is_outage(silent(interrupted, STREAK - 1))
 
 
 def test_an_outage_counts_on_and_closes_the_window() -> None:
     """When it began, and the first probe after the first wait: probes alone leave, so that the window says nothing any more."""
-    began = replace(Pace(window=8.0, tokens=3.0), streak=STREAK - 1)
+    began = replace(LimiterState(window=8.0, tokens=3.0), streak=STREAK - 1)
     expected = {"streak": STREAK, "outage_since": 7.0, "probe_at": 7.5, "probe_wait": 0.5, "window": inf}
     assert heard(began, FIRST, Heard.NOTHING, 7.0, POLICY) == replace(began, **expected)
 
@@ -307,30 +307,30 @@ def test_an_outage_counts_on_and_closes_the_window() -> None:
 @pytest.mark.parametrize("window", [8.0, inf])
 def test_an_answer_ends_the_streak(window: float) -> None:
     """Whether sending is opening again or open."""
-    assert heard(Pace(window=window, streak=STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY).streak == 0
+    assert heard(LimiterState(window=window, streak=STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY).streak == 0
 
 
 def test_look_ups_say_nothing_about_an_outage() -> None:
     """Neither their silence nor their answers, and they leave all the same."""
-    pace = Pace()
+    state = LimiterState()
     for _ in range(STREAK * 2):
-        pace = heard(pace, LOOK_UP, Heard.NOTHING, 0.0, POLICY)
-    assert not is_outage(pace)
+        state = heard(state, LOOK_UP, Heard.NOTHING, 0.0, POLICY)
+    assert not is_outage(state)
     assert is_outage(heard(OUTAGE, LOOK_UP, Heard.DEFINITE, 0.0, POLICY))
     assert may_leave_at(OUTAGE, Kind.LOOK_UP, 0, 0.0) == 0.0
 
 
 def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
     """The first after wait_initial, the next after twice as long each, up to wait_max; none takes a token, not even a retry."""
-    pace, now, times = replace(OUTAGE, tokens=0.0), 0.0, []
+    state, now, times = replace(OUTAGE, tokens=0.0), 0.0, []
     for kind in (Kind.RETRY, Kind.FIRST) * 4:
-        now = may_leave_at(pace, kind, 0, now)
+        now = may_leave_at(state, kind, 0, now)
         times.append(now)
-        pace, ticket = left(pace, kind, now, POLICY)
+        state, ticket = left(state, kind, now, POLICY)
         assert not ticket.has_paid
-        pace = heard(pace, ticket, Heard.NOTHING, now, POLICY)
+        state = heard(state, ticket, Heard.NOTHING, now, POLICY)
     assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 51.5, 71.5]
-    assert is_outage(pace)
+    assert is_outage(state)
 
 
 def test_a_probe_waits_for_a_pause_that_alphapo_asked_for() -> None:
@@ -339,21 +339,21 @@ def test_a_probe_waits_for_a_pause_that_alphapo_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "ticket", "may_leave"),
+    ("state", "ticket", "may_leave"),
     [
-        (Pace(), RETRY, True),
-        (Pace(held_until=10.0), RETRY, True),
-        (Pace(held_until=10.5), RETRY, False),
-        (Pace(held_until=10.5), FIRST, False),
-        (Pace(outage_since=9.0), RETRY, False),
-        (Pace(outage_since=9.0), Ticket(Kind.RETRY), True),
+        (LimiterState(), RETRY, True),
+        (LimiterState(held_until=10.0), RETRY, True),
+        (LimiterState(held_until=10.5), RETRY, False),
+        (LimiterState(held_until=10.5), FIRST, False),
+        (LimiterState(outage_since=9.0), RETRY, False),
+        (LimiterState(outage_since=9.0), Ticket(Kind.RETRY), True),
     ],
 )
 def test_what_was_let_through_a_while_ago_leaves_only_if_nothing_has_come_between(
-    pace: Pace, ticket: Ticket, *, may_leave: bool
+    state: LimiterState, ticket: Ticket, *, may_leave: bool
 ) -> None:
     """AlphaPo asked to wait, or went away: then a probe still leaves, since it is one a time."""
-    assert still_lets(pace, ticket, 10.0) is may_leave
+    assert still_lets(state, ticket, 10.0) is may_leave
 
 
 def test_a_readable_answer_ends_the_outage() -> None:
@@ -367,15 +367,15 @@ def test_a_readable_answer_ends_the_outage() -> None:
 
 def test_a_rate_spreads_bodies() -> None:
     """Smoothly: one every so often, none saved up; look-ups are not counted."""
-    pace, times = Pace(), []
+    state, times = LimiterState(), []
     for kind in (Kind.FIRST, Kind.RETRY, Kind.FIRST):
-        now = may_leave_at(pace, kind, 0, 0.0)
+        now = may_leave_at(state, kind, 0, 0.0)
         times.append(now)
-        pace, _ticket = left(pace, kind, now, POLICY, max_rate=4.0)
+        state, _ticket = left(state, kind, now, POLICY, max_rate=4.0)
     assert times == [0.0, 0.25, 0.5]
-    assert may_leave_at(pace, Kind.LOOK_UP, 0, 0.0) == 0.0
-    assert left(pace, Kind.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is pace
-    late, _ticket = left(pace, Kind.FIRST, 100.0, POLICY, max_rate=4.0)
+    assert may_leave_at(state, Kind.LOOK_UP, 0, 0.0) == 0.0
+    assert left(state, Kind.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is state
+    late, _ticket = left(state, Kind.FIRST, 100.0, POLICY, max_rate=4.0)
     assert late.start_at == 100.25
 
 

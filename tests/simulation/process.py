@@ -133,8 +133,8 @@ class Process:
     @property
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
-        pace = self.client._crew.gate.pace
-        after, _ = left(pace, Kind.LOOK_UP, self._loop.time(), RetryPolicy())
+        state = self.client._crew.gate.state
+        after, _ = left(state, Kind.LOOK_UP, self._loop.time(), RetryPolicy())
         return after.tokens > BUDGET - _JUST_NOW
 
     @property
@@ -149,9 +149,9 @@ class Process:
 
     def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""
-        pace = self.client._crew.gate.pace
-        if pace.tokens < -_ROUNDING:
-            self._fail(f"the budget is negative: {pace.tokens} (P9)")
+        state = self.client._crew.gate.state
+        if state.tokens < -_ROUNDING:
+            self._fail(f"the budget is negative: {state.tokens} (P9)")
         flight = self.client._flights.get(foreign_id)
         has_flown = flight is not None and flight._has_flown
         if not has_flown:
@@ -159,7 +159,7 @@ class Process:
         # The look-up of an id that a journal may have forgotten is free, and so is the first body after it.
         flown = None if flight is None else flight._flown
         is_first_body = is_body and flown is not None and flown.sent == 0 and flown.look_ups <= 1
-        is_free = (is_first_body and self.disk.went_back > 0) or (is_body and is_outage(pace))
+        is_free = (is_first_body and self.disk.went_back > 0) or (is_body and is_outage(state))
         self._kindness.leaves(is_body=is_body, is_paid=has_flown and not is_free)
 
     def _is_back(self, is_body: bool, came: Reply | NoReply) -> None:  # noqa: FBT001 - called with a bare fact

@@ -234,7 +234,7 @@ _PACE: Final = (
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n',
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n'
                 "        if due is not None:\n"
-                "            due = max(due, self._crew.gate.pace.held_until + 1.0)\n",
+                "            due = max(due, self._crew.gate.state.held_until + 1.0)\n",
             ),
         ),
     ),
@@ -244,8 +244,8 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "return min(BUDGET, pace.tokens + (now - pace.counted_at) * REFILL)",
-                "return pace.tokens",
+                "return min(BUDGET, state.tokens + (now - state.counted_at) * REFILL)",
+                "return state.tokens",
             ),
             Edit("core/pacing.py", "gift = 1.0 if ticket.has_paid else REFILL", "gift = 0.0"),
         ),
@@ -256,13 +256,13 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
-                "when = max(pace.held_until, now)",
+                "when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))",
+                "when = max(state.held_until, now)",
             ),
             Edit(
                 "core/pacing.py",
-                "tokens=_tokens(pace, now) - 1, counted_at=now",
-                "tokens=_tokens(pace, now), counted_at=now",
+                "tokens=_tokens(state, now) - 1, counted_at=now",
+                "tokens=_tokens(state, now), counted_at=now",
             ),
         ),
     ),
@@ -272,21 +272,21 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "when = max(pace.held_until, now if kind.is_first or is_probe else _token_at(pace, now))",
-                "when = max(pace.held_until, now if kind.is_first or is_probe or kind is Kind.LOOK_UP else _token_at(pace, now))",
+                "when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))",
+                "when = max(state.held_until, now if kind.is_first or is_probe or kind is Kind.LOOK_UP else _token_at(state, now))",
             ),
             Edit(
                 "core/pacing.py",
-                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
-                "    if kind is Kind.LOOK_UP:\n        return pace, _TICKETS[kind]\n"
-                "    return replace(pace, tokens=_tokens(pace, now) - 1, counted_at=now), _PAID[kind]",
+                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]",
+                "    if kind is Kind.LOOK_UP:\n        return state, _TICKETS[kind]\n"
+                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]",
             ),
         ),
     ),
     Bug(
         "an outage that nobody notices",
         "Clients that look at one call at a time: each new one adds its first attempt to what is too much already.",
-        (Edit("core/pacing.py", "    if is_outage(pace) or streak < STREAK:", "    if True:"),),
+        (Edit("core/pacing.py", "    if is_outage(state) or streak < STREAK:", "    if True:"),),
     ),
     Bug(
         "a deadline that is a hundred times as long",
