@@ -40,7 +40,7 @@ from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
-from alphapo_async.core.pacing import Kind, RetryPolicy, budget_left, is_outage
+from alphapo_async.core.pacing import Priority, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
@@ -613,7 +613,7 @@ class AlphapoClient:
         """Ask how an accepted row stands now."""
         signer = self._crew.signers.get(row.key, self._signer)
         answered = await self._crew.ask(
-            row.foreign_id, signer, Kind.QUESTION, partial(self._crew.wait_for_slot, self._enter())
+            row.foreign_id, signer, Priority.QUESTION, partial(self._crew.wait_for_slot, self._enter())
         )
         if answered is not None:
             evidence = LookedUp(self._crew.tenure.worker, *answered)
@@ -704,7 +704,7 @@ class AlphapoClient:
         with contextlib.suppress(JournalError):
             row = await crew.journal.find(crew.account, name)
         signer = crew.signers.get(row.key, self._signer) if row else self._signer
-        answered = await crew.ask(name, signer, Kind.QUESTION, partial(crew.wait_for_slot, loop))
+        answered = await crew.ask(name, signer, Priority.QUESTION, partial(crew.wait_for_slot, loop))
         answer = None if answered is None else answered[0]
         if row is not None and answered is not None:
             # Nobody's "no": its holder may be sending it just now.

@@ -33,7 +33,7 @@ from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, no
 from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
-from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
+from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
@@ -133,19 +133,19 @@ class Crew:
             callers.on_outage(has_begun)
 
     async def ask(
-        self, foreign_id: str, signer: Signer, kind: Kind, place: Callable[[Kind], Awaitable[Ticket | None]]
+        self, foreign_id: str, signer: Signer, priority: Priority, place: Callable[[Priority], Awaitable[Permit | None]]
     ) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         """Make one look-up, and return its answer, what is kept of it, and when it began and ended; None if it could not leave in time."""
         body = encode_look_up(foreign_id)
-        ticket = await place(kind)
-        if ticket is None:
+        permit = await place(priority)
+        if permit is None:
             return None
         began, heard = self.world.clock(), None
         try:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
             heard = answer = judge_look_up(reply, self.world.clock())
         finally:
-            self.gate.leave(ticket, heard)
+            self.gate.leave(permit, heard)
         return answer, excerpt_of(reply), began, self.world.clock()
 
     async def record(
@@ -391,8 +391,8 @@ class Crew:
         self, loop: asyncio.AbstractEventLoop, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Reply | NoReply:
         """Put one question that is about no withdrawal."""
-        ticket = await self.wait_for_slot(loop, Kind.QUESTION)
-        if ticket is None:
+        permit = await self.wait_for_slot(loop, Priority.QUESTION)
+        if permit is None:
             return NoReply("no slot in time", may_have_left=False)
         answer: Answer | None = None
         try:
@@ -402,7 +402,7 @@ class Crew:
             is_answer = isinstance(reply, Reply) and reply.status == _OK
             answer = NoneFound() if is_answer else judge_look_up(reply, self.world.clock())
         finally:
-            self.gate.leave(ticket, answer)
+            self.gate.leave(permit, answer)
         return reply
 
     async def ask_about_key(self, key: str) -> None:
@@ -411,9 +411,9 @@ class Crew:
         reply = await self.put(loop, "POST", ACCOUNTS, body, self.signers[key].headers(body))
         self.keys.answered(key, reply, loop.time())
 
-    async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, kind: Kind) -> Ticket | None:
+    async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, priority: Priority) -> Permit | None:
         """Wait for a slot as long as the policy's deadline allows."""
-        return self.gate.try_enter(kind, loop) or await self.gate.wait(kind, loop, self.policy.deadline)
+        return self.gate.try_enter(priority, loop) or await self.gate.wait(priority, loop, self.policy.deadline)
 
 
 class _Application:

@@ -41,8 +41,8 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.pacing import (
     Flown,
-    Kind,
-    Ticket,
+    Permit,
+    Priority,
     backoff,
     is_outage,
     is_worth_another_round,
@@ -279,16 +279,16 @@ class Flight:
         crew, signer = self._crew, self._crew.signers.get(row.key)
         if signer is None or self.callers.is_late(0.0):
             return row
-        kind = Kind.FIRST if self._is_first_body(row) else Kind.RETRY
-        ticket = self._enter_at_once(kind)
-        is_wanted = ticket is not None and kind is Kind.FIRST
-        if ticket is None and (ticket := await self._queue(kind)) is None:
+        kind = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
+        permit = self._enter_at_once(kind)
+        is_wanted = permit is not None and kind is Priority.FIRST
+        if permit is None and (permit := await self._queue(kind)) is None:
             return row
         if not is_wanted:
             # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
-            row, is_wanted = await self._is_still_wanted(row, ticket)
+            row, is_wanted = await self._is_still_wanted(row, permit)
         if not (is_wanted and self._is_held_for_long_enough(row)):
-            crew.gate.leave(ticket, None)
+            crew.gate.leave(permit, None)
             return row
         began = crew.world.clock()
         heard: Proof | None = None
@@ -297,7 +297,7 @@ class Flight:
             until = crew.tenure.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
-            crew.gate.leave(ticket, heard)
+            crew.gate.leave(permit, heard)
             if heard is None:
                 until = crew.tenure.clock.at_the_latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
@@ -305,7 +305,7 @@ class Flight:
         self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
         return await self._apply(Attempt(self._worker, proof, began, until, excerpt_of(reply)))
 
-    async def _is_still_wanted(self, row: Row, ticket: Ticket) -> tuple[Row, bool]:
+    async def _is_still_wanted(self, row: Row, permit: Permit) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
 
         A retry asks the journal first, since others may have heard of it; and while it did, AlphaPo may have asked to wait, or gone away.
@@ -319,13 +319,13 @@ class Flight:
             except JournalError:
                 return row, False
             except asyncio.CancelledError:
-                self._crew.gate.leave(ticket, None)
+                self._crew.gate.leave(permit, None)
                 raise
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_lets(self._crew.gate.state, ticket, self._loop.time())
+        row, is_let = self.row, still_lets(self._crew.gate.state, permit, self._loop.time())
         is_late = self.callers.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
@@ -383,7 +383,7 @@ class Flight:
         signer = self._crew.signers.get(row.key)
         if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
             return None
-        kind = Kind.LOOK_UP if self._has_flown else Kind.QUESTION
+        kind = Priority.LOOK_UP if self._has_flown else Priority.QUESTION
         answered = await self._crew.ask(foreign_id, signer, kind, self._enter)
         if answered is None:
             return None
@@ -401,16 +401,16 @@ class Flight:
     def _has_flown(self) -> bool:
         return self._flown.sent > 0 or self._flown.look_ups > 0
 
-    async def _enter(self, kind: Kind) -> Ticket | None:
+    async def _enter(self, kind: Priority) -> Permit | None:
         """Wait for a slot; None if the time is up first."""
         return self._enter_at_once(kind) or await self._queue(kind)
 
-    def _enter_at_once(self, kind: Kind) -> Ticket | None:
+    def _enter_at_once(self, kind: Priority) -> Permit | None:
         """Take a slot that is free; None if there is none."""
-        ticket = self._crew.gate.try_enter(kind, self._loop)
-        if ticket is not None:
+        permit = self._crew.gate.try_enter(kind, self._loop)
+        if permit is not None:
             self._start_clock()
-        return ticket
+        return permit
 
     def _start_clock(self) -> None:
         """The policy's deadline runs from the first slot on."""
@@ -440,7 +440,7 @@ class Flight:
         self._crew.gate.give_up(self._place)
         return True
 
-    async def _queue(self, kind: Kind) -> Ticket | None:
+    async def _queue(self, kind: Priority) -> Permit | None:
         gate = self._crew.gate
         self._place = place = gate.queue(kind, self._loop)
         if self._is_patient and kind.is_body:
@@ -450,13 +450,13 @@ class Flight:
             self._crew.queueing[self.callers] = None
             self.callers.on_outage(is_outage(gate.state))
         try:
-            ticket = await gate.wait_in(place)
+            permit = await gate.wait_in(place)
         finally:
             self._place = None
             self._crew.keys.queued.pop(place, None)
-        if ticket is not None:
+        if permit is not None:
             self._start_clock()
-        return ticket
+        return permit
 
     # ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────
 

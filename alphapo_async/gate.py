@@ -13,10 +13,10 @@ from typing import Final, TypeAlias
 
 from alphapo_async.core.outcome import Answer, Proof
 from alphapo_async.core.pacing import (
-    Kind,
     LimiterState,
+    Permit,
+    Priority,
     RetryPolicy,
-    Ticket,
     heard,
     hears,
     is_outage,
@@ -29,7 +29,7 @@ __all__ = ["Gate", "Place"]
 
 _LATEST: Final = 0.05
 """Seconds of a timer's lateness that are made up for at most."""
-Place: TypeAlias = "asyncio.Future[Ticket | None]"
+Place: TypeAlias = "asyncio.Future[Permit | None]"
 """A place in the queue: resolved with a ticket, or with None when it is given up."""
 
 
@@ -52,7 +52,7 @@ class Gate:
         self._on_outage = on_outage
         self._state = LimiterState()
         self._outage_ended = -inf
-        self._queues: dict[Kind, deque[Place]] = {kind: deque() for kind in Kind}
+        self._queues: dict[Priority, deque[Place]] = {priority: deque() for priority in Priority}
         self._bodies = 0
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
@@ -73,36 +73,36 @@ class Gate:
         waiting = sum(len(queue) for queue in self._queues.values())
         return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
-    def try_enter(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Ticket | None:
+    def try_enter(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
         """Return a ticket if the request may leave at once, overtaking nobody of its kind."""
         self._loop = loop
         now = loop.time()
         if self._slots.free <= 0 or any(self._queues.values()):
             return None
-        if may_leave_at(self._state, kind, self._bodies, now) > now:
+        if may_leave_at(self._state, priority, self._bodies, now) > now:
             return None
-        return self._let(kind, now, now)
+        return self._let(priority, now, now)
 
-    def queue(self, kind: Kind, loop: asyncio.AbstractEventLoop) -> Place:
+    def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Place:
         """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
         self._loop = loop
         place: Place = loop.create_future()
-        self._queues[kind].append(place)
+        self._queues[priority].append(place)
         self._pump()
         return place
 
-    async def wait_in(self, place: Place) -> Ticket | None:
+    async def wait_in(self, place: Place) -> Permit | None:
         """Wait in the queue; None if the place is given up. A ticket that comes too late for a cancelled waiter is handed back."""
         try:
             return await place
         except asyncio.CancelledError:
-            if not place.cancelled() and (ticket := place.result()) is not None:
-                self.leave(ticket, None)
+            if not place.cancelled() and (permit := place.result()) is not None:
+                self.leave(permit, None)
             raise
 
-    async def wait(self, kind: Kind, loop: asyncio.AbstractEventLoop, seconds: float) -> Ticket | None:
+    async def wait(self, priority: Priority, loop: asyncio.AbstractEventLoop, seconds: float) -> Permit | None:
         """Wait in the queue for so many seconds at most; None if that was not enough."""
-        place = self.queue(kind, loop)
+        place = self.queue(priority, loop)
         timer = loop.call_later(seconds, self.give_up, place)
         try:
             return await self.wait_in(place)
@@ -114,18 +114,18 @@ class Gate:
         if not place.done():
             place.set_result(None)
 
-    def leave(self, ticket: Ticket, judged: Proof | Answer | None) -> None:
+    def leave(self, permit: Permit, judged: Proof | Answer | None) -> None:
         """Take the slot back and hear what the request brought home; None if it was cancelled."""
         assert self._loop is not None  # noqa: S101 - whoever leaves has entered
-        if ticket.kind.is_body:
+        if permit.priority.is_body:
             self._bodies -= 1
         if judged is not None:
-            self._hear(ticket, judged, self._loop.time())
+            self._hear(permit, judged, self._loop.time())
         self._slots.give()
 
-    def _hear(self, ticket: Ticket, judged: Proof | Answer, now: float) -> None:
+    def _hear(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
         before, (what, retry_after) = self._state, hears(judged)
-        self._state = heard(before, ticket, what, now, self._policy, retry_after=retry_after)
+        self._state = heard(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now
             self._on_outage(not is_outage(before))
@@ -139,12 +139,12 @@ class Gate:
             while queue:
                 self.give_up(queue.popleft())
 
-    def _let(self, kind: Kind, now: float, due: float) -> Ticket:
-        self._state, ticket = left(self._state, kind, now, self._policy, self._max_rate, due=due)
+    def _let(self, priority: Priority, now: float, due: float) -> Permit:
+        self._state, permit = left(self._state, priority, now, self._policy, self._max_rate, due=due)
         self._slots.take()
-        if kind.is_body:
+        if priority.is_body:
             self._bodies += 1
-        return ticket
+        return permit
 
     def _pump(self) -> None:
         """Let through whoever may go now, and come back when the next one may."""
@@ -154,8 +154,8 @@ class Gate:
         # Whoever waits for the clock does not lose what its timers are late, or a rate would never be reached.
         due = now if self._timer is None else min(now, max(self._timer_due, now - _LATEST))
         soonest = inf
-        for kind, queue in self._queues.items():
-            soonest = min(soonest, self._pump_one(kind, queue, now, due))
+        for priority, queue in self._queues.items():
+            soonest = min(soonest, self._pump_one(priority, queue, now, due))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,14 +164,14 @@ class Gate:
             self._timer_due = soonest
             self._timer = self._loop.call_at(soonest, self._pump)
 
-    def _pump_one(self, kind: Kind, queue: deque[Place], now: float, due: float) -> float:
+    def _pump_one(self, priority: Priority, queue: deque[Place], now: float, due: float) -> float:
         """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""
         while queue:
             if queue[0].done():
                 queue.popleft()
                 continue
-            when = may_leave_at(self._state, kind, self._bodies, now)
+            when = may_leave_at(self._state, priority, self._bodies, now)
             if when > now or self._slots.free <= 0:
                 return when
-            queue.popleft().set_result(self._let(kind, now, due))
+            queue.popleft().set_result(self._let(priority, now, due))
         return inf

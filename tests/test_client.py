@@ -43,7 +43,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Health, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.core.pacing import Priority, RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
@@ -845,7 +845,7 @@ def test_a_cancelled_question_gives_its_slot_back() -> None:
             ping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await ping
-            assert alphapo._crew.gate.try_enter(Kind.QUESTION, asyncio.get_running_loop()) is not None
+            assert alphapo._crew.gate.try_enter(Priority.QUESTION, asyncio.get_running_loop()) is not None
             return wire.slots.free
 
     assert run(story()) == 0

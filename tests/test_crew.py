@@ -19,7 +19,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
-from alphapo_async.core.pacing import Kind, RetryPolicy, is_outage
+from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
@@ -63,13 +63,13 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
         crew = _crew(wire)
         loop = asyncio.get_running_loop()
 
-        async def slot(kind: Kind) -> Any:
+        async def slot(kind: Priority) -> Any:
             return await crew.wait_for_slot(loop, kind)
 
-        asked = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
+        asked = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
         assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[crew.world.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
-        answered = await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot)
+        answered = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
         assert answered is not None
         assert isinstance(answered[0], Found)
         assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b'{"foreign_id":"payout-17"}')
@@ -85,12 +85,12 @@ def test_without_a_slot_nothing_is_asked() -> None:
         wire = Wire(max_connections=1)
         crew = _crew(wire)
         loop = asyncio.get_running_loop()
-        assert crew.gate.try_enter(Kind.FIRST, loop) is not None
+        assert crew.gate.try_enter(Priority.FIRST, loop) is not None
 
-        async def slot(kind: Kind) -> Any:
+        async def slot(kind: Priority) -> Any:
             return await crew.wait_for_slot(loop, kind)
 
-        assert await crew.ask("payout-17", SIGNER, Kind.QUESTION, slot) is None
+        assert await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot) is None
         assert await crew.put(loop, "GET", "/api/v2/ping", None, {}) == NoReply("no slot in time", may_have_left=False)
         assert loop.time() == pytest.approx(4.0)
         assert wire.times == []

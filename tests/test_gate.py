@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
-from alphapo_async.core.pacing import Kind, RetryPolicy, Ticket
+from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
 from alphapo_async.gate import Gate
 from alphapo_async.session import Slots
 from tests.virtual import run
@@ -19,7 +19,7 @@ from tests.virtual import run
 NO = Rejected({})
 SILENT = InDoubt("no answer in time")
 POLICY = RetryPolicy()
-KINDS = st.sampled_from(list(Kind))
+KINDS = st.sampled_from(list(Priority))
 
 
 def now() -> float:
@@ -38,17 +38,17 @@ class Yard:
         self.under_way = 0
         self.most = 0
 
-    async def enter(self, kind: Kind) -> Ticket:
+    async def enter(self, priority: Priority) -> Permit:
         """Wait for a ticket as long as it takes."""
         loop = asyncio.get_running_loop()
-        ticket = self.gate.try_enter(kind, loop) or await self.gate.wait_in(self.gate.queue(kind, loop))
-        assert ticket is not None
-        return ticket
+        permit = self.gate.try_enter(priority, loop) or await self.gate.wait_in(self.gate.queue(priority, loop))
+        assert permit is not None
+        return permit
 
-    async def send(self, kind: Kind, judged: Any = NO, *, name: Any = None, seconds: float = 0.0) -> None:
+    async def send(self, priority: Priority, judged: Any = NO, *, name: Any = None, seconds: float = 0.0) -> None:
         """One request from the queue to its answer."""
-        ticket = await self.enter(kind)
-        self.log.append((kind if name is None else name, now()))
+        permit = await self.enter(priority)
+        self.log.append((priority if name is None else name, now()))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -58,12 +58,12 @@ class Yard:
             raise
         finally:
             self.under_way -= 1
-            self.gate.leave(ticket, judged)
+            self.gate.leave(permit, judged)
 
     async def fall(self) -> None:
         """Twenty bodies in a row without a readable answer."""
         for _ in range(20):
-            await self.send(Kind.FIRST, SILENT)
+            await self.send(Priority.FIRST, SILENT)
 
 
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -71,22 +71,24 @@ class Yard:
 
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.lists(KINDS, max_size=20), st.integers(1, 3))
-def test_look_ups_leave_before_questions_before_retries_before_first_attempts(kinds: list[Kind], slots: int) -> None:
+def test_look_ups_leave_before_questions_before_retries_before_first_attempts(
+    kinds: list[Priority], slots: int
+) -> None:
     """Whatever the order in which they come, they leave by kind, and within a kind in the order in which they came."""
 
     async def story() -> list[Any]:
         yard = Yard(slots)
         async with asyncio.TaskGroup() as group:
             for _ in range(slots):
-                group.create_task(yard.send(Kind.FIRST, name="earlier", seconds=1))
+                group.create_task(yard.send(Priority.FIRST, name="earlier", seconds=1))
             await asyncio.sleep(0)
-            for number, kind in enumerate(kinds):
-                group.create_task(yard.send(kind, name=(kind, number), seconds=1))
+            for number, priority in enumerate(kinds):
+                group.create_task(yard.send(priority, name=(priority, number), seconds=1))
         assert yard.slots.free == slots
         assert yard.most <= slots
         return [name for name, _ in yard.log[slots:]]
 
-    assert run(story()) == sorted((kind, number) for number, kind in enumerate(kinds))
+    assert run(story()) == sorted((priority, number) for number, priority in enumerate(kinds))
 
 
 def test_a_free_slot_is_taken_at_once() -> None:
@@ -94,8 +96,8 @@ def test_a_free_slot_is_taken_at_once() -> None:
 
     async def story() -> None:
         yard, loop = Yard(2), asyncio.get_running_loop()
-        tickets = [yard.gate.try_enter(Kind.FIRST, loop) for _ in range(3)]
-        assert [ticket is not None for ticket in tickets] == [True, True, False]
+        tickets = [yard.gate.try_enter(Priority.FIRST, loop) for _ in range(3)]
+        assert [permit is not None for permit in tickets] == [True, True, False]
         assert yard.slots.free == 0
 
     run(story())
@@ -106,11 +108,11 @@ def test_nobody_is_overtaken_by_a_newcomer() -> None:
 
     async def story() -> None:
         yard, loop = Yard(5, max_rate=1), asyncio.get_running_loop()
-        await yard.send(Kind.FIRST)
-        waiting = yard.gate.queue(Kind.FIRST, loop)
+        await yard.send(Priority.FIRST)
+        waiting = yard.gate.queue(Priority.FIRST, loop)
         assert not waiting.done()
-        assert yard.gate.try_enter(Kind.LOOK_UP, loop) is None
-        assert yard.gate.queue(Kind.LOOK_UP, loop).done()
+        assert yard.gate.try_enter(Priority.LOOK_UP, loop) is None
+        assert yard.gate.queue(Priority.LOOK_UP, loop).done()
         await waiting
         assert now() == 1
 
@@ -124,8 +126,8 @@ def test_a_slot_is_held_for_one_request_only() -> None:
         yard = Yard(1)
 
         async def twice(name: str) -> None:
-            for kind in (Kind.FIRST, Kind.RETRY):
-                await yard.send(kind, name=name, seconds=1)
+            for priority in (Priority.FIRST, Priority.RETRY):
+                await yard.send(priority, name=name, seconds=1)
                 await asyncio.sleep(0.5)
 
         await asyncio.gather(twice("a"), twice("b"))
@@ -145,7 +147,7 @@ def test_the_rate_is_smooth_from_the_first_second(rate: float, number: int, idle
     async def story() -> list[float]:
         yard = Yard(100, max_rate=rate)
         await asyncio.sleep(idle)
-        await asyncio.gather(*(yard.send(Kind.FIRST) for _ in range(number)))
+        await asyncio.gather(*(yard.send(Priority.FIRST) for _ in range(number)))
         return [when for _, when in yard.log]
 
     times = run(story())
@@ -166,7 +168,7 @@ def test_a_rate_is_reached_though_the_clock_is_late(late: float, last: float) ->
             loop.call_later(0.001, be_busy)
 
         loop.call_soon(be_busy)
-        await asyncio.gather(*(yard.send(Kind.FIRST) for _ in range(100)))
+        await asyncio.gather(*(yard.send(Priority.FIRST) for _ in range(100)))
         return [when for _, when in yard.log]
 
     times = run(story())
@@ -179,13 +181,13 @@ def test_the_rate_counts_every_body() -> None:
 
     async def story() -> tuple[list[float], list[float]]:
         yard = Yard(100, max_rate=0.1)
-        await yard.send(Kind.FIRST)
-        late = asyncio.ensure_future(yard.send(Kind.FIRST))
+        await yard.send(Priority.FIRST)
+        late = asyncio.ensure_future(yard.send(Priority.FIRST))
         await asyncio.sleep(0)
-        again = asyncio.ensure_future(yard.send(Kind.RETRY, name="again"))
+        again = asyncio.ensure_future(yard.send(Priority.RETRY, name="again"))
         await asyncio.sleep(0)
-        for kind in (Kind.LOOK_UP, Kind.QUESTION):
-            await yard.send(kind)
+        for priority in (Priority.LOOK_UP, Priority.QUESTION):
+            await yard.send(priority)
         await asyncio.gather(late, again)
         return [when for _, when in yard.log], [when for name, when in yard.log if name == "again"]
 
@@ -202,8 +204,8 @@ def test_throttling_holds_everything_back(judged: Any, asked: float | None, held
 
     async def story() -> list[float]:
         yard = Yard(100)
-        await yard.send(Kind.QUESTION, judged("throttled", retry_after=asked))
-        await asyncio.gather(*(yard.send(kind) for kind in Kind))
+        await yard.send(Priority.QUESTION, judged("throttled", retry_after=asked))
+        await asyncio.gather(*(yard.send(priority) for priority in Priority))
         return [when for _, when in yard.log[1:]]
 
     assert run(story()) == [held] * 4
@@ -214,12 +216,12 @@ def test_after_throttling_sending_opens_gradually() -> None:
 
     async def story() -> tuple[list[int], int]:
         yard = Yard(100)
-        await yard.send(Kind.FIRST, NotSent("throttled", retry_after=1))
+        await yard.send(Priority.FIRST, NotSent("throttled", retry_after=1))
         async with asyncio.TaskGroup() as group:
             for _ in range(14):
-                group.create_task(yard.send(Kind.FIRST, seconds=1))
-            group.create_task(yard.send(Kind.QUESTION))
-        left = [when for name, when in yard.log[1:] if name is Kind.FIRST]
+                group.create_task(yard.send(Priority.FIRST, seconds=1))
+            group.create_task(yard.send(Priority.QUESTION))
+        left = [when for name, when in yard.log[1:] if name is Priority.FIRST]
         return [left.count(second) for second in (1, 2, 3)], yard.slots.free
 
     assert run(story()) == ([2, 4, 8], 100)
@@ -234,7 +236,7 @@ def test_in_an_outage_bodies_leave_as_probes_alone() -> None:
     async def story() -> tuple[list[float], list[Any], float]:
         yard = Yard(100, policy=RetryPolicy(wait_initial=1.0, wait_max=5.0))
         await yard.fall()
-        await asyncio.gather(*(yard.send(Kind.FIRST, SILENT) for _ in range(5)))
+        await asyncio.gather(*(yard.send(Priority.FIRST, SILENT) for _ in range(5)))
         return [when for _, when in yard.log[20:]], yard.outages, yard.gate.state.tokens
 
     assert run(story()) == ([1, 3, 7, 12, 17], [(0, True)], 100)
@@ -247,11 +249,11 @@ def test_a_retry_probes_before_a_first_attempt_and_look_ups_go_on() -> None:
         yard = Yard(100, policy=RetryPolicy(wait_initial=1.0))
         await yard.fall()
         async with asyncio.TaskGroup() as group:
-            for kind in (Kind.FIRST, Kind.RETRY, Kind.QUESTION, Kind.LOOK_UP):
-                group.create_task(yard.send(kind, NoAnswer("HTTP 502") if kind < Kind.RETRY else SILENT))
+            for priority in (Priority.FIRST, Priority.RETRY, Priority.QUESTION, Priority.LOOK_UP):
+                group.create_task(yard.send(priority, NoAnswer("HTTP 502") if priority < Priority.RETRY else SILENT))
         return yard.log[20:]
 
-    assert run(story()) == [(Kind.QUESTION, 0), (Kind.LOOK_UP, 0), (Kind.RETRY, 1), (Kind.FIRST, 3)]
+    assert run(story()) == [(Priority.QUESTION, 0), (Priority.LOOK_UP, 0), (Priority.RETRY, 1), (Priority.FIRST, 3)]
 
 
 def test_a_readable_answer_ends_the_outage_and_sending_ramps_up() -> None:
@@ -262,7 +264,7 @@ def test_a_readable_answer_ends_the_outage_and_sending_ramps_up() -> None:
         await yard.fall()
         async with asyncio.TaskGroup() as group:
             for _ in range(15):
-                group.create_task(yard.send(Kind.FIRST, seconds=0.5))
+                group.create_task(yard.send(Priority.FIRST, seconds=0.5))
         left = [when for _, when in yard.log[20:]]
         return [left.count(when) for when in (1, 1.5, 2, 2.5)], yard.outages
 
@@ -277,7 +279,7 @@ def test_the_gate_knows_until_when_the_latest_outage_lasted() -> None:
         until = [yard.gate.outage_until]
         await yard.fall()
         until.append(yard.gate.outage_until)
-        await yard.send(Kind.FIRST, seconds=0.5)
+        await yard.send(Priority.FIRST, seconds=0.5)
         await asyncio.sleep(5)
         return [*until, yard.gate.outage_until]
 
@@ -290,11 +292,11 @@ def test_look_ups_say_nothing_about_an_outage() -> None:
     async def story() -> tuple[list[Any], list[Any]]:
         yard = Yard(100)
         for _ in range(25):
-            await yard.send(Kind.QUESTION, NoAnswer("HTTP 502"))
+            await yard.send(Priority.QUESTION, NoAnswer("HTTP 502"))
         before = list(yard.outages)
         await yard.fall()
-        await yard.send(Kind.QUESTION, NoneFound())
-        yard.gate.leave(await yard.enter(Kind.FIRST), None)
+        await yard.send(Priority.QUESTION, NoneFound())
+        yard.gate.leave(await yard.enter(Priority.FIRST), None)
         return before, yard.outages
 
     before, outages = run(story())
@@ -312,18 +314,18 @@ def test_an_empty_budget_makes_retries_and_look_ups_wait_and_nobody_else() -> No
     async def story() -> list[Any]:
         yard = Yard(500)
         for _ in range(100):
-            await yard.send(Kind.LOOK_UP, NoAnswer("HTTP 502"))
+            await yard.send(Priority.LOOK_UP, NoAnswer("HTTP 502"))
         async with asyncio.TaskGroup() as group:
-            for kind in (Kind.LOOK_UP, Kind.LOOK_UP, Kind.RETRY, Kind.QUESTION, Kind.FIRST):
-                group.create_task(yard.send(kind, NoAnswer("HTTP 502"), seconds=9))
+            for priority in (Priority.LOOK_UP, Priority.LOOK_UP, Priority.RETRY, Priority.QUESTION, Priority.FIRST):
+                group.create_task(yard.send(priority, NoAnswer("HTTP 502"), seconds=9))
         return yard.log[100:]
 
     assert run(story()) == [
-        (Kind.QUESTION, 0),
-        (Kind.FIRST, 0),
-        (Kind.LOOK_UP, 2),
-        (Kind.LOOK_UP, 4),
-        (Kind.RETRY, 6),
+        (Priority.QUESTION, 0),
+        (Priority.FIRST, 0),
+        (Priority.LOOK_UP, 2),
+        (Priority.LOOK_UP, 4),
+        (Priority.RETRY, 6),
     ]
 
 
@@ -333,7 +335,7 @@ def test_definite_replies_give_their_tokens_back() -> None:
     async def story() -> float:
         yard = Yard(10)
         for _ in range(1000):
-            await yard.send(Kind.LOOK_UP, NoneFound())
+            await yard.send(Priority.LOOK_UP, NoneFound())
         return now()
 
     assert run(story()) == 0
@@ -347,19 +349,19 @@ def test_waiting_ends_with_a_ticket_or_when_the_time_is_up() -> None:
 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
-        ticket = await yard.enter(Kind.FIRST)
-        assert await yard.gate.wait(Kind.QUESTION, loop, 3) is None
+        permit = await yard.enter(Priority.FIRST)
+        assert await yard.gate.wait(Priority.QUESTION, loop, 3) is None
         assert now() == 3
-        waiting = asyncio.ensure_future(yard.gate.wait(Kind.QUESTION, loop, 3))
+        waiting = asyncio.ensure_future(yard.gate.wait(Priority.QUESTION, loop, 3))
         await asyncio.sleep(1)
-        yard.gate.leave(ticket, NO)
+        yard.gate.leave(permit, NO)
         second = await waiting
         assert second is not None
         assert now() == 4
         await asyncio.sleep(10)
         yard.gate.leave(second, NoneFound())
         assert yard.slots.free == 1
-        assert yard.gate.try_enter(Kind.FIRST, loop) is not None
+        assert yard.gate.try_enter(Priority.FIRST, loop) is not None
 
     run(story())
 
@@ -369,12 +371,12 @@ def test_a_ticket_already_given_stays_given() -> None:
 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
-        place = yard.gate.queue(Kind.FIRST, loop)
+        place = yard.gate.queue(Priority.FIRST, loop)
         yard.gate.give_up(place)
-        ticket = await yard.gate.wait_in(place)
-        assert ticket is not None
+        permit = await yard.gate.wait_in(place)
+        assert permit is not None
         assert yard.slots.free == 0
-        yard.gate.leave(ticket, NO)
+        yard.gate.leave(permit, NO)
         assert yard.slots.free == 1
 
     run(story())
@@ -385,11 +387,11 @@ def test_a_ticket_that_comes_too_late_for_a_cancelled_waiter_goes_to_the_next() 
 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
-        ticket = await yard.enter(Kind.FIRST)
-        doomed = asyncio.ensure_future(yard.gate.wait_in(yard.gate.queue(Kind.FIRST, loop)))
-        next_one = yard.gate.queue(Kind.FIRST, loop)
+        permit = await yard.enter(Priority.FIRST)
+        doomed = asyncio.ensure_future(yard.gate.wait_in(yard.gate.queue(Priority.FIRST, loop)))
+        next_one = yard.gate.queue(Priority.FIRST, loop)
         await asyncio.sleep(0)
-        yard.gate.leave(ticket, NO)
+        yard.gate.leave(permit, NO)
         doomed.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doomed
@@ -404,8 +406,8 @@ def test_a_waiter_cancelled_after_his_place_was_given_up_takes_no_slot_back() ->
 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
-        await yard.enter(Kind.FIRST)
-        place = yard.gate.queue(Kind.FIRST, loop)
+        await yard.enter(Priority.FIRST)
+        place = yard.gate.queue(Priority.FIRST, loop)
         doomed = asyncio.ensure_future(yard.gate.wait_in(place))
         await asyncio.sleep(0)
         yard.gate.give_up(place)
@@ -424,21 +426,21 @@ STEPS = st.lists(
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(STEPS, st.integers(1, 3))
-def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Kind, int, int | None, int]], slots: int) -> None:
+def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Priority, int, int | None, int]], slots: int) -> None:
     """Requests come, wait, take their time and are cancelled at any moment: the others all leave, and every slot comes back."""
 
     async def story() -> None:
         yard = Yard(slots)
         loop = asyncio.get_running_loop()
 
-        async def come(number: int, kind: Kind, at: int, seconds: int) -> int:
+        async def come(number: int, priority: Priority, at: int, seconds: int) -> int:
             await asyncio.sleep(at)
-            await yard.send(kind, name=number, seconds=seconds)
+            await yard.send(priority, name=number, seconds=seconds)
             return number
 
         tasks = []
-        for number, (kind, at, cancelled_at, seconds) in enumerate(steps):
-            task = asyncio.ensure_future(come(number, kind, at, seconds))
+        for number, (priority, at, cancelled_at, seconds) in enumerate(steps):
+            task = asyncio.ensure_future(come(number, priority, at, seconds))
             tasks.append(task)
             if cancelled_at is not None:
                 loop.call_later(cancelled_at, task.cancel)
@@ -452,7 +454,7 @@ def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Kind, int, int |
                 assert result == number or isinstance(result, asyncio.CancelledError)
         assert yard.slots.free == slots
         assert yard.most <= slots
-        assert yard.gate.try_enter(Kind.FIRST, loop) is not None or yard.gate.queue(Kind.FIRST, loop).done()
+        assert yard.gate.try_enter(Priority.FIRST, loop) is not None or yard.gate.queue(Priority.FIRST, loop).done()
         assert "1 bodies under way, 0 waiting" in repr(yard.gate)
 
     run(story())
@@ -463,13 +465,13 @@ def test_closing_gives_up_every_place_and_lets_go_of_the_slots() -> None:
 
     async def story() -> None:
         yard, loop = Yard(1, max_rate=0.01), asyncio.get_running_loop()
-        await yard.send(Kind.FIRST)
-        for_time = yard.gate.queue(Kind.FIRST, loop)
-        ticket = await yard.enter(Kind.QUESTION)
-        for_a_slot = [yard.gate.queue(kind, loop) for kind in Kind]
+        await yard.send(Priority.FIRST)
+        for_time = yard.gate.queue(Priority.FIRST, loop)
+        permit = await yard.enter(Priority.QUESTION)
+        for_a_slot = [yard.gate.queue(priority, loop) for priority in Priority]
         yard.gate.close()
         assert [await yard.gate.wait_in(place) for place in (for_time, *for_a_slot)] == [None] * 5
-        yard.gate.leave(ticket, NO)
+        yard.gate.leave(permit, NO)
         assert yard.slots.free == 1
         await asyncio.sleep(1000)
         assert yard.slots.free == 1
@@ -482,8 +484,8 @@ def test_closing_stops_the_timer() -> None:
 
     async def story() -> None:
         yard, loop = Yard(9, max_rate=0.01), asyncio.get_running_loop()
-        await yard.send(Kind.FIRST)
-        place = yard.gate.queue(Kind.FIRST, loop)
+        await yard.send(Priority.FIRST)
+        place = yard.gate.queue(Priority.FIRST, loop)
         assert yard.gate._timer is not None
         yard.gate.close()
         assert await place is None
@@ -503,9 +505,9 @@ def test_two_gates_share_the_slots_in_turn() -> None:
         busy, other = Yard(slots), Yard(slots)
         async with asyncio.TaskGroup() as group:
             for _ in range(6):
-                group.create_task(busy.send(Kind.FIRST, name="busy", seconds=1))
+                group.create_task(busy.send(Priority.FIRST, name="busy", seconds=1))
             for _ in range(2):
-                group.create_task(other.send(Kind.FIRST, name="other", seconds=1))
+                group.create_task(other.send(Priority.FIRST, name="other", seconds=1))
         assert slots.free == 1
         return [name for name, _ in sorted(busy.log + other.log, key=lambda entry: entry[1])]
 
@@ -525,7 +527,7 @@ def test_a_gate_that_was_never_used_minds_no_slot() -> None:
         yard = Yard(slots)
         Yard(slots)
         other = Yard(slots)
-        waiting = [asyncio.ensure_future(one.send(Kind.FIRST, seconds=1)) for one in (yard, yard, other)]
+        waiting = [asyncio.ensure_future(one.send(Priority.FIRST, seconds=1)) for one in (yard, yard, other)]
         await asyncio.gather(*waiting)
         assert slots.free == 1
         assert now() == 3
@@ -548,10 +550,10 @@ def test_one_gates_throttling_is_its_own() -> None:
     async def story() -> None:
         slots = Slots(3)
         throttled, other = Yard(slots), Yard(slots)
-        await throttled.send(Kind.FIRST, NotSent("throttled", retry_after=30))
-        await other.send(Kind.FIRST)
+        await throttled.send(Priority.FIRST, NotSent("throttled", retry_after=30))
+        await other.send(Priority.FIRST)
         assert now() == 0
-        assert await _refused(throttled.send(Kind.FIRST))
+        assert await _refused(throttled.send(Priority.FIRST))
         assert slots.free == 3
 
     run(story())
@@ -566,7 +568,7 @@ def test_a_rate_is_kept_in_real_time_on_both_loops(new_loop: Callable[[], asynci
         began = now()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for _ in range(400):
-                group.create_task(yard.send(Kind.FIRST))
+                group.create_task(yard.send(Priority.FIRST))
         return now() - began
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -578,8 +580,8 @@ def test_the_repr_says_what_goes_on() -> None:
 
     async def story() -> str:
         yard = Yard(1)
-        await yard.enter(Kind.FIRST)
-        yard.gate.queue(Kind.RETRY, asyncio.get_running_loop())
+        await yard.enter(Priority.FIRST)
+        yard.gate.queue(Priority.RETRY, asyncio.get_running_loop())
         return repr(yard.gate)
 
     assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, LimiterState(")

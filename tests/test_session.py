@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, NotSent, Reply
-from alphapo_async.core.pacing import Kind, RetryPolicy
+from alphapo_async.core.pacing import Priority, RetryPolicy
 from alphapo_async.gate import Gate
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Departures, _Exchange
 from tests.servers import Handler, Peer, answer, relay, serving
@@ -974,7 +974,7 @@ async def test_queueing_for_a_slot_spends_no_attempt() -> None:
         gates = [Gate(session.slots, RetryPolicy(), None, lambda _: None) for _ in range(2)]
 
         async def through(gate: Gate) -> Reply | NoReply:
-            ticket = await gate.wait_in(gate.queue(Kind.FIRST, loop))
+            ticket = await gate.wait_in(gate.queue(Priority.FIRST, loop))
             assert ticket is not None
             try:
                 return await send(session, far.url, timeout=0.3)

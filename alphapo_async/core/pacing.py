@@ -20,10 +20,10 @@ from alphapo_async.core.row import Row
 __all__ = [
     "Flown",
     "Heard",
-    "Kind",
     "LimiterState",
+    "Permit",
+    "Priority",
     "RetryPolicy",
-    "Ticket",
     "backoff",
     "budget_left",
     "heard",
@@ -145,7 +145,7 @@ def may_look_up(flown: Flown, policy: RetryPolicy) -> bool:
 # ── all withdrawals of a client ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Kind(IntEnum):
+class Priority(IntEnum):
     """What wants to leave, in the order in which it is let through."""
 
     LOOK_UP = 0
@@ -174,10 +174,10 @@ class Heard(IntEnum):
     """Nothing readable."""
 
 
-class Ticket(msgspec.Struct, frozen=True, gc=False):
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """The right to send one request now."""
 
-    kind: Kind
+    priority: Priority
     has_paid: bool = False
     """A token was taken for it."""
 
@@ -210,7 +210,7 @@ def budget_left(state: LimiterState, now: float) -> float:
     return max(0.0, _tokens(state, now))
 
 
-def may_leave_at(state: LimiterState, kind: Kind, bodies: int, now: float) -> float:
+def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: float) -> float:
     """Return when a request of this kind may leave: at once if that is not after `now`, never before something is heard if infinite.
 
     Args:
@@ -219,9 +219,9 @@ def may_leave_at(state: LimiterState, kind: Kind, bodies: int, now: float) -> fl
         bodies: bodies under way.
         now: the time.
     """
-    is_probe = kind.is_body and is_outage(state)
-    when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))
-    if not kind.is_body:
+    is_probe = priority.is_body and is_outage(state)
+    when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))
+    if not priority.is_body:
         return when
     if is_probe:
         return max(when, state.probe_at)
@@ -232,13 +232,13 @@ def may_leave_at(state: LimiterState, kind: Kind, bodies: int, now: float) -> fl
 
 def left(
     state: LimiterState,
-    kind: Kind,
+    priority: Priority,
     now: float,
     policy: RetryPolicy,
     max_rate: float | None = None,
     *,
     due: float | None = None,
-) -> tuple[LimiterState, Ticket]:
+) -> tuple[LimiterState, Permit]:
     """Return the pace after a request of this kind has left, and its ticket.
 
     Args:
@@ -249,25 +249,25 @@ def left(
         max_rate: bodies per second.
         due: when it was to leave, where a timer was late; so the next one is not late, too.
     """
-    if kind.is_body and is_outage(state):
+    if priority.is_body and is_outage(state):
         # A probe takes no token; the next one waits twice as long.
         wait = min(state.probe_wait * 2, policy.wait_max)
-        return replace(state, probe_at=now + wait, probe_wait=wait), _TICKETS[kind]
-    if kind.is_body and max_rate is not None:
+        return replace(state, probe_at=now + wait, probe_wait=wait), _PERMITS[priority]
+    if priority.is_body and max_rate is not None:
         state = replace(state, start_at=max(state.start_at, now if due is None else due) + 1 / max_rate)
-    if kind.is_first:
-        return state, _TICKETS[kind]
-    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]
+    if priority.is_first:
+        return state, _PERMITS[priority]
+    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]
 
 
-def still_lets(state: LimiterState, ticket: Ticket, now: float) -> bool:
+def still_lets(state: LimiterState, permit: Permit, now: float) -> bool:
     """Tell whether what was let through a while ago may leave now: AlphaPo has neither asked to wait nor gone away since."""
-    is_probe = not ticket.has_paid
+    is_probe = not permit.has_paid
     return state.held_until <= now and (is_probe or not is_outage(state))
 
 
-_TICKETS: Final = {kind: Ticket(kind) for kind in Kind}
-_PAID: Final = {kind: Ticket(kind, has_paid=True) for kind in Kind}
+_PERMITS: Final = {priority: Permit(priority) for priority in Priority}
+_PAID: Final = {priority: Permit(priority, has_paid=True) for priority in Priority}
 
 
 def _tokens(state: LimiterState, now: float) -> float:
@@ -305,7 +305,7 @@ _NOTHING: Final = (Heard.NOTHING, None)
 
 def heard(
     state: LimiterState,
-    ticket: Ticket,
+    permit: Permit,
     what: Heard,
     now: float,
     policy: RetryPolicy,
@@ -314,23 +314,23 @@ def heard(
 ) -> LimiterState:
     """Return the pace after a request came home."""
     if what is Heard.DEFINITE:
-        return _paid_back(_answered(state, ticket), ticket, now)
+        return _paid_back(_answered(state, permit), permit, now)
     if what is Heard.THROTTLED:
         return _throttled(state, now, policy.wait_initial if retry_after is None else retry_after)
-    return _unanswered(state, now, policy) if ticket.kind.is_body else state
+    return _unanswered(state, now, policy) if permit.priority.is_body else state
 
 
-def _paid_back(state: LimiterState, ticket: Ticket, now: float) -> LimiterState:
-    gift = 1.0 if ticket.has_paid else REFILL
+def _paid_back(state: LimiterState, permit: Permit, now: float) -> LimiterState:
+    gift = 1.0 if permit.has_paid else REFILL
     tokens = _tokens(state, now)
     if tokens >= BUDGET:
         return state if state.tokens >= BUDGET else replace(state, tokens=BUDGET, counted_at=now)
     return replace(state, tokens=min(BUDGET, tokens + gift), counted_at=now)
 
 
-def _answered(state: LimiterState, ticket: Ticket) -> LimiterState:
+def _answered(state: LimiterState, permit: Permit) -> LimiterState:
     """A readable answer to a body ends an outage, and opens the window wider: twice as wide each round trip."""
-    if not ticket.kind.is_body:
+    if not permit.priority.is_body:
         return state
     if is_outage(state):
         return replace(state, outage_since=None, streak=0, window=_RAMP)

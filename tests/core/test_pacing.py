@@ -35,10 +35,10 @@ from alphapo_async.core.pacing import (
     STREAK,
     Flown,
     Heard,
-    Kind,
     LimiterState,
+    Permit,
+    Priority,
     RetryPolicy,
-    Ticket,
     backoff,
     budget_left,
     heard,
@@ -53,7 +53,11 @@ from alphapo_async.core.pacing import (
 from alphapo_async.core.row import Row
 
 POLICY = RetryPolicy()
-FIRST, RETRY, LOOK_UP = Ticket(Kind.FIRST), Ticket(Kind.RETRY, has_paid=True), Ticket(Kind.LOOK_UP, has_paid=True)
+FIRST, RETRY, LOOK_UP = (
+    Permit(Priority.FIRST),
+    Permit(Priority.RETRY, has_paid=True),
+    Permit(Priority.LOOK_UP, has_paid=True),
+)
 
 
 def silent(state: LimiterState, times: int, now: float = 0.0) -> LimiterState:
@@ -140,7 +144,7 @@ def test_a_new_pace_holds_nothing_back() -> None:
 def test_a_new_flight_has_done_nothing() -> None:
     """No body and no look-up; and a ticket is free unless it says otherwise."""
     assert Flown() == Flown(sent=0, look_ups=0, look_ups_since_taken=0)
-    assert Ticket(Kind.FIRST) == Ticket(Kind.FIRST, has_paid=False)
+    assert Permit(Priority.FIRST) == Permit(Priority.FIRST, has_paid=False)
 
 
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,26 +153,26 @@ def test_a_new_flight_has_done_nothing() -> None:
 def test_the_first_request_of_a_call_is_free() -> None:
     """A body or a question, also with an empty bucket; whatever follows waits for its token."""
     empty = LimiterState(tokens=0)
-    assert may_leave_at(empty, Kind.FIRST, 0, 0.0) == 0.0
-    assert may_leave_at(empty, Kind.QUESTION, 0, 0.0) == 0.0
-    assert may_leave_at(empty, Kind.RETRY, 0, 0.0) == 2.0
-    assert may_leave_at(empty, Kind.LOOK_UP, 0, 0.0) == 2.0
-    for kind in (Kind.FIRST, Kind.QUESTION):
-        assert left(LimiterState(), kind, 0.0, POLICY) == (LimiterState(), Ticket(kind))
+    assert may_leave_at(empty, Priority.FIRST, 0, 0.0) == 0.0
+    assert may_leave_at(empty, Priority.QUESTION, 0, 0.0) == 0.0
+    assert may_leave_at(empty, Priority.RETRY, 0, 0.0) == 2.0
+    assert may_leave_at(empty, Priority.LOOK_UP, 0, 0.0) == 2.0
+    for priority in (Priority.FIRST, Priority.QUESTION):
+        assert left(LimiterState(), priority, 0.0, POLICY) == (LimiterState(), Permit(priority))
 
 
-@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.LOOK_UP])
-def test_every_further_request_takes_a_token(kind: Kind) -> None:
+@pytest.mark.parametrize("priority", [Priority.RETRY, Priority.LOOK_UP])
+def test_every_further_request_takes_a_token(priority: Priority) -> None:
     """When it leaves, and its ticket says so."""
-    state, ticket = left(LimiterState(), kind, 0.0, POLICY)
-    assert (state.tokens, ticket) == (BUDGET - 1, Ticket(kind, has_paid=True))
+    state, permit = left(LimiterState(), priority, 0.0, POLICY)
+    assert (state.tokens, permit) == (BUDGET - 1, Permit(priority, has_paid=True))
 
 
 def test_time_gives_half_a_token_a_second() -> None:
     """Up to a full bucket."""
     state = LimiterState(tokens=0.0)
-    assert left(state, Kind.RETRY, 10.0, POLICY)[0].tokens == 4.0
-    assert left(state, Kind.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
+    assert left(state, Priority.RETRY, 10.0, POLICY)[0].tokens == 4.0
+    assert left(state, Priority.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
 
 
 def test_what_is_left_of_the_budget_is_told() -> None:
@@ -181,11 +185,11 @@ def test_what_is_left_of_the_budget_is_told() -> None:
 
 def test_time_is_counted_from_the_last_token() -> None:
     """No second gives twice, and what is missing but for rounding is not waited for."""
-    once, _ticket = left(LimiterState(tokens=0.0, counted_at=10.0), Kind.RETRY, 20.0, POLICY)
+    once, _ticket = left(LimiterState(tokens=0.0, counted_at=10.0), Priority.RETRY, 20.0, POLICY)
     assert (once.tokens, once.counted_at) == (4.0, 20.0)
-    assert left(once, Kind.RETRY, 22.0, POLICY)[0].tokens == 4.0
-    assert may_leave_at(LimiterState(tokens=0.0, counted_at=10.0), Kind.RETRY, 0, 11.0) == 12.0
-    assert may_leave_at(LimiterState(tokens=1 - 1e-10), Kind.RETRY, 0, 0.0) == 0.0
+    assert left(once, Priority.RETRY, 22.0, POLICY)[0].tokens == 4.0
+    assert may_leave_at(LimiterState(tokens=0.0, counted_at=10.0), Priority.RETRY, 0, 11.0) == 12.0
+    assert may_leave_at(LimiterState(tokens=1 - 1e-10), Priority.RETRY, 0, 0.0) == 0.0
 
 
 def test_a_definite_reply_gives_the_token_back() -> None:
@@ -215,24 +219,24 @@ def test_silence_and_throttling_give_nothing_back(what: Heard) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(Kind), st.sampled_from(Heard), st.floats(0, 30), st.none() | st.floats(0, 1e6)),
+        st.tuples(st.sampled_from(Priority), st.sampled_from(Heard), st.floats(0, 30), st.none() | st.floats(0, 1e6)),
         max_size=200,
     )
 )
-def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Kind, Heard, float, float | None]]) -> None:
+def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Priority, Heard, float, float | None]]) -> None:
     """Whatever leaves when it may, and whatever it hears: and paid requests stay within 100, the gifts and the time."""
     state, now, paid, gifts = LimiterState(), 0.0, 0, 0.0
-    for kind, what, pause, retry_after in story:
+    for priority, what, pause, retry_after in story:
         now += pause
-        when = may_leave_at(state, kind, 0, now)
+        when = may_leave_at(state, priority, 0, now)
         assert when < inf
         now = max(now, when)
-        state, ticket = left(state, kind, now, POLICY)
+        state, permit = left(state, priority, now, POLICY)
         assert state.tokens >= -1e-6
-        state = heard(state, ticket, what, now, POLICY, retry_after=retry_after)
+        state = heard(state, permit, what, now, POLICY, retry_after=retry_after)
         assert state.tokens <= BUDGET
-        paid += ticket.has_paid
-        gifts += 0 if what is not Heard.DEFINITE else 1.0 if ticket.has_paid else 0.5
+        paid += permit.has_paid
+        gifts += 0 if what is not Heard.DEFINITE else 1.0 if permit.has_paid else 0.5
     assert paid <= BUDGET + gifts + now / 2 + 1e-6
 
 
@@ -242,7 +246,7 @@ def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Kind, Hear
 def test_throttling_holds_everything_back() -> None:
     """Bodies and look-ups alike, for as long as AlphaPo asks."""
     state = heard(LimiterState(), FIRST, Heard.THROTTLED, 10.0, POLICY, retry_after=30.0)
-    assert {may_leave_at(state, kind, 0, 10.0) for kind in Kind} == {40.0}
+    assert {may_leave_at(state, priority, 0, 10.0) for priority in Priority} == {40.0}
 
 
 def test_nobody_is_held_back_for_more_than_a_minute_by_another() -> None:
@@ -266,8 +270,8 @@ def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
 def test_after_throttling_sending_opens_gradually() -> None:
     """Two bodies at once, then one more for each answer, until it is no limit; look-ups are not counted."""
     state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0)
-    assert (may_leave_at(state, Kind.FIRST, 1, 0.0), may_leave_at(state, Kind.FIRST, 2, 0.0)) == (0.0, inf)
-    assert may_leave_at(state, Kind.LOOK_UP, 2, 0.0) == 0.0
+    assert (may_leave_at(state, Priority.FIRST, 1, 0.0), may_leave_at(state, Priority.FIRST, 2, 0.0)) == (0.0, inf)
+    assert may_leave_at(state, Priority.LOOK_UP, 2, 0.0) == 0.0
     windows = []
     while state.window < inf:
         windows.append(state.window)
@@ -317,43 +321,43 @@ def test_look_ups_say_nothing_about_an_outage() -> None:
         state = heard(state, LOOK_UP, Heard.NOTHING, 0.0, POLICY)
     assert not is_outage(state)
     assert is_outage(heard(OUTAGE, LOOK_UP, Heard.DEFINITE, 0.0, POLICY))
-    assert may_leave_at(OUTAGE, Kind.LOOK_UP, 0, 0.0) == 0.0
+    assert may_leave_at(OUTAGE, Priority.LOOK_UP, 0, 0.0) == 0.0
 
 
 def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
     """The first after wait_initial, the next after twice as long each, up to wait_max; none takes a token, not even a retry."""
     state, now, times = replace(OUTAGE, tokens=0.0), 0.0, []
-    for kind in (Kind.RETRY, Kind.FIRST) * 4:
-        now = may_leave_at(state, kind, 0, now)
+    for priority in (Priority.RETRY, Priority.FIRST) * 4:
+        now = may_leave_at(state, priority, 0, now)
         times.append(now)
-        state, ticket = left(state, kind, now, POLICY)
-        assert not ticket.has_paid
-        state = heard(state, ticket, Heard.NOTHING, now, POLICY)
+        state, permit = left(state, priority, now, POLICY)
+        assert not permit.has_paid
+        state = heard(state, permit, Heard.NOTHING, now, POLICY)
     assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 51.5, 71.5]
     assert is_outage(state)
 
 
 def test_a_probe_waits_for_a_pause_that_alphapo_asked_for() -> None:
     """Throttled in an outage: both hold."""
-    assert may_leave_at(replace(OUTAGE, held_until=30.0), Kind.FIRST, 0, 1.0) == 30.0
+    assert may_leave_at(replace(OUTAGE, held_until=30.0), Priority.FIRST, 0, 1.0) == 30.0
 
 
 @pytest.mark.parametrize(
-    ("state", "ticket", "may_leave"),
+    ("state", "permit", "may_leave"),
     [
         (LimiterState(), RETRY, True),
         (LimiterState(held_until=10.0), RETRY, True),
         (LimiterState(held_until=10.5), RETRY, False),
         (LimiterState(held_until=10.5), FIRST, False),
         (LimiterState(outage_since=9.0), RETRY, False),
-        (LimiterState(outage_since=9.0), Ticket(Kind.RETRY), True),
+        (LimiterState(outage_since=9.0), Permit(Priority.RETRY), True),
     ],
 )
 def test_what_was_let_through_a_while_ago_leaves_only_if_nothing_has_come_between(
-    state: LimiterState, ticket: Ticket, *, may_leave: bool
+    state: LimiterState, permit: Permit, *, may_leave: bool
 ) -> None:
     """AlphaPo asked to wait, or went away: then a probe still leaves, since it is one a time."""
-    assert still_lets(state, ticket, 10.0) is may_leave
+    assert still_lets(state, permit, 10.0) is may_leave
 
 
 def test_a_readable_answer_ends_the_outage() -> None:
@@ -368,14 +372,14 @@ def test_a_readable_answer_ends_the_outage() -> None:
 def test_a_rate_spreads_bodies() -> None:
     """Smoothly: one every so often, none saved up; look-ups are not counted."""
     state, times = LimiterState(), []
-    for kind in (Kind.FIRST, Kind.RETRY, Kind.FIRST):
-        now = may_leave_at(state, kind, 0, 0.0)
+    for priority in (Priority.FIRST, Priority.RETRY, Priority.FIRST):
+        now = may_leave_at(state, priority, 0, 0.0)
         times.append(now)
-        state, _ticket = left(state, kind, now, POLICY, max_rate=4.0)
+        state, _ticket = left(state, priority, now, POLICY, max_rate=4.0)
     assert times == [0.0, 0.25, 0.5]
-    assert may_leave_at(state, Kind.LOOK_UP, 0, 0.0) == 0.0
-    assert left(state, Kind.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is state
-    late, _ticket = left(state, Kind.FIRST, 100.0, POLICY, max_rate=4.0)
+    assert may_leave_at(state, Priority.LOOK_UP, 0, 0.0) == 0.0
+    assert left(state, Priority.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is state
+    late, _ticket = left(state, Priority.FIRST, 100.0, POLICY, max_rate=4.0)
     assert late.start_at == 100.25
 
 
@@ -408,12 +412,12 @@ def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[Hear
     assert hears(judged) == means
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_kinds_know_what_they_are(kind: Kind) -> None:
+@pytest.mark.parametrize("priority", Priority)
+def test_kinds_know_what_they_are(priority: Priority) -> None:
     """Look-ups go before retries, retries before first attempts."""
-    assert kind.is_body == (kind in (Kind.RETRY, Kind.FIRST))
-    assert kind.is_first == (kind in (Kind.QUESTION, Kind.FIRST))
-    assert sorted(Kind) == [Kind.LOOK_UP, Kind.QUESTION, Kind.RETRY, Kind.FIRST]
+    assert priority.is_body == (priority in (Priority.RETRY, Priority.FIRST))
+    assert priority.is_first == (priority in (Priority.QUESTION, Priority.FIRST))
+    assert sorted(Priority) == [Priority.LOOK_UP, Priority.QUESTION, Priority.RETRY, Priority.FIRST]
 
 
 # ── how long one withdrawal goes on ──────────────────────────────────────────────────────────────────────────────────

@@ -247,7 +247,7 @@ _PACE: Final = (
                 "return min(BUDGET, state.tokens + (now - state.counted_at) * REFILL)",
                 "return state.tokens",
             ),
-            Edit("core/pacing.py", "gift = 1.0 if ticket.has_paid else REFILL", "gift = 0.0"),
+            Edit("core/pacing.py", "gift = 1.0 if permit.has_paid else REFILL", "gift = 0.0"),
         ),
     ),
     Bug(
@@ -256,7 +256,7 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))",
+                "when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))",
                 "when = max(state.held_until, now)",
             ),
             Edit(
@@ -272,14 +272,14 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "when = max(state.held_until, now if kind.is_first or is_probe else _token_at(state, now))",
-                "when = max(state.held_until, now if kind.is_first or is_probe or kind is Kind.LOOK_UP else _token_at(state, now))",
+                "when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))",
+                "when = max(state.held_until, now if priority.is_first or is_probe or kind is Priority.LOOK_UP else _token_at(state, now))",
             ),
             Edit(
                 "core/pacing.py",
-                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]",
-                "    if kind is Kind.LOOK_UP:\n        return state, _TICKETS[kind]\n"
-                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[kind]",
+                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
+                "    if kind is Priority.LOOK_UP:\n        return state, _PERMITS[kind]\n"
+                "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
             ),
         ),
     ),
