@@ -214,8 +214,8 @@ def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: floa
     """Return when a request of this kind may leave: at once if that is not after `now`, never before something is heard if infinite.
 
     Args:
-        pace: what is known.
-        kind: what wants to leave.
+        state: what is known.
+        priority: what wants to leave.
         bodies: bodies under way.
         now: the time.
     """
@@ -242,8 +242,8 @@ def left(
     """Return the pace after a request of this kind has left, and its ticket.
 
     Args:
-        pace: what is known.
-        kind: what left.
+        state: what is known.
+        priority: what left.
         now: the time.
         policy: the limits.
         max_rate: bodies per second.
