@@ -47,7 +47,7 @@ from alphapo_async.core.pacing import (
     is_outage,
     is_worth_another_round,
     may_look_up,
-    still_lets,
+    still_permits,
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
@@ -325,7 +325,7 @@ class Flight:
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_lets(self._crew.gate.state, permit, self._loop.time())
+        row, is_let = self.row, still_permits(self._crew.gate.state, permit, self._loop.time())
         is_late = self.callers.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 

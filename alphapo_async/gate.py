@@ -17,11 +17,11 @@ from alphapo_async.core.pacing import (
     Permit,
     Priority,
     RetryPolicy,
-    heard,
-    hears,
+    classify,
     is_outage,
-    left,
     may_leave_at,
+    on_reply,
+    on_sent,
 )
 from alphapo_async.session import Slots
 
@@ -124,8 +124,8 @@ class Gate:
         self._slots.give()
 
     def _hear(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
-        before, (what, retry_after) = self._state, hears(judged)
-        self._state = heard(before, permit, what, now, self._policy, retry_after=retry_after)
+        before, (what, retry_after) = self._state, classify(judged)
+        self._state = on_reply(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now
             self._on_outage(not is_outage(before))
@@ -140,7 +140,7 @@ class Gate:
                 self.give_up(queue.popleft())
 
     def _let(self, priority: Priority, now: float, due: float) -> Permit:
-        self._state, permit = left(self._state, priority, now, self._policy, self._max_rate, due=due)
+        self._state, permit = on_sent(self._state, priority, now, self._policy, self._max_rate, due=due)
         self._slots.take()
         if priority.is_body:
             self._bodies += 1

@@ -19,21 +19,21 @@ from alphapo_async.core.row import Row
 
 __all__ = [
     "Flown",
-    "Heard",
     "LimiterState",
     "Permit",
     "Priority",
+    "ReplyClass",
     "RetryPolicy",
     "backoff",
     "budget_left",
-    "heard",
-    "hears",
+    "classify",
     "is_outage",
     "is_worth_another_round",
-    "left",
     "may_leave_at",
     "may_look_up",
-    "still_lets",
+    "on_reply",
+    "on_sent",
+    "still_permits",
 ]
 
 BUDGET: Final = 100.0
@@ -164,7 +164,7 @@ class Priority(IntEnum):
         self.is_first = number in (1, 3)
 
 
-class Heard(IntEnum):
+class ReplyClass(IntEnum):
     """What a request brought home, as far as the pace is concerned."""
 
     DEFINITE = 0
@@ -230,7 +230,7 @@ def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: floa
     return max(when, state.start_at)
 
 
-def left(
+def on_sent(
     state: LimiterState,
     priority: Priority,
     now: float,
@@ -260,7 +260,7 @@ def left(
     return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]
 
 
-def still_lets(state: LimiterState, permit: Permit, now: float) -> bool:
+def still_permits(state: LimiterState, permit: Permit, now: float) -> bool:
     """Tell whether what was let through a while ago may leave now: AlphaPo has neither asked to wait nor gone away since."""
     is_probe = not permit.has_paid
     return state.held_until <= now and (is_probe or not is_outage(state))
@@ -282,13 +282,13 @@ def _token_at(state: LimiterState, now: float) -> float:
     return now if missing <= _ROUNDING else now + missing / REFILL
 
 
-def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
+def classify(judged: Proof | Answer) -> tuple[ReplyClass, float | None]:
     """Return what the judgement means for the pace, and the seconds that `Retry-After` asks for."""
     match judged:
         case Accepted():
             return _DEFINITE
         case NotSent() | NoAnswer() if judged.is_throttled:
-            return Heard.THROTTLED, judged.retry_after
+            return ReplyClass.THROTTLED, judged.retry_after
         case NoAnswer(status=int(status), code=str()) if status < _FAILING:
             return _DEFINITE  # a refused key is an answer from AlphaPo itself
         case InDoubt() | NotSent() | NoAnswer():
@@ -299,23 +299,23 @@ def hears(judged: Proof | Answer) -> tuple[Heard, float | None]:
 
 _FAILING: Final = 500
 """From this HTTP status on it is AlphaPo that fails, whatever code it names."""
-_DEFINITE: Final = (Heard.DEFINITE, None)
-_NOTHING: Final = (Heard.NOTHING, None)
+_DEFINITE: Final = (ReplyClass.DEFINITE, None)
+_NOTHING: Final = (ReplyClass.NOTHING, None)
 
 
-def heard(
+def on_reply(
     state: LimiterState,
     permit: Permit,
-    what: Heard,
+    what: ReplyClass,
     now: float,
     policy: RetryPolicy,
     *,
     retry_after: float | None = None,
 ) -> LimiterState:
     """Return the pace after a request came home."""
-    if what is Heard.DEFINITE:
+    if what is ReplyClass.DEFINITE:
         return _paid_back(_answered(state, permit), permit, now)
-    if what is Heard.THROTTLED:
+    if what is ReplyClass.THROTTLED:
         return _throttled(state, now, policy.wait_initial if retry_after is None else retry_after)
     return _unanswered(state, now, policy) if permit.priority.is_body else state
 

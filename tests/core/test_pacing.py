@@ -34,21 +34,21 @@ from alphapo_async.core.pacing import (
     LONGEST_HOLD,
     STREAK,
     Flown,
-    Heard,
     LimiterState,
     Permit,
     Priority,
+    ReplyClass,
     RetryPolicy,
     backoff,
     budget_left,
-    heard,
-    hears,
+    classify,
     is_outage,
     is_worth_another_round,
-    left,
     may_leave_at,
     may_look_up,
-    still_lets,
+    on_reply,
+    on_sent,
+    still_permits,
 )
 from alphapo_async.core.row import Row
 
@@ -63,7 +63,7 @@ FIRST, RETRY, LOOK_UP = (
 def silent(state: LimiterState, times: int, now: float = 0.0) -> LimiterState:
     """Return the pace after so many bodies without a readable answer."""
     for _ in range(times):
-        state = heard(state, FIRST, Heard.NOTHING, now, POLICY)
+        state = on_reply(state, FIRST, ReplyClass.NOTHING, now, POLICY)
     return state
 
 
@@ -158,21 +158,21 @@ def test_the_first_request_of_a_call_is_free() -> None:
     assert may_leave_at(empty, Priority.RETRY, 0, 0.0) == 2.0
     assert may_leave_at(empty, Priority.LOOK_UP, 0, 0.0) == 2.0
     for priority in (Priority.FIRST, Priority.QUESTION):
-        assert left(LimiterState(), priority, 0.0, POLICY) == (LimiterState(), Permit(priority))
+        assert on_sent(LimiterState(), priority, 0.0, POLICY) == (LimiterState(), Permit(priority))
 
 
 @pytest.mark.parametrize("priority", [Priority.RETRY, Priority.LOOK_UP])
 def test_every_further_request_takes_a_token(priority: Priority) -> None:
     """When it leaves, and its ticket says so."""
-    state, permit = left(LimiterState(), priority, 0.0, POLICY)
+    state, permit = on_sent(LimiterState(), priority, 0.0, POLICY)
     assert (state.tokens, permit) == (BUDGET - 1, Permit(priority, has_paid=True))
 
 
 def test_time_gives_half_a_token_a_second() -> None:
     """Up to a full bucket."""
     state = LimiterState(tokens=0.0)
-    assert left(state, Priority.RETRY, 10.0, POLICY)[0].tokens == 4.0
-    assert left(state, Priority.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
+    assert on_sent(state, Priority.RETRY, 10.0, POLICY)[0].tokens == 4.0
+    assert on_sent(state, Priority.RETRY, 10_000.0, POLICY)[0].tokens == BUDGET - 1
 
 
 def test_what_is_left_of_the_budget_is_told() -> None:
@@ -185,9 +185,9 @@ def test_what_is_left_of_the_budget_is_told() -> None:
 
 def test_time_is_counted_from_the_last_token() -> None:
     """No second gives twice, and what is missing but for rounding is not waited for."""
-    once, _ticket = left(LimiterState(tokens=0.0, counted_at=10.0), Priority.RETRY, 20.0, POLICY)
+    once, _ticket = on_sent(LimiterState(tokens=0.0, counted_at=10.0), Priority.RETRY, 20.0, POLICY)
     assert (once.tokens, once.counted_at) == (4.0, 20.0)
-    assert left(once, Priority.RETRY, 22.0, POLICY)[0].tokens == 4.0
+    assert on_sent(once, Priority.RETRY, 22.0, POLICY)[0].tokens == 4.0
     assert may_leave_at(LimiterState(tokens=0.0, counted_at=10.0), Priority.RETRY, 0, 11.0) == 12.0
     assert may_leave_at(LimiterState(tokens=1 - 1e-10), Priority.RETRY, 0, 0.0) == 0.0
 
@@ -195,35 +195,39 @@ def test_time_is_counted_from_the_last_token() -> None:
 def test_a_definite_reply_gives_the_token_back() -> None:
     """To a first request a half; a bucket is never more than full."""
     state = LimiterState(tokens=10.0)
-    assert heard(state, RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
-    assert heard(state, LOOK_UP, Heard.DEFINITE, 0.0, POLICY).tokens == 11.0
-    assert heard(state, FIRST, Heard.DEFINITE, 0.0, POLICY).tokens == 10.5
-    assert heard(LimiterState(tokens=99.5), RETRY, Heard.DEFINITE, 0.0, POLICY).tokens == BUDGET
-    later = heard(state, RETRY, Heard.DEFINITE, 10.0, POLICY)
+    assert on_reply(state, RETRY, ReplyClass.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert on_reply(state, LOOK_UP, ReplyClass.DEFINITE, 0.0, POLICY).tokens == 11.0
+    assert on_reply(state, FIRST, ReplyClass.DEFINITE, 0.0, POLICY).tokens == 10.5
+    assert on_reply(LimiterState(tokens=99.5), RETRY, ReplyClass.DEFINITE, 0.0, POLICY).tokens == BUDGET
+    later = on_reply(state, RETRY, ReplyClass.DEFINITE, 10.0, POLICY)
     assert (later.tokens, later.counted_at) == (16.0, 10.0)
 
 
 def test_a_full_bucket_costs_nothing() -> None:
     """The usual case makes no new value."""
     state = LimiterState()
-    assert heard(state, FIRST, Heard.DEFINITE, 5.0, POLICY) is state
-    refilled = heard(LimiterState(tokens=99.0), FIRST, Heard.DEFINITE, 5.0, POLICY)
+    assert on_reply(state, FIRST, ReplyClass.DEFINITE, 5.0, POLICY) is state
+    refilled = on_reply(LimiterState(tokens=99.0), FIRST, ReplyClass.DEFINITE, 5.0, POLICY)
     assert (refilled.tokens, refilled.counted_at) == (BUDGET, 5.0)
 
 
-@pytest.mark.parametrize("what", [Heard.NOTHING, Heard.THROTTLED])
-def test_silence_and_throttling_give_nothing_back(what: Heard) -> None:
+@pytest.mark.parametrize("what", [ReplyClass.NOTHING, ReplyClass.THROTTLED])
+def test_silence_and_throttling_give_nothing_back(what: ReplyClass) -> None:
     """The token is gone."""
-    assert heard(LimiterState(tokens=10.0), RETRY, what, 0.0, POLICY).tokens == 10.0
+    assert on_reply(LimiterState(tokens=10.0), RETRY, what, 0.0, POLICY).tokens == 10.0
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(Priority), st.sampled_from(Heard), st.floats(0, 30), st.none() | st.floats(0, 1e6)),
+        st.tuples(
+            st.sampled_from(Priority), st.sampled_from(ReplyClass), st.floats(0, 30), st.none() | st.floats(0, 1e6)
+        ),
         max_size=200,
     )
 )
-def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Priority, Heard, float, float | None]]) -> None:
+def test_the_bucket_is_never_overdrawn_nor_overfull(
+    story: list[tuple[Priority, ReplyClass, float, float | None]],
+) -> None:
     """Whatever leaves when it may, and whatever it hears: and paid requests stay within 100, the gifts and the time."""
     state, now, paid, gifts = LimiterState(), 0.0, 0, 0.0
     for priority, what, pause, retry_after in story:
@@ -231,12 +235,12 @@ def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Priority, 
         when = may_leave_at(state, priority, 0, now)
         assert when < inf
         now = max(now, when)
-        state, permit = left(state, priority, now, POLICY)
+        state, permit = on_sent(state, priority, now, POLICY)
         assert state.tokens >= -1e-6
-        state = heard(state, permit, what, now, POLICY, retry_after=retry_after)
+        state = on_reply(state, permit, what, now, POLICY, retry_after=retry_after)
         assert state.tokens <= BUDGET
         paid += permit.has_paid
-        gifts += 0 if what is not Heard.DEFINITE else 1.0 if permit.has_paid else 0.5
+        gifts += 0 if what is not ReplyClass.DEFINITE else 1.0 if permit.has_paid else 0.5
     assert paid <= BUDGET + gifts + now / 2 + 1e-6
 
 
@@ -245,37 +249,37 @@ def test_the_bucket_is_never_overdrawn_nor_overfull(story: list[tuple[Priority, 
 
 def test_throttling_holds_everything_back() -> None:
     """Bodies and look-ups alike, for as long as AlphaPo asks."""
-    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 10.0, POLICY, retry_after=30.0)
+    state = on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 10.0, POLICY, retry_after=30.0)
     assert {may_leave_at(state, priority, 0, 10.0) for priority in Priority} == {40.0}
 
 
 def test_nobody_is_held_back_for_more_than_a_minute_by_another() -> None:
     """A day asked of one withdrawal is not asked of all."""
-    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=86_400.0)
+    state = on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY, retry_after=86_400.0)
     assert state.held_until == LONGEST_HOLD == 60.0
 
 
 def test_without_retry_after_the_first_wait_stands_in() -> None:
     """`wait_initial`; zero asked for is zero."""
-    assert heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
-    assert heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0).held_until == 0.0
+    assert on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY).held_until == POLICY.wait_initial
+    assert on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY, retry_after=0.0).held_until == 0.0
 
 
 def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
     """The latest end holds."""
-    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=30.0)
-    assert heard(state, FIRST, Heard.THROTTLED, 1.0, POLICY, retry_after=1.0).held_until == 30.0
+    state = on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY, retry_after=30.0)
+    assert on_reply(state, FIRST, ReplyClass.THROTTLED, 1.0, POLICY, retry_after=1.0).held_until == 30.0
 
 
 def test_after_throttling_sending_opens_gradually() -> None:
     """Two bodies at once, then one more for each answer, until it is no limit; look-ups are not counted."""
-    state = heard(LimiterState(), FIRST, Heard.THROTTLED, 0.0, POLICY, retry_after=0.0)
+    state = on_reply(LimiterState(), FIRST, ReplyClass.THROTTLED, 0.0, POLICY, retry_after=0.0)
     assert (may_leave_at(state, Priority.FIRST, 1, 0.0), may_leave_at(state, Priority.FIRST, 2, 0.0)) == (0.0, inf)
     assert may_leave_at(state, Priority.LOOK_UP, 2, 0.0) == 0.0
     windows = []
     while state.window < inf:
         windows.append(state.window)
-        state = heard(state, FIRST, Heard.DEFINITE, 0.0, POLICY)
+        state = on_reply(state, FIRST, ReplyClass.DEFINITE, 0.0, POLICY)
     assert windows == [float(number) for number in range(2, 513)]
 
 
@@ -297,7 +301,7 @@ def test_twenty_silences_in_a_row_are_an_outage() -> None:
     assert STREAK == 20
     assert not is_outage(silent(LimiterState(), STREAK - 1))
     assert is_outage(OUTAGE)
-    interrupted = heard(silent(LimiterState(), STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY)
+    interrupted = on_reply(silent(LimiterState(), STREAK - 1), FIRST, ReplyClass.DEFINITE, 0.0, POLICY)
     assert not is_outage(silent(interrupted, STREAK - 1))
 
 
@@ -305,22 +309,22 @@ def test_an_outage_counts_on_and_closes_the_window() -> None:
     """When it began, and the first probe after the first wait: probes alone leave, so that the window says nothing any more."""
     began = replace(LimiterState(window=8.0, tokens=3.0), streak=STREAK - 1)
     expected = {"streak": STREAK, "outage_since": 7.0, "probe_at": 7.5, "probe_wait": 0.5, "window": inf}
-    assert heard(began, FIRST, Heard.NOTHING, 7.0, POLICY) == replace(began, **expected)
+    assert on_reply(began, FIRST, ReplyClass.NOTHING, 7.0, POLICY) == replace(began, **expected)
 
 
 @pytest.mark.parametrize("window", [8.0, inf])
 def test_an_answer_ends_the_streak(window: float) -> None:
     """Whether sending is opening again or open."""
-    assert heard(LimiterState(window=window, streak=STREAK - 1), FIRST, Heard.DEFINITE, 0.0, POLICY).streak == 0
+    assert on_reply(LimiterState(window=window, streak=STREAK - 1), FIRST, ReplyClass.DEFINITE, 0.0, POLICY).streak == 0
 
 
 def test_look_ups_say_nothing_about_an_outage() -> None:
     """Neither their silence nor their answers, and they leave all the same."""
     state = LimiterState()
     for _ in range(STREAK * 2):
-        state = heard(state, LOOK_UP, Heard.NOTHING, 0.0, POLICY)
+        state = on_reply(state, LOOK_UP, ReplyClass.NOTHING, 0.0, POLICY)
     assert not is_outage(state)
-    assert is_outage(heard(OUTAGE, LOOK_UP, Heard.DEFINITE, 0.0, POLICY))
+    assert is_outage(on_reply(OUTAGE, LOOK_UP, ReplyClass.DEFINITE, 0.0, POLICY))
     assert may_leave_at(OUTAGE, Priority.LOOK_UP, 0, 0.0) == 0.0
 
 
@@ -330,9 +334,9 @@ def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
     for priority in (Priority.RETRY, Priority.FIRST) * 4:
         now = may_leave_at(state, priority, 0, now)
         times.append(now)
-        state, permit = left(state, priority, now, POLICY)
+        state, permit = on_sent(state, priority, now, POLICY)
         assert not permit.has_paid
-        state = heard(state, permit, Heard.NOTHING, now, POLICY)
+        state = on_reply(state, permit, ReplyClass.NOTHING, now, POLICY)
     assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 51.5, 71.5]
     assert is_outage(state)
 
@@ -357,12 +361,12 @@ def test_what_was_let_through_a_while_ago_leaves_only_if_nothing_has_come_betwee
     state: LimiterState, permit: Permit, *, may_leave: bool
 ) -> None:
     """AlphaPo asked to wait, or went away: then a probe still leaves, since it is one a time."""
-    assert still_lets(state, permit, 10.0) is may_leave
+    assert still_permits(state, permit, 10.0) is may_leave
 
 
 def test_a_readable_answer_ends_the_outage() -> None:
     """And sending ramps up from two at once."""
-    over = heard(OUTAGE, FIRST, Heard.DEFINITE, 5.0, POLICY)
+    over = on_reply(OUTAGE, FIRST, ReplyClass.DEFINITE, 5.0, POLICY)
     assert (is_outage(over), over.streak, over.window) == (False, 0, 2.0)
 
 
@@ -375,11 +379,11 @@ def test_a_rate_spreads_bodies() -> None:
     for priority in (Priority.FIRST, Priority.RETRY, Priority.FIRST):
         now = may_leave_at(state, priority, 0, 0.0)
         times.append(now)
-        state, _ticket = left(state, priority, now, POLICY, max_rate=4.0)
+        state, _ticket = on_sent(state, priority, now, POLICY, max_rate=4.0)
     assert times == [0.0, 0.25, 0.5]
     assert may_leave_at(state, Priority.LOOK_UP, 0, 0.0) == 0.0
-    assert left(state, Priority.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is state
-    late, _ticket = left(state, Priority.FIRST, 100.0, POLICY, max_rate=4.0)
+    assert on_sent(state, Priority.QUESTION, 0.0, POLICY, max_rate=4.0)[0] is state
+    late, _ticket = on_sent(state, Priority.FIRST, 100.0, POLICY, max_rate=4.0)
     assert late.start_at == 100.25
 
 
@@ -389,27 +393,27 @@ def test_a_rate_spreads_bodies() -> None:
 @pytest.mark.parametrize(
     ("judged", "means"),
     [
-        (Accepted(Withdrawal(id=1)), (Heard.DEFINITE, None)),
-        (Mismatched(Withdrawal(id=1), ()), (Heard.DEFINITE, None)),
-        (Rejected({"amount": ["no"]}), (Heard.DEFINITE, None)),
-        (Duplicate({"foreign_id": ["taken"]}), (Heard.DEFINITE, None)),
-        (KeyRefused("bad_header_key"), (Heard.DEFINITE, None)),
-        (InDoubt("HTTP 502"), (Heard.NOTHING, None)),
-        (NotSent("no connection"), (Heard.NOTHING, None)),
-        (NotSent("throttled", retry_after=7.0), (Heard.THROTTLED, 7.0)),
-        (NotSent("throttled"), (Heard.THROTTLED, None)),
-        (Found(Transaction(id=1)), (Heard.DEFINITE, None)),
-        (NoneFound(), (Heard.DEFINITE, None)),
-        (NoAnswer("HTTP 403", 403, "bad_header_signature"), (Heard.DEFINITE, None)),
-        (NoAnswer("HTTP 502", 502), (Heard.NOTHING, None)),
-        (NoAnswer("HTTP 499", 499, "bad_header_signature"), (Heard.DEFINITE, None)),
-        (NoAnswer("HTTP 500", 500, "internal_error"), (Heard.NOTHING, None)),
-        (NoAnswer("throttled", 429, retry_after=3.0), (Heard.THROTTLED, 3.0)),
+        (Accepted(Withdrawal(id=1)), (ReplyClass.DEFINITE, None)),
+        (Mismatched(Withdrawal(id=1), ()), (ReplyClass.DEFINITE, None)),
+        (Rejected({"amount": ["no"]}), (ReplyClass.DEFINITE, None)),
+        (Duplicate({"foreign_id": ["taken"]}), (ReplyClass.DEFINITE, None)),
+        (KeyRefused("bad_header_key"), (ReplyClass.DEFINITE, None)),
+        (InDoubt("HTTP 502"), (ReplyClass.NOTHING, None)),
+        (NotSent("no connection"), (ReplyClass.NOTHING, None)),
+        (NotSent("throttled", retry_after=7.0), (ReplyClass.THROTTLED, 7.0)),
+        (NotSent("throttled"), (ReplyClass.THROTTLED, None)),
+        (Found(Transaction(id=1)), (ReplyClass.DEFINITE, None)),
+        (NoneFound(), (ReplyClass.DEFINITE, None)),
+        (NoAnswer("HTTP 403", 403, "bad_header_signature"), (ReplyClass.DEFINITE, None)),
+        (NoAnswer("HTTP 502", 502), (ReplyClass.NOTHING, None)),
+        (NoAnswer("HTTP 499", 499, "bad_header_signature"), (ReplyClass.DEFINITE, None)),
+        (NoAnswer("HTTP 500", 500, "internal_error"), (ReplyClass.NOTHING, None)),
+        (NoAnswer("throttled", 429, retry_after=3.0), (ReplyClass.THROTTLED, 3.0)),
     ],
 )
-def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[Heard, float | None]) -> None:
+def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[ReplyClass, float | None]) -> None:
     """A look-up's "none" is definite, a 429 is not, and silence is silence."""
-    assert hears(judged) == means
+    assert classify(judged) == means
 
 
 @pytest.mark.parametrize("priority", Priority)

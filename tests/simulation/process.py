@@ -10,7 +10,7 @@ from typing import Any
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.pacing import BUDGET, Priority, RetryPolicy, is_outage, left
+from alphapo_async.core.pacing import BUDGET, Priority, RetryPolicy, is_outage, on_sent
 from alphapo_async.crew import World
 from tests.simulation.chance import Chance
 from tests.simulation.kindness import Kindness
@@ -134,7 +134,7 @@ class Process:
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
         state = self.client._crew.gate.state
-        after, _ = left(state, Priority.LOOK_UP, self._loop.time(), RetryPolicy())
+        after, _ = on_sent(state, Priority.LOOK_UP, self._loop.time(), RetryPolicy())
         return after.tokens > BUDGET - _JUST_NOW
 
     @property

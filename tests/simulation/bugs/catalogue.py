@@ -208,8 +208,8 @@ _PACE: Final = (
         (
             Edit(
                 "core/pacing.py",
-                "return Heard.THROTTLED, judged.retry_after",
-                "return Heard.THROTTLED, None",
+                "return ReplyClass.THROTTLED, judged.retry_after",
+                "return ReplyClass.THROTTLED, None",
             ),
             Edit("core/sending.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
         ),
