@@ -40,7 +40,7 @@ from alphapo_async.core.outcome import (
     judge_reply,
 )
 from alphapo_async.core.pacing import (
-    Flown,
+    FlightCounts,
     Permit,
     Priority,
     backoff,
@@ -109,7 +109,7 @@ class Flight:
         self._worked_out_at = -inf
         """When what was last written down was worked out, by the loop's clock: the wall clock may be set meanwhile."""
         self._may_stand_unheard = False
-        self._flown = Flown()
+        self._counts = FlightCounts()
         self._place: Place | None = None
         self._is_patient = is_patient
         self._refusals = crew.keys.refusals
@@ -200,7 +200,7 @@ class Flight:
         if isinstance(step, LookUp):
             row = await self._ask_owed(row, step)
             step = self._next_step(row)
-        if self._would_send(row, step) and self._flown.sent < self._crew.policy.attempts:
+        if self._would_send(row, step) and self._counts.sent < self._crew.policy.attempts:
             row = await self._send(row)
         if row.refusal is not None and isinstance(step := self._next_step(row), LookUp):
             row = await self._ask_owed(row, step)
@@ -302,7 +302,7 @@ class Flight:
                 until = crew.tenure.clock.at_the_latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         crew.keys.judged(row.key, proof, self._loop.time())
-        self._flown = Flown(self._flown.sent + 1, self._flown.look_ups, self._flown.look_ups_since_taken)
+        self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
         return await self._apply(Attempt(self._worker, proof, began, until, excerpt_of(reply)))
 
     async def _is_still_wanted(self, row: Row, permit: Permit) -> tuple[Row, bool]:
@@ -310,7 +310,7 @@ class Flight:
 
         A retry asks the journal first, since others may have heard of it; and while it did, AlphaPo may have asked to wait, or gone away.
         """
-        if self._has_flown and self._crew.journal.is_durable:
+        if self._has_sent and self._crew.journal.is_durable:
             try:
                 known = await self._crew.find(self._foreign_id)
                 if known is None:
@@ -381,25 +381,25 @@ class Flight:
 
     async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         signer = self._crew.signers.get(row.key)
-        if signer is None or not may_look_up(self._flown, self._crew.policy) or self.callers.is_late(0.0):
+        if signer is None or not may_look_up(self._counts, self._crew.policy) or self.callers.is_late(0.0):
             return None
-        kind = Priority.LOOK_UP if self._has_flown else Priority.QUESTION
+        kind = Priority.LOOK_UP if self._has_sent else Priority.QUESTION
         answered = await self._crew.ask(foreign_id, signer, kind, self._enter)
         if answered is None:
             return None
-        self._flown = Flown(
-            self._flown.sent, self._flown.look_ups + 1, self._flown.look_ups_since_taken + (1 if row.id_taken else 0)
+        self._counts = FlightCounts(
+            self._counts.sent, self._counts.look_ups + 1, self._counts.look_ups_since_taken + (1 if row.id_taken else 0)
         )
         return answered
 
     def _is_first_body(self, row: Row) -> bool:
         """Nothing was sent or asked for it; the look-up of an id that the journal may have forgotten counts for nothing."""
-        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and self._flown.look_ups <= 1
-        return self._flown.sent == 0 and (is_only_vouched or self._flown.look_ups == 0)
+        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and self._counts.look_ups <= 1
+        return self._counts.sent == 0 and (is_only_vouched or self._counts.look_ups == 0)
 
     @property
-    def _has_flown(self) -> bool:
-        return self._flown.sent > 0 or self._flown.look_ups > 0
+    def _has_sent(self) -> bool:
+        return self._counts.sent > 0 or self._counts.look_ups > 0
 
     async def _enter(self, kind: Priority) -> Permit | None:
         """Wait for a slot; None if the time is up first."""
@@ -532,7 +532,7 @@ class Flight:
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
         is_possible = row.key in self._crew.signers and is_ours and self._worker == self._crew.tenure.worker
-        return is_possible and is_worth_another_round(row, self._flown, self._crew.policy)
+        return is_possible and is_worth_another_round(row, self._counts, self._crew.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
         jitter = backoff(number, self._crew.policy, self._crew.world.chance())

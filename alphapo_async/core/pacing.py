@@ -18,7 +18,7 @@ from alphapo_async.core.outcome import Accepted, Answer, InDoubt, NoAnswer, NotS
 from alphapo_async.core.row import Row
 
 __all__ = [
-    "Flown",
+    "FlightCounts",
     "LimiterState",
     "Permit",
     "Priority",
@@ -115,7 +115,7 @@ def backoff(number: int, policy: RetryPolicy, chance: float) -> float:
     return ceiling * chance
 
 
-class Flown(msgspec.Struct, frozen=True, gc=False):
+class FlightCounts(msgspec.Struct, frozen=True, gc=False):
     """What one flight has done so far: bodies sent, look-ups made, and look-ups made since AlphaPo was known to have the id."""
 
     sent: int = 0
@@ -123,23 +123,23 @@ class Flown(msgspec.Struct, frozen=True, gc=False):
     look_ups_since_taken: int = 0
 
 
-def is_worth_another_round(row: Row, flown: Flown, policy: RetryPolicy) -> bool:
+def is_worth_another_round(row: Row, counts: FlightCounts, policy: RetryPolicy) -> bool:
     """Tell whether another round of look-up and body can still help this flight."""
     if row.state != "open" or row.code is not None:
         return False
     if row.id_taken:
-        return may_look_up(flown, policy) and flown.look_ups_since_taken < policy.attempts
+        return may_look_up(counts, policy) and counts.look_ups_since_taken < policy.attempts
     if row.refusal is not None and row.needs_look_up:
-        return may_look_up(flown, policy)
-    return flown.sent < policy.attempts or (row.needs_look_up and may_look_up(flown, policy))
+        return may_look_up(counts, policy)
+    return counts.sent < policy.attempts or (row.needs_look_up and may_look_up(counts, policy))
 
 
-def may_look_up(flown: Flown, policy: RetryPolicy) -> bool:
+def may_look_up(counts: FlightCounts, policy: RetryPolicy) -> bool:
     """Tell whether the flight has look-ups left: one between any two bodies, and as many as bodies at the end.
 
     With a single attempt that makes a single look-up.
     """
-    return flown.look_ups < 2 * policy.attempts - 1
+    return counts.look_ups < 2 * policy.attempts - 1
 
 
 # ── all withdrawals of a client ──────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,7 @@ from alphapo_async.core.pacing import (
     BUDGET,
     LONGEST_HOLD,
     STREAK,
-    Flown,
+    FlightCounts,
     LimiterState,
     Permit,
     Priority,
@@ -113,8 +113,8 @@ def test_the_policy_for_durable_engines_is_one_body_and_one_look_up() -> None:
     """They retry by themselves."""
     policy = RetryPolicy.none()
     assert policy.attempts == 1
-    assert may_look_up(Flown(sent=1), policy)
-    assert not may_look_up(Flown(sent=1, look_ups=1), policy)
+    assert may_look_up(FlightCounts(sent=1), policy)
+    assert not may_look_up(FlightCounts(sent=1, look_ups=1), policy)
 
 
 # ── backoff ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +143,7 @@ def test_a_new_pace_holds_nothing_back() -> None:
 
 def test_a_new_flight_has_done_nothing() -> None:
     """No body and no look-up; and a ticket is free unless it says otherwise."""
-    assert Flown() == Flown(sent=0, look_ups=0, look_ups_since_taken=0)
+    assert FlightCounts() == FlightCounts(sent=0, look_ups=0, look_ups_since_taken=0)
     assert Permit(Priority.FIRST) == Permit(Priority.FIRST, has_paid=False)
 
 
@@ -438,32 +438,32 @@ ERRORS = {"amount": ["no"]}
 
 
 @pytest.mark.parametrize(
-    ("known", "flown", "is_worth"),
+    ("known", "counts", "is_worth"),
     [
-        (row(), Flown(sent=4, look_ups=4), True),
-        (row(), Flown(sent=5, look_ups=4), False),
-        (row(state="accepted"), Flown(sent=1), False),
-        (row(code="bad_header_key", doubt_since=0.0), Flown(sent=1), False),
+        (row(), FlightCounts(sent=4, look_ups=4), True),
+        (row(), FlightCounts(sent=5, look_ups=4), False),
+        (row(state="accepted"), FlightCounts(sent=1), False),
+        (row(code="bad_header_key", doubt_since=0.0), FlightCounts(sent=1), False),
         # after the last body, one more look-up
-        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=5, look_ups=4), True),
-        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=5, look_ups=9), False),
-        (row(doubt_since=0.0), Flown(sent=5, look_ups=5), False),
+        (row(doubt_since=0.0, needs_look_up=True), FlightCounts(sent=5, look_ups=4), True),
+        (row(doubt_since=0.0, needs_look_up=True), FlightCounts(sent=5, look_ups=9), False),
+        (row(doubt_since=0.0), FlightCounts(sent=5, look_ups=5), False),
         # AlphaPo has the id: at most `attempts` look-ups from there
-        (row(id_taken=True), Flown(sent=1, look_ups=4, look_ups_since_taken=4), True),
-        (row(id_taken=True), Flown(sent=1, look_ups=5, look_ups_since_taken=5), False),
-        (row(id_taken=True), Flown(sent=1, look_ups=9, look_ups_since_taken=3), False),
+        (row(id_taken=True), FlightCounts(sent=1, look_ups=4, look_ups_since_taken=4), True),
+        (row(id_taken=True), FlightCounts(sent=1, look_ups=5, look_ups_since_taken=5), False),
+        (row(id_taken=True), FlightCounts(sent=1, look_ups=9, look_ups_since_taken=3), False),
         # a refusal that waits for its look-up
-        (row(refusal=ERRORS, needs_look_up=True), Flown(sent=5, look_ups=3), True),
-        (row(refusal=ERRORS, needs_look_up=True), Flown(sent=1, look_ups=9), False),
+        (row(refusal=ERRORS, needs_look_up=True), FlightCounts(sent=5, look_ups=3), True),
+        (row(refusal=ERRORS, needs_look_up=True), FlightCounts(sent=1, look_ups=9), False),
         # one that has had its look-up, and a look-up owed by a row that was not refused
-        (row(refusal=ERRORS), Flown(sent=5, look_ups=3), False),
-        (row(doubt_since=0.0, needs_look_up=True), Flown(sent=4, look_ups=9), True),
+        (row(refusal=ERRORS), FlightCounts(sent=5, look_ups=3), False),
+        (row(doubt_since=0.0, needs_look_up=True), FlightCounts(sent=4, look_ups=9), True),
     ],
 )
 def test_another_round_has_to_be_worth_it(
     known: Row,
-    flown: Flown,
+    counts: FlightCounts,
     is_worth: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """Bodies and look-ups are both limited, and what is settled needs neither."""
-    assert is_worth_another_round(known, flown, POLICY) is is_worth
+    assert is_worth_another_round(known, counts, POLICY) is is_worth

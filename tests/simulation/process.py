@@ -153,11 +153,11 @@ class Process:
         if state.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {state.tokens} (P9)")
         flight = self.client._flights.get(foreign_id)
-        has_flown = flight is not None and flight._has_flown
+        has_flown = flight is not None and flight._has_sent
         if not has_flown:
             self.first_left[foreign_id] = self._loop.time()
         # The look-up of an id that a journal may have forgotten is free, and so is the first body after it.
-        flown = None if flight is None else flight._flown
+        flown = None if flight is None else flight._counts
         is_first_body = is_body and flown is not None and flown.sent == 0 and flown.look_ups <= 1
         is_free = (is_first_body and self.disk.went_back > 0) or (is_body and is_outage(state))
         self._kindness.leaves(is_body=is_body, is_paid=has_flown and not is_free)

@@ -146,8 +146,8 @@ _BODIES: Final = (
             Edit(
                 "flight.py",
                 _SENT,
-                'names = self._foreign_id.encode(), f"{self._foreign_id}-{self._flown.sent}".encode()\n'
-                "            body = row.revision.body.replace(*names) if self._flown.sent else row.revision.body\n"
+                'names = self._foreign_id.encode(), f"{self._foreign_id}-{self._counts.sent}".encode()\n'
+                "            body = row.revision.body.replace(*names) if self._counts.sent else row.revision.body\n"
                 f"            {_SENT_OTHERWISE}",
             ),
         ),
@@ -157,7 +157,9 @@ _BODIES: Final = (
         "Clients that serialize where they sign: the second attempt has other bytes than the journal and the first.",
         (
             Edit(
-                "flight.py", _SENT, f'body = row.revision.body + b" " * self._flown.sent\n            {_SENT_OTHERWISE}'
+                "flight.py",
+                _SENT,
+                f'body = row.revision.body + b" " * self._counts.sent\n            {_SENT_OTHERWISE}',
             ),
         ),
     ),
@@ -611,7 +613,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "if self._has_flown and self._crew.journal.is_durable:",
+                "if self._has_sent and self._crew.journal.is_durable:",
                 "if row is None:",
             ),
         ),
