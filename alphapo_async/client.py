@@ -277,7 +277,7 @@ class AlphapoClient:
         batch = Batch(
             partial(self._pay_row, resend_rejected),
             concurrency=check_count(concurrency),
-            outage_until=lambda: self._crew.gate.outage_until,
+            outage_until=lambda: self._crew.limiter.outage_until,
             now=loop.time,
             sleep=self._crew.world.sleep,
             between_probes=self._crew.policy.wait_max,
@@ -766,8 +766,8 @@ class AlphapoClient:
             account=crew.account,
             at=crew.world.clock(),
             in_flight=len(self._flights),
-            budget_left=budget_left(crew.gate.state, loop.time()),
-            is_outage=is_outage(crew.gate.state),
+            budget_left=budget_left(crew.limiter.state, loop.time()),
+            is_outage=is_outage(crew.limiter.state),
             oldest_open=rows[0].created_at if rows else None,
             oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
             frozen=await crew.journal.count_frozen(crew.account),
@@ -816,7 +816,7 @@ class AlphapoClient:
                 for task in self._flying():
                     task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
                 await self._wait_for_flights(grace)
-            self._crew.gate.close()
+            self._crew.limiter.close()
             await self._inbox.aclose()
             if self._owns_session:
                 await self._crew.session.aclose()

@@ -38,7 +38,7 @@ from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.epoch_watch import EpochWatch
-from alphapo_async.gate import Gate
+from alphapo_async.gate import RequestLimiter
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
 from alphapo_async.noticing import Noticing
@@ -106,9 +106,9 @@ class Crew:
             margin=world.lease_margin,
         )
         self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
-        self.gate = Gate(session.slots, policy, max_rate, self._on_outage)
+        self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
         self.keys = Keys(
-            next(iter(signers)), policy.wait_max, give_up=self.gate.give_up, on_change=noticing.key_changed
+            next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=noticing.key_changed
         )
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
@@ -145,7 +145,7 @@ class Crew:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
             heard = answer = judge_look_up(reply, self.world.clock())
         finally:
-            self.gate.leave(permit, heard)
+            self.limiter.leave(permit, heard)
         return answer, excerpt_of(reply), began, self.world.clock()
 
     async def record(
@@ -402,7 +402,7 @@ class Crew:
             is_answer = isinstance(reply, Reply) and reply.status == _OK
             answer = NoneFound() if is_answer else judge_look_up(reply, self.world.clock())
         finally:
-            self.gate.leave(permit, answer)
+            self.limiter.leave(permit, answer)
         return reply
 
     async def ask_about_key(self, key: str) -> None:
@@ -413,7 +413,7 @@ class Crew:
 
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, priority: Priority) -> Permit | None:
         """Wait for a slot as long as the policy's deadline allows."""
-        return self.gate.try_enter(priority, loop) or await self.gate.wait(priority, loop, self.policy.deadline)
+        return self.limiter.try_enter(priority, loop) or await self.limiter.wait(priority, loop, self.policy.deadline)
 
 
 class _Application:

@@ -53,7 +53,7 @@ from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import FlightResult, clash
 from alphapo_async.crew import Crew
-from alphapo_async.gate import Place
+from alphapo_async.gate import QueuedRequest
 from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
 from alphapo_async.tenure import SETTLING
@@ -110,7 +110,7 @@ class Flight:
         """When what was last written down was worked out, by the loop's clock: the wall clock may be set meanwhile."""
         self._may_stand_unheard = False
         self._counts = FlightCounts()
-        self._place: Place | None = None
+        self._queued: QueuedRequest | None = None
         self._is_patient = is_patient
         self._refusals = crew.keys.refusals
         """How many bodies of the client had been refused for their key when this flight began."""
@@ -288,7 +288,7 @@ class Flight:
             # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
             row, is_wanted = await self._is_still_wanted(row, permit)
         if not (is_wanted and self._is_held_for_long_enough(row)):
-            crew.gate.leave(permit, None)
+            crew.limiter.leave(permit, None)
             return row
         began = crew.world.clock()
         heard: Proof | None = None
@@ -297,7 +297,7 @@ class Flight:
             until = crew.tenure.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
-            crew.gate.leave(permit, heard)
+            crew.limiter.leave(permit, heard)
             if heard is None:
                 until = crew.tenure.clock.at_the_latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
@@ -319,13 +319,13 @@ class Flight:
             except JournalError:
                 return row, False
             except asyncio.CancelledError:
-                self._crew.gate.leave(permit, None)
+                self._crew.limiter.leave(permit, None)
                 raise
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_permits(self._crew.gate.state, permit, self._loop.time())
+        row, is_let = self.row, still_permits(self._crew.limiter.state, permit, self._loop.time())
         is_late = self.callers.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
@@ -407,7 +407,7 @@ class Flight:
 
     def _enter_at_once(self, kind: Priority) -> Permit | None:
         """Take a slot that is free; None if there is none."""
-        permit = self._crew.gate.try_enter(kind, self._loop)
+        permit = self._crew.limiter.try_enter(kind, self._loop)
         if permit is not None:
             self._start_clock()
         return permit
@@ -421,7 +421,7 @@ class Flight:
     def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
         """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
         self._leaving.append(caller)
-        if not self.callers.is_running or self._resting is not None or self._place is not None:
+        if not self.callers.is_running or self._resting is not None or self._queued is not None:
             self._release_whoever_leaves()
 
     def _release_whoever_leaves(self) -> None:
@@ -435,24 +435,24 @@ class Flight:
 
     def _on_last_time_up(self) -> bool:
         """Nobody waits any longer: a flight that only queues ends now. Tell whether it will."""
-        if self._place is None:
+        if self._queued is None:
             return False
-        self._crew.gate.give_up(self._place)
+        self._crew.limiter.give_up(self._queued)
         return True
 
     async def _queue(self, kind: Priority) -> Permit | None:
-        gate = self._crew.gate
-        self._place = place = gate.queue(kind, self._loop)
+        limiter = self._crew.limiter
+        self._queued = place = limiter.queue(kind, self._loop)
         if self._is_patient and kind.is_body:
             self._crew.keys.queued[place] = self.row.key
         self._release_whoever_leaves()
         if not self.callers.is_running:
             self._crew.queueing[self.callers] = None
-            self.callers.on_outage(is_outage(gate.state))
+            self.callers.on_outage(is_outage(limiter.state))
         try:
-            permit = await gate.wait_in(place)
+            permit = await limiter.wait_in(place)
         finally:
-            self._place = None
+            self._queued = None
             self._crew.keys.queued.pop(place, None)
         if permit is not None:
             self._start_clock()
@@ -541,7 +541,7 @@ class Flight:
 
     def _why_not_sent(self, row: Row) -> str:
         """Return why nothing arrived, for a row of which nothing is in doubt."""
-        state = self._crew.gate.state
+        state = self._crew.limiter.state
         if self._is_key_refused(row):
             return "key refused"
         if is_outage(state):

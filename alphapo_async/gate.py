@@ -25,15 +25,15 @@ from alphapo_async.core.pacing import (
 )
 from alphapo_async.session import Slots
 
-__all__ = ["Gate", "Place"]
+__all__ = ["QueuedRequest", "RequestLimiter"]
 
 _LATEST: Final = 0.05
 """Seconds of a timer's lateness that are made up for at most."""
-Place: TypeAlias = "asyncio.Future[Permit | None]"
+QueuedRequest: TypeAlias = "asyncio.Future[Permit | None]"
 """A place in the queue: resolved with a ticket, or with None when it is given up."""
 
 
-class Gate:
+class RequestLimiter:
     """Lets requests leave: look-ups before retries, retries before first attempts.
 
     Args:
@@ -52,7 +52,7 @@ class Gate:
         self._on_outage = on_outage
         self._state = LimiterState()
         self._outage_ended = -inf
-        self._queues: dict[Priority, deque[Place]] = {priority: deque() for priority in Priority}
+        self._queues: dict[Priority, deque[QueuedRequest]] = {priority: deque() for priority in Priority}
         self._bodies = 0
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
@@ -83,36 +83,36 @@ class Gate:
             return None
         return self._let(priority, now, now)
 
-    def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Place:
+    def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> QueuedRequest:
         """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
         self._loop = loop
-        place: Place = loop.create_future()
-        self._queues[priority].append(place)
+        queued: QueuedRequest = loop.create_future()
+        self._queues[priority].append(queued)
         self._pump()
-        return place
+        return queued
 
-    async def wait_in(self, place: Place) -> Permit | None:
+    async def wait_in(self, queued: QueuedRequest) -> Permit | None:
         """Wait in the queue; None if the place is given up. A ticket that comes too late for a cancelled waiter is handed back."""
         try:
-            return await place
+            return await queued
         except asyncio.CancelledError:
-            if not place.cancelled() and (permit := place.result()) is not None:
+            if not queued.cancelled() and (permit := queued.result()) is not None:
                 self.leave(permit, None)
             raise
 
     async def wait(self, priority: Priority, loop: asyncio.AbstractEventLoop, seconds: float) -> Permit | None:
         """Wait in the queue for so many seconds at most; None if that was not enough."""
-        place = self.queue(priority, loop)
-        timer = loop.call_later(seconds, self.give_up, place)
+        queued = self.queue(priority, loop)
+        timer = loop.call_later(seconds, self.give_up, queued)
         try:
-            return await self.wait_in(place)
+            return await self.wait_in(queued)
         finally:
             timer.cancel()
 
-    def give_up(self, place: Place) -> None:
+    def give_up(self, queued: QueuedRequest) -> None:
         """Resolve the place with None; a ticket already given stays given."""
-        if not place.done():
-            place.set_result(None)
+        if not queued.done():
+            queued.set_result(None)
 
     def leave(self, permit: Permit, judged: Proof | Answer | None) -> None:
         """Take the slot back and hear what the request brought home; None if it was cancelled."""
@@ -164,7 +164,7 @@ class Gate:
             self._timer_due = soonest
             self._timer = self._loop.call_at(soonest, self._pump)
 
-    def _pump_one(self, priority: Priority, queue: deque[Place], now: float, due: float) -> float:
+    def _pump_one(self, priority: Priority, queue: deque[QueuedRequest], now: float, due: float) -> float:
         """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""
         while queue:
             if queue[0].done():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from alphapo_async.core.key_state import ACCEPTED, HeldBack, KeyState, after_body, after_question, key_for
 from alphapo_async.core.outcome import KeyRefused, NoReply, Proof, Reply
 from alphapo_async.core.row import Row
-from alphapo_async.gate import Place
+from alphapo_async.gate import QueuedRequest
 
 __all__ = ["Keys"]
 
@@ -32,11 +32,11 @@ class Keys:
         current: str,
         wait_max: float,
         *,
-        give_up: Callable[[Place], None],
+        give_up: Callable[[QueuedRequest], None],
         on_change: Callable[[str, str | None], None],
     ) -> None:
         self.current = current
-        self.queued: dict[Place, str] = {}
+        self.queued: dict[QueuedRequest, str] = {}
         """Bodies of a worker that queue, and their keys: none of them leaves once the key is refused."""
         self._wait_max = wait_max
         self._give_up = give_up

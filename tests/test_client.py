@@ -775,7 +775,7 @@ def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureF
                         told.extend((repr(seen), str(seen), repr(vars(seen)), repr(copy.copy(seen))))
                         seen = seen.__cause__ or seen.__context__
             row = await alphapo._crew.journal.find("default", "payout-1")
-            told.extend(map(repr, (alphapo, alphapo._crew.gate, alphapo._signer, wire, row, request())))
+            told.extend(map(repr, (alphapo, alphapo._crew.limiter, alphapo._signer, wire, row, request())))
         signatures = [headers["X-Processing-Signature"] for headers in wire.headers]
         return signatures, [body for bodies in wire.bodies.values() for body in bodies]
 
@@ -845,7 +845,7 @@ def test_a_cancelled_question_gives_its_slot_back() -> None:
             ping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await ping
-            assert alphapo._crew.gate.try_enter(Priority.QUESTION, asyncio.get_running_loop()) is not None
+            assert alphapo._crew.limiter.try_enter(Priority.QUESTION, asyncio.get_running_loop()) is not None
             return wire.slots.free
 
     assert run(story()) == 0

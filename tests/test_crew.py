@@ -85,7 +85,7 @@ def test_without_a_slot_nothing_is_asked() -> None:
         wire = Wire(max_connections=1)
         crew = _crew(wire)
         loop = asyncio.get_running_loop()
-        assert crew.gate.try_enter(Priority.FIRST, loop) is not None
+        assert crew.limiter.try_enter(Priority.FIRST, loop) is not None
 
         async def slot(kind: Priority) -> Any:
             return await crew.wait_for_slot(loop, kind)
@@ -120,7 +120,7 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
         crew = _crew(wire)
         assert await crew.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
-        assert crew.gate.state.held_until == held_until
+        assert crew.limiter.state.held_until == held_until
 
     run(story())
 
@@ -137,7 +137,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         hearing = callers.join(None)
         crew.queueing[callers] = None
         crew._on_outage(has_begun=True)
-        assert is_outage(crew.gate.state) is False
+        assert is_outage(crew.limiter.state) is False
         await asyncio.sleep(1)
         crew._on_outage(has_begun=False)
         await asyncio.sleep(10)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
 from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
-from alphapo_async.gate import Gate
+from alphapo_async.gate import RequestLimiter
 from alphapo_async.session import Slots
 from tests.virtual import run
 
@@ -33,7 +33,7 @@ class Yard:
     def __init__(self, slots: int | Slots = 1, *, max_rate: float | None = None, policy: RetryPolicy = POLICY) -> None:
         self.slots = Slots(slots) if isinstance(slots, int) else slots
         self.outages: list[tuple[float, bool]] = []
-        self.gate = Gate(self.slots, policy, max_rate, lambda begun: self.outages.append((now(), begun)))
+        self.limiter = RequestLimiter(self.slots, policy, max_rate, lambda begun: self.outages.append((now(), begun)))
         self.log: list[tuple[Any, float]] = []
         self.under_way = 0
         self.most = 0
@@ -41,7 +41,9 @@ class Yard:
     async def enter(self, priority: Priority) -> Permit:
         """Wait for a ticket as long as it takes."""
         loop = asyncio.get_running_loop()
-        permit = self.gate.try_enter(priority, loop) or await self.gate.wait_in(self.gate.queue(priority, loop))
+        permit = self.limiter.try_enter(priority, loop) or await self.limiter.wait_in(
+            self.limiter.queue(priority, loop)
+        )
         assert permit is not None
         return permit
 
@@ -58,7 +60,7 @@ class Yard:
             raise
         finally:
             self.under_way -= 1
-            self.gate.leave(permit, judged)
+            self.limiter.leave(permit, judged)
 
     async def fall(self) -> None:
         """Twenty bodies in a row without a readable answer."""
@@ -96,7 +98,7 @@ def test_a_free_slot_is_taken_at_once() -> None:
 
     async def story() -> None:
         yard, loop = Yard(2), asyncio.get_running_loop()
-        tickets = [yard.gate.try_enter(Priority.FIRST, loop) for _ in range(3)]
+        tickets = [yard.limiter.try_enter(Priority.FIRST, loop) for _ in range(3)]
         assert [permit is not None for permit in tickets] == [True, True, False]
         assert yard.slots.free == 0
 
@@ -109,10 +111,10 @@ def test_nobody_is_overtaken_by_a_newcomer() -> None:
     async def story() -> None:
         yard, loop = Yard(5, max_rate=1), asyncio.get_running_loop()
         await yard.send(Priority.FIRST)
-        waiting = yard.gate.queue(Priority.FIRST, loop)
+        waiting = yard.limiter.queue(Priority.FIRST, loop)
         assert not waiting.done()
-        assert yard.gate.try_enter(Priority.LOOK_UP, loop) is None
-        assert yard.gate.queue(Priority.LOOK_UP, loop).done()
+        assert yard.limiter.try_enter(Priority.LOOK_UP, loop) is None
+        assert yard.limiter.queue(Priority.LOOK_UP, loop).done()
         await waiting
         assert now() == 1
 
@@ -237,7 +239,7 @@ def test_in_an_outage_bodies_leave_as_probes_alone() -> None:
         yard = Yard(100, policy=RetryPolicy(wait_initial=1.0, wait_max=5.0))
         await yard.fall()
         await asyncio.gather(*(yard.send(Priority.FIRST, SILENT) for _ in range(5)))
-        return [when for _, when in yard.log[20:]], yard.outages, yard.gate.state.tokens
+        return [when for _, when in yard.log[20:]], yard.outages, yard.limiter.state.tokens
 
     assert run(story()) == ([1, 3, 7, 12, 17], [(0, True)], 100)
 
@@ -276,12 +278,12 @@ def test_the_gate_knows_until_when_the_latest_outage_lasted() -> None:
 
     async def story() -> list[float]:
         yard = Yard(100, policy=RetryPolicy(wait_initial=1.0))
-        until = [yard.gate.outage_until]
+        until = [yard.limiter.outage_until]
         await yard.fall()
-        until.append(yard.gate.outage_until)
+        until.append(yard.limiter.outage_until)
         await yard.send(Priority.FIRST, seconds=0.5)
         await asyncio.sleep(5)
-        return [*until, yard.gate.outage_until]
+        return [*until, yard.limiter.outage_until]
 
     assert run(story()) == [-inf, inf, 1.5]
 
@@ -296,7 +298,7 @@ def test_look_ups_say_nothing_about_an_outage() -> None:
         before = list(yard.outages)
         await yard.fall()
         await yard.send(Priority.QUESTION, NoneFound())
-        yard.gate.leave(await yard.enter(Priority.FIRST), None)
+        yard.limiter.leave(await yard.enter(Priority.FIRST), None)
         return before, yard.outages
 
     before, outages = run(story())
@@ -350,18 +352,18 @@ def test_waiting_ends_with_a_ticket_or_when_the_time_is_up() -> None:
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
         permit = await yard.enter(Priority.FIRST)
-        assert await yard.gate.wait(Priority.QUESTION, loop, 3) is None
+        assert await yard.limiter.wait(Priority.QUESTION, loop, 3) is None
         assert now() == 3
-        waiting = asyncio.ensure_future(yard.gate.wait(Priority.QUESTION, loop, 3))
+        waiting = asyncio.ensure_future(yard.limiter.wait(Priority.QUESTION, loop, 3))
         await asyncio.sleep(1)
-        yard.gate.leave(permit, NO)
+        yard.limiter.leave(permit, NO)
         second = await waiting
         assert second is not None
         assert now() == 4
         await asyncio.sleep(10)
-        yard.gate.leave(second, NoneFound())
+        yard.limiter.leave(second, NoneFound())
         assert yard.slots.free == 1
-        assert yard.gate.try_enter(Priority.FIRST, loop) is not None
+        assert yard.limiter.try_enter(Priority.FIRST, loop) is not None
 
     run(story())
 
@@ -371,12 +373,12 @@ def test_a_ticket_already_given_stays_given() -> None:
 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
-        place = yard.gate.queue(Priority.FIRST, loop)
-        yard.gate.give_up(place)
-        permit = await yard.gate.wait_in(place)
+        queued = yard.limiter.queue(Priority.FIRST, loop)
+        yard.limiter.give_up(queued)
+        permit = await yard.limiter.wait_in(queued)
         assert permit is not None
         assert yard.slots.free == 0
-        yard.gate.leave(permit, NO)
+        yard.limiter.leave(permit, NO)
         assert yard.slots.free == 1
 
     run(story())
@@ -388,14 +390,14 @@ def test_a_ticket_that_comes_too_late_for_a_cancelled_waiter_goes_to_the_next() 
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
         permit = await yard.enter(Priority.FIRST)
-        doomed = asyncio.ensure_future(yard.gate.wait_in(yard.gate.queue(Priority.FIRST, loop)))
-        next_one = yard.gate.queue(Priority.FIRST, loop)
+        doomed = asyncio.ensure_future(yard.limiter.wait_in(yard.limiter.queue(Priority.FIRST, loop)))
+        next_one = yard.limiter.queue(Priority.FIRST, loop)
         await asyncio.sleep(0)
-        yard.gate.leave(permit, NO)
+        yard.limiter.leave(permit, NO)
         doomed.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doomed
-        assert await yard.gate.wait_in(next_one) is not None
+        assert await yard.limiter.wait_in(next_one) is not None
         assert yard.slots.free == 0
 
     run(story())
@@ -407,10 +409,10 @@ def test_a_waiter_cancelled_after_his_place_was_given_up_takes_no_slot_back() ->
     async def story() -> None:
         yard, loop = Yard(1), asyncio.get_running_loop()
         await yard.enter(Priority.FIRST)
-        place = yard.gate.queue(Priority.FIRST, loop)
-        doomed = asyncio.ensure_future(yard.gate.wait_in(place))
+        queued = yard.limiter.queue(Priority.FIRST, loop)
+        doomed = asyncio.ensure_future(yard.limiter.wait_in(queued))
         await asyncio.sleep(0)
-        yard.gate.give_up(place)
+        yard.limiter.give_up(queued)
         doomed.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doomed
@@ -454,8 +456,10 @@ def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Priority, int, i
                 assert result == number or isinstance(result, asyncio.CancelledError)
         assert yard.slots.free == slots
         assert yard.most <= slots
-        assert yard.gate.try_enter(Priority.FIRST, loop) is not None or yard.gate.queue(Priority.FIRST, loop).done()
-        assert "1 bodies under way, 0 waiting" in repr(yard.gate)
+        assert (
+            yard.limiter.try_enter(Priority.FIRST, loop) is not None or yard.limiter.queue(Priority.FIRST, loop).done()
+        )
+        assert "1 bodies under way, 0 waiting" in repr(yard.limiter)
 
     run(story())
 
@@ -466,12 +470,12 @@ def test_closing_gives_up_every_place_and_lets_go_of_the_slots() -> None:
     async def story() -> None:
         yard, loop = Yard(1, max_rate=0.01), asyncio.get_running_loop()
         await yard.send(Priority.FIRST)
-        for_time = yard.gate.queue(Priority.FIRST, loop)
+        for_time = yard.limiter.queue(Priority.FIRST, loop)
         permit = await yard.enter(Priority.QUESTION)
-        for_a_slot = [yard.gate.queue(priority, loop) for priority in Priority]
-        yard.gate.close()
-        assert [await yard.gate.wait_in(place) for place in (for_time, *for_a_slot)] == [None] * 5
-        yard.gate.leave(permit, NO)
+        for_a_slot = [yard.limiter.queue(priority, loop) for priority in Priority]
+        yard.limiter.close()
+        assert [await yard.limiter.wait_in(queued) for queued in (for_time, *for_a_slot)] == [None] * 5
+        yard.limiter.leave(permit, NO)
         assert yard.slots.free == 1
         await asyncio.sleep(1000)
         assert yard.slots.free == 1
@@ -485,11 +489,11 @@ def test_closing_stops_the_timer() -> None:
     async def story() -> None:
         yard, loop = Yard(9, max_rate=0.01), asyncio.get_running_loop()
         await yard.send(Priority.FIRST)
-        place = yard.gate.queue(Priority.FIRST, loop)
-        assert yard.gate._timer is not None
-        yard.gate.close()
-        assert await place is None
-        assert yard.gate._timer.cancelled()
+        queued = yard.limiter.queue(Priority.FIRST, loop)
+        assert yard.limiter._timer is not None
+        yard.limiter.close()
+        assert await queued is None
+        assert yard.limiter._timer.cancelled()
 
     run(story())
 
@@ -581,7 +585,7 @@ def test_the_repr_says_what_goes_on() -> None:
     async def story() -> str:
         yard = Yard(1)
         await yard.enter(Priority.FIRST)
-        yard.gate.queue(Priority.RETRY, asyncio.get_running_loop())
-        return repr(yard.gate)
+        yard.limiter.queue(Priority.RETRY, asyncio.get_running_loop())
+        return repr(yard.limiter)
 
     assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, LimiterState(")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, NotSent, Reply
 from alphapo_async.core.pacing import Priority, RetryPolicy
-from alphapo_async.gate import Gate
+from alphapo_async.gate import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Departures, _Exchange
 from tests.servers import Handler, Peer, answer, relay, serving
 
@@ -971,15 +971,15 @@ async def test_queueing_for_a_slot_spends_no_attempt() -> None:
 
     loop = asyncio.get_running_loop()
     async with serving(handler) as far, opened(max_connections=1) as session:
-        gates = [Gate(session.slots, RetryPolicy(), None, lambda _: None) for _ in range(2)]
+        gates = [RequestLimiter(session.slots, RetryPolicy(), None, lambda _: None) for _ in range(2)]
 
-        async def through(gate: Gate) -> Reply | NoReply:
-            ticket = await gate.wait_in(gate.queue(Priority.FIRST, loop))
+        async def through(limiter: RequestLimiter) -> Reply | NoReply:
+            ticket = await limiter.wait_in(limiter.queue(Priority.FIRST, loop))
             assert ticket is not None
             try:
                 return await send(session, far.url, timeout=0.3)
             finally:
-                gate.leave(ticket, NotSent("no connection"))
+                limiter.leave(ticket, NotSent("no connection"))
 
         told = await asyncio.gather(*(through(gates[one % 2]) for one in range(5)))
 

@@ -133,7 +133,7 @@ class Process:
     @property
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
-        state = self.client._crew.gate.state
+        state = self.client._crew.limiter.state
         after, _ = on_sent(state, Priority.LOOK_UP, self._loop.time(), RetryPolicy())
         return after.tokens > BUDGET - _JUST_NOW
 
@@ -149,7 +149,7 @@ class Process:
 
     def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""
-        state = self.client._crew.gate.state
+        state = self.client._crew.limiter.state
         if state.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {state.tokens} (P9)")
         flight = self.client._flights.get(foreign_id)

@@ -236,7 +236,7 @@ _PACE: Final = (
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n',
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n'
                 "        if due is not None:\n"
-                "            due = max(due, self._crew.gate.state.held_until + 1.0)\n",
+                "            due = max(due, self._crew.limiter.state.held_until + 1.0)\n",
             ),
         ),
     ),
