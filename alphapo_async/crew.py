@@ -145,7 +145,7 @@ class Crew:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
             heard = answer = judge_look_up(reply, self.world.clock())
         finally:
-            self.limiter.leave(permit, heard)
+            self.limiter.release(permit, heard)
         return answer, excerpt_of(reply), began, self.world.clock()
 
     async def record(
@@ -402,7 +402,7 @@ class Crew:
             is_answer = isinstance(reply, Reply) and reply.status == _OK
             answer = NoneFound() if is_answer else judge_look_up(reply, self.world.clock())
         finally:
-            self.limiter.leave(permit, answer)
+            self.limiter.release(permit, answer)
         return reply
 
     async def ask_about_key(self, key: str) -> None:
@@ -413,7 +413,7 @@ class Crew:
 
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, priority: Priority) -> Permit | None:
         """Wait for a slot as long as the policy's deadline allows."""
-        return self.limiter.try_enter(priority, loop) or await self.limiter.wait(priority, loop, self.policy.deadline)
+        return self.limiter.try_acquire(priority, loop) or await self.limiter.wait(priority, loop, self.policy.deadline)
 
 
 class _Application:

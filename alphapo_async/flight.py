@@ -288,7 +288,7 @@ class Flight:
             # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
             row, is_wanted = await self._is_still_wanted(row, permit)
         if not (is_wanted and self._is_held_for_long_enough(row)):
-            crew.limiter.leave(permit, None)
+            crew.limiter.release(permit, None)
             return row
         began = crew.world.clock()
         heard: Proof | None = None
@@ -297,7 +297,7 @@ class Flight:
             until = crew.tenure.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
-            crew.limiter.leave(permit, heard)
+            crew.limiter.release(permit, heard)
             if heard is None:
                 until = crew.tenure.clock.at_the_latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
@@ -319,7 +319,7 @@ class Flight:
             except JournalError:
                 return row, False
             except asyncio.CancelledError:
-                self._crew.limiter.leave(permit, None)
+                self._crew.limiter.release(permit, None)
                 raise
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
@@ -407,7 +407,7 @@ class Flight:
 
     def _enter_at_once(self, kind: Priority) -> Permit | None:
         """Take a slot that is free; None if there is none."""
-        permit = self._crew.limiter.try_enter(kind, self._loop)
+        permit = self._crew.limiter.try_acquire(kind, self._loop)
         if permit is not None:
             self._start_clock()
         return permit

@@ -27,7 +27,7 @@ from alphapo_async.session import Slots
 
 __all__ = ["QueuedRequest", "RequestLimiter"]
 
-_LATEST: Final = 0.05
+_MAX_LATENESS: Final = 0.05
 """Seconds of a timer's lateness that are made up for at most."""
 QueuedRequest: TypeAlias = "asyncio.Future[Permit | None]"
 """A place in the queue: resolved with a ticket, or with None when it is given up."""
@@ -57,7 +57,7 @@ class RequestLimiter:
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        slots.listen(self._pump)
+        slots.listen(self._admit_next)
 
     @property
     def state(self) -> LimiterState:
@@ -73,7 +73,7 @@ class RequestLimiter:
         waiting = sum(len(queue) for queue in self._queues.values())
         return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
-    def try_enter(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
+    def try_acquire(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
         """Return a ticket if the request may leave at once, overtaking nobody of its kind."""
         self._loop = loop
         now = loop.time()
@@ -81,14 +81,14 @@ class RequestLimiter:
             return None
         if may_leave_at(self._state, priority, self._bodies, now) > now:
             return None
-        return self._let(priority, now, now)
+        return self._grant(priority, now, now)
 
     def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> QueuedRequest:
         """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
         self._loop = loop
         queued: QueuedRequest = loop.create_future()
         self._queues[priority].append(queued)
-        self._pump()
+        self._admit_next()
         return queued
 
     async def wait_in(self, queued: QueuedRequest) -> Permit | None:
@@ -97,7 +97,7 @@ class RequestLimiter:
             return await queued
         except asyncio.CancelledError:
             if not queued.cancelled() and (permit := queued.result()) is not None:
-                self.leave(permit, None)
+                self.release(permit, None)
             raise
 
     async def wait(self, priority: Priority, loop: asyncio.AbstractEventLoop, seconds: float) -> Permit | None:
@@ -114,16 +114,16 @@ class RequestLimiter:
         if not queued.done():
             queued.set_result(None)
 
-    def leave(self, permit: Permit, judged: Proof | Answer | None) -> None:
+    def release(self, permit: Permit, judged: Proof | Answer | None) -> None:
         """Take the slot back and hear what the request brought home; None if it was cancelled."""
         assert self._loop is not None  # noqa: S101 - whoever leaves has entered
         if permit.priority.is_body:
             self._bodies -= 1
         if judged is not None:
-            self._hear(permit, judged, self._loop.time())
+            self._on_reply(permit, judged, self._loop.time())
         self._slots.give()
 
-    def _hear(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
+    def _on_reply(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
         before, (what, retry_after) = self._state, classify(judged)
         self._state = on_reply(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
@@ -132,39 +132,39 @@ class RequestLimiter:
 
     def close(self) -> None:
         """Give up every place, and listen to the slots no more."""
-        self._slots.forget(self._pump)
+        self._slots.forget(self._admit_next)
         if self._timer is not None:
             self._timer.cancel()
         for queue in self._queues.values():
             while queue:
                 self.give_up(queue.popleft())
 
-    def _let(self, priority: Priority, now: float, due: float) -> Permit:
+    def _grant(self, priority: Priority, now: float, due: float) -> Permit:
         self._state, permit = on_sent(self._state, priority, now, self._policy, self._max_rate, due=due)
         self._slots.take()
         if priority.is_body:
             self._bodies += 1
         return permit
 
-    def _pump(self) -> None:
+    def _admit_next(self) -> None:
         """Let through whoever may go now, and come back when the next one may."""
         if self._loop is None or not any(self._queues.values()):
             return
         now = self._loop.time()
         # Whoever waits for the clock does not lose what its timers are late, or a rate would never be reached.
-        due = now if self._timer is None else min(now, max(self._timer_due, now - _LATEST))
+        due = now if self._timer is None else min(now, max(self._timer_due, now - _MAX_LATENESS))
         soonest = inf
         for priority, queue in self._queues.items():
-            soonest = min(soonest, self._pump_one(priority, queue, now, due))
+            soonest = min(soonest, self._admit_from(priority, queue, now, due))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if soonest < inf and self._slots.free > 0:
             # uvloop's handles do not tell when they are due.
             self._timer_due = soonest
-            self._timer = self._loop.call_at(soonest, self._pump)
+            self._timer = self._loop.call_at(soonest, self._admit_next)
 
-    def _pump_one(self, priority: Priority, queue: deque[QueuedRequest], now: float, due: float) -> float:
+    def _admit_from(self, priority: Priority, queue: deque[QueuedRequest], now: float, due: float) -> float:
         """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""
         while queue:
             if queue[0].done():
@@ -173,5 +173,5 @@ class RequestLimiter:
             when = may_leave_at(self._state, priority, self._bodies, now)
             if when > now or self._slots.free <= 0:
                 return when
-            queue.popleft().set_result(self._let(priority, now, due))
+            queue.popleft().set_result(self._grant(priority, now, due))
         return inf

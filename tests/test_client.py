@@ -845,7 +845,7 @@ def test_a_cancelled_question_gives_its_slot_back() -> None:
             ping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await ping
-            assert alphapo._crew.limiter.try_enter(Priority.QUESTION, asyncio.get_running_loop()) is not None
+            assert alphapo._crew.limiter.try_acquire(Priority.QUESTION, asyncio.get_running_loop()) is not None
             return wire.slots.free
 
     assert run(story()) == 0

@@ -85,7 +85,7 @@ def test_without_a_slot_nothing_is_asked() -> None:
         wire = Wire(max_connections=1)
         crew = _crew(wire)
         loop = asyncio.get_running_loop()
-        assert crew.limiter.try_enter(Priority.FIRST, loop) is not None
+        assert crew.limiter.try_acquire(Priority.FIRST, loop) is not None
 
         async def slot(kind: Priority) -> Any:
             return await crew.wait_for_slot(loop, kind)

@@ -41,7 +41,7 @@ class Yard:
     async def enter(self, priority: Priority) -> Permit:
         """Wait for a ticket as long as it takes."""
         loop = asyncio.get_running_loop()
-        permit = self.limiter.try_enter(priority, loop) or await self.limiter.wait_in(
+        permit = self.limiter.try_acquire(priority, loop) or await self.limiter.wait_in(
             self.limiter.queue(priority, loop)
         )
         assert permit is not None
@@ -60,7 +60,7 @@ class Yard:
             raise
         finally:
             self.under_way -= 1
-            self.limiter.leave(permit, judged)
+            self.limiter.release(permit, judged)
 
     async def fall(self) -> None:
         """Twenty bodies in a row without a readable answer."""
@@ -98,7 +98,7 @@ def test_a_free_slot_is_taken_at_once() -> None:
 
     async def story() -> None:
         yard, loop = Yard(2), asyncio.get_running_loop()
-        tickets = [yard.limiter.try_enter(Priority.FIRST, loop) for _ in range(3)]
+        tickets = [yard.limiter.try_acquire(Priority.FIRST, loop) for _ in range(3)]
         assert [permit is not None for permit in tickets] == [True, True, False]
         assert yard.slots.free == 0
 
@@ -113,7 +113,7 @@ def test_nobody_is_overtaken_by_a_newcomer() -> None:
         await yard.send(Priority.FIRST)
         waiting = yard.limiter.queue(Priority.FIRST, loop)
         assert not waiting.done()
-        assert yard.limiter.try_enter(Priority.LOOK_UP, loop) is None
+        assert yard.limiter.try_acquire(Priority.LOOK_UP, loop) is None
         assert yard.limiter.queue(Priority.LOOK_UP, loop).done()
         await waiting
         assert now() == 1
@@ -298,7 +298,7 @@ def test_look_ups_say_nothing_about_an_outage() -> None:
         before = list(yard.outages)
         await yard.fall()
         await yard.send(Priority.QUESTION, NoneFound())
-        yard.limiter.leave(await yard.enter(Priority.FIRST), None)
+        yard.limiter.release(await yard.enter(Priority.FIRST), None)
         return before, yard.outages
 
     before, outages = run(story())
@@ -356,14 +356,14 @@ def test_waiting_ends_with_a_ticket_or_when_the_time_is_up() -> None:
         assert now() == 3
         waiting = asyncio.ensure_future(yard.limiter.wait(Priority.QUESTION, loop, 3))
         await asyncio.sleep(1)
-        yard.limiter.leave(permit, NO)
+        yard.limiter.release(permit, NO)
         second = await waiting
         assert second is not None
         assert now() == 4
         await asyncio.sleep(10)
-        yard.limiter.leave(second, NoneFound())
+        yard.limiter.release(second, NoneFound())
         assert yard.slots.free == 1
-        assert yard.limiter.try_enter(Priority.FIRST, loop) is not None
+        assert yard.limiter.try_acquire(Priority.FIRST, loop) is not None
 
     run(story())
 
@@ -378,7 +378,7 @@ def test_a_ticket_already_given_stays_given() -> None:
         permit = await yard.limiter.wait_in(queued)
         assert permit is not None
         assert yard.slots.free == 0
-        yard.limiter.leave(permit, NO)
+        yard.limiter.release(permit, NO)
         assert yard.slots.free == 1
 
     run(story())
@@ -393,7 +393,7 @@ def test_a_ticket_that_comes_too_late_for_a_cancelled_waiter_goes_to_the_next() 
         doomed = asyncio.ensure_future(yard.limiter.wait_in(yard.limiter.queue(Priority.FIRST, loop)))
         next_one = yard.limiter.queue(Priority.FIRST, loop)
         await asyncio.sleep(0)
-        yard.limiter.leave(permit, NO)
+        yard.limiter.release(permit, NO)
         doomed.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doomed
@@ -457,7 +457,8 @@ def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Priority, int, i
         assert yard.slots.free == slots
         assert yard.most <= slots
         assert (
-            yard.limiter.try_enter(Priority.FIRST, loop) is not None or yard.limiter.queue(Priority.FIRST, loop).done()
+            yard.limiter.try_acquire(Priority.FIRST, loop) is not None
+            or yard.limiter.queue(Priority.FIRST, loop).done()
         )
         assert "1 bodies under way, 0 waiting" in repr(yard.limiter)
 
@@ -475,7 +476,7 @@ def test_closing_gives_up_every_place_and_lets_go_of_the_slots() -> None:
         for_a_slot = [yard.limiter.queue(priority, loop) for priority in Priority]
         yard.limiter.close()
         assert [await yard.limiter.wait_in(queued) for queued in (for_time, *for_a_slot)] == [None] * 5
-        yard.limiter.leave(permit, NO)
+        yard.limiter.release(permit, NO)
         assert yard.slots.free == 1
         await asyncio.sleep(1000)
         assert yard.slots.free == 1

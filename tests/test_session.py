@@ -979,7 +979,7 @@ async def test_queueing_for_a_slot_spends_no_attempt() -> None:
             try:
                 return await send(session, far.url, timeout=0.3)
             finally:
-                limiter.leave(ticket, NotSent("no connection"))
+                limiter.release(ticket, NotSent("no connection"))
 
         told = await asyncio.gather(*(through(gates[one % 2]) for one in range(5)))
 
