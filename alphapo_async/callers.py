@@ -11,26 +11,26 @@ from typing import Final
 from alphapo_async.alarms import Alarm, Alarms
 from alphapo_async.core.telling import FlightResult
 
-__all__ = ["Callers"]
+__all__ = ["Waiters"]
 
 _LAST_WORD: Final = 0.04
 """Seconds that a flight at its deadline has to end by itself before its callers are told that it is in flight."""
 
 
-class _Caller:
+class _Waiter:
     """One who waits, until `due` on the loop's clock; infinite while the policy's deadline does not run yet."""
 
-    __slots__ = ("due", "future", "has_own", "patience", "timer")
+    __slots__ = ("due", "future", "has_own", "outage_patience", "timer")
 
     def __init__(self, future: asyncio.Future[FlightResult], due: float | None, patience: float) -> None:
         self.future = future
         self.due = inf if due is None else due
         self.has_own = due is not None
-        self.patience = patience
+        self.outage_patience = patience
         self.timer: Alarm | asyncio.TimerHandle | None = None
 
 
-class Callers:
+class Waiters:
     """Everybody who waits for one flight, each with a deadline of his own or the policy's.
 
     The policy's deadline runs from the flight's first slot. Before that, time for which an outage keeps the flight from its slot counts as
@@ -55,32 +55,32 @@ class Callers:
         self._deadlines = deadlines
         self._deadline = deadlines.seconds
         self._on_last = on_last
-        self._all: list[_Caller] = []
+        self._all: list[_Waiter] = []
         self._result: FlightResult | None = None
         self._kept = 0.0
         self._kept_since: float | None = None
         self.is_running = False
         """The flight has had a slot."""
 
-    def join(self, due: float | None, *, leaves_in_outage: bool = False) -> asyncio.Future[FlightResult]:
+    def join(self, due: float | None, *, fail_fast_in_outage: bool = False) -> asyncio.Future[FlightResult]:
         """Return a future of the flight's end, resolved earlier when this caller's time is up.
 
         Args:
             due: until when the caller waits; None for the policy's deadline.
-            leaves_in_outage: of an outage that keeps the flight from its slot, wait for nothing.
+            fail_fast_in_outage: of an outage that keeps the flight from its slot, wait for nothing.
         """
-        caller = _Caller(self._loop.create_future(), due, 0.0 if leaves_in_outage else self._deadline)
+        waiter = _Waiter(self._loop.create_future(), due, 0.0 if fail_fast_in_outage else self._deadline)
         if self._result is not None:  # the flight ended before its first caller came: it never had to wait
-            caller.future.set_result(self._result)
-            return caller.future
-        self._all.append(caller)
+            waiter.future.set_result(self._result)
+            return waiter.future
+        self._all.append(waiter)
         if due is not None:
-            self._arm(caller, due)
+            self._arm(waiter, due)
         elif self.is_running:
-            self._arm(caller, self._loop.time() + self._deadline)
+            self._arm(waiter, self._loop.time() + self._deadline)
         elif self._kept_since is not None:
-            self._arm(caller, self._kept_since + caller.patience - self._kept)
-        return caller.future
+            self._arm(waiter, self._kept_since + waiter.outage_patience - self._kept)
+        return waiter.future
 
     def start(self) -> None:
         """The flight has its first slot: the policy's deadline runs."""
@@ -91,71 +91,71 @@ class Callers:
             due = self._loop.time() + self._deadline - self._kept
             self._arm_all(lambda _: due)
             return
-        for caller in self._all:
-            if not caller.has_own:
-                alarm = self._deadlines.set(self._loop, partial(self._on_time_up, caller))
-                caller.timer, caller.due = alarm, alarm.due
+        for waiter in self._all:
+            if not waiter.has_own:
+                alarm = self._deadlines.set(self._loop, partial(self._on_time_up, waiter))
+                waiter.timer, waiter.due = alarm, alarm.due
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """An outage begins to keep the flight from its slot, or no longer does."""
         now = self._loop.time()
         if has_begun and self._kept_since is None:
             self._kept_since = now
-            self._arm_all(lambda caller: now + caller.patience - self._kept)
+            self._arm_all(lambda waiter: now + waiter.outage_patience - self._kept)
         elif not has_begun and self._kept_since is not None:
             self._kept += now - self._kept_since
             self._kept_since = None
             self._arm_all(lambda _: inf)
 
-    def release(self, future: asyncio.Future[FlightResult]) -> None:
+    def stop_waiting(self, future: asyncio.Future[FlightResult]) -> None:
         """This caller's time is up, but he stays to hear the flight's own word; for him alone nothing more is begun."""
-        for caller in self._all:
-            if caller.future is future:
-                caller.has_own = True  # no clock that starts later gives him more time
-                self._arm(caller, inf)
-                caller.due = self._loop.time()
+        for waiter in self._all:
+            if waiter.future is future:
+                waiter.has_own = True  # no clock that starts later gives him more time
+                self._arm(waiter, inf)
+                waiter.due = self._loop.time()
         if self.is_late(0.0):
             self._on_last()
 
     def is_late(self, seconds: float) -> bool:
         """Tell whether so many seconds from now everybody's time is up."""
         then = self._loop.time() + seconds
-        for caller in self._all:
-            if caller.due > then:
+        for waiter in self._all:
+            if waiter.due > then:
                 return False
         return bool(self._all)
 
     def resolve(self, told: FlightResult) -> None:
         """Tell everybody who still waits, and whoever comes later; stop the clocks."""
         self._result = told
-        for caller in self._all:
-            if caller.timer is not None:
-                caller.timer.cancel()
-            if not caller.future.done():
-                caller.future.set_result(told)
+        for waiter in self._all:
+            if waiter.timer is not None:
+                waiter.timer.cancel()
+            if not waiter.future.done():
+                waiter.future.set_result(told)
         # Nobody is left to leave. Nor is a flight that is over kept until the garbage collector comes.
         self._all.clear()
         self._on_last, self._in_flight = lambda: False, lambda: told
 
-    def _arm_all(self, due: Callable[[_Caller], float]) -> None:
-        for caller in self._all:
-            if not caller.has_own:
-                self._arm(caller, due(caller))
+    def _arm_all(self, due: Callable[[_Waiter], float]) -> None:
+        for waiter in self._all:
+            if not waiter.has_own:
+                self._arm(waiter, due(waiter))
 
-    def _arm(self, caller: _Caller, due: float) -> None:
-        if caller.timer is not None:
-            caller.timer.cancel()
-        caller.due = due
-        caller.timer = None if due == inf else self._loop.call_at(due, self._on_time_up, caller)
+    def _arm(self, waiter: _Waiter, due: float) -> None:
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        waiter.due = due
+        waiter.timer = None if due == inf else self._loop.call_at(due, self._on_time_up, waiter)
 
-    def _on_time_up(self, caller: _Caller) -> None:
+    def _on_time_up(self, waiter: _Waiter) -> None:
         """Let this caller go; the last one takes a flight that merely queues with him, and waits a moment for its word."""
-        caller.due = min(caller.due, self._loop.time())  # timers may fire a tick early
+        waiter.due = min(waiter.due, self._loop.time())  # timers may fire a tick early
         if self.is_late(0.0) and self._on_last():
-            caller.timer = self._loop.call_later(_LAST_WORD, self._leave, caller)
+            waiter.timer = self._loop.call_later(_LAST_WORD, self._leave, waiter)
         else:
-            self._leave(caller)
+            self._leave(waiter)
 
-    def _leave(self, caller: _Caller) -> None:
-        if not caller.future.done():
-            caller.future.set_result(self._in_flight())
+    def _leave(self, waiter: _Waiter) -> None:
+        if not waiter.future.done():
+            waiter.future.set_result(self._in_flight())

@@ -231,12 +231,12 @@ class AlphapoClient:
             ago = loop.time() - began
         asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
         flight = await self._flight_of(asked, request, loop, due)
-        outcome = to_outcome(await flight.callers.join(due))
+        outcome = to_outcome(await flight.waiters.join(due))
         while asked.attempted_before and not flight.asked.attempted_before and _is_no(outcome):
             # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
             self._enter()
             flight = await self._flight_of(asked, request, loop, due)
-            outcome = to_outcome(await flight.callers.join(due))
+            outcome = to_outcome(await flight.waiters.join(due))
         if isinstance(outcome, Withdrawal):
             return outcome
         raise outcome
@@ -328,7 +328,7 @@ class AlphapoClient:
             flight = await self._flight_of(asked, request, loop, None, rest=rest)
         except (InvalidRequest, WithdrawalError, JournalError) as error:
             return error
-        caller = flight.callers.join(None, leaves_in_outage=not is_probe)
+        caller = flight.waiters.join(None, fail_fast_in_outage=not is_probe)
         at_end(partial(flight.let_go, caller))
         return to_outcome(await caller)
 
@@ -391,13 +391,13 @@ class AlphapoClient:
             told, is_cut_short = FlightResult(foreign_id, None, "closing"), True
         noticing.ended(told)
         if flight.owes_the_journal and not is_cut_short:
-            flight.callers.resolve(told)
+            flight.waiters.resolve(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
                 await flight.write_what_is_left()
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
         flight.is_over.come()
-        flight.callers.resolve(told)
+        flight.waiters.resolve(told)
 
     async def _flight_of(
         self,
@@ -595,7 +595,7 @@ class AlphapoClient:
                 is_request=False,
             )
             flight = self._start(asked, request, loop, is_patient=True, may_resend=resend)
-        outcome = to_outcome(await flight.callers.join(None))
+        outcome = to_outcome(await flight.waiters.join(None))
         return result_of(next(counted), request, outcome)
 
     def _result(self, index: int, row: Row) -> BatchResult:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from alphapo_async.alarms import Alarms
-from alphapo_async.callers import Callers
+from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
@@ -124,13 +124,13 @@ class Crew:
             confirm_lease=self.tenure.confirm,
             record_again=self._record_again,
         )
-        self.queueing: dict[Callers, None] = {}
+        self.queueing: dict[Waiters, None] = {}
         """The callers of flights that have not had a slot yet."""
 
     def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
         self.noticing.outage(has_begun)
-        for callers in self.queueing:
-            callers.on_outage(has_begun)
+        for waiters in self.queueing:
+            waiters.on_outage(has_begun)
 
     async def ask(
         self, foreign_id: str, signer: Signer, priority: Priority, place: Callable[[Priority], Awaitable[Permit | None]]

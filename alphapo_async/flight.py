@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from alphapo_async.callers import Callers
+from alphapo_async.callers import Waiters
 from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
@@ -118,7 +118,7 @@ class Flight:
         self._resting: asyncio.Future[None] | None = None
         self._leaving: list[asyncio.Future[FlightResult]] = []
         self._rest = rest or crew.world.sleep
-        self.callers = Callers(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
+        self.waiters = Waiters(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +135,7 @@ class Flight:
         except asyncio.CancelledError:
             return await self._abandon()
         finally:
-            self._crew.queueing.pop(self.callers, None)
+            self._crew.queueing.pop(self.waiters, None)
             self._is_known.come()
 
     async def _write_down(self) -> FlightResult | None:
@@ -146,7 +146,7 @@ class Flight:
             pause = _HELD_POLL
             while self._is_held_elsewhere(row):
                 self._start_clock()
-                if self.callers.is_late(pause):
+                if self.waiters.is_late(pause):
                     return self._result(row, "held")
                 row = await self._wait_for(row.holder or "", pause)
                 pause = min(2 * pause, _LONGEST_HELD_POLL)
@@ -219,7 +219,7 @@ class Flight:
             self._round,
             is_worth=self._is_worth_another_round,
             wait=self._wait_before,
-            is_late=self.callers.is_late,
+            is_late=self.waiters.is_late,
             sleep=self._pause,
         )
 
@@ -277,7 +277,7 @@ class Flight:
     async def _send(self, row: Row) -> Row:
         """Send the recorded bytes once, say what the reply proves, and add it to what was known."""
         crew, signer = self._crew, self._crew.signers.get(row.key)
-        if signer is None or self.callers.is_late(0.0):
+        if signer is None or self.waiters.is_late(0.0):
             return row
         kind = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
         permit = self._enter_at_once(kind)
@@ -326,7 +326,7 @@ class Flight:
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
         row, is_let = self.row, still_permits(self._crew.limiter.state, permit, self._loop.time())
-        is_late = self.callers.is_late(0.0)
+        is_late = self.waiters.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
@@ -381,7 +381,7 @@ class Flight:
 
     async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         signer = self._crew.signers.get(row.key)
-        if signer is None or not may_look_up(self._counts, self._crew.policy) or self.callers.is_late(0.0):
+        if signer is None or not may_look_up(self._counts, self._crew.policy) or self.waiters.is_late(0.0):
             return None
         kind = Priority.LOOK_UP if self._has_sent else Priority.QUESTION
         answered = await self._crew.ask(foreign_id, signer, kind, self._enter)
@@ -414,14 +414,14 @@ class Flight:
 
     def _start_clock(self) -> None:
         """The policy's deadline runs from the first slot on."""
-        if not self.callers.is_running:
-            self._crew.queueing.pop(self.callers, None)
-            self.callers.start()
+        if not self.waiters.is_running:
+            self._crew.queueing.pop(self.waiters, None)
+            self.waiters.start()
 
     def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
         """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
         self._leaving.append(caller)
-        if not self.callers.is_running or self._resting is not None or self._queued is not None:
+        if not self.waiters.is_running or self._resting is not None or self._queued is not None:
             self._release_whoever_leaves()
 
     def _release_whoever_leaves(self) -> None:
@@ -429,8 +429,8 @@ class Flight:
         if self._row is not None and self._row.doubt_since is not None:
             return
         while self._leaving:
-            self.callers.release(self._leaving.pop())
-        if self._resting is not None and self.callers.is_late(0.0):
+            self.waiters.stop_waiting(self._leaving.pop())
+        if self._resting is not None and self.waiters.is_late(0.0):
             self._resting.cancel()
 
     def _on_last_time_up(self) -> bool:
@@ -446,9 +446,9 @@ class Flight:
         if self._is_patient and kind.is_body:
             self._crew.keys.queued[place] = self.row.key
         self._release_whoever_leaves()
-        if not self.callers.is_running:
-            self._crew.queueing[self.callers] = None
-            self.callers.on_outage(is_outage(limiter.state))
+        if not self.waiters.is_running:
+            self._crew.queueing[self.waiters] = None
+            self.waiters.on_outage(is_outage(limiter.state))
         try:
             permit = await limiter.wait_in(place)
         finally:

@@ -71,7 +71,7 @@ class RequestLimiter:
 
     def __repr__(self) -> str:
         waiting = sum(len(queue) for queue in self._queues.values())
-        return f"Gate({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
+        return f"RequestLimiter({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
     def try_acquire(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
         """Return a ticket if the request may leave at once, overtaking nobody of its kind."""

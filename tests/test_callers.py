@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.alarms import Alarms
-from alphapo_async.callers import Callers
+from alphapo_async.callers import Waiters
 from alphapo_async.core.telling import FlightResult
 from tests.virtual import run
 
@@ -31,7 +31,7 @@ class Flight:
         self.is_queueing = is_queueing
         self.lasts: list[float] = []
         self._then = on_last
-        self.callers = Callers(asyncio.get_running_loop(), Alarms(DEADLINE), self._on_last, lambda: IN_FLIGHT)
+        self.waiters = Waiters(asyncio.get_running_loop(), Alarms(DEADLINE), self._on_last, lambda: IN_FLIGHT)
 
     def _on_last(self) -> bool:
         self.lasts.append(now())
@@ -49,12 +49,12 @@ def test_the_policys_deadline_runs_from_the_first_slot() -> None:
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(None)
+        waiting = flight.waiters.join(None)
         await asyncio.sleep(3600)
         assert not waiting.done()
-        assert not flight.callers.is_late(1e9)
-        flight.callers.start()
-        assert flight.callers.is_running
+        assert not flight.waiters.is_late(1e9)
+        flight.waiters.start()
+        assert flight.waiters.is_running
         assert await heard(waiting) == (IN_FLIGHT, 3600 + DEADLINE)
         assert flight.lasts == [3600 + DEADLINE]
 
@@ -67,9 +67,9 @@ def test_the_callers_own_deadline_runs_from_the_call(starts_at: float | None) ->
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(now() + 3)
+        waiting = flight.waiters.join(now() + 3)
         if starts_at is not None:
-            asyncio.get_running_loop().call_later(starts_at, flight.callers.start)
+            asyncio.get_running_loop().call_later(starts_at, flight.waiters.start)
         assert await heard(waiting) == (IN_FLIGHT, 3)
 
     run(story())
@@ -81,8 +81,8 @@ def test_an_own_deadline_knows_no_outage(has_begun: bool) -> None:  # noqa: FBT0
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(3)
-        flight.callers.on_outage(has_begun)
+        waiting = flight.waiters.join(3)
+        flight.waiters.on_outage(has_begun)
         assert await heard(waiting) == (IN_FLIGHT, 3)
 
     run(story())
@@ -93,11 +93,11 @@ def test_time_in_an_outage_counts_before_the_first_slot() -> None:
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(None)
+        waiting = flight.waiters.join(None)
         await asyncio.sleep(5)
-        flight.callers.on_outage(has_begun=True)
+        flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(1)
-        flight.callers.on_outage(has_begun=True)
+        flight.waiters.on_outage(has_begun=True)
         assert await heard(waiting) == (IN_FLIGHT, 5 + DEADLINE)
 
     run(story())
@@ -108,16 +108,16 @@ def test_outages_add_up_and_queueing_between_them_does_not_count() -> None:
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(None)
-        flight.callers.on_outage(has_begun=True)
+        waiting = flight.waiters.join(None)
+        flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(3)
-        flight.callers.on_outage(has_begun=False)
-        flight.callers.on_outage(has_begun=False)
+        flight.waiters.on_outage(has_begun=False)
+        flight.waiters.on_outage(has_begun=False)
         await asyncio.sleep(86_400)
         assert not waiting.done()
-        flight.callers.on_outage(has_begun=True)
+        flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(2)
-        flight.callers.start()
+        flight.waiters.start()
         began = now()
         assert await heard(waiting) == (IN_FLIGHT, began + DEADLINE - 5)
 
@@ -134,12 +134,12 @@ def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, 
 
     async def story() -> tuple[float, FlightResult]:
         flight = Flight()
-        waiting = flight.callers.join(None)
+        waiting = flight.waiters.join(None)
         task = asyncio.ensure_future(heard(waiting))
         for is_outage, seconds in phases:
-            flight.callers.on_outage(is_outage)
+            flight.waiters.on_outage(is_outage)
             await asyncio.sleep(seconds)
-        flight.callers.start()
+        flight.waiters.start()
         told, when = await task
         return when, told
 
@@ -168,11 +168,11 @@ def test_whoever_waits_for_no_outage_leaves_with_it(joins_later: bool) -> None: 
 
     async def story() -> None:
         flight = Flight()
-        waiting = None if joins_later else flight.callers.join(None, leaves_in_outage=True)
+        waiting = None if joins_later else flight.waiters.join(None, fail_fast_in_outage=True)
         await asyncio.sleep(100)
-        flight.callers.on_outage(has_begun=True)
-        waiting = waiting or flight.callers.join(None, leaves_in_outage=True)
-        patient = flight.callers.join(None)
+        flight.waiters.on_outage(has_begun=True)
+        waiting = waiting or flight.waiters.join(None, fail_fast_in_outage=True)
+        patient = flight.waiters.join(None)
         assert await heard(waiting) == (IN_FLIGHT, 100)
         assert await heard(patient) == (IN_FLIGHT, 100 + DEADLINE)
 
@@ -184,8 +184,8 @@ def test_whoever_waits_for_no_outage_has_the_policys_deadline_otherwise() -> Non
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(None, leaves_in_outage=True)
-        flight.callers.start()
+        waiting = flight.waiters.join(None, fail_fast_in_outage=True)
+        flight.waiters.start()
         assert await heard(waiting) == (IN_FLIGHT, DEADLINE)
 
     run(story())
@@ -196,17 +196,17 @@ def test_a_joining_caller_extends_the_flight_and_each_has_his_own_time() -> None
 
     async def story() -> None:
         flight = Flight()
-        first = flight.callers.join(None)
-        flight.callers.start()
+        first = flight.waiters.join(None)
+        flight.waiters.start()
         await asyncio.sleep(4)
-        second = flight.callers.join(None)
-        impatient = flight.callers.join(now() + 1)
-        assert not flight.callers.is_late(9)
-        assert flight.callers.is_late(10)
+        second = flight.waiters.join(None)
+        impatient = flight.waiters.join(now() + 1)
+        assert not flight.waiters.is_late(9)
+        assert flight.waiters.is_late(10)
         assert await heard(impatient) == (IN_FLIGHT, 5)
         assert await heard(first) == (IN_FLIGHT, DEADLINE)
         assert flight.lasts == []
-        assert not flight.callers.is_late(3)
+        assert not flight.waiters.is_late(3)
         assert await heard(second) == (IN_FLIGHT, 4 + DEADLINE)
         assert flight.lasts == [4 + DEADLINE]
 
@@ -218,13 +218,13 @@ def test_whoever_joins_during_an_outage_shares_the_time_it_has_cost() -> None:
 
     async def story() -> None:
         flight = Flight()
-        flight.callers.on_outage(has_begun=True)
+        flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(2)
-        flight.callers.on_outage(has_begun=False)
+        flight.waiters.on_outage(has_begun=False)
         await asyncio.sleep(50)
-        flight.callers.on_outage(has_begun=True)
+        flight.waiters.on_outage(has_begun=True)
         await asyncio.sleep(3)
-        assert await heard(flight.callers.join(None)) == (IN_FLIGHT, 52 + DEADLINE - 2)
+        assert await heard(flight.waiters.join(None)) == (IN_FLIGHT, 52 + DEADLINE - 2)
 
     run(story())
 
@@ -234,8 +234,8 @@ def test_a_caller_without_end_in_the_queue_keeps_the_flight_alive() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        queueing = flight.callers.join(None)
-        assert await heard(flight.callers.join(1)) == (IN_FLIGHT, 1)
+        queueing = flight.waiters.join(None)
+        assert await heard(flight.waiters.join(1)) == (IN_FLIGHT, 1)
         assert flight.lasts == []
         assert not queueing.done()
 
@@ -249,7 +249,7 @@ def test_a_flight_with_no_caller_is_never_late() -> None:
     """Nobody's time is up where nobody waits."""
 
     async def story() -> None:
-        assert not Flight().callers.is_late(1e9)
+        assert not Flight().waiters.is_late(1e9)
 
     run(story())
 
@@ -259,12 +259,12 @@ def test_late_is_from_the_tick_of_the_latest_deadline_on() -> None:
 
     async def story() -> None:
         flight = Flight()
-        flight.callers.join(3)
-        flight.callers.join(5)
-        assert not flight.callers.is_late(4.999)
-        assert flight.callers.is_late(5)
+        flight.waiters.join(3)
+        flight.waiters.join(5)
+        assert not flight.waiters.is_late(4.999)
+        assert flight.waiters.is_late(5)
         await asyncio.sleep(2)
-        assert flight.callers.is_late(3)
+        assert flight.waiters.is_late(3)
 
     run(story())
 
@@ -274,9 +274,9 @@ def test_everybody_is_told_once_and_the_clocks_stop() -> None:
 
     async def story() -> None:
         flight = Flight()
-        waiting = [flight.callers.join(None), flight.callers.join(5), flight.callers.join(None)]
-        flight.callers.resolve(DONE)
-        flight.callers.resolve(IN_FLIGHT)
+        waiting = [flight.waiters.join(None), flight.waiters.join(5), flight.waiters.join(None)]
+        flight.waiters.resolve(DONE)
+        flight.waiters.resolve(IN_FLIGHT)
         assert await asyncio.gather(*waiting) == [DONE] * 3
         await asyncio.sleep(100)
         assert flight.lasts == []
@@ -289,9 +289,9 @@ def test_who_left_at_his_deadline_hears_nothing_more() -> None:
 
     async def story() -> None:
         flight = Flight()
-        short, long = flight.callers.join(1), flight.callers.join(9)
+        short, long = flight.waiters.join(1), flight.waiters.join(9)
         await asyncio.sleep(2)
-        flight.callers.resolve(DONE)
+        flight.waiters.resolve(DONE)
         assert (await short, await long) == (IN_FLIGHT, DONE)
 
     run(story())
@@ -302,11 +302,11 @@ def test_a_cancelled_caller_does_not_matter() -> None:
 
     async def story() -> None:
         flight = Flight()
-        gone, also_gone, there = flight.callers.join(1), flight.callers.join(50), flight.callers.join(20)
+        gone, also_gone, there = flight.waiters.join(1), flight.waiters.join(50), flight.waiters.join(20)
         gone.cancel()
         also_gone.cancel()
         await asyncio.sleep(2)
-        flight.callers.resolve(DONE)
+        flight.waiters.resolve(DONE)
         assert await heard(there) == (DONE, 2)
         assert gone.cancelled()
         assert also_gone.cancelled()
@@ -319,9 +319,9 @@ def test_a_cancelled_callers_flight_goes_on_until_his_deadline() -> None:
 
     async def story() -> None:
         flight = Flight()
-        flight.callers.join(8).cancel()
+        flight.waiters.join(8).cancel()
         await asyncio.sleep(1)
-        assert not flight.callers.is_late(6)
+        assert not flight.waiters.is_late(6)
         await asyncio.sleep(20)
         assert flight.lasts == [8]
 
@@ -334,9 +334,9 @@ def test_the_last_caller_ends_a_flight_that_only_queues_and_hears_its_word() -> 
     async def story() -> None:
         flight = Flight(
             is_queueing=True,
-            on_last=lambda: (asyncio.get_running_loop().call_later(MOMENT / 2, flight.callers.resolve, DONE), None)[1],
+            on_last=lambda: (asyncio.get_running_loop().call_later(MOMENT / 2, flight.waiters.resolve, DONE), None)[1],
         )
-        first, last = flight.callers.join(1), flight.callers.join(3)
+        first, last = flight.waiters.join(1), flight.waiters.join(3)
         assert await heard(first) == (IN_FLIGHT, 1)
         assert await heard(last) == (DONE, 3 + MOMENT / 2)
         assert flight.lasts == [3]
@@ -350,7 +350,7 @@ def test_the_last_caller_does_not_wait_for_ever_for_that_word() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        told, now = await heard(flight.callers.join(3))
+        told, now = await heard(flight.waiters.join(3))
         assert told == IN_FLIGHT
         assert now == pytest.approx(3 + MOMENT)
 
@@ -362,9 +362,9 @@ def test_callers_with_one_deadline_all_hear_the_queueing_flights_word() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        waiting = [flight.callers.join(3), flight.callers.join(3)]
+        waiting = [flight.waiters.join(3), flight.waiters.join(3)]
         await asyncio.sleep(3 + MOMENT / 2)
-        flight.callers.resolve(DONE)
+        flight.waiters.resolve(DONE)
         assert await asyncio.gather(*waiting) == [DONE, DONE]
 
     run(story())
@@ -375,9 +375,9 @@ def test_a_timer_that_fires_a_tick_early_is_on_time() -> None:
 
     async def story() -> None:
         flight = Flight()
-        waiting = flight.callers.join(3)
+        waiting = flight.waiters.join(3)
         await asyncio.sleep(2.9999)
-        flight.callers._on_time_up(flight.callers._all[0])
+        flight.waiters._on_time_up(flight.waiters._all[0])
         assert (await waiting, len(flight.lasts)) == (IN_FLIGHT, 1)
 
     run(story())
@@ -388,8 +388,8 @@ def test_whoever_comes_after_the_end_is_told_at_once() -> None:
 
     async def story() -> tuple[FlightResult, float]:
         flight = Flight()
-        flight.callers.resolve(DONE)
-        return await heard(flight.callers.join(None))
+        flight.waiters.resolve(DONE)
+        return await heard(flight.waiters.join(None))
 
     assert run(story()) == (DONE, 0.0)
 
@@ -400,16 +400,16 @@ def test_whoever_is_released_hears_the_flights_own_word(is_alone: bool) -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        released = flight.callers.join(None)
-        others = [] if is_alone else [flight.callers.join(None)]
-        flight.callers.release(released)
-        assert flight.callers.is_late(0.0) is is_alone
+        released = flight.waiters.join(None)
+        others = [] if is_alone else [flight.waiters.join(None)]
+        flight.waiters.stop_waiting(released)
+        assert flight.waiters.is_late(0.0) is is_alone
         assert len(flight.lasts) == is_alone
-        flight.callers.on_outage(has_begun=True)
-        flight.callers.start()
-        assert flight.callers.is_late(0.0) is is_alone
+        flight.waiters.on_outage(has_begun=True)
+        flight.waiters.start()
+        assert flight.waiters.is_late(0.0) is is_alone
         await asyncio.sleep(5.0)
-        flight.callers.resolve(DONE)
+        flight.waiters.resolve(DONE)
         for each in (released, *others):
             assert await heard(each) == (DONE, 5.0)
 

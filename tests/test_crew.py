@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.alarms import Alarms
-from alphapo_async.callers import Callers
+from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, ReplyExcerpt, Reported, Requested, Revision
@@ -133,9 +133,9 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         crew = _crew(Wire(), heard)
         loop = asyncio.get_running_loop()
         told = FlightResult("payout-17", None, "in flight")
-        callers = Callers(loop, Alarms(2.0), lambda: False, lambda: told)
-        hearing = callers.join(None)
-        crew.queueing[callers] = None
+        waiters = Waiters(loop, Alarms(2.0), lambda: False, lambda: told)
+        hearing = waiters.join(None)
+        crew.queueing[waiters] = None
         crew._on_outage(has_begun=True)
         assert is_outage(crew.limiter.state) is False
         await asyncio.sleep(1)

@@ -1142,7 +1142,7 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
             paying = asyncio.ensure_future(alphapo.withdraw(request("a")))
             await asyncio.sleep(1)
             (flight,) = alphapo._flights.values()
-            flight.let_go(flight.callers._all[0].future)
+            flight.let_go(flight.waiters._all[0].future)
             try:
                 await paying
             except WithdrawalNotSent as error:
@@ -1163,7 +1163,7 @@ def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
             begun, queues = (asyncio.ensure_future(alphapo.withdraw(request(name))) for name in ("begun", "queues"))
             await asyncio.sleep(0.005)
             for flight in alphapo._flights.values():
-                flight.let_go(flight.callers._all[0].future)
+                flight.let_go(flight.waiters._all[0].future)
             return await asyncio.gather(begun, queues, return_exceptions=True)
 
     begun, queues = run(story())

@@ -589,4 +589,4 @@ def test_the_repr_says_what_goes_on() -> None:
         yard.limiter.queue(Priority.RETRY, asyncio.get_running_loop())
         return repr(yard.limiter)
 
-    assert run(story()).startswith("Gate(1 bodies under way, 1 waiting, LimiterState(")
+    assert run(story()).startswith("RequestLimiter(1 bodies under way, 1 waiting, LimiterState(")

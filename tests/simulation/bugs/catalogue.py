@@ -222,8 +222,8 @@ _PACE: Final = (
         (
             Edit(
                 "callers.py",
-                "            self._arm(caller, due)\n        elif",
-                "            self._arm(caller, max(due, self._loop.time() + 60.0))\n        elif",
+                "            self._arm(waiter, due)\n        elif",
+                "            self._arm(waiter, max(due, self._loop.time() + 60.0))\n        elif",
             ),
         ),
     ),
@@ -476,7 +476,7 @@ _JUDGES: Final = (
     ),
     Bug(
         "an older call that undoes a younger no",
-        'Callers whose question was on its way while another was told "no money moved", and who send all the same.',
+        'Waiters whose question was on its way while another was told "no money moved", and who send all the same.',
         (
             Edit(
                 "core/holding.py",
