@@ -153,7 +153,7 @@ class AlphapoClient:
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
         self._blocks = Blocks()
-        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.tenure.worker, self._crew.world)
+        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.lease.worker, self._crew.world)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
         self._is_closed = asyncio.Event()
@@ -182,7 +182,7 @@ class AlphapoClient:
 
     async def __aenter__(self) -> Self:
         self._enter()
-        await self._crew.tenure.begin()
+        await self._crew.lease.acquire()
         return self
 
     async def __aexit__(
@@ -225,7 +225,7 @@ class AlphapoClient:
         began = loop.time()
         due = None if deadline is None else began + check_seconds("deadline", deadline)
         ago = 0.0
-        if not self._crew.tenure.is_running:
+        if not self._crew.lease.is_running:
             await self._open_journal(request, due)
             self._enter()  # it may have been closed meanwhile
             ago = loop.time() - began
@@ -283,7 +283,7 @@ class AlphapoClient:
             between_probes=self._crew.policy.wait_max,
             key_code=lambda: self._crew.keys.code_of(self._signer.fingerprint),
         )
-        await self._crew.tenure.begin()
+        await self._crew.lease.acquire()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
             async for result in results:
                 yield await self._as_far_as_known(result)
@@ -338,7 +338,7 @@ class AlphapoClient:
         until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
         try:
             async with asyncio.timeout_at(until):
-                return await self._crew.tenure.begin()
+                return await self._crew.lease.acquire()
         except TimeoutError:
             pass
         except JournalError as error:
@@ -357,17 +357,17 @@ class AlphapoClient:
             raise ConfigurationError(
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
-        tenure = self._crew.tenure
+        lease = self._crew.lease
         return Requested(
-            tenure.worker,
+            lease.worker,
             Revision(encode_body(request, self._amount_format), request),
             self._signer.fingerprint,
             resend_rejected,
             attempted_before,
             has_other_keys=len(self._crew.signers) > 1,
-            requested_at=tenure.clock() - ago,
-            requested_by=tenure.worker,
-            max_skew=tenure.unsure,
+            requested_at=lease.clock() - ago,
+            requested_by=lease.worker,
+            max_skew=lease.max_skew,
         )
 
     def _start(
@@ -467,7 +467,7 @@ class AlphapoClient:
             )
         if connection is not None:
             self._outbox()
-        if not crew.tenure.is_running:
+        if not crew.lease.is_running:
             await self._open_journal(request, None)
         expires_at = crew.world.clock() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
@@ -532,7 +532,7 @@ class AlphapoClient:
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._enter()
-        await self._crew.tenure.begin()
+        await self._crew.lease.acquire()
         counted = itertools.count()
         settle = partial(self._settle, counted, resend, self._crew.keys.refusals)
         rounds = Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
@@ -555,7 +555,7 @@ class AlphapoClient:
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._enter()
-        await self._crew.tenure.begin()
+        await self._crew.lease.acquire()
         settle = partial(self._settle, itertools.count(), True, None)
         await Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights).for_ever()
 
@@ -587,7 +587,7 @@ class AlphapoClient:
         if flight is None:
             # What has been settled since it was found stays settled.
             asked = Requested(
-                crew.tenure.worker,
+                crew.lease.worker,
                 row.revision,
                 self._signer.fingerprint,
                 is_heard=False,
@@ -616,7 +616,7 @@ class AlphapoClient:
             row.foreign_id, signer, Priority.QUESTION, partial(self._crew.wait_for_slot, self._enter())
         )
         if answered is not None:
-            evidence = LookedUp(self._crew.tenure.worker, *answered)
+            evidence = LookedUp(self._crew.lease.worker, *answered)
             self._crew.noticing.learned(row, await self._crew.apply(row, evidence), evidence)
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -649,7 +649,7 @@ class AlphapoClient:
     @contextlib.asynccontextmanager
     async def _callback_block(self, told: Transaction, seen: ReplyExcerpt) -> AsyncIterator[Callback]:
         """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
-        await self._crew.tenure.begin()
+        await self._crew.lease.acquire()
         with self._blocks.one():
             async with self._inbox.turn(told) as turn:
                 kind = await self._hear(told, seen, is_repeated=turn.is_repeated)
@@ -821,7 +821,7 @@ class AlphapoClient:
             if self._owns_session:
                 await self._crew.session.aclose()
             await self._crew.flush()
-            await self._crew.tenure.end()
+            await self._crew.lease.release()
             if self._owns_journal:
                 await self._crew.journal.aclose()
         finally:

@@ -43,7 +43,7 @@ from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
-from alphapo_async.tenure import MARGIN, SETTLING, Tenure
+from alphapo_async.tenure import MARGIN, SETTLING, Lease
 
 __all__ = ["ACCOUNTS", "Crew", "World", "host_of"]
 
@@ -96,7 +96,7 @@ class Crew:
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
         self.noticing = noticing
-        self.tenure = Tenure(
+        self.lease = Lease(
             journal,
             account,
             host_of(base_url),
@@ -105,7 +105,7 @@ class Crew:
             sleep=world.sleep,
             margin=world.lease_margin,
         )
-        self.world = msgspec.structs.replace(world, clock=self.tenure.clock)
+        self.world = msgspec.structs.replace(world, clock=self.lease.clock)
         self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
         self.keys = Keys(
             next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=noticing.key_changed
@@ -121,7 +121,7 @@ class Crew:
             noticing=noticing,
             clock=self.world.clock,
             assumptions=self.assumptions,
-            confirm_lease=self.tenure.confirm,
+            confirm_lease=self.lease.confirm,
             record_again=self._record_again,
         )
         self.queueing: dict[Waiters, None] = {}
@@ -231,15 +231,15 @@ class Crew:
             return row
         for _ in range(_READINGS):
             requested_at = time()
-            row = await self.apply(row, Reaffirmed(self.tenure.worker))
+            row = await self.apply(row, Reaffirmed(self.lease.worker))
             if row.state not in NEGATIVE_STATES or time() - requested_at <= SETTLING:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
     def _has_just_settled(self, row: Row) -> bool:
         """This worker dated it, by a clock that is its own, and not long ago whichever of its clocks is right."""
-        age = self.tenure.clock.at_the_latest() - (row.settled_at or 0.0)
-        return row.settled_by == self.tenure.worker and age <= SETTLING
+        age = self.lease.clock.at_the_latest() - (row.settled_at or 0.0)
+        return row.settled_by == self.lease.worker and age <= SETTLING
 
     async def apply(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -267,7 +267,7 @@ class Crew:
         has_ended = row.may_send_until == now
         if row.settled_at != now and not has_ended:
             return row
-        latest = self.tenure.clock.at_the_latest()
+        latest = self.lease.clock.at_the_latest()
         if latest == now:
             return row
         return msgspec.structs.replace(
@@ -281,7 +281,7 @@ class Crew:
 
         One that was found dead just now may have sent until now: by the later clock. A lease that will not be renewed may still run.
         """
-        return until if until < requested_at else max(until, self.tenure.clock.at_the_latest())
+        return until if until < requested_at else max(until, self.lease.clock.at_the_latest())
 
     async def note(self, row: Row, evidence: LookedUp) -> None:
         """Add a look-up to the history that proves nothing about the row.
@@ -443,7 +443,7 @@ class _Application:
         learned = self.before = seen_in(self.before, self._crew.journal.epoch) if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
-            when = self._crew.tenure.clock.at_the_latest() if isinstance(one, LookedUp) else now
+            when = self._crew.lease.clock.at_the_latest() if isinstance(one, LookedUp) else now
             learned = apply(learned, one, when, self._crew.assumptions)
         return noted(self._crew.dated(learned, now), lines)
 
@@ -451,7 +451,7 @@ class _Application:
 def _remembering(crew: Crew, row: Row) -> Change:
     """Return the change that adds a remembered acceptance, and nothing where the journal knows it."""
     assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
-    evidence = Remembered(crew.tenure.worker, row.revision, row.withdrawal, row.transaction)
+    evidence = Remembered(crew.lease.worker, row.revision, row.withdrawal, row.transaction)
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         now, before = crew.world.clock(), row if known is None else known

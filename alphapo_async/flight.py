@@ -294,12 +294,12 @@ class Flight:
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            until = crew.tenure.clock.at_the_latest()
+            until = crew.lease.clock.at_the_latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
             crew.limiter.release(permit, heard)
             if heard is None:
-                until = crew.tenure.clock.at_the_latest()
+                until = crew.lease.clock.at_the_latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         crew.keys.judged(row.key, proof, self._loop.time())
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
@@ -331,7 +331,7 @@ class Flight:
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """The row is this worker's, and its lease outlasts the attempt."""
-        return row.holder == self._worker and self._crew.tenure.may_send(self._worker)
+        return row.holder == self._worker and self._crew.lease.may_send(self._worker)
 
     def _would_send(self, row: Row, step: Step) -> bool:
         """The same bytes would help, and whoever asked allows them."""
@@ -527,11 +527,11 @@ class Flight:
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
-        return next_step(row, self._crew.tenure.clock.at_the_latest(), self._crew.assumptions)
+        return next_step(row, self._crew.lease.clock.at_the_latest(), self._crew.assumptions)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
-        is_possible = row.key in self._crew.signers and is_ours and self._worker == self._crew.tenure.worker
+        is_possible = row.key in self._crew.signers and is_ours and self._worker == self._crew.lease.worker
         return is_possible and is_worth_another_round(row, self._counts, self._crew.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:

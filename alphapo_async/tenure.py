@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
 
-__all__ = ["MARGIN", "SETTLING", "Clock", "Tenure"]
+__all__ = ["MARGIN", "SETTLING", "Clock", "Lease"]
 
 MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt, by default."""
-_ROUNDS: Final = 3
+_RENEWALS: Final = 3
 """How often a lease is prolonged in its own length."""
 SETTLING: Final = 0.5
 """Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
@@ -98,7 +98,7 @@ class Clock:
         return _Look(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
 
 
-class Tenure:
+class Lease:
     """A client's lease.
 
     Args:
@@ -128,19 +128,19 @@ class Tenure:
         self._account = account
         self._host = host
         self._needed = attempt_timeout + margin
-        self._lease = _ROUNDS * self._needed
+        self._duration = _RENEWALS * self._needed
         self.clock = Clock(clock)
         self._sleep = sleep
-        self.unsure = 0.0
+        self.max_skew = 0.0
         """Seconds after which a "no" of another worker is surely older than a call: it may take long to be written down."""
         self._until = 0.0
         self._steady_until = 0.0
         """The same moment on the loop's clock, which nobody sets: a wall clock set back makes no lease longer."""
         self._opening = asyncio.Lock()
-        self._keeping: asyncio.Task[None] | None = None
+        self._heartbeat_task: asyncio.Task[None] | None = None
         self._is_over = False
 
-    async def begin(self) -> None:
+    async def acquire(self) -> None:
         """Open the journal and take a lease, if there is none that runs.
 
         Raises:
@@ -152,46 +152,46 @@ class Tenure:
                 return
             await self.clock.follow(self._journal)
             worker, began = uuid.uuid4().hex, asyncio.get_running_loop().time()
-            until = self.clock() + self._lease if self._journal.is_durable else inf
+            until = self.clock() + self._duration if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             if self._is_over:
                 await self._give_back(worker)
                 raise ConfigurationError("The client was closed meanwhile; this call sent nothing.")
             self.worker = worker
-            self._runs(until, began)
-            self._start_keeping()
+            self._set_end(until, began)
+            self._start_heartbeat()
 
-    def _start_keeping(self) -> None:
-        if self._keeping is None and self._until < inf:
-            self._keeping = asyncio.get_running_loop().create_task(self._keep())
+    def _start_heartbeat(self) -> None:
+        if self._heartbeat_task is None and self._until < inf:
+            self._heartbeat_task = asyncio.get_running_loop().create_task(self._heartbeat())
 
-    def _runs(self, until: float, began: float) -> None:
+    def _set_end(self, until: float, began: float) -> None:
         """The lease runs until then, and is counted from when it was asked for."""
-        self.unsure = SETTLING + self.clock.difference if until < inf else 0.0
+        self.max_skew = SETTLING + self.clock.difference if until < inf else 0.0
         self._until = until
-        self._steady_until = began + self._lease if until < inf else inf
+        self._steady_until = began + self._duration if until < inf else inf
 
     @property
     def is_running(self) -> bool:
         """There is a lease, and it has not ended."""
-        return self._left() > 0
+        return self._remaining() > 0
 
     def may_send(self, worker: str) -> bool:
         """Tell whether a body may leave under this worker's name: its lease outlasts the attempt."""
-        return worker == self.worker and self._left() >= self._needed
+        return worker == self.worker and self._remaining() >= self._needed
 
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         """Return the seconds for which the lease runs, by whichever clock says less."""
         if self._until == inf:
             return inf
         return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())
 
-    async def end(self) -> None:
+    async def release(self) -> None:
         """Give the lease back, and take none any more."""
         self._is_over = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._heartbeat_task is not None:
+            self._heartbeat_task.cancel()
+            await asyncio.gather(self._heartbeat_task, return_exceptions=True)
         self._until = 0.0
         if self.worker:
             await self._give_back(self.worker)
@@ -200,11 +200,11 @@ class Tenure:
         with contextlib.suppress(JournalError):  # then it ends by itself
             await self._journal.leave(worker, self.clock.at_the_latest())
 
-    async def _keep(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            await self._sleep(self._lease / _ROUNDS)
+            await self._sleep(self._duration / _RENEWALS)
             try:
-                await self._prolong()
+                await self._renew()
             except AlphapoError:
                 continue  # nothing is sent without a lease; the next round tries again
 
@@ -215,20 +215,20 @@ class Tenure:
             JournalError: the journal cannot be used: the lease counts as ended until it is renewed.
         """
         try:
-            await self._prolong()
+            await self._renew()
         except AlphapoError:
             self._until = 0.0
             raise
 
-    async def _prolong(self) -> None:
+    async def _renew(self) -> None:
         await self.clock.follow(self._journal)
         worker, now, began = self.worker, self.clock(), asyncio.get_running_loop().time()
-        until = now + self._lease
+        until = now + self._duration
         is_renewed = await self._journal.renew(worker, until, now)
         if worker != self.worker:
             return  # a call took a new lease meanwhile: what came of the old one says nothing of that
         if is_renewed:
-            self._runs(until, began)
+            self._set_end(until, began)
         else:
             self._until = 0.0
-            await self.begin()
+            await self.acquire()

@@ -124,7 +124,7 @@ class Rounds:
 
     async def _free_what_nobody_works_on(self) -> None:
         """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
-        crew, worker, now = self._crew, self._crew.tenure.worker, self._crew.world.clock()
+        crew, worker, now = self._crew, self._crew.lease.worker, self._crew.world.clock()
         if now < self._next_look:
             return
         held = await crew.journal.find_held(worker, _HELD + len(self._flights))
@@ -141,7 +141,7 @@ class Rounds:
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
-            lapsed = LeaseExpired(worker, crew.tenure.clock.at_the_latest())
+            lapsed = LeaseExpired(worker, crew.lease.clock.at_the_latest())
             freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 

@@ -1416,7 +1416,7 @@ def test_a_client_that_only_hears_callbacks_has_a_lease() -> None:
     async def story() -> float | None:
         alphapo = client(Wire(), journal=journal)
         async with alphapo.receive_callback(KEYS.headers(called()), called()):
-            until = await journal.ended(alphapo._crew.tenure.worker, EPOCH)
+            until = await journal.ended(alphapo._crew.lease.worker, EPOCH)
         await alphapo.aclose()
         return until
 
@@ -1743,7 +1743,7 @@ def test_a_client_that_is_closed_while_its_journal_opens_begins_nothing() -> Non
         alphapo = client(wire, journal=journal)
         waiting = asyncio.ensure_future(alphapo.withdraw(request("first"), deadline=7_200))
         await asyncio.sleep(1_800)
-        assert not alphapo._crew.tenure.is_running
+        assert not alphapo._crew.lease.is_running
         late = asyncio.ensure_future(alphapo.withdraw(request()))
         await asyncio.sleep(1)
         closing = asyncio.ensure_future(alphapo.aclose(grace=60))

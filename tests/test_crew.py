@@ -481,7 +481,7 @@ def _stands(
         journal = _Slow()
         crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
         await crew.apply(await crew.record("f", ASKED), evidence)
-        crew.tenure.worker = teller
+        crew.lease.worker = teller
         await asyncio.sleep(age)
         journal.seconds, journal.asked = list(seconds), 0
         try:
@@ -570,11 +570,11 @@ async def _set_back(by: float) -> AsyncIterator[Crew]:
     """Give a crew that has its lease, ten seconds later, its clock just having been set back."""
     step, loop = [0.0], asyncio.get_running_loop()
     crew = _crew(Wire(), journal=_Lasting(), clock=lambda: loop.time() + step[0])
-    await crew.tenure.begin()
+    await crew.lease.acquire()
     await asyncio.sleep(10.0)
     step[0] = -by
     yield crew
-    await crew.tenure.end()
+    await crew.lease.release()
 
 
 def test_a_no_is_as_young_as_the_later_clock_says() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal import MemoryJournal
-from alphapo_async.tenure import Tenure
+from alphapo_async.tenure import Lease
 from tests.virtual import run
 
 
@@ -44,10 +44,10 @@ class Leases(MemoryJournal):
             raise JournalError("The disk is gone.")
 
 
-def tenure(journal: MemoryJournal, host: str = "h") -> Tenure:
+def lease(journal: MemoryJournal, host: str = "h") -> Lease:
     """Return a tenure of 15 s attempts, so 60 s leases, in virtual time."""
     loop = asyncio.get_running_loop()
-    return Tenure(journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep)
+    return Lease(journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep)
 
 
 def story(told: Coroutine[Any, Any, None]) -> None:
@@ -59,15 +59,15 @@ def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
     """Under one name, without a gap."""
 
     async def told() -> None:
-        kept = tenure(Leases())
+        kept = lease(Leases())
         assert not kept.is_running
-        await kept.begin()
+        await kept.acquire()
         assert kept.clock.difference == 0.0  # everybody goes by this machine's
         worker = kept.worker
         for _ in range(1_000):
             await asyncio.sleep(7)
             assert kept.may_send(worker)
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -84,15 +84,15 @@ def test_the_clock_is_the_storages() -> None:
 
     async def told() -> None:
         journal = Elsewhere()
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         ahead = kept.clock() - asyncio.get_running_loop().time()
         assert kept.clock.difference == 1.0  # another's may be off by what its own answer took
         assert ahead == pytest.approx(1_000.5)  # early by what the answer took: a lease is never thought too long
         assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
         await asyncio.sleep(300)
         assert kept.may_send(kept.worker)
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -109,11 +109,11 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
     async def told(by: float) -> tuple[float, bool, bool]:
         loop, step = asyncio.get_running_loop(), [0.0]
         journal = FlightResult()
-        kept = Tenure(
+        kept = Lease(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
-        await kept.begin()
-        kept._keeping.cancel()  # type: ignore[union-attr]
+        await kept.acquire()
+        kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         await asyncio.sleep(30)
         step[0] = by
         seen = kept.clock(), kept.is_running
@@ -138,11 +138,11 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
                 return loop.time()
 
         journal = FlightResult()
-        kept = Tenure(
+        kept = Lease(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
-        await kept.begin()
-        kept._keeping.cancel()  # type: ignore[union-attr]
+        await kept.acquire()
+        kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         seen = []
         for _ in range(2):
             await asyncio.sleep(25)
@@ -172,12 +172,12 @@ def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
 
     async def told() -> tuple[int, float, float, float]:
         journal = Distant(*seconds)
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         now = asyncio.get_running_loop().time() + 1_000
         assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
-        left = kept._left()
-        kept._keeping.cancel()  # type: ignore[union-attr]
+        left = kept._remaining()
+        kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         return journal.asked, kept.clock() - now, kept.clock.at_the_latest() - now, left
 
     return run(told())
@@ -204,16 +204,16 @@ def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
 
     async def told() -> list[tuple[float, float]]:
         loop, step = asyncio.get_running_loop(), [0.0]
-        kept = Tenure(
+        kept = Lease(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
-        await kept.begin()
+        await kept.acquire()
         step[0] = by
         seen = []
         for _ in range(2):
             await asyncio.sleep(15)
             seen.append((kept.clock(), kept.clock.at_the_latest()))
-        await kept.end()
+        await kept.release()
         return seen
 
     return run(told())
@@ -253,12 +253,12 @@ def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
 
     async def told() -> None:
         loop, step = asyncio.get_running_loop(), [0.0]
-        kept = Tenure(
+        kept = Lease(
             journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
         )
-        await kept.begin()
+        await kept.acquire()
         step[0] = -3_600.0
-        await kept.end()
+        await kept.release()
 
     run(told())
     assert journal.left == 0.0
@@ -269,10 +269,10 @@ def test_beginning_again_changes_nothing() -> None:
 
     async def told() -> None:
         journal = Leases()
-        kept = tenure(journal)
-        await asyncio.gather(*(kept.begin() for _ in range(10)))
+        kept = lease(journal)
+        await asyncio.gather(*(kept.acquire() for _ in range(10)))
         assert len(journal._workers) == 1
-        await kept.end()
+        await kept.release()
         assert journal._workers == {}
         assert not kept.is_running
 
@@ -284,8 +284,8 @@ def test_nothing_leaves_that_could_outlast_the_lease() -> None:
 
     async def told() -> None:
         journal = Leases()
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         journal.broken = 2
         await asyncio.sleep(39)
         assert kept.may_send(kept.worker)
@@ -293,7 +293,7 @@ def test_nothing_leaves_that_could_outlast_the_lease() -> None:
         await asyncio.sleep(1.5)
         assert not kept.may_send(kept.worker)
         assert kept.is_running
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -303,8 +303,8 @@ def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
 
     async def told() -> None:
         journal = Leases()
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         first = kept.worker
         journal.broken = 3
         await asyncio.sleep(81)
@@ -312,7 +312,7 @@ def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
         assert kept.may_send(kept.worker)
         assert not kept.may_send(first)
         assert await journal.find_dead(asyncio.get_running_loop().time()) == [(first, 60.0)]
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -323,13 +323,13 @@ def test_what_fails_at_the_beginning_is_told() -> None:
     async def told() -> None:
         journal = Leases()
         journal.broken = 1
-        kept = tenure(journal)
+        kept = lease(journal)
         with pytest.raises(JournalError):
-            await kept.begin()
-        await kept.begin()
+            await kept.acquire()
+        await kept.acquire()
         with pytest.raises(ConfigurationError):
-            await tenure(journal, "another").begin()
-        await kept.end()
+            await lease(journal, "another").acquire()
+        await kept.release()
 
     story(told())
 
@@ -339,11 +339,11 @@ def test_a_lease_that_cannot_be_given_back_ends_by_itself() -> None:
 
     async def told() -> None:
         journal = Leases()
-        await tenure(journal).end()
-        kept = tenure(journal)
-        await kept.begin()
+        await lease(journal).release()
+        kept = lease(journal)
+        await kept.acquire()
         journal.broken = 1
-        await kept.end()
+        await kept.release()
         assert await journal.find_dead(60.0) == [(kept.worker, 60.0)]
 
     story(told())
@@ -359,10 +359,10 @@ def test_no_lease_is_taken_after_the_end() -> None:
 
     async def told() -> None:
         journal = Slow()
-        kept = tenure(journal)
-        beginning = asyncio.ensure_future(kept.begin())
+        kept = lease(journal)
+        beginning = asyncio.ensure_future(kept.acquire())
         await asyncio.sleep(0.5)
-        await kept.end()
+        await kept.release()
         with pytest.raises(ConfigurationError, match="closed meanwhile"):
             await beginning
         assert len(asyncio.all_tasks()) == 1
@@ -375,12 +375,12 @@ def test_a_journal_that_ends_with_its_process_needs_no_lease() -> None:
     """It never runs out, and no task keeps it."""
 
     async def told() -> None:
-        kept = tenure(MemoryJournal())
-        await kept.begin()
+        kept = lease(MemoryJournal())
+        await kept.acquire()
         assert len(asyncio.all_tasks()) == 1
         await asyncio.sleep(10_000)
         assert kept.may_send(kept.worker)
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -407,11 +407,11 @@ def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> No
 
     async def told() -> None:
         journal = LateRenewal(answer=answer)
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         old = kept.worker
         await asyncio.sleep(61)
-        await kept.begin()
+        await kept.acquire()
         new = kept.worker
         assert new != old
         await asyncio.sleep(35)
@@ -420,7 +420,7 @@ def test_what_came_of_an_old_lease_says_nothing_of_a_new_one(answer: bool) -> No
         assert kept.may_send(new)
         await asyncio.sleep(6)
         assert not kept.may_send(new)  # it ends a minute after it was taken
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -430,8 +430,8 @@ def test_a_lease_that_the_journal_has_forgotten_is_taken_anew() -> None:
 
     async def told() -> None:
         journal = Leases()
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         known = kept.worker
         await kept.confirm()
         assert kept.may_send(known)
@@ -441,7 +441,7 @@ def test_a_lease_that_the_journal_has_forgotten_is_taken_anew() -> None:
 
         assert not kept.may_send(known)
         assert kept.may_send(kept.worker)
-        await kept.end()
+        await kept.release()
 
     story(told())
 
@@ -451,8 +451,8 @@ def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
 
     async def told() -> None:
         journal = Leases()
-        kept = tenure(journal)
-        await kept.begin()
+        kept = lease(journal)
+        await kept.acquire()
         worker, journal.broken = kept.worker, 1
 
         with pytest.raises(JournalError):
@@ -461,6 +461,6 @@ def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
         assert not kept.may_send(worker)
         await asyncio.sleep(21)
         assert kept.may_send(worker)
-        await kept.end()
+        await kept.release()
 
     story(told())

@@ -238,7 +238,7 @@ async def _passed(client: AlphapoClient) -> list[Any]:
 async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     """Have another worker take a payment on, and never be heard of again."""
     crew = client._crew
-    await crew.tenure.begin()
+    await crew.lease.acquire()
     ghost = f"ghost {crew.world.chance()}"
     await crew.journal.join(crew.account, "loopback", ghost, crew.world.clock() + 15.0)
     body = client._asked(payment, resend_rejected=False, attempted_before=False).revision
@@ -348,7 +348,7 @@ async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -
         names = sorted({event.foreign_id for event in events if event.foreign_id})
         rows = [row for name in names if (row := await client._crew.journal.find("default", name)) is not None]
         history = [await client._crew.journal.history("default", name) for name in names]
-        workers = {client._crew.tenure.worker: "worker"}
+        workers = {client._crew.lease.worker: "worker"}
         totals = await client.totals()
     await journal.aclose()
     if is_at_once:

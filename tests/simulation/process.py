@@ -140,12 +140,12 @@ class Process:
     @property
     def has_lease(self) -> bool:
         """Its journal is open, and nobody has to wait for that."""
-        return self.client._crew.tenure.is_running
+        return self.client._crew.lease.is_running
 
     @property
     def worker(self) -> str:
         """The name under which it holds rows now."""
-        return self.client._crew.tenure.worker
+        return self.client._crew.lease.worker
 
     def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""

@@ -739,8 +739,8 @@ _LIVENESS: Final = (
         (
             Edit(
                 "crew.py",
-                "return until if until < requested_at else max(until, self.tenure.clock.at_the_latest())",
-                "return until if until < requested_at else self.tenure.clock.at_the_latest()",
+                "return until if until < requested_at else max(until, self.lease.clock.at_the_latest())",
+                "return until if until < requested_at else self.lease.clock.at_the_latest()",
             ),
         ),
         found_by="test",
