@@ -365,7 +365,7 @@ class AlphapoClient:
             resend_rejected,
             attempted_before,
             has_other_keys=len(self._crew.signers) > 1,
-            requested_at=lease.clock() - ago,
+            requested_at=lease.clock.earliest() - ago,
             requested_by=lease.worker,
             max_skew=lease.max_skew,
         )

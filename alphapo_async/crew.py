@@ -43,7 +43,7 @@ from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
 from alphapo_async.noticing import Noticing
 from alphapo_async.session import SessionManager
-from alphapo_async.tenure import MARGIN, SETTLING, Lease
+from alphapo_async.tenure import COMMIT_GRACE, MARGIN, Lease
 
 __all__ = ["ACCOUNTS", "Crew", "World", "host_of"]
 
@@ -105,7 +105,7 @@ class Crew:
             sleep=world.sleep,
             margin=world.lease_margin,
         )
-        self.world = msgspec.structs.replace(world, clock=self.lease.clock)
+        self.world = msgspec.structs.replace(world, clock=self.lease.clock.earliest)
         self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
         self.keys = Keys(
             next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=noticing.key_changed
@@ -195,7 +195,7 @@ class Crew:
             row = await self.journal.update(self.account, foreign_id, again)
             await self._watch_epoch()
             is_good = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
-            if is_good or time() - read_at <= SETTLING:
+            if is_good or time() - read_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
@@ -215,7 +215,7 @@ class Crew:
         for _ in range(_READINGS):
             requested_at = time()
             row = await self.journal.find(self.account, foreign_id)
-            if time() - requested_at <= SETTLING:
+            if time() - requested_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=None)
 
@@ -232,14 +232,14 @@ class Crew:
         for _ in range(_READINGS):
             requested_at = time()
             row = await self.apply(row, Reaffirmed(self.lease.worker))
-            if row.state not in NEGATIVE_STATES or time() - requested_at <= SETTLING:
+            if row.state not in NEGATIVE_STATES or time() - requested_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=True)
 
     def _has_just_settled(self, row: Row) -> bool:
         """This worker dated it, by a clock that is its own, and not long ago whichever of its clocks is right."""
-        age = self.lease.clock.at_the_latest() - (row.settled_at or 0.0)
-        return row.settled_by == self.lease.worker and age <= SETTLING
+        age = self.lease.clock.latest() - (row.settled_at or 0.0)
+        return row.settled_by == self.lease.worker and age <= COMMIT_GRACE
 
     async def apply(self, row: Row, *evidence: Evidence) -> Row:
         """Add evidence to a row in the journal and to its history, and return what the journal then knows.
@@ -267,7 +267,7 @@ class Crew:
         has_ended = row.may_send_until == now
         if row.settled_at != now and not has_ended:
             return row
-        latest = self.lease.clock.at_the_latest()
+        latest = self.lease.clock.latest()
         if latest == now:
             return row
         return msgspec.structs.replace(
@@ -281,7 +281,7 @@ class Crew:
 
         One that was found dead just now may have sent until now: by the later clock. A lease that will not be renewed may still run.
         """
-        return until if until < requested_at else max(until, self.lease.clock.at_the_latest())
+        return until if until < requested_at else max(until, self.lease.clock.latest())
 
     async def note(self, row: Row, evidence: LookedUp) -> None:
         """Add a look-up to the history that proves nothing about the row.
@@ -443,7 +443,7 @@ class _Application:
         learned = self.before = seen_in(self.before, self._crew.journal.epoch) if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
-            when = self._crew.lease.clock.at_the_latest() if isinstance(one, LookedUp) else now
+            when = self._crew.lease.clock.latest() if isinstance(one, LookedUp) else now
             learned = apply(learned, one, when, self._crew.assumptions)
         return noted(self._crew.dated(learned, now), lines)
 
@@ -474,7 +474,7 @@ def host_of(base_url: str) -> str:
 
 def _too_slow(foreign_id: str, *, recorded: bool | None) -> JournalError:
     return JournalError(
-        f"The journal takes more than {SETTLING:g} s to answer, and what it says may not be so any more.",
+        f"The journal takes more than {COMMIT_GRACE:g} s to answer, and what it says may not be so any more.",
         recorded=recorded,
         foreign_id=foreign_id,
     )

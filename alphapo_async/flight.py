@@ -56,7 +56,7 @@ from alphapo_async.crew import Crew
 from alphapo_async.gate import QueuedRequest
 from alphapo_async.moment import Moment
 from alphapo_async.retrying import rounds_after
-from alphapo_async.tenure import SETTLING
+from alphapo_async.tenure import COMMIT_GRACE
 
 __all__ = ["Flight"]
 
@@ -270,7 +270,7 @@ class Flight:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
         if row.state not in NEGATIVE_STATES or not self._crew.journal.is_durable:
             return False
-        return self._loop.time() - self._worked_out_at > SETTLING
+        return self._loop.time() - self._worked_out_at > COMMIT_GRACE
 
     # ── what is sent and asked ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,12 +294,12 @@ class Flight:
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            until = crew.lease.clock.at_the_latest()
+            until = crew.lease.clock.latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
             crew.limiter.release(permit, heard)
             if heard is None:
-                until = crew.lease.clock.at_the_latest()
+                until = crew.lease.clock.latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         crew.keys.judged(row.key, proof, self._loop.time())
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
@@ -527,7 +527,7 @@ class Flight:
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
-        return next_step(row, self._crew.lease.clock.at_the_latest(), self._crew.assumptions)
+        return next_step(row, self._crew.lease.clock.latest(), self._crew.assumptions)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew

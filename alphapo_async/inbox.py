@@ -15,7 +15,7 @@ from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
 from alphapo_async.crew import World
 from alphapo_async.journal import Journal, MemoryJournal, Remembering
-from alphapo_async.tenure import SETTLING
+from alphapo_async.tenure import COMMIT_GRACE
 
 __all__ = ["Blocks", "Inbox", "Turn"]
 
@@ -164,7 +164,7 @@ class Inbox:
         the callback.
         """
         loop = asyncio.get_running_loop()
-        while loop.time() - since > SETTLING:
+        while loop.time() - since > COMMIT_GRACE:
             since = loop.time()
             if await self._notes.recall(self._account, name) != taken.text():
                 return False

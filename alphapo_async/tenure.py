@@ -16,21 +16,21 @@ from typing import Final, NamedTuple
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
 
-__all__ = ["MARGIN", "SETTLING", "Clock", "Lease"]
+__all__ = ["COMMIT_GRACE", "MARGIN", "BoundedClock", "Lease"]
 
 MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt, by default."""
 _RENEWALS: Final = 3
 """How often a lease is prolonged in its own length."""
-SETTLING: Final = 0.5
+COMMIT_GRACE: Final = 0.5
 """Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
 _TICK: Final = 0.001
 """Seconds by which two clocks may differ that nobody has set: they are read one after the other, and rounded."""
-_DIFFERENCE: Final = 1.0
+_MAX_SKEW: Final = 1.0
 """Seconds, as a bound: our clock is ahead of the storage's by what its answer took to come, and never by more than this."""
 
 
-class _Look(NamedTuple):
+class _Reading(NamedTuple):
     """What one question about the time took, and how far it is ahead of this machine's two clocks, at the most."""
 
     took: float
@@ -39,12 +39,12 @@ class _Look(NamedTuple):
     is_the_storages: bool
 
 
-class Clock:
+class BoundedClock:
     """Seconds since the epoch, as whoever shares the journal counts them.
 
     Between two looks at the storage's clock it goes by this machine's two clocks, whichever says less: one of them is set now and then,
     the other stands still while the machine sleeps. So nobody's lease is thought over before it is, nor any quiet time.
-    What ends, and what others are to count from, is dated by whichever says more: `at_the_latest`.
+    What ends, and what others are to count from, is dated by whichever says more: `latest`.
 
     Args:
         local: this machine's clock.
@@ -59,7 +59,7 @@ class Clock:
         self._excess = 0.0
         """Seconds that the storage's answer took beyond what others allow for."""
 
-    def __call__(self) -> float:
+    def earliest(self) -> float:
         """Return the time; where the storage has no clock, by the one that all go by."""
         if not self._is_the_storages:
             return self._local()
@@ -67,16 +67,16 @@ class Clock:
         return (steady if wall - steady > _TICK else wall) - self._excess
 
     @property
-    def difference(self) -> float:
+    def max_skew(self) -> float:
         """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
-        return _DIFFERENCE if self._is_the_storages else 0.0
+        return _MAX_SKEW if self._is_the_storages else 0.0
 
-    def at_the_latest(self) -> float:
+    def latest(self) -> float:
         """Return the time by whichever clock says more: what was to end by it has ended, whatever was set meanwhile."""
         wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
         return steady if steady - wall > _TICK else wall
 
-    async def follow(self, journal: Journal) -> None:
+    async def synchronize(self, journal: Journal) -> None:
         """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long.
 
         A clock that answers late is asked again, as long as a lease has time for that, and its quickest answer counts.
@@ -85,17 +85,17 @@ class Clock:
             return  # it is nobody else's, and would not be looked at again
         steady = asyncio.get_running_loop().time
         began, quickest = steady(), await self._look(journal, steady)
-        while quickest.took > _DIFFERENCE and steady() - began <= MARGIN:
+        while quickest.took > _MAX_SKEW and steady() - began <= MARGIN:
             quickest = min(quickest, await self._look(journal, steady))
-        self._steady, self._excess = steady, max(quickest.took - _DIFFERENCE, 0.0)
+        self._steady, self._excess = steady, max(quickest.took - _MAX_SKEW, 0.0)
         _, self._ahead, self._steady_ahead, self._is_the_storages = quickest
 
-    async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Look:
+    async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Reading:
         before, steady_before = self._local(), steady()
         told = await journal.time()
         if told is None:
-            return _Look(0.0, 0.0, before - steady_before, is_the_storages=False)
-        return _Look(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
+            return _Reading(0.0, 0.0, before - steady_before, is_the_storages=False)
+        return _Reading(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
 
 
 class Lease:
@@ -129,7 +129,7 @@ class Lease:
         self._host = host
         self._needed = attempt_timeout + margin
         self._duration = _RENEWALS * self._needed
-        self.clock = Clock(clock)
+        self.clock = BoundedClock(clock)
         self._sleep = sleep
         self.max_skew = 0.0
         """Seconds after which a "no" of another worker is surely older than a call: it may take long to be written down."""
@@ -150,9 +150,9 @@ class Lease:
         async with self._opening:
             if self.is_running:
                 return
-            await self.clock.follow(self._journal)
+            await self.clock.synchronize(self._journal)
             worker, began = uuid.uuid4().hex, asyncio.get_running_loop().time()
-            until = self.clock() + self._duration if self._journal.is_durable else inf
+            until = self.clock.earliest() + self._duration if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             if self._is_over:
                 await self._give_back(worker)
@@ -167,7 +167,7 @@ class Lease:
 
     def _set_end(self, until: float, began: float) -> None:
         """The lease runs until then, and is counted from when it was asked for."""
-        self.max_skew = SETTLING + self.clock.difference if until < inf else 0.0
+        self.max_skew = COMMIT_GRACE + self.clock.max_skew if until < inf else 0.0
         self._until = until
         self._steady_until = began + self._duration if until < inf else inf
 
@@ -184,7 +184,7 @@ class Lease:
         """Return the seconds for which the lease runs, by whichever clock says less."""
         if self._until == inf:
             return inf
-        return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())
+        return min(self._until - self.clock.latest(), self._steady_until - asyncio.get_running_loop().time())
 
     async def release(self) -> None:
         """Give the lease back, and take none any more."""
@@ -198,7 +198,7 @@ class Lease:
 
     async def _give_back(self, worker: str) -> None:
         with contextlib.suppress(JournalError):  # then it ends by itself
-            await self._journal.leave(worker, self.clock.at_the_latest())
+            await self._journal.leave(worker, self.clock.latest())
 
     async def _heartbeat(self) -> None:
         while True:
@@ -221,8 +221,8 @@ class Lease:
             raise
 
     async def _renew(self) -> None:
-        await self.clock.follow(self._journal)
-        worker, now, began = self.worker, self.clock(), asyncio.get_running_loop().time()
+        await self.clock.synchronize(self._journal)
+        worker, now, began = self.worker, self.clock.earliest(), asyncio.get_running_loop().time()
         until = now + self._duration
         is_renewed = await self._journal.renew(worker, until, now)
         if worker != self.worker:

@@ -141,7 +141,7 @@ class Rounds:
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             row, now = known or found, crew.world.clock()
-            lapsed = LeaseExpired(worker, crew.lease.clock.at_the_latest())
+            lapsed = LeaseExpired(worker, crew.lease.clock.latest())
             freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 

@@ -62,7 +62,7 @@ def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
         kept = lease(Leases())
         assert not kept.is_running
         await kept.acquire()
-        assert kept.clock.difference == 0.0  # everybody goes by this machine's
+        assert kept.clock.max_skew == 0.0  # everybody goes by this machine's
         worker = kept.worker
         for _ in range(1_000):
             await asyncio.sleep(7)
@@ -86,10 +86,10 @@ def test_the_clock_is_the_storages() -> None:
         journal = Elsewhere()
         kept = lease(journal)
         await kept.acquire()
-        ahead = kept.clock() - asyncio.get_running_loop().time()
-        assert kept.clock.difference == 1.0  # another's may be off by what its own answer took
+        ahead = kept.clock.earliest() - asyncio.get_running_loop().time()
+        assert kept.clock.max_skew == 1.0  # another's may be off by what its own answer took
         assert ahead == pytest.approx(1_000.5)  # early by what the answer took: a lease is never thought too long
-        assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
+        assert journal._workers[kept.worker] == pytest.approx(kept.clock.earliest() + 60)
         await asyncio.sleep(300)
         assert kept.may_send(kept.worker)
         await kept.release()
@@ -116,7 +116,7 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         await asyncio.sleep(30)
         step[0] = by
-        seen = kept.clock(), kept.is_running
+        seen = kept.clock.earliest(), kept.is_running
         await asyncio.sleep(30)
         return *seen, kept.is_running
 
@@ -175,10 +175,10 @@ def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
         kept = lease(journal)
         await kept.acquire()
         now = asyncio.get_running_loop().time() + 1_000
-        assert journal._workers[kept.worker] == pytest.approx(kept.clock() + 60)
+        assert journal._workers[kept.worker] == pytest.approx(kept.clock.earliest() + 60)
         left = kept._remaining()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
-        return journal.asked, kept.clock() - now, kept.clock.at_the_latest() - now, left
+        return journal.asked, kept.clock.earliest() - now, kept.clock.latest() - now, left
 
     return run(told())
 
@@ -212,7 +212,7 @@ def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
         seen = []
         for _ in range(2):
             await asyncio.sleep(15)
-            seen.append((kept.clock(), kept.clock.at_the_latest()))
+            seen.append((kept.clock.earliest(), kept.clock.latest()))
         await kept.release()
         return seen
 

@@ -20,7 +20,7 @@ from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
 from alphapo_async.sandbox.checks import Asked, spell
 from alphapo_async.sandbox.records import Record
 from alphapo_async.sandbox.rules import World
-from alphapo_async.tenure import SETTLING
+from alphapo_async.tenure import COMMIT_GRACE
 from tests.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]
@@ -159,7 +159,7 @@ class Oracles:
             self._fail(f"{foreign_id}: a body leaves that is not the journal's (P2, P3)")
         elif self._bodies.setdefault((journal, foreign_id, row.revision.number), body) != body:
             self._fail(f"{foreign_id}: the bytes of one revision have changed (P2)")
-        elif row.state != "open" and self._clock() - self._settled[foreign_id] > SETTLING:
+        elif row.state != "open" and self._clock() - self._settled[foreign_id] > COMMIT_GRACE:
             self._fail(f"{foreign_id}: a body leaves although the journal says {row.state}")
         elif row.holder != worker:
             self._fail(f"{foreign_id}: a body leaves a worker that does not hold the row")
@@ -287,7 +287,7 @@ class Oracles:
     def _check_state(self, row: Row) -> None:
         # One that took long to be seen is written down once more before it is told: until then a call could not know of it.
         now, worked_out = self._clock(), (row.settled_at or 0.0) - EPOCH
-        self._settled[row.foreign_id] = now if now - worked_out <= SETTLING else worked_out
+        self._settled[row.foreign_id] = now if now - worked_out <= COMMIT_GRACE else worked_out
         if row.state in NEGATIVE_STATES:
             self._check_no(row)
         elif row.state in ("accepted", "failed"):

@@ -29,7 +29,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
-from alphapo_async.tenure import SETTLING
+from alphapo_async.tenure import COMMIT_GRACE
 from tests.cli.batch.indexes import new_index
 from tests.wire import Durable
 
@@ -124,7 +124,7 @@ async def test_what_was_rejected_is_sent_again_if_that_is_asked_for(tmp_path: Pa
     async with Sandbox(KEY, SECRET) as sandbox:
         posts = []
         for again in (False, False, True):
-            await asyncio.sleep(SETTLING)  # a "no" that is younger than that answers whoever asks
+            await asyncio.sleep(COMMIT_GRACE)  # a "no" that is younger than that answers whoever asks
             await desk.pay(sandbox.url, retry_rejected=again)
             posts.append(sandbox.ledger.posts)
     assert posts == [1, 1, 2]
@@ -271,7 +271,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
         assert report.cut_short == "it was interrupted"
         assert report.code is Exit.UNKNOWN
         assert "Stopping: what has not left yet" in desk.said.getvalue()
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(COMMIT_GRACE)
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 400}
         assert sandbox.ledger.posts == 400
@@ -299,7 +299,7 @@ async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path)
         assert sandbox.ledger.posts == 1
         assert report.journal["BTC"].not_sent == left / 2
         assert (report.adds_up, report.code, report.cut_short) == (True, Exit.UNKNOWN, "it was interrupted")
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(COMMIT_GRACE)
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 60}
         assert sandbox.ledger.posts == 60

@@ -548,7 +548,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "        return self._loop.time() - self._worked_out_at > SETTLING\n",
+                "        return self._loop.time() - self._worked_out_at > COMMIT_GRACE\n",
                 "        return False\n",
             ),
         ),
@@ -635,7 +635,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "tenure.py",
-                "return min(self._until - self.clock.at_the_latest(), self._steady_until - asyncio.get_running_loop().time())",
+                "return min(self._until - self.clock.latest(), self._steady_until - asyncio.get_running_loop().time())",
                 "return self._until - self.clock._local() - self.clock._ahead",
             ),
         ),
@@ -657,7 +657,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "crew.py",
-                "            if is_good or time() - read_at <= SETTLING:\n",
+                "            if is_good or time() - read_at <= COMMIT_GRACE:\n",
                 "            if row.state:\n",
             ),
         ),
@@ -666,7 +666,7 @@ _JOURNAL: Final = (
     Bug(
         "a row as it was when it was asked for",
         "Loops that read before they write: the reading took long, and what it says is over.",
-        (Edit("crew.py", "            if time() - requested_at <= SETTLING:\n", "            if requested_at:\n"),),
+        (Edit("crew.py", "            if time() - requested_at <= COMMIT_GRACE:\n", "            if requested_at:\n"),),
         crowd=10,
     ),
     Bug(
@@ -739,8 +739,8 @@ _LIVENESS: Final = (
         (
             Edit(
                 "crew.py",
-                "return until if until < requested_at else max(until, self.lease.clock.at_the_latest())",
-                "return until if until < requested_at else self.lease.clock.at_the_latest()",
+                "return until if until < requested_at else max(until, self.lease.clock.latest())",
+                "return until if until < requested_at else self.lease.clock.latest()",
             ),
         ),
         found_by="test",
