@@ -10,31 +10,31 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["Alarm", "Alarms"]
+__all__ = ["FixedDelayTimers", "Timer"]
 
 
-class Alarm:
+class Timer:
     """One of them. `cancel` it unless it has gone off."""
 
-    __slots__ = ("_running", "due", "ring")
+    __slots__ = ("_running", "callback", "due")
 
-    def __init__(self, due: float, ring: Callable[[], None], running: OrderedDict[Alarm, None]) -> None:
+    def __init__(self, due: float, callback: Callable[[], None], running: OrderedDict[Timer, None]) -> None:
         self.due = due
-        self.ring = ring
+        self.callback = callback
         self._running = running
         running[self] = None
 
     def cancel(self) -> None:
         """It does not go off any more."""
         self._running.pop(self, None)
-        self.ring = _silent  # nor does it keep alive whoever set it
+        self.callback = _silent  # nor does it keep alive whoever set it
 
 
 def _silent() -> None:
     """Do nothing."""
 
 
-class Alarms:
+class FixedDelayTimers:
     """Alarms of one length.
 
     Args:
@@ -44,37 +44,37 @@ class Alarms:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: OrderedDict[Alarm, None] = OrderedDict()
+        self._running: OrderedDict[Timer, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"Alarms({self.seconds} s, {len(self._running)} running)"
+        return f"FixedDelayTimers({self.seconds} s, {len(self._running)} running)"
 
-    def set(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> Alarm:
-        """Call `ring` once so many seconds from now, unless the alarm is cancelled before."""
+    def start(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Timer:
+        """Call `callback` once so many seconds from now, unless the alarm is cancelled before."""
         if loop is not self._loop:
             self._begin(loop)
-        alarm = Alarm(loop.time() + self.seconds, ring, self._running)
+        timer = Timer(loop.time() + self.seconds, callback, self._running)
         if self._timer is None:
-            self._wait_for(loop, alarm.due)
-        return alarm
+            self._wait_for(loop, timer.due)
+        return timer
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """What ran in another loop ended with it."""
         self._loop, self._timer, self._running = loop, None, OrderedDict()
 
     def _wait_for(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self._timer = loop.call_at(due, self._go_off, loop, due)
+        self._timer = loop.call_at(due, self._fire, loop, due)
 
-    def _go_off(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _fire(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         """Let all go off that are due, and wait for the first that is not; the one that was waited for may be cancelled."""
         self._timer = None
         now = max(loop.time(), due)  # timers may fire a tick early
         try:
             while self._running and (first := next(iter(self._running))).due <= now:
-                ring = first.ring
+                callback = first.callback
                 first.cancel()
-                ring()
+                callback()
         finally:
             if self._running and self._timer is None:
                 self._wait_for(loop, next(iter(self._running)).due)

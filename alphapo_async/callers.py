@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from alphapo_async.alarms import Alarm, Alarms
+from alphapo_async.alarms import FixedDelayTimers, Timer
 from alphapo_async.core.telling import FlightResult
 
 __all__ = ["Waiters"]
@@ -27,7 +27,7 @@ class _Waiter:
         self.due = inf if due is None else due
         self.has_own = due is not None
         self.outage_patience = patience
-        self.timer: Alarm | asyncio.TimerHandle | None = None
+        self.timer: Timer | asyncio.TimerHandle | None = None
 
 
 class Waiters:
@@ -46,7 +46,7 @@ class Waiters:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        deadlines: Alarms,
+        deadlines: FixedDelayTimers,
         on_last: Callable[[], bool],
         in_flight: Callable[[], FlightResult],
     ) -> None:
@@ -93,8 +93,8 @@ class Waiters:
             return
         for waiter in self._all:
             if not waiter.has_own:
-                alarm = self._deadlines.set(self._loop, partial(self._on_time_up, waiter))
-                waiter.timer, waiter.due = alarm, alarm.due
+                timer = self._deadlines.start(self._loop, partial(self._on_time_up, waiter))
+                waiter.timer, waiter.due = timer, timer.due
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """An outage begins to keep the flight from its slot, or no longer does."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from alphapo_async.alarms import Alarms
+from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
@@ -91,7 +91,7 @@ class Crew:
         self.session = session
         self.policy = policy
         self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout)
-        self.deadlines = Alarms(policy.deadline)
+        self.deadlines = FixedDelayTimers(policy.deadline)
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"

@@ -25,7 +25,7 @@ from aiohttp import hdrs
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
-from alphapo_async.alarms import Alarms
+from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.outcome import NoReply, Reply
@@ -280,7 +280,7 @@ class _Pool:
 class _Limit(NamedTuple):
     """How long an exchange may take: as a whole, and until it has a connection."""
 
-    alarms: Alarms
+    alarms: FixedDelayTimers
     of_connecting: aiohttp.ClientTimeout
 
 
@@ -353,7 +353,7 @@ class SessionManager:
         """
         limit = self._limits.get(timeout) or self._limit(timeout)
         exchange = _Exchange(cast("asyncio.Task[Any]", asyncio.current_task()))
-        alarm = limit.alarms.set(asyncio.get_running_loop(), exchange.time_is_up)
+        alarm = limit.alarms.start(asyncio.get_running_loop(), exchange.time_is_up)
         exchange.due = alarm.due
         try:
             if not _is_genuine():
@@ -448,7 +448,7 @@ class SessionManager:
         """Connecting ends a little before the whole, so that the two time-outs are told apart."""
         connect = min(self._connect_timeout, seconds * 0.9)
         of_connecting = aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
-        limit = self._limits[seconds] = _Limit(Alarms(seconds), of_connecting)
+        limit = self._limits[seconds] = _Limit(FixedDelayTimers(seconds), of_connecting)
         return limit
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.alarms import Alarms
+from alphapo_async.alarms import FixedDelayTimers
 from tests.virtual import run
 
 
@@ -15,32 +15,32 @@ def test_each_goes_off_when_its_time_is_up() -> None:
     """Not a moment earlier or later, and in the order in which they were set; one that is cancelled does not."""
 
     async def story() -> tuple[list[tuple[str, float]], str]:
-        loop, heard, alarms = asyncio.get_running_loop(), list[tuple[str, float]](), Alarms(3.0)
-        first = alarms.set(loop, lambda: heard.append(("first", loop.time())))
+        loop, heard, timers = asyncio.get_running_loop(), list[tuple[str, float]](), FixedDelayTimers(3.0)
+        first = timers.start(loop, lambda: heard.append(("first", loop.time())))
         await asyncio.sleep(1)
-        alarms.set(loop, lambda: heard.append(("second", loop.time())))
+        timers.start(loop, lambda: heard.append(("second", loop.time())))
         await asyncio.sleep(1)
-        alarms.set(loop, lambda: heard.append(("third", loop.time())))
+        timers.start(loop, lambda: heard.append(("third", loop.time())))
         first.cancel()
-        shown = repr(alarms)
+        shown = repr(timers)
         await asyncio.sleep(9)
         return heard, shown
 
-    assert run(story()) == ([("second", 4.0), ("third", 5.0)], "Alarms(3.0 s, 2 running)")
+    assert run(story()) == ([("second", 4.0), ("third", 5.0)], "FixedDelayTimers(3.0 s, 2 running)")
 
 
 def test_cancelled_or_over_it_is_cancelled_without_harm() -> None:
     """Whoever cancels need not know."""
 
     async def story() -> int:
-        loop, heard, alarms = asyncio.get_running_loop(), list[None](), Alarms(1.0)
-        alarm = alarms.set(loop, lambda: heard.append(None))
+        loop, heard, timers = asyncio.get_running_loop(), list[None](), FixedDelayTimers(1.0)
+        alarm = timers.start(loop, lambda: heard.append(None))
         await asyncio.sleep(2)
         alarm.cancel()
         alarm.cancel()
-        other = alarms.set(loop, lambda: heard.append(None))
+        other = timers.start(loop, lambda: heard.append(None))
         other.cancel()
-        other.ring()
+        other.callback()
         await asyncio.sleep(2)
         return len(heard)
 
@@ -51,12 +51,17 @@ def test_one_that_raises_does_not_keep_the_others_from_going_off() -> None:
     """The loop hears of the error, and whoever comes after is called all the same."""
 
     async def story() -> tuple[list[float], int]:
-        loop, heard, complaints, alarms = asyncio.get_running_loop(), list[float](), list[object](), Alarms(1.0)
+        loop, heard, complaints, timers = (
+            asyncio.get_running_loop(),
+            list[float](),
+            list[object](),
+            FixedDelayTimers(1.0),
+        )
         loop.set_exception_handler(lambda _, context: complaints.append(context))
-        alarms.set(loop, lambda: heard.append(1 / 0))
-        alarms.set(loop, lambda: heard.append(loop.time()))
+        timers.start(loop, lambda: heard.append(1 / 0))
+        timers.start(loop, lambda: heard.append(loop.time()))
         await asyncio.sleep(0.5)
-        alarms.set(loop, lambda: heard.append(loop.time()))
+        timers.start(loop, lambda: heard.append(loop.time()))
         await asyncio.sleep(5)
         return heard, len(complaints)
 
@@ -67,14 +72,14 @@ def test_one_that_sets_the_next_is_followed_by_it() -> None:
     """Also where nothing else runs, and where others do."""
 
     async def story() -> list[float]:
-        loop, heard, alarms = asyncio.get_running_loop(), list[float](), Alarms(1.0)
+        loop, heard, timers = asyncio.get_running_loop(), list[float](), FixedDelayTimers(1.0)
 
         def again() -> None:
             heard.append(loop.time())
             if len(heard) < 3:
-                alarms.set(loop, again)
+                timers.start(loop, again)
 
-        alarms.set(loop, again)
+        timers.start(loop, again)
         await asyncio.sleep(10)
         return heard
 
@@ -83,10 +88,10 @@ def test_one_that_sets_the_next_is_followed_by_it() -> None:
 
 def test_in_another_loop_it_begins_anew() -> None:
     """What was set in a loop that is gone never goes off, and does not keep what is set now from going off."""
-    alarms, heard = Alarms(1.0), list[str]()
+    timers, heard = FixedDelayTimers(1.0), list[str]()
 
     async def story(name: str, seconds: float) -> None:
-        alarms.set(asyncio.get_running_loop(), partial(heard.append, name))
+        timers.start(asyncio.get_running_loop(), partial(heard.append, name))
         await asyncio.sleep(seconds)
 
     run(story("gone", 0.5))
@@ -101,7 +106,7 @@ def test_they_are_as_punctual_as_timers_of_the_loop(steps: list[tuple[int, int |
     """After any pauses, with any of them cancelled at any time, each goes off when a timer would."""
 
     async def story() -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        loop, alarms = asyncio.get_running_loop(), Alarms(7.0)
+        loop, timers = asyncio.get_running_loop(), FixedDelayTimers(7.0)
         heard, wanted = list[tuple[int, float]](), list[tuple[int, float]]()
 
         def note(where: list[tuple[int, float]], number: int) -> None:
@@ -109,7 +114,7 @@ def test_they_are_as_punctual_as_timers_of_the_loop(steps: list[tuple[int, int |
 
         for number, (pause, cancelled_after) in enumerate(steps):
             await asyncio.sleep(pause + 0.25)
-            alarm = alarms.set(loop, partial(note, heard, number))
+            alarm = timers.start(loop, partial(note, heard, number))
             timer = loop.call_later(7.0, note, wanted, number)
             if cancelled_after is not None:
                 loop.call_later(cancelled_after + 0.125, alarm.cancel)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.alarms import Alarms
+from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.telling import FlightResult
 from tests.virtual import run
@@ -31,7 +31,7 @@ class Flight:
         self.is_queueing = is_queueing
         self.lasts: list[float] = []
         self._then = on_last
-        self.waiters = Waiters(asyncio.get_running_loop(), Alarms(DEADLINE), self._on_last, lambda: IN_FLIGHT)
+        self.waiters = Waiters(asyncio.get_running_loop(), FixedDelayTimers(DEADLINE), self._on_last, lambda: IN_FLIGHT)
 
     def _on_last(self) -> bool:
         self.lasts.append(now())

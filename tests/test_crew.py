@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.alarms import Alarms
+from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
@@ -133,7 +133,7 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
         crew = _crew(Wire(), heard)
         loop = asyncio.get_running_loop()
         told = FlightResult("payout-17", None, "in flight")
-        waiters = Waiters(loop, Alarms(2.0), lambda: False, lambda: told)
+        waiters = Waiters(loop, FixedDelayTimers(2.0), lambda: False, lambda: told)
         hearing = waiters.join(None)
         crew.queueing[waiters] = None
         crew._on_outage(has_begun=True)
