@@ -396,7 +396,7 @@ class AlphapoClient:
                 await flight.write_what_is_left()
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
-        flight.is_over.come()
+        flight.is_finished.set()
         flight.waiters.resolve(told)
 
     async def _flight_of(
@@ -430,7 +430,7 @@ class AlphapoClient:
                 if not (row.state in NEGATIVE_STATES or asked.revision.is_same_payment(row.revision)):
                     return clash(row, request)
                 # That flight has not heard yet that it is over, and somebody else may have gone on with the row.
-                await flight.is_over.wait()
+                await flight.is_finished.wait()
                 return None
         except TimeoutError:
             return FlightResult(request.foreign_id, None, "in flight")
@@ -579,7 +579,7 @@ class AlphapoClient:
         if refusals is not None and crew.keys.is_refused_since(crew.keys.key_for(row), refusals):
             return self._left_alone(next(counted), row)
         while (flight := self._flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
-            await flight.is_over.wait()  # it corrects this payment, or is turned away because of it
+            await flight.is_finished.wait()  # it corrects this payment, or is turned away because of it
             row = await crew.journal.find(crew.account, row.foreign_id) or row
         request = row.revision.payment
         if row.state != "open" or request is None:

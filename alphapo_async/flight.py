@@ -54,7 +54,7 @@ from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, n
 from alphapo_async.core.telling import FlightResult, clash
 from alphapo_async.crew import Crew
 from alphapo_async.gate import QueuedRequest
-from alphapo_async.moment import Moment
+from alphapo_async.moment import OneShotEvent
 from alphapo_async.retrying import rounds_after
 from alphapo_async.tenure import COMMIT_GRACE
 
@@ -100,10 +100,10 @@ class Flight:
         self._loop = loop
         self._row: Row | None = None
         self._has_journal_answered = False
-        self._is_known = Moment()
+        self._is_known = OneShotEvent()
         self.task: asyncio.Task[None] | None = None
         """Whoever flies it."""
-        self.is_over = Moment()
+        self.is_finished = OneShotEvent()
         """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
         self._worked_out_at = -inf
@@ -136,7 +136,7 @@ class Flight:
             return await self._abandon()
         finally:
             self._crew.queueing.pop(self.waiters, None)
-            self._is_known.come()
+            self._is_known.set()
 
     async def _write_down(self) -> FlightResult | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
@@ -157,7 +157,7 @@ class Flight:
         if not self.is_for(row.revision):
             return self._result(row)
         self._crew.noticing.recorded(row)
-        self._is_known.come()
+        self._is_known.set()
         if is_stale_no(row):
             row = await self._look_up(row)
         return None if row.state == "open" else msgspec.structs.replace(self._result(row), is_from_journal=True)
@@ -190,7 +190,7 @@ class Flight:
         await self._is_known.wait()
         if self._row is not None and self.is_for(self._row.revision):
             return True
-        await self.is_over.wait()
+        await self.is_finished.wait()
         return False
 
     async def _round(self, _before: Row) -> Row:

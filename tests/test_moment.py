@@ -2,7 +2,7 @@
 
 import asyncio
 
-from alphapo_async.moment import Moment
+from alphapo_async.moment import OneShotEvent
 from tests.virtual import run
 
 
@@ -10,7 +10,7 @@ def test_whoever_waits_goes_on_when_it_comes() -> None:
     """Several may wait, and it may come again without harm."""
 
     async def story() -> list[float]:
-        moment, times = Moment(), list[float]()
+        moment, times = OneShotEvent(), list[float]()
 
         async def waits() -> None:
             await moment.wait()
@@ -18,8 +18,8 @@ def test_whoever_waits_goes_on_when_it_comes() -> None:
 
         waiting = [asyncio.ensure_future(waits()) for _ in range(2)]
         await asyncio.sleep(3)
-        moment.come()
-        moment.come()
+        moment.set()
+        moment.set()
         await asyncio.gather(*waiting)
         return times
 
@@ -30,8 +30,8 @@ def test_nobody_waits_for_what_has_come() -> None:
     """It is past for good."""
 
     async def story() -> float:
-        moment = Moment()
-        moment.come()
+        moment = OneShotEvent()
+        moment.set()
         await moment.wait()
         return asyncio.get_running_loop().time()
 
@@ -40,7 +40,7 @@ def test_nobody_waits_for_what_has_come() -> None:
 
 def test_it_says_whether_it_is_past() -> None:
     """For whoever debugs."""
-    moment = Moment()
-    assert repr(moment) == "Moment(to come)"
-    moment.come()
-    assert repr(moment) == "Moment(past)"
+    moment = OneShotEvent()
+    assert repr(moment) == "OneShotEvent(to come)"
+    moment.set()
+    assert repr(moment) == "OneShotEvent(past)"
