@@ -50,7 +50,7 @@ from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
 from alphapo_async.flight import Flight
 from alphapo_async.inbox import Blocks, Inbox
 from alphapo_async.journal import Journal, Outbox
-from alphapo_async.noticing import Noticing
+from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
     PRODUCTION,
@@ -138,7 +138,7 @@ class AlphapoClient:
         self._owns_journal = journal is None or isinstance(journal, str | Path)
         self._owns_session = session is None
         world = world or World(time.time, random.random, asyncio.sleep)
-        noticing = Noticing(account, on_event, world.clock, self._base_url)
+        observer = Observer(account, on_event, world.clock, self._base_url)
         self._crew = Crew(
             account=account,
             signers=by_fingerprint(signers),
@@ -148,7 +148,7 @@ class AlphapoClient:
             max_rate=check_rate(max_rate),
             base_url=self._base_url,
             world=world,
-            noticing=noticing,
+            observer=observer,
         )
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
@@ -344,7 +344,7 @@ class AlphapoClient:
         except JournalError as error:
             wrong, recorded = error.detail, error.recorded
         name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
-        self._crew.noticing.journal_failed(wrong, name)
+        self._crew.observer.on_journal_failed(wrong, name)
         raise JournalError(
             f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
         )
@@ -379,17 +379,17 @@ class AlphapoClient:
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
-        noticing = self._crew.noticing
-        noticing.begun(foreign_id)
+        observer = self._crew.observer
+        observer.on_begun(foreign_id)
         is_cut_short = False
         try:
             told = await flight.run()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
-            noticing.failed(foreign_id, error)
+            observer.on_internal_error(foreign_id, error)
             told = FlightResult(foreign_id, None, "error")
         except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
             told, is_cut_short = FlightResult(foreign_id, None, "closing"), True
-        noticing.ended(told)
+        observer.on_ended(told)
         if flight.owes_the_journal and not is_cut_short:
             flight.waiters.resolve(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
@@ -617,7 +617,7 @@ class AlphapoClient:
         )
         if answered is not None:
             evidence = LookedUp(self._crew.lease.worker, *answered)
-            self._crew.noticing.learned(row, await self._crew.apply(row, evidence), evidence)
+            self._crew.observer.on_evidence(row, await self._crew.apply(row, evidence), evidence)
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -664,7 +664,7 @@ class AlphapoClient:
         if row is None or row.revision.payment is None:
             crew = self._crew
             if row is None and may_have_forgotten(crew.journal.epoch, crew.world.clock(), crew.assumptions):
-                crew.noticing.callback_not_in_journal(told)
+                crew.observer.callback_not_in_journal(told)
             return "not in journal"
         if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:
             raise CallbackBusy(
@@ -673,7 +673,7 @@ class AlphapoClient:
             )
         before, after, evidence, is_news = await self._crew.heard(row, told, seen)
         if is_news or not is_repeated:
-            self._crew.noticing.learned(before, after, evidence)
+            self._crew.observer.on_evidence(before, after, evidence)
         if (flight := self._flights.get(row.foreign_id)) is not None:
             flight.hear(after)
         return "ours" if evidence.doubt is None else "contradicts"
@@ -719,7 +719,7 @@ class AlphapoClient:
         """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
         with contextlib.suppress(JournalError):
             if isinstance(evidence.answer, Found):
-                self._crew.noticing.learned(row, await self._crew.apply(row, evidence), evidence)
+                self._crew.observer.on_evidence(row, await self._crew.apply(row, evidence), evidence)
             else:
                 await self._crew.note(row, evidence)
 

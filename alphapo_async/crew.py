@@ -41,7 +41,7 @@ from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.gate import RequestLimiter
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
-from alphapo_async.noticing import Noticing
+from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import COMMIT_GRACE, MARGIN, Lease
 
@@ -83,7 +83,7 @@ class Crew:
         max_rate: float | None,
         base_url: str,
         world: World,
-        noticing: Noticing,
+        observer: Observer,
     ) -> None:
         self.account = account
         self.signers = signers
@@ -95,7 +95,7 @@ class Crew:
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
-        self.noticing = noticing
+        self.observer = observer
         self.lease = Lease(
             journal,
             account,
@@ -108,7 +108,7 @@ class Crew:
         self.world = msgspec.structs.replace(world, clock=self.lease.clock.earliest)
         self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
         self.keys = Keys(
-            next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=noticing.key_changed
+            next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=observer.key_changed
         )
         self._lagging: set[asyncio.Future[Row]] = set()
         self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
@@ -118,7 +118,7 @@ class Crew:
         self.epochs = EpochWatch(
             journal=journal,
             account=account,
-            noticing=noticing,
+            observer=observer,
             clock=self.world.clock,
             assumptions=self.assumptions,
             confirm_lease=self.lease.confirm,
@@ -128,7 +128,7 @@ class Crew:
         """The callers of flights that have not had a slot yet."""
 
     def _on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - called by the gate with a bare fact
-        self.noticing.outage(has_begun)
+        self.observer.on_outage(has_begun)
         for waiters in self.queueing:
             waiters.on_outage(has_begun)
 
@@ -323,7 +323,7 @@ class Crew:
             evidence: what was heard.
             pause: seconds after which it is offered again.
         """
-        self.noticing.told_ahead(row.foreign_id)
+        self.observer.on_reported_early(row.foreign_id)
         change = _Application(self, row, (evidence,), learned)
         update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
         writing = asyncio.ensure_future(update)
@@ -338,9 +338,9 @@ class Crew:
             return  # the loop is ending
         try:
             self._keep_acceptance(writing.result())
-            self.noticing.written(row.foreign_id)
+            self.observer.on_written(row.foreign_id)
         except JournalError as error:
-            self.noticing.unwritten(row.foreign_id, error.detail)
+            self.observer.on_not_written(row.foreign_id, error.detail)
             if not self._is_ending:
                 again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
                 self._owe(pause, again)

@@ -9,7 +9,7 @@ from typing import Final
 from alphapo_async.core.epochs import may_have_forgotten
 from alphapo_async.core.row import Assumptions
 from alphapo_async.journal import Journal
-from alphapo_async.noticing import Noticing
+from alphapo_async.noticing import Observer
 
 __all__ = ["EpochWatch"]
 
@@ -34,7 +34,7 @@ class EpochWatch:
         *,
         journal: Journal,
         account: str,
-        noticing: Noticing,
+        observer: Observer,
         clock: Callable[[], float],
         assumptions: Assumptions,
         confirm_lease: Callable[[], Awaitable[None]],
@@ -44,7 +44,7 @@ class EpochWatch:
         """Of the epoch that was reported last."""
         self._journal = journal
         self._account = account
-        self._noticing = noticing
+        self._noticing = observer
         self._clock = clock
         self._assumed = assumptions
         self._confirm_lease = confirm_lease

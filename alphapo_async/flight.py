@@ -156,7 +156,7 @@ class Flight:
         self._row = row
         if not self.is_for(row.revision):
             return self._result(row)
-        self._crew.noticing.recorded(row)
+        self._crew.observer.on_recorded(row)
         self._is_known.set()
         if is_stale_no(row):
             row = await self._look_up(row)
@@ -489,7 +489,7 @@ class Flight:
 
     def _noticed(self, before: Row, learned: Row, evidence: Evidence, *, is_written: bool = True) -> Row:
         self._row = learned
-        self._crew.noticing.learned(before, learned, evidence, is_written=is_written)
+        self._crew.observer.on_evidence(before, learned, evidence, is_written=is_written)
         return learned
 
     async def _write_again(self) -> Row:

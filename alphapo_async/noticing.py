@@ -15,7 +15,7 @@ from alphapo_async.core.results import result_of
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.core.telling import FlightResult, to_outcome
 
-__all__ = ["Noticing"]
+__all__ = ["Observer"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -39,7 +39,7 @@ _LEVELS: dict[EventName, int] = {
 }
 
 
-class Noticing:
+class Observer:
     """Turns what a row has learned into events and log lines.
 
     Args:
@@ -59,27 +59,27 @@ class Noticing:
         self._ahead: set[str] = set()
         """Whose acceptance was told and is not written down yet: whoever writes it down first does not tell it again."""
 
-    def begun(self, foreign_id: str) -> None:
+    def on_begun(self, foreign_id: str) -> None:
         """A flight begins."""
         if self._on_event is not None:
             self._emit(self._event("begun", foreign_id=foreign_id))
 
-    def recorded(self, row: Row) -> None:
+    def on_recorded(self, row: Row) -> None:
         """The journal took the row on."""
         if self._on_event is not None:
             self._tell("recorded", row)
 
-    def ended(self, told: FlightResult) -> None:
+    def on_ended(self, told: FlightResult) -> None:
         """A flight is over, and this is what its callers are told."""
         if told.why in ("unrecorded", "journal"):
-            self.journal_failed(told.detail or "what was heard could not be written down", told.foreign_id)
+            self.on_journal_failed(told.detail or "what was heard could not be written down", told.foreign_id)
         if self._on_event is None:
             return
         outcome, look_ups = result_of(0, None, to_outcome(told)).outcome, 0 if told.row is None else told.row.look_ups
         about = {"reason": told.why or None, "attempts": told.attempts, "look_ups": look_ups}
         self._emit(self._event("ended", foreign_id=told.foreign_id, outcome=outcome, **about))
 
-    def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
+    def on_evidence(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
         """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
         if isinstance(evidence, Attempt | LookedUp):
             self._tell_exchange(after, evidence)
@@ -119,15 +119,15 @@ class Noticing:
             return after.foreign_id not in self._ahead
         return is_written
 
-    def told_ahead(self, foreign_id: str) -> None:
+    def on_reported_early(self, foreign_id: str) -> None:
         """Its acceptance was told before it is written down."""
         self._ahead.add(foreign_id)
 
-    def written(self, foreign_id: str) -> None:
+    def on_written(self, foreign_id: str) -> None:
         """Now it is."""
         self._ahead.discard(foreign_id)
 
-    def outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
+    def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""
         what = "gives no readable answer: sending nothing new, and probing" if has_begun else "answers again"
         self._emit(
@@ -145,7 +145,7 @@ class Noticing:
         )
         self._emit(self._event("key refused", reason=code, key=key), about)
 
-    def journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
+    def on_journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
         self._emit(self._event("journal failed", reason=detail, foreign_id=foreign_id))
 
@@ -162,12 +162,12 @@ class Noticing:
         reason = f"a callback tells of a withdrawal that is not in the journal (AlphaPo's id {told.id}, {told.status})"
         self._emit(self._event("journal went back", foreign_id=told.foreign_id, reason=reason))
 
-    def failed(self, foreign_id: str, error: Exception) -> None:
+    def on_internal_error(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error("error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id})
 
-    def unwritten(self, foreign_id: str, detail: str) -> None:
+    def on_not_written(self, foreign_id: str, detail: str) -> None:
         """An acceptance was told and could not be written down: the row stays open, and is looked up when it comes up again."""
         logger.error("not written down: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
 

@@ -90,7 +90,7 @@ class Rounds:
                 is_all = await self._round()
                 pause = _IDLE
             except JournalError as error:
-                crew.noticing.journal_failed(error.detail)
+                crew.observer.on_journal_failed(error.detail)
                 is_all, pause = True, min(2 * pause, _LONGEST_PAUSE)
             if is_all:
                 await crew.world.sleep(pause)

@@ -26,7 +26,7 @@ from alphapo_async.core.telling import FlightResult
 from alphapo_async.crew import Crew, World, host_of
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
-from alphapo_async.noticing import Noticing
+from alphapo_async.noticing import Observer
 from tests import postgres
 from tests.virtual import run
 from tests.wire import HTML_502, NOT_FOUND, Wire, reply
@@ -51,7 +51,7 @@ def _crew(
         max_rate=None,
         base_url="http://127.0.0.1:9",
         world=world,
-        noticing=Noticing("shop", listen, lambda: 0.0),
+        observer=Observer("shop", listen, lambda: 0.0),
     )
 
 
@@ -282,7 +282,7 @@ def test_what_lags_is_written_down_before_closing() -> None:
         assert found is not None
         assert found.state == "accepted"
         told: list[str] = []
-        crew.noticing.unwritten = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
+        crew.observer.on_not_written = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
         crew.journal = _Full()
         _learn_later(crew, row)
         await crew.flush()
@@ -321,7 +321,7 @@ def test_what_lags_is_offered_again_until_it_is_taken() -> None:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
         whole, crew.journal = crew.journal, _Full()
-        crew.noticing.unwritten = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
+        crew.observer.on_not_written = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
         _learn_later(crew, row)
         await asyncio.sleep(0.5)
         crew.journal = whole
@@ -341,7 +341,7 @@ def test_what_lags_is_offered_less_and_less_often() -> None:
         crew = _crew(Wire())
         row = await crew.record("f", ASKED)
         crew.journal = _Full()
-        crew.noticing.unwritten = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
+        crew.observer.on_not_written = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
         _learn_later(crew, row)
         await asyncio.sleep(100)
         return offered

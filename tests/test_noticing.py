@@ -34,7 +34,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.telling import FlightResult
-from alphapo_async.noticing import Noticing
+from alphapo_async.noticing import Observer
 
 SECRET = "bc1q-secret-address"
 BODY = b'{"address":"bc1q-secret-address","amount":1}'
@@ -64,10 +64,10 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.noticing = Noticing("ops", self.events.append, lambda: 42.5)
+        self.observer = Observer("ops", self.events.append, lambda: 42.5)
 
     def learned(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> list[Any]:
-        self.noticing.learned(before, after, evidence, is_written=is_written)
+        self.observer.on_evidence(before, after, evidence, is_written=is_written)
         return [(event.name, event.outcome, event.reason) for event in self.events]
 
 
@@ -93,10 +93,10 @@ def test_attempts_and_look_ups_say_what_they_prove(evidence: Evidence, name: str
 def test_an_exchange_is_told_with_its_times_and_status() -> None:
     """When it began and ended, what HTTP said, and where AlphaPo was asked."""
     events: list[Event] = []
-    noticing = Noticing("ops", events.append, lambda: 42.5, "https://alphapo.example")
-    noticing.learned(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502, b"<html>")))
-    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound(), ReplyExcerpt(404), 3.0, 4.0))
-    noticing.learned(OPEN, OPEN, LookedUp("worker", NoneFound()))
+    observer = Observer("ops", events.append, lambda: 42.5, "https://alphapo.example")
+    observer.on_evidence(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502, b"<html>")))
+    observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound(), ReplyExcerpt(404), 3.0, 4.0))
+    observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound()))
     told = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
     assert told == [
         (1.0, 2.0, 502, 42.5, "https://alphapo.example"),
@@ -109,11 +109,11 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
     """Begun, taken on by the journal, and over with what its callers are told."""
     heard = Heard()
     tried = changed(OPEN, attempts=2, look_ups=1)
-    heard.noticing.begun("payout-17")
-    heard.noticing.recorded(OPEN)
-    heard.noticing.ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
-    heard.noticing.ended(FlightResult("payout-17", tried, "in flight"))
-    heard.noticing.ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
+    heard.observer.on_begun("payout-17")
+    heard.observer.on_recorded(OPEN)
+    heard.observer.on_ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
+    heard.observer.on_ended(FlightResult("payout-17", tried, "in flight"))
+    heard.observer.on_ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
     told = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
     assert told == [
         ("begun", "payout-17", None, None),
@@ -130,10 +130,10 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
 def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     """The log has a line for the outcome, and one for each attempt; that is enough."""
     with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
-        noticing = Noticing("ops", None, lambda: 0.0)
-        noticing.begun("payout-17")
-        noticing.recorded(OPEN)
-        noticing.ended(FlightResult("payout-17", OPEN))
+        observer = Observer("ops", None, lambda: 0.0)
+        observer.on_begun("payout-17")
+        observer.on_recorded(OPEN)
+        observer.on_ended(FlightResult("payout-17", OPEN))
     assert caplog.records == []
 
 
@@ -208,10 +208,10 @@ def test_an_acceptance_that_was_told_ahead_is_not_told_again_by_whoever_writes_i
     heard, accepted = Heard(), changed(OPEN, state="accepted")
     evidence = attempt(InDoubt("x"))
 
-    heard.noticing.told_ahead(OPEN.foreign_id)
+    heard.observer.on_reported_early(OPEN.foreign_id)
     assert heard.learned(OPEN, accepted, evidence)[1:] == []
     assert heard.learned(OPEN, changed(OPEN, state="failed"), evidence)[2:] == [("settled", "failed", None)]
-    heard.noticing.written(OPEN.foreign_id)
+    heard.observer.on_written(OPEN.foreign_id)
     assert heard.learned(OPEN, accepted, evidence)[-1] == ("settled", "accepted", None)
 
 
@@ -261,8 +261,8 @@ def test_an_outage_begins_and_ends() -> None:
     """Both are events of the client, of no withdrawal."""
     heard = Heard()
 
-    heard.noticing.outage(has_begun=True)
-    heard.noticing.outage(has_begun=False)
+    heard.observer.on_outage(has_begun=True)
+    heard.observer.on_outage(has_begun=False)
 
     assert [(one.name, one.foreign_id, one.account, one.at) for one in heard.events] == [
         ("outage began", None, "ops", 42.5),
@@ -273,35 +273,35 @@ def test_an_outage_begins_and_ends() -> None:
 # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DOUBTFUL = changed(OPEN, doubt_since=1.0, reason="HTTP 502")
-LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
+LOUDNESS: list[tuple[Callable[[Observer], None], int, str]] = [
     (
-        lambda n: n.learned(OPEN, OPEN, attempt(InDoubt("HTTP 502"))),
+        lambda n: n.on_evidence(OPEN, OPEN, attempt(InDoubt("HTTP 502"))),
         logging.DEBUG,
         "attempt payout-17 InDoubt: HTTP 502",
     ),
-    (lambda n: n.learned(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
+    (lambda n: n.on_evidence(OPEN, OPEN, LookedUp("w", NoneFound())), logging.DEBUG, "look-up payout-17 NoneFound"),
     (
-        lambda n: n.learned(OPEN, changed(OPEN, state="accepted"), ControlFound("w", 1.0)),
+        lambda n: n.on_evidence(OPEN, changed(OPEN, state="accepted"), ControlFound("w", 1.0)),
         logging.INFO,
         "settled payout-17 accepted",
     ),
     (
-        lambda n: n.learned(DOUBTFUL, DOUBTFUL, Released("w", "")),
+        lambda n: n.on_evidence(DOUBTFUL, DOUBTFUL, Released("w", "")),
         logging.WARNING,
         "unknown payout-17 unknown HTTP 502",
     ),
     (
-        lambda n: n.learned(OPEN, changed(OPEN, contradiction="x after y"), ControlFound("w", 1.0)),
+        lambda n: n.on_evidence(OPEN, changed(OPEN, contradiction="x after y"), ControlFound("w", 1.0)),
         logging.ERROR,
         "contradiction payout-17 x after y",
     ),
     (
-        lambda n: n.outage(has_begun=True),
+        lambda n: n.on_outage(has_begun=True),
         logging.WARNING,
         "outage began AlphaPo gives no readable answer: sending nothing new, and probing",
     ),
-    (lambda n: n.outage(has_begun=False), logging.INFO, "outage ended AlphaPo answers again"),
-    (lambda n: n.journal_failed("The disk is gone."), logging.ERROR, "journal failed The disk is gone."),
+    (lambda n: n.on_outage(has_begun=False), logging.INFO, "outage ended AlphaPo answers again"),
+    (lambda n: n.on_journal_failed("The disk is gone."), logging.ERROR, "journal failed The disk is gone."),
 ]
 
 
@@ -310,7 +310,7 @@ LOUDNESS: list[tuple[Callable[[Noticing], None], int, str]] = [
 @pytest.mark.parametrize("has_owner", [True, False])
 def test_each_event_has_its_level(
     caplog: pytest.LogCaptureFixture,
-    happening: Callable[[Noticing], None],
+    happening: Callable[[Observer], None],
     level: int,
     line: str,
     threshold: int,
@@ -319,7 +319,7 @@ def test_each_event_has_its_level(
 ) -> None:
     """Whoever logs from a level on hears everything from that level on, whether or not events are asked for."""
     with caplog.at_level(threshold, logger="alphapo_async"):
-        happening(Noticing("ops", (lambda _: None) if has_owner else None, lambda: 0.0))
+        happening(Observer("ops", (lambda _: None) if has_owner else None, lambda: 0.0))
 
     heard = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
     assert heard == ([("alphapo_async", level, line)] if level >= threshold else [])
@@ -328,7 +328,7 @@ def test_each_event_has_its_level(
 def test_a_log_line_carries_the_foreign_id_as_a_field(caplog: pytest.LogCaptureFixture) -> None:
     """Structured logs find it without reading the text."""
     with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
-        Noticing("ops", None, lambda: 0.0).learned(OPEN, OPEN, attempt(InDoubt("x")))
+        Observer("ops", None, lambda: 0.0).on_evidence(OPEN, OPEN, attempt(InDoubt("x")))
 
     assert caplog.records[0].__dict__["foreign_id"] == "payout-17"
 
@@ -341,9 +341,9 @@ def test_an_owner_who_raises_is_logged_and_goes_no_further(caplog: pytest.LogCap
         told.append(event.name)
         raise ZeroDivisionError("the owner's own mistake")
 
-    noticing = Noticing("ops", raising, lambda: 0.0)
+    observer = Observer("ops", raising, lambda: 0.0)
     with caplog.at_level(logging.ERROR, logger="alphapo_async"):
-        noticing.learned(OPEN, changed(OPEN, state="accepted"), attempt(Accepted(PAID)))
+        observer.on_evidence(OPEN, changed(OPEN, state="accepted"), attempt(Accepted(PAID)))
 
     assert told == ["attempt", "settled"]
     assert [record.getMessage() for record in caplog.records] == [
@@ -360,7 +360,7 @@ def test_an_owner_may_stop_the_program() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Noticing("ops", stopping, lambda: 0.0).outage(has_begun=True)
+        Observer("ops", stopping, lambda: 0.0).on_outage(has_begun=True)
 
 
 def test_neither_body_nor_key_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -396,7 +396,7 @@ def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.L
     try:
         fail()
     except ZeroDivisionError as error:
-        Noticing("ops", None, lambda: 0.0).failed("payout-17", error)
+        Observer("ops", None, lambda: 0.0).on_internal_error("payout-17", error)
 
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
@@ -408,6 +408,6 @@ def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.L
 
 def test_an_acceptance_that_was_not_written_down_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """With the foreign_id, so that somebody can look."""
-    Noticing("shop", None, lambda: 0.0).unwritten("payout-17", "The disk is full.")
+    Observer("shop", None, lambda: 0.0).on_not_written("payout-17", "The disk is full.")
     assert "payout-17" in caplog.text
     assert "The disk is full." in caplog.text
