@@ -48,7 +48,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult, clash, to_outcome
 from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
 from alphapo_async.flight import Flight
-from alphapo_async.inbox import Blocks, Inbox
+from alphapo_async.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
@@ -152,7 +152,7 @@ class AlphapoClient:
         )
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
-        self._blocks = Blocks()
+        self._blocks = ActiveBlocks()
         self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.lease.worker, self._crew.world)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
@@ -651,10 +651,10 @@ class AlphapoClient:
         """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
         await self._crew.lease.acquire()
         with self._blocks.one():
-            async with self._inbox.turn(told) as turn:
-                kind = await self._hear(told, seen, is_repeated=turn.is_repeated)
-                await self._inbox.confirm(turn)
-                yield Callback(told, kind, turn.is_new)
+            async with self._inbox.claim(told) as claim:
+                kind = await self._hear(told, seen, is_repeated=claim.is_repeated)
+                await self._inbox.confirm(claim)
+                yield Callback(told, kind, claim.is_new)
 
     async def _hear(self, told: Transaction, seen: ReplyExcerpt, *, is_repeated: bool) -> CallbackKind:
         """Add a callback to what is known of its withdrawal, where that is one of ours."""

@@ -17,7 +17,7 @@ from alphapo_async.crew import World
 from alphapo_async.journal import Journal, MemoryJournal, Remembering
 from alphapo_async.tenure import COMMIT_GRACE
 
-__all__ = ["Blocks", "Inbox", "Turn"]
+__all__ = ["ActiveBlocks", "CallbackClaim", "Inbox"]
 
 _PATIENCE: Final = 10.0
 """Seconds that a delivery waits for another one of the same id."""
@@ -26,7 +26,7 @@ _PAUSE: Final = 1.0  # seconds before a claim that could not be let go of is tri
 _LONGEST_PAUSE: Final = 30.0
 
 
-class Blocks:
+class ActiveBlocks:
     """The blocks that handle callbacks just now."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Blocks:
             block.set_result(None)
 
 
-class Turn:
+class CallbackClaim:
     """The right to handle one callback, and what was handled before."""
 
     def __init__(self, name: str, status: str | None, handled: Handled, claimed_at: float) -> None:
@@ -89,7 +89,7 @@ class Inbox:
         return f"Inbox({len(self._locks)} under way)"
 
     @contextlib.asynccontextmanager
-    async def turn(self, told: Transaction) -> AsyncIterator[Turn]:
+    async def claim(self, told: Transaction) -> AsyncIterator[CallbackClaim]:
         """Wait for the turn of this callback; it counts as handled once the block has ended cleanly, and only then.
 
         Raises:
@@ -98,21 +98,21 @@ class Inbox:
         """
         name = f"callback {told.id}"
         until = asyncio.get_running_loop().time() + _PATIENCE
-        async with self._alone(name, until):
+        async with self._exclusive(name, until):
             taken = await self._claim(name, until)
-            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())
+            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())
             try:
-                yield turn
+                yield claim
             except BaseException:
                 await self._let_go(name, taken)
                 raise
-            if turn.is_new:
+            if claim.is_new:
                 await self._finish(name, taken, told.status)
             else:
                 await self._let_go(name, taken)
 
     @contextlib.asynccontextmanager
-    async def _alone(self, name: str, until: float | None) -> AsyncIterator[None]:
+    async def _exclusive(self, name: str, until: float | None) -> AsyncIterator[None]:
         """Be the only one in this process."""
         lock = self._locks.setdefault(name, asyncio.Lock())
         self._waiting[name] = self._waiting.get(name, 0) + 1
@@ -170,14 +170,14 @@ class Inbox:
                 return False
         return True
 
-    async def confirm(self, turn: Turn) -> None:
+    async def confirm(self, claim: CallbackClaim) -> None:
         """Pass if the turn still is this delivery's, for what is to be done now took a while to prepare.
 
         Raises:
             CallbackBusy: others have taken this worker for dead, and may be handling the callback.
             JournalError: the journal cannot be used.
         """
-        if not await self._still_stands(turn.name, turn.handled, turn.claimed_at):
+        if not await self._still_stands(claim.name, claim.handled, claim.claimed_at):
             raise _busy()
 
     async def _finish(self, name: str, taken: Handled, status: str | None) -> None:
@@ -213,7 +213,7 @@ class Inbox:
         """Free the claim as soon as the journal can; not while a later delivery has its turn here, under the same claim."""
         pause = _PAUSE
         while True:
-            async with self._alone(name, None):
+            async with self._exclusive(name, None):
                 with contextlib.suppress(JournalError):
                     await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
                     return

@@ -12,7 +12,7 @@ from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
 from alphapo_async.crew import World
-from alphapo_async.inbox import Blocks, Inbox
+from alphapo_async.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
 from tests.virtual import run
 
@@ -30,10 +30,10 @@ def inbox(journal: Any, worker: str = "one") -> Inbox:
 
 async def handled(box: Inbox, transaction: Transaction, seconds: float = 0.0) -> bool:
     """Handle one, and tell whether it was new."""
-    async with box.turn(transaction) as turn:
+    async with box.claim(transaction) as claim:
         await asyncio.sleep(seconds)
-        assert turn.is_repeated is (transaction.status in turn.handled.statuses)
-        return turn.is_new
+        assert claim.is_repeated is (transaction.status in claim.handled.statuses)
+        return claim.is_new
 
 
 async def join(journal: MemoryJournal, *workers: str, until: float = 1e9) -> None:
@@ -63,7 +63,7 @@ def test_a_block_that_does_not_end_cleanly_leaves_it_new(failure: type[BaseExcep
         journal = MemoryJournal()
         await join(journal, "one", "two")
         with contextlib.suppress(failure):
-            async with inbox(journal).turn(told()):
+            async with inbox(journal).claim(told()):
                 raise failure
         return [await handled(inbox(journal, "two"), told()), await handled(inbox(journal), told())]
 
@@ -190,8 +190,8 @@ def test_a_journal_that_fails_is_told_before_the_block_or_after_it(good: int) ->
     async def story() -> list[bool]:
         journal, blocks = Failing(good), list[bool]()
         with pytest.raises(JournalError):
-            async with inbox(journal).turn(told()) as turn:
-                blocks.append(turn.is_new)
+            async with inbox(journal).claim(told()) as claim:
+                blocks.append(claim.is_new)
         journal.good = 99
         return [*blocks, await handled(inbox(journal), told())]
 
@@ -204,7 +204,7 @@ def test_what_the_block_raises_is_raised_though_the_journal_fails_then() -> None
     async def story() -> bool:
         journal = Failing(1)
         with pytest.raises(ValueError, match="mine"):
-            async with inbox(journal).turn(told()):
+            async with inbox(journal).claim(told()):
                 raise ValueError("mine")
         journal.good = 99
         return await handled(inbox(journal), told())
@@ -305,15 +305,15 @@ def test_a_turn_is_looked_at_again_after_what_took_long(seconds: float, is_lost:
     async def story() -> None:
         journal = MemoryJournal()
         box = inbox(journal)
-        async with box.turn(told()) as turn:
-            await box.confirm(turn)
+        async with box.claim(told()) as claim:
+            await box.confirm(claim)
             await asyncio.sleep(seconds)
-            await box.confirm(turn)
-        async with box.turn(told("declined", 8)) as turn:
+            await box.confirm(claim)
+        async with box.claim(told("declined", 8)) as claim:
             await asyncio.sleep(seconds)
-            await journal.remember("default", turn.name, Handled().done("declined").text())
+            await journal.remember("default", claim.name, Handled().done("declined").text())
             with pytest.raises(CallbackBusy) if is_lost else contextlib.nullcontext():
-                await box.confirm(turn)
+                await box.confirm(claim)
 
     run(story())
 
@@ -377,7 +377,7 @@ def test_a_claim_that_cannot_be_let_go_of_is_tried_again() -> None:
         journal = Failing(1)
         await join(journal, "one", "two")
         with pytest.raises(ValueError, match="mine"):
-            async with inbox(journal).turn(told()):
+            async with inbox(journal).claim(told()):
                 raise ValueError("mine")
         await asyncio.sleep(2)
         journal.good = 99
@@ -412,7 +412,7 @@ def test_a_claim_is_not_let_go_of_while_the_next_delivery_has_its_turn_here() ->
         await join(journal, "one", "two")
         box = inbox(journal)
         with pytest.raises(ValueError, match="mine"):
-            async with box.turn(told()):
+            async with box.claim(told()):
                 raise ValueError("mine")
         await asyncio.sleep(0.5)
         journal.good = 99
@@ -430,7 +430,7 @@ def test_closing_frees_nothing_any_more() -> None:
         journal = Failing(1)
         box = inbox(journal)
         with pytest.raises(ValueError, match="mine"):
-            async with box.turn(told()):
+            async with box.claim(told()):
                 raise ValueError("mine")
         await box.aclose()
         return len(asyncio.all_tasks())
@@ -477,7 +477,7 @@ def test_what_was_handled_is_known_also_where_the_claim_was_lost() -> None:
 
     async def story() -> str | None:
         journal = Overtaken()
-        async with inbox(journal).turn(told()):
+        async with inbox(journal).claim(told()):
             journal.races = 2
         return await journal.recall("default", "callback 7")
 
@@ -488,7 +488,7 @@ def test_blocks_are_under_way_until_they_end() -> None:
     """However they end."""
 
     async def story() -> list[int]:
-        blocks, seen = Blocks(), list[int]()
+        blocks, seen = ActiveBlocks(), list[int]()
         with contextlib.suppress(ValueError), blocks.one():
             seen.append(len(blocks.under_way))
             (block,) = blocks.under_way

@@ -670,8 +670,8 @@ _JOURNAL: Final = (
         crowd=10,
     ),
     Bug(
-        "a turn kept while AlphaPo asks to wait",
-        "Limits that are asked once: whoever has his turn and does something else first leaves in the midst of the pause.",
+        "a claim kept while AlphaPo asks to wait",
+        "Limits that are asked once: whoever has his claim and does something else first leaves in the midst of the pause.",
         (
             Edit(
                 "flight.py", "return row, is_let and not is_late and self._would_send(", "return row, self._would_send("
@@ -799,8 +799,8 @@ _CALLBACKS: Final = (
         (
             Edit(
                 "inbox.py",
-                "            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())\n",
-                "            turn = Turn(name, told.status, taken, asyncio.get_running_loop().time())\n"
+                "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n",
+                "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n"
                 "            await self._finish(name, taken, told.status)\n",
             ),
         ),
