@@ -64,7 +64,7 @@ from alphapo_async.settings import (
     from_environment,
     the_journal,
 )
-from alphapo_async.worker import Rounds
+from alphapo_async.worker import WorkLoop
 
 __all__ = ["AlphapoClient"]
 
@@ -535,8 +535,8 @@ class AlphapoClient:
         await self._crew.lease.acquire()
         counted = itertools.count()
         settle = partial(self._settle, counted, resend, self._crew.keys.refusals)
-        rounds = Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
-        passing = rounds.one_pass(lambda row: self._result(next(counted), row), restored=restored)
+        rounds = WorkLoop(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
+        passing = rounds.run_once(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
                 yield await self._as_it_stands(result)
@@ -557,7 +557,7 @@ class AlphapoClient:
         self._enter()
         await self._crew.lease.acquire()
         settle = partial(self._settle, itertools.count(), True, None)
-        await Rounds(self._crew, settle, self._refresh, check_count(concurrency), self._flights).for_ever()
+        await WorkLoop(self._crew, settle, self._refresh, check_count(concurrency), self._flights).run()
 
     async def _settle(
         self,

@@ -21,7 +21,7 @@ from alphapo_async.core.row import Row, has_expired
 from alphapo_async.crew import Crew
 from alphapo_async.streaming import as_finished
 
-__all__ = ["Rounds"]
+__all__ = ["WorkLoop"]
 
 _PAGE: Final = 100
 """Rows read at once."""
@@ -39,7 +39,7 @@ Refresh: TypeAlias = Callable[[Row], Awaitable[None]]
 Job: TypeAlias = Callable[[], Awaitable[None]]
 
 
-class Rounds:
+class WorkLoop:
     """The rounds of one client.
 
     Args:
@@ -62,7 +62,7 @@ class Rounds:
         self._idle: set[tuple[str, float]] = set()
         """What this worker held at the last look although no flight worked on it, and since when."""
 
-    async def one_pass(
+    async def run_once(
         self, tell: Callable[[Row], BatchResult], *, restored: bool
     ) -> AsyncGenerator[BatchResult, None]:
         """Hand out what nobody heard of, then settle what is open, oldest first; each outcome is marked once it was taken.
@@ -73,7 +73,7 @@ class Rounds:
         if restored:
             await self._crew.journal.raise_epoch(self._crew.world.clock())
         await self._crew.epochs.look()
-        await self.bury()
+        await self.recover_dead_workers()
         async for row in self._unreported():
             yield tell(row)
             await self._crew.apply(row, _reported(row))
@@ -82,7 +82,7 @@ class Rounds:
             if result.outcome not in ("unknown", "not_sent"):
                 await self._mark(result)
 
-    async def for_ever(self) -> None:
+    async def run(self) -> None:
         """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely."""
         crew, pause = self._crew, _IDLE
         while True:
@@ -99,17 +99,17 @@ class Rounds:
         """Do what is due now, page by page; tell whether that was all."""
         crew = self._crew
         await crew.epochs.look()
-        await self.bury()
+        await self.recover_dead_workers()
         await self._free_what_nobody_works_on()
         keys = crew.keys
         due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE, keys.held_back)
         asking = [partial(crew.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
-        jobs: list[Job] = [*asking, *(partial(self._visit, row) for row in due)]
+        jobs: list[Job] = [*asking, *(partial(self._process, row) for row in due)]
         async for _ in as_finished(_each(jobs), _run, self._concurrency):
             pass
         return len(due) < _PAGE
 
-    async def bury(self) -> None:
+    async def recover_dead_workers(self) -> None:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
         crew = self._crew
         now = crew.world.clock()
@@ -147,7 +147,7 @@ class Rounds:
 
         await crew.journal.update(found.account, found.foreign_id, change)
 
-    async def _visit(self, row: Row) -> None:
+    async def _process(self, row: Row) -> None:
         """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""
         keys = self._crew.keys
         with keys.claimed(keys.key_for(row)) as is_claimed:

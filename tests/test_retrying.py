@@ -11,7 +11,7 @@ from alphapo_async.retrying import rounds_after
 from tests.virtual import run
 
 
-class Rounds:
+class WorkLoop:
     """Plays results one after the other, and writes down what is asked of it and when."""
 
     def __init__(self, *results: Any, worth: tuple[Any, ...] = ("again",), late_from: float = float("inf")) -> None:
@@ -50,7 +50,7 @@ class Rounds:
 
 def test_the_first_result_is_not_made_again() -> None:
     """A first result that calls for no other round comes back as it is, without a round, a wait or a question."""
-    rounds = Rounds()
+    rounds = WorkLoop()
 
     assert run(rounds.after("done")) == "done"
     assert rounds.story == []
@@ -58,7 +58,7 @@ def test_the_first_result_is_not_made_again() -> None:
 
 def test_each_wait_is_handed_the_result_and_the_number_of_rounds() -> None:
     """Wait, ask whether it is too late, sleep, then the next round from the latest result."""
-    rounds = Rounds("again", "more", "done", worth=("first", "again", "more"))
+    rounds = WorkLoop("again", "more", "done", worth=("first", "again", "more"))
 
     assert run(rounds.after("first")) == "done"
     assert rounds.story == [
@@ -79,7 +79,7 @@ def test_each_wait_is_handed_the_result_and_the_number_of_rounds() -> None:
 
 def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
     """The latest result comes back at once, and no `RetryError` with it."""
-    rounds = Rounds("again", "again", "never", late_from=3.0)
+    rounds = WorkLoop("again", "again", "never", late_from=3.0)
 
     async def story() -> tuple[Any, float]:
         return await rounds.after("again"), asyncio.get_running_loop().time()
@@ -91,7 +91,7 @@ def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
 
 def test_too_late_from_the_start_is_the_first_result() -> None:
     """Nothing is made and nothing is slept."""
-    rounds = Rounds("never", late_from=0.0)
+    rounds = WorkLoop("never", late_from=0.0)
 
     assert run(rounds.after("again")) == "again"
     assert rounds.story == [("wait after", "again", 1), ("late?", 1.0)]
@@ -100,7 +100,7 @@ def test_too_late_from_the_start_is_the_first_result() -> None:
 @pytest.mark.parametrize("error", [RuntimeError("no"), TimeoutError(), StopAsyncIteration()])
 def test_an_exception_passes_through_as_it_is(error: Exception) -> None:
     """It is not retried, and it comes out as the very object."""
-    rounds = Rounds(error, "never")
+    rounds = WorkLoop(error, "never")
 
     with pytest.raises(type(error)) as caught:
         run(rounds.after("again"))
@@ -148,7 +148,7 @@ def test_a_cancellation_passes_through(when: float) -> None:
 def test_rounds_go_on_exactly_while_they_are_worth_it_and_in_time(worth: list[bool], in_time: int) -> None:
     """The n-th result is the last if it is the first not worth another round, or the first whose wait is too long."""
     values = list(range(len(worth) + 1))
-    rounds = Rounds(
+    rounds = WorkLoop(
         *values[1:], worth=tuple(n for n, is_worth in enumerate(worth) if is_worth), late_from=in_time + 1.0
     )
     first_unworthy = next((n for n in values if n >= len(worth) or not worth[n]), len(worth))
@@ -158,7 +158,7 @@ def test_rounds_go_on_exactly_while_they_are_worth_it_and_in_time(worth: list[bo
 
 def test_a_result_of_none_is_a_result() -> None:
     """None and other empty values are handed on like any other."""
-    rounds = Rounds(0, "done", worth=(None, 0))
+    rounds = WorkLoop(0, "done", worth=(None, 0))
 
     assert run(rounds.after(None)) == "done"
     assert [one for one in rounds.story if one[0] == "round after"] == [("round after", None), ("round after", 0)]

@@ -175,7 +175,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Return what a process still works on, oldest first."""
         return sorted((task for task in owner.tasks if not task.done()), key=lambda task: task.number)
 
-    def bury(self) -> None:
+    def recover_dead_workers(self) -> None:
         """After the end: take apart what dead processes left, quietly."""
         buried: set[int] = set()
         has_died = bool(self._dead)

@@ -153,7 +153,7 @@ class Simulation:
         verdict = self._verdict()
         self._is_over = True
         try:
-            self.loop.bury()
+            self.loop.recover_dead_workers()
             self.loop.close()
         finally:
             asyncio.set_event_loop(None)

@@ -184,7 +184,7 @@ def test_a_process_that_dies_does_nothing_any_more() -> None:
         assert told == []
 
     loop.run_until_complete(story())
-    loop.bury()
+    loop.recover_dead_workers()
     loop.close()
     assert loop.complaints == []
 
@@ -208,7 +208,7 @@ def test_what_a_process_left_unheard_is_told_unless_it_was_cut_off(is_cut_off: b
 
     loop.run_until_complete(story())
     gc.collect()
-    loop.bury()
+    loop.recover_dead_workers()
     loop.close()
     assert loop.complaints == ([] if is_cut_off else ["NumberedTask exception was never retrieved: ValueError()"])
 
@@ -232,7 +232,7 @@ def test_a_process_that_stands_still_does_late_what_was_due() -> None:
         await asyncio.sleep(5)
 
     loop.run_until_complete(story())
-    loop.bury()
+    loop.recover_dead_workers()
     loop.close()
     assert told == [10.0, 11.0]
 
@@ -253,7 +253,7 @@ def test_a_world_that_is_stuck_is_told(is_running: bool) -> None:  # noqa: FBT00
 
     with pytest.raises(Stuck):
         loop.run_until_complete(circle())
-    loop.bury()
+    loop.recover_dead_workers()
     loop.close()
 
 
