@@ -46,7 +46,7 @@ from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult, clash, to_outcome
-from alphapo_async.crew import ACCOUNTS, Crew, World, host_of
+from alphapo_async.crew import ACCOUNTS, Crew, Runtime, host_of
 from alphapo_async.flight import Flight
 from alphapo_async.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import Journal, Outbox
@@ -94,7 +94,7 @@ class AlphapoClient:
         amount_format: `"number"`, as AlphaPo's schema has it, or `"string"`, as its samples do.
         on_event: an ordinary function, called with every `Event`; what it raises is logged and goes no further.
         close_grace: seconds that closing gives to what is under way.
-        world: time, chance and sleep, for tests.
+        _runtime: clock, randomness and sleep, for tests.
 
     Raises:
         ConfigurationError: a setting is missing or wrong; nothing was sent.
@@ -117,7 +117,7 @@ class AlphapoClient:
         amount_format: AmountFormat = "number",
         on_event: Callable[[Event], None] | None = None,
         close_grace: float = 10.0,
-        world: World | None = None,
+        _runtime: Runtime | None = None,
     ) -> None:
         signer = Signer(key, secret)
         if amount_format not in AMOUNT_FORMATS:
@@ -137,8 +137,8 @@ class AlphapoClient:
         self._close_grace = check_seconds("close_grace", close_grace)
         self._owns_journal = journal is None or isinstance(journal, str | Path)
         self._owns_session = session is None
-        world = world or World(time.time, random.random, asyncio.sleep)
-        observer = Observer(account, on_event, world.clock, self._base_url)
+        runtime = _runtime or Runtime(time.time, random.random, asyncio.sleep)
+        observer = Observer(account, on_event, runtime.clock, self._base_url)
         self._crew = Crew(
             account=account,
             signers=by_fingerprint(signers),
@@ -147,13 +147,13 @@ class AlphapoClient:
             policy=policy or RetryPolicy(),
             max_rate=check_rate(max_rate),
             base_url=self._base_url,
-            world=world,
+            runtime=runtime,
             observer=observer,
         )
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
         self._blocks = ActiveBlocks()
-        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.lease.worker, self._crew.world)
+        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.lease.worker, self._crew.runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
         self._is_closed = asyncio.Event()
@@ -279,7 +279,7 @@ class AlphapoClient:
             concurrency=check_count(concurrency),
             outage_until=lambda: self._crew.limiter.outage_until,
             now=loop.time,
-            sleep=self._crew.world.sleep,
+            sleep=self._crew.runtime.sleep,
             between_probes=self._crew.policy.wait_max,
             key_code=lambda: self._crew.keys.code_of(self._signer.fingerprint),
         )
@@ -469,7 +469,7 @@ class AlphapoClient:
             self._outbox()
         if not crew.lease.is_running:
             await self._open_journal(request, None)
-        expires_at = crew.world.clock() + check_seconds("expires_in", expires_in)
+        expires_at = crew.runtime.clock() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await crew.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
@@ -663,7 +663,7 @@ class AlphapoClient:
         row = await self._find(told.foreign_id)
         if row is None or row.revision.payment is None:
             crew = self._crew
-            if row is None and may_have_forgotten(crew.journal.epoch, crew.world.clock(), crew.assumptions):
+            if row is None and may_have_forgotten(crew.journal.epoch, crew.runtime.clock(), crew.assumptions):
                 crew.observer.callback_not_in_journal(told)
             return "not in journal"
         if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:
@@ -731,7 +731,7 @@ class AlphapoClient:
         """
         reply = await self._crew.put(self._enter(), "GET", "/api/v2/ping", None, {})
         if not isinstance(reply, Reply) or reply.status != _OK:
-            raise _unavailable("the ping", judge_look_up(reply, self._crew.world.clock()))
+            raise _unavailable("the ping", judge_look_up(reply, self._crew.runtime.clock()))
 
     async def balances(self) -> dict[str, Decimal]:
         """Return the balance of every currency, those at zero included (`/accounts/list`).
@@ -743,7 +743,7 @@ class AlphapoClient:
         reply = await self._crew.put(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
-            raise _unavailable("the balances", judge_look_up(reply, self._crew.world.clock()))
+            raise _unavailable("the balances", judge_look_up(reply, self._crew.runtime.clock()))
         return balances
 
     async def totals(self) -> dict[str, Totals]:
@@ -764,7 +764,7 @@ class AlphapoClient:
         rows = await crew.journal.find_open(crew.account, None, _LOOKED_THROUGH)
         return Health(
             account=crew.account,
-            at=crew.world.clock(),
+            at=crew.runtime.clock(),
             in_flight=len(self._flights),
             budget_left=budget_left(crew.limiter.state, loop.time()),
             is_outage=is_outage(crew.limiter.state),

@@ -45,7 +45,7 @@ from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import COMMIT_GRACE, MARGIN, Lease
 
-__all__ = ["ACCOUNTS", "Crew", "World", "host_of"]
+__all__ = ["ACCOUNTS", "Crew", "Runtime", "host_of"]
 
 ACCOUNTS: Final = "/api/v2/accounts/list"
 
@@ -57,7 +57,7 @@ _READINGS: Final = 3
 """How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
 
 
-class World(msgspec.Struct, frozen=True):
+class Runtime(msgspec.Struct, frozen=True):
     """Time, chance, sleep and a lease's margin, handed in."""
 
     clock: Callable[[], float]
@@ -82,7 +82,7 @@ class Crew:
         policy: RetryPolicy,
         max_rate: float | None,
         base_url: str,
-        world: World,
+        runtime: Runtime,
         observer: Observer,
     ) -> None:
         self.account = account
@@ -101,11 +101,11 @@ class Crew:
             account,
             host_of(base_url),
             attempt_timeout=policy.attempt_timeout,
-            clock=world.clock,
-            sleep=world.sleep,
-            margin=world.lease_margin,
+            clock=runtime.clock,
+            sleep=runtime.sleep,
+            margin=runtime.lease_margin,
         )
-        self.world = msgspec.structs.replace(world, clock=self.lease.clock.earliest)
+        self.runtime = msgspec.structs.replace(runtime, clock=self.lease.clock.earliest)
         self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
         self.keys = Keys(
             next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=observer.key_changed
@@ -119,7 +119,7 @@ class Crew:
             journal=journal,
             account=account,
             observer=observer,
-            clock=self.world.clock,
+            clock=self.runtime.clock,
             assumptions=self.assumptions,
             confirm_lease=self.lease.confirm,
             record_again=self._record_again,
@@ -140,13 +140,13 @@ class Crew:
         permit = await place(priority)
         if permit is None:
             return None
-        began, heard = self.world.clock(), None
+        began, heard = self.runtime.clock(), None
         try:
             reply = await self.exchange("GET", self.look_up_url, body, signer)
-            heard = answer = judge_look_up(reply, self.world.clock())
+            heard = answer = judge_look_up(reply, self.runtime.clock())
         finally:
             self.limiter.release(permit, heard)
-        return answer, excerpt_of(reply), began, self.world.clock()
+        return answer, excerpt_of(reply), began, self.runtime.clock()
 
     async def record(
         self, foreign_id: str, asked: Requested, *lapses: LeaseExpired, is_repeated: bool = False, within: Any = None
@@ -169,7 +169,7 @@ class Crew:
         def change(known: Row | None, *, is_repeated: bool) -> tuple[Row, Sequence[Entry]]:
             # A journal may take its time: what this settles is settled now, and not when it was asked for.
             nonlocal read_at
-            now, read_at = self.world.clock(), time()
+            now, read_at = self.runtime.clock(), time()
             if known is None:
                 before, after = None, self._new_row(foreign_id, asked, now)
             else:
@@ -289,7 +289,7 @@ class Crew:
         Raises:
             JournalError: it could not be written down.
         """
-        lines = entries_of((evidence,), self.world.clock(), __version__)
+        lines = entries_of((evidence,), self.runtime.clock(), __version__)
         await self.journal.update(row.account, row.foreign_id, lambda known: noted(known or row, lines))
 
     async def heard(self, row: Row, told: Transaction, seen: ReplyExcerpt) -> tuple[Row, Row, CalledBack, bool]:
@@ -298,7 +298,7 @@ class Crew:
         Returns:
             The row before and after, the evidence, and whether that changed more than the history.
         """
-        now, before, evidence, is_news = self.world.clock(), row, CalledBack(told, seen), False
+        now, before, evidence, is_news = self.runtime.clock(), row, CalledBack(told, seen), False
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
             nonlocal before, evidence, is_news
@@ -400,7 +400,7 @@ class Crew:
                 method, self._base_url + path, body=body, headers=headers, timeout=self.policy.attempt_timeout
             )
             is_answer = isinstance(reply, Reply) and reply.status == _OK
-            answer = NoneFound() if is_answer else judge_look_up(reply, self.world.clock())
+            answer = NoneFound() if is_answer else judge_look_up(reply, self.runtime.clock())
         finally:
             self.limiter.release(permit, answer)
         return reply
@@ -435,7 +435,7 @@ class _Application:
 
     def __call__(self, known: Row | None) -> tuple[Row, Sequence[Entry]]:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
-        now, self.worked_out_at = self._crew.world.clock(), self._time()
+        now, self.worked_out_at = self._crew.runtime.clock(), self._time()
         lines = entries_of(self._evidence, now, __version__)
         if self._learned is not None and known is self._row:
             return noted(self._learned, lines)
@@ -454,7 +454,7 @@ def _remembering(crew: Crew, row: Row) -> Change:
     evidence = Remembered(crew.lease.worker, row.revision, row.withdrawal, row.transaction)
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-        now, before = crew.world.clock(), row if known is None else known
+        now, before = crew.runtime.clock(), row if known is None else known
         after = apply(before, evidence, now, crew.assumptions)
         is_known = known is not None and after == before
         return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))

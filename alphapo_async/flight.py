@@ -117,7 +117,7 @@ class Flight:
         self._may_resend = may_resend
         self._resting: asyncio.Future[None] | None = None
         self._leaving: list[asyncio.Future[FlightResult]] = []
-        self._rest = rest or crew.world.sleep
+        self._rest = rest or crew.runtime.sleep
         self.waiters = Waiters(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,12 +168,12 @@ class Flight:
 
     async def _wait_for(self, holder: str, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
-        now = self._crew.world.clock()
+        now = self._crew.runtime.clock()
         until = await self._crew.journal.ended(holder, now)
         if until is not None:
             lapsed = LeaseExpired(holder, self._crew.end_of(until, now))
             return await self._crew.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
-        await self._crew.world.sleep(pause)
+        await self._crew.runtime.sleep(pause)
         return await self._crew.record(self._foreign_id, self.asked, is_repeated=True)
 
     def is_for(self, revision: Revision) -> bool:
@@ -290,7 +290,7 @@ class Flight:
         if not (is_wanted and self._is_held_for_long_enough(row)):
             crew.limiter.release(permit, None)
             return row
-        began = crew.world.clock()
+        began = crew.runtime.clock()
         heard: Proof | None = None
         try:
             reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
@@ -343,7 +343,7 @@ class Flight:
 
     def _may_work_on(self, row: Row) -> bool:
         """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
-        return not self._is_key_refused(row) and may_send_again(row, self._crew.world.clock(), self._crew.assumptions)
+        return not self._is_key_refused(row) and may_send_again(row, self._crew.runtime.clock(), self._crew.assumptions)
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
@@ -470,7 +470,7 @@ class Flight:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
         crew, before = self._crew, self.row
         if not self._unwritten and crew.journal.is_durable:
-            learned = apply(before, evidence, crew.world.clock(), crew.assumptions)
+            learned = apply(before, evidence, crew.runtime.clock(), crew.assumptions)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)
                 crew.apply_later(before, learned, evidence)
@@ -479,7 +479,7 @@ class Flight:
         try:
             return await self._write(evidence)
         except JournalError:
-            learned = apply(before, evidence, crew.world.clock(), crew.assumptions)
+            learned = apply(before, evidence, crew.runtime.clock(), crew.assumptions)
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
@@ -507,7 +507,7 @@ class Flight:
         """Offer it to the journal again until it takes it; without that, nobody could go on with the row."""
         pause = _OWED_PAUSE
         while self.owes_the_journal:
-            await self._crew.world.sleep(pause)
+            await self._crew.runtime.sleep(pause)
             pause = min(2 * pause, _LONGEST_OWED_PAUSE)
             with contextlib.suppress(JournalError):
                 if self._unwritten:
@@ -523,7 +523,7 @@ class Flight:
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        step = next_step(row, self._crew.world.clock(), self._crew.assumptions)
+        step = next_step(row, self._crew.runtime.clock(), self._crew.assumptions)
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
@@ -535,9 +535,9 @@ class Flight:
         return is_possible and is_worth_another_round(row, self._counts, self._crew.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
-        jitter = backoff(number, self._crew.policy, self._crew.world.chance())
+        jitter = backoff(number, self._crew.policy, self._crew.runtime.chance())
         step = self._next_step(row)
-        return max(jitter, step.until - self._crew.world.clock()) if isinstance(step, Wait) else jitter
+        return max(jitter, step.until - self._crew.runtime.clock()) if isinstance(step, Wait) else jitter
 
     def _why_not_sent(self, row: Row) -> str:
         """Return why nothing arrived, for a row of which nothing is in doubt."""
@@ -562,5 +562,5 @@ class Flight:
         if row.state == "accepted":
             return FlightResult(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)
-        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.world.clock()
+        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.runtime.clock()
         return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Any, Final
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.journal import Journal, MemoryJournal, Remembering
 from alphapo_async.tenure import COMMIT_GRACE
 
@@ -75,12 +75,12 @@ class Inbox:
         world: time and sleep.
     """
 
-    def __init__(self, account: str, journal: Journal, worker: Callable[[], str], world: World) -> None:
+    def __init__(self, account: str, journal: Journal, worker: Callable[[], str], runtime: Runtime) -> None:
         self._account = account
         self._journal = journal
         self._notes: Remembering = journal if isinstance(journal, Remembering) else MemoryJournal()
         self._worker = worker
-        self._world = world
+        self._runtime = runtime
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
         self._freeing: set[asyncio.Task[None]] = set()
@@ -139,12 +139,12 @@ class Inbox:
             elif now >= until:
                 raise _busy()
             else:
-                await self._world.sleep(_POLL)
+                await self._runtime.sleep(_POLL)
 
     async def _is_free(self, known: Handled) -> bool:
         if known.by is None or known.by == self._worker():
             return True
-        now = self._world.clock()
+        now = self._runtime.clock()
         until = await self._journal.ended(known.by, now)
         return until is not None and until <= now
 
@@ -217,7 +217,7 @@ class Inbox:
                 with contextlib.suppress(JournalError):
                     await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
                     return
-            await self._world.sleep(pause)
+            await self._runtime.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _in_background(self, story: Coroutine[Any, Any, None]) -> None:

@@ -71,7 +71,7 @@ class WorkLoop:
             JournalError: the journal cannot be used.
         """
         if restored:
-            await self._crew.journal.raise_epoch(self._crew.world.clock())
+            await self._crew.journal.raise_epoch(self._crew.runtime.clock())
         await self._crew.epochs.look()
         await self.recover_dead_workers()
         async for row in self._unreported():
@@ -93,7 +93,7 @@ class WorkLoop:
                 crew.observer.on_journal_failed(error.detail)
                 is_all, pause = True, min(2 * pause, _LONGEST_PAUSE)
             if is_all:
-                await crew.world.sleep(pause)
+                await crew.runtime.sleep(pause)
 
     async def _round(self) -> bool:
         """Do what is due now, page by page; tell whether that was all."""
@@ -102,7 +102,7 @@ class WorkLoop:
         await self.recover_dead_workers()
         await self._free_what_nobody_works_on()
         keys = crew.keys
-        due = await crew.journal.find_due(crew.account, crew.world.clock(), _PAGE, keys.held_back)
+        due = await crew.journal.find_due(crew.account, crew.runtime.clock(), _PAGE, keys.held_back)
         asking = [partial(crew.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
         jobs: list[Job] = [*asking, *(partial(self._process, row) for row in due)]
         async for _ in as_finished(_each(jobs), _run, self._concurrency):
@@ -112,7 +112,7 @@ class WorkLoop:
     async def recover_dead_workers(self) -> None:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
         crew = self._crew
-        now = crew.world.clock()
+        now = crew.runtime.clock()
         for worker, until in await crew.journal.find_dead(now):
             while held := await crew.journal.find_held(worker, _PAGE):
                 for row in held:
@@ -124,7 +124,7 @@ class WorkLoop:
 
     async def _free_what_nobody_works_on(self) -> None:
         """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
-        crew, worker, now = self._crew, self._crew.lease.worker, self._crew.world.clock()
+        crew, worker, now = self._crew, self._crew.lease.worker, self._crew.runtime.clock()
         if now < self._next_look:
             return
         held = await crew.journal.find_held(worker, _HELD + len(self._flights))
@@ -140,7 +140,7 @@ class WorkLoop:
         crew = self._crew
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-            row, now = known or found, crew.world.clock()
+            row, now = known or found, crew.runtime.clock()
             lapsed = LeaseExpired(worker, crew.lease.clock.latest())
             freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
@@ -151,7 +151,7 @@ class WorkLoop:
         """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""
         keys = self._crew.keys
         with keys.claimed(keys.key_for(row)) as is_claimed:
-            if is_claimed or has_expired(row, self._crew.world.clock()):
+            if is_claimed or has_expired(row, self._crew.runtime.clock()):
                 await self._work_on(row)
 
     async def _work_on(self, row: Row) -> None:

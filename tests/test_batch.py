@@ -26,7 +26,7 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from tests.proof.outage import KINDS, through
 from tests.virtual import run
 from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
@@ -508,7 +508,7 @@ def test_a_refused_retired_key_does_not_end_a_batch() -> None:
         wire.scripts["POST"] = [None, REFUSED_KEY]
         loop = asyncio.get_running_loop()
         settings: dict[str, Any] = {"journal": journal, "session": wire, "base_url": "http://127.0.0.1:9"}
-        settings["world"] = World(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
+        settings["_runtime"] = Runtime(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
         settings["retired_keys"] = [("made-up-key", "made-up-secret")]
         async with AlphapoClient("new-key", "new-secret", **settings) as alphapo:
             return await told(alphapo.batch(requests(5), 1))

@@ -23,7 +23,7 @@ from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
-from alphapo_async.crew import Crew, World, host_of
+from alphapo_async.crew import Crew, Runtime, host_of
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Observer
@@ -41,7 +41,7 @@ def _crew(
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Crew:
     listen = None if heard is None else lambda event: heard.append(event.name)
-    world = World(clock, lambda: 0.5, asyncio.sleep)
+    runtime = Runtime(clock, lambda: 0.5, asyncio.sleep)
     return Crew(
         account="shop",
         signers={SIGNER.fingerprint: SIGNER},
@@ -50,7 +50,7 @@ def _crew(
         policy=RetryPolicy(deadline=2.0),
         max_rate=None,
         base_url="http://127.0.0.1:9",
-        world=world,
+        runtime=runtime,
         observer=Observer("shop", listen, lambda: 0.0),
     )
 
@@ -67,7 +67,7 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
             return await crew.wait_for_slot(loop, kind)
 
         asked = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
-        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[crew.world.clock()] * 2)
+        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[crew.runtime.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
         answered = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
         assert answered is not None
@@ -611,7 +611,7 @@ def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() 
 
     async def story() -> None:
         async with _set_back(5.0) as crew:
-            now = crew.world.clock()
+            now = crew.runtime.clock()
             assert (now, crew.end_of(now, now), crew.end_of(4.5, now), crew.end_of(60.0, now)) == (5.0, 10.0, 4.5, 60.0)
 
     run(story())

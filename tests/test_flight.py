@@ -31,7 +31,7 @@ from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from tests.virtual import run
 from tests.wire import (
@@ -1178,10 +1178,10 @@ def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
 ONCE = RetryPolicy(attempts=1)
 
 
-def set_back_world(when: float, by: float) -> World:
+def set_back_world(when: float, by: float) -> Runtime:
     """Return a world whose clock is set back, then and by so many seconds."""
     loop = asyncio.get_running_loop()
-    return World(lambda: EPOCH + loop.time() - (by if loop.time() >= when else 0.0), lambda: 0.5, asyncio.sleep)
+    return Runtime(lambda: EPOCH + loop.time() - (by if loop.time() >= when else 0.0), lambda: 0.5, asyncio.sleep)
 
 
 class FlightResult(Durable):
@@ -1349,9 +1349,9 @@ def two_workers(
 
     async def story() -> list[tuple[str, float]]:
         async with contextlib.AsyncExitStack() as stack:
-            world = set_back_world(*set_back)
+            runtime = set_back_world(*set_back)
             lost = await stack.enter_async_context(
-                client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, world=world)
+                client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, _runtime=runtime)
             )
             others = [await stack.enter_async_context(client(wire, journal=journal, policy=ONCE)) for _ in after]
             calls = [_heard(lost, 0.0), *(_heard(other, when) for other, when in zip(others, after, strict=True))]
@@ -1395,11 +1395,11 @@ def test_a_no_answers_an_older_call_whatever_the_clock_was_set_to_in_between(kin
             return await super().update(*args, **how)  # type: ignore[no-any-return]
 
     async def story() -> list[tuple[str, float]]:
-        far, world = Far(), set_back_world(0.5, 5.0)
+        far, runtime = Far(), set_back_world(0.5, 5.0)
         far.__dict__ = journal.__dict__
-        about: dict[str, Any] = {"world": world} if kind is Durable else {}
+        about: dict[str, Any] = {"_runtime": runtime} if kind is Durable else {}
         async with (
-            client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, world=world) as lost,
+            client(Wire([NO_CONNECTION]), journal=journal, policy=ONCE, _runtime=runtime) as lost,
             client(good, journal=far, policy=ONCE, **about) as other,
         ):
             return list(await asyncio.gather(_heard(lost, 0.6), _heard(other, 0.4)))
@@ -1415,7 +1415,7 @@ def test_the_quiet_time_begins_by_the_later_clock(kind: type[Durable], closed_at
     journal = kind()
 
     async def story() -> Row | None:
-        alphapo = client(Wire(["silent"]), journal=journal, policy=ONCE, world=set_back_world(5.0, 3_600.0))
+        alphapo = client(Wire(["silent"]), journal=journal, policy=ONCE, _runtime=set_back_world(5.0, 3_600.0))
         async with alphapo:
             calling = asyncio.ensure_future(_heard(alphapo, 0.0))
             if closed_at is not None:
@@ -1437,7 +1437,7 @@ def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:
     async def told(back: float, second: float) -> tuple[int, int]:
         wire = Wire([LOST], [NOT_FOUND] * 99)
         async with client(
-            wire, journal=FlightResult(), policy=policy, world=set_back_world(second - 1.0, back)
+            wire, journal=FlightResult(), policy=policy, _runtime=set_back_world(second - 1.0, back)
         ) as alphapo:
             await _heard(alphapo, 0.0)
             await _heard(alphapo, second)

@@ -11,7 +11,7 @@ import pytest
 from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
 from tests.virtual import run
@@ -25,7 +25,7 @@ def told(status: str = "confirmed", number: int = 7) -> Transaction:
 def inbox(journal: Any, worker: str = "one") -> Inbox:
     """Return the inbox of a worker."""
     clock = asyncio.get_running_loop().time
-    return Inbox("default", journal, lambda: worker, World(clock, lambda: 0.5, asyncio.sleep))
+    return Inbox("default", journal, lambda: worker, Runtime(clock, lambda: 0.5, asyncio.sleep))
 
 
 async def handled(box: Inbox, transaction: Transaction, seconds: float = 0.0) -> bool:

@@ -21,7 +21,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from tests.virtual import run
 from tests.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
@@ -398,8 +398,8 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
     async def story() -> float:
         loop = asyncio.get_running_loop()
         clock = lambda: EPOCH + loop.time() - (2.0 if loop.time() > set_back_at else 0.0)  # noqa: E731
-        world = World(clock, lambda: 0.5, asyncio.sleep)
-        async with client(Wire(), journal=journal, policy=POLICY, world=world) as alphapo:
+        runtime = Runtime(clock, lambda: 0.5, asyncio.sleep)
+        async with client(Wire(), journal=journal, policy=POLICY, _runtime=runtime) as alphapo:
             await asyncio.sleep(30)
             worker = alphapo._crew.lease.worker if is_own else "ghost"
             payment = request("lost")
@@ -776,9 +776,11 @@ def test_rows_under_other_keys_go_on() -> None:
             "base_url": "http://127.0.0.1:9",
         }
         loop = asyncio.get_running_loop()
-        world = World(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
+        runtime = Runtime(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)
         retired = [("made-up-key", "made-up-secret")]
-        async with AlphapoClient("new-key", "new-secret", world=world, retired_keys=retired, **settings) as alphapo:
+        async with AlphapoClient(
+            "new-key", "new-secret", _runtime=runtime, retired_keys=retired, **settings
+        ) as alphapo:
             await alphapo.enqueue(request("new"))
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(5)

@@ -18,7 +18,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
 
@@ -179,11 +179,11 @@ def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:
 def client(wire: SessionManager, *, seed: int = 1, **settings: Any) -> AlphapoClient:
     """Return a client of this far end, in virtual time."""
     loop = asyncio.get_running_loop()
-    world = World(lambda: EPOCH + loop.time(), random.Random(seed).random, asyncio.sleep)
-    usual: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "world": world, "session": wire}
+    runtime = Runtime(lambda: EPOCH + loop.time(), random.Random(seed).random, asyncio.sleep)
+    usual: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "_runtime": runtime, "session": wire}
     return AlphapoClient("made-up-key", "made-up-secret", **{**usual, **settings})
 
 
-def real_world(seed: int = 1) -> World:
+def real_world(seed: int = 1) -> Runtime:
     """Return real time with written-down chance."""
-    return World(time.time, random.Random(seed).random, asyncio.sleep)
+    return Runtime(time.time, random.Random(seed).random, asyncio.sleep)

@@ -33,7 +33,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.journal import VERBS, Journal, open_journal
 from alphapo_async.sandbox.answers import transaction
 from alphapo_async.sandbox.catalogue import VALUES
@@ -239,8 +239,8 @@ async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     """Have another worker take a payment on, and never be heard of again."""
     crew = client._crew
     await crew.lease.acquire()
-    ghost = f"ghost {crew.world.chance()}"
-    await crew.journal.join(crew.account, "loopback", ghost, crew.world.clock() + 15.0)
+    ghost = f"ghost {crew.runtime.chance()}"
+    await crew.journal.join(crew.account, "loopback", ghost, crew.runtime.clock() + 15.0)
     body = client._asked(payment, resend_rejected=False, attempted_before=False).revision
     asked = Requested(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
     return (await crew.record(payment.foreign_id, asked)).holder
@@ -266,7 +266,7 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
         return [kind, await _passed(client)]
     if kind == "die":
         return [kind, await _dies(client, _payment(f"{name}-lost"))]
-    journal, now = client._crew.journal, client._crew.world.clock()
+    journal, now = client._crew.journal, client._crew.runtime.clock()
     still_open = [row.foreign_id for row in await journal.find_open("default", None, 9)]
     doubtful = chance.choice(still_open or [name])
     too_much = _payment(f"{name}-ltc", currency="LTC", amount="5")
@@ -333,7 +333,7 @@ def _opened(kind: str) -> Iterator[Journal]:
 async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -> Observed:
     watched, events = _Watched(journal, loop.standing), list[Any]()
     far_end, chance = FarEnd(seed), random.Random(seed)
-    world = World(lambda: _EPOCH + loop.time(), random.Random(seed).random, asyncio.sleep)
+    runtime = Runtime(lambda: _EPOCH + loop.time(), random.Random(seed).random, asyncio.sleep)
     async with AlphapoClient(
         *("made-up-key", "made-up-secret"),
         journal=watched,  # type: ignore[arg-type]  # its verbs are made from their names
@@ -341,7 +341,7 @@ async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -
         session=far_end,
         policy=_POLICY,
         on_event=events.append,
-        world=world,
+        _runtime=runtime,
     ) as client:
         returned = await (_at_once if is_at_once else _one_after_the_other)(client, far_end, chance)
         await client._crew.flush()

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alphapo_async import AlphapoClient, RetryPolicy, WithdrawalError, WithdrawalRequest
 from alphapo_async.core.errors import JournalError
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from tests.proof.killed import KEY, POLICY, SECRET, note, request_of
 
 AT_ONCE = 100
@@ -48,8 +48,8 @@ async def race(url: str, journal: str, index: int, count: int, told: Path) -> No
     numbers = list(range(count))
     random.Random(index).shuffle(numbers)
     turn = asyncio.Semaphore(AT_ONCE)
-    world = World(time.time, random.random, asyncio.sleep, MARGIN)
-    async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT, world=world) as client:
+    runtime = Runtime(time.time, random.random, asyncio.sleep, MARGIN)
+    async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT, _runtime=runtime) as client:
         print("ready", flush=True)  # noqa: T201 - its word to the starter
         await asyncio.to_thread(sys.stdin.readline)
         await asyncio.gather(*(_want(client, wanted(number, index), turn, told) for number in numbers))

@@ -11,7 +11,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent, WithdrawalUnknown
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script
 from tests.proof.truth import lies, outcome_of
 from tests.wire import request
@@ -83,9 +83,9 @@ async def test_a_reset_after_acceptance_then_already_taken(sandbox: Sandbox, vis
     """The look-up sees nothing yet, so the bytes go out again and are refused as taken: look-ups only, from then on."""
     sandbox.dialect = Dialect(visibility=visibility)
     # No chance in how long the waits are: all look-ups together would sometimes come before it is seen.
-    world = World(time.time, lambda: 0.99, asyncio.sleep)
+    runtime = Runtime(time.time, lambda: 0.99, asyncio.sleep)
 
-    told = await _told(sandbox, Fault.RESET_AFTER, world=world)
+    told = await _told(sandbox, Fault.RESET_AFTER, _runtime=runtime)
 
     assert outcome_of(told) == ("accepted" if visibility == "delayed" else "unknown")
     assert [seen.outcome for seen in sandbox.ledger.requests("payout-17")].count("accepted") == 1

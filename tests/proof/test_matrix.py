@@ -58,7 +58,7 @@ async def _pay(url: str, session: SessionManager, foreign_id: str, policy: Retry
         session=session,
         policy=policy,
         amount_format="string",
-        world=real_world(SEED),
+        _runtime=real_world(SEED),
     )
     async with client:
         try:

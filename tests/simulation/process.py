@@ -11,7 +11,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import BUDGET, Priority, RetryPolicy, is_outage, on_sent
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from tests.simulation.chance import Chance
 from tests.simulation.kindness import Kindness
 from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
@@ -115,7 +115,7 @@ class Process:
             amount_format="string" if is_other_release else "number",
             max_rate=chance.pick(scenario.rates_of_clients, "rate", name),
             on_event=on_event,
-            world=World(self.clock, chance.stream("jitter", name), loop.pause),
+            _runtime=Runtime(self.clock, chance.stream("jitter", name), loop.pause),
         )
 
     def __repr__(self) -> str:

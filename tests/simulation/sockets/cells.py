@@ -14,7 +14,7 @@ from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, NotSent, Proof, Reply, judge_reply
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.crew import World
+from alphapo_async.crew import Runtime
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
@@ -142,7 +142,7 @@ async def play(cell: Cell, ending: Ending, *, is_durable: bool = False) -> Seen:
 async def _paid(far: FarEnd, session: SessionManager, cell: Cell, journal: Journal) -> FlightResult:
     """Pay the withdrawal that is struck, after whatever goes before it."""
     loop = asyncio.get_running_loop()
-    world = World(lambda: _EPOCH + loop.time(), random.Random(_SEED).random, asyncio.sleep)
+    runtime = Runtime(lambda: _EPOCH + loop.time(), random.Random(_SEED).random, asyncio.sleep)
     client = AlphapoClient(
         KEY,
         SECRET,
@@ -151,7 +151,7 @@ async def _paid(far: FarEnd, session: SessionManager, cell: Cell, journal: Journ
         session=session,
         policy=POLICY,
         amount_format="string",
-        world=world,
+        _runtime=runtime,
     )
     async with client:
         if cell.attempt == "next, reused":
