@@ -46,7 +46,7 @@ from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult, clash, to_outcome
-from alphapo_async.crew import ACCOUNTS, Crew, Runtime, host_of
+from alphapo_async.crew import ACCOUNTS, ClientContext, Runtime, host_of
 from alphapo_async.flight import Flight
 from alphapo_async.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import Journal, Outbox
@@ -139,7 +139,7 @@ class AlphapoClient:
         self._owns_session = session is None
         runtime = _runtime or Runtime(time.time, random.random, asyncio.sleep)
         observer = Observer(account, on_event, runtime.clock, self._base_url)
-        self._crew = Crew(
+        self._context = ClientContext(
             account=account,
             signers=by_fingerprint(signers),
             journal=the_journal(journal, self._base_url),
@@ -153,7 +153,7 @@ class AlphapoClient:
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
         self._blocks = ActiveBlocks()
-        self._inbox = Inbox(account, self._crew.journal, lambda: self._crew.lease.worker, self._crew.runtime)
+        self._inbox = Inbox(account, self._context.journal, lambda: self._context.lease.worker, self._context.runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
         self._is_closed = asyncio.Event()
@@ -178,11 +178,11 @@ class AlphapoClient:
         if not hasattr(self, "_is_closed"):
             return "AlphapoClient(not made: a setting was refused)"
         state = "closed" if self._is_closing else "open" if self._loop else "not opened"
-        return f"AlphapoClient({self._base_url!r}, account={self._crew.account!r}, {state}, {len(self._flights)} in flight)"
+        return f"AlphapoClient({self._base_url!r}, account={self._context.account!r}, {state}, {len(self._flights)} in flight)"
 
     async def __aenter__(self) -> Self:
         self._enter()
-        await self._crew.lease.acquire()
+        await self._context.lease.acquire()
         return self
 
     async def __aexit__(
@@ -225,7 +225,7 @@ class AlphapoClient:
         began = loop.time()
         due = None if deadline is None else began + check_seconds("deadline", deadline)
         ago = 0.0
-        if not self._crew.lease.is_running:
+        if not self._context.lease.is_running:
             await self._open_journal(request, due)
             self._enter()  # it may have been closed meanwhile
             ago = loop.time() - began
@@ -277,13 +277,13 @@ class AlphapoClient:
         batch = Batch(
             partial(self._pay_row, resend_rejected),
             concurrency=check_count(concurrency),
-            outage_until=lambda: self._crew.limiter.outage_until,
+            outage_until=lambda: self._context.limiter.outage_until,
             now=loop.time,
-            sleep=self._crew.runtime.sleep,
-            between_probes=self._crew.policy.wait_max,
-            key_code=lambda: self._crew.keys.code_of(self._signer.fingerprint),
+            sleep=self._context.runtime.sleep,
+            between_probes=self._context.policy.wait_max,
+            key_code=lambda: self._context.keys.code_of(self._signer.fingerprint),
         )
-        await self._crew.lease.acquire()
+        await self._context.lease.acquire()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
             async for result in results:
                 yield await self._as_far_as_known(result)
@@ -305,7 +305,7 @@ class AlphapoClient:
         request = result.request
         if result.outcome not in NEGATIVE_STATES or not isinstance(request, WithdrawalRequest):
             return result
-        row = await self._crew.stands(request.foreign_id)
+        row = await self._context.stands(request.foreign_id)
         if row is None or not row.revision.is_same_payment(Revision(b"", request)):
             return result
         if row.state == result.outcome and not is_stale_no(row):
@@ -335,16 +335,16 @@ class AlphapoClient:
     async def _open_journal(self, request: WithdrawalRequest, due: float | None) -> None:
         """Open it in time, or say that nothing was sent."""
         wrong, recorded = "it could not be opened in time", None
-        until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
+        until = asyncio.get_running_loop().time() + self._context.policy.deadline if due is None else due
         try:
             async with asyncio.timeout_at(until):
-                return await self._crew.lease.acquire()
+                return await self._context.lease.acquire()
         except TimeoutError:
             pass
         except JournalError as error:
             wrong, recorded = error.detail, error.recorded
         name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
-        self._crew.observer.on_journal_failed(wrong, name)
+        self._context.observer.on_journal_failed(wrong, name)
         raise JournalError(
             f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
         )
@@ -357,14 +357,14 @@ class AlphapoClient:
             raise ConfigurationError(
                 f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
             )
-        lease = self._crew.lease
+        lease = self._context.lease
         return Requested(
             lease.worker,
             Revision(encode_body(request, self._amount_format), request),
             self._signer.fingerprint,
             resend_rejected,
             attempted_before,
-            has_other_keys=len(self._crew.signers) > 1,
+            has_other_keys=len(self._context.signers) > 1,
             requested_at=lease.clock.earliest() - ago,
             requested_by=lease.worker,
             max_skew=lease.max_skew,
@@ -374,12 +374,12 @@ class AlphapoClient:
         self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any
     ) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
-        flight = self._flights[request.foreign_id] = Flight(self._crew, asked, request, loop, **how)
+        flight = self._flights[request.foreign_id] = Flight(self._context, asked, request, loop, **how)
         flight.task = loop.create_task(self._fly(flight, request.foreign_id))
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
-        observer = self._crew.observer
+        observer = self._context.observer
         observer.on_begun(foreign_id)
         is_cut_short = False
         try:
@@ -421,12 +421,12 @@ class AlphapoClient:
         self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None
     ) -> FlightResult | None:
         """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
-        until = asyncio.get_running_loop().time() + self._crew.policy.deadline if due is None else due
+        until = asyncio.get_running_loop().time() + self._context.policy.deadline if due is None else due
         try:
             async with asyncio.timeout_at(until):
                 if not await flight.has_taken_on():
                     return None
-                row = await self._crew.find(request.foreign_id) or flight.row
+                row = await self._context.find(request.foreign_id) or flight.row
                 if not (row.state in NEGATIVE_STATES or asked.revision.is_same_payment(row.revision)):
                     return clash(row, request)
                 # That flight has not heard yet that it is over, and somebody else may have gone on with the row.
@@ -459,24 +459,24 @@ class AlphapoClient:
             ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
                 the client is closed or belongs to another event loop.
         """
-        loop, crew = self._enter(), self._crew
+        loop, context = self._enter(), self._context
         began = loop.time()
-        if not crew.journal.is_durable:
+        if not context.journal.is_durable:
             raise ConfigurationError(
                 "enqueue needs a journal that outlives the process: name a file, or PostgreSQL. Nothing was written down."
             )
         if connection is not None:
             self._outbox()
-        if not crew.lease.is_running:
+        if not context.lease.is_running:
             await self._open_journal(request, None)
-        expires_at = crew.runtime.clock() + check_seconds("expires_in", expires_in)
+        expires_at = context.runtime.clock() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
-        row = await crew.record(request.foreign_id, asked, within=connection)
+        row = await context.record(request.foreign_id, asked, within=connection)
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", to_outcome(clash(row, request)))
         if is_stale_no(row):
             await self._refresh(row)
-            row = await crew.journal.find(crew.account, row.foreign_id) or row
+            row = await context.journal.find(context.account, row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
 
@@ -496,15 +496,15 @@ class AlphapoClient:
             ConfigurationError: the journal is not PostgreSQL.
         """
         asked = self._left_to_workers(request, None)
-        row = new_row(self._crew.account, request.foreign_id, asked, 0.0, is_durable=True)
+        row = new_row(self._context.account, request.foreign_id, asked, 0.0, is_durable=True)
         row, [line] = noted(row, filter(None, [requested(asked, None, row, 0.0, __version__)]))
         host = host_of(self._base_url)
-        seconds, resend_within = check_seconds("expires_in", expires_in), self._crew.policy.resend_within
+        seconds, resend_within = check_seconds("expires_in", expires_in), self._context.policy.resend_within
         return self._outbox().enqueue_statement(row, line, host, seconds, resend_within), {}
 
     def _outbox(self) -> Outbox:
-        if isinstance(self._crew.journal, Outbox):
-            return self._crew.journal
+        if isinstance(self._context.journal, Outbox):
+            return self._context.journal
         raise ConfigurationError(
             "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was written down."
         )
@@ -532,10 +532,10 @@ class AlphapoClient:
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._enter()
-        await self._crew.lease.acquire()
+        await self._context.lease.acquire()
         counted = itertools.count()
-        settle = partial(self._settle, counted, resend, self._crew.keys.refusals)
-        rounds = WorkLoop(self._crew, settle, self._refresh, check_count(concurrency), self._flights)
+        settle = partial(self._settle, counted, resend, self._context.keys.refusals)
+        rounds = WorkLoop(self._context, settle, self._refresh, check_count(concurrency), self._flights)
         passing = rounds.run_once(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
@@ -555,9 +555,9 @@ class AlphapoClient:
             ConfigurationError: the client is closed or belongs to another event loop.
         """
         self._enter()
-        await self._crew.lease.acquire()
+        await self._context.lease.acquire()
         settle = partial(self._settle, itertools.count(), True, None)
-        await WorkLoop(self._crew, settle, self._refresh, check_count(concurrency), self._flights).run()
+        await WorkLoop(self._context, settle, self._refresh, check_count(concurrency), self._flights).run()
 
     async def _settle(
         self,
@@ -575,19 +575,19 @@ class AlphapoClient:
                 alone. None for a worker, which claims no such row.
             row: as it was found.
         """
-        loop, crew = self._enter(), self._crew
-        if refusals is not None and crew.keys.is_refused_since(crew.keys.key_for(row), refusals):
+        loop, context = self._enter(), self._context
+        if refusals is not None and context.keys.is_refused_since(context.keys.key_for(row), refusals):
             return self._left_alone(next(counted), row)
         while (flight := self._flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
             await flight.is_finished.wait()  # it corrects this payment, or is turned away because of it
-            row = await crew.journal.find(crew.account, row.foreign_id) or row
+            row = await context.journal.find(context.account, row.foreign_id) or row
         request = row.revision.payment
         if row.state != "open" or request is None:
             return self._result(next(counted), row)
         if flight is None:
             # What has been settled since it was found stays settled.
             asked = Requested(
-                crew.lease.worker,
+                context.lease.worker,
                 row.revision,
                 self._signer.fingerprint,
                 is_heard=False,
@@ -605,19 +605,19 @@ class AlphapoClient:
 
     def _left_alone(self, index: int, row: Row) -> BatchResult:
         """Return what an open row says of which nothing is sent, for its key is refused."""
-        code = self._crew.keys.code_of(self._crew.keys.key_for(row))
+        code = self._context.keys.code_of(self._context.keys.key_for(row))
         told = FlightResult(row.foreign_id, msgspec.structs.replace(row, code=code), detail="key refused")
         return result_of(index, row.revision.payment, to_outcome(told))
 
     async def _refresh(self, row: Row) -> None:
         """Ask how an accepted row stands now."""
-        signer = self._crew.signers.get(row.key, self._signer)
-        answered = await self._crew.ask(
-            row.foreign_id, signer, Priority.QUESTION, partial(self._crew.wait_for_slot, self._enter())
+        signer = self._context.signers.get(row.key, self._signer)
+        answered = await self._context.ask(
+            row.foreign_id, signer, Priority.QUESTION, partial(self._context.wait_for_slot, self._enter())
         )
         if answered is not None:
-            evidence = LookedUp(self._crew.lease.worker, *answered)
-            self._crew.observer.on_evidence(row, await self._crew.apply(row, evidence), evidence)
+            evidence = LookedUp(self._context.lease.worker, *answered)
+            self._context.observer.on_evidence(row, await self._context.apply(row, evidence), evidence)
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -649,7 +649,7 @@ class AlphapoClient:
     @contextlib.asynccontextmanager
     async def _callback_block(self, told: Transaction, seen: ReplyExcerpt) -> AsyncIterator[Callback]:
         """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
-        await self._crew.lease.acquire()
+        await self._context.lease.acquire()
         with self._blocks.one():
             async with self._inbox.claim(told) as claim:
                 kind = await self._hear(told, seen, is_repeated=claim.is_repeated)
@@ -662,18 +662,18 @@ class AlphapoClient:
             return "not a withdrawal"
         row = await self._find(told.foreign_id)
         if row is None or row.revision.payment is None:
-            crew = self._crew
-            if row is None and may_have_forgotten(crew.journal.epoch, crew.runtime.clock(), crew.assumptions):
-                crew.observer.callback_not_in_journal(told)
+            context = self._context
+            if row is None and may_have_forgotten(context.journal.epoch, context.runtime.clock(), context.assumptions):
+                context.observer.callback_not_in_journal(told)
             return "not in journal"
         if may_be_on_its_way(row) and why_not_ours(row, told) == TOO_LITTLE:
             raise CallbackBusy(
                 "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
                 "Answer 503, and AlphaPo sends it again."
             )
-        before, after, evidence, is_news = await self._crew.heard(row, told, seen)
+        before, after, evidence, is_news = await self._context.heard(row, told, seen)
         if is_news or not is_repeated:
-            self._crew.observer.on_evidence(before, after, evidence)
+            self._context.observer.on_evidence(before, after, evidence)
         if (flight := self._flights.get(row.foreign_id)) is not None:
             flight.hear(after)
         return "ours" if evidence.doubt is None else "contradicts"
@@ -683,7 +683,7 @@ class AlphapoClient:
             name = foreign_id_text(foreign_id)
         except InvalidRequest:
             return None  # no withdrawal of ours can have it
-        return await self._crew.journal.find(self._crew.account, name)
+        return await self._context.journal.find(self._context.account, name)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -699,12 +699,12 @@ class AlphapoClient:
             InvalidRequest: no withdrawal can have this foreign_id.
             ConfigurationError: the client is closed or belongs to another event loop.
         """
-        loop, crew, name = self._enter(), self._crew, foreign_id_text(foreign_id)
+        loop, context, name = self._enter(), self._context, foreign_id_text(foreign_id)
         row = None
         with contextlib.suppress(JournalError):
-            row = await crew.journal.find(crew.account, name)
-        signer = crew.signers.get(row.key, self._signer) if row else self._signer
-        answered = await crew.ask(name, signer, Priority.QUESTION, partial(crew.wait_for_slot, loop))
+            row = await context.journal.find(context.account, name)
+        signer = context.signers.get(row.key, self._signer) if row else self._signer
+        answered = await context.ask(name, signer, Priority.QUESTION, partial(context.wait_for_slot, loop))
         answer = None if answered is None else answered[0]
         if row is not None and answered is not None:
             # Nobody's "no": its holder may be sending it just now.
@@ -719,9 +719,9 @@ class AlphapoClient:
         """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
         with contextlib.suppress(JournalError):
             if isinstance(evidence.answer, Found):
-                self._crew.observer.on_evidence(row, await self._crew.apply(row, evidence), evidence)
+                self._context.observer.on_evidence(row, await self._context.apply(row, evidence), evidence)
             else:
-                await self._crew.note(row, evidence)
+                await self._context.note(row, evidence)
 
     async def ping(self) -> None:
         """Return if AlphaPo is reachable; that says nothing about the key (https://docs.alphapo.net/api-reference/authentication).
@@ -729,9 +729,9 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: it is not.
         """
-        reply = await self._crew.put(self._enter(), "GET", "/api/v2/ping", None, {})
+        reply = await self._context.put(self._enter(), "GET", "/api/v2/ping", None, {})
         if not isinstance(reply, Reply) or reply.status != _OK:
-            raise _unavailable("the ping", judge_look_up(reply, self._crew.runtime.clock()))
+            raise _unavailable("the ping", judge_look_up(reply, self._context.runtime.clock()))
 
     async def balances(self) -> dict[str, Decimal]:
         """Return the balance of every currency, those at zero included (`/accounts/list`).
@@ -740,10 +740,10 @@ class AlphapoClient:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
         body = b"{}"
-        reply = await self._crew.put(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
+        reply = await self._context.put(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
-            raise _unavailable("the balances", judge_look_up(reply, self._crew.runtime.clock()))
+            raise _unavailable("the balances", judge_look_up(reply, self._context.runtime.clock()))
         return balances
 
     async def totals(self) -> dict[str, Totals]:
@@ -752,7 +752,7 @@ class AlphapoClient:
         Raises:
             JournalError: the journal cannot be read.
         """
-        return await self._crew.journal.totals(self._crew.account)
+        return await self._context.journal.totals(self._context.account)
 
     async def health(self) -> Health:
         """Return how this client is doing, and what is open under its account; AlphaPo is not asked.
@@ -760,17 +760,17 @@ class AlphapoClient:
         Raises:
             JournalError: the journal cannot be read.
         """
-        crew, loop = self._crew, self._enter()
-        rows = await crew.journal.find_open(crew.account, None, _LOOKED_THROUGH)
+        context, loop = self._context, self._enter()
+        rows = await context.journal.find_open(context.account, None, _LOOKED_THROUGH)
         return Health(
-            account=crew.account,
-            at=crew.runtime.clock(),
+            account=context.account,
+            at=context.runtime.clock(),
             in_flight=len(self._flights),
-            budget_left=budget_left(crew.limiter.state, loop.time()),
-            is_outage=is_outage(crew.limiter.state),
+            budget_left=budget_left(context.limiter.state, loop.time()),
+            is_outage=is_outage(context.limiter.state),
             oldest_open=rows[0].created_at if rows else None,
             oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
-            frozen=await crew.journal.count_frozen(crew.account),
+            frozen=await context.journal.count_frozen(context.account),
         )
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────
@@ -816,14 +816,14 @@ class AlphapoClient:
                 for task in self._flying():
                     task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
                 await self._wait_for_flights(grace)
-            self._crew.limiter.close()
+            self._context.limiter.close()
             await self._inbox.aclose()
             if self._owns_session:
-                await self._crew.session.aclose()
-            await self._crew.flush()
-            await self._crew.lease.release()
+                await self._context.session.aclose()
+            await self._context.flush()
+            await self._context.lease.release()
             if self._owns_journal:
-                await self._crew.journal.aclose()
+                await self._context.journal.aclose()
         finally:
             self._is_closed.set()
 

@@ -45,7 +45,7 @@ from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import COMMIT_GRACE, MARGIN, Lease
 
-__all__ = ["ACCOUNTS", "Crew", "Runtime", "host_of"]
+__all__ = ["ACCOUNTS", "ClientContext", "Runtime", "host_of"]
 
 ACCOUNTS: Final = "/api/v2/accounts/list"
 
@@ -69,7 +69,7 @@ class Runtime(msgspec.Struct, frozen=True):
     """Seconds that a lease must outlast an attempt: a worker that stalls for less loses no lease."""
 
 
-class Crew:
+class ClientContext:
     """What all flights of one client share."""
 
     def __init__(
@@ -419,10 +419,12 @@ class Crew:
 class _Application:
     """A change: adds evidence to the row as it stands when it is written, and its lines to the history."""
 
-    __slots__ = ("_crew", "_evidence", "_learned", "_row", "_time", "before", "worked_out_at")
+    __slots__ = ("_context", "_evidence", "_learned", "_row", "_time", "before", "worked_out_at")
 
-    def __init__(self, crew: Crew, row: Row, evidence: tuple[Evidence, ...], learned: Row | None = None) -> None:
-        self._crew = crew
+    def __init__(
+        self, context: ClientContext, row: Row, evidence: tuple[Evidence, ...], learned: Row | None = None
+    ) -> None:
+        self._context = context
         self._evidence = evidence
         self._row = row
         self._learned = learned
@@ -435,27 +437,27 @@ class _Application:
 
     def __call__(self, known: Row | None) -> tuple[Row, Sequence[Entry]]:
         # A journal may take its time: what is settled is settled when it is written, and whoever asked until then is answered by it.
-        now, self.worked_out_at = self._crew.runtime.clock(), self._time()
+        now, self.worked_out_at = self._context.runtime.clock(), self._time()
         lines = entries_of(self._evidence, now, __version__)
         if self._learned is not None and known is self._row:
             return noted(self._learned, lines)
         # A row that the journal has forgotten is of the epoch in which it was recorded.
-        learned = self.before = seen_in(self.before, self._crew.journal.epoch) if known is None else known
+        learned = self.before = seen_in(self.before, self._context.journal.epoch) if known is None else known
         for one in self._evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
-            when = self._crew.lease.clock.latest() if isinstance(one, LookedUp) else now
-            learned = apply(learned, one, when, self._crew.assumptions)
-        return noted(self._crew.dated(learned, now), lines)
+            when = self._context.lease.clock.latest() if isinstance(one, LookedUp) else now
+            learned = apply(learned, one, when, self._context.assumptions)
+        return noted(self._context.dated(learned, now), lines)
 
 
-def _remembering(crew: Crew, row: Row) -> Change:
+def _remembering(context: ClientContext, row: Row) -> Change:
     """Return the change that adds a remembered acceptance, and nothing where the journal knows it."""
     assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
-    evidence = Remembered(crew.lease.worker, row.revision, row.withdrawal, row.transaction)
+    evidence = Remembered(context.lease.worker, row.revision, row.withdrawal, row.transaction)
 
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-        now, before = crew.runtime.clock(), row if known is None else known
-        after = apply(before, evidence, now, crew.assumptions)
+        now, before = context.runtime.clock(), row if known is None else known
+        after = apply(before, evidence, now, context.assumptions)
         is_known = known is not None and after == before
         return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))
 

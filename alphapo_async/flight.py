@@ -52,7 +52,7 @@ from alphapo_async.core.pacing import (
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import FlightResult, clash
-from alphapo_async.crew import Crew
+from alphapo_async.crew import ClientContext
 from alphapo_async.gate import QueuedRequest
 from alphapo_async.moment import OneShotEvent
 from alphapo_async.retrying import rounds_after
@@ -83,7 +83,7 @@ class Flight:
 
     def __init__(
         self,
-        crew: Crew,
+        context: ClientContext,
         asked: Requested,
         request: WithdrawalRequest,
         loop: asyncio.AbstractEventLoop,
@@ -94,7 +94,7 @@ class Flight:
     ) -> None:
         self.asked = asked
         self._worker = asked.worker or ""
-        self._crew = crew
+        self._context = context
         self._request = request
         self._foreign_id = request.foreign_id
         self._loop = loop
@@ -112,13 +112,13 @@ class Flight:
         self._counts = FlightCounts()
         self._queued: QueuedRequest | None = None
         self._is_patient = is_patient
-        self._refusals = crew.keys.refusals
+        self._refusals = context.keys.refusals
         """How many bodies of the client had been refused for their key when this flight began."""
         self._may_resend = may_resend
         self._resting: asyncio.Future[None] | None = None
         self._leaving: list[asyncio.Future[FlightResult]] = []
-        self._rest = rest or crew.runtime.sleep
-        self.waiters = Waiters(loop, crew.deadlines, self._on_last_time_up, self._in_flight)
+        self._rest = rest or context.runtime.sleep
+        self.waiters = Waiters(loop, context.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,13 +135,13 @@ class Flight:
         except asyncio.CancelledError:
             return await self._abandon()
         finally:
-            self._crew.queueing.pop(self.waiters, None)
+            self._context.queueing.pop(self.waiters, None)
             self._is_known.set()
 
     async def _write_down(self) -> FlightResult | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
-            row = await self._crew.record(self._foreign_id, self.asked)
+            row = await self._context.record(self._foreign_id, self.asked)
             self._has_journal_answered = True
             pause = _HELD_POLL
             while self._is_held_elsewhere(row):
@@ -156,7 +156,7 @@ class Flight:
         self._row = row
         if not self.is_for(row.revision):
             return self._result(row)
-        self._crew.observer.on_recorded(row)
+        self._context.observer.on_recorded(row)
         self._is_known.set()
         if is_stale_no(row):
             row = await self._look_up(row)
@@ -168,13 +168,13 @@ class Flight:
 
     async def _wait_for(self, holder: str, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
-        now = self._crew.runtime.clock()
-        until = await self._crew.journal.ended(holder, now)
+        now = self._context.runtime.clock()
+        until = await self._context.journal.ended(holder, now)
         if until is not None:
-            lapsed = LeaseExpired(holder, self._crew.end_of(until, now))
-            return await self._crew.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
-        await self._crew.runtime.sleep(pause)
-        return await self._crew.record(self._foreign_id, self.asked, is_repeated=True)
+            lapsed = LeaseExpired(holder, self._context.end_of(until, now))
+            return await self._context.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
+        await self._context.runtime.sleep(pause)
+        return await self._context.record(self._foreign_id, self.asked, is_repeated=True)
 
     def is_for(self, revision: Revision) -> bool:
         """It pays exactly this payment."""
@@ -200,7 +200,7 @@ class Flight:
         if isinstance(step, LookUp):
             row = await self._ask_owed(row, step)
             step = self._next_step(row)
-        if self._would_send(row, step) and self._counts.sent < self._crew.policy.attempts:
+        if self._would_send(row, step) and self._counts.sent < self._context.policy.attempts:
             row = await self._send(row)
         if row.refusal is not None and isinstance(step := self._next_step(row), LookUp):
             row = await self._ask_owed(row, step)
@@ -210,7 +210,7 @@ class Flight:
         """Record the payment anew for the caller that still waits, where the journal went back meanwhile: that ends the freeze."""
         if is_frozen(row) and not self._is_patient:
             with contextlib.suppress(JournalError):
-                self._row = row = await self._crew.record(self._foreign_id, self.asked)
+                self._row = row = await self._context.record(self._foreign_id, self.asked)
         return row
 
     async def _more_rounds(self, row: Row) -> Row:
@@ -238,7 +238,7 @@ class Flight:
     async def _end(self, row: Row) -> FlightResult:
         """Let go of the row, and say what is known of it."""
         detail = "" if row.state != "open" else self._why_not_sent(row)
-        if row.state == "open" and row.key not in self._crew.signers:
+        if row.state == "open" and row.key not in self._context.signers:
             detail = (
                 f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys: name that key and its "
                 "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
@@ -268,7 +268,7 @@ class Flight:
 
     def _is_slow(self, row: Row) -> bool:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
-        if row.state not in NEGATIVE_STATES or not self._crew.journal.is_durable:
+        if row.state not in NEGATIVE_STATES or not self._context.journal.is_durable:
             return False
         return self._loop.time() - self._worked_out_at > COMMIT_GRACE
 
@@ -276,7 +276,7 @@ class Flight:
 
     async def _send(self, row: Row) -> Row:
         """Send the recorded bytes once, say what the reply proves, and add it to what was known."""
-        crew, signer = self._crew, self._crew.signers.get(row.key)
+        context, signer = self._context, self._context.signers.get(row.key)
         if signer is None or self.waiters.is_late(0.0):
             return row
         kind = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
@@ -288,20 +288,20 @@ class Flight:
             # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
             row, is_wanted = await self._is_still_wanted(row, permit)
         if not (is_wanted and self._is_held_for_long_enough(row)):
-            crew.limiter.release(permit, None)
+            context.limiter.release(permit, None)
             return row
-        began = crew.runtime.clock()
+        began = context.runtime.clock()
         heard: Proof | None = None
         try:
-            reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)
-            until = crew.lease.clock.latest()
+            reply = await context.exchange("POST", context.withdrawal_url, row.revision.body, signer)
+            until = context.lease.clock.latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
-            crew.limiter.release(permit, heard)
+            context.limiter.release(permit, heard)
             if heard is None:
-                until = crew.lease.clock.latest()
+                until = context.lease.clock.latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
-        crew.keys.judged(row.key, proof, self._loop.time())
+        context.keys.judged(row.key, proof, self._loop.time())
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
         return await self._apply(Attempt(self._worker, proof, began, until, excerpt_of(reply)))
 
@@ -310,28 +310,28 @@ class Flight:
 
         A retry asks the journal first, since others may have heard of it; and while it did, AlphaPo may have asked to wait, or gone away.
         """
-        if self._has_sent and self._crew.journal.is_durable:
+        if self._has_sent and self._context.journal.is_durable:
             try:
-                known = await self._crew.find(self._foreign_id)
+                known = await self._context.find(self._foreign_id)
                 if known is None:
                     # The journal went back and has forgotten the row: it is recorded again, as one of before, and frozen.
                     known = await self._write_again()
             except JournalError:
                 return row, False
             except asyncio.CancelledError:
-                self._crew.limiter.release(permit, None)
+                self._context.limiter.release(permit, None)
                 raise
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_permits(self._crew.limiter.state, permit, self._loop.time())
+        row, is_let = self.row, still_permits(self._context.limiter.state, permit, self._loop.time())
         is_late = self.waiters.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 
     def _is_held_for_long_enough(self, row: Row) -> bool:
         """The row is this worker's, and its lease outlasts the attempt."""
-        return row.holder == self._worker and self._crew.lease.may_send(self._worker)
+        return row.holder == self._worker and self._context.lease.may_send(self._worker)
 
     def _would_send(self, row: Row, step: Step) -> bool:
         """The same bytes would help, and whoever asked allows them."""
@@ -343,11 +343,13 @@ class Flight:
 
     def _may_work_on(self, row: Row) -> bool:
         """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
-        return not self._is_key_refused(row) and may_send_again(row, self._crew.runtime.clock(), self._crew.assumptions)
+        return not self._is_key_refused(row) and may_send_again(
+            row, self._context.runtime.clock(), self._context.assumptions
+        )
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
-        return row.code is not None or self._crew.keys.is_refused_since(row.key, self._refusals)
+        return row.code is not None or self._context.keys.is_refused_since(row.key, self._refusals)
 
     async def _ask_owed(self, row: Row, step: Step) -> Row:
         """Look it up; where a control is missing, that, and the row once more."""
@@ -364,27 +366,27 @@ class Flight:
 
     async def _control(self, row: Row, after: float) -> Row:
         """Look up another withdrawal of the same key, accepted since; if it is seen, what is not seen now is not there."""
-        crew = self._crew
+        context = self._context
         try:
-            other = await crew.journal.find_control(crew.account, row.key, after)
+            other = await context.journal.find_control(context.account, row.key, after)
         except JournalError:
             return row
         answered = None if other is None else await self._ask(row, other.foreign_id)
         if other is None or answered is None:
             return row
         with contextlib.suppress(JournalError):
-            await crew.note(other, LookedUp(self._worker, *answered))
+            await context.note(other, LookedUp(self._worker, *answered))
         answer = answered[0]
         if not isinstance(answer, Found) or answer.transaction.foreign_id != other.foreign_id:
             return row
         return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))
 
     async def _ask(self, row: Row, foreign_id: str) -> tuple[Answer, ReplyExcerpt, float, float] | None:
-        signer = self._crew.signers.get(row.key)
-        if signer is None or not may_look_up(self._counts, self._crew.policy) or self.waiters.is_late(0.0):
+        signer = self._context.signers.get(row.key)
+        if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
         kind = Priority.LOOK_UP if self._has_sent else Priority.QUESTION
-        answered = await self._crew.ask(foreign_id, signer, kind, self._enter)
+        answered = await self._context.ask(foreign_id, signer, kind, self._enter)
         if answered is None:
             return None
         self._counts = FlightCounts(
@@ -407,7 +409,7 @@ class Flight:
 
     def _enter_at_once(self, kind: Priority) -> Permit | None:
         """Take a slot that is free; None if there is none."""
-        permit = self._crew.limiter.try_acquire(kind, self._loop)
+        permit = self._context.limiter.try_acquire(kind, self._loop)
         if permit is not None:
             self._start_clock()
         return permit
@@ -415,7 +417,7 @@ class Flight:
     def _start_clock(self) -> None:
         """The policy's deadline runs from the first slot on."""
         if not self.waiters.is_running:
-            self._crew.queueing.pop(self.waiters, None)
+            self._context.queueing.pop(self.waiters, None)
             self.waiters.start()
 
     def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
@@ -437,23 +439,23 @@ class Flight:
         """Nobody waits any longer: a flight that only queues ends now. Tell whether it will."""
         if self._queued is None:
             return False
-        self._crew.limiter.give_up(self._queued)
+        self._context.limiter.give_up(self._queued)
         return True
 
     async def _queue(self, kind: Priority) -> Permit | None:
-        limiter = self._crew.limiter
+        limiter = self._context.limiter
         self._queued = place = limiter.queue(kind, self._loop)
         if self._is_patient and kind.is_body:
-            self._crew.keys.queued[place] = self.row.key
+            self._context.keys.queued[place] = self.row.key
         self._release_whoever_leaves()
         if not self.waiters.is_running:
-            self._crew.queueing[self.waiters] = None
+            self._context.queueing[self.waiters] = None
             self.waiters.on_outage(is_outage(limiter.state))
         try:
             permit = await limiter.wait_in(place)
         finally:
             self._queued = None
-            self._crew.keys.queued.pop(place, None)
+            self._context.keys.queued.pop(place, None)
         if permit is not None:
             self._start_clock()
         return permit
@@ -468,33 +470,33 @@ class Flight:
 
     async def _apply(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
-        crew, before = self._crew, self.row
-        if not self._unwritten and crew.journal.is_durable:
-            learned = apply(before, evidence, crew.runtime.clock(), crew.assumptions)
+        context, before = self._context, self.row
+        if not self._unwritten and context.journal.is_durable:
+            learned = apply(before, evidence, context.runtime.clock(), context.assumptions)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)
-                crew.apply_later(before, learned, evidence)
+                context.apply_later(before, learned, evidence)
                 return learned
         self._unwritten.append(evidence)
         try:
             return await self._write(evidence)
         except JournalError:
-            learned = apply(before, evidence, crew.runtime.clock(), crew.assumptions)
+            learned = apply(before, evidence, context.runtime.clock(), context.assumptions)
             return self._noticed(before, learned, evidence, is_written=False)
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned, self._worked_out_at = await self._crew.apply_and_compare(self.row, *self._unwritten)
+        before, learned, self._worked_out_at = await self._context.apply_and_compare(self.row, *self._unwritten)
         self._unwritten.clear()
         return self._noticed(before, learned, evidence)
 
     def _noticed(self, before: Row, learned: Row, evidence: Evidence, *, is_written: bool = True) -> Row:
         self._row = learned
-        self._crew.observer.on_evidence(before, learned, evidence, is_written=is_written)
+        self._context.observer.on_evidence(before, learned, evidence, is_written=is_written)
         return learned
 
     async def _write_again(self) -> Row:
         """Record what this flight knows of the row in a journal that has forgotten it."""
-        _, row, self._worked_out_at = await self._crew.apply_and_compare(self.row, *self._unwritten)
+        _, row, self._worked_out_at = await self._context.apply_and_compare(self.row, *self._unwritten)
         self._unwritten.clear()
         return row
 
@@ -507,7 +509,7 @@ class Flight:
         """Offer it to the journal again until it takes it; without that, nobody could go on with the row."""
         pause = _OWED_PAUSE
         while self.owes_the_journal:
-            await self._crew.runtime.sleep(pause)
+            await self._context.runtime.sleep(pause)
             pause = min(2 * pause, _LONGEST_OWED_PAUSE)
             with contextlib.suppress(JournalError):
                 if self._unwritten:
@@ -517,31 +519,31 @@ class Flight:
 
     async def _let_go_unheard(self) -> None:
         """The journal may have taken the row on without having said so: then nothing was sent, and others may go on."""
-        row = await self._crew.journal.find(self._crew.account, self._foreign_id)
+        row = await self._context.journal.find(self._context.account, self._foreign_id)
         if row is not None and row.holder == self._worker:
-            await self._crew.apply(row, Released(self._worker, "journal", stays_open=True))
+            await self._context.apply(row, Released(self._worker, "journal", stays_open=True))
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        step = next_step(row, self._crew.runtime.clock(), self._crew.assumptions)
+        step = next_step(row, self._context.runtime.clock(), self._context.assumptions)
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
-        return next_step(row, self._crew.lease.clock.latest(), self._crew.assumptions)
+        return next_step(row, self._context.lease.clock.latest(), self._context.assumptions)
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
-        is_possible = row.key in self._crew.signers and is_ours and self._worker == self._crew.lease.worker
-        return is_possible and is_worth_another_round(row, self._counts, self._crew.policy)
+        is_possible = row.key in self._context.signers and is_ours and self._worker == self._context.lease.worker
+        return is_possible and is_worth_another_round(row, self._counts, self._context.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
-        jitter = backoff(number, self._crew.policy, self._crew.runtime.chance())
+        jitter = backoff(number, self._context.policy, self._context.runtime.chance())
         step = self._next_step(row)
-        return max(jitter, step.until - self._crew.runtime.clock()) if isinstance(step, Wait) else jitter
+        return max(jitter, step.until - self._context.runtime.clock()) if isinstance(step, Wait) else jitter
 
     def _why_not_sent(self, row: Row) -> str:
         """Return why nothing arrived, for a row of which nothing is in doubt."""
-        state = self._crew.limiter.state
+        state = self._context.limiter.state
         if self._is_key_refused(row):
             return "key refused"
         if is_outage(state):
@@ -562,5 +564,5 @@ class Flight:
         if row.state == "accepted":
             return FlightResult(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
         step = self._next_step(row)
-        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._crew.runtime.clock()
+        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._context.runtime.clock()
         return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired
-from alphapo_async.crew import Crew
+from alphapo_async.crew import ClientContext
 from alphapo_async.streaming import as_finished
 
 __all__ = ["WorkLoop"]
@@ -51,9 +51,9 @@ class WorkLoop:
     """
 
     def __init__(
-        self, crew: Crew, settle: Settle, refresh: Refresh, concurrency: int, flights: Collection[str]
+        self, context: ClientContext, settle: Settle, refresh: Refresh, concurrency: int, flights: Collection[str]
     ) -> None:
-        self._crew = crew
+        self._context = context
         self._settle = settle
         self._refresh = refresh
         self._concurrency = concurrency
@@ -71,12 +71,12 @@ class WorkLoop:
             JournalError: the journal cannot be used.
         """
         if restored:
-            await self._crew.journal.raise_epoch(self._crew.runtime.clock())
-        await self._crew.epochs.look()
+            await self._context.journal.raise_epoch(self._context.runtime.clock())
+        await self._context.epochs.look()
         await self.recover_dead_workers()
         async for row in self._unreported():
             yield tell(row)
-            await self._crew.apply(row, _reported(row))
+            await self._context.apply(row, _reported(row))
         async for result in as_finished(self._open(), self._settle, self._concurrency):
             yield result
             if result.outcome not in ("unknown", "not_sent"):
@@ -84,26 +84,26 @@ class WorkLoop:
 
     async def run(self) -> None:
         """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely."""
-        crew, pause = self._crew, _IDLE
+        context, pause = self._context, _IDLE
         while True:
             try:
                 is_all = await self._round()
                 pause = _IDLE
             except JournalError as error:
-                crew.observer.on_journal_failed(error.detail)
+                context.observer.on_journal_failed(error.detail)
                 is_all, pause = True, min(2 * pause, _LONGEST_PAUSE)
             if is_all:
-                await crew.runtime.sleep(pause)
+                await context.runtime.sleep(pause)
 
     async def _round(self) -> bool:
         """Do what is due now, page by page; tell whether that was all."""
-        crew = self._crew
-        await crew.epochs.look()
+        context = self._context
+        await context.epochs.look()
         await self.recover_dead_workers()
         await self._free_what_nobody_works_on()
-        keys = crew.keys
-        due = await crew.journal.find_due(crew.account, crew.runtime.clock(), _PAGE, keys.held_back)
-        asking = [partial(crew.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
+        keys = context.keys
+        due = await context.journal.find_due(context.account, context.runtime.clock(), _PAGE, keys.held_back)
+        asking = [partial(context.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
         jobs: list[Job] = [*asking, *(partial(self._process, row) for row in due)]
         async for _ in as_finished(_each(jobs), _run, self._concurrency):
             pass
@@ -111,23 +111,23 @@ class WorkLoop:
 
     async def recover_dead_workers(self) -> None:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
-        crew = self._crew
-        now = crew.runtime.clock()
-        for worker, until in await crew.journal.find_dead(now):
-            while held := await crew.journal.find_held(worker, _PAGE):
+        context = self._context
+        now = context.runtime.clock()
+        for worker, until in await context.journal.find_dead(now):
+            while held := await context.journal.find_held(worker, _PAGE):
                 for row in held:
-                    await crew.apply(row, LeaseExpired(worker, crew.end_of(until, now)))
+                    await context.apply(row, LeaseExpired(worker, context.end_of(until, now)))
             if (
                 until <= now
             ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
-                await crew.journal.leave(worker, now)
+                await context.journal.leave(worker, now)
 
     async def _free_what_nobody_works_on(self) -> None:
         """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
-        crew, worker, now = self._crew, self._crew.lease.worker, self._crew.runtime.clock()
+        context, worker, now = self._context, self._context.lease.worker, self._context.runtime.clock()
         if now < self._next_look:
             return
-        held = await crew.journal.find_held(worker, _HELD + len(self._flights))
+        held = await context.journal.find_held(worker, _HELD + len(self._flights))
         idle = {(row.foreign_id, row.held_since): row for row in held if row.foreign_id not in self._flights}
         for name, row in idle.items():
             if name in self._idle:
@@ -137,21 +137,21 @@ class WorkLoop:
 
     async def _free(self, found: Row, worker: str) -> None:
         """Free a row, unless a flight works on it by the time the journal comes to it; it is in doubt as of now."""
-        crew = self._crew
+        context = self._context
 
         def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-            row, now = known or found, crew.runtime.clock()
-            lapsed = LeaseExpired(worker, crew.lease.clock.latest())
-            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, crew.assumptions)
+            row, now = known or found, context.runtime.clock()
+            lapsed = LeaseExpired(worker, context.lease.clock.latest())
+            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, context.assumptions)
             return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
 
-        await crew.journal.update(found.account, found.foreign_id, change)
+        await context.journal.update(found.account, found.foreign_id, change)
 
     async def _process(self, row: Row) -> None:
         """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""
-        keys = self._crew.keys
+        keys = self._context.keys
         with keys.claimed(keys.key_for(row)) as is_claimed:
-            if is_claimed or has_expired(row, self._crew.runtime.clock()):
+            if is_claimed or has_expired(row, self._context.runtime.clock()):
                 await self._work_on(row)
 
     async def _work_on(self, row: Row) -> None:
@@ -163,13 +163,13 @@ class WorkLoop:
             await self._mark(result)
 
     async def _mark(self, result: BatchResult) -> None:
-        row = await self._crew.journal.find(self._crew.account, result.request.foreign_id)
+        row = await self._context.journal.find(self._context.account, result.request.foreign_id)
         if row is not None and not row.reported and row.state == result.outcome:
-            await self._crew.apply(row, _reported(row))
+            await self._context.apply(row, _reported(row))
 
     async def _open(self) -> AsyncIterator[Row]:
         after = None
-        while page := await self._crew.journal.find_open(self._crew.account, after, _PAGE):
+        while page := await self._context.journal.find_open(self._context.account, after, _PAGE):
             for row in page:
                 yield row
             after = (page[-1].created_at, page[-1].foreign_id)
@@ -179,17 +179,17 @@ class WorkLoop:
         while page := await self._unreported_page(kept_back):
             for found in page:
                 # Whoever takes them may take long, and a call may have paid one meanwhile.
-                row = await self._crew.journal.find(found.account, found.foreign_id)
+                row = await self._context.journal.find(found.account, found.foreign_id)
                 if row is not None and is_stale_no(row):
                     await self._refresh(row)
-                    row = await self._crew.journal.find(found.account, found.foreign_id)
+                    row = await self._context.journal.find(found.account, found.foreign_id)
                 if row is not None and is_stale_no(row):
                     kept_back.add(row.foreign_id)  # AlphaPo has not confirmed it: a later pass asks again
                 elif row is not None and row.state != "open" and not row.reported:
                     yield row
 
     async def _unreported_page(self, kept_back: set[str]) -> list[Row]:
-        found = await self._crew.journal.find_unreported(self._crew.account, _PAGE + len(kept_back))
+        found = await self._context.journal.find_unreported(self._context.account, _PAGE + len(kept_back))
         return [row for row in found if row.foreign_id not in kept_back]
 
 

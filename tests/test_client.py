@@ -774,8 +774,8 @@ def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureF
                     while seen is not None:
                         told.extend((repr(seen), str(seen), repr(vars(seen)), repr(copy.copy(seen))))
                         seen = seen.__cause__ or seen.__context__
-            row = await alphapo._crew.journal.find("default", "payout-1")
-            told.extend(map(repr, (alphapo, alphapo._crew.limiter, alphapo._signer, wire, row, request())))
+            row = await alphapo._context.journal.find("default", "payout-1")
+            told.extend(map(repr, (alphapo, alphapo._context.limiter, alphapo._signer, wire, row, request())))
         signatures = [headers["X-Processing-Signature"] for headers in wire.headers]
         return signatures, [body for bodies in wire.bodies.values() for body in bodies]
 
@@ -845,7 +845,7 @@ def test_a_cancelled_question_gives_its_slot_back() -> None:
             ping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await ping
-            assert alphapo._crew.limiter.try_acquire(Priority.QUESTION, asyncio.get_running_loop()) is not None
+            assert alphapo._context.limiter.try_acquire(Priority.QUESTION, asyncio.get_running_loop()) is not None
             return wire.slots.free
 
     assert run(story()) == 0
@@ -856,7 +856,7 @@ async def test_a_client_with_its_own_session_over_a_real_socket() -> None:
     alphapo = AlphapoClient(
         "made-up-key", "made-up-secret", base_url="http://127.0.0.1:1", policy=RetryPolicy(attempts=2, wait_initial=0)
     )
-    assert isinstance(alphapo._crew.session, SessionManager)
+    assert isinstance(alphapo._context.session, SessionManager)
 
     async with alphapo:
         with pytest.raises(WithdrawalNotSent) as caught:
@@ -1416,7 +1416,7 @@ def test_a_client_that_only_hears_callbacks_has_a_lease() -> None:
     async def story() -> float | None:
         alphapo = client(Wire(), journal=journal)
         async with alphapo.receive_callback(KEYS.headers(called()), called()):
-            until = await journal.ended(alphapo._crew.lease.worker, EPOCH)
+            until = await journal.ended(alphapo._context.lease.worker, EPOCH)
         await alphapo.aclose()
         return until
 
@@ -1743,7 +1743,7 @@ def test_a_client_that_is_closed_while_its_journal_opens_begins_nothing() -> Non
         alphapo = client(wire, journal=journal)
         waiting = asyncio.ensure_future(alphapo.withdraw(request("first"), deadline=7_200))
         await asyncio.sleep(1_800)
-        assert not alphapo._crew.lease.is_running
+        assert not alphapo._context.lease.is_running
         late = asyncio.ensure_future(alphapo.withdraw(request()))
         await asyncio.sleep(1)
         closing = asyncio.ensure_future(alphapo.aclose(grace=60))
@@ -1808,7 +1808,7 @@ def test_a_question_by_hand_settles_nothing_while_a_body_is_on_the_wire() -> Non
             paying = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(0.5)
             await alphapo.look_up("payout-17")
-            row = await alphapo._crew.find("payout-17")
+            row = await alphapo._context.find("payout-17")
             return [row and row.state, (await paying).status]
 
     assert run(story()) == ["open", "processing"]

@@ -23,7 +23,7 @@ from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
-from alphapo_async.crew import Crew, Runtime, host_of
+from alphapo_async.crew import ClientContext, Runtime, host_of
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Observer
@@ -34,15 +34,15 @@ from tests.wire import HTML_502, NOT_FOUND, Wire, reply
 SIGNER = Signer("made-up-key", "made-up-secret")
 
 
-def _crew(
+def _context(
     wire: Wire,
     heard: list[str] | None = None,
     journal: Journal | None = None,
     clock: Callable[[], float] = lambda: 0.0,
-) -> Crew:
+) -> ClientContext:
     listen = None if heard is None else lambda event: heard.append(event.name)
     runtime = Runtime(clock, lambda: 0.5, asyncio.sleep)
-    return Crew(
+    return ClientContext(
         account="shop",
         signers={SIGNER.fingerprint: SIGNER},
         journal=journal or MemoryJournal(),
@@ -60,16 +60,16 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
 
     async def story() -> None:
         wire = Wire()
-        crew = _crew(wire)
+        context = _context(wire)
         loop = asyncio.get_running_loop()
 
         async def slot(kind: Priority) -> Any:
-            return await crew.wait_for_slot(loop, kind)
+            return await context.wait_for_slot(loop, kind)
 
-        asked = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
-        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[crew.runtime.clock()] * 2)
+        asked = await context.ask("payout-17", SIGNER, Priority.QUESTION, slot)
+        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[context.runtime.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
-        answered = await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot)
+        answered = await context.ask("payout-17", SIGNER, Priority.QUESTION, slot)
         assert answered is not None
         assert isinstance(answered[0], Found)
         assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b'{"foreign_id":"payout-17"}')
@@ -83,15 +83,17 @@ def test_without_a_slot_nothing_is_asked() -> None:
 
     async def story() -> None:
         wire = Wire(max_connections=1)
-        crew = _crew(wire)
+        context = _context(wire)
         loop = asyncio.get_running_loop()
-        assert crew.limiter.try_acquire(Priority.FIRST, loop) is not None
+        assert context.limiter.try_acquire(Priority.FIRST, loop) is not None
 
         async def slot(kind: Priority) -> Any:
-            return await crew.wait_for_slot(loop, kind)
+            return await context.wait_for_slot(loop, kind)
 
-        assert await crew.ask("payout-17", SIGNER, Priority.QUESTION, slot) is None
-        assert await crew.put(loop, "GET", "/api/v2/ping", None, {}) == NoReply("no slot in time", may_have_left=False)
+        assert await context.ask("payout-17", SIGNER, Priority.QUESTION, slot) is None
+        assert await context.put(loop, "GET", "/api/v2/ping", None, {}) == NoReply(
+            "no slot in time", may_have_left=False
+        )
         assert loop.time() == pytest.approx(4.0)
         assert wire.times == []
 
@@ -117,10 +119,10 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
 
     async def story() -> None:
         wire = Always()
-        crew = _crew(wire)
-        assert await crew.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
+        context = _context(wire)
+        assert await context.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
-        assert crew.limiter.state.held_until == held_until
+        assert context.limiter.state.held_until == held_until
 
     run(story())
 
@@ -130,19 +132,19 @@ def test_an_outage_is_told_to_whoever_queues() -> None:
 
     async def story() -> tuple[list[str], FlightResult]:
         heard: list[str] = []
-        crew = _crew(Wire(), heard)
+        context = _context(Wire(), heard)
         loop = asyncio.get_running_loop()
         told = FlightResult("payout-17", None, "in flight")
         waiters = Waiters(loop, FixedDelayTimers(2.0), lambda: False, lambda: told)
         hearing = waiters.join(None)
-        crew.queueing[waiters] = None
-        crew._on_outage(has_begun=True)
-        assert is_outage(crew.limiter.state) is False
+        context.queueing[waiters] = None
+        context._on_outage(has_begun=True)
+        assert is_outage(context.limiter.state) is False
         await asyncio.sleep(1)
-        crew._on_outage(has_begun=False)
+        context._on_outage(has_begun=False)
         await asyncio.sleep(10)
         assert not hearing.done()
-        crew._on_outage(has_begun=True)
+        context._on_outage(has_begun=True)
         await asyncio.sleep(1.01)
         return heard, await hearing
 
@@ -163,14 +165,16 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
     """Known again, and taken over with a line in its history."""
 
     async def story() -> None:
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
         assert (row.holder, row.new_to_volatile_journal) == ("one", True)
         other = replace(ASKED, worker="two")
-        assert (await crew.record("f", other)).holder == "one"
-        taken = await crew.record("f", other, LeaseExpired("one", 0.0))
+        assert (await context.record("f", other)).holder == "one"
+        taken = await context.record("f", other, LeaseExpired("one", 0.0))
         assert (taken.holder, taken.doubt_since) == ("two", 0.0)
-        lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f") if line.kind == "request"]
+        lines = [
+            (line.kind, line.what) for line in await context.journal.history("shop", "f") if line.kind == "request"
+        ]
         assert lines == [("request", how) for how in ("recorded", "open already", "taken on")]
 
     run(story())
@@ -180,15 +184,15 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
 async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind: str, tmp_path: Path) -> None:
     """Evidence, an acceptance that is stored late, and a callback: each with the row that it changes."""
     url = {"memory": "memory", "file": str(tmp_path / "payouts.db"), "database": postgres.url()}[kind]
-    crew = _crew(Wire(), journal=open_journal(url, postgres.schema()))
-    row = await crew.record("f", ASKED)
-    row = await crew.record("f", replace(ASKED, worker="two"), LeaseExpired("one", 0.0))
-    row = await crew.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
-    crew.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
-    await crew.flush()
-    await crew.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), ReplyExcerpt())
-    lines = [(line.kind, line.what) for line in await crew.journal.history("shop", "f")]
-    await crew.journal.aclose()
+    context = _context(Wire(), journal=open_journal(url, postgres.schema()))
+    row = await context.record("f", ASKED)
+    row = await context.record("f", replace(ASKED, worker="two"), LeaseExpired("one", 0.0))
+    row = await context.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
+    context.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
+    await context.flush()
+    await context.heard(row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), ReplyExcerpt())
+    lines = [(line.kind, line.what) for line in await context.journal.history("shop", "f")]
+    await context.journal.aclose()
     assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
     told = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
     assert [what for kind, what in lines if kind != "lapsed"] == told
@@ -211,10 +215,10 @@ def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
             return ""
 
     async def story() -> None:
-        crew = _crew(Wire())
-        crew.journal = InDatabase()
+        context = _context(Wire())
+        context.journal = InDatabase()
         connection = object()
-        assert (await crew.record("f", ASKED, within=connection)).holder == "one"
+        assert (await context.record("f", ASKED, within=connection)).holder == "one"
         assert asked_of == [connection]
 
     run(story())
@@ -224,13 +228,13 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
     """Several pieces at once, too; a row that the journal has lost is learned from what was known."""
 
     async def story() -> None:
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        crew.journal._open.clear()  # type: ignore[attr-defined]
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        context.journal._open.clear()  # type: ignore[attr-defined]
         lost = Attempt("one", InDoubt("lost"), 0.0, 0.0)
-        after = await crew.apply(row, lost, Reported(), ACCEPTED)
+        after = await context.apply(row, lost, Reported(), ACCEPTED)
         assert (after.state, after.attempts) == ("accepted", 2)
-        lines = [line.what for line in await crew.journal.history("shop", "f")]
+        lines = [line.what for line in await context.journal.history("shop", "f")]
         assert lines == ["recorded", "InDoubt: lost", "Accepted"]
 
     run(story())
@@ -240,16 +244,16 @@ def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() 
     """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat is counted."""
 
     async def story() -> tuple[list[str | None], list[tuple[str, int]]]:
-        crew = _crew(Wire())
-        stale = await crew.record("f", ASKED)
+        context = _context(Wire())
+        stale = await context.record("f", ASKED)
         confirmed = Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES)
-        await crew.apply(stale, LookedUp("worker", Found(confirmed)))
+        await context.apply(stale, LookedUp("worker", Found(confirmed)))
         cancelled = replace(confirmed, status="cancelled")
         doubts = []
         for told in (cancelled, cancelled, confirmed):
-            _, _, evidence, _ = await crew.heard(stale, told, ReplyExcerpt())
+            _, _, evidence, _ = await context.heard(stale, told, ReplyExcerpt())
             doubts.append(evidence.doubt)
-        history = await crew.journal.history("shop", "f")
+        history = await context.journal.history("shop", "f")
         return doubts, [(line.what, line.count) for line in history if line.kind == "callback"]
 
     doubts, lines = run(story())
@@ -263,10 +267,10 @@ _FIGURES: dict[str, Any] = {
 }
 
 
-def _learn_later(crew: Crew, row: Row) -> Row:
+def _learn_later(context: ClientContext, row: Row) -> Row:
     """Have an acceptance written down in the background, as a flight does, and return what it makes of the row."""
     learned = apply(row, ACCEPTED, 7.0)
-    crew.apply_later(row, learned, ACCEPTED)
+    context.apply_later(row, learned, ACCEPTED)
     return learned
 
 
@@ -274,18 +278,18 @@ def test_what_lags_is_written_down_before_closing() -> None:
     """In the background; a failure is logged and told to nobody."""
 
     async def story() -> list[str]:
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        _learn_later(crew, row)
-        await crew.flush()
-        found = await crew.journal.find("shop", "f")
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        _learn_later(context, row)
+        await context.flush()
+        found = await context.journal.find("shop", "f")
         assert found is not None
         assert found.state == "accepted"
         told: list[str] = []
-        crew.observer.on_not_written = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
-        crew.journal = _Full()
-        _learn_later(crew, row)
-        await crew.flush()
+        context.observer.on_not_written = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
+        context.journal = _Full()
+        _learn_later(context, row)
+        await context.flush()
         return told
 
     assert run(story()) == ["f: The disk is full."]
@@ -295,13 +299,13 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
     """What was told is written down as it was told; what somebody else has added meanwhile is not lost."""
 
     async def story() -> tuple[Row, Row, Row]:
-        crew = _crew(Wire())
-        same, another = await crew.record("same", ASKED), await crew.record("another", ASKED)
-        told = _learn_later(crew, same)
-        doubted = await crew.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
-        _learn_later(crew, another)
-        await crew.flush()
-        found, mended = await crew.journal.find("shop", "same"), await crew.journal.find("shop", "another")
+        context = _context(Wire())
+        same, another = await context.record("same", ASKED), await context.record("another", ASKED)
+        told = _learn_later(context, same)
+        doubted = await context.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
+        _learn_later(context, another)
+        await context.flush()
+        found, mended = await context.journal.find("shop", "same"), await context.journal.find("shop", "another")
         assert found is not None
         assert mended is not None
         assert doubted.attempts == 1
@@ -318,13 +322,13 @@ def test_what_lags_is_offered_again_until_it_is_taken() -> None:
 
     async def story() -> tuple[str, list[str]]:
         told: list[str] = []
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        whole, crew.journal = crew.journal, _Full()
-        crew.observer.on_not_written = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
-        _learn_later(crew, row)
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        whole, context.journal = context.journal, _Full()
+        context.observer.on_not_written = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
+        _learn_later(context, row)
         await asyncio.sleep(0.5)
-        crew.journal = whole
+        context.journal = whole
         await asyncio.sleep(1)
         found = await whole.find("shop", "f")
         assert found is not None
@@ -338,11 +342,11 @@ def test_what_lags_is_offered_less_and_less_often() -> None:
 
     async def story() -> list[float]:
         offered: list[float] = []
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        crew.journal = _Full()
-        crew.observer.on_not_written = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
-        _learn_later(crew, row)
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        context.journal = _Full()
+        context.observer.on_not_written = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
+        _learn_later(context, row)
         await asyncio.sleep(100)
         return offered
 
@@ -353,13 +357,13 @@ def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:
     """Closing waits for no pause."""
 
     async def story() -> tuple[str, float]:
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        whole, crew.journal = crew.journal, _Full()
-        _learn_later(crew, row)
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        whole, context.journal = context.journal, _Full()
+        _learn_later(context, row)
         await asyncio.sleep(0.5)
-        crew.journal = whole
-        await crew.flush()
+        context.journal = whole
+        await context.flush()
         found = await whole.find("shop", "f")
         assert found is not None
         return found.state, asyncio.get_running_loop().time()
@@ -396,9 +400,9 @@ def test_what_is_recorded_is_as_old_as_its_writing() -> None:
             return await super().update(*args, **how)
 
     async def story() -> tuple[float, str, float | None]:
-        crew = _crew(Wire(), journal=Slow(), clock=asyncio.get_running_loop().time)
-        row = await crew.record("f", replace(ASKED, worker=None, expires_at=3.0))
-        expired = await crew.record("f", replace(ASKED, requested_at=2.0))
+        context = _context(Wire(), journal=Slow(), clock=asyncio.get_running_loop().time)
+        row = await context.record("f", replace(ASKED, worker=None, expires_at=3.0))
+        expired = await context.record("f", replace(ASKED, requested_at=2.0))
         return row.created_at, expired.state, expired.settled_at
 
     assert run(story()) == (2.0, "not_sent", 4.0)
@@ -437,10 +441,10 @@ def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str],
 
     async def story() -> tuple[list[str], list[int]]:
         journal = _Slow()
-        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
-        await crew.apply(await crew.record("f", ASKED), evidence)
+        context = _context(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await context.apply(await context.record("f", ASKED), evidence)
         told, asked = list[str](), list[int]()
-        for how in (crew.record("f", ASKED), crew.find("f")):
+        for how in (context.record("f", ASKED), context.find("f")):
             journal.seconds, journal.asked = list(seconds), 0
             try:
                 row = await how
@@ -479,13 +483,13 @@ def _stands(
 
     async def story() -> tuple[str, float | None, int]:
         journal = _Slow()
-        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
-        await crew.apply(await crew.record("f", ASKED), evidence)
-        crew.lease.worker = teller
+        context = _context(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await context.apply(await context.record("f", ASKED), evidence)
+        context.lease.worker = teller
         await asyncio.sleep(age)
         journal.seconds, journal.asked = list(seconds), 0
         try:
-            row = await crew.stands("f")
+            row = await context.stands("f")
         except JournalError as error:
             return error.detail, None, journal.asked
         return str(row and row.state), None if row is None else row.settled_at, journal.asked
@@ -517,8 +521,8 @@ def test_a_withdrawal_that_the_journal_does_not_know_does_not_stand_in_it() -> N
     """And is not written down by the question."""
 
     async def story() -> tuple[Row | None, Row | None]:
-        crew = _crew(Wire(), journal=_Slow())
-        return await crew.stands("f"), await crew.find("f")
+        context = _context(Wire(), journal=_Slow())
+        return await context.stands("f"), await context.find("f")
 
     assert run(story()) == (None, None)
 
@@ -528,11 +532,11 @@ def test_a_conflict_that_was_long_on_its_way_is_asked_for_again() -> None:
 
     async def story() -> int:
         journal = _Slow()
-        crew = _crew(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
-        await crew.record("f", ASKED)
+        context = _context(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await context.record("f", ASKED)
         other = WithdrawalRequest(currency="BTC", address="a", amount="2", foreign_id="f", end_user_reference="u")
         journal.seconds, journal.asked = [0.6, 0.1], 0
-        await crew.record("f", replace(ASKED, revision=Revision(encode_body(other), other)))
+        await context.record("f", replace(ASKED, revision=Revision(encode_body(other), other)))
         return journal.asked
 
     assert run(story()) == 2
@@ -547,14 +551,14 @@ def test_what_lags_may_be_cancelled_with_its_loop() -> None:
             return await super().update(*args, **how)
 
     async def story() -> int:
-        crew = _crew(Wire())
-        row = await crew.record("f", ASKED)
-        crew.journal = Slow()
-        _learn_later(crew, row)
-        for writing in list(crew._lagging):
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        context.journal = Slow()
+        _learn_later(context, row)
+        for writing in list(context._lagging):
             writing.cancel()
         await asyncio.sleep(1)
-        return len(crew._lagging) + len(crew._owed)
+        return len(context._lagging) + len(context._owed)
 
     assert run(story()) == 0
 
@@ -566,26 +570,26 @@ class _Lasting(MemoryJournal):
 
 
 @contextlib.asynccontextmanager
-async def _set_back(by: float) -> AsyncIterator[Crew]:
+async def _set_back(by: float) -> AsyncIterator[ClientContext]:
     """Give a crew that has its lease, ten seconds later, its clock just having been set back."""
     step, loop = [0.0], asyncio.get_running_loop()
-    crew = _crew(Wire(), journal=_Lasting(), clock=lambda: loop.time() + step[0])
-    await crew.lease.acquire()
+    context = _context(Wire(), journal=_Lasting(), clock=lambda: loop.time() + step[0])
+    await context.lease.acquire()
     await asyncio.sleep(10.0)
     step[0] = -by
-    yield crew
-    await crew.lease.release()
+    yield context
+    await context.lease.release()
 
 
 def test_a_no_is_as_young_as_the_later_clock_says() -> None:
     """A clock that was set back makes none older than a call that it answers; what was taken on is as old as it may be."""
 
     async def story() -> None:
-        async with _set_back(5.0) as crew:
-            refused = await crew.apply(await crew.record("refused", ASKED), REFUSED)
+        async with _set_back(5.0) as context:
+            refused = await context.apply(await context.record("refused", ASKED), REFUSED)
             assert (refused.created_at, refused.state, refused.settled_at) == (5.0, "rejected", 10.0)
-            await crew.record("expired", replace(ASKED, worker=None, expires_at=5.0))
-            expired = await crew.record("expired", ASKED)
+            await context.record("expired", replace(ASKED, worker=None, expires_at=5.0))
+            expired = await context.record("expired", ASKED)
             assert (expired.state, expired.settled_at) == ("not_sent", 10.0)
 
     run(story())
@@ -595,13 +599,13 @@ def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
     """Before this call, under another flight of the worker, of that worker: the quiet time begins no sooner than that."""
 
     async def story() -> None:
-        async with _set_back(5.0) as crew:
-            before = await crew.record("before", replace(ASKED, attempted_before=True))
+        async with _set_back(5.0) as context:
+            before = await context.record("before", replace(ASKED, attempted_before=True))
             assert (before.doubt_since, before.may_send_until) == (5.0, 10.0)
-            held = await crew.record("held", ASKED)
-            again = await crew.record("held", ASKED)
+            held = await context.record("held", ASKED)
+            again = await context.record("held", ASKED)
             assert (again.doubt_since, again.may_send_until) == (5.0, 10.0)
-            assert (await crew.apply(held, Reported())).may_send_until == 10.0
+            assert (await context.apply(held, Reported())).may_send_until == 10.0
 
     run(story())
 
@@ -610,9 +614,14 @@ def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() 
     """A clock that was set back, and is set right again, would make the quiet time too short; the end of a lease is what it is."""
 
     async def story() -> None:
-        async with _set_back(5.0) as crew:
-            now = crew.runtime.clock()
-            assert (now, crew.end_of(now, now), crew.end_of(4.5, now), crew.end_of(60.0, now)) == (5.0, 10.0, 4.5, 60.0)
+        async with _set_back(5.0) as context:
+            now = context.runtime.clock()
+            assert (now, context.end_of(now, now), context.end_of(4.5, now), context.end_of(60.0, now)) == (
+                5.0,
+                10.0,
+                4.5,
+                60.0,
+            )
 
     run(story())
 
@@ -622,14 +631,14 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
     """By the later clock, whatever the other one was set to."""
 
     async def story() -> list[str]:
-        async with _set_back(by) as crew:
+        async with _set_back(by) as context:
             told = list[str]()
             for name, since in (("freed", 9.0), ("kept", 11.0)):
-                row = await crew.record(name, ASKED)
+                row = await context.record(name, ASKED)
                 doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_seen_at": 9.0}
                 doubtful = replace(row, **doubt)
-                await crew.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
-                told.append((await crew.apply(row, LookedUp("one", NoneFound()))).state)
+                await context.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
+                told.append((await context.apply(row, LookedUp("one", NoneFound()))).state)
             return told
 
     assert run(story()) == ["open", "rejected"]
@@ -639,10 +648,10 @@ def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
     """By the clock that nobody sets, however long the journal takes to say so."""
 
     async def story() -> tuple[float, float]:
-        crew = _crew(Wire(), journal=_Slow(0.0, 3.0))
-        row = await crew.record("f", ASKED)
+        context = _context(Wire(), journal=_Slow(0.0, 3.0))
+        row = await context.record("f", ASKED)
         await asyncio.sleep(2.0)
-        _, _, worked_out_at = await crew.apply_and_compare(row, REFUSED)
+        _, _, worked_out_at = await context.apply_and_compare(row, REFUSED)
         return worked_out_at, asyncio.get_running_loop().time()
 
     assert run(story()) == (2.0, 5.0)

@@ -717,7 +717,7 @@ def test_a_row_in_doubt_goes_out_under_its_own_key() -> None:
         wire.headers.clear()
         rotated = client(wire, journal=journal, retired_keys=[("made-up-key", "made-up-secret")])
         rotated._signer = Signer("newer-key", "newer-secret")
-        rotated._crew.signers = {**rotated._crew.signers, rotated._signer.fingerprint: rotated._signer}
+        rotated._context.signers = {**rotated._context.signers, rotated._signer.fingerprint: rotated._signer}
         async with rotated:
             return await rotated.withdraw(request())
 
@@ -736,7 +736,7 @@ def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
                 await old.withdraw(request())
         wire.times.clear()
         strange = client(wire, journal=journal)
-        strange._crew.signers = {}
+        strange._context.signers = {}
         async with strange:
             with pytest.raises(WithdrawalUnknown) as caught:
                 await strange.withdraw(request())

@@ -401,7 +401,7 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
         runtime = Runtime(clock, lambda: 0.5, asyncio.sleep)
         async with client(Wire(), journal=journal, policy=POLICY, _runtime=runtime) as alphapo:
             await asyncio.sleep(30)
-            worker = alphapo._crew.lease.worker if is_own else "ghost"
+            worker = alphapo._context.lease.worker if is_own else "ghost"
             payment = request("lost")
             asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
@@ -427,7 +427,7 @@ def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:
         async with client(wire, journal=journal, policy=RetryPolicy(attempt_timeout=300.0), close_grace=0.0) as alphapo:
             flying = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in names]
             await asyncio.sleep(1)
-            worker, payment = alphapo._crew.lease.worker, request("lost")
+            worker, payment = alphapo._context.lease.worker, request("lost")
             asked = Requested(worker, Revision(encode_body(payment), payment), "key")
             await journal.update(
                 "default", "lost", lambda _: (new_row("default", "lost", asked, EPOCH, is_durable=True), ())
@@ -470,7 +470,7 @@ def test_what_a_flight_takes_on_while_it_is_to_be_freed_stays_its_own() -> None:
 
     async def story() -> list[str]:
         async with client(wire, journal=journal, close_grace=0.0) as alphapo:
-            worker, payment = alphapo._crew.lease.worker, request("a")
+            worker, payment = alphapo._context.lease.worker, request("a")
             asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )

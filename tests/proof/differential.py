@@ -237,13 +237,13 @@ async def _passed(client: AlphapoClient) -> list[Any]:
 
 async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     """Have another worker take a payment on, and never be heard of again."""
-    crew = client._crew
-    await crew.lease.acquire()
-    ghost = f"ghost {crew.runtime.chance()}"
-    await crew.journal.join(crew.account, "loopback", ghost, crew.runtime.clock() + 15.0)
+    context = client._context
+    await context.lease.acquire()
+    ghost = f"ghost {context.runtime.chance()}"
+    await context.journal.join(context.account, "loopback", ghost, context.runtime.clock() + 15.0)
     body = client._asked(payment, resend_rejected=False, attempted_before=False).revision
     asked = Requested(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
-    return (await crew.record(payment.foreign_id, asked)).holder
+    return (await context.record(payment.foreign_id, asked)).holder
 
 
 async def _one_after_the_other(client: AlphapoClient, far_end: FarEnd, chance: random.Random) -> list[Any]:
@@ -266,7 +266,7 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
         return [kind, await _passed(client)]
     if kind == "die":
         return [kind, await _dies(client, _payment(f"{name}-lost"))]
-    journal, now = client._crew.journal, client._crew.runtime.clock()
+    journal, now = client._context.journal, client._context.runtime.clock()
     still_open = [row.foreign_id for row in await journal.find_open("default", None, 9)]
     doubtful = chance.choice(still_open or [name])
     too_much = _payment(f"{name}-ltc", currency="LTC", amount="5")
@@ -344,11 +344,11 @@ async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -
         _runtime=runtime,
     ) as client:
         returned = await (_at_once if is_at_once else _one_after_the_other)(client, far_end, chance)
-        await client._crew.flush()
+        await client._context.flush()
         names = sorted({event.foreign_id for event in events if event.foreign_id})
-        rows = [row for name in names if (row := await client._crew.journal.find("default", name)) is not None]
-        history = [await client._crew.journal.history("default", name) for name in names]
-        workers = {client._crew.lease.worker: "worker"}
+        rows = [row for name in names if (row := await client._context.journal.find("default", name)) is not None]
+        history = [await client._context.journal.history("default", name) for name in names]
+        workers = {client._context.lease.worker: "worker"}
         totals = await client.totals()
     await journal.aclose()
     if is_at_once:

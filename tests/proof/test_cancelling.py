@@ -165,7 +165,7 @@ async def _last(client: AlphapoClient) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await client._crew.session.aclose()
+        await client._context.session.aclose()
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["closing", "not closing"])

@@ -133,23 +133,23 @@ class Process:
     @property
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
-        state = self.client._crew.limiter.state
+        state = self.client._context.limiter.state
         after, _ = on_sent(state, Priority.LOOK_UP, self._loop.time(), RetryPolicy())
         return after.tokens > BUDGET - _JUST_NOW
 
     @property
     def has_lease(self) -> bool:
         """Its journal is open, and nobody has to wait for that."""
-        return self.client._crew.lease.is_running
+        return self.client._context.lease.is_running
 
     @property
     def worker(self) -> str:
         """The name under which it holds rows now."""
-        return self.client._crew.lease.worker
+        return self.client._context.lease.worker
 
     def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""
-        state = self.client._crew.limiter.state
+        state = self.client._context.limiter.state
         if state.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {state.tokens} (P9)")
         flight = self.client._flights.get(foreign_id)

@@ -33,8 +33,8 @@ class Bug(NamedTuple):
     """How many times as many withdrawals the worlds hold: some mistakes need three that meet."""
 
 
-_SENT: Final = 'reply = await crew.exchange("POST", crew.withdrawal_url, row.revision.body, signer)'
-_SENT_OTHERWISE: Final = 'reply = await crew.exchange("POST", crew.withdrawal_url, body, signer)'
+_SENT: Final = 'reply = await context.exchange("POST", context.withdrawal_url, row.revision.body, signer)'
+_SENT_OTHERWISE: Final = 'reply = await context.exchange("POST", context.withdrawal_url, body, signer)'
 _REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
 
 _REPLIES: Final = (
@@ -236,7 +236,7 @@ _PACE: Final = (
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n',
                 'due = None if deadline is None else began + check_seconds("deadline", deadline)\n'
                 "        if due is not None:\n"
-                "            due = max(due, self._crew.limiter.state.held_until + 1.0)\n",
+                "            due = max(due, self._context.limiter.state.held_until + 1.0)\n",
             ),
         ),
     ),
@@ -613,7 +613,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "flight.py",
-                "if self._has_sent and self._crew.journal.is_durable:",
+                "if self._has_sent and self._context.journal.is_durable:",
                 "if row is None:",
             ),
         ),
