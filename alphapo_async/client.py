@@ -612,7 +612,7 @@ class AlphapoClient:
     async def _refresh(self, row: Row) -> None:
         """Ask how an accepted row stands now."""
         signer = self._context.signers.get(row.key, self._signer)
-        answered = await self._context.ask(
+        answered = await self._context.look_up(
             row.foreign_id, signer, Priority.QUESTION, partial(self._context.wait_for_slot, self._enter())
         )
         if answered is not None:
@@ -704,7 +704,7 @@ class AlphapoClient:
         with contextlib.suppress(JournalError):
             row = await context.journal.find(context.account, name)
         signer = context.signers.get(row.key, self._signer) if row else self._signer
-        answered = await context.ask(name, signer, Priority.QUESTION, partial(context.wait_for_slot, loop))
+        answered = await context.look_up(name, signer, Priority.QUESTION, partial(context.wait_for_slot, loop))
         answer = None if answered is None else answered[0]
         if row is not None and answered is not None:
             # Nobody's "no": its holder may be sending it just now.
@@ -729,7 +729,7 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: it is not.
         """
-        reply = await self._context.put(self._enter(), "GET", "/api/v2/ping", None, {})
+        reply = await self._context.send_plain(self._enter(), "GET", "/api/v2/ping", None, {})
         if not isinstance(reply, Reply) or reply.status != _OK:
             raise _unavailable("the ping", judge_look_up(reply, self._context.runtime.clock()))
 
@@ -740,7 +740,7 @@ class AlphapoClient:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
         body = b"{}"
-        reply = await self._context.put(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
+        reply = await self._context.send_plain(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
         balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
         if balances is None:
             raise _unavailable("the balances", judge_look_up(reply, self._context.runtime.clock()))

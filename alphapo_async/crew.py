@@ -132,7 +132,7 @@ class ClientContext:
         for waiters in self.queueing:
             waiters.on_outage(has_begun)
 
-    async def ask(
+    async def look_up(
         self, foreign_id: str, signer: Signer, priority: Priority, place: Callable[[Priority], Awaitable[Permit | None]]
     ) -> tuple[Answer, ReplyExcerpt, float, float] | None:
         """Make one look-up, and return its answer, what is kept of it, and when it began and ended; None if it could not leave in time."""
@@ -142,7 +142,7 @@ class ClientContext:
             return None
         began, heard = self.runtime.clock(), None
         try:
-            reply = await self.exchange("GET", self.look_up_url, body, signer)
+            reply = await self.send_signed("GET", self.look_up_url, body, signer)
             heard = answer = judge_look_up(reply, self.runtime.clock())
         finally:
             self.limiter.release(permit, heard)
@@ -382,12 +382,12 @@ class ClientContext:
         while self._lagging:
             await asyncio.wait(self._lagging)
 
-    def exchange(self, method: str, url: str, body: bytes, signer: Signer) -> Awaitable[Reply | NoReply]:
+    def send_signed(self, method: str, url: str, body: bytes, signer: Signer) -> Awaitable[Reply | NoReply]:
         """Send one signed request, once it is awaited."""
         headers = signer.headers(body)
         return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
 
-    async def put(
+    async def send_plain(
         self, loop: asyncio.AbstractEventLoop, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Reply | NoReply:
         """Put one question that is about no withdrawal."""
@@ -408,7 +408,7 @@ class ClientContext:
     async def ask_about_key(self, key: str) -> None:
         """Ask `accounts/list` with a refused key, which moves no money and shows whether AlphaPo lets it in."""
         loop, body = asyncio.get_running_loop(), b"{}"
-        reply = await self.put(loop, "POST", ACCOUNTS, body, self.signers[key].headers(body))
+        reply = await self.send_plain(loop, "POST", ACCOUNTS, body, self.signers[key].headers(body))
         self.keys.answered(key, reply, loop.time())
 
     async def wait_for_slot(self, loop: asyncio.AbstractEventLoop, priority: Priority) -> Permit | None:

@@ -293,7 +293,7 @@ class Flight:
         began = context.runtime.clock()
         heard: Proof | None = None
         try:
-            reply = await context.exchange("POST", context.withdrawal_url, row.revision.body, signer)
+            reply = await context.send_signed("POST", context.withdrawal_url, row.revision.body, signer)
             until = context.lease.clock.latest()
             heard = proof = judge_reply(reply, self._request, until)
         finally:
@@ -386,7 +386,7 @@ class Flight:
         if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
         kind = Priority.LOOK_UP if self._has_sent else Priority.QUESTION
-        answered = await self._context.ask(foreign_id, signer, kind, self._enter)
+        answered = await self._context.look_up(foreign_id, signer, kind, self._enter)
         if answered is None:
             return None
         self._counts = FlightCounts(

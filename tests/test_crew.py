@@ -66,10 +66,10 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
         async def slot(kind: Priority) -> Any:
             return await context.wait_for_slot(loop, kind)
 
-        asked = await context.ask("payout-17", SIGNER, Priority.QUESTION, slot)
+        asked = await context.look_up("payout-17", SIGNER, Priority.QUESTION, slot)
         assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[context.runtime.clock()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
-        answered = await context.ask("payout-17", SIGNER, Priority.QUESTION, slot)
+        answered = await context.look_up("payout-17", SIGNER, Priority.QUESTION, slot)
         assert answered is not None
         assert isinstance(answered[0], Found)
         assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b'{"foreign_id":"payout-17"}')
@@ -90,8 +90,8 @@ def test_without_a_slot_nothing_is_asked() -> None:
         async def slot(kind: Priority) -> Any:
             return await context.wait_for_slot(loop, kind)
 
-        assert await context.ask("payout-17", SIGNER, Priority.QUESTION, slot) is None
-        assert await context.put(loop, "GET", "/api/v2/ping", None, {}) == NoReply(
+        assert await context.look_up("payout-17", SIGNER, Priority.QUESTION, slot) is None
+        assert await context.send_plain(loop, "GET", "/api/v2/ping", None, {}) == NoReply(
             "no slot in time", may_have_left=False
         )
         assert loop.time() == pytest.approx(4.0)
@@ -120,7 +120,7 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
     async def story() -> None:
         wire = Always()
         context = _context(wire)
-        assert await context.put(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
+        assert await context.send_plain(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
         assert context.limiter.state.held_until == held_until
 

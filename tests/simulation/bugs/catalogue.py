@@ -33,8 +33,8 @@ class Bug(NamedTuple):
     """How many times as many withdrawals the worlds hold: some mistakes need three that meet."""
 
 
-_SENT: Final = 'reply = await context.exchange("POST", context.withdrawal_url, row.revision.body, signer)'
-_SENT_OTHERWISE: Final = 'reply = await context.exchange("POST", context.withdrawal_url, body, signer)'
+_SENT: Final = 'reply = await context.send_signed("POST", context.withdrawal_url, row.revision.body, signer)'
+_SENT_OTHERWISE: Final = 'reply = await context.send_signed("POST", context.withdrawal_url, body, signer)'
 _REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
 
 _REPLIES: Final = (
