@@ -1,7 +1,7 @@
 """SessionManager: the pooled HTTP connections, and the only door to aiohttp's client.
 
 Whatever happens on the wire comes out as a value: a whole `Reply`, or a `NoReply` that knows whether a byte of the
-request may have left. For that the request is written here, in one piece and at one place (`_Exchange.leave`), on a connection of aiohttp's
+request may have left. For that the request is written here, in one piece and at one place (`_Exchange.write`), on a connection of aiohttp's
 pool; aiohttp connects, speaks TLS, talks to proxies and reads the reply.
 """
 
@@ -139,11 +139,11 @@ class _Exchange:
             self._task.uncancel()
 
     @property
-    def has_boarded(self) -> bool:
+    def is_attached(self) -> bool:
         """A connection was handed over to it."""
         return self._transport is not None
 
-    def board(self, connection: Connection) -> ResponseHandler:
+    def attach(self, connection: Connection) -> ResponseHandler:
         """Take the connection, to leave on it; return what hears the reply.
 
         Raises:
@@ -157,11 +157,11 @@ class _Exchange:
         self._socket = self._transport.get_extra_info("socket")  # as long as the transport knows it
         return protocol
 
-    def load(self, request: bytes) -> None:
+    def prepare(self, request: bytes) -> None:
         """Leave with these bytes."""
         self._bytes = request
 
-    def leave(self, now: float) -> None:
+    def write(self, now: float) -> None:
         """Write the bytes, unless its time is up, the connection is gone, or somebody has said something on it since it was last used."""
         protocol = self._connection and self._connection.protocol
         if self.has_left or protocol is None or self._transport is None or self._transport.is_closing():
@@ -227,7 +227,7 @@ def _is_unread(protocol: ResponseHandler, connected: Any) -> bool:
     return False
 
 
-class _Departures:
+class _WriteBatch:
     """Requests that leave when the loop comes round: what many write leaves in one burst, at half the cost."""
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class _Departures:
         time = asyncio.get_running_loop().time
         for exchange in waiting:
             try:
-                exchange.leave(time())
+                exchange.write(time())
             except Exception:  # noqa: BLE001 - whatever its connection does, the others leave
                 exchange.break_off()
 
@@ -273,7 +273,7 @@ class _Pool:
     def __init__(self, max_connections: int, ssl: tls.SSLContext | None) -> None:
         self.connector = aiohttp.TCPConnector(limit=max_connections, ssl=True if ssl is None else ssl)
         self.session = aiohttp.ClientSession(connector=self.connector, cookie_jar=aiohttp.DummyCookieJar())
-        self.departures = _Departures()
+        self.departures = _WriteBatch()
         self.routes: dict[tuple[str, str], _Route] = {}
 
 
@@ -386,8 +386,8 @@ class SessionManager:
             connection = await pool.connector.connect(order.route.to, [], order.of_connecting)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
-        protocol = exchange.board(connection)
-        exchange.load(_written(order))
+        protocol = exchange.attach(connection)
+        exchange.prepare(_written(order))
         protocol.set_response_params(read_until_eof=True)
         pool.departures.add(asyncio.get_running_loop(), exchange)
         message, content = await protocol.read()
@@ -507,7 +507,7 @@ def _reply(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
 
 def _told(error: Exception, exchange: _Exchange) -> NoReply:
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "connection lost")
-    if exchange.has_left or not exchange.has_boarded:
+    if exchange.has_left or not exchange.is_attached:
         # Where no connection was handed over, an error that has no place in the table claims nothing.
         return NoReply(reason, may_have_left=exchange.has_left or not isinstance(error, _BEFORE_HANDOVER))
     return NoReply(reason if reason.startswith(_BARRED) else _BARRED, may_have_left=False)

@@ -26,7 +26,7 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, NotSent, Reply
 from alphapo_async.core.pacing import Priority, RetryPolicy
 from alphapo_async.gate import RequestLimiter
-from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Departures, _Exchange
+from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Exchange, _WriteBatch
 from tests.servers import Handler, Peer, answer, relay, serving
 
 BODY = b'{"amount":0.0015}'
@@ -1320,7 +1320,7 @@ async def test_a_connection_that_fails_as_one_leaves_keeps_nobody_else_back() ->
         def __init__(self, name: str) -> None:
             self._name = name
 
-        def leave(self, _now: float) -> None:
+        def write(self, _now: float) -> None:
             told.append(f"{self._name} leaves")
             if self._name == "first":
                 raise OSError
@@ -1328,7 +1328,7 @@ async def test_a_connection_that_fails_as_one_leaves_keeps_nobody_else_back() ->
         def break_off(self) -> None:
             told.append(f"{self._name} is broken off")
 
-    loop, departures = asyncio.get_running_loop(), _Departures()
+    loop, departures = asyncio.get_running_loop(), _WriteBatch()
     for name in ("first", "second"):
         departures.add(loop, Leaving(name))  # type: ignore[arg-type]
     await asyncio.sleep(0)
@@ -1343,7 +1343,7 @@ async def test_what_is_broken_off_is_heard_as_a_lost_connection() -> None:
     exchange.break_off()
     transport = SimpleNamespace(get_extra_info=lambda _name: None)
     protocol = SimpleNamespace(transport=transport, should_close=False, set_exception=heard.append)
-    exchange.board(SimpleNamespace(protocol=protocol))  # type: ignore[arg-type]
+    exchange.attach(SimpleNamespace(protocol=protocol))  # type: ignore[arg-type]
     exchange.break_off()
 
     assert [type(error) for error in heard] == [aiohttp.ClientOSError]
