@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["LAG", "Gathering", "Wish"]
+__all__ = ["LAG", "GroupCommit", "PendingWrite"]
 
 LARGEST: Final = 500
 """Wishes in a group: what it writes is seen by others only at its end."""
@@ -19,7 +19,7 @@ LAG: Final = 0.05
 R = TypeVar("R")
 
 
-class Wish(Generic[R]):
+class PendingWrite(Generic[R]):
     """Something to be written down, and who waits for what it comes to."""
 
     __slots__ = ("_future",)
@@ -28,11 +28,11 @@ class Wish(Generic[R]):
         self._future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
     @property
-    def is_told(self) -> bool:
+    def is_done(self) -> bool:
         """It was fulfilled or has failed, or nobody waits any more."""
         return self._future.done()
 
-    def fulfil(self, result: R) -> None:
+    def resolve(self, result: R) -> None:
         """Tell the result, if anybody still waits."""
         if not self._future.done():
             self._future.set_result(result)
@@ -47,10 +47,10 @@ class Wish(Generic[R]):
         return self._future
 
 
-W = TypeVar("W", bound=Wish[Any])
+W = TypeVar("W", bound=PendingWrite[Any])
 
 
-class Gathering(Generic[W]):
+class GroupCommit(Generic[W]):
     """Serves wishes group by group, in the order in which they came.
 
     Args:
@@ -67,9 +67,9 @@ class Gathering(Generic[W]):
         self._serving: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
 
-    def add(self, wish: W, *, may_lag: bool = False) -> None:
+    def add(self, pending: W, *, may_lag: bool = False) -> None:
         """Have it served with the next group; what may lag does not begin one by itself, for a moment."""
-        self._waiting.append(wish)
+        self._waiting.append(pending)
         self._asked += 1
         if not may_lag:
             self._start()

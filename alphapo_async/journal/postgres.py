@@ -18,7 +18,7 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch, Row
-from alphapo_async.journal.gathering import Gathering, Wish
+from alphapo_async.journal.gathering import GroupCommit, PendingWrite
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.names import check_schema, check_url, read_location
@@ -52,7 +52,7 @@ class _Attempt(NamedTuple):
         return changes > 1 and bool(added) and _are_stored(added, lines)
 
 
-class _Write(Wish[Row]):
+class _Write(PendingWrite[Row]):
     """A change that somebody waits for; it can be worked out again."""
 
     __slots__ = ("attempts", "change", "name")
@@ -105,7 +105,7 @@ class PostgresJournal:
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = Presence(self._server.connect_for_lock, self._server.disconnect)
-        self._changes: Gathering[_Write] = Gathering(self._serve)
+        self._changes: GroupCommit[_Write] = GroupCommit(self._serve)
         self._known: OrderedDict[Name, Known] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
@@ -191,14 +191,14 @@ class PostgresJournal:
 
     def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Awaitable[Row]:
         """Write the row and the history lines that `change` returns, with one statement; return the row once the database keeps both."""
-        wish = _Write((account, foreign_id), change)
+        pending = _Write((account, foreign_id), change)
         try:
             self._check_open()
         except JournalError as error:
-            wish.fail(error)
+            pending.fail(error)
         else:
-            self._changes.add(wish, may_lag=may_lag)
-        return wish.outcome()
+            self._changes.add(pending, may_lag=may_lag)
+        return pending.outcome()
 
     async def update_within(self, connection: Any, account: str, foreign_id: str, change: Change) -> Row:
         """Write the row and the history lines inside the transaction of the caller's connection: they count only if that commits.
@@ -483,30 +483,30 @@ class PostgresJournal:
         try:
             await self._server.run(lambda fetch: self._apply(fetch, group))
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, or hear what is wrong with another
-            for wish in [wish for wish in group if not wish.is_told]:
-                self._known.pop(wish.name, None)
+            for pending in [pending for pending in group if not pending.is_done]:
+                self._known.pop(pending.name, None)
                 if len(group) == 1 or self._server.is_known_down:
-                    wish.fail(copy(error) if isinstance(error, JournalError) else error)
+                    pending.fail(copy(error) if isinstance(error, JournalError) else error)
                 else:
-                    await self._serve([wish])
+                    await self._serve([pending])
 
     async def _apply(self, fetch: Fetch, group: list[_Write]) -> None:
         """Work the changes out and write them down; those that others were quicker at, again from what these wrote."""
-        left = [wish for wish in group if not wish.is_told]
-        is_again = any(wish.attempts for wish in left)
+        left = [pending for pending in group if not pending.is_done]
+        is_again = any(pending.attempts for pending in left)
         found = await self._read(fetch, left) if is_again else _Found(self._stamp, {}, {})
         while left:
             drafts = self._drafts(left, found).values()
             await self._write(fetch, self._rows.add, [each for each in drafts if each[0].known is None], found.stamp)
             changed = [each for each in drafts if each[0].known is not None]
             await self._write(fetch, self._rows.change, changed, found.stamp)
-            left = [wish for wish in left if not wish.is_told]
+            left = [pending for pending in left if not pending.is_done]
             if left:
                 await self._look(fetch)
                 found = await self._read(fetch, left)
 
-    async def _read(self, fetch: Fetch, wishes: list[_Write]) -> _Found:
-        names, stamp = list({wish.name for wish in wishes}), self._stamp
+    async def _read(self, fetch: Fetch, pending_writes: list[_Write]) -> _Found:
+        names, stamp = list({pending.name for pending in pending_writes}), self._stamp
         rows = await self._rows.find_many(fetch, names)
         if any(self._is_overtaken(name, rows.get(name)) for name in names):
             await self._begin_epoch(fetch)
@@ -514,7 +514,9 @@ class PostgresJournal:
             rows = await self._rows.find_many(fetch, names)
         for name, known in rows.items():
             self._remember(name, known)
-        unsure = [rows[name].id for name in {wish.name for wish in wishes if wish.attempts} if name in rows]
+        unsure = [
+            rows[name].id for name in {pending.name for pending in pending_writes if pending.attempts} if name in rows
+        ]
         lines = await self._rows.histories(fetch, unsure) if unsure else {}
         return _Found(stamp, {name: rows.get(name) for name in names}, lines)
 
@@ -523,8 +525,8 @@ class PostgresJournal:
         if not drafts:
             return
         for draft, together in drafts:
-            for wish, row in together:
-                wish.attempts.append(_Attempt(draft, row))
+            for pending, row in together:
+                pending.attempts.append(_Attempt(draft, row))
         done: dict[Name, Known] | None = {}
         try:
             done = await write(fetch, [draft for draft, _ in drafts], stamp)
@@ -540,46 +542,46 @@ class PostgresJournal:
         for name, each in done.items():
             self._remember(name, each)
         for draft, together in drafts:
-            for wish, row in together:
-                wish.attempts.pop()
+            for pending, row in together:
+                pending.attempts.pop()
                 if draft.name in done:
-                    wish.fulfil(row)
+                    pending.resolve(row)
 
-    def _drafts(self, wishes: list[_Write], found: _Found) -> dict[Name, _Sheet]:
+    def _drafts(self, pending_writes: list[_Write], found: _Found) -> dict[Name, _Sheet]:
         """Work out what is to be written, one draft for each row, in order; what needs no writing is told."""
         drafts: dict[Name, _Sheet] = {}
         late: set[Name] = set()
-        for wish in wishes:
-            if wish.name in late or not self._add(wish, found, drafts):
-                late.add(wish.name)  # what was asked for later waits with it
+        for pending in pending_writes:
+            if pending.name in late or not self._add(pending, found, drafts):
+                late.add(pending.name)  # what was asked for later waits with it
         return drafts
 
-    def _add(self, wish: _Write, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
+    def _add(self, pending: _Write, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
         """Work one out; tell whether that came to something: what is told is worked out from what stands in the database."""
-        name = wish.name
+        name = pending.name
         is_fresh = name in found.rows
         known = found.rows[name] if is_fresh else self._known.get(name)
         draft, together = drafts.get(name) or (None, [])
         before = draft.row if draft is not None else None if known is None else known.row
-        made = _made_before(wish, known, found.lines) if is_fresh and known is not None else None
+        made = _made_before(pending, known, found.lines) if is_fresh and known is not None else None
         entries: Sequence[Entry] = ()
         if made is not None and before is not None:
             # Only the word of it was lost. It is written once more: it may be seen before all that is to keep it does.
             row = before
         else:
             try:
-                row, entries = wish.change(before)
+                row, entries = pending.change(before)
             except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
                 if is_fresh and draft is None:
-                    wish.fail(error)
-                return wish.is_told
+                    pending.fail(error)
+                return pending.is_done
             if row is before and not entries and draft is None:
                 if is_fresh:
-                    wish.fulfil(row)
+                    pending.resolve(row)
                 return is_fresh
             made = row
         entries = (*(draft.entries if draft else ()), *entries)
-        drafts[name] = Draft(name, known, row, entries), [*together, (wish, made)]
+        drafts[name] = Draft(name, known, row, entries), [*together, (pending, made)]
         return True
 
     def _is_overtaken(self, name: Name, found: Known | None) -> bool:
@@ -594,9 +596,9 @@ class PostgresJournal:
             self._known.popitem(last=False)
 
 
-def _made_before(wish: _Write, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
+def _made_before(pending: _Write, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
     """Return what the change came to, if it stands already."""
-    return next((one.made for one in wish.attempts if one.stands(known, lines.get(known.id, []))), None)
+    return next((one.made for one in pending.attempts if one.stands(known, lines.get(known.id, []))), None)
 
 
 def _are_stored(ours: Sequence[Entry], lines: Sequence[Entry]) -> bool:

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from alphapo_async.journal.gathering import LAG, LARGEST, Gathering, Wish
+from alphapo_async.journal.gathering import LAG, LARGEST, GroupCommit, PendingWrite
 from tests.virtual import run
 
 
-class _Wish(Wish[int]):
+class _Wish(PendingWrite[int]):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
@@ -21,21 +21,21 @@ class _Store:
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
-        self.gathering: Gathering[_Wish] = Gathering(self._serve)
+        self.gathering: GroupCommit[_Wish] = GroupCommit(self._serve)
 
     async def _serve(self, group: list[_Wish]) -> None:
-        self.groups.append([wish.number for wish in group])
+        self.groups.append([pending.number for pending in group])
         await asyncio.sleep(1)
-        for wish in group:
-            if wish.number < 0:
-                wish.fail(ValueError(wish.number))
-            wish.fulfil(2 * wish.number)
+        for pending in group:
+            if pending.number < 0:
+                pending.fail(ValueError(pending.number))
+            pending.resolve(2 * pending.number)
 
     async def ask(self, number: int, *, may_lag: bool = False) -> int:
         """Have a number doubled."""
-        wish = _Wish(number)
-        self.gathering.add(wish, may_lag=may_lag)
-        return await wish.outcome()
+        pending = _Wish(number)
+        self.gathering.add(pending, may_lag=may_lag)
+        return await pending.outcome()
 
 
 def test_what_is_asked_for_at_once_is_served_together() -> None:
@@ -165,9 +165,9 @@ def test_a_failure_is_told_to_the_one_it_concerns() -> None:
         failed, doubled = await told
         assert isinstance(failed, ValueError)
         assert doubled == 2
-        wish = _Wish(1)
-        assert not wish.is_told
-        wish.fulfil(1)
-        assert wish.is_told
+        pending = _Wish(1)
+        assert not pending.is_done
+        pending.resolve(1)
+        assert pending.is_done
 
     run(story())

@@ -691,7 +691,7 @@ _JOURNAL: Final = (
     ),
     Bug(
         "errors of jobs that nobody hears",
-        "Gathering of which the first error is raised and the others are dropped.",
+        "GroupCommit of which the first error is raised and the others are dropped.",
         (
             Edit(
                 "streaming.py",
@@ -709,8 +709,8 @@ _HISTORY: Final = (
         (
             Edit(
                 "journal/postgres.py",
-                "                row, entries = wish.change(before)\n",
-                "                row, _ = wish.change(before)\n",
+                "                row, entries = pending.change(before)\n",
+                "                row, _ = pending.change(before)\n",
             ),
         ),
         found_by="test",
