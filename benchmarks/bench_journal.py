@@ -29,7 +29,7 @@ from alphapo_async.core.outcome import Accepted
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
-from alphapo_async.journal.grouping import Request
+from alphapo_async.journal.grouping import ThreadCall
 from alphapo_async.journal.postgres import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import connect
@@ -86,7 +86,7 @@ class Counting(SqliteJournal):
         super().__init__(path)
         self._counted = groups
 
-    def _serve(self, group: list[Request]) -> None:  # type: ignore[type-arg]
+    def _serve(self, group: list[ThreadCall]) -> None:  # type: ignore[type-arg]
         writes = sum(request.writes for request in group)
         self._counted.update([writes] if writes else [])
         super()._serve(group)

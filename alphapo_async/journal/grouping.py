@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["Group", "Request"]
+__all__ = ["CommitThread", "ThreadCall"]
 
 LINGER: Final = 0.002
 """Seconds that a group waits for company at most, where the one before it had some."""
@@ -24,7 +24,7 @@ LAG: Final = 0.05
 C = TypeVar("C")
 
 
-class Request(Generic[C]):
+class ThreadCall(Generic[C]):
     """Something to be done by the thread, and who waits for it."""
 
     __slots__ = ("due", "error", "future", "loop", "result", "run", "writes")
@@ -52,7 +52,7 @@ class Request(Generic[C]):
             self.future.set_result(self.result)
 
 
-class Group(Generic[C]):
+class CommitThread(Generic[C]):
     """A thread that serves requests group by group.
 
     Args:
@@ -61,11 +61,11 @@ class Group(Generic[C]):
         end: called in the thread at its end.
     """
 
-    def __init__(self, name: str, serve: Callable[[list[Request[C]]], None], end: Callable[[], None]) -> None:
+    def __init__(self, name: str, serve: Callable[[list[ThreadCall[C]]], None], end: Callable[[], None]) -> None:
         self._name = name
         self._serve = serve
         self._end = end
-        self._waiting: list[Request[C]] = []
+        self._waiting: list[ThreadCall[C]] = []
         self._due = inf
         """When the first of them wants to be served."""
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class Group(Generic[C]):
             writes: it changes something.
             may_lag: it need not begin a group; it rides on the next one, or goes by itself a moment later.
         """
-        request = Request(run, writes=writes, lag=LAG if may_lag else 0.0)
+        request = ThreadCall(run, writes=writes, lag=LAG if may_lag else 0.0)
         with self._lock:  # itself, not by way of the condition: at every request
             if self._is_closing:
                 raise RuntimeError("The journal is closed.")
@@ -117,7 +117,7 @@ class Group(Generic[C]):
             _tell(group)
         self._end()
 
-    def _next_group(self) -> list[Request[C]]:
+    def _next_group(self) -> list[ThreadCall[C]]:
         """Wait for requests; none when the group is closed and nothing is left."""
         with self._news:
             while not self._is_closing:
@@ -140,9 +140,9 @@ class Group(Generic[C]):
             self._news.wait(min(left, LINGER / 4))
 
 
-def _tell(group: list[Request[Any]]) -> None:
+def _tell(group: list[ThreadCall[Any]]) -> None:
     """Tell each loop once, whatever it waits for."""
-    loops: dict[asyncio.AbstractEventLoop, list[Request[Any]]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[ThreadCall[Any]]] = {}
     for request in group:
         loops.setdefault(request.loop, []).append(request)
     for loop, requests in loops.items():
@@ -152,6 +152,6 @@ def _tell(group: list[Request[Any]]) -> None:
             continue  # the loop is closed, and nobody waits in it any more
 
 
-def _tell_all(requests: list[Request[Any]]) -> None:
+def _tell_all(requests: list[ThreadCall[Any]]) -> None:
     for request in requests:
         request.tell()

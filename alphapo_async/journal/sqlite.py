@@ -22,7 +22,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal import sqlite_rows as rows
-from alphapo_async.journal.grouping import Group, Request
+from alphapo_async.journal.grouping import CommitThread, ThreadCall
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import BUSY, connect, copy_into, journal_error
@@ -213,7 +213,7 @@ class SqliteJournal:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
         self._workers = Workers(self.path.with_name(f"{self.path.name}.workers"))
-        self._group: Group[_File] = Group(f"journal {self.path.name}", self._serve, self._close)
+        self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
         self._is_closed = False
 
@@ -450,7 +450,7 @@ class SqliteJournal:
 
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _serve(self, group: list[Request[_File]]) -> None:
+    def _serve(self, group: list[ThreadCall[_File]]) -> None:
         """Serve a group in one transaction, one by one where that fails; then what has to be done outside of any."""
         try:
             file = self._opened()
@@ -472,13 +472,13 @@ class SqliteJournal:
             self._file = _File(self.path)
         return self._file
 
-    def _read(self, file: _File, request: Request[_File]) -> None:
+    def _read(self, file: _File, request: ThreadCall[_File]) -> None:
         try:
             _run(file, request)
         except sqlite3.Error as error:
             request.error = journal_error(self.path, error)
 
-    def _commit(self, file: _File, group: list[Request[_File]]) -> Exception | None:
+    def _commit(self, file: _File, group: list[ThreadCall[_File]]) -> Exception | None:
         """Serve a group in one transaction; return what went wrong."""
         changes = [request.run for request in group if isinstance(request.run, _Write)]
         for change in changes:
@@ -501,7 +501,7 @@ class SqliteJournal:
             return error
         return None
 
-    def _serve_alone(self, file: _File, request: Request[_File]) -> None:
+    def _serve_alone(self, file: _File, request: ThreadCall[_File]) -> None:
         """Once more, with nothing else in the transaction; a commit that fails, now or before, leaves nobody sure."""
         request.result = request.error = None
         error = self._commit(file, [request])
@@ -564,7 +564,7 @@ class _Write:
         return self._change(known)
 
 
-def _run(file: _File, request: Request[_File]) -> None:
+def _run(file: _File, request: ThreadCall[_File]) -> None:
     """Have it done; what a caller's own function raises is his alone."""
     if not isinstance(request.run, _Write):
         file.write()  # it may ask for what has gathered
@@ -576,6 +576,6 @@ def _run(file: _File, request: Request[_File]) -> None:
         request.error = error
 
 
-def _fail(group: list[Request[_File]], error: JournalError) -> None:
+def _fail(group: list[ThreadCall[_File]], error: JournalError) -> None:
     for request in group:
         request.error = copy(error)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alphapo_async.journal.grouping import LAG, LINGER, Group, Request
+from alphapo_async.journal.grouping import LAG, LINGER, CommitThread, ThreadCall
 
 
 class Desk:
@@ -19,9 +19,9 @@ class Desk:
         self.sizes: list[int] = []
         self.ended = 0
         self.seconds = seconds
-        self.group: Group[Desk] = Group("desk", self.serve, self.end)
+        self.group: CommitThread[Desk] = CommitThread("desk", self.serve, self.end)
 
-    def serve(self, group: list[Request[Desk]]) -> None:
+    def serve(self, group: list[ThreadCall[Desk]]) -> None:
         """Run each request."""
         self.sizes.append(len(group))
         time.sleep(self.seconds)
@@ -58,7 +58,7 @@ async def test_what_no_future_takes_is_told_as_another_error() -> None:
     """And those that are told after it still hear."""
     desk = Desk()
 
-    def serve(group: list[Request[Desk]]) -> None:
+    def serve(group: list[ThreadCall[Desk]]) -> None:
         time.sleep(0.01)
         for request in group:
             request.error = request.run(desk)
@@ -92,7 +92,7 @@ def test_nobody_waits_for_company_longer_than_a_flush_takes() -> None:
     assert 0.0 < LINGER < LAG < 0.1
 
 
-class Growing(list[Request[Desk]]):
+class Growing(list[ThreadCall[Desk]]):
     """Requests of which more have come whenever somebody looks; a hundred looks at most."""
 
     def __init__(self) -> None:
