@@ -14,7 +14,7 @@ from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
 from alphapo_async.crew import Runtime
-from alphapo_async.journal import Journal, MemoryJournal, Remembering
+from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
 from alphapo_async.tenure import COMMIT_GRACE
 
 __all__ = ["ActiveBlocks", "CallbackClaim", "Inbox"]
@@ -78,7 +78,7 @@ class Inbox:
     def __init__(self, account: str, journal: Journal, worker: Callable[[], str], runtime: Runtime) -> None:
         self._account = account
         self._journal = journal
-        self._notes: Remembering = journal if isinstance(journal, Remembering) else MemoryJournal()
+        self._notes: KeyValueStore = journal if isinstance(journal, KeyValueStore) else MemoryJournal()
         self._worker = worker
         self._runtime = runtime
         self._locks: dict[str, asyncio.Lock] = {}

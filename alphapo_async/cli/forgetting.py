@@ -22,7 +22,7 @@ from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite import SqliteJournal
 
 if TYPE_CHECKING:
-    from alphapo_async.journal import Forgetting
+    from alphapo_async.journal import Redactable
     from alphapo_async.journal.moving import Movable
 
 __all__ = ["Age", "closing_words", "prune", "redact"]
@@ -163,7 +163,7 @@ def _forget(
         return noted(leave(row), [line]) if is_over(row) else (row, ())
 
     async def use(opened: Journal) -> tuple[int, bool]:
-        forgetting, count = cast("Forgetting", opened), 0  # likewise
+        forgetting, count = cast("Redactable", opened), 0  # likewise
         for first in range(0, len(names), _PAGE):
             page = names[first : first + _PAGE]
             done = await asyncio.gather(*(forgetting.forget(*one, change, keeps_history=keeps_history) for one in page))

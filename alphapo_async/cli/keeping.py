@@ -20,7 +20,7 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Journal, Migrating, open_journal
+from alphapo_async.journal import Journal, Migratable, open_journal
 from alphapo_async.journal.moving import Movable, move
 from alphapo_async.journal.names import shown
 from alphapo_async.journal.sqlite import SqliteJournal
@@ -212,7 +212,7 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
     """Bring a journal in PostgreSQL to this release's tables, making them where there are none."""
 
     async def use(opened: Journal) -> tuple[int, int]:
-        if isinstance(opened, Migrating):
+        if isinstance(opened, Migratable):
             return await opened.migrate()
         await opened.totals("")  # a file is brought up to date when it is opened
         return SCHEMA, SCHEMA

@@ -23,19 +23,19 @@ __all__ = [
     "VERBS",
     "Cautious",
     "Change",
-    "Forgetting",
-    "Hosting",
+    "HostBinding",
     "Journal",
+    "KeyValueStore",
     "MemoryJournal",
-    "Migrating",
+    "Migratable",
     "Outbox",
-    "Remembering",
+    "Redactable",
     "open_journal",
 ]
 
 
 @runtime_checkable
-class Migrating(Protocol):
+class Migratable(Protocol):
     """What a journal can do besides, if its tables are not made anew by themselves for each release."""
 
     async def migrate(self) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Cautious(Protocol):
 
 
 @runtime_checkable
-class Hosting(Protocol):
+class HostBinding(Protocol):
     """What a journal can do besides, if it outlives its process: tell what `join` will hold an account to."""
 
     async def hosts(self) -> dict[str, str]:
@@ -62,7 +62,7 @@ class Hosting(Protocol):
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class KeyValueStore(Protocol):
     """What a journal can do besides, if it keeps a text for whoever works with it."""
 
     async def remember(self, account: str, name: str, text: str) -> None:
@@ -99,7 +99,7 @@ class Outbox(Protocol):
 
 
 @runtime_checkable
-class Forgetting(Protocol):
+class Redactable(Protocol):
     """What a journal can do besides, if it outlives its process: let go of what it knows of people."""
 
     async def forget(

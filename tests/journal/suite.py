@@ -32,7 +32,7 @@ from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, Wi
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Forgetting, Hosting, Journal
+from alphapo_async.journal import HostBinding, Journal, Redactable
 
 ACCOUNT = "default"
 
@@ -403,7 +403,7 @@ class MovingSuite:
         assert [kept.row.foreign_id for kept in first] == ["f", "g"]
         rest = await journal.dump(first[-1].place, 2)
         assert [kept.row.foreign_id for kept in rest] == ["h"]
-        hosting: Hosting = journal
+        hosting: HostBinding = journal
         assert await hosting.hosts() == {ACCOUNT: "h"}
         register = await journal.register()
         assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
@@ -448,7 +448,7 @@ class ForgettingSuite:
         await hear(journal, "f", CalledBack(told, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
-        forgetting: Forgetting = journal
+        forgetting: Redactable = journal
         assert await forgetting.forget(ACCOUNT, "f", lambda row: noted(redacted(row), [line]), keeps_history=True)
         row = await journal.find(ACCOUNT, "f")
         assert (row.revision.body, row.revision.payment, row.revision.number) == (b"", None, 2)

@@ -15,7 +15,7 @@ from alphapo_async.cli.options import Access
 from alphapo_async.cli.showing import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals
-from alphapo_async.journal import Hosting, Journal, MemoryJournal, Remembering
+from alphapo_async.journal import HostBinding, Journal, KeyValueStore, MemoryJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 
 __all__ = ["Balances", "Known", "Wanted", "dry_run_lines", "find_out", "question"]
@@ -82,9 +82,9 @@ async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Seq
 
 async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Sequence[SheetRow]) -> Known:
     totals = await journal.totals(access.account)
-    hosts = await journal.hosts() if isinstance(journal, Hosting) else {}
+    hosts = await journal.hosts() if isinstance(journal, HostBinding) else {}
     text = None
-    if prefix is not None and isinstance(journal, Remembering):
+    if prefix is not None and isinstance(journal, KeyValueStore):
         text = await journal.recall(access.account, prefix)
     sheet = remembered_rows(text)
     before = {row.foreign_id for row in sheet or ()}

@@ -43,7 +43,7 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.crew import host_of
-from alphapo_async.journal import Journal, Remembering
+from alphapo_async.journal import Journal, KeyValueStore
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.sqlite import SqliteJournal
 
@@ -383,7 +383,7 @@ class _Work:
             await journal.aclose()
 
     async def _remember(self, journal: Journal, prefix: str) -> None:
-        assert isinstance(journal, Remembering)  # noqa: S101 - whatever has a name keeps texts
+        assert isinstance(journal, KeyValueStore)  # noqa: S101 - whatever has a name keeps texts
         text = msgspec.json.encode(self._rows()).decode()
         await journal.remember(self._access.account, prefix, text)
 

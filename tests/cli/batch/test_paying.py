@@ -243,7 +243,7 @@ async def test_a_file_that_changes_meanwhile_ends_it(tmp_path: Path) -> None:
     assert report.not_taken > 3_000
 
 
-class Forgetting(Durable):
+class Redactable(Durable):
     """A journal that cannot be read for its totals."""
 
     async def totals(self, account: str) -> dict[str, Totals]:
@@ -254,7 +254,7 @@ async def test_a_report_comes_also_where_the_journal_cannot_be_asked(tmp_path: P
     """Of the file alone."""
     desk = Desk(tmp_path, rows(3))
     async with Sandbox(KEY, SECRET) as sandbox:
-        report, _ = await desk.pay(sandbox.url, journal=Forgetting())
+        report, _ = await desk.pay(sandbox.url, journal=Redactable())
     assert (report.journal, report.outcomes) == ({}, {"accepted": 3})
 
 
