@@ -25,7 +25,7 @@ from alphapo_async.journal.names import check_schema, check_url, read_location
 from alphapo_async.journal.postgres_identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
 from alphapo_async.journal.postgres_server import Server, is_passing
-from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
+from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers
 
 __all__ = ["PostgresJournal"]
 
@@ -104,7 +104,7 @@ class PostgresJournal:
         self._server = Server(None if location is None else location.url, check_schema(schema), pool)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
-        self._presence = Presence(self._server.connect_for_lock, self._server.disconnect)
+        self._presence = LivenessLock(self._server.connect_for_lock, self._server.disconnect)
         self._changes: GroupCommit[_Write] = GroupCommit(self._serve)
         self._known: OrderedDict[Name, Known] = OrderedDict()
         self._remembered = _REMEMBERED

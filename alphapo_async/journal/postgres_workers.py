@@ -17,7 +17,7 @@ from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_identity import IdentityStatements, epoch_of, here
 from alphapo_async.journal.postgres_rows import Fetch
 
-__all__ = ["PostgresWorkers", "Presence"]
+__all__ = ["LivenessLock", "PostgresWorkers"]
 
 _BITS: Final = 63
 _FIRST_WAIT: Final = 0.05
@@ -150,7 +150,7 @@ class PostgresWorkers:
         return until if found["is_listed"] else now
 
 
-class Presence:
+class LivenessLock:
     """Shows the other workers that this process is alive.
 
     Args:

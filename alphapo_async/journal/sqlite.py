@@ -26,7 +26,7 @@ from alphapo_async.journal.grouping import CommitThread, ThreadCall
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import BUSY, connect, copy_into, journal_error
-from alphapo_async.journal.workers import Workers
+from alphapo_async.journal.workers import LivenessLocks
 
 __all__ = ["SqliteJournal"]
 
@@ -212,7 +212,7 @@ class SqliteJournal:
     def __init__(self, path: str | Path) -> None:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
-        self._workers = Workers(self.path.with_name(f"{self.path.name}.workers"))
+        self._workers = LivenessLocks(self.path.with_name(f"{self.path.name}.workers"))
         self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
         self._is_closed = False

@@ -13,12 +13,12 @@ import os
 import weakref
 from pathlib import Path
 
-__all__ = ["Workers"]
+__all__ = ["LivenessLocks"]
 
-_ALL: weakref.WeakSet[Workers]
+_ALL: weakref.WeakSet[LivenessLocks]
 
 
-class Workers:
+class LivenessLocks:
     """The workers of one journal file.
 
     Args:

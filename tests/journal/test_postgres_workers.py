@@ -12,7 +12,7 @@ import pytest
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_schema import statements
-from alphapo_async.journal.postgres_workers import PostgresWorkers, Presence
+from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers
 from tests import postgres
 from tests.journal.test_postgres_rows import HERE, STAMP
 
@@ -57,7 +57,7 @@ async def until(holds: Any) -> None:
 
 async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWorkers, connection: Any) -> None:
     """At once, with the lease that it had, until which it may still send; the process itself knows better of its own."""
-    presence = Presence(connect, close)
+    presence = LivenessLock(connect, close)
     await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"), STAMP)
     assert await workers.ended(connection.fetch, "w", FAR / 2, []) is None
     await presence.aclose()
@@ -121,7 +121,7 @@ async def test_nobody_joins_a_journal_that_has_moved(workers: PostgresWorkers, c
 
 async def test_a_lock_is_taken_again_as_soon_as_its_connection_is_lost(connection: Any) -> None:
     """For all workers of the process; one that left is shown no more."""
-    presence = Presence(connect, close)
+    presence = LivenessLock(connect, close)
     numbers = [await presence.show(worker) for worker in ("a", "b", "b")]
     assert numbers[1] == numbers[2]
     await presence.hide("a")
@@ -182,7 +182,7 @@ async def test_whoever_cannot_come_back_at_once_tries_on() -> None:
         made.append(Cut(tries))
         return made[-1]
 
-    presence = Presence(cut_connect, nothing)
+    presence = LivenessLock(cut_connect, nothing)
     await presence.show("w")
     made[0].is_cut = True
     for _ in range(2):
@@ -208,7 +208,7 @@ async def test_through_a_pooler_nobody_is_shown() -> None:
     async def nowhere() -> None:
         return None
 
-    presence = Presence(nowhere, close)
+    presence = LivenessLock(nowhere, close)
     assert await presence.show("w") is None
     await presence.hide("w")
     await presence.aclose()

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.journal import workers as module
-from alphapo_async.journal.workers import Workers
+from alphapo_async.journal.workers import LivenessLocks
 from tests.processes import started
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from alphapo_async.journal.workers import Workers
-workers = Workers(Path(sys.argv[1]))
+from alphapo_async.journal.workers import LivenessLocks
+workers = LivenessLocks(Path(sys.argv[1]))
 print(workers.join("other"), flush=True)
 time.sleep(60)
 """
@@ -27,7 +27,7 @@ time.sleep(60)
 
 def test_a_worker_is_alive_until_it_leaves(tmp_path: Path) -> None:
     """Seen from itself and from another in the same process."""
-    one, other = Workers(tmp_path / "workers"), Workers(tmp_path / "workers")
+    one, other = LivenessLocks(tmp_path / "workers"), LivenessLocks(tmp_path / "workers")
     inode = one.join("worker")
     assert not one.is_gone("worker", inode)
     assert not other.is_gone("worker", inode)
@@ -38,24 +38,24 @@ def test_a_worker_is_alive_until_it_leaves(tmp_path: Path) -> None:
 
 def test_a_missing_lock_file_proves_nothing(tmp_path: Path) -> None:
     """A live worker's file may be cleaned away, or stand in a folder that this process does not see."""
-    workers = Workers(tmp_path)
+    workers = LivenessLocks(tmp_path)
     inode = workers.join("worker")
     (tmp_path / "worker").unlink()
-    assert not Workers(tmp_path).is_gone("worker", inode)
-    assert not Workers(tmp_path).is_gone("stranger", 1)
+    assert not LivenessLocks(tmp_path).is_gone("worker", inode)
+    assert not LivenessLocks(tmp_path).is_gone("stranger", 1)
 
 
 def test_a_free_lock_in_another_file_proves_nothing(tmp_path: Path) -> None:
     """A file of that name with another inode is not the one that the worker locked."""
-    workers = Workers(tmp_path)
+    workers = LivenessLocks(tmp_path)
     inode = workers.join("worker")
     (tmp_path / "worker").rename(tmp_path / "the one it locked")
     (tmp_path / "worker").touch()
-    assert not Workers(tmp_path).is_gone("worker", inode)
-    assert not Workers(tmp_path).is_gone("worker", None)
+    assert not LivenessLocks(tmp_path).is_gone("worker", inode)
+    assert not LivenessLocks(tmp_path).is_gone("worker", None)
     (tmp_path / "the one it locked").rename(tmp_path / "worker")
     workers.forget()
-    assert Workers(tmp_path).is_gone("worker", inode)
+    assert LivenessLocks(tmp_path).is_gone("worker", inode)
 
 
 @pytest.mark.parametrize("pause", [False, True])
@@ -64,7 +64,7 @@ def test_a_killed_process_is_gone_and_a_paused_one_is_not(
     pause: bool,  # noqa: FBT001 - both ways
 ) -> None:
     """At once, for every process that looks; its file stays until it has left the journal."""
-    workers = Workers(tmp_path)
+    workers = LivenessLocks(tmp_path)
     with started([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         inode = int(holder.stdout.readline())
@@ -80,8 +80,8 @@ def test_a_killed_process_is_gone_and_a_paused_one_is_not(
 FORKER = """
 import os, sys
 from pathlib import Path
-from alphapo_async.journal.workers import Workers
-workers = Workers(Path(sys.argv[1]))
+from alphapo_async.journal.workers import LivenessLocks
+workers = LivenessLocks(Path(sys.argv[1]))
 print(workers.join("parent"), flush=True)
 if os.fork() == 0:
     sys.stdin.read()  # the child lives on
@@ -100,7 +100,7 @@ def test_a_lock_does_not_live_on_in_a_forked_child(tmp_path: Path) -> None:
         inode = int(forker.stdout.readline())
         forker.wait(10)
         until = time.monotonic() + 10  # the child lets go of what it inherited at its first step
-        while not Workers(tmp_path).is_gone("parent", inode):
+        while not LivenessLocks(tmp_path).is_gone("parent", inode):
             assert time.monotonic() < until
             time.sleep(0.01)
         forker.stdin.close()
@@ -109,12 +109,12 @@ def test_a_lock_does_not_live_on_in_a_forked_child(tmp_path: Path) -> None:
 def test_what_cannot_be_looked_at_counts_as_alive(tmp_path: Path) -> None:
     """Nobody's rows are taken on a guess."""
     (tmp_path / "odd").mkdir()
-    assert not Workers(tmp_path).is_gone("odd", (tmp_path / "odd").stat().st_ino)
+    assert not LivenessLocks(tmp_path).is_gone("odd", (tmp_path / "odd").stat().st_ino)
 
 
 def test_forgetting_lets_go_of_every_lock(tmp_path: Path) -> None:
     """What a forked child does with what it inherited."""
-    workers = Workers(tmp_path)
+    workers = LivenessLocks(tmp_path)
     inode = workers.join("worker")
     module._after_fork()
     assert workers.is_gone("worker", inode)
