@@ -24,7 +24,7 @@ from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.names import check_schema, check_url, read_location
 from alphapo_async.journal.postgres_identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
-from alphapo_async.journal.postgres_server import Server, is_passing
+from alphapo_async.journal.postgres_server import PostgresConnection, is_transient
 from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers
 
 __all__ = ["PostgresJournal"]
@@ -101,7 +101,7 @@ class PostgresJournal:
             raise ConfigurationError("A journal in PostgreSQL needs a URL or a pool, and not both.")
         location = None if url is None else read_location(check_url(url))
         self._is_lossless = location is not None and location.is_lossless
-        self._server = Server(None if location is None else location.url, check_schema(schema), pool)
+        self._server = PostgresConnection(None if location is None else location.url, check_schema(schema), pool)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = LivenessLock(self._server.connect_for_lock, self._server.disconnect)
@@ -531,7 +531,7 @@ class PostgresJournal:
         try:
             done = await write(fetch, [draft for draft, _ in drafts], stamp)
         except BaseException as error:
-            if not isinstance(error, Exception) or is_passing(error):
+            if not isinstance(error, Exception) or is_transient(error):
                 done = None
             raise
         finally:

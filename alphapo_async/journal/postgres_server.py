@@ -16,7 +16,7 @@ from alphapo_async.journal.names import shown
 from alphapo_async.journal.postgres_rows import Fetch
 from alphapo_async.journal.postgres_schema import MIGRATIONS, SCHEMA, statements
 
-__all__ = ["Server", "is_passing"]
+__all__ = ["PostgresConnection", "is_transient"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -65,12 +65,12 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Tell whether it may be over in a moment; a value that no statement takes is not."""
     return isinstance(error, _PASSING) and not isinstance(error, ValueError)
 
 
-class Server:
+class PostgresConnection:
     """The database that holds a journal.
 
     Args:
@@ -88,11 +88,11 @@ class Server:
         schema: str,
         pool: Any = None,
         *,
-        patience: float = PATIENCE,
+        retry_for: float = PATIENCE,
         timeout: float = TIMEOUT,
         migrations: Mapping[int, str] = MIGRATIONS,
     ) -> None:
-        self._patience = patience
+        self._patience = retry_for
         self._timeout = timeout
         self._migrations = migrations
         self.schema = schema
@@ -130,7 +130,7 @@ class Server:
             except JournalError:
                 raise
             except (asyncpg.PostgresError, UnicodeEncodeError, *_PASSING) as error:
-                if not is_passing(error):
+                if not is_transient(error):
                     raise self.journal_error(error) from None
                 if connection is not None:
                     with contextlib.suppress(asyncpg.InterfaceError):  # it has noticed by itself
@@ -249,8 +249,8 @@ class Server:
 
     async def _connect(self) -> Any:
         """Open a connection that names no statement, so that a pooler may stand between."""
-        patience: Any = self._timeout  # whole seconds or not, whatever a type checker reads out of a default
-        return await asyncpg.connect(self._url, statement_cache_size=0, timeout=patience, command_timeout=patience)
+        retry_for: Any = self._timeout  # whole seconds or not, whatever a type checker reads out of a default
+        return await asyncpg.connect(self._url, statement_cache_size=0, timeout=retry_for, command_timeout=retry_for)
 
     async def _make_pool(self) -> Any:
         # Through a pooler a named statement may be gone when it is used; directly, naming it saves both sides work.

@@ -24,7 +24,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-from alphapo_async.journal.postgres_server import Server
+from alphapo_async.journal.postgres_server import PostgresConnection
 from alphapo_async.journal.sqlite_file import journal_error
 
 
@@ -117,7 +117,7 @@ def test_a_journal_that_is_only_busy_or_full_is_no_wrong_input(told: str, code: 
 @pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "refused"), TimeoutError(), ConnectionResetError()])
 def test_a_database_that_is_not_there_now_is_no_wrong_input(error: Exception) -> None:
     """It may be back the next time."""
-    server = Server("postgresql://payer@db/payouts", "alphapo", None)
+    server = PostgresConnection("postgresql://payer@db/payouts", "alphapo", None)
     assert explain(server.journal_error(error))[1] == Exit.UNKNOWN
 
 

@@ -21,7 +21,7 @@ from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
 from tests.journal.test_postgres_rows import BEGUN
 
 
-class Server:
+class PostgresConnection:
     """A database whose identity a test chooses: what a promoted standby changes."""
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
+def server() -> PostgresConnection:
     """Return a database."""
-    return Server()
+    return PostgresConnection()
 
 
 @pytest.fixture
-async def journal(server: Server) -> AsyncIterator[PostgresJournal]:
+async def journal(server: PostgresConnection) -> AsyncIterator[PostgresJournal]:
     """Yield a journal in it that is open, with a row that is left to the workers."""
     opened = server.journal()
     await opened.join(ACCOUNT, "h", "worker", 1e11)
@@ -83,7 +83,9 @@ async def test_a_database_tells_its_system_and_its_timeline(journal: PostgresJou
     assert await journal.cautions() == []
 
 
-async def test_the_first_sight_of_another_identity_begins_an_epoch(server: Server, journal: PostgresJournal) -> None:
+async def test_the_first_sight_of_another_identity_begins_an_epoch(
+    server: PostgresConnection, journal: PostgresJournal
+) -> None:
     """What was open is frozen, for every worker; what is new is of the new epoch."""
     await server.be("x/00000002")
     new = asked("new", worker=None)
@@ -106,7 +108,9 @@ async def test_the_first_sight_of_another_identity_begins_an_epoch(server: Serve
     await other.aclose()
 
 
-async def test_a_lease_is_renewed_where_the_journal_went_back(server: Server, journal: PostgresJournal) -> None:
+async def test_a_lease_is_renewed_where_the_journal_went_back(
+    server: PostgresConnection, journal: PostgresJournal
+) -> None:
     """The renewal sees it first; a lock says nothing of workers that this primary has not seen."""
     await server.be("x/00000002")
     assert await journal.renew("worker", 2e11, 0.0)
@@ -114,7 +118,7 @@ async def test_a_lease_is_renewed_where_the_journal_went_back(server: Server, jo
     assert not await journal.renew("nobody", 2e11, 0.0)
 
 
-async def test_a_lock_says_nothing_after_a_failover(server: Server, journal: PostgresJournal) -> None:
+async def test_a_lock_says_nothing_after_a_failover(server: PostgresConnection, journal: PostgresJournal) -> None:
     """A promoted standby has none of them."""
     other = server.journal()
     await other.join(ACCOUNT, "h", "other", 1e11)
@@ -124,7 +128,7 @@ async def test_a_lock_says_nothing_after_a_failover(server: Server, journal: Pos
     await other.aclose()
 
 
-async def test_an_old_primary_takes_nothing(server: Server, journal: PostgresJournal) -> None:
+async def test_an_old_primary_takes_nothing(server: PostgresConnection, journal: PostgresJournal) -> None:
     """A worker that saw a higher timeline records nothing there, and holds no lease."""
     await server.be("x/00000003")
     await hear(journal, "new", asked("new"), now=6.0)
@@ -139,7 +143,7 @@ async def test_an_old_primary_takes_nothing(server: Server, journal: PostgresJou
     assert journal.epoch.number == 1
 
 
-async def test_nothing_freezes_where_failovers_lose_nothing(server: Server) -> None:
+async def test_nothing_freezes_where_failovers_lose_nothing(server: PostgresConnection) -> None:
     """As the operator has said in the URL."""
     journal = server.journal("failover=lossless")
     await journal.join(ACCOUNT, "h", "worker", 1e11)
@@ -152,7 +156,7 @@ async def test_nothing_freezes_where_failovers_lose_nothing(server: Server) -> N
 
 
 async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(
-    server: Server, journal: PostgresJournal
+    server: PostgresConnection, journal: PostgresJournal
 ) -> None:
     """A row is older than the turn that was acknowledged, or gone; its identity shows nothing of that."""
     await hear(journal, "left", LOST, now=6.0)
@@ -178,7 +182,9 @@ async def test_the_operator_begins_an_epoch_and_declares_two_equal(journal: Post
     assert await journal.count_frozen(ACCOUNT) == 1
 
 
-async def test_a_statement_enqueues_in_the_epoch_that_it_finds(server: Server, journal: PostgresJournal) -> None:
+async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
+    server: PostgresConnection, journal: PostgresJournal
+) -> None:
     """A new id is looked up first; a frozen row is recorded anew, in doubt from its first recording."""
     wanted = new_row(ACCOUNT, "new", asked("new", worker=None), 0.0, is_durable=True)
     again = new_row(ACCOUNT, "left", asked("left", worker=None), 0.0, is_durable=True)
@@ -196,7 +202,7 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(server: Server, j
 
 
 async def test_a_call_inside_a_transaction_sees_that_the_journal_went_back(
-    server: Server, journal: PostgresJournal
+    server: PostgresConnection, journal: PostgresJournal
 ) -> None:
     """By a connection of its own: what the caller's transaction becomes changes nothing of that."""
     await server.be("x/00000002")
@@ -214,7 +220,7 @@ async def test_a_call_inside_a_transaction_sees_that_the_journal_went_back(
     await connection.close()
 
 
-async def test_a_no_is_stale_in_the_next_epoch(server: Server, journal: PostgresJournal) -> None:
+async def test_a_no_is_stale_in_the_next_epoch(server: PostgresConnection, journal: PostgresJournal) -> None:
     """As it is read, however it is read."""
     await journal.update(ACCOUNT, "left", lambda known: (_rejected(keep(known)), ()))
     await server.be("x/00000002")

@@ -12,16 +12,16 @@ import pytest
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal.postgres_rows import Fetch
 from alphapo_async.journal.postgres_schema import SCHEMA
-from alphapo_async.journal.postgres_server import Server, is_passing
+from alphapo_async.journal.postgres_server import PostgresConnection, is_transient
 from tests import postgres
 from tests.pooler import Pooler
 
 NOWHERE = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
 
 
-def server(url: str | None = None, *, schema: str | None = None, pool: Any = None, **more: Any) -> Server:
+def server(url: str | None = None, *, schema: str | None = None, pool: Any = None, **more: Any) -> PostgresConnection:
     """Return a server with a schema of its own."""
-    return Server(None if pool else url or postgres.url(), schema or postgres.schema(), pool, **more)
+    return PostgresConnection(None if pool else url or postgres.url(), schema or postgres.schema(), pool, **more)
 
 
 async def one(fetch: Fetch) -> Any:
@@ -80,7 +80,7 @@ async def test_migrating_makes_what_is_missing_and_moves_what_is_old() -> None:
 
 async def test_a_database_that_cannot_be_reached_is_named_without_the_password() -> None:
     """It is tried for a while; from then on everybody hears at once, until it is back."""
-    opened = server(NOWHERE, patience=0.5)
+    opened = server(NOWHERE, retry_for=0.5)
     with pytest.raises(
         JournalError, match=r"at postgresql://127\.0\.0\.1:9/payouts, schema .*cannot be reached"
     ) as caught:
@@ -113,7 +113,7 @@ async def test_what_was_interrupted_is_done_again() -> None:
 async def test_what_cannot_be_done_again_in_time_may_have_been_done() -> None:
     """Nobody can say, so nobody does."""
     async with Pooler(postgres.url(), is_pooling=False) as between:
-        opened = server(between.url, patience=0.0)
+        opened = server(between.url, retry_for=0.0)
         await opened.run(one)
         between.lose_reply_to = b""
         with pytest.raises(JournalError) as caught:
@@ -127,7 +127,7 @@ async def test_what_cannot_be_done_again_in_time_may_have_been_done() -> None:
 async def test_a_database_that_takes_everything_and_answers_nothing_is_given_up() -> None:
     """Whoever waits hears in time."""
     async with Pooler(postgres.url(), is_pooling=False) as between:
-        opened = server(between.url, patience=0.0, timeout=0.3)
+        opened = server(between.url, retry_for=0.0, timeout=0.3)
         await opened.run(one)
         between.is_silent = True
         with pytest.raises(JournalError, match="does not answer in time"):
@@ -298,6 +298,6 @@ def test_every_error_says_what_to_do(error: Exception, told: str) -> None:
 def test_only_what_may_be_over_in_a_moment_is_tried_again() -> None:
     """A deadlock, a restart, a lost connection; not a wrong value or a missing right."""
     for error in (asyncpg.DeadlockDetectedError("x"), asyncpg.AdminShutdownError("x"), OSError(), TimeoutError()):
-        assert is_passing(error)
+        assert is_transient(error)
     for wrong in (asyncpg.DataError("x"), asyncpg.InsufficientPrivilegeError("x"), asyncpg.DiskFullError("x")):
-        assert not is_passing(wrong)
+        assert not is_transient(wrong)
