@@ -14,7 +14,7 @@ import msgspec
 
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.sandbox import Accepted
+from alphapo_async.sandbox import AcceptedWithdrawal
 
 __all__ = ["OUTCOMES", "Tally", "Verdict", "ended_later", "payment_of", "reconcile"]
 
@@ -51,7 +51,9 @@ def payment_of(request: WithdrawalRequest) -> _Payment:
     )
 
 
-def reconcile(requests: Iterable[WithdrawalRequest], told: Mapping[str, str], accepted: Iterable[Accepted]) -> Verdict:
+def reconcile(
+    requests: Iterable[WithdrawalRequest], told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]
+) -> Verdict:
     """Compare what was told with what AlphaPo's books say.
 
     Args:
@@ -75,7 +77,7 @@ def _is_wrong(outcome: str, is_accepted: bool, moved: int) -> bool:  # noqa: FBT
     return outcome != "unknown" and moved > 0  # "unknown" claims nothing, so it is never wrong
 
 
-def ended_later(told: Mapping[str, str], accepted: Iterable[Accepted]) -> int:
+def ended_later(told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]) -> int:
     """Return how many rows were told accepted, and cancelled or declined by AlphaPo afterwards."""
     return sum(told.get(entry.foreign_id) == "accepted" and not entry.moved_money for entry in accepted)
 

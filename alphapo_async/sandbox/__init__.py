@@ -12,12 +12,12 @@ from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_di
 from alphapo_async.sandbox.fault_sets import FAULT_SETS
 from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, Faults, OutagePlan, Script, Several
 from alphapo_async.sandbox.http import Sandbox
-from alphapo_async.sandbox.ledger import Accepted, Ledger, PaidTwice, Seen
+from alphapo_async.sandbox.ledger import AcceptedWithdrawal, Ledger, PaidTwice, SeenBody
 
 __all__ = [
     "DIALECT_CHOICES",
     "FAULT_SETS",
-    "Accepted",
+    "AcceptedWithdrawal",
     "AllFail",
     "Call",
     "Delivered",
@@ -31,7 +31,7 @@ __all__ = [
     "PaidTwice",
     "Sandbox",
     "Script",
-    "Seen",
+    "SeenBody",
     "Several",
     "covering_dialects",
 ]

@@ -15,14 +15,14 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT, PRECISION
-from alphapo_async.sandbox.checks import Asked, AuthenticationProblem
+from alphapo_async.sandbox.checks import AuthenticationProblem, WithdrawalFields
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import FEE_SHARE, Record, shown_id, txid
+from alphapo_async.sandbox.records import FEE_SHARE, SandboxWithdrawal, shown_id, txid
 from alphapo_async.sandbox.rules import Refusal
 
 __all__ = [
     "WITH_SIDES",
-    "Answer",
+    "HttpAnswer",
     "accepted",
     "accounts",
     "bad_format",
@@ -43,7 +43,7 @@ _MAPPED = {"processing": "not_confirmed"}
 """Statuses are mapped before a look-up tells them (https://docs.cryptoprocessing.com, transactions-info)."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """A whole answer: what goes back over the wire."""
 
     status: int
@@ -61,8 +61,8 @@ def encode(value: Any, dialect: Dialect | None = None) -> bytes:
     return mark + _encode(value)
 
 
-def _json(status: int, value: Any, dialect: Dialect | None = None) -> Answer:
-    return Answer(status, encode(value, dialect))
+def _json(status: int, value: Any, dialect: Dialect | None = None) -> HttpAnswer:
+    return HttpAnswer(status, encode(value, dialect))
 
 
 def figure(value: Decimal, dialect: Dialect) -> str | msgspec.Raw:
@@ -78,7 +78,7 @@ def figure(value: Decimal, dialect: Dialect) -> str | msgspec.Raw:
     return text if dialect.figures == "strings" else msgspec.Raw(text.encode())
 
 
-def _address(asked: Asked, dialect: Dialect) -> str:
+def _address(asked: WithdrawalFields, dialect: Dialect) -> str:
     address = asked.address
     if dialect.address_form == "other case":
         lower = address.lower()
@@ -89,7 +89,7 @@ def _address(asked: Asked, dialect: Dialect) -> str:
     return address[::-1] if dialect.address_form == "other form" else address
 
 
-def _tag(asked: Asked, dialect: Dialect) -> dict[str, Any]:
+def _tag(asked: WithdrawalFields, dialect: Dialect) -> dict[str, Any]:
     tag = asked.tag
     if dialect.tag == "missing":
         return {}
@@ -101,11 +101,11 @@ def _tag(asked: Asked, dialect: Dialect) -> dict[str, Any]:
     return {"tag": int(tag) if is_number and tag is not None else tag}
 
 
-def _type(record: Record) -> str:
+def _type(record: SandboxWithdrawal) -> str:
     return "withdrawal" if record.asked.convert_to is None else "withdrawal_exchange"
 
 
-def _foreign_id(record: Record, dialect: Dialect) -> str | int:
+def _foreign_id(record: SandboxWithdrawal, dialect: Dialect) -> str | int:
     told = record.asked.foreign_id
     return told.strip() if dialect.foreign_id_form == "trimmed" and isinstance(told, str) else told
 
@@ -113,7 +113,7 @@ def _foreign_id(record: Record, dialect: Dialect) -> str | int:
 # ── answers to a withdrawal ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def accepted(record: Record, dialect: Dialect, now: float) -> Answer:
+def accepted(record: SandboxWithdrawal, dialect: Dialect, now: float) -> HttpAnswer:
     """Return the answer to an accepted withdrawal, with its status at a moment."""
     status = record.status(now)
     data: dict[str, Any] = {
@@ -132,24 +132,24 @@ def accepted(record: Record, dialect: Dialect, now: float) -> Answer:
     return _json(dialect.success_status, {"data": data}, dialect)
 
 
-def refused(refusal: Refusal, dialect: Dialect) -> Answer:
+def refused(refusal: Refusal, dialect: Dialect) -> HttpAnswer:
     """Return the answer that blames fields: `{"errors": {field: text}}`, or lists of texts."""
     if dialect.reused_shape == "list":
         return _json(refusal.status, {"errors": {name: [text] for name, text in refusal.errors.items()}}, dialect)
     return _json(refusal.status, {"errors": dict(refusal.errors)}, dialect)
 
 
-def not_let_in(problem: AuthenticationProblem) -> Answer:
+def not_let_in(problem: AuthenticationProblem) -> HttpAnswer:
     """Return one of the four documented answers with status 403."""
     return textual(403, problem.error, problem.code)
 
 
-def bad_format() -> Answer:
+def bad_format() -> HttpAnswer:
     """Return the documented answer to a body that is no JSON, or is not called JSON by its Content-Type."""
     return textual(400, "Bad content format", "bad_content_format")
 
 
-def textual(status: int, error: str, code: str | None = None) -> Answer:
+def textual(status: int, error: str, code: str | None = None) -> HttpAnswer:
     """Return an error of the other shape: `{"error": text, "code": code}`."""
     return _json(status, {"error": error} if code is None else {"error": error, "code": code})
 
@@ -157,12 +157,12 @@ def textual(status: int, error: str, code: str | None = None) -> Answer:
 # ── answers to a look-up ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def shown(record: Record, dialect: Dialect, now: float) -> Answer:
+def shown(record: SandboxWithdrawal, dialect: Dialect, now: float) -> HttpAnswer:
     """Return the answer to a look-up that finds a withdrawal; it is not wrapped in `data`."""
     return _json(200, transaction(record, dialect, record.status(now)), dialect)
 
 
-def unknown(asked_by: str, dialect: Dialect) -> Answer:
+def unknown(asked_by: str, dialect: Dialect) -> HttpAnswer:
     """Return the answer to a look-up that finds nothing; which one AlphaPo gives is not documented."""
     if dialect.look_up_unknown == "404":
         return textual(404, "Transaction not found", "not_found")
@@ -170,10 +170,10 @@ def unknown(asked_by: str, dialect: Dialect) -> Answer:
         return _json(400, {"errors": {asked_by: f"The selected {asked_by.replace('_', ' ')} is invalid."}}, dialect)
     if dialect.look_up_unknown == "403":
         return textual(403, "Access denied", "access_denied")
-    return Answer(200, dialect.look_up_unknown.removeprefix("200 ").encode())
+    return HttpAnswer(200, dialect.look_up_unknown.removeprefix("200 ").encode())
 
 
-def transaction(record: Record, dialect: Dialect, status: str) -> dict[str, Any]:
+def transaction(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[str, Any]:
     """Return the object that look-ups and callbacks tell of a withdrawal.
 
     Args:
@@ -214,7 +214,7 @@ WITH_SIDES = {
 """The statuses for which both sides are given."""
 
 
-def _fee(record: Record, dialect: Dialect) -> tuple[str, Decimal]:
+def _fee(record: SandboxWithdrawal, dialect: Dialect) -> tuple[str, Decimal]:
     if dialect.fees in ("outside", "unnamed"):
         return record.asked.currency, EXACT.multiply(record.sent, FEE_SHARE)
     if dialect.fees == "inside":
@@ -222,7 +222,7 @@ def _fee(record: Record, dialect: Dialect) -> tuple[str, Decimal]:
     return record.asked.currency, Decimal(0)
 
 
-def _sides(record: Record, dialect: Dialect, fee: Decimal) -> dict[str, Any]:
+def _sides(record: SandboxWithdrawal, dialect: Dialect, fee: Decimal) -> dict[str, Any]:
     sent, received = record.sent, record.received
     if dialect.fees == "outside":
         sent = EXACT.add(sent, fee)
@@ -236,7 +236,9 @@ def _sides(record: Record, dialect: Dialect, fee: Decimal) -> dict[str, Any]:
     }
 
 
-def _parts(record: Record, dialect: Dialect, place: Mapping[str, Any], *, confirmed: bool) -> list[dict[str, Any]]:
+def _parts(
+    record: SandboxWithdrawal, dialect: Dialect, place: Mapping[str, Any], *, confirmed: bool
+) -> list[dict[str, Any]]:
     asked = record.asked
     parts: list[dict[str, Any]] = []
     if dialect.parts in ("blockchain", "internal"):
@@ -275,7 +277,7 @@ def _split(figure: Decimal) -> tuple[Decimal, Decimal]:
 # ── the other answers ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> Answer:
+def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
     """Return every balance (https://docs.cryptoprocessing.com/api-reference/openapi.yaml, accounts/list)."""
     rows = [
         {
@@ -288,7 +290,7 @@ def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> Answer:
     return _json(200, {"data": rows}, dialect)
 
 
-def currencies(dialect: Dialect) -> Answer:
+def currencies(dialect: Dialect) -> HttpAnswer:
     """Return every currency (https://docs.cryptoprocessing.com/api-reference/endpoints/currencies-list)."""
     rows = [
         {

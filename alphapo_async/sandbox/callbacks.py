@@ -19,7 +19,7 @@ import msgspec
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import encode, figure, transaction
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.records import SandboxWithdrawal
 
 __all__ = [
     "REPEATED_AFTER",
@@ -100,7 +100,7 @@ class Delivered(NamedTuple):
     answer: int | None
 
 
-def announcements(record: Record) -> Changes:
+def announcements(record: SandboxWithdrawal) -> Changes:
     """Return when which status of a withdrawal is told.
 
     There is no callback for "processing": https://docs.cryptoprocessing.com/api-reference/callbacks/withdrawal-callbacks.
@@ -117,7 +117,7 @@ def repetitions(time_scale: float) -> tuple[float, ...]:
 # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def deposit(record: Record, dialect: Dialect, status: str) -> dict[str, Any]:
+def deposit(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[str, Any]:
     """Return the object that a callback tells of the deposit beside a withdrawal.
 
     The foreign_id of a deposit belongs to its address; here it stands where a withdrawal's stands as well, on purpose.
@@ -166,7 +166,9 @@ def forgeries(true: Delivery, tell: Tell, signer: Signer) -> tuple[Delivery, ...
 # ── when it is told ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def plan(record: Record, dialect: Dialect, signer: Signer, mischief: Mischief) -> tuple[tuple[Round, ...], ...]:
+def plan(
+    record: SandboxWithdrawal, dialect: Dialect, signer: Signer, mischief: Mischief
+) -> tuple[tuple[Round, ...], ...]:
     """Return all that leaves because of a withdrawal, in rows of rounds.
 
     The rows go on side by side. In a row, a round leaves when it is due and every delivery of the round before is done with.
@@ -185,7 +187,7 @@ def plan(record: Record, dialect: Dialect, signer: Signer, mischief: Mischief) -
     return tuple(rows)
 
 
-def _subjects(record: Record, dialect: Dialect, mischief: Mischief) -> list[tuple[What, Tell, Changes]]:
+def _subjects(record: SandboxWithdrawal, dialect: Dialect, mischief: Mischief) -> list[tuple[What, Tell, Changes]]:
     changes = announcements(record)
     if mischief.reordering and len(changes) == 1:
         changes = ((record.at, "pending"), *changes)
@@ -239,7 +241,7 @@ class Courier:
         self._waits = repetitions(time_scale)
         self._mischief = mischief or Mischief()
 
-    async def announce(self, record: Record, dialect: Dialect) -> None:
+    async def announce(self, record: SandboxWithdrawal, dialect: Dialect) -> None:
         """Tell every change of a withdrawal when it comes, each until it is heard or the repetitions are used up."""
         async with asyncio.TaskGroup() as group:
             for row in plan(record, dialect, self._signers[record.key], self._mischief):

@@ -17,10 +17,10 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox import catalogue
 
 __all__ = [
-    "Asked",
     "AuthenticationProblem",
     "Errors",
-    "Unreadable",
+    "NotJson",
+    "WithdrawalFields",
     "authentication_problem",
     "check_withdrawal",
     "read_object",
@@ -39,7 +39,7 @@ _MOST_DIGITS = 30
 _FIGURE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
-class Unreadable(Exception):
+class NotJson(Exception):
     """The bytes are no JSON."""
 
 
@@ -56,7 +56,7 @@ NO_SIGNATURE = AuthenticationProblem("required_header_signature", "No signature 
 BAD_SIGNATURE = AuthenticationProblem("bad_header_signature", "Bad signature header")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class WithdrawalFields(msgspec.Struct, frozen=True, kw_only=True):
     """A withdrawal that passed the checks of its fields."""
 
     foreign_id: str | int
@@ -112,7 +112,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         value = _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
-        raise Unreadable from problem
+        raise NotJson from problem
     return value if isinstance(value, dict) else {}
 
 
@@ -130,7 +130,7 @@ def text_of(value: Any) -> str | None:
 
 def check_withdrawal(
     fields: Mapping[str, Any], *, strings_only: bool = False, needs_reference: bool = True
-) -> Asked | Errors:
+) -> WithdrawalFields | Errors:
     """Return the withdrawal that was asked for, or what is wrong with every field.
 
     Args:
@@ -154,7 +154,7 @@ def check_withdrawal(
         errors["address"] = "Not supported address format."
     if errors:
         return errors
-    return Asked(
+    return WithdrawalFields(
         foreign_id=foreign_id,
         currency=currency,
         address=address,

@@ -11,13 +11,13 @@ import msgspec
 
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox import answers
-from alphapo_async.sandbox.answers import Answer
-from alphapo_async.sandbox.checks import NO_KEY, Unreadable, authentication_problem, read_object, spell
+from alphapo_async.sandbox.answers import HttpAnswer
+from alphapo_async.sandbox.checks import NO_KEY, NotJson, authentication_problem, read_object, spell
 from alphapo_async.sandbox.edge import Behaviour, Way, behaviour
-from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, Kind
-from alphapo_async.sandbox.ledger import Ledger, Seen
-from alphapo_async.sandbox.records import CANCELLED, Record
-from alphapo_async.sandbox.rules import Original, Refusal, Verdict, World, asked_by, look_up_problem
+from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, RequestKind
+from alphapo_async.sandbox.ledger import Ledger, SeenBody
+from alphapo_async.sandbox.records import CANCELLED, SandboxWithdrawal
+from alphapo_async.sandbox.rules import Judgement, MerchantState, Original, Refusal, asked_by, look_up_problem
 
 __all__ = ["Desk", "Late", "Question", "Reaction"]
 
@@ -46,21 +46,21 @@ class Reaction(msgspec.Struct, frozen=True):
     """What happens on the connection, and what is left to do besides."""
 
     way: Way
-    answer: Answer
-    record: Record | None = None
+    answer: HttpAnswer
+    record: SandboxWithdrawal | None = None
     """What was just accepted."""
     late: Late | None = None
 
 
 class _Processed(msgspec.Struct, frozen=True):
-    answer: Answer
+    answer: HttpAnswer
     outcome: str
-    record: Record | None = None
+    record: SandboxWithdrawal | None = None
     accepted: bool = False
 
 
-_NOTHING = Answer(200, b"")
-_OK = Answer(200, b"OK", "text/html; charset=UTF-8")
+_NOTHING = HttpAnswer(200, b"")
+_OK = HttpAnswer(200, b"OK", "text/html; charset=UTF-8")
 
 
 class Desk:
@@ -73,13 +73,13 @@ class Desk:
         faults: what goes wrong; may be replaced at any time.
     """
 
-    def __init__(self, world: World, ledger: Ledger, signers: Mapping[str, Signer], faults: FaultPlan) -> None:
-        self.world = world
+    def __init__(self, state: MerchantState, ledger: Ledger, signers: Mapping[str, Signer], faults: FaultPlan) -> None:
+        self.state = state
         self.ledger = ledger
         self.faults = faults
         self.throttle_seconds = 1.0
         self._signers = signers
-        self._numbers: dict[tuple[Kind, str], int] = {}
+        self._numbers: dict[tuple[RequestKind, str], int] = {}
         self._doors: Mapping[tuple[str, str], Callable[[Question, float, float], Reaction]] = {
             ("POST", "/api/v2/withdrawal/crypto"): self.withdrawal,
             ("GET", "/api/v2/transactions/info"): self.look_up,
@@ -105,7 +105,7 @@ class Desk:
 
     def books(self, _question: Question, _now: float, _today: float) -> Reaction:
         """Return the ledger: the sandbox's own page, for other processes."""
-        return Reaction(Way.ANSWER, Answer(200, self.ledger.to_json().encode()))
+        return Reaction(Way.ANSWER, HttpAnswer(200, self.ledger.to_json().encode()))
 
     # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,11 +113,11 @@ class Desk:
         """React to POST /api/v2/withdrawal/crypto."""
         foreign_id = spell(_fields(question.body).get("foreign_id"))
         fault = self._strike("withdrawal", foreign_id, now)
-        acting = behaviour(fault, self.world.dialect, self.throttle_seconds, today)
+        acting = behaviour(fault, self.state.dialect, self.throttle_seconds, today)
         processed = self._processed(question, fault, acting, now)
         place = self.ledger.note(
             foreign_id,
-            Seen(
+            SeenBody(
                 at=now,
                 body=question.body,
                 fault=fault and fault.value,
@@ -130,7 +130,7 @@ class Desk:
         record = processed.record if processed.accepted else None
         return Reaction(acting.way, acting.instead or processed.answer, record, late)
 
-    def process_late(self, late: Late, now: float) -> Record | None:
+    def process_late(self, late: Late, now: float) -> SandboxWithdrawal | None:
         """Process a body whose time has come, by the rules of that moment; returns what was accepted."""
         processed = self._process(late.question, now)
         accepted = processed.record if processed.accepted else None
@@ -151,11 +151,11 @@ class Desk:
         if isinstance(fields, _Processed):
             return fields
         ends = CANCELLED if isinstance(self.faults, AllFail) else None
-        verdict = self.world.withdraw(fields, question.key or "", now, ends)
+        verdict = self.state.withdraw(fields, question.key or "", now, ends)
         return self._told(verdict, now, tells_other_amount=tells_other_amount)
 
-    def _told(self, verdict: Verdict, now: float, *, tells_other_amount: bool = False) -> _Processed:
-        dialect = self.world.dialect
+    def _told(self, verdict: Judgement, now: float, *, tells_other_amount: bool = False) -> _Processed:
+        dialect = self.state.dialect
         if isinstance(verdict, Refusal):
             return _Processed(answers.refused(verdict, dialect), "reused" if verdict.is_reuse else "refused")
         first = isinstance(verdict, Original)
@@ -169,11 +169,11 @@ class Desk:
         fields = self._let_in(question)
         if isinstance(fields, _Processed):
             return fields
-        verdict = self.world.judge(fields, question.key or "", now)
+        verdict = self.state.judge(fields, question.key or "", now)
         if isinstance(verdict, Refusal):
             return self._told(verdict, now)
         record = verdict.record if isinstance(verdict, Original) else verdict
-        return _Processed(answers.accepted(_another_name(record), self.world.dialect, now), "not processed")
+        return _Processed(answers.accepted(_another_name(record), self.state.dialect, now), "not processed")
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,11 +184,11 @@ class Desk:
         if fault is Fault.INSUFFICIENT:
             # Nobody is short of money for a question.
             fault = None
-        acting = behaviour(fault, self.world.dialect, self.throttle_seconds, today)
+        acting = behaviour(fault, self.state.dialect, self.throttle_seconds, today)
         return Reaction(acting.way, acting.instead or self._shown(question, fault, now))
 
-    def _shown(self, question: Question, fault: Fault | None, now: float) -> Answer:
-        dialect = self.world.dialect
+    def _shown(self, question: Question, fault: Fault | None, now: float) -> HttpAnswer:
+        dialect = self.state.dialect
         if dialect.look_up_transport == "dropped":
             question = msgspec.structs.replace(question, body=b"")
         fields = self._let_in(question)
@@ -196,7 +196,7 @@ class Desk:
             return fields.answer
         if problem := look_up_problem(fields):
             return answers.textual(*problem)
-        record = self.world.look_up(fields, question.key or "", now)
+        record = self.state.look_up(fields, question.key or "", now)
         if record is None:
             return answers.unknown(asked_by(fields), dialect)
         if fault is Fault.OTHER_FOREIGN_ID:
@@ -217,14 +217,14 @@ class Desk:
         refusal = self._let_in(question)
         if isinstance(refusal, _Processed):
             return Reaction(acting.way, acting.instead or refusal.answer)
-        told = answers.accounts(self.world.balances(now), self.world.dialect)
+        told = answers.accounts(self.state.balances(now), self.state.dialect)
         return Reaction(acting.way, acting.instead or told)
 
     def currencies(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/currencies/list."""
         acting = self._acting("currencies", now, today)
         refusal = self._let_in(question)
-        told = refusal.answer if isinstance(refusal, _Processed) else answers.currencies(self.world.dialect)
+        told = refusal.answer if isinstance(refusal, _Processed) else answers.currencies(self.state.dialect)
         return Reaction(acting.way, acting.instead or told)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,22 +234,22 @@ class Desk:
         if problem is not None:
             return _Processed(answers.not_let_in(problem), problem.code)
         if _says_json(question.content_type):
-            with contextlib.suppress(Unreadable):
+            with contextlib.suppress(NotJson):
                 return read_object(question.body)
         return _Processed(answers.bad_format(), "bad_content_format")
 
-    def _strike(self, kind: Kind, foreign_id: str, now: float) -> Fault | None:
+    def _strike(self, kind: RequestKind, foreign_id: str, now: float) -> Fault | None:
         number = self._numbers[kind, foreign_id] = self._numbers.get((kind, foreign_id), 0) + 1
         return self.faults.next(Call(kind, foreign_id, number, now))
 
-    def _acting(self, kind: Kind, now: float, today: float) -> Behaviour:
-        return behaviour(self._strike(kind, "", now), self.world.dialect, self.throttle_seconds, today)
+    def _acting(self, kind: RequestKind, now: float, today: float) -> Behaviour:
+        return behaviour(self._strike(kind, "", now), self.state.dialect, self.throttle_seconds, today)
 
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
         return read_object(body)
-    except Unreadable:
+    except NotJson:
         return {}
 
 
@@ -257,11 +257,11 @@ def _says_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def _another_name(record: Record) -> Record:
+def _another_name(record: SandboxWithdrawal) -> SandboxWithdrawal:
     asked = msgspec.structs.replace(record.asked, foreign_id=f"not-{spell(record.asked.foreign_id)}")
     return msgspec.structs.replace(record, asked=asked)
 
 
-def _another_amount(record: Record) -> Record:
+def _another_amount(record: SandboxWithdrawal) -> SandboxWithdrawal:
     one = Decimal(1)
     return msgspec.structs.replace(record, sent=record.sent + one, received=record.received + one)

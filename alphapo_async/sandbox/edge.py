@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from alphapo_async.sandbox.answers import Answer, not_let_in, refused, textual
+from alphapo_async.sandbox.answers import HttpAnswer, not_let_in, refused, textual
 from alphapo_async.sandbox.checks import BAD_KEY
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.faults import Fault
@@ -35,7 +35,7 @@ class Behaviour(msgspec.Struct, frozen=True):
 
     processed: bool
     way: Way
-    instead: Answer | None = None
+    instead: HttpAnswer | None = None
     """What is answered in place of what the rules say."""
 
 
@@ -45,14 +45,14 @@ PLAIN = Behaviour(processed=True, way=Way.ANSWER)
 _HTML = "text/html; charset=UTF-8"
 
 
-def _page(status: int, title: str) -> Answer:
+def _page(status: int, title: str) -> HttpAnswer:
     body = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
-    return Answer(status, body.encode(), _HTML)
+    return HttpAnswer(status, body.encode(), _HTML)
 
 
-def _redirect(status: int) -> Answer:
+def _redirect(status: int) -> HttpAnswer:
     # To the same path: a client that follows it posts again, and the ledger shows it.
-    return Answer(status, b"", _HTML, {"Location": "/api/v2/withdrawal/crypto"})
+    return HttpAnswer(status, b"", _HTML, {"Location": "/api/v2/withdrawal/crypto"})
 
 
 _SERVER_ERROR = textual(500, "Internal server error", "internal_error")
@@ -68,14 +68,14 @@ _WAYS = {
     Fault.CLOSE_KEEPALIVE: Way.CLOSE,
 }
 _INSTEAD = {
-    Fault.GARBAGE: Answer(200, b"\x00\x8f<<not json>>{", "application/json"),
+    Fault.GARBAGE: HttpAnswer(200, b"\x00\x8f<<not json>>{", "application/json"),
     Fault.HTML_200_BEFORE: _page(200, "Just a moment..."),
     Fault.HTML_200_AFTER: _page(200, "Just a moment..."),
     Fault.HTML_502_BEFORE: _page(502, "502 Bad Gateway"),
     Fault.HTML_502_AFTER: _page(502, "502 Bad Gateway"),
     Fault.HTML_503_BEFORE: _page(503, "503 Service Temporarily Unavailable"),
     Fault.HTML_520_BEFORE: _page(520, "520: Web server is returning an unknown error"),
-    Fault.EMPTY_200_AFTER: Answer(200, b""),
+    Fault.EMPTY_200_AFTER: HttpAnswer(200, b""),
     Fault.ERROR_500_BEFORE: _SERVER_ERROR,
     Fault.ERROR_500_AFTER: _SERVER_ERROR,
     Fault.REDIRECT_302: _redirect(302),
@@ -118,7 +118,7 @@ def behaviour(fault: Fault | None, dialect: Dialect, throttle_seconds: float, no
     return _BEHAVIOURS[fault]
 
 
-def throttled(dialect: Dialect, seconds: float, now: float) -> Answer:
+def throttled(dialect: Dialect, seconds: float, now: float) -> HttpAnswer:
     """Return a 429: its form is documented for one other endpoint only, without headers (exchange/calculate, code 1015)."""
     headers: dict[str, str] = {}
     if dialect.throttling == "seconds":
@@ -127,11 +127,11 @@ def throttled(dialect: Dialect, seconds: float, now: float) -> Answer:
         headers["Retry-After"] = formatdate(now + seconds, usegmt=True)
     if dialect.throttle_body == "json":
         answer = textual(429, "Too many requests", "too_many_requests")
-        return Answer(429, answer.body, headers=headers)
-    return Answer(429, b'{"errors": {"error code: 1015"}}', "text/plain", headers)
+        return HttpAnswer(429, answer.body, headers=headers)
+    return HttpAnswer(429, b'{"errors": {"error code: 1015"}}', "text/plain", headers)
 
 
-def half(answer: Answer) -> bytes:
+def half(answer: HttpAnswer) -> bytes:
     """Return the bytes of a reply that breaks off in the middle of its body."""
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",

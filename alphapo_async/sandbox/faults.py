@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-__all__ = ["AllFail", "Call", "Fault", "FaultPlan", "Faults", "Kind", "OutagePlan", "Script", "Several"]
+__all__ = ["AllFail", "Call", "Fault", "FaultPlan", "Faults", "OutagePlan", "RequestKind", "Script", "Several"]
 
 
 class Fault(enum.StrEnum):
@@ -103,14 +103,14 @@ _PROCESSED = frozenset(
     }
 )
 
-Kind: TypeAlias = Literal["withdrawal", "look-up", "ping", "accounts", "currencies"]
+RequestKind: TypeAlias = Literal["withdrawal", "look-up", "ping", "accounts", "currencies"]
 """What a request asks for."""
 
 
 class Call(msgspec.Struct, frozen=True):
     """One request that may be struck: what it asks for, of which withdrawal, the how manieth of its kind for it, and when."""
 
-    kind: Kind
+    kind: RequestKind
     foreign_id: str
     number: int
     at: float

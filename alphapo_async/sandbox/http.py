@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.callbacks import Courier, Delivered, Mischief
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
@@ -27,8 +27,8 @@ from alphapo_async.sandbox.edge import Way, half
 from alphapo_async.sandbox.fault_sets import named_faults
 from alphapo_async.sandbox.faults import FaultPlan
 from alphapo_async.sandbox.ledger import Ledger
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import FIRST_ID, World
+from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.rules import FIRST_ID, MerchantState
 
 __all__ = ["Sandbox"]
 
@@ -133,9 +133,9 @@ class Sandbox:
         self._seed = seed
         self._clock = clock
         self._signers = {name: Signer(name, secret) for name, secret in [(key, secret), *extra_keys]}
-        self._world = World(dialect, balances=balances, settle_after=settle_after, first_id=first_id)
-        self.ledger = Ledger(self._world, self.now)
-        self._desk = Desk(self._world, self.ledger, self._signers, self._plan(faults))
+        self._state = MerchantState(dialect, balances=balances, settle_after=settle_after, first_id=first_id)
+        self.ledger = Ledger(self._state, self.now)
+        self._desk = Desk(self._state, self.ledger, self._signers, self._plan(faults))
         self._desk.throttle_seconds = throttle_seconds
         self._callback_url = callback_url
         self._callback_time_scale = callback_time_scale
@@ -172,11 +172,11 @@ class Sandbox:
     @property
     def dialect(self) -> Dialect:
         """How it answers where the documents are silent; may be replaced while running."""
-        return self._world.dialect
+        return self._state.dialect
 
     @dialect.setter
     def dialect(self, dialect: Dialect) -> None:
-        self._world.dialect = dialect
+        self._state.dialect = dialect
 
     @property
     def throttle_seconds(self) -> float:
@@ -322,7 +322,7 @@ class Sandbox:
         await asyncio.sleep(self.late)
         self._announce(self._desk.process_late(late, self.now()))
 
-    def _announce(self, record: Record | None) -> None:
+    def _announce(self, record: SandboxWithdrawal | None) -> None:
         if record is not None and self._courier is not None:
             self._start(self._courier.announce(record, self.dialect), self._tasks)
 
@@ -339,7 +339,7 @@ async def _deliver(session: aiohttp.ClientSession, url: str, body: bytes, header
     return None
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: HttpAnswer) -> web.Response:
     headers = {"Content-Type": answer.content_type, **answer.headers}
     return web.Response(body=answer.body, status=answer.status, headers=headers)
 

@@ -10,13 +10,13 @@ import msgspec
 
 from alphapo_async.sandbox.checks import spell
 from alphapo_async.sandbox.dialects import bucket, fold
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.rules import MerchantState
 
-__all__ = ["Accepted", "Ledger", "PaidTwice", "Seen"]
+__all__ = ["AcceptedWithdrawal", "Ledger", "PaidTwice", "SeenBody"]
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class SeenBody(msgspec.Struct, frozen=True, kw_only=True):
     """One POST of a withdrawal whose bytes arrived, whatever was made of them."""
 
     at: float
@@ -31,7 +31,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return f"Seen(at={self.at}, fault={self.fault!r}, outcome={self.outcome!r}, accepted_id={self.accepted_id})"
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+class AcceptedWithdrawal(msgspec.Struct, frozen=True, kw_only=True):
     """One withdrawal that was accepted, as it stood when the ledger was asked."""
 
     id: int
@@ -71,7 +71,7 @@ class PaidTwice(msgspec.Struct, frozen=True):
     """Several withdrawals that moved money and have their foreign_id or their whole payment in common."""
 
     by: Literal["foreign_id", "payment"]
-    accepted: tuple[Accepted, ...]
+    accepted: tuple[AcceptedWithdrawal, ...]
 
 
 class Ledger:
@@ -91,19 +91,19 @@ class Ledger:
     connections: int
     """Connections that were opened."""
 
-    def __init__(self, world: World, clock: Callable[[], float]) -> None:
-        self._world = world
+    def __init__(self, state: MerchantState, clock: Callable[[], float]) -> None:
+        self._state = state
         self._clock = clock
         self._names: dict[str, None] = {}
-        self._requests: dict[str, list[tuple[str, Seen]]] = {}
+        self._requests: dict[str, list[tuple[str, SeenBody]]] = {}
         self.posts = self.look_ups = self.pings = self.connections = 0
 
     def __repr__(self) -> str:
-        return f"Ledger(posts={self.posts}, look_ups={self.look_ups}, accepted={len(self._world.records)})"
+        return f"Ledger(posts={self.posts}, look_ups={self.look_ups}, accepted={len(self._state.records)})"
 
     # ── written by the sandbox ───────────────────────────────────────────────────────────────────────────────────────
 
-    def note(self, foreign_id: str, seen: Seen) -> int:
+    def note(self, foreign_id: str, seen: SeenBody) -> int:
         """Write down a POST; returns its place, for `amend`."""
         self.posts += 1
         self._names[foreign_id] = None
@@ -121,23 +121,23 @@ class Ledger:
 
     # ── read by everyone ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def requests(self, foreign_id: str | int) -> tuple[Seen, ...]:
+    def requests(self, foreign_id: str | int) -> tuple[SeenBody, ...]:
         """Return every POST for a foreign_id whose bytes arrived, oldest first; those without one stand under ""."""
         folded = self._fold(str(foreign_id))
         near = self._requests.get(bucket(str(foreign_id)), ())
         return tuple(seen for name, seen in near if self._fold(name) == folded)
 
-    def accepted(self, foreign_id: str | int) -> tuple[Accepted, ...]:
+    def accepted(self, foreign_id: str | int) -> tuple[AcceptedWithdrawal, ...]:
         """Return what was accepted under a foreign_id, oldest first."""
-        return self._told(self._world.named(str(foreign_id)))
+        return self._told(self._state.named(str(foreign_id)))
 
     def foreign_ids(self) -> tuple[str, ...]:
         """Return every foreign_id that arrived, as it was sent, in the order of arrival."""
         return tuple(name for name in self._names if name)
 
-    def all_accepted(self) -> tuple[Accepted, ...]:
+    def all_accepted(self) -> tuple[AcceptedWithdrawal, ...]:
         """Return every withdrawal that was accepted, oldest first."""
-        return self._told(self._world.records)
+        return self._told(self._state.records)
 
     def paid_more_than_once(self, by: Literal["both", "foreign_id", "payment"] = "both") -> list[PaidTwice]:
         """Return what was paid more than once.
@@ -179,16 +179,16 @@ class Ledger:
         return told
 
     def _fold(self, foreign_id: str) -> str:
-        return fold(foreign_id, self._world.dialect)
+        return fold(foreign_id, self._state.dialect)
 
-    def _told(self, records: Iterable[Record]) -> tuple[Accepted, ...]:
+    def _told(self, records: Iterable[SandboxWithdrawal]) -> tuple[AcceptedWithdrawal, ...]:
         now = self._clock()
         return tuple(_accepted(record, now) for record in records)
 
 
-def _accepted(record: Record, now: float) -> Accepted:
+def _accepted(record: SandboxWithdrawal, now: float) -> AcceptedWithdrawal:
     asked = record.asked
-    return Accepted(
+    return AcceptedWithdrawal(
         id=record.id,
         foreign_id=spell(asked.foreign_id),
         end_user_reference=asked.end_user_reference,
@@ -204,18 +204,18 @@ def _accepted(record: Record, now: float) -> Accepted:
     )
 
 
-def _groups(named: Iterable[tuple[Any, Accepted]]) -> list[tuple[Accepted, ...]]:
-    groups: dict[Any, list[Accepted]] = {}
+def _groups(named: Iterable[tuple[Any, AcceptedWithdrawal]]) -> list[tuple[AcceptedWithdrawal, ...]]:
+    groups: dict[Any, list[AcceptedWithdrawal]] = {}
     for name, accepted in named:
         groups.setdefault(name, []).append(accepted)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _plain(accepted: Accepted) -> dict[str, Any]:
+def _plain(accepted: AcceptedWithdrawal) -> dict[str, Any]:
     told = msgspec.structs.asdict(accepted)
     amounts = {name: f"{told[name]:f}" for name in ("amount", "amount_to") if told[name] is not None}
     return told | amounts | {"moved_money": accepted.moved_money}
 
 
-def _seen(seen: Seen) -> dict[str, Any]:
+def _seen(seen: SeenBody) -> dict[str, Any]:
     return msgspec.structs.asdict(seen) | {"body": seen.body.decode("utf-8", "replace")}

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from alphapo_async.sandbox import catalogue
-from alphapo_async.sandbox.checks import Asked
+from alphapo_async.sandbox.checks import WithdrawalFields
 from alphapo_async.sandbox.dialects import Dialect
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "MAGIC_CANCELLED",
     "MAGIC_DECLINED",
     "NO_MONEY",
-    "Ending",
-    "Record",
+    "FinalState",
+    "SandboxWithdrawal",
     "ending",
     "figures",
     "shown_id",
@@ -41,7 +41,7 @@ _NO_MONEY_TEXT = "Not enough money on balance"
 _DECLINED_TEXT = "Declined by a team member."
 
 
-class Ending(msgspec.Struct, frozen=True):
+class FinalState(msgspec.Struct, frozen=True):
     """How a withdrawal begins, how it ends, and why."""
 
     first: Literal["processing", "pending"]
@@ -54,21 +54,21 @@ class Ending(msgspec.Struct, frozen=True):
         return self.last == "confirmed"
 
 
-_CONFIRMED = Ending("processing", "confirmed")
-CANCELLED = Ending("processing", "cancelled", _CANCELLED_TEXT)
-_DECLINED = Ending("pending", "declined", _DECLINED_TEXT)
-NO_MONEY = Ending("processing", "cancelled", _NO_MONEY_TEXT)
+_CONFIRMED = FinalState("processing", "confirmed")
+CANCELLED = FinalState("processing", "cancelled", _CANCELLED_TEXT)
+_DECLINED = FinalState("pending", "declined", _DECLINED_TEXT)
+NO_MONEY = FinalState("processing", "cancelled", _NO_MONEY_TEXT)
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxWithdrawal(msgspec.Struct, frozen=True, kw_only=True):
     """A withdrawal that AlphaPo accepted."""
 
     id: int
-    asked: Asked
+    asked: WithdrawalFields
     key: str
     at: float
     settles_at: float
-    ending: Ending
+    ending: FinalState
     sent: Decimal
     """What leaves the balance, without a fee."""
     received: Decimal
@@ -80,7 +80,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.ending.last if now >= self.settles_at else self.ending.first
 
 
-def figures(asked: Asked) -> tuple[Decimal, Decimal]:
+def figures(asked: WithdrawalFields) -> tuple[Decimal, Decimal]:
     """Return what the sender pays and what the receiver gets."""
     target = asked.receiver_currency
     if asked.amount is not None:
@@ -90,14 +90,14 @@ def figures(asked: Asked) -> tuple[Decimal, Decimal]:
     return catalogue.units_needed(wanted, target, asked.currency), wanted
 
 
-def ending(address: str) -> Ending:
+def ending(address: str) -> FinalState:
     """Return what becomes of a withdrawal to this address."""
     if address == MAGIC_CANCELLED:
         return CANCELLED
     return _DECLINED if address.startswith(MAGIC_DECLINED) else _CONFIRMED
 
 
-def txid(record: Record) -> str:
+def txid(record: SandboxWithdrawal) -> str:
     """Return the made-up name of a withdrawal on its blockchain."""
     return f"{record.id:064x}"
 
@@ -106,6 +106,6 @@ _COUNTED_FROM = 250_000_000
 """How far the ids of look-ups and callbacks are from those of replies, where they are counted apart."""
 
 
-def shown_id(record: Record, dialect: Dialect) -> int:
+def shown_id(record: SandboxWithdrawal, dialect: Dialect) -> int:
     """Return the id that look-ups and callbacks give of a withdrawal."""
     return record.id + (_COUNTED_FROM if dialect.ids == "apart" else 0)

@@ -17,18 +17,27 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT
-from alphapo_async.sandbox.checks import Asked, Errors, check_withdrawal, spell, text_of
+from alphapo_async.sandbox.checks import Errors, WithdrawalFields, check_withdrawal, spell, text_of
 from alphapo_async.sandbox.dialects import Dialect, bucket, fold
-from alphapo_async.sandbox.records import FEE_SHARE, NO_MONEY, Ending, Record, ending, figures, shown_id, txid
+from alphapo_async.sandbox.records import (
+    FEE_SHARE,
+    NO_MONEY,
+    FinalState,
+    SandboxWithdrawal,
+    ending,
+    figures,
+    shown_id,
+    txid,
+)
 
 __all__ = [
     "FIRST_ID",
     "NOT_ENOUGH",
     "TAKEN",
+    "Judgement",
+    "MerchantState",
     "Original",
     "Refusal",
-    "Verdict",
-    "World",
     "asked_by",
     "insufficient_refusal",
     "look_up_problem",
@@ -63,17 +72,17 @@ def insufficient_refusal() -> Refusal:
 class Original(msgspec.Struct, frozen=True):
     """A reused foreign_id, answered with the withdrawal that has it."""
 
-    record: Record
+    record: SandboxWithdrawal
 
 
-Verdict: TypeAlias = Record | Refusal | Original
+Judgement: TypeAlias = SandboxWithdrawal | Refusal | Original
 """What the rules say to a body: accepted, refused, or had before."""
 
 _INVALID = 400
 _UNPAID = 422
 
 
-class World:
+class MerchantState:
     """Everything AlphaPo knows of one merchant.
 
     Args:
@@ -94,16 +103,16 @@ class World:
         self._first_id = first_id
         self.dialect = dialect or Dialect()
         self.settle_after = settle_after
-        self.records: list[Record] = []
+        self.records: list[SandboxWithdrawal] = []
         owned = dict.fromkeys(catalogue.VALUES, RICH) if balances is None else balances
         self._balances = {currency: Decimal(figure) for currency, figure in owned.items()}
-        self._by_bucket: dict[str, list[Record]] = {}
+        self._by_bucket: dict[str, list[SandboxWithdrawal]] = {}
         self._used_up: dict[str, set[str]] = {}
         self._refunds: list[tuple[float, int]] = []
 
     # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def withdraw(self, fields: Mapping[str, Any], key: str, now: float, ends: Ending | None = None) -> Verdict:
+    def withdraw(self, fields: Mapping[str, Any], key: str, now: float, ends: FinalState | None = None) -> Judgement:
         """Judge a body that was let in, and remember what follows from it.
 
         Args:
@@ -114,16 +123,16 @@ class World:
         """
         self._refund(now)
         verdict = self.judge(fields, key, now)
-        if ends is not None and isinstance(verdict, Record):
+        if ends is not None and isinstance(verdict, SandboxWithdrawal):
             verdict = msgspec.structs.replace(verdict, ending=ends, settles_at=now)
-        if isinstance(verdict, Record):
+        if isinstance(verdict, SandboxWithdrawal):
             self._remember(verdict)
         elif isinstance(verdict, Refusal) and self.dialect.failed_uses_up:
             foreign_id = spell(fields.get("foreign_id"))
             self._used_up.setdefault(bucket(foreign_id), set()).add(foreign_id)
         return verdict
 
-    def judge(self, fields: Mapping[str, Any], key: str, now: float) -> Verdict:
+    def judge(self, fields: Mapping[str, Any], key: str, now: float) -> Judgement:
         """Return what the rules say to a body, without remembering it."""
         asked = check_withdrawal(
             fields,
@@ -133,17 +142,19 @@ class World:
         first = self.dialect.reused_order == "before"
         if first and (reuse := self._reuse(fields, asked, now)):
             return reuse
-        if not isinstance(asked, Asked):
+        if not isinstance(asked, WithdrawalFields):
             return Refusal(asked, _INVALID)
         record = self._book(asked, key, now)
         if record is None:
             return insufficient_refusal()
         return (None if first else self._reuse(fields, asked, now)) or record
 
-    def _reuse(self, fields: Mapping[str, Any], asked: Asked | Errors, now: float) -> Refusal | Original | None:
+    def _reuse(
+        self, fields: Mapping[str, Any], asked: WithdrawalFields | Errors, now: float
+    ) -> Refusal | Original | None:
         foreign_id = spell(fields.get("foreign_id"))
         # A foreign_id that is wrong by its form is blamed for its form.
-        if not isinstance(asked, Asked) and "foreign_id" in asked:
+        if not isinstance(asked, WithdrawalFields) and "foreign_id" in asked:
             return None
         holder = self._holder(foreign_id, now)
         if holder is None and not self._is_used_up(foreign_id):
@@ -152,10 +163,10 @@ class World:
             return Original(holder)
         company: Mapping[str, str] = {}
         if self.dialect.reused_company == "with others":
-            company = NOT_ENOUGH if isinstance(asked, Asked) else asked
+            company = NOT_ENOUGH if isinstance(asked, WithdrawalFields) else asked
         return Refusal({"foreign_id": TAKEN, **company}, self.dialect.reused_status, is_reuse=True)
 
-    def _holder(self, foreign_id: str, now: float) -> Record | None:
+    def _holder(self, foreign_id: str, now: float) -> SandboxWithdrawal | None:
         """Return the withdrawal that has this foreign_id, whatever key of the merchant made it."""
         for record in reversed(self.named(foreign_id)):
             unseen = self.dialect.race == "broken" and now - record.at <= self.dialect.race_window
@@ -168,13 +179,13 @@ class World:
         folded = fold(foreign_id, self.dialect)
         return any(fold(used, self.dialect) == folded for used in self._used_up.get(bucket(foreign_id), ()))
 
-    def named(self, foreign_id: str) -> list[Record]:
+    def named(self, foreign_id: str) -> list[SandboxWithdrawal]:
         """Return what was accepted under a foreign_id, oldest first, compared as the dialect compares."""
         folded = fold(foreign_id, self.dialect)
         near = self._by_bucket.get(bucket(foreign_id), ())
         return [record for record in near if fold(spell(record.asked.foreign_id), self.dialect) == folded]
 
-    def _book(self, asked: Asked, key: str, now: float) -> Record | None:
+    def _book(self, asked: WithdrawalFields, key: str, now: float) -> SandboxWithdrawal | None:
         """Return the record of an acceptance, or None where the balance does not allow it."""
         sent, received = figures(asked)
         outside = self.dialect.fees == "outside"
@@ -184,7 +195,7 @@ class World:
             if self.dialect.insufficient == "refused":
                 return None
             debit, becomes = Decimal(0), NO_MONEY
-        return Record(
+        return SandboxWithdrawal(
             id=self._first_id + len(self.records),
             asked=asked,
             key=key,
@@ -196,7 +207,7 @@ class World:
             debit=debit,
         )
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: SandboxWithdrawal) -> None:
         currency = record.asked.currency
         if record.debit:
             self._balances[currency] = EXACT.subtract(self._balances[currency], record.debit)
@@ -219,7 +230,7 @@ class World:
         self._refund(now)
         return dict(self._balances)
 
-    def look_up(self, fields: Mapping[str, Any], key: str, now: float) -> Record | None:
+    def look_up(self, fields: Mapping[str, Any], key: str, now: float) -> SandboxWithdrawal | None:
         """Return the withdrawal a look-up names, if this key may see it yet.
 
         Only the key that made a withdrawal sees it:
@@ -228,7 +239,7 @@ class World:
         seen = [record for record in self._candidates(fields) if record.key == key and self._is_visible(record, now)]
         return seen[-1] if seen else None
 
-    def _candidates(self, fields: Mapping[str, Any]) -> list[Record]:
+    def _candidates(self, fields: Mapping[str, Any]) -> list[SandboxWithdrawal]:
         name = asked_by(fields)
         if name == "foreign_id":
             return self.named(spell(fields[name]))
@@ -237,7 +248,7 @@ class World:
         number = text_of(fields.get("id"))
         return [record for record in self.records if number in (str(record.id), str(shown_id(record, self.dialect)))]
 
-    def _is_visible(self, record: Record, now: float) -> bool:
+    def _is_visible(self, record: SandboxWithdrawal, now: float) -> bool:
         if self.dialect.visibility == "delayed":
             return now - record.at >= self.dialect.visibility_delay
         return self.dialect.visibility == "at once"

@@ -10,7 +10,7 @@ from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later,
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.sandbox import Accepted
+from alphapo_async.sandbox import AcceptedWithdrawal
 
 REQUEST = WithdrawalRequest(
     currency="BTC",
@@ -22,9 +22,9 @@ REQUEST = WithdrawalRequest(
 )
 
 
-def accepted(foreign_id: str = "demo-0001", status: str = "confirmed", amount: str = "0.5") -> Accepted:
+def accepted(foreign_id: str = "demo-0001", status: str = "confirmed", amount: str = "0.5") -> AcceptedWithdrawal:
     """Return an entry of the ledger."""
-    return Accepted(
+    return AcceptedWithdrawal(
         id=1,
         foreign_id=foreign_id,
         end_user_reference="user",
@@ -39,7 +39,7 @@ def accepted(foreign_id: str = "demo-0001", status: str = "confirmed", amount: s
     )
 
 
-NOTHING: list[Accepted] = []
+NOTHING: list[AcceptedWithdrawal] = []
 ONCE = [accepted()]
 CANCELLED = [accepted(status="cancelled")]
 UNDER_ANOTHER_ID = [accepted("demo-0001-again")]
@@ -66,7 +66,7 @@ def test_a_row_and_its_entry_in_the_ledger_pay_the_same() -> None:
         ("rejected", UNDER_ANOTHER_ID, True),
     ],
 )
-def test_what_is_wrong_to_tell(outcome: str, booked: list[Accepted], *, is_wrong: bool) -> None:
+def test_what_is_wrong_to_tell(outcome: str, booked: list[AcceptedWithdrawal], *, is_wrong: bool) -> None:
     """Accepted wants an acceptance, a "no" wants that no money moved, and unknown claims nothing."""
     verdict = reconcile([REQUEST], {"demo-0001": outcome}, booked)
     assert verdict == Verdict(told_wrong=("demo-0001",) if is_wrong else ())
@@ -83,7 +83,7 @@ def test_what_is_wrong_to_tell(outcome: str, booked: list[Accepted], *, is_wrong
         ([*ONCE, accepted("demo-0001-again", status="processing")], True),
     ],
 )
-def test_paying_twice_is_counted_by_row(booked: list[Accepted], *, is_twice: bool) -> None:
+def test_paying_twice_is_counted_by_row(booked: list[AcceptedWithdrawal], *, is_twice: bool) -> None:
     """Twice is twice, under one foreign_id or under two; what AlphaPo ended moved nothing."""
     verdict = reconcile([REQUEST], {"demo-0001": "accepted"}, booked)
     assert verdict.paid_twice == (("demo-0001",) if is_twice else ())

@@ -23,8 +23,8 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
-from alphapo_async.sandbox.records import Ending, Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.records import FinalState, SandboxWithdrawal
+from alphapo_async.sandbox.rules import MerchantState
 
 SIGNER: Final = Signer("matrix-key", "matrix-secret")
 PAYMENTS: Final[dict[str, dict[str, Any]]] = {
@@ -67,7 +67,7 @@ class Case(NamedTuple):
     """One withdrawal, as AlphaPo has it and as a row knows it."""
 
     request: WithdrawalRequest
-    record: Record
+    record: SandboxWithdrawal
     dialect: Dialect
     status: str
 
@@ -84,7 +84,7 @@ class Case(NamedTuple):
     def hear(self, row: Row, source: str, status: str) -> Row:
         """Return the row after AlphaPo has shown the withdrawal in a status."""
         first = "pending" if status == "pending" else "processing"
-        ending = Ending(first, status if status in ENDED else "confirmed", "")  # type: ignore[arg-type]
+        ending = FinalState(first, status if status in ENDED else "confirmed", "")  # type: ignore[arg-type]
         now = 0.0 if status in ("pending", "processing") else 9.0
         record, dialect = replace(self.record, ending=ending), self.dialect
         if source == "reply":
@@ -104,8 +104,8 @@ def case(payment: str, dialect: Dialect, status: str) -> Case:
     """Return a withdrawal that AlphaPo has accepted."""
     fields = {"address": "bc1qMadeUp", "foreign_id": "payout-17", "end_user_reference": "user-42"} | PAYMENTS[payment]
     request = WithdrawalRequest(**fields)
-    record = World(dialect, settle_after=5.0).withdraw(fields, SIGNER.key, 0.0)
-    assert isinstance(record, Record)
+    record = MerchantState(dialect, settle_after=5.0).withdraw(fields, SIGNER.key, 0.0)
+    assert isinstance(record, SandboxWithdrawal)
     return Case(request, record, dialect, status)
 
 

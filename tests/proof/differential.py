@@ -41,7 +41,7 @@ from alphapo_async.sandbox.desk import Desk, Question
 from alphapo_async.sandbox.faults import Faults
 from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.rules import RICH
-from alphapo_async.sandbox.rules import World as Merchant
+from alphapo_async.sandbox.rules import MerchantState as Merchant
 from alphapo_async.session import SessionManager
 from tests import postgres
 from tests.wire import Durable

@@ -297,7 +297,7 @@ class _Round:
         await self._wait_for_settling()
 
     def _add(self, currency: str, amount: int) -> None:
-        self._sandbox._world._balances[currency] = Decimal(amount)
+        self._sandbox._state._balances[currency] = Decimal(amount)
 
     async def _call_back(self, *stories: str) -> None:
         await asyncio.sleep(0.3)  # the look-up of a worker comes first, and is not answered
@@ -306,7 +306,7 @@ class _Round:
     async def _announce(self, foreign_id: str) -> list[Report]:
         """Deliver AlphaPo's callbacks of a withdrawal to some process, until each is taken."""
         sandbox, told = self._sandbox, []
-        for record in sandbox._world.named(foreign_id):
+        for record in sandbox._state.named(foreign_id):
             for row in plan(record, sandbox.dialect, sandbox._signers[record.key], Mischief()):
                 delivery = row[0].deliveries[0]
                 process = self._rng.choice(self._processes)

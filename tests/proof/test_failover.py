@@ -79,7 +79,7 @@ async def test_a_restored_backup_is_never_paid_from_by_a_worker(cluster: Cluster
         with pytest.raises(WithdrawalRejected):
             await client.withdraw(request)
     await cluster.restore(backup)
-    sandbox._world._balances["BTC"] = Decimal(1)
+    sandbox._state._balances["BTC"] = Decimal(1)
 
     async with _client(sandbox, cluster.primary.url) as client:
         outcomes = [result.outcome async for result in client.resume(restored=True)]
@@ -95,7 +95,7 @@ async def test_a_restored_backup_is_never_paid_from_by_a_worker(cluster: Cluster
 
 async def test_a_planned_switchover_is_declared_to_have_lost_nothing(cluster: Cluster, sandbox: Sandbox) -> None:
     """Its open rows freeze like those of any other failover, until the operator says that nothing was lost."""
-    sandbox._world._balances["BTC"] = Decimal(1)
+    sandbox._state._balances["BTC"] = Decimal(1)
     events: list[Event] = []
     async with _client(sandbox, cluster.primary.url) as client:
         await client.enqueue(request_of("payout-1", "BTC"))
@@ -115,7 +115,7 @@ async def test_a_planned_switchover_is_declared_to_have_lost_nothing(cluster: Cl
 
 async def test_a_primary_that_was_lost_gets_nothing_when_it_comes_back(cluster: Cluster, sandbox: Sandbox) -> None:
     """A client that saw the promoted standby records and sends nothing where the old primary answers in its place."""
-    sandbox._world._balances["BTC"] = Decimal(1)
+    sandbox._state._balances["BTC"] = Decimal(1)
     async with Relay(cluster.primary.port) as relay:
         url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
         async with _client(sandbox, url) as client:

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.checks import Asked
+from alphapo_async.sandbox.checks import WithdrawalFields
 from alphapo_async.sandbox.desk import Desk, Question
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.fault_sets import named_faults
 from alphapo_async.sandbox.faults import FaultPlan
 from alphapo_async.sandbox.ledger import Ledger
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.rules import MerchantState
 
 SIGNER = Signer("sandbox-key", "sandbox-secret")
 OTHER = Signer("other-key", "other-secret")
@@ -39,14 +39,14 @@ def question(body: Any, signer: Signer = SIGNER, content_type: str = "applicatio
     return Question(raw, signer.key, signer.sign(raw), content_type)
 
 
-def accepted(world: World, now: float = 0.0, key: str = SIGNER.key, **changes: Any) -> Record:
+def accepted(state: MerchantState, now: float = 0.0, key: str = SIGNER.key, **changes: Any) -> SandboxWithdrawal:
     """Let a world accept a withdrawal."""
-    verdict = world.withdraw(fields(**changes), key, now)
-    assert isinstance(verdict, Record), verdict
+    verdict = state.withdraw(fields(**changes), key, now)
+    assert isinstance(verdict, SandboxWithdrawal), verdict
     return verdict
 
 
-def asked(**changes: Any) -> Asked:
+def asked(**changes: Any) -> WithdrawalFields:
     """Return a withdrawal that passed its checks."""
     plain: dict[str, Any] = {
         "foreign_id": "payout-17",
@@ -58,7 +58,7 @@ def asked(**changes: Any) -> Asked:
         "convert_to": None,
         "tag": None,
     }
-    return Asked(**(plain | changes))
+    return WithdrawalFields(**(plain | changes))
 
 
 class Counter:
@@ -66,7 +66,7 @@ class Counter:
 
     def __init__(self, dialect: Dialect | None = None, faults: FaultPlan | str = "none", **settings: Any) -> None:
         self.time = 0.0
-        self.world = World(dialect, **settings)
-        self.ledger = Ledger(self.world, lambda: self.time)
+        self.state = MerchantState(dialect, **settings)
+        self.ledger = Ledger(self.state, lambda: self.time)
         plan = named_faults(faults) if isinstance(faults, str) else faults
-        self.desk = Desk(self.world, self.ledger, {signer.key: signer for signer in (SIGNER, OTHER)}, plan)
+        self.desk = Desk(self.state, self.ledger, {signer.key: signer for signer in (SIGNER, OTHER)}, plan)

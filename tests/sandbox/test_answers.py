@@ -10,15 +10,15 @@ import msgspec
 import pytest
 
 from alphapo_async.sandbox import answers
-from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.checks import AuthenticationProblem
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.records import shown_id
-from alphapo_async.sandbox.rules import Refusal, World
+from alphapo_async.sandbox.rules import MerchantState, Refusal
 from tests.sandbox.helpers import SIGNER, accepted
 
 
-def read(answer: Answer) -> Any:
+def read(answer: HttpAnswer) -> Any:
     """Return the JSON of an answer, its figures exact."""
     return json.loads(answer.body, parse_float=Decimal)
 
@@ -44,7 +44,7 @@ def test_a_figure_is_told_in_plain_decimals(dialect: Dialect, value: str, told: 
 
 def test_an_accepted_withdrawal_looks_like_the_sample() -> None:
     """The fields of the documented reply, wrapped in `data`."""
-    record = accepted(World())
+    record = accepted(MerchantState())
     answer = answers.accepted(record, Dialect(), 0.0)
     assert (answer.status, answer.content_type) == (201, "application/json")
     assert read(answer) == {
@@ -66,9 +66,9 @@ def test_an_accepted_withdrawal_looks_like_the_sample() -> None:
 
 def test_a_number_comes_back_as_a_number() -> None:
     """A foreign_id keeps its type, and loses its blanks in one dialect."""
-    world = World()
-    assert read(answers.accepted(accepted(world, foreign_id=164), Dialect(), 0.0))["data"]["foreign_id"] == 164
-    record = accepted(world, foreign_id=" a ")
+    state = MerchantState()
+    assert read(answers.accepted(accepted(state, foreign_id=164), Dialect(), 0.0))["data"]["foreign_id"] == 164
+    record = accepted(state, foreign_id=" a ")
     trimmed = Dialect(foreign_id_form="trimmed", success_status=200, figures="numbers")
     answer = answers.accepted(record, trimmed, 0.0)
     assert answer.status == 200
@@ -78,7 +78,7 @@ def test_a_number_comes_back_as_a_number() -> None:
 
 def test_a_withdrawal_over_the_limit() -> None:
     """What its reply says is one of the open questions; a look-up says "pending", without the two sides."""
-    record = accepted(World(), address="decline-1")
+    record = accepted(MerchantState(), address="decline-1")
     for status in ("pending", "processing"):
         dialect = Dialect(over_limit_status=status)
         assert read(answers.accepted(record, dialect, 0.0))["data"]["status"] == status
@@ -106,7 +106,7 @@ def test_errors_of_the_other_shape() -> None:
 
 def test_a_look_up_shows_the_callbacks_object() -> None:
     """Not wrapped in `data`; processing is told as not_confirmed; confirmed has a txid."""
-    record = accepted(World(), tag="7")
+    record = accepted(MerchantState(), tag="7")
     told = read(answers.shown(record, Dialect(), 0.0))
     assert told == {
         "id": record.id,
@@ -140,7 +140,7 @@ def test_a_look_up_shows_the_callbacks_object() -> None:
 
 def test_a_conversion_has_two_transactions() -> None:
     """The blockchain one in the target, the exchange in both currencies."""
-    record = accepted(World(), currency="EUR", convert_to="BTC", amount=500)
+    record = accepted(MerchantState(), currency="EUR", convert_to="BTC", amount=500)
     told = read(answers.shown(record, Dialect(), 1.0))
     assert told["type"] == "withdrawal_exchange"
     assert told["crypto_address"]["convert_to"] == "BTC"
@@ -155,7 +155,7 @@ def test_a_conversion_has_two_transactions() -> None:
 )
 def test_fees_are_named(fees: str, sent: str, received: str, fee: str) -> None:
     """On top of what is sent, or out of what is received, and told beside."""
-    record = accepted(World(), amount=1)
+    record = accepted(MerchantState(), amount=1)
     dialect = Dialect(fees=fees)  # type: ignore[arg-type]
     told = read(answers.shown(record, dialect, 0.0))
     assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == (sent, received)
@@ -165,13 +165,13 @@ def test_fees_are_named(fees: str, sent: str, received: str, fee: str) -> None:
 @pytest.mark.parametrize(("address", "told"), [("bc1qSomebody", "bc1qsomebody"), ("bc1q", "BC1Q")])
 def test_an_address_may_come_back_in_another_case(address: str, told: str) -> None:
     """Some spelling that is not the one sent."""
-    record = accepted(World(), address=address)
+    record = accepted(MerchantState(), address=address)
     assert read(answers.shown(record, Dialect(address_form="other case"), 0.0))["crypto_address"]["address"] == told
 
 
 def test_a_fee_may_go_unnamed() -> None:
     """What was sent is less, and no entry of `fees` says why."""
-    told = read(answers.shown(accepted(World(), amount=1), Dialect(fees="unnamed"), 0.0))
+    told = read(answers.shown(accepted(MerchantState(), amount=1), Dialect(fees="unnamed"), 0.0))
     assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == ("0.99900000", "1.00000000")
     assert (told["transactions"][0]["amount"], told["fees"]) == ("1.00000000", [])
 
@@ -186,7 +186,7 @@ def test_a_fee_may_go_unnamed() -> None:
 )
 def test_the_sides_depend_on_the_status(sides: str, given: set[str]) -> None:
     """The pages disagree."""
-    record, dialect = accepted(World()), msgspec.convert({"sides": sides}, Dialect)
+    record, dialect = accepted(MerchantState()), msgspec.convert({"sides": sides}, Dialect)
     statuses = ("pending", "processing", "confirmed", "cancelled", "declined")
     told = {status for status in statuses if "currency_sent" in answers.transaction(record, dialect, status)}
     assert told == given
@@ -204,7 +204,7 @@ def test_the_sides_depend_on_the_status(sides: str, given: set[str]) -> None:
 )
 def test_the_entries_of_a_conversion(parts: str, entries: str, kinds: list[str]) -> None:
     """What is paid out adds up, however many entries it has."""
-    record = accepted(World(), currency="EUR", convert_to="BTC", amount=500)
+    record = accepted(MerchantState(), currency="EUR", convert_to="BTC", amount=500)
     dialect = msgspec.convert({"parts": parts, "entries": entries}, Dialect)
     told = answers.transaction(record, dialect, "confirmed")["transactions"]
     assert [part["transaction_type"] for part in told] == kinds
@@ -227,7 +227,7 @@ def test_the_entries_of_a_conversion(parts: str, entries: str, kinds: list[str])
 )
 def test_a_tag_is_written_in_five_ways(form: str, tag: str | None, told: dict[str, Any]) -> None:
     """In `crypto_address` and in the entry of the payment alike."""
-    record = accepted(World(), tag=tag)
+    record = accepted(MerchantState(), tag=tag)
     shown = answers.transaction(record, msgspec.convert({"tag": form}, Dialect), "confirmed")
     for place in (shown["crypto_address"], shown["transactions"][0]):
         assert {name: value for name, value in place.items() if name == "tag"} == told
@@ -239,18 +239,20 @@ def test_a_tag_is_written_in_five_ways(form: str, tag: str | None, told: dict[st
 )
 def test_an_address_has_four_forms(form: str, told: str) -> None:
     """The fourth, another case, has a test of its own."""
-    shown = answers.transaction(accepted(World()), msgspec.convert({"address_form": form}, Dialect), "confirmed")
+    shown = answers.transaction(
+        accepted(MerchantState()), msgspec.convert({"address_form": form}, Dialect), "confirmed"
+    )
     assert shown["crypto_address"]["address"] == told
 
 
 def test_look_ups_may_count_their_ids_apart_and_leave_fields_out() -> None:
     """A look-up by that id finds the withdrawal; a reply may lack what the receiver gets."""
     dialect = Dialect(ids="apart", end_user_reference="optional", receiver_amount="missing")
-    world = World(dialect)
-    record = accepted(world)
+    state = MerchantState(dialect)
+    record = accepted(state)
     told = answers.transaction(record, dialect, "confirmed")
     assert told["id"] == shown_id(record, dialect) != record.id
-    assert world.look_up({"id": told["id"]}, SIGNER.key, 0.0) is record
+    assert state.look_up({"id": told["id"]}, SIGNER.key, 0.0) is record
     assert "end_user_reference" not in told
     data = read(answers.accepted(record, dialect, 0.0))["data"]
     assert (data["id"], "receiver_amount" in data) == (record.id, False)
@@ -258,7 +260,7 @@ def test_look_ups_may_count_their_ids_apart_and_leave_fields_out() -> None:
 
 def test_a_byte_order_mark_stands_before_the_json() -> None:
     """Of replies, look-ups and refusals."""
-    dialect, record = Dialect(byte_order_mark=True), accepted(World())
+    dialect, record = Dialect(byte_order_mark=True), accepted(MerchantState())
     marked = answers.accepted(record, dialect, 0.0).body, answers.shown(record, dialect, 0.0).body
     assert all(body.startswith(b"\xef\xbb\xbf{") for body in marked)
     assert answers.encode({}, dialect) == b"\xef\xbb\xbf{}"
@@ -266,7 +268,7 @@ def test_a_byte_order_mark_stands_before_the_json() -> None:
 
 def test_cancelled_says_why() -> None:
     """The text of the documented sample, no txid, no sides."""
-    told = read(answers.shown(accepted(World(), address="12345"), Dialect(fees="outside"), 1.0))
+    told = read(answers.shown(accepted(MerchantState(), address="12345"), Dialect(fees="outside"), 1.0))
     assert told["status"] == "cancelled"
     assert told["error"] == "Invalid params: expected a hex-encoded hash with 0x prefix."
     assert told["transactions"][0]["txid"] is None

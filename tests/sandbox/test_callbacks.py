@@ -25,7 +25,7 @@ from alphapo_async.sandbox.callbacks import (
     repetitions,
 )
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.rules import MerchantState
 from tests.sandbox.helpers import OTHER, SIGNER, accepted
 
 SIGNERS = {SIGNER.key: SIGNER, OTHER.key: OTHER}
@@ -99,8 +99,8 @@ async def courier(url: str, mischief: Mischief | None = None) -> AsyncIterator[C
 
 def test_what_is_told_of_each_end() -> None:
     """One callback for what is paid or cancelled, two for what a person declines."""
-    world = World()
-    told = [announcements(accepted(world, foreign_id=name, address=name)) for name in ("a", "12345", "decline")]
+    state = MerchantState()
+    told = [announcements(accepted(state, foreign_id=name, address=name)) for name in ("a", "12345", "decline")]
     assert told == [((1.0, "confirmed"),), ((1.0, "cancelled"),), ((0.0, "pending"), (1.0, "declined"))]
 
 
@@ -115,7 +115,7 @@ async def test_a_callback_is_signed_with_the_key_of_its_withdrawal() -> None:
     """It is the object of a look-up, posted as JSON, heard once."""
     receiver = Receiver(200)
     async with listening(receiver) as url, courier(url) as sender:
-        await sender.announce(accepted(World(), key=OTHER.key), Dialect())
+        await sender.announce(accepted(MerchantState(), key=OTHER.key), Dialect())
     assert [(told["foreign_id"], told["status"]) for told in receiver.heard] == [("payout-17", "confirmed")]
     assert receiver.keys == [OTHER.key]
 
@@ -124,7 +124,7 @@ async def test_a_callback_is_repeated_until_it_is_heard() -> None:
     """Only 200 ends it."""
     receiver = Receiver(500, 201, 200)
     async with listening(receiver) as url, courier(url) as sender:
-        await sender.announce(accepted(World()), Dialect())
+        await sender.announce(accepted(MerchantState()), Dialect())
     assert len(receiver.heard) == 3
 
 
@@ -132,7 +132,7 @@ async def test_a_callback_is_given_up_after_its_repetitions() -> None:
     """The first delivery and twelve more, each status on its own."""
     receiver = Receiver(404)
     async with listening(receiver) as url, courier(url) as sender:
-        await sender.announce(accepted(World(), address="decline"), Dialect())
+        await sender.announce(accepted(MerchantState(), address="decline"), Dialect())
     statuses = [told["status"] for told in receiver.heard]
     assert (statuses.count("pending"), statuses.count("declined")) == (13, 13)
 
@@ -143,7 +143,7 @@ EVERYTHING = Mischief(duplicates=True, reordering=True, forgeries=True, deposits
 
 def leaving(mischief: Mischief, **changes: Any) -> list[list[tuple[float, list[tuple[str, str]]]]]:
     """Return what leaves because of a withdrawal and when: rows of rounds of deliveries."""
-    rows = plan(accepted(World(), **changes), DIALECT, SIGNER, mischief)
+    rows = plan(accepted(MerchantState(), **changes), DIALECT, SIGNER, mischief)
     return [[(one.due, [(told.what, told.status) for told in one.deliveries]) for one in row] for row in rows]
 
 
@@ -192,7 +192,7 @@ def test_a_deposit_comes_beside_a_withdrawal() -> None:
 
 def test_a_deposit_has_its_own_id_and_the_name_of_the_withdrawal() -> None:
     """The foreign_id stands where a withdrawal's stands, as the dialect spells it."""
-    record = accepted(World(Dialect(foreign_id_form="trimmed")), foreign_id=" payout-17 ")
+    record = accepted(MerchantState(Dialect(foreign_id_form="trimmed")), foreign_id=" payout-17 ")
     told = deposit(record, Dialect(foreign_id_form="trimmed"), "confirmed")
     assert (told["type"], told["foreign_id"], told["crypto_address"]["foreign_id"]) == (
         "deposit",
@@ -209,7 +209,7 @@ def test_a_deposit_has_its_own_id_and_the_name_of_the_withdrawal() -> None:
 )
 def test_forgeries_claim_the_opposite_and_fool_nobody(address: str, claims: str) -> None:
     """Wrong signature, unknown key, signature of another body, no signature: before the true one, and none of them is genuine."""
-    record = accepted(World(), address=address)
+    record = accepted(MerchantState(), address=address)
     lies, truth = plan(record, DIALECT, SIGNER, Mischief(forgeries=True))[-1]
     assert [why(lie) for lie in lies.deliveries] == ["signature", "unknown key", "signature", "missing header"]
     assert [why(told) for told in truth.deliveries] == ["genuine"]
@@ -231,7 +231,7 @@ async def test_duplicates_are_on_the_wire_together() -> None:
     """The merchant serves two of them at the same moment, and hears three."""
     receiver = Guarded(200)
     async with listening(receiver) as url, courier(url, Mischief(duplicates=True)) as sender:
-        await sender.announce(accepted(World()), DIALECT)
+        await sender.announce(accepted(MerchantState()), DIALECT)
     assert (len(receiver.heard), receiver.crowd) == (3, 2)
     assert delivered(sender) == [("withdrawal", "confirmed", 200)] * 3
 
@@ -240,7 +240,7 @@ async def test_a_reordered_status_waits_until_the_later_one_is_heard() -> None:
     """Repetitions of the later one come before the earlier one."""
     receiver = Guarded(500, 200)
     async with listening(receiver) as url, courier(url, Mischief(reordering=True)) as sender:
-        await sender.announce(accepted(World()), DIALECT)
+        await sender.announce(accepted(MerchantState()), DIALECT)
     assert delivered(sender) == [
         ("withdrawal", "confirmed", 500),
         ("withdrawal", "confirmed", 200),
@@ -252,7 +252,7 @@ async def test_forgeries_are_delivered_once_before_the_true_one() -> None:
     """Refused, they do not come again; the true one does."""
     receiver = Guarded(503, 200)
     async with listening(receiver) as url, courier(url, Mischief(forgeries=True)) as sender:
-        await sender.announce(accepted(World()), DIALECT)
+        await sender.announce(accepted(MerchantState()), DIALECT)
     assert sorted(receiver.refused) == ["missing header", "signature", "signature", "unknown key"]
     assert delivered(sender) == [
         *[("forgery", "cancelled", 403)] * 4,
@@ -264,7 +264,7 @@ async def test_forgeries_are_delivered_once_before_the_true_one() -> None:
 async def test_everything_at_once() -> None:
     """Deposits are signed with the key of the withdrawal, too, and every true callback is heard thrice."""
     receiver = Guarded(200)
-    record = accepted(World(), key=OTHER.key)
+    record = accepted(MerchantState(), key=OTHER.key)
     async with listening(receiver) as url, courier(url, EVERYTHING) as sender:
         await sender.announce(record, DIALECT)
     assert set(receiver.keys) == {OTHER.key}

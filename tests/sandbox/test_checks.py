@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.sandbox.checks import (
-    Asked,
     AuthenticationProblem,
-    Unreadable,
+    NotJson,
+    WithdrawalFields,
     authentication_problem,
     check_withdrawal,
     read_object,
@@ -58,7 +58,7 @@ def test_a_genuine_signature_lets_in() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'"\xff"', b"NaN", b"[" * 100_000, b'"\\ud800"', b"9" * 10_000])
 def test_what_is_no_json_is_unreadable(body: bytes) -> None:
     """Broken text, broken encodings and bottomless nesting are one thing."""
-    with pytest.raises(Unreadable):
+    with pytest.raises(NotJson):
         read_object(body)
 
 
@@ -83,7 +83,7 @@ def test_a_foreign_id_as_text(value: Any, text: str | None) -> None:
 def test_a_valid_withdrawal_passes() -> None:
     """What was asked comes out field by field."""
     told = check_withdrawal(fields(tag=7, convert_to="", foreign_id=164))
-    assert told == Asked(
+    assert told == WithdrawalFields(
         foreign_id=164,
         currency="BTC",
         address="bc1qSomebody",
@@ -93,14 +93,14 @@ def test_a_valid_withdrawal_passes() -> None:
         convert_to=None,
         tag="7",
     )
-    assert isinstance(told, Asked)
+    assert isinstance(told, WithdrawalFields)
     assert told.receiver_currency == "BTC"
 
 
 def test_a_conversion_passes() -> None:
     """A balance in euro pays in Bitcoin, whichever side is given."""
     told = check_withdrawal(fields(currency="EUR", convert_to="BTC", amount=None, amount_to=2))
-    assert isinstance(told, Asked)
+    assert isinstance(told, WithdrawalFields)
     assert (told.amount, told.amount_to, told.receiver_currency) == (None, Decimal(2), "BTC")
 
 
@@ -110,7 +110,7 @@ def test_a_conversion_passes() -> None:
 def test_amounts_that_pass(amount: Any) -> None:
     """A figure may be a string or a number, in any usual form."""
     told = check_withdrawal(fields(amount=amount))
-    assert isinstance(told, Asked)
+    assert isinstance(told, WithdrawalFields)
     assert told.amount == Decimal(amount)
 
 
@@ -182,13 +182,13 @@ def test_a_foreign_id_may_have_to_be_a_string() -> None:
     assert check_withdrawal(fields(foreign_id=5), strings_only=True) == {
         "foreign_id": "The foreign id must be a string."
     }
-    assert isinstance(check_withdrawal(fields(foreign_id="5"), strings_only=True), Asked)
+    assert isinstance(check_withdrawal(fields(foreign_id="5"), strings_only=True), WithdrawalFields)
 
 
 def test_an_end_user_reference_may_be_optional() -> None:
     """Then it may be missing, and is checked where it is given."""
     told = check_withdrawal(fields(end_user_reference=None), needs_reference=False)
-    assert isinstance(told, Asked)
+    assert isinstance(told, WithdrawalFields)
     assert told.end_user_reference == ""
     assert "end_user_reference" in check_withdrawal(fields(end_user_reference=5), needs_reference=False)  # type: ignore[operator]
     assert "end_user_reference" in check_withdrawal(fields(end_user_reference=None))  # type: ignore[operator]
@@ -198,7 +198,7 @@ def test_an_end_user_reference_may_be_optional() -> None:
 def test_any_json_is_answered(body: dict[str, Any]) -> None:
     """Whatever is sent, it passes or is blamed, and nothing is raised."""
     told = check_withdrawal(read_object(msgspec.json.encode(body)))
-    assert isinstance(told, Asked) or told
+    assert isinstance(told, WithdrawalFields) or told
 
 
 @given(st.binary(max_size=60))
@@ -206,6 +206,6 @@ def test_any_bytes_are_read_or_not(body: bytes) -> None:
     """Whatever arrives is JSON or unreadable."""
     try:
         read = read_object(body)
-    except Unreadable:
+    except NotJson:
         return
     assert isinstance(read, dict)

@@ -47,7 +47,7 @@ def test_accepted_and_written_down() -> None:
     counter = Counter()
     reaction = post(counter)
     assert reaction.way is Way.ANSWER
-    assert reaction.record is counter.world.records[0]
+    assert reaction.record is counter.state.records[0]
     (seen,) = counter.ledger.requests("payout-17")
     assert (seen.outcome, seen.accepted_id, seen.key) == ("accepted", read(reaction)["data"]["id"], "sandbox-key")
     assert json.loads(seen.body)["address"] == "bc1qSomebody"
@@ -57,10 +57,10 @@ def test_where_all_fail_what_is_accepted_is_cancelled_at_once() -> None:
     """The reply says so, and the balance is what it was."""
     counter = Counter()
     counter.desk.faults = AllFail()
-    before = counter.world.balances(counter.time)
+    before = counter.state.balances(counter.time)
     assert read(post(counter))["data"]["status"] == "cancelled"
     assert counter.ledger.all_accepted()[0].moved_money is False
-    assert counter.world.balances(counter.time) == before
+    assert counter.state.balances(counter.time) == before
     assert post(counter, currency="what").answer.status == 400
 
 
@@ -70,7 +70,7 @@ def test_refused_reused_original() -> None:
     assert post(counter, currency="what").answer.status == 400
     post(counter)
     assert post(counter).answer.status == 400
-    counter.world.dialect = Dialect(reused_answer="original")
+    counter.state.dialect = Dialect(reused_answer="original")
     assert read(post(counter, amount=5))["data"]["amount"] == "0.00150000"
     seen = counter.ledger.requests("payout-17")
     assert [one.outcome for one in seen] == ["refused", "accepted", "reused", "original"]
@@ -158,7 +158,7 @@ def test_a_fault_processes_what_it_says(fault: Fault) -> None:
     counter = Counter(faults=always(fault))
     reaction = post(counter)
     if fault is not Fault.LATE:
-        assert len(counter.world.records) == (fault.accepts is not False)
+        assert len(counter.state.records) == (fault.accepts is not False)
     (seen,) = counter.ledger.requests("payout-17")
     assert seen.fault == fault.value
     assert (seen.accepted_id is not None) is bool(fault.accepts is not False and fault is not Fault.LATE)
@@ -171,8 +171,8 @@ def test_a_late_body_is_processed_by_the_rules_of_its_moment() -> None:
     late = post(counter).late
     assert late is not None
     assert post(counter).answer.status == 422
-    assert not counter.world.records
-    assert counter.desk.process_late(late, 5.0) is counter.world.records[0]
+    assert not counter.state.records
+    assert counter.desk.process_late(late, 5.0) is counter.state.records[0]
     assert post(counter).answer.status == 400
     assert counter.desk.process_late(late, 6.0) is None
     assert [seen.outcome for seen in counter.ledger.requests("payout-17")] == ["reused", "not processed", "reused"]
@@ -182,12 +182,12 @@ def test_another_foreign_id_is_a_lie() -> None:
     """A success that names another withdrawal; nothing happened; what is wrong is refused all the same."""
     counter = Counter(faults=always(Fault.OTHER_FOREIGN_ID))
     assert read(post(counter))["data"]["foreign_id"] == "not-payout-17"
-    assert not counter.world.records
+    assert not counter.state.records
     assert post(counter, currency="what").answer.status == 400
     path = "/api/v2/withdrawal/crypto"
     assert counter.desk.react("POST", path, question(b"{"), 0.0, 0.0).answer.status == 400
     counter.desk.faults = Script({})
-    counter.world.dialect = Dialect(reused_answer="original")
+    counter.state.dialect = Dialect(reused_answer="original")
     post(counter)
     counter.desk.faults = always(Fault.OTHER_FOREIGN_ID, "withdrawal", "look-up")
     assert read(post(counter))["data"]["foreign_id"] == "not-payout-17"

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import PLAIN, Way, behaviour, half, throttled
 from alphapo_async.sandbox.faults import Fault
@@ -68,6 +68,6 @@ def test_throttling_asks_for_a_pause_in_its_dialect() -> None:
 
 def test_half_an_answer_breaks_off() -> None:
     """The headers promise more than comes."""
-    assert half(Answer(201, b"12345678")) == (
+    assert half(HttpAnswer(201, b"12345678")) == (
         b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n1234"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alphapo_async.sandbox import Accepted, Call, Dialect, Fault, Mischief, OutagePlan, Sandbox, Script
+from alphapo_async.sandbox import AcceptedWithdrawal, Call, Dialect, Fault, Mischief, OutagePlan, Sandbox, Script
 from tests.sandbox.helpers import OTHER, SIGNER, fields
 from tests.sandbox.test_callbacks import Guarded, Receiver, listening
 
@@ -41,7 +41,7 @@ class Merchant:
     async def look_up(self) -> tuple[int, bytes]:
         return await self.ask("GET", "/api/v2/transactions/info", NAME)
 
-    def paid(self) -> tuple[Accepted, ...]:
+    def paid(self) -> tuple[AcceptedWithdrawal, ...]:
         return self.sandbox.ledger.accepted("payout-17")
 
 

@@ -6,8 +6,8 @@ import json
 from decimal import Decimal
 
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.ledger import Ledger, Seen
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.ledger import Ledger, SeenBody
+from alphapo_async.sandbox.rules import MerchantState
 from tests.sandbox.helpers import accepted
 
 
@@ -16,12 +16,12 @@ class Books:
 
     def __init__(self, dialect: Dialect | None = None) -> None:
         self.time = 0.0
-        self.world = World(dialect)
-        self.ledger = Ledger(self.world, lambda: self.time)
+        self.state = MerchantState(dialect)
+        self.ledger = Ledger(self.state, lambda: self.time)
 
     def note(self, foreign_id: str, outcome: str = "refused", accepted_id: int | None = None) -> int:
         """Note a POST at the present moment."""
-        seen = Seen(at=self.time, body=b"secret\xff", fault=None, outcome=outcome, accepted_id=accepted_id, key="k")
+        seen = SeenBody(at=self.time, body=b"secret\xff", fault=None, outcome=outcome, accepted_id=accepted_id, key="k")
         return self.ledger.note(foreign_id, seen)
 
 
@@ -41,7 +41,7 @@ def test_a_dialect_may_fold_foreign_ids() -> None:
     books.note("a")
     books.note("A")
     assert len(books.ledger.requests("a")) == 2
-    accepted(books.world, foreign_id="Ab")
+    accepted(books.state, foreign_id="Ab")
     assert [paid.foreign_id for paid in books.ledger.accepted("aB")] == ["Ab"]
 
 
@@ -58,9 +58,9 @@ def test_a_late_body_is_amended() -> None:
 def test_what_moved_money() -> None:
     """Cancelled and declined withdrawals did not, as soon as they have ended."""
     books = Books()
-    accepted(books.world, foreign_id=5, tag="t")
-    accepted(books.world, foreign_id="b", address="12345")
-    accepted(books.world, foreign_id="c", address="decline")
+    accepted(books.state, foreign_id=5, tag="t")
+    accepted(books.state, foreign_id="b", address="12345")
+    accepted(books.state, foreign_id="c", address="decline")
     assert [paid.status for paid in books.ledger.all_accepted()] == ["processing", "processing", "pending"]
     assert all(paid.moved_money for paid in books.ledger.all_accepted())
     books.time = 1.0
@@ -72,10 +72,10 @@ def test_what_moved_money() -> None:
 def test_paid_more_than_once() -> None:
     """By foreign_id where the rule is broken, by payment where another name was used for the same."""
     books = Books(Dialect(race="broken"))
-    accepted(books.world, foreign_id="a", end_user_reference="one")
+    accepted(books.state, foreign_id="a", end_user_reference="one")
     assert books.ledger.paid_more_than_once() == []
-    accepted(books.world, foreign_id="a", end_user_reference="two")
-    accepted(books.world, foreign_id="b", end_user_reference="two", amount="0.00150")
+    accepted(books.state, foreign_id="a", end_user_reference="two")
+    accepted(books.state, foreign_id="b", end_user_reference="two", amount="0.00150")
     (by_name,) = books.ledger.paid_more_than_once("foreign_id")
     (by_payment,) = books.ledger.paid_more_than_once("payment")
     assert [paid.foreign_id for paid in by_name.accepted] == ["a", "a"]
@@ -86,9 +86,9 @@ def test_paid_more_than_once() -> None:
 def test_what_was_cancelled_was_not_paid() -> None:
     """A freed foreign_id may be used again without paying twice."""
     books = Books(Dialect(cancelled_frees=True))
-    accepted(books.world, address="12345")
+    accepted(books.state, address="12345")
     books.time = 2.0
-    accepted(books.world, 2.0)
+    accepted(books.state, 2.0)
     assert len(books.ledger.accepted("payout-17")) == 2
     assert books.ledger.paid_more_than_once() == []
 
@@ -96,8 +96,8 @@ def test_what_was_cancelled_was_not_paid() -> None:
 def test_the_whole_ledger_as_json() -> None:
     """Another process can read it all."""
     books = Books(Dialect(race="broken"))
-    record = accepted(books.world)
-    accepted(books.world, currency="EUR", convert_to="BTC", amount=None, amount_to="0.00000001")
+    record = accepted(books.state)
+    accepted(books.state, currency="EUR", convert_to="BTC", amount=None, amount_to="0.00000001")
     books.note("payout-17", "accepted", record.id)
     told = json.loads(books.ledger.to_json())
     assert told["posts"] == 1

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from alphapo_async.sandbox.records import Record, ending, figures, txid
+from alphapo_async.sandbox.records import SandboxWithdrawal, ending, figures, txid
 from tests.sandbox.helpers import asked
 
 
@@ -27,7 +27,7 @@ def test_the_address_says_what_becomes_of_it(address: str, first: str, last: str
 
 def test_the_status_follows_the_clock() -> None:
     """The life of a withdrawal needs no timer: its status is computed from the moment."""
-    record = Record(
+    record = SandboxWithdrawal(
         id=9,
         asked=asked(),
         key="k",

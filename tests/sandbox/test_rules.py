@@ -10,51 +10,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.sandbox.dialects import Dialect
-from alphapo_async.sandbox.records import CANCELLED, MAGIC_CANCELLED, Record
-from alphapo_async.sandbox.rules import FIRST_ID, NOT_ENOUGH, TAKEN, Original, Refusal, World, asked_by, look_up_problem
+from alphapo_async.sandbox.records import CANCELLED, MAGIC_CANCELLED, SandboxWithdrawal
+from alphapo_async.sandbox.rules import (
+    FIRST_ID,
+    NOT_ENOUGH,
+    TAKEN,
+    MerchantState,
+    Original,
+    Refusal,
+    asked_by,
+    look_up_problem,
+)
 from tests.sandbox.helpers import accepted, fields
 
 
-def post(world: World, now: float = 0.0, key: str = "sandbox-key", **changes: Any) -> Record | Refusal | Original:
+def post(
+    state: MerchantState, now: float = 0.0, key: str = "sandbox-key", **changes: Any
+) -> SandboxWithdrawal | Refusal | Original:
     """Let a world judge a withdrawal."""
-    return world.withdraw(fields(**changes), key, now)
+    return state.withdraw(fields(**changes), key, now)
 
 
 def test_an_accepted_withdrawal_is_debited_and_kept() -> None:
     """The balance goes down by the amount, to the last decimal."""
-    world = World(balances={"BTC": "1"})
-    record = accepted(world, 5.0, amount="0.000001000000000000000000000001")
-    assert world.records == [record]
-    assert world.balances(5.0) == {"BTC": Decimal("0.999998999999999999999999999999")}
+    state = MerchantState(balances={"BTC": "1"})
+    record = accepted(state, 5.0, amount="0.000001000000000000000000000001")
+    assert state.records == [record]
+    assert state.balances(5.0) == {"BTC": Decimal("0.999998999999999999999999999999")}
     assert (record.at, record.settles_at, record.key) == (5.0, 6.0, "sandbox-key")
 
 
 def test_what_is_to_end_at_once_does() -> None:
     """As soon as it is accepted; what is refused is refused all the same."""
-    world = World(balances={"BTC": "1"})
-    ended = world.withdraw(fields(), "sandbox-key", 5.0, CANCELLED)
-    assert isinstance(ended, Record)
+    state = MerchantState(balances={"BTC": "1"})
+    ended = state.withdraw(fields(), "sandbox-key", 5.0, CANCELLED)
+    assert isinstance(ended, SandboxWithdrawal)
     assert ended.status(5.0) == "cancelled"
-    assert world.balances(5.0) == {"BTC": 1}
-    assert isinstance(world.withdraw(fields(), "sandbox-key", 5.0, CANCELLED), Refusal)
+    assert state.balances(5.0) == {"BTC": 1}
+    assert isinstance(state.withdraw(fields(), "sandbox-key", 5.0, CANCELLED), Refusal)
 
 
 def test_ids_follow_from_the_first() -> None:
     """From the same one unless told otherwise, so that what is seeded stays the same; refunds find their withdrawals."""
-    for world, first in ((World(balances={"BTC": 1}), FIRST_ID), (World(balances={"BTC": 1}, first_id=7), 7)):
+    for state, first in (
+        (MerchantState(balances={"BTC": 1}), FIRST_ID),
+        (MerchantState(balances={"BTC": 1}, first_id=7), 7),
+    ):
         for name in ("a", "b"):
-            accepted(world, foreign_id=name, amount="0.5", address=MAGIC_CANCELLED)
-        assert [record.id for record in world.records] == [first, first + 1]
-        assert world.balances(2.0)["BTC"] == 1
+            accepted(state, foreign_id=name, amount="0.5", address=MAGIC_CANCELLED)
+        assert [record.id for record in state.records] == [first, first + 1]
+        assert state.balances(2.0)["BTC"] == 1
 
 
 def test_a_foreign_id_is_used_once() -> None:
     """The second withdrawal is refused whatever it says, whichever key of the merchant signs, for ever."""
-    world = World()
-    accepted(world)
-    for again in (post(world, 9e9), post(world, key="other-key"), post(world, amount="7", address="x")):
+    state = MerchantState()
+    accepted(state)
+    for again in (post(state, 9e9), post(state, key="other-key"), post(state, amount="7", address="x")):
         assert again == Refusal({"foreign_id": TAKEN}, 400, is_reuse=True)
-    assert len(world.records) == 1
+    assert len(state.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,17 +87,17 @@ def test_sameness_is_the_dialects(
     is_reuse: bool,  # noqa: FBT001
 ) -> None:
     """What counts as the same foreign_id is one of the open questions."""
-    world = World(Dialect(foreign_id_form=form))
-    accepted(world)
-    assert isinstance(post(world, foreign_id=again), Refusal) is is_reuse
+    state = MerchantState(Dialect(foreign_id_form=form))
+    accepted(state)
+    assert isinstance(post(state, foreign_id=again), Refusal) is is_reuse
 
 
 def test_a_number_and_its_text_are_the_same_foreign_id() -> None:
     """5 and "5" are one; where only strings are allowed, 5 is none."""
-    world = World()
-    accepted(world, foreign_id=5)
-    assert isinstance(post(world, foreign_id="5"), Refusal)
-    strict = World(Dialect(foreign_id_form="string only"))
+    state = MerchantState()
+    accepted(state, foreign_id=5)
+    assert isinstance(post(state, foreign_id="5"), Refusal)
+    strict = MerchantState(Dialect(foreign_id_form="string only"))
     assert post(strict, foreign_id=5) == Refusal({"foreign_id": "The foreign id must be a string."}, 400)
     accepted(strict, foreign_id="5")
 
@@ -91,60 +105,60 @@ def test_a_number_and_its_text_are_the_same_foreign_id() -> None:
 def test_reuse_before_or_after_the_other_checks() -> None:
     """The order decides what a body hears that is wrong and reused at once."""
     for order, id_taken in (("before", {"foreign_id"}), ("after", {"currency"})):
-        world = World(Dialect(reused_order=order))  # type: ignore[arg-type]
-        accepted(world)
-        refusal = post(world, currency="what")
+        state = MerchantState(Dialect(reused_order=order))  # type: ignore[arg-type]
+        accepted(state)
+        refusal = post(state, currency="what")
         assert isinstance(refusal, Refusal)
         assert set(refusal.errors) == id_taken
 
 
 def test_the_balance_may_hide_a_reuse() -> None:
     """Checked after the balance, the same bytes hear "not enough" although their withdrawal was accepted."""
-    world = World(Dialect(reused_order="after"), balances={"BTC": 1})
-    accepted(world, amount=1)
-    assert post(world, amount=1) == Refusal(NOT_ENOUGH, 422)
-    assert post(world, amount=1, foreign_id=None) == Refusal({"foreign_id": "The foreign id field is required."}, 400)
+    state = MerchantState(Dialect(reused_order="after"), balances={"BTC": 1})
+    accepted(state, amount=1)
+    assert post(state, amount=1) == Refusal(NOT_ENOUGH, 422)
+    assert post(state, amount=1, foreign_id=None) == Refusal({"foreign_id": "The foreign id field is required."}, 400)
 
 
 def test_reuse_after_the_other_checks_is_refused_too() -> None:
     """A valid body with a used foreign_id is refused in either order."""
-    world = World(Dialect(reused_order="after", reused_status=409))
-    accepted(world)
-    assert post(world) == Refusal({"foreign_id": TAKEN}, 409, is_reuse=True)
+    state = MerchantState(Dialect(reused_order="after", reused_status=409))
+    accepted(state)
+    assert post(state) == Refusal({"foreign_id": TAKEN}, 409, is_reuse=True)
 
 
 def test_reuse_in_company() -> None:
     """A reused foreign_id may be blamed beside other fields, wrong or not."""
-    world = World(Dialect(reused_company="with others"))
-    accepted(world)
-    assert post(world) == Refusal({"foreign_id": TAKEN, **NOT_ENOUGH}, 400, is_reuse=True)
-    assert post(world, currency="what") == Refusal(
+    state = MerchantState(Dialect(reused_company="with others"))
+    accepted(state)
+    assert post(state) == Refusal({"foreign_id": TAKEN, **NOT_ENOUGH}, 400, is_reuse=True)
+    assert post(state, currency="what") == Refusal(
         {"foreign_id": TAKEN, "currency": "The selected currency is invalid."}, 400, is_reuse=True
     )
 
 
 def test_reuse_may_be_answered_with_the_original() -> None:
     """The first withdrawal is told again, and nothing is paid."""
-    world = World(Dialect(reused_answer="original"))
-    record = accepted(world)
-    assert post(world, amount="7") == Original(record)
-    assert len(world.records) == 1
+    state = MerchantState(Dialect(reused_answer="original"))
+    record = accepted(state)
+    assert post(state, amount="7") == Original(record)
+    assert len(state.records) == 1
 
 
 def test_a_wrong_form_is_blamed_for_its_form() -> None:
     """A missing foreign_id was never taken."""
-    world = World()
-    assert post(world, foreign_id=None) == Refusal({"foreign_id": "The foreign id field is required."}, 400)
+    state = MerchantState()
+    assert post(state, foreign_id=None) == Refusal({"foreign_id": "The foreign id field is required."}, 400)
 
 
 @pytest.mark.parametrize("answer", ["refused", "original"])
 def test_a_refused_request_may_use_its_foreign_id_up(answer: Literal["refused", "original"]) -> None:
     """Then the corrected body hears "taken", although nothing was ever accepted."""
-    world = World(Dialect(failed_uses_up=True, reused_answer=answer, foreign_id_form="caseless"))
-    assert post(world, currency="what") == Refusal({"currency": "The selected currency is invalid."}, 400)
-    assert post(world, foreign_id="PAYOUT-17") == Refusal({"foreign_id": TAKEN}, 400, is_reuse=True)
-    assert not world.records
-    kind = World()
+    state = MerchantState(Dialect(failed_uses_up=True, reused_answer=answer, foreign_id_form="caseless"))
+    assert post(state, currency="what") == Refusal({"currency": "The selected currency is invalid."}, 400)
+    assert post(state, foreign_id="PAYOUT-17") == Refusal({"foreign_id": TAKEN}, 400, is_reuse=True)
+    assert not state.records
+    kind = MerchantState()
     post(kind, currency="what")
     accepted(kind)
 
@@ -152,74 +166,74 @@ def test_a_refused_request_may_use_its_foreign_id_up(answer: Literal["refused", 
 @pytest.mark.parametrize("address", ["12345", "decline-1"])
 def test_an_end_without_payment_gives_the_money_back(address: str) -> None:
     """Cancelled and declined withdrawals are refunded when they end, and free their foreign_id in one dialect only."""
-    world = World(balances={"BTC": 3}, settle_after=1.0)
-    accepted(world, address=address, amount=1)
-    accepted(world, address=address, amount=1, foreign_id="second")
-    assert world.balances(0.5) == {"BTC": Decimal(1)}
-    assert world.balances(1.0) == {"BTC": Decimal(3)}
-    assert isinstance(post(world, 2.0), Refusal)
-    world.dialect = Dialect(cancelled_frees=True)
-    assert isinstance(post(world, 0.5), Refusal)
-    again = accepted(world, 2.0, amount=1)
-    assert world.look_up({"foreign_id": "payout-17"}, "sandbox-key", 2.0) == again
+    state = MerchantState(balances={"BTC": 3}, settle_after=1.0)
+    accepted(state, address=address, amount=1)
+    accepted(state, address=address, amount=1, foreign_id="second")
+    assert state.balances(0.5) == {"BTC": Decimal(1)}
+    assert state.balances(1.0) == {"BTC": Decimal(3)}
+    assert isinstance(post(state, 2.0), Refusal)
+    state.dialect = Dialect(cancelled_frees=True)
+    assert isinstance(post(state, 0.5), Refusal)
+    again = accepted(state, 2.0, amount=1)
+    assert state.look_up({"foreign_id": "payout-17"}, "sandbox-key", 2.0) == again
 
 
 def test_insufficient_balance_is_refused_or_cancelled_later() -> None:
     """Either "no" at once, or a withdrawal that takes nothing and ends cancelled."""
-    world = World(balances={})
-    assert post(world) == Refusal(NOT_ENOUGH, 422)
-    world.dialect = Dialect(insufficient="cancelled later")
-    record = accepted(world)
+    state = MerchantState(balances={})
+    assert post(state) == Refusal(NOT_ENOUGH, 422)
+    state.dialect = Dialect(insufficient="cancelled later")
+    record = accepted(state)
     assert record.ending.error == "Not enough money on balance"
     assert (record.status(0.0), record.status(1.0)) == ("processing", "cancelled")
-    assert world.balances(9.0) == {"BTC": Decimal(0)}
+    assert state.balances(9.0) == {"BTC": Decimal(0)}
 
 
 def test_a_fee_on_top_is_debited() -> None:
     """Outside fees are paid by the sender; inside ones by the receiver."""
     for fees, left in (("outside", "0.899900"), ("inside", "0.9"), ("none", "0.9")):
-        world = World(Dialect(fees=fees), balances={"BTC": 1})  # type: ignore[arg-type]
-        accepted(world, amount="0.1")
-        assert world.balances(0.0)["BTC"] == Decimal(left)
+        state = MerchantState(Dialect(fees=fees), balances={"BTC": 1})  # type: ignore[arg-type]
+        accepted(state, amount="0.1")
+        assert state.balances(0.0)["BTC"] == Decimal(left)
 
 
 def test_a_broken_race_accepts_twice() -> None:
     """Broken on purpose: two at once are both accepted, the third a little later is not."""
-    world = World(Dialect(race="broken"))
-    accepted(world, 0.0)
-    accepted(world, 0.01)
-    assert isinstance(post(world, 1.0), Refusal)
+    state = MerchantState(Dialect(race="broken"))
+    accepted(state, 0.0)
+    accepted(state, 0.01)
+    assert isinstance(post(state, 1.0), Refusal)
 
 
 def test_a_look_up_finds_by_each_name() -> None:
     """foreign_id, id and txid all lead to the withdrawal."""
-    world = World()
-    record, second = accepted(world), accepted(world, foreign_id=5)
+    state = MerchantState()
+    record, second = accepted(state), accepted(state, foreign_id=5)
     for name in ({"foreign_id": "payout-17"}, {"id": record.id}, {"id": str(record.id)}, {"txid": f"{record.id:064x}"}):
-        assert world.look_up(name, "sandbox-key", 0.0) == record
-    assert world.look_up({"foreign_id": 5, "id": None}, "sandbox-key", 0.0) == second
+        assert state.look_up(name, "sandbox-key", 0.0) == record
+    assert state.look_up({"foreign_id": 5, "id": None}, "sandbox-key", 0.0) == second
     nothings: list[dict[str, Any]] = [{"foreign_id": "x"}, {"id": 1}, {"txid": "x"}, {"id": []}, {}]
     for nothing in nothings:
-        assert world.look_up(nothing, "sandbox-key", 0.0) is None
+        assert state.look_up(nothing, "sandbox-key", 0.0) is None
 
 
 def test_only_its_own_key_sees_a_withdrawal() -> None:
     """Another key of the same merchant is told "none"."""
-    world = World()
-    accepted(world, key="other-key")
-    assert world.look_up({"foreign_id": "payout-17"}, "sandbox-key", 0.0) is None
-    assert world.look_up({"foreign_id": "payout-17"}, "other-key", 0.0) is not None
+    state = MerchantState()
+    accepted(state, key="other-key")
+    assert state.look_up({"foreign_id": "payout-17"}, "sandbox-key", 0.0) is None
+    assert state.look_up({"foreign_id": "payout-17"}, "other-key", 0.0) is not None
 
 
 def test_a_withdrawal_may_show_late_or_never() -> None:
     """How soon a look-up shows it is one of the open questions."""
-    world = World(Dialect(visibility="delayed"))
-    accepted(world)
+    state = MerchantState(Dialect(visibility="delayed"))
+    accepted(state)
     name = {"foreign_id": "payout-17"}
-    assert world.look_up(name, "sandbox-key", 0.1) is None
-    assert world.look_up(name, "sandbox-key", 0.2) is not None
-    world.dialect = Dialect(visibility="never")
-    assert world.look_up(name, "sandbox-key", 9.0) is None
+    assert state.look_up(name, "sandbox-key", 0.1) is None
+    assert state.look_up(name, "sandbox-key", 0.2) is not None
+    state.dialect = Dialect(visibility="never")
+    assert state.look_up(name, "sandbox-key", 9.0) is None
 
 
 def test_a_look_up_names_exactly_one() -> None:
@@ -243,9 +257,9 @@ AMOUNTS = st.decimals("0.00000001", 40, places=8, allow_nan=False, allow_infinit
 @given(st.lists(st.tuples(AMOUNTS, st.sampled_from(["bc1q", "12345", "decline"]), st.integers(0, 3)), max_size=12))
 def test_money_is_neither_made_nor_lost(payments: list[tuple[Decimal, str, int]]) -> None:
     """Once everything has ended, what is left and what was paid add up to what there was."""
-    world = World(balances={"BTC": 100})
+    state = MerchantState(balances={"BTC": 100})
     for now, (amount, address, name) in enumerate(payments):
-        post(world, now / 2, amount=str(amount), address=address, foreign_id=str(name))
-    paid = sum(record.debit for record in world.records if record.ending.moves_money)
-    assert world.balances(99.0)["BTC"] + paid == 100
-    assert len({record.asked.foreign_id for record in world.records}) == len(world.records)
+        post(state, now / 2, amount=str(amount), address=address, foreign_id=str(name))
+    paid = sum(record.debit for record in state.records if record.ending.moves_money)
+    assert state.balances(99.0)["BTC"] + paid == 100
+    assert len({record.asked.foreign_id for record in state.records}) == len(state.records)

@@ -16,15 +16,15 @@ import msgspec
 
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.answers import Answer, not_let_in
+from alphapo_async.sandbox.answers import HttpAnswer, not_let_in
 from alphapo_async.sandbox.catalogue import VALUES
-from alphapo_async.sandbox.checks import BAD_SIGNATURE, Unreadable, read_object, spell
+from alphapo_async.sandbox.checks import BAD_SIGNATURE, NotJson, read_object, spell
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.edge import Way, throttled
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
 from alphapo_async.sandbox.ledger import Ledger
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import RICH, World
+from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.rules import RICH, MerchantState
 from alphapo_async.session import SessionManager
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop
@@ -50,7 +50,7 @@ _SILENT: Final = NoReply("no answer in time", may_have_left=True)
 
 Leaves = Callable[[str, bytes, str], Message]
 """Told of every body that leaves: its foreign_id, its bytes, and the process."""
-Accepted = Callable[[Record, Message], None]
+Accepted = Callable[[SandboxWithdrawal, Message], None]
 
 
 class _Noted:
@@ -67,12 +67,12 @@ class _Noted:
         return fault
 
 
-class _Forgetful(World):
+class _Forgetful(MerchantState):
     """It frees an id a while after it was used: that of A2, or breaking it, a few minutes."""
 
     frees_after = _FORGETS_AFTER
 
-    def _holder(self, foreign_id: str, now: float) -> Record | None:
+    def _holder(self, foreign_id: str, now: float) -> SandboxWithdrawal | None:
         record = super()._holder(foreign_id, now)
         return None if record is not None and now > record.at + self.frees_after else record
 
@@ -279,7 +279,7 @@ class Network:
         if record is not None:
             self._accepted(record, message)
 
-    def _is_lying(self, answer: Answer, *key: object) -> bool:
+    def _is_lying(self, answer: HttpAnswer, *key: object) -> bool:
         """The edge turns away what AlphaPo has got all the same; a throttled request only where A4 is broken."""
         if answer.status == _THROTTLED:
             return self._scenario.broken == "A4"
@@ -292,7 +292,7 @@ class Network:
 
     def _process_all_the_same(self, question: Question, message: Message, now: float) -> None:
         verdict = self._alphapo.world.withdraw(read_object(question.body), question.key or "", now)
-        if isinstance(verdict, Record):
+        if isinstance(verdict, SandboxWithdrawal):
             self._accepted(verdict, message)
 
     # ── on the way back ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -332,7 +332,7 @@ _UNHEARD = (401, _FORBIDDEN, 404, 408)
 _LONGEST_HOLD = 60.0
 
 
-def _refuses(answer: Answer) -> bool:
+def _refuses(answer: HttpAnswer) -> bool:
     """It is AlphaPo's own "no" to a request, and so to all its copies: not a page of whatever stands before it."""
     is_own = answer.status in (400, 409, 422, _THROTTLED)
     return is_own or (answer.status == _FORBIDDEN and b"bad_header" in answer.body)
@@ -343,7 +343,7 @@ def _resolve(back: asyncio.Future[Reply | NoReply], came: Reply | NoReply) -> No
         back.set_result(came)
 
 
-def _reply(answer: Answer) -> Reply:
+def _reply(answer: HttpAnswer) -> Reply:
     return Reply(answer.status, answer.body, answer.content_type.lower(), answer.headers.get("Retry-After"))
 
 
@@ -355,7 +355,7 @@ def _is_body(url: str) -> bool:
 def _foreign_id(body: bytes) -> str:
     try:
         return spell(read_object(body).get("foreign_id"))
-    except Unreadable:
+    except NotJson:
         return ""
 
 

@@ -17,9 +17,9 @@ from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
-from alphapo_async.sandbox.checks import Asked, spell
-from alphapo_async.sandbox.records import Record
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.checks import WithdrawalFields, spell
+from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.rules import MerchantState
 from alphapo_async.tenure import COMMIT_GRACE
 from tests.simulation.scenario import EPOCH, QUIET
 
@@ -59,7 +59,7 @@ class Oracles:
     """
 
     def __init__(
-        self, world: World, clock: Callable[[], float], fail: Callable[[str], None], *, resend_within: float
+        self, world: MerchantState, clock: Callable[[], float], fail: Callable[[str], None], *, resend_within: float
     ) -> None:
         self._world = world
         self._clock = clock
@@ -67,7 +67,7 @@ class Oracles:
         self._resend_within = resend_within
         self._messages: dict[str, list[Message]] = {}
         self._bodies: dict[tuple[int, str, int], bytes] = {}
-        self._paid: dict[str, Record] = {}
+        self._paid: dict[str, SandboxWithdrawal] = {}
         self._sums: dict[str, dict[str, Decimal]] = {}
         self._noes: dict[str, set[str]] = {}
         self._told_accepted: set[str] = set()
@@ -168,7 +168,7 @@ class Oracles:
         ):
             self._fail(f"{foreign_id}: sent again when AlphaPo may have freed the id before it arrives (A2)")
 
-    def accepted_one(self, record: Record, message: Message) -> None:
+    def accepted_one(self, record: SandboxWithdrawal, message: Message) -> None:
         """AlphaPo has accepted a body."""
         self.accepted += 1
         self._check_payment(record)
@@ -182,7 +182,7 @@ class Oracles:
         if not self._world.dialect.cancelled_frees and len(self._world.named(message.foreign_id)) > 1:
             self._fail(f"{message.foreign_id}: accepted more than once (P1)")
 
-    def _check_paid_once(self, record: Record) -> None:
+    def _check_paid_once(self, record: SandboxWithdrawal) -> None:
         reference = self._purposes.get(_payment(record.asked), record.asked.end_user_reference)
         other = self._paid.setdefault(reference, record)
         if other is not record:
@@ -217,7 +217,7 @@ class Oracles:
         """Tell whether a body of this foreign_id is still on its way."""
         return any(message.on_its_way for message in self._messages.get(foreign_id, ()))
 
-    def _check_payment(self, record: Record) -> None:
+    def _check_payment(self, record: SandboxWithdrawal) -> None:
         intended = self._intended.get(record.asked.end_user_reference, ())
         if not any(_is_of(record, request) for request in intended):
             self._fail(f"{spell(record.asked.foreign_id)}: AlphaPo has accepted what nobody asked for")
@@ -315,7 +315,7 @@ class Oracles:
         if row.state == "failed" and (not records or any(record.ending.moves_money for record in records)):
             self._fail(f"{row.foreign_id}: failed is written down, and that is not so (P4)")
 
-    def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[Record]:
+    def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[SandboxWithdrawal]:
         return [record for record in self._world.named(foreign_id) if _is_of(record, payment)]
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -419,12 +419,12 @@ class Oracles:
                 self._fail(f"{currency}: the sums are not those of the rows (P11)")
 
 
-def _is_of(record: Record, payment: WithdrawalRequest) -> bool:
+def _is_of(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
     """AlphaPo's record is of exactly this payment."""
     return _payment(payment) == _payment(record.asked)
 
 
-def _payment(asked: WithdrawalRequest | Asked) -> tuple[object, ...]:
+def _payment(asked: WithdrawalRequest | WithdrawalFields) -> tuple[object, ...]:
     fields = (asked.end_user_reference, asked.amount, asked.amount_to, asked.currency, asked.address)
     return *fields, asked.tag or None, asked.convert_to
 

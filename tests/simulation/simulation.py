@@ -33,7 +33,7 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_in_doubt
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
-from alphapo_async.sandbox.records import Record
+from alphapo_async.sandbox.records import SandboxWithdrawal
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.network import Alphapo, Network
@@ -837,7 +837,7 @@ class Simulation:
             self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
         return message
 
-    def _accepted(self, record: Record, message: Message) -> None:
+    def _accepted(self, record: SandboxWithdrawal, message: Message) -> None:
         self._trace(f"AlphaPo accepts {message.foreign_id}")
         self.oracles.accepted_one(record, message)
         if self.scenario.has("callbacks") and self.chance.happens(self.scenario.told_share, "told of", record.id):

@@ -20,9 +20,9 @@ import msgspec
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox import Fault as Twist
 from alphapo_async.sandbox import Ledger, Script
-from alphapo_async.sandbox.answers import Answer
+from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.desk import Desk, Question
-from alphapo_async.sandbox.rules import World
+from alphapo_async.sandbox.rules import MerchantState
 from tests.simulation.sockets.certificates import Identity, server_side
 from tests.simulation.sockets.loop import IdlingLoop, Names
 
@@ -168,7 +168,7 @@ class FarEnd:
         self.closes = closes
         self._is_tls = is_tls
         self._is_named = is_named
-        world = World()
+        world = MerchantState()
         self.ledger = Ledger(world, self.now)
         self.desk = Desk(world, self.ledger, {KEY: Signer(KEY, SECRET)}, _NO_TWIST)
         self.desk.throttle_seconds = 0
@@ -395,12 +395,12 @@ def _headers(head: bytes) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def page(status: int) -> Answer:
+def page(status: int) -> HttpAnswer:
     """Return a page from the edge."""
-    return Answer(status, b"<html><body>Just a moment...</body></html>", "text/html; charset=UTF-8")
+    return HttpAnswer(status, b"<html><body>Just a moment...</body></html>", "text/html; charset=UTF-8")
 
 
-def spelt(answer: Answer, *headers: str, closes: bool = False) -> bytes:
+def spelt(answer: HttpAnswer, *headers: str, closes: bool = False) -> bytes:
     """Return the bytes of a whole reply."""
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
 from alphapo_async.sandbox import Fault as Twist
-from alphapo_async.sandbox.answers import Answer, textual
+from alphapo_async.sandbox.answers import HttpAnswer, textual
 from tests.simulation.sockets.far_end import Fault, Line, page, spelt
 
 __all__ = ["FAULTS", "Phase"]
@@ -198,7 +198,7 @@ _TLS: dict[str, Fault] = {
 # ── before the request ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-_ANOTHERS: Final = spelt(Answer(201, b'{"data":{"id":7,"foreign_id":"another","status":"processing"}}'))
+_ANOTHERS: Final = spelt(HttpAnswer(201, b'{"data":{"id":7,"foreign_id":"another","status":"processing"}}'))
 
 
 def _idle(does: Callable[[Line], None], *, is_seen: bool = True) -> Fault:
@@ -248,7 +248,7 @@ _IDLE: dict[str, Fault] = {
 
 # ── while the request is on its way ──────────────────────────────────────────────────────────────────────────────────
 
-_BLAMED: Final = spelt(Answer(400, b'{"errors":{"amount":"Not enough amount"}}'), closes=True)
+_BLAMED: Final = spelt(HttpAnswer(400, b'{"errors":{"amount":"Not enough amount"}}'), closes=True)
 
 _HEADERS: dict[str, Fault] = {
     **{f"nothing read, {end}": strike(reads="nothing", end=end) for end in ("close", "reset", "stall")},
@@ -392,7 +392,7 @@ _LAST: Final = b"0\r\n\r\n"
 
 
 def _status(status: int, body: bytes = b"", kind: str = "application/json") -> Says:
-    return _says(spelt(Answer(status, body, kind)))
+    return _says(spelt(HttpAnswer(status, body, kind)))
 
 
 def _longer(reply: bytes) -> bytes:
@@ -501,7 +501,7 @@ _WITHOUT_A_WORD: Final[Mapping[str, Says]] = {
     "500": _says(spelt(textual(500, "Internal server error", "internal_error"))),
     "500 with errors": _status(500, b'{"errors":{"amount":"Not enough amount"}}'),
     **{
-        f"redirect {status}": _says(spelt(Answer(status, b"", _HTML, {"Location": "/api/v2/withdrawal/crypto"})))
+        f"redirect {status}": _says(spelt(HttpAnswer(status, b"", _HTML, {"Location": "/api/v2/withdrawal/crypto"})))
         for status in (301, 302, 303, 307, 308)
     },
 }
