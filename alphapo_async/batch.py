@@ -37,7 +37,7 @@ _IN_ONE_GO: Final = 64
 _PARTING: Final = 5.0
 """Seconds that the rows' source has to end once nothing more is taken; one that does not is waited for no longer."""
 
-Told: TypeAlias = Withdrawal | AlphapoError
+WithdrawOutcome: TypeAlias = Withdrawal | AlphapoError
 Requests: TypeAlias = (
     "Iterable[WithdrawalRequest | Mapping[str, Any]] | AsyncIterable[WithdrawalRequest | Mapping[str, Any]]"
 )
@@ -52,7 +52,7 @@ class Pay(Protocol):
 
     async def __call__(
         self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
-    ) -> Told:
+    ) -> WithdrawOutcome:
         """Pay it.
 
         Args:
@@ -70,7 +70,7 @@ class _Row(msgspec.Struct, eq=False):
     index: int
     request: WithdrawalRequest
     began: float = 0.0
-    told: Told | None = None
+    told: WithdrawOutcome | None = None
     let_go: LetGo = lambda: None
 
 
@@ -286,7 +286,7 @@ class Batch:
         self._step()
         self._news.set()
 
-    def _is_kept_by_outage(self, row: _Row, told: Told) -> bool:
+    def _is_kept_by_outage(self, row: _Row, told: WithdrawOutcome) -> bool:
         """An outage fell into the row's time, and another try may bring more."""
         is_loose = isinstance(told, WithdrawalNotSent | WithdrawalUnknown) and told.reason not in _ENDED
         return is_loose and not self._is_ending and self._outage_until() >= row.began
@@ -304,14 +304,14 @@ class Batch:
         finally:
             self._resting -= 1
 
-    def _tell(self, row: _Row, told: Told) -> None:
+    def _tell(self, row: _Row, told: WithdrawOutcome) -> None:
         if isinstance(told, JournalError):
             self._fail(told, lets_go=True)
         elif (code := self._refused_code(told)) is not None:
             self._fail(_key_refused(code), lets_go=True)
         self._finish(result_of(row.index, row.request, told))
 
-    def _refused_code(self, told: Told) -> str | None:
+    def _refused_code(self, told: WithdrawOutcome) -> str | None:
         """Return AlphaPo's code if this row shows that new rows would be refused for their key.
 
         A row that stays open may have been signed with another key, whose refusal says nothing about new rows.

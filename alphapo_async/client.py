@@ -19,8 +19,7 @@ from typing import Any, Self, cast
 import msgspec
 
 from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
-from alphapo_async.core.callbacks import Callback, Headers, is_withdrawal, read_callback
-from alphapo_async.core.callbacks import Kind as CallbackKind
+from alphapo_async.core.callbacks import Callback, CallbackKind, Headers, is_withdrawal, read_callback
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten
 from alphapo_async.core.errors import (

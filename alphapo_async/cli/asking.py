@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from alphapo_async.cli.checking import Line, check_everything, line_of
+from alphapo_async.cli.checking import CheckLine, check_everything, line_of
 from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
@@ -92,5 +92,5 @@ async def _check(access: Access) -> Exit:
     return worst
 
 
-def _show(found: Line) -> None:
+def _show(found: CheckLine) -> None:
     click.echo(clean(line_of(found)))

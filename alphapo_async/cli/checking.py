@@ -18,13 +18,13 @@ from alphapo_async.journal import Cautious, MemoryJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.session import SessionManager
 
-__all__ = ["Line", "check_everything", "compare_clocks", "journal_line", "line_of"]
+__all__ = ["CheckLine", "check_everything", "compare_clocks", "journal_line", "line_of"]
 
 _SECONDS = 10.0  # for the request that asks for the time
 _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
 
 
-class Line(msgspec.Struct, frozen=True):
+class CheckLine(msgspec.Struct, frozen=True):
     """One thing that was checked."""
 
     name: str
@@ -32,12 +32,12 @@ class Line(msgspec.Struct, frozen=True):
     code: Exit = Exit.ALL_ACCEPTED
 
 
-def line_of(found: Line) -> str:
+def line_of(found: CheckLine) -> str:
     """Return the line as it is shown."""
     return f"{'ok' if found.code is Exit.ALL_ACCEPTED else 'failed':<8}{found.name:<9}{found.text}"
 
 
-async def check_everything(access: Access) -> AsyncIterator[Line]:
+async def check_everything(access: Access) -> AsyncIterator[CheckLine]:
     """Check one thing after the other; each yields its line, whatever the others say."""
     yield await _check_journal(access)
     session = SessionManager(max_connections=2)
@@ -50,7 +50,7 @@ async def check_everything(access: Access) -> AsyncIterator[Line]:
         await session.aclose()
 
 
-async def _check_journal(access: Access) -> Line:
+async def _check_journal(access: Access) -> CheckLine:
     try:
         journal = access.open_journal()
         is_new = isinstance(journal, SqliteJournal) and not journal.path.exists()
@@ -61,7 +61,7 @@ async def _check_journal(access: Access) -> Line:
         finally:
             await journal.aclose()
     except AlphapoError as error:
-        return Line("journal", str(error), Exit.WRONG)
+        return CheckLine("journal", str(error), Exit.WRONG)
     opens = journal_line(is_durable=journal.is_durable, is_new=is_new)
     if frozen:
         cautions.append(f"{frozen} rows are frozen since it went back in time: see `alphapo runbook failover`")
@@ -77,42 +77,44 @@ NO_EXCERPT: Final = (
 """What no journal can see."""
 
 
-def journal_line(*, is_durable: bool, is_new: bool = False) -> Line:
+def journal_line(*, is_durable: bool, is_new: bool = False) -> CheckLine:
     """Return what is said of a journal that opens."""
     if is_new:
-        return Line("journal", "there was none, and one was made: it is durable")
+        return CheckLine("journal", "there was none, and one was made: it is durable")
     if is_durable:
-        return Line("journal", "it opens and is durable")
-    return Line("journal", "it opens and is not durable: it is in memory and forgets with the process what was sent")
+        return CheckLine("journal", "it opens and is durable")
+    return CheckLine(
+        "journal", "it opens and is not durable: it is in memory and forgets with the process what was sent"
+    )
 
 
 async def _ask_for_the_time(session: SessionManager, host: str) -> Reply | NoReply:
     return await session.exchange("GET", f"{host}/api/v2/ping", body=None, headers={}, timeout=_SECONDS)
 
 
-def compare_clocks(reply: Reply | NoReply, now: float) -> Line:
+def compare_clocks(reply: Reply | NoReply, now: float) -> CheckLine:
     """Return how far this machine's clock is from AlphaPo's."""
     if isinstance(reply, NoReply):
-        return Line("clock", f"nothing to compare it with: {reply.reason}", Exit.UNKNOWN)
+        return CheckLine("clock", f"nothing to compare it with: {reply.reason}", Exit.UNKNOWN)
     try:
         apart = now - parsedate_to_datetime(reply.date or "").timestamp()
     except (ValueError, TypeError, OverflowError):
-        return Line("clock", "not compared: AlphaPo's reply tells no time")
+        return CheckLine("clock", "not compared: AlphaPo's reply tells no time")
     told = f"{abs(apart):.0f} s {'after' if apart > 0 else 'before'} AlphaPo's"
-    return Line("clock", told, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
+    return CheckLine("clock", told, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
 
 
-async def _check_ping(client: AlphapoClient) -> Line:
+async def _check_ping(client: AlphapoClient) -> CheckLine:
     try:
         await client.ping()
     except AlphapoError as error:
-        return Line("ping", str(error), explain(error)[1])
-    return Line("ping", "AlphaPo is reachable")
+        return CheckLine("ping", str(error), explain(error)[1])
+    return CheckLine("ping", "AlphaPo is reachable")
 
 
-async def _check_key(client: AlphapoClient) -> Line:
+async def _check_key(client: AlphapoClient) -> CheckLine:
     try:
         balances = await client.balances()
     except AlphapoError as error:
-        return Line("key", str(error), explain(error)[1])
-    return Line("key", f"AlphaPo accepts it and told {len(balances)} balances")
+        return CheckLine("key", str(error), explain(error)[1])
+    return CheckLine("key", f"AlphaPo accepts it and told {len(balances)} balances")

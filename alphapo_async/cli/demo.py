@@ -14,18 +14,26 @@ import click
 import msgspec
 from rich.console import Console
 
-from alphapo_async.cli.demo_paying import POLICY, News, Told, open_client, pay_all, pay_until_killed, read_rows
+from alphapo_async.cli.demo_paying import (
+    POLICY,
+    News,
+    OutcomeReported,
+    open_client,
+    pay_all,
+    pay_until_killed,
+    read_rows,
+)
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.progress import Advance, show_progress
-from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, reconcile
+from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET
 from alphapo_async.cli.showing import adds_up, make_console, say, table, totals_table
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.sandbox import Sandbox
 
-__all__ = ["Report", "closing_words", "demo", "exit_code", "killed_words", "report_rows"]
+__all__ = ["DemoReport", "closing_words", "demo", "exit_code", "killed_words", "report_rows"]
 
 _LATER = 20  # rows of a second pass: they show that look-ups work, which a refusal after a lost reply has to wait for
 _PASSES = 4
@@ -38,7 +46,7 @@ Example:
 """
 
 
-class Report(msgspec.Struct, frozen=True):
+class DemoReport(msgspec.Struct, frozen=True):
     """What a demo brought about."""
 
     told: Mapping[str, str]
@@ -52,7 +60,7 @@ class Report(msgspec.Struct, frozen=True):
     ended_later: int
     """Rows told accepted that AlphaPo cancelled or declined afterwards."""
     totals: Mapping[str, Totals]
-    verdict: Verdict
+    verdict: LedgerVerdict
     seconds: float
 
     @property
@@ -90,9 +98,9 @@ def demo(*, rows: int | None, seed: int) -> None:
 # ── paying ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> Report:
+async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> DemoReport:
     """Pay with a worker that is killed and another that goes on, then the last rows and what nobody could say; read the books."""
-    tally, began, told = Tally(), time.monotonic(), dict[str, str]()
+    tally, began, told = DemoCounts(), time.monotonic(), dict[str, str]()
     first = requests[:-_LATER]
     with tempfile.TemporaryDirectory() as folder:
         journal = str(Path(folder) / "payouts.db")
@@ -119,7 +127,7 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
             await sandbox.drain()
             await asyncio.sleep(_SETTLES_AFTER)
             booked = sandbox.ledger.all_accepted()
-    return Report(
+    return DemoReport(
         told=told,
         killed_after=killed_after,
         asked_again=len(unknown),
@@ -139,11 +147,11 @@ async def _settle_rest(client: AlphapoClient) -> None:
             pass
 
 
-def _hearing(tally: Tally, told: dict[str, str], advance: Advance) -> Callable[[News], None]:
+def _hearing(tally: DemoCounts, told: dict[str, str], advance: Advance) -> Callable[[News], None]:
     settle = _settling(advance)
 
     def hear(news: News) -> None:
-        if isinstance(news, Told):
+        if isinstance(news, OutcomeReported):
             told[news.foreign_id] = news.outcome
             settle(news.foreign_id, news.outcome)
         else:
@@ -177,7 +185,7 @@ def _waiting(unknown: int) -> str:
 # ── showing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _show(report: Report, console: Console) -> Exit:
+def _show(report: DemoReport, console: Console) -> Exit:
     console.print(table("Withdrawals", ["", "rows"], report_rows(report), right=True))
     say(
         console, "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
@@ -188,7 +196,7 @@ def _show(report: Report, console: Console) -> Exit:
     return exit_code(report)
 
 
-def report_rows(report: Report) -> list[tuple[str, str]]:
+def report_rows(report: DemoReport) -> list[tuple[str, str]]:
     """Return the lines of the closing table."""
     outcomes = Counter(report.told.values())
     shown = [name for name in OUTCOMES if outcomes[name] or name in _ALWAYS]
@@ -208,7 +216,7 @@ def report_rows(report: Report) -> list[tuple[str, str]]:
 _ALWAYS = ("accepted", "failed", "rejected", "not_sent", "unknown")
 
 
-def closing_words(report: Report) -> list[str]:
+def closing_words(report: DemoReport) -> list[str]:
     """Return what the demo has shown, in sentences."""
     words = []
     if report.ended_later:
@@ -234,6 +242,6 @@ def closing_words(report: Report) -> list[str]:
     return words
 
 
-def exit_code(report: Report) -> Exit:
+def exit_code(report: DemoReport) -> Exit:
     """Return 0 if the promise was kept, unknown rows or not, and 1 if it was broken."""
     return Exit.ALL_ACCEPTED if report.verdict.is_clean and report.adds_up else Exit.REFUSED

@@ -23,7 +23,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 
-__all__ = ["POLICY", "News", "Told", "news_of", "open_client", "pay_all", "pay_until_killed", "read_rows"]
+__all__ = ["POLICY", "News", "OutcomeReported", "news_of", "open_client", "pay_all", "pay_until_killed", "read_rows"]
 
 # Short waits, since the sandbox is near: it answers within a second or not at all, and accepts nothing later than half a second after it
 # arrived. As with the usual figures, a caller is told before the quiet time is over: a refusal after a lost reply is unknown until then.
@@ -31,7 +31,7 @@ POLICY: Final = RetryPolicy(attempts=6, deadline=5.0, attempt_timeout=1.0, wait_
 _AT_ONCE: Final = 64  # withdrawals
 
 
-class Told(msgspec.Struct, frozen=True, tag=True):
+class OutcomeReported(msgspec.Struct, frozen=True, tag=True):
     """What the caller of one row was told."""
 
     foreign_id: str
@@ -44,7 +44,7 @@ class Happened(msgspec.Struct, frozen=True, tag=True):
     event: Event
 
 
-News: TypeAlias = Told | Happened
+News: TypeAlias = OutcomeReported | Happened
 _WORKER: Final = "import sys; from alphapo_async.cli.demo_paying import main; main(*sys.argv[1:])"
 _decode = msgspec.json.Decoder(News).decode
 
@@ -111,7 +111,7 @@ async def pay_until_killed(url: str, journal: str, rows: int, hear: Callable[[Ne
     async for line in worker.stdout:
         news = news_of(line)
         hear(news)
-        told += isinstance(news, Told)
+        told += isinstance(news, OutcomeReported)
         if told >= kill_after:
             worker.kill()
             break
@@ -125,7 +125,9 @@ async def work(url: str, journal: str, rows: int, say: Callable[[bytes], object]
         say(msgspec.json.encode(news) + b"\n")
 
     async with open_client(url, journal, lambda event: tell(Happened(event))) as client:
-        await pay_all(client, read_rows()[:rows], lambda foreign_id, outcome: tell(Told(foreign_id, outcome)))
+        await pay_all(
+            client, read_rows()[:rows], lambda foreign_id, outcome: tell(OutcomeReported(foreign_id, outcome))
+        )
 
 
 def main(url: str, journal: str, rows: str) -> None:

@@ -36,7 +36,7 @@ Example:
       --foreign-id payout-17 --end-user-reference user-42 --journal memory
 """
 
-Told: TypeAlias = Withdrawal | WithdrawalError | JournalError
+CallOutcome: TypeAlias = Withdrawal | WithdrawalError | JournalError
 
 _GRACE = 2.0  # seconds that an answer under way still gets when a person presses Ctrl-C
 
@@ -101,7 +101,7 @@ def withdraw(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
     )
 
-    def tell(told: Told) -> Exit:
+    def tell(told: CallOutcome) -> Exit:
         lines, code = report(told, resuming=access.resuming if opened.is_durable else None)
         for line in lines:
             click.echo(line, err=code is not Exit.ALL_ACCEPTED)
@@ -120,7 +120,7 @@ async def _withdraw(
     *,
     settings: dict[str, Any],
     calling: dict[str, Any],
-    tell: Callable[[Told], object],
+    tell: Callable[[CallOutcome], object],
 ) -> None:
     """Pay, and tell the outcome before closing, which waits for what is still under way."""
     this = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -139,7 +139,7 @@ async def _withdraw(
         await journal.aclose()
 
 
-def report(told: Told, *, resuming: str | None) -> tuple[list[str], Exit]:
+def report(told: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]:
     """Return what to say of a withdrawal's end, line by line, and the exit code.
 
     Args:

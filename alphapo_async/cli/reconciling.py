@@ -16,7 +16,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.sandbox import AcceptedWithdrawal
 
-__all__ = ["OUTCOMES", "Tally", "Verdict", "ended_later", "payment_of", "reconcile"]
+__all__ = ["OUTCOMES", "DemoCounts", "LedgerVerdict", "ended_later", "payment_of", "reconcile"]
 
 OUTCOMES = ("accepted", "failed", "rejected", "not_sent", "conflict", "invalid", "key_refused", "unknown")
 """What a caller can be told of a row."""
@@ -24,7 +24,7 @@ OUTCOMES = ("accepted", "failed", "rejected", "not_sent", "conflict", "invalid",
 _Payment: TypeAlias = tuple[Any, ...]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class LedgerVerdict(msgspec.Struct, frozen=True):
     """The foreign_ids of the rows for which the promise was broken."""
 
     paid_twice: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def payment_of(request: WithdrawalRequest) -> _Payment:
 
 def reconcile(
     requests: Iterable[WithdrawalRequest], told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]
-) -> Verdict:
+) -> LedgerVerdict:
     """Compare what was told with what AlphaPo's books say.
 
     Args:
@@ -65,7 +65,7 @@ def reconcile(
     moved = Counter(entry.payment for entry in booked if entry.moved_money)
     known = {(entry.foreign_id, entry.payment) for entry in booked}
     rows = [(request.foreign_id, payment_of(request)) for request in requests]
-    return Verdict(
+    return LedgerVerdict(
         tuple(name for name, payment in rows if moved[payment] > 1),
         tuple(name for name, payment in rows if _is_wrong(told[name], (name, payment) in known, moved[payment])),
     )
@@ -82,7 +82,7 @@ def ended_later(told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal])
     return sum(told.get(entry.foreign_id) == "accepted" and not entry.moved_money for entry in accepted)
 
 
-class Tally:
+class DemoCounts:
     """Counts what a client did, from its events."""
 
     def __init__(self) -> None:

@@ -19,7 +19,16 @@ from alphapo_async.core.models import KNOWN, Transaction
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.witnesses import is_older
 
-__all__ = ["LARGEST", "Callback", "Handled", "Headers", "Kind", "is_withdrawal", "read_callback", "read_handled"]
+__all__ = [
+    "LARGEST",
+    "Callback",
+    "CallbackKind",
+    "Handled",
+    "Headers",
+    "is_withdrawal",
+    "read_callback",
+    "read_handled",
+]
 
 LARGEST: Final = 256 * 1024
 """Bytes of a body that are read; AlphaPo's have a few thousand."""
@@ -29,7 +38,7 @@ _KEY: Final = "x-processing-key"
 _SIGNATURE: Final = "x-processing-signature"
 _MOST_STATUSES: Final = 16  # AlphaPo documents six
 
-Kind = Literal["ours", "not in journal", "not a withdrawal", "contradicts"]
+CallbackKind = Literal["ours", "not in journal", "not a withdrawal", "contradicts"]
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 
 
@@ -38,7 +47,7 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
 
     transaction: Transaction
     """What it says, as it says it: an unknown status or type is kept, and is not final."""
-    kind: Kind
+    kind: CallbackKind
     """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know, or of
     which it remembers no more than how it ended.
     `not a withdrawal`: a deposit, say. `contradicts`: it names one of ours and does not fit it, or gives too little to be sure: its history

@@ -23,13 +23,13 @@ from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.names import check_schema, check_url, read_location
 from alphapo_async.journal.postgres_identity import Identity, epoch_of, stamp_of
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres_server import PostgresConnection, is_transient
 from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers
 
 __all__ = ["PostgresJournal"]
 
-_Statement: TypeAlias = Callable[[Fetch, list[Draft], str], Awaitable[dict[Name, Known]]]
+_Statement: TypeAlias = Callable[[Fetch, list[Draft], str], Awaitable[dict[Name, StoredRow]]]
 _REMEMBERED: Final = 10_000
 """Rows that need not be read again: a change of one that others have changed finds that out by itself."""
 
@@ -41,7 +41,7 @@ class _Attempt(NamedTuple):
     made: Row
     """What the change came to in it: others' changes of the row may have followed in the same draft."""
 
-    def stands(self, found: Known, lines: Sequence[Entry]) -> bool:
+    def stands(self, found: StoredRow, lines: Sequence[Entry]) -> bool:
         """Tell whether the row, as it was found with these lines, is what the draft made of it, or comes from that."""
         _, known, row, entries = self.draft
         ours, changes = stored(entries), found.turn - (0 if known is None else known.turn)
@@ -69,7 +69,7 @@ class _Found(NamedTuple):
 
     stamp: str
     """Where the journal stood when this was read; what is made from it is written only there."""
-    rows: dict[Name, Known | None]
+    rows: dict[Name, StoredRow | None]
     lines: dict[int, list[Entry]]
     """Of rows that may have been written before without a word of it, by their numbers."""
 
@@ -106,7 +106,7 @@ class PostgresJournal:
         self._workers = PostgresWorkers(schema)
         self._presence = LivenessLock(self._server.connect_for_lock, self._server.disconnect)
         self._changes: GroupCommit[_Write] = GroupCommit(self._serve)
-        self._known: OrderedDict[Name, Known] = OrderedDict()
+        self._known: OrderedDict[Name, StoredRow] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
         self._epoch = Epoch()
@@ -527,7 +527,7 @@ class PostgresJournal:
         for draft, together in drafts:
             for pending, row in together:
                 pending.attempts.append(_Attempt(draft, row))
-        done: dict[Name, Known] | None = {}
+        done: dict[Name, StoredRow] | None = {}
         try:
             done = await write(fetch, [draft for draft, _ in drafts], stamp)
         except BaseException as error:
@@ -538,7 +538,7 @@ class PostgresJournal:
             if done is not None:
                 self._tell(drafts, done)
 
-    def _tell(self, drafts: list[_Sheet], done: dict[Name, Known]) -> None:
+    def _tell(self, drafts: list[_Sheet], done: dict[Name, StoredRow]) -> None:
         for name, each in done.items():
             self._remember(name, each)
         for draft, together in drafts:
@@ -584,19 +584,19 @@ class PostgresJournal:
         drafts[name] = Draft(name, known, row, entries), [*together, (pending, made)]
         return True
 
-    def _is_overtaken(self, name: Name, found: Known | None) -> bool:
+    def _is_overtaken(self, name: Name, found: StoredRow | None) -> bool:
         """Return whether this worker saw a newer turn of the row acknowledged than the database now has: it lost commits."""
         before = self._known.get(name)
         return before is not None and (found is None or found.turn < before.turn)
 
-    def _remember(self, name: Name, known: Known) -> None:
+    def _remember(self, name: Name, known: StoredRow) -> None:
         self._known.pop(name, None)
         self._known[name] = known
         if len(self._known) > self._remembered:
             self._known.popitem(last=False)
 
 
-def _made_before(pending: _Write, known: Known, lines: dict[int, list[Entry]]) -> Row | None:
+def _made_before(pending: _Write, known: StoredRow, lines: dict[int, list[Entry]]) -> Row | None:
     """Return what the change came to, if it stands already."""
     return next((one.made for one in pending.attempts if one.stands(known, lines.get(known.id, []))), None)
 

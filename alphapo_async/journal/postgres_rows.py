@@ -22,7 +22,7 @@ from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.moving import Kept
 from alphapo_async.journal.postgres_identity import here
 
-__all__ = ["Draft", "Fetch", "Known", "Name", "PostgresRows", "stored"]
+__all__ = ["Draft", "Fetch", "Name", "PostgresRows", "StoredRow", "stored"]
 
 Name: TypeAlias = tuple[str, str]
 """Account and foreign_id."""
@@ -60,7 +60,7 @@ _LINE_TYPES: Final = {
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Known(NamedTuple):
+class StoredRow(NamedTuple):
     """A row as it was found, and its place and turn in the table."""
 
     id: int
@@ -72,7 +72,7 @@ class Draft(NamedTuple):
     """What is to become of a row, and what is added to its history."""
 
     name: Name
-    known: Known | None
+    known: StoredRow | None
     row: Row
     entries: tuple[Entry, ...]
 
@@ -255,12 +255,12 @@ class PostgresRows:
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def find_many(self, fetch: Fetch, names: list[Name]) -> dict[Name, Known]:
+    async def find_many(self, fetch: Fetch, names: list[Name]) -> dict[Name, StoredRow]:
         """Return the rows of these withdrawals, those that there are."""
         found = await self.select(fetch, self.find, [name[0] for name in names], [name[1] for name in names])
         return {(known.row.account, known.row.foreign_id): known for known in found}
 
-    async def select(self, fetch: Fetch, statement: str, *values: object) -> list[Known]:
+    async def select(self, fetch: Fetch, statement: str, *values: object) -> list[StoredRow]:
         """Return the rows that a statement finds."""
         found = await fetch(statement, *values)
         corrected = [each["id"] for each in found if each["revision"] > 1]
@@ -295,27 +295,27 @@ class PostgresRows:
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, Known]:
+    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, StoredRow]:
         """Write down new rows; return those that were new indeed."""
         made = await fetch(self.insert, _asked(drafts), _lines(drafts), stamp)
-        return {drafts[place - 1].name: Known(number, 1, drafts[place - 1].row) for number, place, _ in made}
+        return {drafts[place - 1].name: StoredRow(number, 1, drafts[place - 1].row) for number, place, _ in made}
 
     async def load(self, fetch: Fetch, kept: list[Kept], stamp: str) -> None:
         """Write down what another journal kept, in its order."""
         for _, row, entries in kept:
             [_] = await self.add(fetch, [Draft((row.account, row.foreign_id), None, row, entries)], stamp)
 
-    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, Known]:
+    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, StoredRow]:
         """Write down what became of known rows; return those that nobody else had changed meanwhile."""
         turns = [draft.known.turn for draft in drafts if draft.known is not None]
         made = await fetch(self.update, _asked(drafts), _lines(drafts), stamp)
         return {
-            drafts[place - 1].name: Known(number, turns[place - 1] + 1, drafts[place - 1].row)
+            drafts[place - 1].name: StoredRow(number, turns[place - 1] + 1, drafts[place - 1].row)
             for number, place, _ in made
         }
 
     async def forget_one(
-        self, fetch: Fetch, known: Known, after: Row, entries: Sequence[Entry], stamp: str, *, keeps_history: bool
+        self, fetch: Fetch, known: StoredRow, after: Row, entries: Sequence[Entry], stamp: str, *, keeps_history: bool
     ) -> bool:
         """Let go of a withdrawal's bytes and more; tell whether it was still as it was known."""
         rest, lines = to_record(after).rest.decode(), _lines([Draft(("", ""), known, after, tuple(entries))])
@@ -327,7 +327,7 @@ def _sum(figures: Iterable[Decimal]) -> Decimal:
         return sum(figures, Decimal(0))
 
 
-def _known(found: Any, kept: list[Any]) -> Known:
+def _known(found: Any, kept: list[Any]) -> StoredRow:
     number, turn, body, digest, epoch_number, epoch_since, *columns = found
     record = Record(*columns)
     earlier: tuple[Revision, ...] = tuple(
@@ -336,7 +336,7 @@ def _known(found: Any, kept: list[Any]) -> Known:
         if one["withdrawal"] == number and one["number"] < record.revision
     )
     revision = read_revision(record.revision, body, digest, (record.amount, record.currency))
-    return Known(number, turn, seen_in(read_record(record, revision, earlier), Epoch(epoch_number, epoch_since)))
+    return StoredRow(number, turn, seen_in(read_record(record, revision, earlier), Epoch(epoch_number, epoch_since)))
 
 
 def _asked(drafts: list[Draft]) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.checking import NO_EXCERPT, Line, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.checking import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
@@ -108,5 +108,5 @@ def test_the_clock_is_compared_with_the_date_of_the_reply(
 
 def test_a_line_says_ok_or_failed() -> None:
     """The first word is for scripts and tired eyes."""
-    assert line_of(Line("ping", "AlphaPo is reachable")).split()[:2] == ["ok", "ping"]
-    assert line_of(Line("key", "no", Exit.KEY_REFUSED)).split()[:2] == ["failed", "key"]
+    assert line_of(CheckLine("ping", "AlphaPo is reachable")).split()[:2] == ["ok", "ping"]
+    assert line_of(CheckLine("key", "no", Exit.KEY_REFUSED)).split()[:2] == ["failed", "key"]

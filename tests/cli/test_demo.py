@@ -8,15 +8,15 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.demo import Report, closing_words, exit_code, killed_words, report_rows
+from alphapo_async.cli.demo import DemoReport, closing_words, exit_code, killed_words, report_rows
 from alphapo_async.cli.demo_paying import _pay, read_rows
-from alphapo_async.cli.reconciling import Verdict, payment_of
+from alphapo_async.cli.reconciling import LedgerVerdict, payment_of
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from tests.cli.conftest import invoke, run
 
-GOOD = Report(
+GOOD = DemoReport(
     told={"demo-0001": "accepted", "demo-0002": "rejected"},
     killed_after=1,
     asked_again=1,
@@ -24,12 +24,12 @@ GOOD = Report(
     look_ups=4,
     ended_later=0,
     totals={"BTC": Totals(requested=Decimal(2), accepted=Decimal(1), rejected=Decimal(1))},
-    verdict=Verdict(),
+    verdict=LedgerVerdict(),
     seconds=1.0,
 )
 UNKNOWN = replace(GOOD, told={"demo-0001": "unknown"}, totals={"BTC": Totals(requested=Decimal(2), unknown=Decimal(2))})
-PAID_TWICE = replace(GOOD, verdict=Verdict(paid_twice=("demo-0001",)))
-TOLD_WRONG = replace(GOOD, verdict=Verdict(told_wrong=("demo-0002",)))
+PAID_TWICE = replace(GOOD, verdict=LedgerVerdict(paid_twice=("demo-0001",)))
+TOLD_WRONG = replace(GOOD, verdict=LedgerVerdict(told_wrong=("demo-0002",)))
 NOT_ADDED_UP = replace(GOOD, totals={"BTC": Totals(requested=Decimal(2))})
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_number_of_rows_is_wrong_usage(rows: str) -> None:
         (NOT_ADDED_UP, 1, "do not add up"),
     ],
 )
-def test_the_verdict_decides(report: Report, code: int, words: str) -> None:
+def test_the_verdict_decides(report: DemoReport, code: int, words: str) -> None:
     """Unknown rows are honest and end with 0; a payment made twice, a caller told wrong, or a sum that is off ends with 1."""
     assert exit_code(report) == code
     assert words in " ".join(closing_words(report))
@@ -124,7 +124,7 @@ def test_only_a_kept_promise_is_praised() -> None:
 
 def test_the_table_counts_rows() -> None:
     """Every line of it comes from the report."""
-    rows = dict(report_rows(replace(UNKNOWN, verdict=Verdict(("demo-0001",), ("demo-0001",)))))
+    rows = dict(report_rows(replace(UNKNOWN, verdict=LedgerVerdict(("demo-0001",), ("demo-0001",)))))
     assert rows["requested"] == rows["unknown"] == "1"
     assert (rows["accepted"], rows["retries"], rows["look-ups"]) == ("0", "3", "4")
     assert rows["  settled by that"] == "0"

@@ -10,7 +10,7 @@ import pytest
 from alphapo_async.cli.demo_paying import (
     Happened,
     News,
-    Told,
+    OutcomeReported,
     main,
     news_of,
     open_client,
@@ -52,7 +52,11 @@ async def test_the_worker_says_what_happened_and_what_it_told(tmp_path: Path) ->
     async with Sandbox(KEY, SECRET) as sandbox:
         await work(sandbox.url, str(tmp_path / "payouts.db"), 3, lines.append)
     news = [news_of(line) for line in lines]
-    assert sorted(one.foreign_id for one in news if isinstance(one, Told)) == ["demo-0001", "demo-0002", "demo-0003"]
+    assert sorted(one.foreign_id for one in news if isinstance(one, OutcomeReported)) == [
+        "demo-0001",
+        "demo-0002",
+        "demo-0003",
+    ]
     assert {one.event.name for one in news if isinstance(one, Happened)} >= {"attempt", "settled"}
 
 
@@ -62,7 +66,7 @@ async def test_the_worker_is_killed_when_enough_were_told(tmp_path: Path) -> Non
     path = tmp_path / "payouts.db"
     async with Sandbox(KEY, SECRET, latency=0.02) as sandbox:
         await pay_until_killed(sandbox.url, str(path), 300, heard.append, kill_after=20)
-    told = [one for one in heard if isinstance(one, Told)]
+    told = [one for one in heard if isinstance(one, OutcomeReported)]
     assert len(told) == 20
     journal = SqliteJournal(path)
     assert len(await journal.find_dead(0.0)) == 1
@@ -75,7 +79,7 @@ async def test_a_worker_that_ends_by_itself_is_not_killed(tmp_path: Path) -> Non
     heard: list[News] = []
     async with Sandbox(KEY, SECRET) as sandbox:
         await pay_until_killed(sandbox.url, str(tmp_path / "payouts.db"), 2, heard.append, kill_after=20)
-    assert len([one for one in heard if isinstance(one, Told)]) == 2
+    assert len([one for one in heard if isinstance(one, OutcomeReported)]) == 2
 
 
 def test_the_worker_s_words_go_to_its_standard_output(
@@ -87,7 +91,7 @@ def test_the_worker_s_words_go_to_its_standard_output(
         main(sandbox_url, str(tmp_path / "payouts.db"), "1")
     sys.stdout.flush()
     lines = capfdbinary.readouterr().out.splitlines()
-    assert any(isinstance(news_of(line), Told) for line in lines)
+    assert any(isinstance(news_of(line), OutcomeReported) for line in lines)
 
 
 def test_the_rows_are_those_of_the_csv() -> None:

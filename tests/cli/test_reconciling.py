@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from alphapo_async.cli.reconciling import OUTCOMES, Tally, Verdict, ended_later, payment_of, reconcile
+from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, payment_of, reconcile
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
@@ -69,7 +69,7 @@ def test_a_row_and_its_entry_in_the_ledger_pay_the_same() -> None:
 def test_what_is_wrong_to_tell(outcome: str, booked: list[AcceptedWithdrawal], *, is_wrong: bool) -> None:
     """Accepted wants an acceptance, a "no" wants that no money moved, and unknown claims nothing."""
     verdict = reconcile([REQUEST], {"demo-0001": outcome}, booked)
-    assert verdict == Verdict(told_wrong=("demo-0001",) if is_wrong else ())
+    assert verdict == LedgerVerdict(told_wrong=("demo-0001",) if is_wrong else ())
     assert verdict.is_clean is not is_wrong
 
 
@@ -103,7 +103,7 @@ def test_every_outcome_of_the_errors_has_its_line() -> None:
 
 def test_the_tally_counts_retries_and_look_ups() -> None:
     """A row's first attempt is no retry."""
-    tally = Tally()
+    tally = DemoCounts()
     for name, foreign_id in [
         ("attempt", "a"),
         ("attempt", "a"),

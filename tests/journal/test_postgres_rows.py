@@ -18,7 +18,7 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
 from alphapo_async.journal.moving import Kept
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Known, Name, PostgresRows, stored
+from alphapo_async.journal.postgres_rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import PostgresWorkers
 from tests import postgres
@@ -37,11 +37,11 @@ update s.journal set identity = s.identity();
 class Rows(PostgresRows):
     """The statements, for a worker that has seen where the journal stands."""
 
-    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, Known]:
+    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, StoredRow]:
         """Write down new rows."""
         return await super().add(fetch, drafts, stamp)
 
-    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, Known]:
+    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, StoredRow]:
         """Write down what became of rows."""
         return await super().change(fetch, drafts, stamp)
 
@@ -79,7 +79,7 @@ def line(what: str, number: int = 1, **more: Any) -> Entry:
     return Entry(1.0, "attempt", what, "worker", 200, b"\0\xff", "1.0", number, **more)
 
 
-def draft(row: Row, known: Known | None = None, *lines: Entry) -> Draft:
+def draft(row: Row, known: StoredRow | None = None, *lines: Entry) -> Draft:
     """Return what is to be written."""
     return Draft((row.account, row.foreign_id), known, row, lines)
 

@@ -18,7 +18,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.journal import HostBinding, Journal, KeyValueStore, MemoryJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 
-__all__ = ["Balances", "Known", "Wanted", "dry_run_lines", "find_out", "question"]
+__all__ = ["Balances", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
 
 
 class Balances(NamedTuple):
@@ -30,7 +30,7 @@ class Balances(NamedTuple):
     is_key_refused: bool = False
 
 
-class Known(msgspec.Struct, frozen=True):
+class PriorKnowledge(msgspec.Struct, frozen=True):
     """What was known before."""
 
     is_durable: bool
@@ -57,7 +57,7 @@ class Wanted(NamedTuple):
     """AlphaPo's, too."""
 
 
-async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Sequence[SheetRow] = ()) -> Known:
+async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Sequence[SheetRow] = ()) -> PriorKnowledge:
     """Ask the journal, and AlphaPo for its balances.
 
     Args:
@@ -72,7 +72,7 @@ async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Seq
     journal = access.open_journal()
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
-        known = await _ask(journal, access, prefix, rows) if is_there else Known(journal.is_durable)
+        known = await _ask(journal, access, prefix, rows) if is_there else PriorKnowledge(journal.is_durable)
         stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted)
         balances = await _balances(access) if wanted.balances else known.balances
         return msgspec.structs.replace(known, stock=stock, balances=balances)
@@ -80,7 +80,7 @@ async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Seq
         await journal.aclose()
 
 
-async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Sequence[SheetRow]) -> Known:
+async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Sequence[SheetRow]) -> PriorKnowledge:
     totals = await journal.totals(access.account)
     hosts = await journal.hosts() if isinstance(journal, HostBinding) else {}
     text = None
@@ -91,7 +91,7 @@ async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Seque
     others = (row.foreign_id for row in rows if row.foreign_id not in before)
     pairs_found = found(journal, access.account, _each(others), str)
     states = {name: state_of(row) async for name, row in pairs_found if row is not None}
-    return Known(journal.is_durable, totals, sheet, states, hosts.get(access.account))
+    return PriorKnowledge(journal.is_durable, totals, sheet, states, hosts.get(access.account))
 
 
 async def _each(names: Iterable[str]) -> AsyncIterator[str]:
@@ -116,7 +116,7 @@ async def _balances(access: Access) -> Balances:
         await client.aclose()
 
 
-def dry_run_lines(survey: Survey, known: Known) -> list[str]:
+def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     """Return what a dry run says below the problems: of what the journal knows of already, only what is left would be paid now."""
     stock = known.stock or InJournal(left=survey)
     left = stock.left
@@ -169,7 +169,7 @@ def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> s
     return f"{leaves}{holds}{': NOT ENOUGH' if is_short else ''}"
 
 
-def question(name: str, survey: Survey, access: Access, known: Known) -> list[str]:
+def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -> list[str]:
     """Return what a person has to see before money moves."""
     so_far = _sums(known.totals.items())
     left_out = survey.rows - survey.counts.total()

@@ -15,13 +15,13 @@ import click
 import msgspec
 from rich.console import Console
 
-from alphapo_async.cli.batch.asking import Known, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.asking import PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.outlet import Outlet, aside
 from alphapo_async.cli.batch.paying import Job, Orders, pay_file
 from alphapo_async.cli.batch.places import check_places
-from alphapo_async.cli.batch.report import Report, outcome_rows, report_json
+from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.sheets import (
@@ -289,7 +289,7 @@ class _Work:
         return Exit.REFUSED if self._survey.invalid or self._survey.conflict else Exit.ALL_ACCEPTED
 
     def _refusals(
-        self, known: Known, found: Differences | None, *, allow_changed: bool
+        self, known: PriorKnowledge, found: Differences | None, *, allow_changed: bool
     ) -> Iterator[ConfigurationError]:
         """Yield why nothing may be paid, as far as the journal tells."""
         if known.host is not None:
@@ -325,7 +325,7 @@ class _Work:
             raise refusal
         return access.is_local or self._is_agreed(known, yes=yes)
 
-    def _is_agreed(self, known: Known, *, yes: bool) -> bool:
+    def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
         for line in question(self._source.name, self._survey, self._access, known):
             aside(line)
         if yes:
@@ -338,7 +338,7 @@ class _Work:
     def _rows(self) -> list[SheetRow]:
         return [] if self._prefix is None else [SheetRow.of(line.fields) for line in self._source.read()]
 
-    def _differences(self, known: Known) -> Differences | None:
+    def _differences(self, known: PriorKnowledge) -> Differences | None:
         return None if self._prefix is None else differences(known.sheet, self._rows(), known.states)
 
     def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
@@ -365,7 +365,7 @@ class _Work:
         is_of_sheet = self._prefix is not None and foreign_id.startswith(self._prefix)
         return is_of_sheet or self._index.knows(foreign_id)
 
-    async def _pay(self, results: ResultsFile, orders: Orders) -> tuple[Report, AlphapoError | None]:
+    async def _pay(self, results: ResultsFile, orders: Orders) -> tuple[BatchReport, AlphapoError | None]:
         access = self._access
         journal = access.open_journal()
         job = Job(self._source.name, self._sifter, self._survey, self._index, is_sheet=self._prefix is not None)
@@ -388,7 +388,7 @@ class _Work:
         await journal.remember(self._access.account, prefix, text)
 
 
-def report_lines(report: Report, results: str) -> list[str]:
+def report_lines(report: BatchReport, results: str) -> list[str]:
     """Return what is said below the tables."""
     lines = [
         f"Every figure adds up: {'yes' if report.adds_up else 'NO'} (requested is the sum of what became of it, in file and journal).",

@@ -21,7 +21,7 @@ import msgspec
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
 
-__all__ = ["FileChanged", "InputFile", "Line", "Lines", "first_line", "read_csv", "read_lines", "read_table"]
+__all__ = ["FileChanged", "InputFile", "InputLine", "Lines", "first_line", "read_csv", "read_lines", "read_table"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MARK: Final = "\ufeff"  # what is left of a second one
@@ -33,7 +33,7 @@ _FIELDS: Final = WithdrawalRequest.__struct_fields__
 _OBJECTS: Final = ("sender_data", "receiver_data")
 
 
-class Line(msgspec.Struct, frozen=True):
+class InputLine(msgspec.Struct, frozen=True):
     """One row of the file."""
 
     number: int
@@ -43,7 +43,7 @@ class Line(msgspec.Struct, frozen=True):
     """What kept it from being read."""
 
 
-Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[Line]]
+Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[InputLine]]
 """Reads the rows from the lines of a file, whose name it needs for what it raises."""
 
 
@@ -80,7 +80,7 @@ class InputFile:
     def __repr__(self) -> str:
         return f"InputFile({str(self._path)!r})"
 
-    def read(self) -> Iterator[Line]:
+    def read(self) -> Iterator[InputLine]:
         """Yield the rows, from the first on.
 
         Raises:
@@ -148,7 +148,7 @@ def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterat
 # ── CSV and JSON Lines ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iterator[Line]:
+def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iterator[InputLine]:
     """Yield the rows of a CSV or a JSON Lines file, whichever it is.
 
     Args:
@@ -207,7 +207,7 @@ def _prepended(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _some(rows: Iterator[Line], name: str) -> Iterator[Line]:
+def _some(rows: Iterator[InputLine], name: str) -> Iterator[InputLine]:
     first = next(rows, None)
     if first is None:
         raise ConfigurationError(f"{name} has a header and no rows. Nothing was sent.")
@@ -215,7 +215,7 @@ def _some(rows: Iterator[Line], name: str) -> Iterator[Line]:
     yield from rows
 
 
-def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = False) -> Iterator[Line]:
+def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = False) -> Iterator[InputLine]:
     """Yield the rows of a CSV whose header, in line `begin`, names the fields of a request."""
     for number, header, cells in read_table(texts, name, _check_header, begin):
         yield _line_of(number, header, cells, no_tag=no_tag)
@@ -289,17 +289,17 @@ def _meant(column: str) -> str:
     return f" (is it {close[0]}?)" if close else ""
 
 
-def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag: bool) -> Line:
+def _line_of(number: int, header: Sequence[str], cells: Sequence[str], *, no_tag: bool) -> InputLine:
     fields: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
     if no_tag and "tag" in header and "tag" not in fields:
         fields.setdefault("without_tag", True)
     if len(cells) != len(header):
         problem = f"has {len(cells)} cells, and the header has {len(header)}.{_why_too_many(header, cells)}"
-        return Line(number, fields, {"row": problem})
+        return InputLine(number, fields, {"row": problem})
     for name in _OBJECTS:
         if name in fields:
             fields[name] = _object(fields[name])
-    return Line(number, fields)
+    return InputLine(number, fields)
 
 
 def _why_too_many(header: Sequence[str], cells: Sequence[str]) -> str:
@@ -315,26 +315,26 @@ def _object(cell: str) -> Any:
         return cell
 
 
-def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[Line]:
+def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[InputLine]:
     for number, text in enumerate(texts, begin):
         if not text.strip():
             continue
         try:
             told = json.loads(text, parse_float=Decimal, parse_constant=_no_figure, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            yield Line(number, {}, {"row": f"is no JSON object: {error}."})
+            yield InputLine(number, {}, {"row": f"is no JSON object: {error}."})
             continue
         except InvalidOperation:
-            yield Line(number, {}, {"row": "holds a figure with an exponent that nobody can write out."})
+            yield InputLine(number, {}, {"row": "holds a figure with an exponent that nobody can write out."})
             continue
         if not isinstance(told, dict):
-            yield Line(number, {}, {"row": "is no JSON object."})
+            yield InputLine(number, {}, {"row": "is no JSON object."})
             continue
         # Only amounts are figures that must be kept as they were written.
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
         if no_tag and told.get("tag", told) in ("", None) and told.get("without_tag") in ("", None):
             told["without_tag"] = True
-        yield Line(number, told)
+        yield InputLine(number, told)
 
 
 def _no_figure(name: str) -> Any:

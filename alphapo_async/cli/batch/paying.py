@@ -15,7 +15,7 @@ from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged
 from alphapo_async.cli.batch.index import Index
-from alphapo_async.cli.batch.report import Report, Tally
+from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.ending import Exit, explain, nothing_sent
@@ -28,7 +28,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.journal import Journal
 
-__all__ = ["Ending", "Job", "Orders", "pay_file"]
+__all__ = ["BatchShutdown", "Job", "Orders", "pay_file"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CONNECTIONS: Final = 100
@@ -63,7 +63,7 @@ class Job(msgspec.Struct, frozen=True):
     is_sheet: bool = False
 
 
-class Ending:
+class BatchShutdown:
     """What ends a batch before its rows do: a person, once or twice, or an outage that lasts too long.
 
     Args:
@@ -170,8 +170,8 @@ def _what_came(host: str, why: str) -> str:
 class _Book:
     """Counts what rows are told, and writes it down as long as the results file takes it."""
 
-    def __init__(self, results: ResultsFile, ending: Ending, advance: Advance) -> None:
-        self.tally = Tally()
+    def __init__(self, results: ResultsFile, ending: BatchShutdown, advance: Advance) -> None:
+        self.tally = OutcomeCounts()
         self.same = 0
         self.unwritten = 0
         self.failure: ResultsError | None = None
@@ -217,7 +217,7 @@ async def pay_file(
     console: Console,
     orders: Orders,
     begin: Callable[[], Awaitable[None]] | None = None,
-) -> tuple[Report, AlphapoError | None]:
+) -> tuple[BatchReport, AlphapoError | None]:
     """Pay what is to be paid, and return what became of it, and what ended it before its end.
 
     Args:
@@ -230,7 +230,7 @@ async def pay_file(
         begin: called once the journal has taken the account, before anything is sent.
     """
     began = time.monotonic()
-    ending = Ending(partial(say, console), access.host, orders.give_up_after)
+    ending = BatchShutdown(partial(say, console), access.host, orders.give_up_after)
     async with contextlib.AsyncExitStack() as stack:
         with nothing_sent():
             client = await stack.enter_async_context(access.open_client(journal, **_settings(orders, ending)))
@@ -247,7 +247,7 @@ async def pay_file(
 
 
 async def _pay_rows(
-    job: Job, book: _Book, client: AlphapoClient, orders: Orders, ending: Ending
+    job: Job, book: _Book, client: AlphapoClient, orders: Orders, ending: BatchShutdown
 ) -> AlphapoError | None:
     """Pay row by row, and return what ended it before its end."""
     rows = job.sifter.to_pay(book.tell)
@@ -278,9 +278,9 @@ def _report(
     *,
     journal: dict[str, Totals],
     seconds: float,
-) -> Report:
+) -> BatchReport:
     rest = job.survey.rows - book.tally.outcomes.total() - book.same
-    report = Report(
+    report = BatchReport(
         file=job.name,
         survey=job.survey,
         outcomes=book.tally.outcomes,
@@ -296,7 +296,7 @@ def _report(
     return msgspec.structs.replace(report, cut_short=None) if is_settled else report
 
 
-def _settings(orders: Orders, ending: Ending) -> dict[str, Any]:
+def _settings(orders: Orders, ending: BatchShutdown) -> dict[str, Any]:
     return {"on_event": ending.hear, "max_connections": max(_CONNECTIONS, orders.concurrency), **orders.client}
 
 

@@ -17,13 +17,13 @@ from alphapo_async.cli.showing import adds_up
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 
-__all__ = ["Report", "Tally", "is_report", "outcome_rows", "report_json"]
+__all__ = ["BatchReport", "OutcomeCounts", "is_report", "outcome_rows", "report_json"]
 
 _BUCKETS: Final = {"key_refused": "not_sent"}
 """Outcomes that are not counted under their own name in the totals."""
 
 
-class Tally:
+class OutcomeCounts:
     """Counts what rows are told, as they are told."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Tally:
         return totals
 
 
-class Report(msgspec.Struct, frozen=True):
+class BatchReport(msgspec.Struct, frozen=True):
     """What became of a file."""
 
     file: str
@@ -95,7 +95,7 @@ class Report(msgspec.Struct, frozen=True):
         return max(code for code in codes if code is not None)
 
 
-def outcome_rows(report: Report) -> list[tuple[str, str]]:
+def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     """Return the lines of a table of counts."""
     named: list[tuple[str, int]] = [(outcome.replace("_", " "), report.outcomes[outcome]) for outcome in OUTCOMES]
     named += [("same as an earlier row, sent once", report.same), ("not tried", report.not_taken)]
@@ -103,7 +103,7 @@ def outcome_rows(report: Report) -> list[tuple[str, str]]:
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 
 
-def report_json(report: Report) -> bytes:
+def report_json(report: BatchReport) -> bytes:
     """Return the report for machines: figures are strings, exact to the last decimal."""
     told: dict[str, Any] = {
         "file": report.file,

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from alphapo_async.cli.batch.cells import is_exact_figure
-from alphapo_async.cli.batch.files import Line, Lines, first_line, read_table
+from alphapo_async.cli.batch.files import InputLine, Lines, first_line, read_table
 from alphapo_async.core.codec import normal
 from alphapo_async.core.errors import ConfigurationError
 
@@ -76,7 +76,7 @@ def read_sheet(prefix: str, reference: str, *, no_tag: bool = False) -> Lines:
         no_tag: an empty tag means that none is wanted, on purpose.
     """
 
-    def read(texts: Iterator[str], name: str) -> Iterator[Line]:
+    def read(texts: Iterator[str], name: str) -> Iterator[InputLine]:
         begin, first = first_line(texts, name)
         seen: Counter[str] = Counter()
         rows = 0
@@ -140,14 +140,14 @@ def _mark(row: Mapping[str, str]) -> str:
     return hashlib.sha256(msgspec.json.encode(sorted(row.items()))).hexdigest()[:_DIGITS]
 
 
-def _line(number: int, row: Mapping[str, str], foreign_id: str, reference: str, surplus: int) -> Line:
+def _line(number: int, row: Mapping[str, str], foreign_id: str, reference: str, surplus: int) -> InputLine:
     fields: dict[str, Any] = {name: cell for name, cell in row.items() if name != "note"}
     fields |= {
         "foreign_id": foreign_id,
         "end_user_reference": row.get("note", "") if reference == _NOTE else reference,
     }
     problems = {"row": f"has {abs(surplus)} cells too {'many' if surplus > 0 else 'few'}."} if surplus else {}
-    return Line(number, fields, problems)
+    return InputLine(number, fields, problems)
 
 
 # ── what a sheet was when it was first paid ──────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
-from alphapo_async.cli.batch.files import InputFile, Line
+from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells
 from alphapo_async.cli.batch.wording import spoken_problem
@@ -110,7 +110,7 @@ class Sifter:
                 on_row()
         return survey
 
-    def _check_commas(self, line: Line) -> None:
+    def _check_commas(self, line: InputLine) -> None:
         if (found := decimal_comma(line.fields)) is not None:
             name, cell = found
             raise ConfigurationError(
@@ -118,7 +118,7 @@ class Sifter:
                 "write every figure with a decimal point and nothing between thousands. Nothing was sent."
             )
 
-    def _count(self, survey: Survey, line: Line, on_problem: Callable[[str], None]) -> None:
+    def _count(self, survey: Survey, line: InputLine, on_problem: Callable[[str], None]) -> None:
         request = self._checked(line)
         if isinstance(request, dict):
             survey.invalid += 1
@@ -176,7 +176,7 @@ class Sifter:
                 about = f"The same payment as in line {later.first}, sent once."
                 yield [*cells, f"{about} {error}".rstrip(), str(later.line)]
 
-    def _checked(self, line: Line) -> WithdrawalRequest | dict[str, str]:
+    def _checked(self, line: InputLine) -> WithdrawalRequest | dict[str, str]:
         """Return the request that a row makes, or every problem with it.
 
         What a spreadsheet has done to a cell comes before what is wrong with it otherwise.

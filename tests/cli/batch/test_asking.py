@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.batch.asking import Balances, Known, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.asking import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.in_journal import InJournal
 from alphapo_async.cli.batch.sheets import SheetRow
@@ -43,7 +43,7 @@ def test_a_dry_run_shows_totals_beside_balances() -> None:
         accepted=Survey(to_pay={"BTC": Decimal("12.5")}, counts=Counter(BTC=1_000)),
         unsettled=Survey(to_pay={"ETH": Decimal(2)}, counts=Counter(ETH=3)),
     )
-    assert dry_run_lines(SURVEY, Known(is_durable=True, stock=stock, balances=balances)) == [
+    assert dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, stock=stock, balances=balances)) == [
         "rows:                            1,205",
         "to pay now:                      1,200",
         "in the journal already:          1,000 accepted, 3 not sent, 1 rejected",
@@ -78,7 +78,7 @@ def test_rows_without_a_tag_are_counted() -> None:
                 without_tag=without_tag,
             )
         )
-    access, known = Access(KEYS, base_url="https://alphapo.invalid"), Known(is_durable=True)
+    access, known = Access(KEYS, base_url="https://alphapo.invalid"), PriorKnowledge(is_durable=True)
     for lines in (dry_run_lines(survey, known), question("payouts.csv", survey, access, known)):
         assert [line.split(":")[1].strip() for line in lines if line.startswith("XRP Ledger")] == ["2 rows, on purpose"]
     assert not [line for line in dry_run_lines(SURVEY, known) if line.startswith("XRP Ledger")]
@@ -86,7 +86,7 @@ def test_rows_without_a_tag_are_counted() -> None:
 
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
-    lines = dry_run_lines(SURVEY, Known(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
+    lines = dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
     assert "in the journal already:          none" in lines
     assert "AlphaPo did not answer." in lines
     assert "to pay now: 7 ETH in 200 rows, balance not told" in lines
@@ -95,7 +95,7 @@ def test_a_dry_run_without_an_answer_says_why() -> None:
 def test_whoever_confirms_sees_host_account_key_and_totals() -> None:
     """And what the journal knows already."""
     access = Access(KEYS, base_url="https://alphapo.invalid", account="payroll")
-    known = Known(is_durable=True, totals={"BTC": Totals(requested=Decimal(5), accepted=Decimal(4))})
+    known = PriorKnowledge(is_durable=True, totals={"BTC": Totals(requested=Decimal(5), accepted=Decimal(4))})
     told = dict(line.split(":", 1) for line in question("payouts.csv", SURVEY, access, known))
     assert {name: value.strip() for name, value in told.items()} == {
         "host": "https://alphapo.invalid",
@@ -115,13 +115,15 @@ def test_whoever_confirms_sees_what_is_paid_already() -> None:
         accepted=Survey(to_pay={"BTC": Decimal(1)}, counts=Counter(BTC=990)),
     )
     access = Access(KEYS, base_url="https://alphapo.invalid")
-    lines = question("payouts.csv", SURVEY, access, Known(is_durable=True, stock=stock))
+    lines = question("payouts.csv", SURVEY, access, PriorKnowledge(is_durable=True, stock=stock))
     assert [line.split(":")[1].strip() for line in lines[-2:]] == ["0.5 BTC in 10 rows", "1 BTC in 990 rows"]
 
 
 def test_whoever_confirms_is_told_of_a_journal_that_forgets() -> None:
     """And of a file in which there is nothing to pay."""
-    lines = question("f.csv", Survey(), Access(KEYS, base_url="https://alphapo.invalid"), Known(is_durable=False))
+    lines = question(
+        "f.csv", Survey(), Access(KEYS, base_url="https://alphapo.invalid"), PriorKnowledge(is_durable=False)
+    )
     assert any("forgets" in line for line in lines)
     assert lines[-1].endswith("nothing")
 
@@ -162,7 +164,7 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
         assert (after.stock.counts, after.stock.left.to_pay) == ({"accepted": 1}, {"BTC": Decimal("1.0")})
         assert after.sheet == (SheetRow("may-1", "7 BTC"),)
         assert after.states == {"p-1": "accepted"}
-        assert await find_out(access, Wanted(), None) == Known(
+        assert await find_out(access, Wanted(), None) == PriorKnowledge(
             is_durable=True, totals=after.totals, states={}, host="loopback"
         )
 

@@ -21,7 +21,7 @@ import msgspec
 import pytest
 
 from alphapo_async.cli.batch.command import _interruptible, report_lines, seconds_of
-from alphapo_async.cli.batch.report import Report
+from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.sifting import Survey
 from alphapo_async.cli.ending import Exit
 from alphapo_async.core.models import Totals
@@ -532,13 +532,15 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
     """Where the results are, why it was cut short, and whether to run again."""
     survey = Survey(rows=1_201)
     totals = {"BTC": Totals(requested=Decimal(1))}
-    report = Report("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
-    ended = Report("f.csv", Survey(rows=1), Counter(unknown=1), 0, {}, {}, 61.0, "it was interrupted")
+    report = BatchReport("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
+    ended = BatchReport("f.csv", Survey(rows=1), Counter(unknown=1), 0, {}, {}, 61.0, "it was interrupted")
     assert report_lines(ended, "f.results.csv")[2:] == [
         "It ended before everything was settled: it was interrupted",
         "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
     ]
-    full = Report("f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN)
+    full = BatchReport(
+        "f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN
+    )
     assert report_lines(full, "f.results.csv")[2:] == [
         "7 rows were taken, but their results could not be written: the journal has them.",
         "1,200 rows were not tried.",

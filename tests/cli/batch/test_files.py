@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.files import FileChanged, InputFile, Line, read_lines
+from alphapo_async.cli.batch.files import FileChanged, InputFile, InputLine, read_lines
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import request_of
 
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "payouts.csv"
 
 
-def lines(path: Path, data: bytes | str) -> list[Line]:
+def lines(path: Path, data: bytes | str) -> list[InputLine]:
     """Return the rows of a file with these contents."""
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return list(InputFile(path, read_lines).read())
@@ -62,19 +62,19 @@ def test_a_csv_is_read_with_commas_and_semicolons_with_and_without_bom(
 ) -> None:
     """And with either end of line; lines are counted from the top of the file."""
     text = FILE.replace(",", separator).replace("\n", end)
-    assert lines(path, begin + text.encode()) == [Line(begin.count(b"\n") + 2, ROW)]
+    assert lines(path, begin + text.encode()) == [InputLine(begin.count(b"\n") + 2, ROW)]
 
 
 def test_a_last_line_needs_no_end(path: Path) -> None:
     """Some programs write none."""
-    assert lines(path, FILE.removesuffix("\n")) == [Line(2, ROW)]
+    assert lines(path, FILE.removesuffix("\n")) == [InputLine(2, ROW)]
 
 
 def test_columns_may_stand_in_any_order_with_blanks_around_their_names(path: Path) -> None:
     """Cells are kept as they are, and empty ones say nothing."""
     text = "tag, amount ,foreign_id,address, currency,end_user_reference\n, 0.5,a,made-up,BTC,\n"
     assert lines(path, text) == [
-        Line(2, {"amount": " 0.5", "foreign_id": "a", "address": "made-up", "currency": "BTC"})
+        InputLine(2, {"amount": " 0.5", "foreign_id": "a", "address": "made-up", "currency": "BTC"})
     ]
 
 
@@ -105,21 +105,21 @@ def test_what_a_csv_writer_wrote_is_read_back_with_its_lines(
             text.write(end)
         else:
             writer.writerow(row)
-            expected.append(Line(number, {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}))
+            expected.append(InputLine(number, {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}))
     with tempfile.TemporaryDirectory() as folder:
         assert lines(Path(folder) / "payouts.csv", begin + text.getvalue().encode()) == expected
 
 
 def test_blank_lines_and_rows_without_a_word_are_no_rows(path: Path) -> None:
     """They count as lines all the same."""
-    assert lines(path, f"\n{HEADER}\n\n,,,,\n{TEXT}\n\n\n{TEXT}\n\n") == [Line(5, ROW), Line(8, ROW)]
+    assert lines(path, f"\n{HEADER}\n\n,,,,\n{TEXT}\n\n\n{TEXT}\n\n") == [InputLine(5, ROW), InputLine(8, ROW)]
 
 
 @pytest.mark.parametrize(("row", "cells"), [("b,BTC", 2), (f"{TEXT},more", 6), (f"{TEXT},", 6), (" ", 1)])
 def test_a_row_with_too_few_or_too_many_cells_is_told_so(path: Path, row: str, cells: int) -> None:
     """With what could be read of it, and the rows around it are read."""
     first, wrong, last = lines(path, f"{FILE}{row}\n{TEXT}\n")
-    assert (first, last) == (Line(2, ROW), Line(4, ROW))
+    assert (first, last) == (InputLine(2, ROW), InputLine(4, ROW))
     assert (wrong.number, list(wrong.problems)) == (3, ["row"])
     assert wrong.problems["row"].startswith(f"has {cells} cells, and the header has 5.")
     assert ("delete the empty columns to the right of the table." in wrong.problems["row"]) is (row == f"{TEXT},")
@@ -145,7 +145,7 @@ DEEP = "[" * 100_000
 @pytest.mark.parametrize("column", ["sender_data", "receiver_data"])
 def test_sender_and_receiver_are_told_as_json(path: Path, column: str, cell: str, value: object) -> None:
     """What is none is kept as text, and the request complains about it."""
-    assert lines(path, f"{HEADER},{column}\n{TEXT},{cell}\n") == [Line(2, {**ROW, column: value})]
+    assert lines(path, f"{HEADER},{column}\n{TEXT},{cell}\n") == [InputLine(2, {**ROW, column: value})]
 
 
 @pytest.mark.parametrize("name", ["allow_personal_reference", "without_tag"])
@@ -159,13 +159,13 @@ def test_true_and_false_are_left_for_the_request_to_read(path: Path, name: str) 
 
 def test_an_empty_cell_says_nothing_of_personal_references(path: Path) -> None:
     """As if there were no such column."""
-    assert lines(path, f"{HEADER},allow_personal_reference\n{TEXT},\n") == [Line(2, ROW)]
+    assert lines(path, f"{HEADER},allow_personal_reference\n{TEXT},\n") == [InputLine(2, ROW)]
 
 
 def test_a_nul_in_a_cell_is_kept_for_the_request_to_refuse(path: Path) -> None:
     """The row is wrong, and no other."""
     first, second = lines(path, FILE + TEXT.replace("made-up", "made\0up"))
-    assert (first, second) == (Line(2, ROW), Line(3, {**ROW, "address": "made\0up"}))
+    assert (first, second) == (InputLine(2, ROW), InputLine(3, {**ROW, "address": "made\0up"}))
     with pytest.raises(ValueError, match=r"has the control or invisible character U\+0000"):
         request_of(second.fields)
 
@@ -292,7 +292,7 @@ def test_a_csv_whose_rows_cannot_be_told_apart_is_refused(
 def test_json_lines_are_told_from_csv_by_their_first_line(path: Path) -> None:
     """With blank lines and a BOM, and lines counted from the top of the file."""
     row = json.dumps(ROW)
-    assert lines(path, BOM + f"\n  {row}\r\n\n \n{row}".encode()) == [Line(2, ROW), Line(5, ROW)]
+    assert lines(path, BOM + f"\n  {row}\r\n\n \n{row}".encode()) == [InputLine(2, ROW), InputLine(5, ROW)]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_json_lines_are_told_from_csv_by_their_first_line(path: Path) -> None:
 def test_amounts_in_json_are_kept_to_the_last_digit(path: Path, name: str, written: str, figure: object) -> None:
     """As they were written, and of the same type."""
     [line] = lines(path, f'{{"{name}": {written}}}\n')
-    assert line == Line(1, {name: figure})
+    assert line == InputLine(1, {name: figure})
     assert (type(line.fields[name]), str(line.fields[name])) == (type(figure), str(figure))
 
 
@@ -353,7 +353,7 @@ def test_a_line_that_is_no_json_object_is_a_problem_of_its_row(path: Path, text:
     """And the rows around it are read."""
     row = json.dumps(ROW)
     first, wrong, last = lines(path, f"{row}\n{text}\n{row}\n")
-    assert (first, last) == (Line(1, ROW), Line(3, ROW))
+    assert (first, last) == (InputLine(1, ROW), InputLine(3, ROW))
     assert (wrong.number, wrong.fields, list(wrong.problems)) == (2, {}, ["row"])
     assert wrong.problems["row"].startswith(problem)
 
@@ -361,7 +361,7 @@ def test_a_line_that_is_no_json_object_is_a_problem_of_its_row(path: Path, text:
 def test_what_is_no_field_is_left_for_the_request_to_refuse(path: Path) -> None:
     """Each row of JSON has names of its own."""
     [line] = lines(path, json.dumps({**ROW, "colour": "red"}))
-    assert line == Line(1, {**ROW, "colour": "red"})
+    assert line == InputLine(1, {**ROW, "colour": "red"})
     with pytest.raises(ValueError, match="colour: is no field of a withdrawal request"):
         request_of(line.fields)
 
@@ -374,7 +374,7 @@ def test_a_file_can_be_read_again_and_again(path: Path) -> None:
     path.write_text(FILE, encoding="utf-8")
     file = InputFile(path, read_lines)
     next(file.read())
-    assert list(file.read()) == list(file.read()) == [Line(2, ROW)]
+    assert list(file.read()) == list(file.read()) == [InputLine(2, ROW)]
     assert (file.name, repr(file)) == ("payouts.csv", f"InputFile({str(path)!r})")
 
 
@@ -543,8 +543,8 @@ def test_what_a_reader_leaves_unread_must_stay_the_same_too(path: Path) -> None:
     """The file is one thing, whoever reads how much of it."""
     path.write_text(MANY, encoding="utf-8")
     was = path.stat()
-    file = InputFile(path, lambda texts, name: iter([Line(1, {"header": next(texts)})]))
-    assert list(file.read()) == [Line(1, {"header": f"{HEADER}\n"})]
+    file = InputFile(path, lambda texts, name: iter([InputLine(1, {"header": next(texts)})]))
+    assert list(file.read()) == [InputLine(1, {"header": f"{HEADER}\n"})]
     write_over(path)
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     with pytest.raises(FileChanged):
@@ -557,7 +557,7 @@ class Disk:
     def __init__(self) -> None:
         self.is_broken = False
 
-    def __call__(self, texts: Iterator[str], name: str) -> Iterator[Line]:
+    def __call__(self, texts: Iterator[str], name: str) -> Iterator[InputLine]:
         for line in read_lines(texts, name):
             if self.is_broken:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -581,7 +581,7 @@ def test_a_disk_that_fails_is_told(path: Path) -> None:
 
 def test_a_row_shows_where_it_stands_and_cannot_be_changed() -> None:
     """What was checked is what will be paid."""
-    line: Any = Line(2, ROW)
+    line: Any = InputLine(2, ROW)
     assert line.problems == {}
     with pytest.raises(AttributeError):
         line.number = 3

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.paying import Ending, Job, Orders, pay_file
-from alphapo_async.cli.batch.report import Report
+from alphapo_async.cli.batch.paying import BatchShutdown, Job, Orders, pay_file
+from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
 from alphapo_async.cli.batch.sifting import Sifter
 from alphapo_async.cli.ending import Exit
@@ -63,7 +63,7 @@ class Desk:
         journal: Journal | None = None,
         kind: type[ResultsFile] = ResultsFile,
         **orders: Any,
-    ) -> tuple[Report, AlphapoError | None]:
+    ) -> tuple[BatchReport, AlphapoError | None]:
         """Pay the file as the command does."""
         index, source = new_index(), InputFile(self.path, read_lines)
         sifter = Sifter(source, index, "number")
@@ -357,7 +357,7 @@ async def test_what_is_under_way_gets_a_minute_and_no_more() -> None:
     """Then it ends as if somebody had stopped it at once; a batch that ends in time closes nobody."""
     for seconds in (0.2, 0.0):
         said: list[str] = []
-        ending, client = Ending(said.append, HOST, None, minute=0.05), Closing()
+        ending, client = BatchShutdown(said.append, HOST, None, minute=0.05), Closing()
         async with ending.listening(client):  # type: ignore[arg-type]
             ending.end("it was told to")
             ending.end("it was told again")
@@ -372,7 +372,7 @@ async def test_what_is_under_way_gets_a_minute_and_no_more() -> None:
 async def test_an_end_without_a_client_closes_nothing() -> None:
     """There is nothing yet that could be under way."""
     said: list[str] = []
-    ending = Ending(said.append, HOST, None, minute=0.01)
+    ending = BatchShutdown(said.append, HOST, None, minute=0.01)
     ending.end("it was told to")
     await asyncio.sleep(0.05)
     assert said == []
@@ -381,7 +381,7 @@ async def test_an_end_without_a_client_closes_nothing() -> None:
 async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
     """The first time in order, the second time at once, and then never mind."""
     said: list[str] = []
-    ending, client = Ending(said.append, HOST, None), Closing()
+    ending, client = BatchShutdown(said.append, HOST, None), Closing()
     async with ending.listening(client):  # type: ignore[arg-type]
         for _ in range(4):
             ending.interrupt()
@@ -410,7 +410,7 @@ def event(name: EventName, reason: str | None = None) -> Event:
 def test_an_outage_is_told_with_the_host_and_what_came_instead(reasons: tuple[str, ...], words: str) -> None:
     """Whoever mistyped the host sees it. What came earlier is no reason, and an outage that ends before a word is not told."""
     said: list[str] = []
-    ending = Ending(said.append, HOST, None)
+    ending = BatchShutdown(said.append, HOST, None)
     ending.hear(event("attempt", "InDoubt: HTTP 500"))
     ending.hear(event("outage began"))
     for reason in reasons:
@@ -427,7 +427,7 @@ async def test_an_outage_that_ends_in_time_ends_nothing() -> None:
     """Nor does one for which no time was said; other events say nothing."""
     for seconds in (0.05, None):
         said: list[str] = []
-        ending = Ending(said.append, HOST, seconds)
+        ending = BatchShutdown(said.append, HOST, seconds)
         for name in ("begun", "outage began", "attempt", "outage ended"):
             ending.hear(event(name))
         await asyncio.sleep(0.1)

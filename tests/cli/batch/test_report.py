@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.report import Report, Tally, is_report, outcome_rows, report_json
+from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts, is_report, outcome_rows, report_json
 from alphapo_async.cli.batch.sifting import Survey
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.reconciling import OUTCOMES
@@ -25,7 +25,7 @@ def request(amount: str = "0.5", currency: str = "BTC") -> WithdrawalRequest:
     )
 
 
-def report(outcomes: dict[str, int], **changed: Any) -> Report:
+def report(outcomes: dict[str, int], **changed: Any) -> BatchReport:
     """Return a report of so many rows with these outcomes."""
     usual: dict[str, Any] = {
         "file": "payouts.csv",
@@ -36,13 +36,13 @@ def report(outcomes: dict[str, int], **changed: Any) -> Report:
         "journal": {},
         "seconds": 12.3456,
     }
-    return Report(**{**usual, **changed})
+    return BatchReport(**{**usual, **changed})
 
 
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.decimals(0, 10**12, places=8))))
 def test_what_was_requested_is_the_sum_of_what_became_of_it(told: list[tuple[str, Decimal]]) -> None:
     """To the last decimal; an invalid row asks for nothing, and a refused key is something not sent."""
-    tally, requested = Tally(), Decimal(0)
+    tally, requested = OutcomeCounts(), Decimal(0)
     for outcome, figure in told:
         tally.add(outcome, request(f"{figure:f}"))
         requested += 0 if outcome == "invalid" else figure
@@ -53,7 +53,7 @@ def test_what_was_requested_is_the_sum_of_what_became_of_it(told: list[tuple[str
 
 def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
     """What was not tried is neither paid nor refused."""
-    tally = Tally()
+    tally = OutcomeCounts()
     tally.add("accepted", request("0.5"))
     tally.add("key_refused", request("0.25"))
     tally.add("invalid", None)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.cli.batch.cells import problems_of_cells
-from alphapo_async.cli.batch.files import Line
+from alphapo_async.cli.batch.files import InputLine
 from alphapo_async.cli.batch.sheets import (
     Differences,
     SheetRow,
@@ -50,7 +50,7 @@ def split(text: str) -> Iterator[str]:
     return iter(text.splitlines(keepends=True))
 
 
-def lines(text: str, reference: str = "user-1") -> list[Line]:
+def lines(text: str, reference: str = "user-1") -> list[InputLine]:
     """Return the rows of a sheet."""
     return list(read_sheet(PREFIX, reference)(split(text), "sheet.csv"))
 
@@ -125,7 +125,7 @@ def test_the_columns_of_a_sheet_become_the_fields_of_a_request(text: str, fields
     """Both forms of the sheet, commas or semicolons; a note is no field."""
     [line] = lines(text)
     foreign_id = line.fields["foreign_id"]
-    assert line == Line(2, {**fields, "foreign_id": foreign_id, "end_user_reference": "user-1"})
+    assert line == InputLine(2, {**fields, "foreign_id": foreign_id, "end_user_reference": "user-1"})
     assert foreign_id.removeprefix(PREFIX).endswith("-1")
 
 
