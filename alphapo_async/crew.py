@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
@@ -44,6 +43,7 @@ from alphapo_async.keys import Keys
 from alphapo_async.noticing import Observer
 from alphapo_async.session import SessionManager
 from alphapo_async.tenure import COMMIT_GRACE, MARGIN, Lease
+from alphapo_async.timers import FixedDelayTimers
 
 __all__ = ["ACCOUNTS", "ClientContext", "Runtime", "host_of"]
 

@@ -25,10 +25,10 @@ from aiohttp import hdrs
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
-from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.timers import FixedDelayTimers
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.telling import FlightResult
+from alphapo_async.timers import FixedDelayTimers
 from tests.virtual import run
 
 IN_FLIGHT = FlightResult("payout-17", why="in flight")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.alarms import FixedDelayTimers
 from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
@@ -27,6 +26,7 @@ from alphapo_async.crew import ClientContext, Runtime, host_of
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Observer
+from alphapo_async.timers import FixedDelayTimers
 from tests import postgres
 from tests.virtual import run
 from tests.wire import HTML_502, NOT_FOUND, Wire, reply

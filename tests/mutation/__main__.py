@@ -19,7 +19,7 @@ CORE = tuple(sorted((PACKAGE / "core").glob("*.py")))
 SHELL = tuple(
     PACKAGE / name
     for name in (
-        "alarms.py",
+        "timers.py",
         "batch.py",
         "callers.py",
         "client.py",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.alarms import FixedDelayTimers
+from alphapo_async.timers import FixedDelayTimers
 from tests.virtual import run
 
 
