@@ -2,7 +2,7 @@
 
 import asyncio
 
-from alphapo_async.moment import OneShotEvent
+from alphapo_async.engine.one_shot_event import OneShotEvent
 from tests.virtual import run
 
 
