@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
@@ -36,6 +35,7 @@ from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.waiters import Waiters
 from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.gate import RequestLimiter
 from alphapo_async.journal import Journal, Outbox

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from alphapo_async.callers import Waiters
 from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
@@ -54,6 +53,7 @@ from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, n
 from alphapo_async.core.telling import FlightResult, clash
 from alphapo_async.crew import ClientContext
 from alphapo_async.engine.one_shot_event import OneShotEvent
+from alphapo_async.engine.waiters import Waiters
 from alphapo_async.gate import QueuedRequest
 from alphapo_async.retrying import rounds_after
 from alphapo_async.tenure import COMMIT_GRACE

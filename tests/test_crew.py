@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.callers import Waiters
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, ReplyExcerpt, Reported, Requested, Revision
@@ -23,6 +22,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
 from alphapo_async.crew import ClientContext, Runtime, host_of
+from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.noticing import Observer

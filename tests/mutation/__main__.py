@@ -21,7 +21,7 @@ SHELL = tuple(
     for name in (
         "timers.py",
         "batch.py",
-        "callers.py",
+        "engine/waiters.py",
         "client.py",
         "crew.py",
         "flight.py",

@@ -221,7 +221,7 @@ _PACE: Final = (
         "Clients that sleep for as long as they are asked to: whoever gave himself three seconds hears nothing for a minute.",
         (
             Edit(
-                "callers.py",
+                "engine/waiters.py",
                 "            self._arm(waiter, due)\n        elif",
                 "            self._arm(waiter, max(due, self._loop.time() + 60.0))\n        elif",
             ),
@@ -294,7 +294,7 @@ _PACE: Final = (
         "a deadline that is a hundred times as long",
         "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
         (
-            Edit("callers.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
+            Edit("engine/waiters.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
             Edit("crew.py", "FixedDelayTimers(policy.deadline)", "FixedDelayTimers(100 * policy.deadline)"),
         ),
     ),
