@@ -35,9 +35,9 @@ from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.epoch_watch import EpochWatch
-from alphapo_async.gate import RequestLimiter
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.keys import Keys
 from alphapo_async.noticing import Observer

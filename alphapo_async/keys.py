@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from alphapo_async.core.key_state import ACCEPTED, HeldBack, KeyState, after_body, after_question, key_for
 from alphapo_async.core.outcome import KeyRefused, NoReply, Proof, Reply
 from alphapo_async.core.row import Row
-from alphapo_async.gate import QueuedRequest
+from alphapo_async.engine.limiter import QueuedRequest
 
 __all__ = ["Keys"]
 

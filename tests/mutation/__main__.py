@@ -25,7 +25,7 @@ SHELL = tuple(
         "client.py",
         "crew.py",
         "flight.py",
-        "gate.py",
+        "engine/limiter.py",
         "inbox.py",
         "session.py",
         "tenure.py",
