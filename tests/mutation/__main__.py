@@ -28,7 +28,7 @@ SHELL = tuple(
         "engine/limiter.py",
         "inbox.py",
         "session.py",
-        "tenure.py",
+        "engine/lease.py",
         "worker.py",
     )
 ) + tuple(sorted((PACKAGE / "journal").glob("*.py")))

@@ -17,10 +17,10 @@ from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
+from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.sandbox.checks import WithdrawalFields, spell
 from alphapo_async.sandbox.records import SandboxWithdrawal
 from alphapo_async.sandbox.rules import MerchantState
-from alphapo_async.tenure import COMMIT_GRACE
 from tests.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]

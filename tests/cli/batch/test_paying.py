@@ -26,10 +26,10 @@ from alphapo_async.core.errors import AlphapoError, AuthenticationError, Configu
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
-from alphapo_async.tenure import COMMIT_GRACE
 from tests.cli.batch.indexes import new_index
 from tests.wire import Durable
 

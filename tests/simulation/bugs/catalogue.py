@@ -634,7 +634,7 @@ _JOURNAL: Final = (
         "Locks with a time-out by the wall clock: it is set back, and the lease seems to run on.",
         (
             Edit(
-                "tenure.py",
+                "engine/lease.py",
                 "return min(self._until - self.clock.latest(), self._steady_until - asyncio.get_running_loop().time())",
                 "return self._until - self.clock._local() - self.clock._ahead",
             ),
@@ -645,7 +645,7 @@ _JOURNAL: Final = (
         "Locks whose end is worked out while the storage is asked for the time: what is written down ends earlier than what is believed.",
         (
             Edit(
-                "tenure.py",
+                "engine/lease.py",
                 "        return steady if steady - wall > _TICK ",
                 "        return steady if wall - steady > _TICK ",
             ),

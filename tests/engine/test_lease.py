@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.engine.lease import Lease
 from alphapo_async.journal import MemoryJournal
-from alphapo_async.tenure import Lease
 from tests.virtual import run
 
 
