@@ -8,8 +8,8 @@ from typing import Final
 
 from alphapo_async.core.epochs import may_have_forgotten
 from alphapo_async.core.row import Assumptions
+from alphapo_async.engine.observer import Observer
 from alphapo_async.journal import Journal
-from alphapo_async.noticing import Observer
 
 __all__ = ["EpochWatch"]
 

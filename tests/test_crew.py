@@ -22,10 +22,10 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
 from alphapo_async.crew import ClientContext, Runtime, host_of
+from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
-from alphapo_async.noticing import Observer
 from alphapo_async.timers import FixedDelayTimers
 from tests import postgres
 from tests.virtual import run

@@ -34,7 +34,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.telling import FlightResult
-from alphapo_async.noticing import Observer
+from alphapo_async.engine.observer import Observer
 
 SECRET = "bc1q-secret-address"
 BODY = b'{"address":"bc1q-secret-address","amount":1}'
@@ -402,7 +402,7 @@ def test_an_error_that_should_not_be_is_logged_without_its_text(caplog: pytest.L
     assert record.levelno == logging.ERROR
     assert record.__dict__["foreign_id"] == "payout-17"
     assert "payout-17 ZeroDivisionError" in caplog.text
-    assert "test_noticing.py" in caplog.text
+    assert "engine/test_observer.py" in caplog.text
     assert "hidden in the error" not in caplog.text
 
 
