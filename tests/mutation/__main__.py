@@ -26,7 +26,7 @@ SHELL = tuple(
         "crew.py",
         "flight.py",
         "engine/limiter.py",
-        "inbox.py",
+        "engine/inbox.py",
         "session.py",
         "engine/lease.py",
         "worker.py",

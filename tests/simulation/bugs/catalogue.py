@@ -798,7 +798,7 @@ _CALLBACKS: Final = (
         "Handlers that write first and work then: an exception, and nobody ever works on it.",
         (
             Edit(
-                "inbox.py",
+                "engine/inbox.py",
                 "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n",
                 "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n"
                 "            await self._finish(name, taken, told.status)\n",
