@@ -694,7 +694,7 @@ _JOURNAL: Final = (
         "GroupCommit of which the first error is raised and the others are dropped.",
         (
             Edit(
-                "streaming.py",
+                "engine/streaming.py",
                 "await asyncio.gather(*running, *done, return_exceptions=True)",
                 "await asyncio.gather(*running, return_exceptions=True)",
             ),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from alphapo_async.streaming import as_finished
+from alphapo_async.engine.streaming import as_finished
 from tests.virtual import run
 
 
