@@ -7,7 +7,7 @@ from typing import Any
 
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.outcome import Accepted, KeyRefused, Reply
-from alphapo_async.keys import Keys
+from alphapo_async.engine.keys import Keys
 from tests.core.rows import DOUBTED, TOLD, row
 from tests.virtual import run
 
