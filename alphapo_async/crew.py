@@ -35,12 +35,12 @@ from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
 from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.epoch_watch import EpochWatch
 from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.lease import COMMIT_GRACE, MARGIN, Lease
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
-from alphapo_async.epoch_watch import EpochWatch
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.session import SessionManager
 from alphapo_async.timers import FixedDelayTimers
