@@ -51,7 +51,7 @@ from alphapo_async.core.pacing import (
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import FlightResult, clash
-from alphapo_async.crew import ClientContext
+from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.engine.limiter import QueuedRequest
 from alphapo_async.engine.one_shot_event import OneShotEvent

@@ -18,7 +18,7 @@ from alphapo_async.core.learning import apply
 from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired
-from alphapo_async.crew import ClientContext
+from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.streaming import as_finished
 
 __all__ = ["WorkLoop"]

@@ -26,7 +26,7 @@ from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from tests.proof.outage import KINDS, through
 from tests.virtual import run
 from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request

@@ -31,7 +31,7 @@ from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from tests.virtual import run
 from tests.wire import (

@@ -21,7 +21,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from tests.virtual import run
 from tests.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 

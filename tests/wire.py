@@ -18,7 +18,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
 

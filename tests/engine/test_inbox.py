@@ -11,7 +11,7 @@ import pytest
 from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
 from tests.virtual import run

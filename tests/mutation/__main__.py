@@ -23,7 +23,7 @@ SHELL = tuple(
         "batch.py",
         "engine/waiters.py",
         "client.py",
-        "crew.py",
+        "engine/context.py",
         "flight.py",
         "engine/limiter.py",
         "engine/inbox.py",

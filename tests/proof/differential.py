@@ -33,7 +33,7 @@ from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch
 from alphapo_async.core.signer import Signer
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import VERBS, Journal, open_journal
 from alphapo_async.sandbox.answers import transaction
 from alphapo_async.sandbox.catalogue import VALUES

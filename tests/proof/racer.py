@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alphapo_async import AlphapoClient, RetryPolicy, WithdrawalError, WithdrawalRequest
 from alphapo_async.core.errors import JournalError
-from alphapo_async.crew import Runtime
+from alphapo_async.engine.context import Runtime
 from tests.proof.killed import KEY, POLICY, SECRET, note, request_of
 
 AT_ONCE = 100

@@ -42,7 +42,7 @@ from alphapo_async.cli.showing import clean, fitting_totals, make_console, say, 
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.crew import host_of
+from alphapo_async.engine.context import host_of
 from alphapo_async.journal import Journal, KeyValueStore
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.sqlite import SqliteJournal

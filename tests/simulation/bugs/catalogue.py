@@ -111,7 +111,7 @@ _REPLIES: Final = (
         "Clients that catch refused connections and time-outs only: the library's own error reaches whoever pays, and says nothing.",
         (
             Edit(
-                "crew.py",
+                "engine/context.py",
                 "return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)",
                 "\n        async def raw() -> Reply | NoReply:\n"
                 "            reply = await self.session.exchange(\n"
@@ -295,7 +295,7 @@ _PACE: Final = (
         "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
         (
             Edit("engine/waiters.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
-            Edit("crew.py", "FixedDelayTimers(policy.deadline)", "FixedDelayTimers(100 * policy.deadline)"),
+            Edit("engine/context.py", "FixedDelayTimers(policy.deadline)", "FixedDelayTimers(100 * policy.deadline)"),
         ),
     ),
     Bug(
@@ -528,7 +528,7 @@ _JOURNAL: Final = (
         "Clients that log what they did: whoever dies in between has paid, and nobody knows.",
         (
             Edit(
-                "crew.py",
+                "engine/context.py",
                 "            row = await self.journal.update(",
                 "            known = await self.journal.find(self.account, foreign_id)\n"
                 "            if known is None:\n"
@@ -656,7 +656,7 @@ _JOURNAL: Final = (
         "Answers taken for news however long they took: another process has paid since, and the old word says that no money moved.",
         (
             Edit(
-                "crew.py",
+                "engine/context.py",
                 "            if is_good or time() - read_at <= COMMIT_GRACE:\n",
                 "            if row.state:\n",
             ),
@@ -666,7 +666,13 @@ _JOURNAL: Final = (
     Bug(
         "a row as it was when it was asked for",
         "Loops that read before they write: the reading took long, and what it says is over.",
-        (Edit("crew.py", "            if time() - requested_at <= COMMIT_GRACE:\n", "            if requested_at:\n"),),
+        (
+            Edit(
+                "engine/context.py",
+                "            if time() - requested_at <= COMMIT_GRACE:\n",
+                "            if requested_at:\n",
+            ),
+        ),
         crowd=10,
     ),
     Bug(
@@ -738,7 +744,7 @@ _LIVENESS: Final = (
         "Advisory locks taken for life itself: a promoted standby has none, and every worker's rows are sent once more.",
         (
             Edit(
-                "crew.py",
+                "engine/context.py",
                 "return until if until < requested_at else max(until, self.lease.clock.latest())",
                 "return until if until < requested_at else self.lease.clock.latest()",
             ),

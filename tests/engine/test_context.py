@@ -21,7 +21,7 @@ from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult
-from alphapo_async.crew import ClientContext, Runtime, host_of
+from alphapo_async.engine.context import ClientContext, Runtime, host_of
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import Journal, open_journal
