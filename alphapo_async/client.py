@@ -46,9 +46,9 @@ from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.telling import FlightResult, clash, to_outcome
 from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of
+from alphapo_async.engine.flight import Flight
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.engine.observer import Observer
-from alphapo_async.flight import Flight
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (

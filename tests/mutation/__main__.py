@@ -24,7 +24,7 @@ SHELL = tuple(
         "engine/waiters.py",
         "client.py",
         "engine/context.py",
-        "flight.py",
+        "engine/flight.py",
         "engine/limiter.py",
         "engine/inbox.py",
         "session.py",

@@ -144,7 +144,7 @@ _BODIES: Final = (
         "Clients that draw the idempotency key where they send: a retry after a lost reply is another payment.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 _SENT,
                 'names = self._foreign_id.encode(), f"{self._foreign_id}-{self._counts.sent}".encode()\n'
                 "            body = row.revision.body.replace(*names) if self._counts.sent else row.revision.body\n"
@@ -157,7 +157,7 @@ _BODIES: Final = (
         "Clients that serialize where they sign: the second attempt has other bytes than the journal and the first.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 _SENT,
                 f'body = row.revision.body + b" " * self._counts.sent\n            {_SENT_OTHERWISE}',
             ),
@@ -375,7 +375,7 @@ _JUDGES: Final = (
         "Caution that never ends: what AlphaPo has refused for certain stays open for ever, and its funds are held.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 "return await self._look_up(await self._apply(ControlFound(self._worker, other.created_at)))",
                 "return row",
             ),
@@ -540,14 +540,14 @@ _JOURNAL: Final = (
     Bug(
         "a no told before it is written",
         "Writing behind for speed: the process dies, and the next one sends what somebody has given the funds back for.",
-        (Edit("flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
+        (Edit("engine/flight.py", 'if learned.state == "accepted":', 'if learned.state != "open":'),),
     ),
     Bug(
         "a slow no told as it was",
         "Stores whose commit takes long: a call that could not see the no has paid, and then the no is told.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 "        return self._loop.time() - self._worked_out_at > COMMIT_GRACE\n",
                 "        return False\n",
             ),
@@ -590,7 +590,7 @@ _JOURNAL: Final = (
         "A hasty end: what the journal would not take is told as if it had.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 '        if self._unwritten or self._is_slow(row):\n            return self._result(row, "journal")\n',
                 "",
             ),
@@ -601,7 +601,7 @@ _JOURNAL: Final = (
         "The commit happened and its answer was lost: nobody works on the row, and nobody else may.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 "self._may_stand_unheard = error.recorded is not False",
                 "self._may_stand_unheard = False",
             ),
@@ -612,7 +612,7 @@ _JOURNAL: Final = (
         "Loops that go by what they knew when they began: others have settled it, and it is sent again.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 "if self._has_sent and self._context.journal.is_durable:",
                 "if row is None:",
             ),
@@ -680,7 +680,9 @@ _JOURNAL: Final = (
         "Limits that are asked once: whoever has his claim and does something else first leaves in the midst of the pause.",
         (
             Edit(
-                "flight.py", "return row, is_let and not is_late and self._would_send(", "return row, self._would_send("
+                "engine/flight.py",
+                "return row, is_let and not is_late and self._would_send(",
+                "return row, self._would_send(",
             ),
         ),
     ),
@@ -689,7 +691,7 @@ _JOURNAL: Final = (
         "Clients that clean up and go when they are cancelled: the body had left.",
         (
             Edit(
-                "flight.py",
+                "engine/flight.py",
                 'await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))',
                 "pass",
             ),

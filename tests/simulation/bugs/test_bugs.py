@@ -39,9 +39,12 @@ def test_all_were_found_when_all_were_last_hunted_for() -> None:
 @pytest.mark.parametrize("old", ["nobody wrote this", "import"], ids=["missing", "ambiguous"])
 def test_a_mistake_that_has_no_place_any_more_is_told(old: str) -> None:
     """By its name, the file and the text that was looked for."""
-    bug = Bug("a mistake", "Somebody made it.", (Edit("flight.py", old, ""),))
+    bug = Bug("a mistake", "Somebody made it.", (Edit("engine/flight.py", old, ""),))
 
-    with pytest.raises(NotPlantable, match=rf"a mistake: flight.py has \d+ times, not once: '{old}'"), planted(bug):
+    with (
+        pytest.raises(NotPlantable, match=rf"a mistake: engine/flight.py has \d+ times, not once: '{old}'"),
+        planted(bug),
+    ):
         pass
 
 
