@@ -49,6 +49,7 @@ from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_
 from alphapo_async.engine.flight import Flight
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.engine.observer import Observer
+from alphapo_async.engine.work_loop import WorkLoop
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
@@ -63,7 +64,6 @@ from alphapo_async.settings import (
     from_environment,
     the_journal,
 )
-from alphapo_async.worker import WorkLoop
 
 __all__ = ["AlphapoClient"]
 

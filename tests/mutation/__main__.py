@@ -29,7 +29,7 @@ SHELL = tuple(
         "engine/inbox.py",
         "session.py",
         "engine/lease.py",
-        "worker.py",
+        "engine/work_loop.py",
     )
 ) + tuple(sorted((PACKAGE / "journal").glob("*.py")))
 _TOO_SLOW = "test_row_model.py"

@@ -752,7 +752,7 @@ _LIVENESS: Final = (
             ),
         ),
         found_by="test",
-        test="tests/test_worker.py::test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_after_its_lease",
+        test="tests/engine/test_work_loop.py::test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_after_its_lease",
     ),
 )
 
