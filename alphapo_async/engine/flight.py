@@ -29,7 +29,6 @@ from alphapo_async.core.evidence import (
     Revision,
 )
 from alphapo_async.core.history import excerpt_of
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import (
     Answer,
@@ -51,6 +50,7 @@ from alphapo_async.core.pacing import (
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.steps import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.telling import FlightResult, clash
+from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.engine.limiter import QueuedRequest

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from alphapo_async.core.evidence import OperatorDecision
-from alphapo_async.core.learning import apply
+from alphapo_async.core.transitions import apply
 from alphapo_async.journal.sqlite import SqliteJournal
 from tests.cli.conftest import Local, invoke, withdrawing
 

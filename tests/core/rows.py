@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Attempt, LookedUp, Released, Requested, Revision
-from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -25,6 +24,7 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Assumptions, Row
+from alphapo_async.core.transitions import apply, new_row
 
 HOUR, DAY = 3_600.0, 86_400.0
 QUIET = Assumptions().quiet

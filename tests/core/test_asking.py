@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import ControlFound, Revision
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import CryptoAddress, Money
 from alphapo_async.core.outcome import (
     Found,
@@ -18,6 +17,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.steps import LookUp, Send, Wait, next_step
+from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,
     ASKED,

@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import CalledBack
 from alphapo_async.core.hearing import TOO_LITTLE, apply_callback, may_be_on_its_way, why_not_ours
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import Accepted, InDoubt
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,

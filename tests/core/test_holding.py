@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import LeaseExpired, LookedUp, OperatorDecision, Released, Requested, Revision
 from alphapo_async.core.forgetting import redacted
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -19,6 +18,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
 from alphapo_async.core.steps import LookUp, Send, Wait, next_step
+from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,
     ASKED,

@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from alphapo_async.core.callbacks import read_callback
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, LookedUp, Requested, Revision
-from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import ENDED, WithdrawalRequest
 from alphapo_async.core.outcome import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect, covering_dialects
 from alphapo_async.sandbox.records import FinalState, SandboxWithdrawal

@@ -13,7 +13,6 @@ from msgspec.structs import asdict, replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Requested, Revision
-from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -51,6 +50,7 @@ from alphapo_async.core.pacing import (
     still_permits,
 )
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import new_row
 
 POLICY = RetryPolicy()
 FIRST, RETRY, LOOK_UP = (

@@ -38,7 +38,6 @@ from alphapo_async.core.evidence import (
     Revision,
     Unfrozen,
 )
-from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -56,6 +55,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, is_in_doubt, may_be_forgotten
 from alphapo_async.core.steps import Send, Step, next_step
+from alphapo_async.core.transitions import apply, new_row
 
 DEPTH: Final = 6
 """The depth of the search in the tests, at which every planted mistake is found; as a command it goes deeper."""

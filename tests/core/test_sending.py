@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -22,6 +21,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row, counted_as, is_in_doubt
 from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
+from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import CalledBack, LookedUp, Revision
-from alphapo_async.core.learning import apply
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
 )
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import apply
 from alphapo_async.core.witnesses import is_another, is_older, withdrawal_from
 from tests.core.rows import (
     ACCEPTED_ROW,

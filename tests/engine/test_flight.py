@@ -25,12 +25,12 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
-from alphapo_async.core.learning import apply, new_row
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.pacing import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from tests.virtual import run

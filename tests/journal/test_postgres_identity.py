@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change
-from alphapo_async.core.learning import new_row
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres import PostgresJournal
 from alphapo_async.journal.postgres_identity import Identity, stamp_of
 from tests import postgres

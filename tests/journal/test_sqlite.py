@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, CalledBack, ReplyExcerpt
 from alphapo_async.core.history import Entry, noted
-from alphapo_async.core.learning import new_row
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import InDoubt
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_rows import INSERT, UPDATE
 from tests.journal.suite import (

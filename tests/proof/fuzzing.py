@@ -20,10 +20,10 @@ with atheris.instrument_imports(include=["alphapo_async.core"]):
     from alphapo_async.core.evidence import CalledBack, Requested, Revision
     from alphapo_async.core.hearing import why_not_ours
     from alphapo_async.core.history import entry_of
-    from alphapo_async.core.learning import apply, new_row
     from alphapo_async.core.models import WithdrawalRequest
     from alphapo_async.core.record import to_record
     from alphapo_async.core.signer import Signer
+    from alphapo_async.core.transitions import apply, new_row
 
 _INPUTS: Final = 1_000_000
 _SIGNER: Final = Signer("key", "secret")

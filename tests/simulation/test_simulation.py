@@ -17,8 +17,8 @@ import pytest
 
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.history import Entry
-from alphapo_async.core.learning import new_row
 from alphapo_async.core.row import Row
+from alphapo_async.core.transitions import new_row
 from tests.simulation.chance import Chance
 from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn

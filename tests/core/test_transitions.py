@@ -22,7 +22,6 @@ from alphapo_async.core.evidence import (
     Requested,
     Unfrozen,
 )
-from alphapo_async.core.learning import apply
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
@@ -32,6 +31,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import NEGATIVE_STATES
 from alphapo_async.core.steps import next_step
+from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,
     CORRECTED,
