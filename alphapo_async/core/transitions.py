@@ -24,7 +24,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from alphapo_async.core.asking import apply_control, apply_look_up
+from alphapo_async.core.apply_look_up import apply_control, apply_look_up
 from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
     Attempt,

@@ -337,7 +337,7 @@ _JUDGES: Final = (
         "Clients that look up and believe it: the body is still on its way, or the look-up is another key's.",
         (
             Edit(
-                "core/asking.py",
+                "core/apply_look_up.py",
                 "    if row.refusal is None or row.id_taken or row.holder != worker:\n        return answered\n",
                 '    return settle(answered, "not_sent", now)\n',
             ),
@@ -348,7 +348,7 @@ _JUDGES: Final = (
         "An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.",
         (
             Edit(
-                "core/asking.py",
+                "core/apply_look_up.py",
                 "is_last_word = row.control_seen_at is not None and now",
                 "is_last_word = now",
             ),
