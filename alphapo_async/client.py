@@ -19,6 +19,7 @@ from typing import Any, Self, cast
 import msgspec
 
 from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
+from alphapo_async.core.apply_callback import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.callbacks import Callback, CallbackKind, Headers, is_withdrawal, read_callback
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten
@@ -34,7 +35,6 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revision
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.hearing import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from alphapo_async.core.apply_callback import why_not_ours
 from alphapo_async.core.codec import encode_look_up
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
@@ -26,7 +27,6 @@ from alphapo_async.core.evidence import (
     ReplyExcerpt,
     Requested,
 )
-from alphapo_async.core.hearing import why_not_ours
 from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, noted, requested
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up

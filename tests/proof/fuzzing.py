@@ -14,11 +14,11 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["alphapo_async.core"]):
+    from alphapo_async.core.apply_callback import why_not_ours
     from alphapo_async.core.callbacks import Handled, Headers, is_withdrawal, read_callback
     from alphapo_async.core.codec import encode_body
     from alphapo_async.core.errors import CallbackError
     from alphapo_async.core.evidence import CalledBack, Requested, Revision
-    from alphapo_async.core.hearing import why_not_ours
     from alphapo_async.core.history import entry_of
     from alphapo_async.core.models import WithdrawalRequest
     from alphapo_async.core.record import to_record

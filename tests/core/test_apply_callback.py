@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.apply_callback import TOO_LITTLE, apply_callback, may_be_on_its_way, why_not_ours
 from alphapo_async.core.evidence import CalledBack
-from alphapo_async.core.hearing import TOO_LITTLE, apply_callback, may_be_on_its_way, why_not_ours
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import Accepted, InDoubt
 from alphapo_async.core.row import Row
