@@ -24,6 +24,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from alphapo_async.core.apply_attempt import apply_attempt
 from alphapo_async.core.apply_callback import apply_callback
 from alphapo_async.core.apply_look_up import apply_control, apply_look_up
 from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
@@ -44,7 +45,6 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
-from alphapo_async.core.sending import apply_attempt
 
 __all__ = ["apply", "new_row"]
 

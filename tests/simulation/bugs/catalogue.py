@@ -213,7 +213,7 @@ _PACE: Final = (
                 "return ReplyClass.THROTTLED, judged.retry_after",
                 "return ReplyClass.THROTTLED, None",
             ),
-            Edit("core/sending.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
+            Edit("core/apply_attempt.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
         ),
     ),
     Bug(
@@ -324,7 +324,7 @@ _JUDGES: Final = (
         "Clients that return what the last attempt brought: the first has arrived all the same.",
         (
             Edit(
-                "core/sending.py",
+                "core/apply_attempt.py",
                 "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:\n"
                 '        return settle(told, "rejected", now)\n'
                 "    return replace(told, needs_look_up=True)\n",
@@ -391,12 +391,12 @@ _JUDGES: Final = (
         "An early design: a worker that lost its row says no by what it knew, while its successor's body is on its way.",
         (
             Edit(
-                "core/sending.py",
+                "core/apply_attempt.py",
                 'if row.state != "open" or row.holder != attempt.worker:',
                 'if row.state != "open":',
             ),
             Edit(
-                "core/sending.py",
+                "core/apply_attempt.py",
                 "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:",
                 "    if row.holder != attempt.worker or (row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
             ),
@@ -408,7 +408,7 @@ _JUDGES: Final = (
         "Fencing taken too far: AlphaPo says that it has the payment, and the store does not listen.",
         (
             Edit(
-                "core/sending.py",
+                "core/apply_attempt.py",
                 "        case Accepted():\n            return _replied(_counted(row), proof.withdrawal, now)",
                 "        case Accepted():\n"
                 "            return _replied(_counted(row), proof.withdrawal, now) if row.holder == attempt.worker else row",
@@ -503,7 +503,7 @@ _KEYS: Final = (
         "Workers that take a 403 for the end of each row: one wrong secret empties the outbox, and nothing is paid when it is right again.",
         (
             Edit(
-                "core/sending.py",
+                "core/apply_attempt.py",
                 "or row.id_taken or row.stays_open or may_be_forgotten(row)\n",
                 "or row.id_taken or may_be_forgotten(row)\n",
             ),
