@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from alphapo_async.core.apply_attempt import apply_attempt
 from alphapo_async.core.apply_callback import apply_callback
 from alphapo_async.core.apply_look_up import apply_control, apply_look_up
+from alphapo_async.core.apply_request import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
 from alphapo_async.core.epochs import apply_remembered, apply_unfrozen
 from alphapo_async.core.evidence import (
     Attempt,
@@ -43,7 +44,6 @@ from alphapo_async.core.evidence import (
     Requested,
     Unfrozen,
 )
-from alphapo_async.core.holding import apply_decision, apply_lease_expiry, apply_release, apply_request, new_row
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 
 __all__ = ["apply", "new_row"]

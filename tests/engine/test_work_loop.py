@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.apply_request import new_row
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalError, WithdrawalUnknown
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
-from alphapo_async.core.holding import new_row
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import RetryPolicy

@@ -468,7 +468,7 @@ _JUDGES: Final = (
         "Queues that hand a dead worker's job to the next: the dead one has sent it.",
         (
             Edit(
-                "core/holding.py",
+                "core/apply_request.py",
                 'replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)',
                 "replace(row, holder=None)",
             ),
@@ -479,7 +479,7 @@ _JUDGES: Final = (
         'Waiters whose question was on its way while another was told "no money moved", and who send all the same.',
         (
             Edit(
-                "core/holding.py",
+                "core/apply_request.py",
                 "    return asked.requested_at < row.settled_at + unsure",
                 "    return False",
             ),
