@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
+from alphapo_async.core.merge_withdrawal import is_known, merge_shown, merge_withdrawal
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, Mismatched, NotSent, Rejected
 from alphapo_async.core.row import Row, may_be_forgotten, put_in_doubt, settle
-from alphapo_async.core.witnesses import is_known, merge_shown, merge_withdrawal
 
 __all__ = ["apply_attempt"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from alphapo_async.core import witnesses
+from alphapo_async.core import merge_withdrawal as witnesses
 from alphapo_async.core.comparison import Comparison, compare
 from alphapo_async.core.evidence import CalledBack
+from alphapo_async.core.merge_withdrawal import TOO_LITTLE, merge_shown, withdrawal_from
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row
-from alphapo_async.core.witnesses import TOO_LITTLE, merge_shown, withdrawal_from
 
 __all__ = ["TOO_LITTLE", "apply_callback", "may_be_on_its_way", "why_not_ours"]
 

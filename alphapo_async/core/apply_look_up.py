@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import ControlFound, LookedUp
+from alphapo_async.core.merge_withdrawal import merge_shown, withdrawal_from
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Row, is_refused_after, may_be_forgotten, quiet_from, settle
-from alphapo_async.core.witnesses import merge_shown, withdrawal_from
 
 __all__ = ["apply_control", "apply_look_up"]
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
 from alphapo_async.core.evidence import LeaseExpired, OperatorDecision, Released, Requested
+from alphapo_async.core.merge_withdrawal import merge_withdrawal
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
@@ -25,7 +26,6 @@ from alphapo_async.core.row import (
     put_in_doubt,
     settle,
 )
-from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = ["apply_decision", "apply_lease_expiry", "apply_release", "apply_request", "new_row"]
 

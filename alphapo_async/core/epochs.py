@@ -11,8 +11,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Remembered
+from alphapo_async.core.merge_withdrawal import merge_withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, put_in_doubt
-from alphapo_async.core.witnesses import merge_withdrawal
 
 __all__ = [
     "WENT_BACK",

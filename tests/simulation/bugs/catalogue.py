@@ -421,7 +421,7 @@ _JUDGES: Final = (
         "Clients that look up by name and do not compare: another payment of that name counts as this one.",
         (
             Edit(
-                "core/witnesses.py",
+                "core/merge_withdrawal.py",
                 '    if comparison.differences:\n        return "; ".join(map(str, comparison.differences))\n',
                 "    if shown.foreign_id == row.foreign_id:\n        return None\n",
             ),
@@ -432,8 +432,8 @@ _JUDGES: Final = (
         "figures required from an accepted row",
         "An early design: a conversion that AlphaPo has cancelled is shown without figures, and stays accepted for ever.",
         (
-            Edit("core/witnesses.py", "    if is_known(row):\n        return None\n", ""),
-            Edit("core/witnesses.py", "    elif why is None or is_known(row):\n", "    elif why is None:\n"),
+            Edit("core/merge_withdrawal.py", "    if is_known(row):\n        return None\n", ""),
+            Edit("core/merge_withdrawal.py", "    elif why is None or is_known(row):\n", "    elif why is None:\n"),
         ),
         "model check",
     ),
@@ -816,7 +816,7 @@ _CALLBACKS: Final = (
     Bug(
         "a final status moved back by a late callback",
         "Clients that take the newest message for the newest news: confirmed becomes processing again.",
-        (Edit("core/witnesses.py", "return _rank(status) < _rank(known)", "return False"),),
+        (Edit("core/merge_withdrawal.py", "return _rank(status) < _rank(known)", "return False"),),
     ),
     Bug(
         "a forged callback believed",

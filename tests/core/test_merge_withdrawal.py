@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import CalledBack, LookedUp, Revision
+from alphapo_async.core.merge_withdrawal import is_another, is_older, withdrawal_from
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import (
     Accepted,
@@ -17,7 +18,6 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
-from alphapo_async.core.witnesses import is_another, is_older, withdrawal_from
 from tests.core.rows import (
     ACCEPTED_ROW,
     ASKED,
