@@ -14,8 +14,8 @@ from alphapo_async.core.codec import decode_body, plain
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import CountedLine, Row, State, counted_as
-from alphapo_async.core.steps import due_at
 
 __all__ = [
     "CHANGING",

@@ -19,8 +19,8 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Change, Entry, merged
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row, State, counted_as
-from alphapo_async.core.steps import due_at
 from alphapo_async.journal.hosts import check_host
 
 __all__ = ["MemoryJournal"]

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt
 from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.next_step import Done, LookUp, Send, Wait, next_step
 from alphapo_async.core.outcome import (
     Accepted,
     KeyRefused,
@@ -20,7 +21,6 @@ from alphapo_async.core.outcome import (
     Proof,
 )
 from alphapo_async.core.row import Row, counted_as, is_in_doubt
-from alphapo_async.core.steps import Done, LookUp, Send, Wait, next_step
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,

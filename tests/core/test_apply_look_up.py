@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import ControlFound, Revision
 from alphapo_async.core.models import CryptoAddress, Money
+from alphapo_async.core.next_step import LookUp, Send, Wait, next_step
 from alphapo_async.core.outcome import (
     Found,
     NoAnswer,
     NoneFound,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from alphapo_async.core.evidence import LeaseExpired, LookedUp, OperatorDecision, Released, Requested, Revision
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.next_step import LookUp, Send, Wait, next_step
 from alphapo_async.core.outcome import (
     Accepted,
     NoneFound,
     NotSent,
 )
 from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
-from alphapo_async.core.steps import LookUp, Send, Wait, next_step
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,

@@ -39,6 +39,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
 )
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.next_step import Send, Step, next_step
 from alphapo_async.core.outcome import (
     Accepted,
     Answer,
@@ -54,7 +55,6 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, is_in_doubt, may_be_forgotten
-from alphapo_async.core.steps import Send, Step, next_step
 from alphapo_async.core.transitions import apply, new_row
 
 DEPTH: Final = 6

@@ -22,6 +22,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Unfrozen,
 )
+from alphapo_async.core.next_step import next_step
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
@@ -30,7 +31,6 @@ from alphapo_async.core.outcome import (
     NotSent,
 )
 from alphapo_async.core.row import NEGATIVE_STATES
-from alphapo_async.core.steps import next_step
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (
     ACCEPTED_ROW,

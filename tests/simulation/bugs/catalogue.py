@@ -353,7 +353,7 @@ _JUDGES: Final = (
                 "is_last_word = now",
             ),
             Edit(
-                "core/steps.py",
+                "core/next_step.py",
                 "return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)",
                 "return LOOK_UP",
             ),
@@ -384,7 +384,7 @@ _JUDGES: Final = (
     Bug(
         "old doubts sent again",
         "Retries without an end: the other side keeps its idempotency keys for a day, and takes the old one for a new one.",
-        (Edit("core/steps.py", "return SEND if arrives_by <= freed_from else LOOK_UP", "return SEND"),),
+        (Edit("core/next_step.py", "return SEND if arrives_by <= freed_from else LOOK_UP", "return SEND"),),
     ),
     Bug(
         "a stale holder's no believed",
@@ -762,7 +762,7 @@ _EPOCHS: Final = (
         "Databases that are believed after a failover: a refusal that was reported is lost with the last commits, and a worker pays it.",
         (
             Edit(
-                "core/steps.py",
+                "core/next_step.py",
                 "row.needs_look_up or row.id_taken or is_frozen(row)",
                 "row.needs_look_up or row.id_taken",
             ),
@@ -774,7 +774,7 @@ _EPOCHS: Final = (
         "A pause after a failover instead of a comparison: half an hour later the worker pays what was refused.",
         (
             Edit(
-                "core/steps.py",
+                "core/next_step.py",
                 "row.needs_look_up or row.id_taken or is_frozen(row)",
                 "row.needs_look_up or row.id_taken or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
             ),

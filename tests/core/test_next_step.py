@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from alphapo_async.core.next_step import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
 from alphapo_async.core.outcome import (
     NoneFound,
 )
 from alphapo_async.core.row import Assumptions
-from alphapo_async.core.steps import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
 from tests.core.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
