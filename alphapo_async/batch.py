@@ -24,9 +24,9 @@ from alphapo_async.core.errors import (
     WithdrawalNotSent,
     WithdrawalUnknown,
 )
+from alphapo_async.core.flight_result import key_refused
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
 from alphapo_async.core.results import BatchResult, result_of
-from alphapo_async.core.telling import key_refused
 
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
 

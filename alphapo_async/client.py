@@ -34,6 +34,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revision
+from alphapo_async.core.flight_result import FlightResult, clash, to_outcome
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
@@ -43,7 +44,6 @@ from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.telling import FlightResult, clash, to_outcome
 from alphapo_async.core.transitions import new_row
 from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of
 from alphapo_async.engine.flight import Flight

@@ -28,6 +28,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
+from alphapo_async.core.flight_result import FlightResult, clash
 from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.next_step import LookUp, Send, Step, Wait, may_send_again, next_step
@@ -49,7 +50,6 @@ from alphapo_async.core.pacing import (
     still_permits,
 )
 from alphapo_async.core.row import NEGATIVE_STATES, Row
-from alphapo_async.core.telling import FlightResult, clash
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.lease import COMMIT_GRACE

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.evidence import LookedUp, OperatorDecision, Released, Remembered, Unfrozen
+from alphapo_async.core.flight_result import FlightResult, to_outcome
 from alphapo_async.core.next_step import LookUp, Send, next_step
 from alphapo_async.core.outcome import KeyRefused, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
-from alphapo_async.core.telling import FlightResult, to_outcome
 from alphapo_async.core.transitions import apply, new_row
 from tests.core.rows import (
     ACCEPTED_ROW,

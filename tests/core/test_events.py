@@ -6,9 +6,9 @@ import pytest
 
 from alphapo_async.core import events
 from alphapo_async.core.events import Event, EventName, EventOutcome
+from alphapo_async.core.flight_result import Why
 from alphapo_async.core.outcome import Answer, Proof
 from alphapo_async.core.row import State
-from alphapo_async.core.telling import Why
 
 
 def test_an_event_holds_what_it_was_told_and_nothing_else() -> None:

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, ReplyExcerpt, Reported, Requested, Revision
+from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.telling import FlightResult
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext, Runtime, host_of
 from alphapo_async.engine.observer import Observer

@@ -20,6 +20,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
+from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -33,7 +34,6 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Row
-from alphapo_async.core.telling import FlightResult
 from alphapo_async.engine.observer import Observer
 
 SECRET = "bc1q-secret-address"

@@ -19,9 +19,9 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.evidence import Revision
+from alphapo_async.core.flight_result import FlightResult, Why, clash, existing_of, to_outcome
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.row import Row, State
-from alphapo_async.core.telling import FlightResult, Why, clash, existing_of, to_outcome
 
 REQUEST = WithdrawalRequest(
     currency="BTC",
