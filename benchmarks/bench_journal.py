@@ -25,8 +25,8 @@ from alphapo_async.core.evidence import Attempt, ReplyExcerpt, Requested, Revisi
 from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
-from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
+from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
 from alphapo_async.journal.grouping import ThreadCall

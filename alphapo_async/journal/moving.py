@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import to_record
 
 __all__ = ["Kept", "Movable", "Register", "move"]
 

@@ -16,8 +16,8 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.gathering import GroupCommit, PendingWrite
 from alphapo_async.journal.hosts import check_host
 from alphapo_async.journal.moving import Kept, Register

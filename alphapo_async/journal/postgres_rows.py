@@ -17,8 +17,8 @@ from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.journal.moving import Kept
 from alphapo_async.journal.postgres_identity import here
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.record import COLUMNS
+from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.names import shown
 from alphapo_async.journal.postgres_rows import Fetch
 from alphapo_async.journal.postgres_schema import MIGRATIONS, SCHEMA, statements

@@ -19,8 +19,8 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry, is_stored
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import to_record
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.grouping import CommitThread, ThreadCall
 from alphapo_async.journal.hosts import check_host

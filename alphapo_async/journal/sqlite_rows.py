@@ -14,7 +14,8 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import (
+from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row_format import (
     CHANGING,
     COLUMNS,
     Record,
@@ -24,7 +25,6 @@ from alphapo_async.core.record import (
     to_record,
     written,
 )
-from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.moving import Kept, Register
 
 __all__ = [

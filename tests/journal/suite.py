@@ -29,8 +29,8 @@ from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
+from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import HostBinding, Journal, Redactable
 

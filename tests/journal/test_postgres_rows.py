@@ -14,8 +14,8 @@ from alphapo_async.core.evidence import Revision
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, Withdrawal
-from alphapo_async.core.record import COLUMNS
 from alphapo_async.core.row import Row
+from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.moving import Kept
 from alphapo_async.journal.postgres_rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored

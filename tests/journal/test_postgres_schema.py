@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alphapo_async.core.record import COLUMNS
+from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.postgres_schema import MIGRATIONS, SCHEMA, statements
 
 WHOLE = (*COLUMNS, "body", "sha256", "digest")

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from alphapo_async.core.record import COLUMNS
+from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.moving import Register
 from alphapo_async.journal.postgres_schema import statements
 from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Row
+from alphapo_async.core.row_format import to_record
 from alphapo_async.journal import sqlite_rows as rows
 from alphapo_async.journal.moving import Kept, Register
 from alphapo_async.journal.sqlite_file import connect

@@ -30,8 +30,8 @@ from alphapo_async.core.evidence import OperatorDecision, Requested, Revision
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.pacing import RetryPolicy
-from alphapo_async.core.record import to_record
 from alphapo_async.core.row import Epoch
+from alphapo_async.core.row_format import to_record
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import VERBS, Journal, open_journal

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["alphapo_async.core"]):
     from alphapo_async.core.evidence import CalledBack, Requested, Revision
     from alphapo_async.core.history import entry_of
     from alphapo_async.core.models import WithdrawalRequest
-    from alphapo_async.core.record import to_record
+    from alphapo_async.core.row_format import to_record
     from alphapo_async.core.signer import Signer
     from alphapo_async.core.transitions import apply, new_row
 

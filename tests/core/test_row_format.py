@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Money, Transaction, TransactionPart, Withdrawal
 from alphapo_async.core.next_step import due_at
-from alphapo_async.core.record import CHANGING, COLUMNS, changing, read_record, read_revision, to_record, written
 from alphapo_async.core.row import Row
+from alphapo_async.core.row_format import CHANGING, COLUMNS, changing, read_record, read_revision, to_record, written
 from tests.core.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
