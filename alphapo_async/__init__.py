@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         WithdrawalUnknown,
     )
     from alphapo_async.core.events import Event
+    from alphapo_async.core.foreign_ids import derive_foreign_id
     from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
-    from alphapo_async.core.naming import derive_foreign_id
     from alphapo_async.core.pacing import RetryPolicy
     from alphapo_async.core.release import __version__ as __version__
     from alphapo_async.core.results import BatchResult
@@ -98,7 +98,7 @@ _HOMES = {
     "WithdrawalRequest": "core.models",
     "WithdrawalUnknown": "core.errors",
     "__version__": "core.release",
-    "derive_foreign_id": "core.naming",
+    "derive_foreign_id": "core.foreign_ids",
     "open_journal": "journal",
 }
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.foreign_ids import derive_foreign_id
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.naming import derive_foreign_id
 
 ID = UUID("12345678-1234-5678-1234-567812345678")
 PARTS = st.lists(st.text(min_size=1), min_size=1)
