@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from alphapo_async.core.foreign_ids import derive_foreign_id
     from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
     from alphapo_async.core.pacing import RetryPolicy
-    from alphapo_async.core.release import __version__ as __version__
     from alphapo_async.core.results import BatchResult
     from alphapo_async.core.signer import Signer
+    from alphapo_async.core.version import __version__ as __version__
     from alphapo_async.journal import open_journal
     from alphapo_async.session import SessionManager
 
@@ -97,7 +97,7 @@ _HOMES = {
     "WithdrawalRejected": "core.errors",
     "WithdrawalRequest": "core.models",
     "WithdrawalUnknown": "core.errors",
-    "__version__": "core.release",
+    "__version__": "core.version",
     "derive_foreign_id": "core.foreign_ids",
     "open_journal": "journal",
 }

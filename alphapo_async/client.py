@@ -40,11 +40,11 @@ from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.pacing import Priority, RetryPolicy, budget_left, is_outage
-from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import new_row
+from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of
 from alphapo_async.engine.flight import Flight
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox

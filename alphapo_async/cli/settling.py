@@ -15,9 +15,9 @@ from alphapo_async.cli.keeping import account_of, journal, journal_named, journa
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_from
 from alphapo_async.core.transitions import apply
+from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
 
 __all__ = ["settle", "settle_in"]

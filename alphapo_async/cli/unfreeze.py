@@ -17,9 +17,9 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.release import __version__
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
+from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
 
 __all__ = ["unfreeze"]

@@ -43,7 +43,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Health
-from alphapo_async.core.release import __version__
+from alphapo_async.core.version import __version__
 
 __all__ = ["Telemetry"]
 

@@ -31,10 +31,10 @@ from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, no
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
-from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
+from alphapo_async.core.version import __version__
 from alphapo_async.engine.epoch_watch import EpochWatch
 from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.lease import COMMIT_GRACE, MARGIN, Lease

@@ -14,10 +14,10 @@ from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.release import __version__
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired
 from alphapo_async.core.transitions import apply
+from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.streaming import as_finished
 

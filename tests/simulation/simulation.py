@@ -29,9 +29,9 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import OperatorDecision, Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.release import __version__
 from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_in_doubt
 from alphapo_async.core.transitions import apply
+from alphapo_async.core.version import __version__
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
 from alphapo_async.sandbox.records import SandboxWithdrawal
 from tests.simulation.chance import Chance

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from alphapo_async.core.release import __version__
+from alphapo_async.core.version import __version__
 
 
 def test_it_is_the_one_in_the_metadata() -> None:
