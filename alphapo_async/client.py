@@ -39,7 +39,7 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
-from alphapo_async.core.pacing import Priority, RetryPolicy, budget_left, is_outage
+from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.core.signer import Signer

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import NoReply, NotSent, Reply
-from alphapo_async.core.pacing import Priority, RetryPolicy
+from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Exchange, _WriteBatch
 from tests.servers import Handler, Peer, answer, relay, serving

@@ -30,7 +30,7 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, noted, requested
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
-from alphapo_async.core.pacing import Permit, Priority, RetryPolicy
+from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row

@@ -39,7 +39,7 @@ from alphapo_async.core.outcome import (
     Proof,
     judge_reply,
 )
-from alphapo_async.core.pacing import (
+from alphapo_async.core.rate_limit import (
     FlightCounts,
     Permit,
     Priority,

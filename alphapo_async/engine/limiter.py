@@ -12,7 +12,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from alphapo_async.core.outcome import Answer, Proof
-from alphapo_async.core.pacing import (
+from alphapo_async.core.rate_limit import (
     LimiterState,
     Permit,
     Priority,

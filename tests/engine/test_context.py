@@ -17,7 +17,7 @@ from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
-from alphapo_async.core.pacing import Priority, RetryPolicy, is_outage
+from alphapo_async.core.rate_limit import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import WithdrawalNotSent, WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply
-from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.row import Row
 from tests.virtual import run
 from tests.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request

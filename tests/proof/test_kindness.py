@@ -14,7 +14,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.pacing import RetryPolicy
+from alphapo_async.core.rate_limit import RetryPolicy
 from tests.virtual import run
 from tests.wire import HTML_502, NO_CONNECTION, Wire, client, request
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.pacing import BUDGET, REFILL, STREAK, RetryPolicy
+from alphapo_async.core.rate_limit import BUDGET, REFILL, STREAK, RetryPolicy
 
 __all__ = ["Kindness"]
 

@@ -209,7 +209,7 @@ _PACE: Final = (
         "Clients with a back-off of their own: they go on while AlphaPo asks them to wait.",
         (
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "return ReplyClass.THROTTLED, judged.retry_after",
                 "return ReplyClass.THROTTLED, None",
             ),
@@ -245,11 +245,11 @@ _PACE: Final = (
         "Budgets that are counted down only: after a bad hour nothing is ever tried twice again.",
         (
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "return min(BUDGET, state.tokens + (now - state.counted_at) * REFILL)",
                 "return state.tokens",
             ),
-            Edit("core/pacing.py", "gift = 1.0 if permit.has_paid else REFILL", "gift = 0.0"),
+            Edit("core/rate_limit.py", "gift = 1.0 if permit.has_paid else REFILL", "gift = 0.0"),
         ),
     ),
     Bug(
@@ -257,12 +257,12 @@ _PACE: Final = (
         "Clients that retry each call for itself: when AlphaPo staggers, all of them together knock it over.",
         (
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))",
                 "when = max(state.held_until, now)",
             ),
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "tokens=_tokens(state, now) - 1, counted_at=now",
                 "tokens=_tokens(state, now), counted_at=now",
             ),
@@ -273,12 +273,12 @@ _PACE: Final = (
         "Budgets that count bodies only: AlphaPo answers questions from the same machines.",
         (
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))",
                 "when = max(state.held_until, now if priority.is_first or is_probe or kind is Priority.LOOK_UP else _token_at(state, now))",
             ),
             Edit(
-                "core/pacing.py",
+                "core/rate_limit.py",
                 "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
                 "    if kind is Priority.LOOK_UP:\n        return state, _PERMITS[kind]\n"
                 "    return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]",
@@ -288,7 +288,7 @@ _PACE: Final = (
     Bug(
         "an outage that nobody notices",
         "Clients that look at one call at a time: each new one adds its first attempt to what is too much already.",
-        (Edit("core/pacing.py", "    if is_outage(state) or streak < STREAK:", "    if True:"),),
+        (Edit("core/rate_limit.py", "    if is_outage(state) or streak < STREAK:", "    if True:"),),
     ),
     Bug(
         "a deadline that is a hundred times as long",

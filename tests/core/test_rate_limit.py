@@ -28,7 +28,7 @@ from alphapo_async.core.outcome import (
     Proof,
     Rejected,
 )
-from alphapo_async.core.pacing import (
+from alphapo_async.core.rate_limit import (
     BUDGET,
     LONGEST_HOLD,
     STREAK,
