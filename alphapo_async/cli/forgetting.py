@@ -14,8 +14,8 @@ import click
 
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
-from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.history import Entry, noted
+from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal

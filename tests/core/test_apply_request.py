@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import LeaseExpired, LookedUp, OperatorDecision, Released, Requested, Revision
-from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.next_step import LookUp, Send, Wait, next_step
 from alphapo_async.core.outcome import (
@@ -17,6 +16,7 @@ from alphapo_async.core.outcome import (
     NoneFound,
     NotSent,
 )
+from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (

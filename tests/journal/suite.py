@@ -24,11 +24,11 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.forgetting import redacted, tombstone
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
+from alphapo_async.core.redaction import redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row

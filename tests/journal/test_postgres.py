@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from alphapo_async.core import history
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Released
-from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
+from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import postgres_server

@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import new_row

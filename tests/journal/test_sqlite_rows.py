@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.forgetting import redacted
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
+from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.journal import sqlite_rows as rows

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Released, Requested, Revision
-from alphapo_async.core.forgetting import is_about, is_over, redacted, tombstone
 from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
 from tests.core.rows import (
