@@ -30,7 +30,7 @@ from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
 from alphapo_async.journal.grouping import ThreadCall
-from alphapo_async.journal.postgres import PostgresJournal
+from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 from alphapo_async.journal.sqlite_file import connect
 from benchmarks.measuring import Measure, at_once, enough, measured, parser, report, rounds, run, tabled

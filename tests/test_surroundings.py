@@ -73,7 +73,7 @@ async def test_without_the_modules_of_unix_the_library_pays(name: str) -> None:
 import asyncio, sys
 sys.modules[{name!r}] = None
 from alphapo_async import AlphapoClient, WithdrawalRequest
-import alphapo_async.journal.postgres
+import alphapo_async.journal.postgres.journal
 
 async def main():
     async with AlphapoClient.from_env(journal="memory") as client:

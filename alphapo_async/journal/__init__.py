@@ -273,7 +273,7 @@ def _sqlite(path: str) -> Journal:
 def _postgres() -> Callable[..., Journal]:
     """Return the journal in PostgreSQL; only here is its library loaded."""
     with _instead_of("asyncpg", "A journal in PostgreSQL needs an extra: pip install 'alphapo-async[postgres]'."):
-        from alphapo_async.journal.postgres import PostgresJournal  # noqa: PLC0415 - an extra
+        from alphapo_async.journal.postgres.journal import PostgresJournal  # noqa: PLC0415 - an extra
     return PostgresJournal
 
 

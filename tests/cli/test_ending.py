@@ -24,7 +24,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
-from alphapo_async.journal.postgres_server import PostgresConnection
+from alphapo_async.journal.postgres.connection import PostgresConnection
 from alphapo_async.journal.sqlite_file import journal_error
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal import Journal, MemoryJournal, open_journal
-from alphapo_async.journal.postgres import PostgresJournal
+from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite import SqliteJournal
 
 
@@ -57,8 +57,8 @@ def test_a_database_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
             open_journal("postgresql://db/payouts")
     for module in [name for name in sys.modules if name.startswith("alphapo_async.journal.postgres")]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "alphapo_async.journal.gathering", None)
-    with pytest.raises(ModuleNotFoundError, match="gathering"):
+    monkeypatch.setitem(sys.modules, "alphapo_async.journal.group_commit", None)
+    with pytest.raises(ModuleNotFoundError, match="group_commit"):
         open_journal("postgresql://db/payouts")
 
 

@@ -716,7 +716,7 @@ _HISTORY: Final = (
         "Journals that take the lines before the change has made them: the row is right, and what led to it is gone.",
         (
             Edit(
-                "journal/postgres.py",
+                "journal/postgres/journal.py",
                 "                row, entries = pending.change(before)\n",
                 "                row, _ = pending.change(before)\n",
             ),

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from alphapo_async.journal.moving import Register
-from alphapo_async.journal.postgres_identity import IdentityStatements, epoch_of, here
-from alphapo_async.journal.postgres_rows import Fetch
+from alphapo_async.journal.postgres.identity import IdentityStatements, epoch_of, here
+from alphapo_async.journal.postgres.rows import Fetch
 
 __all__ = ["LivenessLock", "PostgresWorkers"]
 

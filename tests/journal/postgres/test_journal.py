@@ -19,9 +19,9 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
-from alphapo_async.journal import postgres_server
 from alphapo_async.journal.moving import move
-from alphapo_async.journal.postgres import PostgresJournal
+from alphapo_async.journal.postgres import connection as postgres_server
+from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests import postgres
 from tests.journal.suite import (
     ACCOUNT,

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.journal.postgres_rows import Fetch
-from alphapo_async.journal.postgres_schema import SCHEMA
-from alphapo_async.journal.postgres_server import PostgresConnection, is_transient
+from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
+from alphapo_async.journal.postgres.rows import Fetch
+from alphapo_async.journal.postgres.schema import SCHEMA
 from tests import postgres
 from tests.pooler import Pooler
 

@@ -14,11 +14,11 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
-from alphapo_async.journal.postgres import PostgresJournal
-from alphapo_async.journal.postgres_identity import Identity, stamp_of
+from alphapo_async.journal.postgres.identity import Identity, stamp_of
+from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests import postgres
+from tests.journal.postgres.test_rows import BEGUN
 from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
-from tests.journal.test_postgres_rows import BEGUN
 
 
 class PostgresConnection:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from alphapo_async.journal.gathering import LAG, LARGEST, GroupCommit, PendingWrite
+from alphapo_async.journal.group_commit import LAG, LARGEST, GroupCommit, PendingWrite
 from tests.virtual import run
 
 

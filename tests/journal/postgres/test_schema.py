@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alphapo_async.core.row_format import COLUMNS
-from alphapo_async.journal.postgres_schema import MIGRATIONS, SCHEMA, statements
+from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, statements
 
 WHOLE = (*COLUMNS, "body", "sha256", "digest")
 

@@ -11,10 +11,10 @@ import pytest
 
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.moving import Register
-from alphapo_async.journal.postgres_schema import statements
-from alphapo_async.journal.postgres_workers import LivenessLock, PostgresWorkers
+from alphapo_async.journal.postgres.schema import statements
+from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from tests import postgres
-from tests.journal.test_postgres_rows import HERE, STAMP
+from tests.journal.postgres.test_rows import HERE, STAMP
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""

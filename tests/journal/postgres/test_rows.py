@@ -18,9 +18,9 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.moving import Kept
-from alphapo_async.journal.postgres_rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
-from alphapo_async.journal.postgres_schema import statements
-from alphapo_async.journal.postgres_workers import PostgresWorkers
+from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
+from alphapo_async.journal.postgres.schema import statements
+from alphapo_async.journal.postgres.workers import PostgresWorkers
 from tests import postgres
 from tests.journal.suite import asked, same
 

@@ -20,7 +20,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.journal.moving import Kept
-from alphapo_async.journal.postgres_identity import here
+from alphapo_async.journal.postgres.identity import here
 
 __all__ = ["Draft", "Fetch", "Name", "PostgresRows", "StoredRow", "stored"]
 

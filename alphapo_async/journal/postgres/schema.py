@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from alphapo_async.journal.postgres_identity import FUNCTION
+from alphapo_async.journal.postgres.identity import FUNCTION
 
 __all__ = ["MIGRATIONS", "SCHEMA", "statements"]
 
