@@ -28,11 +28,12 @@ from alphapo_async.core.outcome import Accepted
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import apply, new_row
-from alphapo_async.journal import Journal, MemoryJournal, sqlite_rows
-from alphapo_async.journal.grouping import ThreadCall
+from alphapo_async.journal import Journal, MemoryJournal
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite import SqliteJournal
-from alphapo_async.journal.sqlite_file import connect
+from alphapo_async.journal.sqlite import rows as sqlite_rows
+from alphapo_async.journal.sqlite.commit_thread import ThreadCall
+from alphapo_async.journal.sqlite.file import connect
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from benchmarks.measuring import Measure, at_once, enough, measured, parser, report, rounds, run, tabled
 
 IN_MEMORY: Final = "ours: in memory"

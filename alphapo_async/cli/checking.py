@@ -15,7 +15,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import Cautious, MemoryJournal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.session import SessionManager
 
 __all__ = ["CheckLine", "check_everything", "compare_clocks", "journal_line", "line_of"]

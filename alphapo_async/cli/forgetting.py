@@ -19,7 +19,7 @@ from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 if TYPE_CHECKING:
     from alphapo_async.journal import Redactable

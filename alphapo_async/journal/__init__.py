@@ -266,7 +266,7 @@ def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = No
 def _sqlite(path: str) -> Journal:
     """Return the journal in a file; only here is its library loaded."""
     with _instead_of("fcntl", "A journal in a file needs Linux or macOS; elsewhere it can be in PostgreSQL."):
-        from alphapo_async.journal.sqlite import SqliteJournal  # noqa: PLC0415 - most programs use one journal
+        from alphapo_async.journal.sqlite.journal import SqliteJournal  # noqa: PLC0415 - most programs use one journal
     return SqliteJournal(path)
 
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.transitions import apply
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import Local, invoke, withdrawing
 
 NOBODY = "http://127.0.0.1:9"

@@ -21,7 +21,7 @@ from alphapo_async.cli.demo_paying import (
 )
 from alphapo_async.cli.running_sandbox import KEY, SECRET
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from tests.proof.background import running_sandbox
 

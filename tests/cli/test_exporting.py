@@ -24,7 +24,7 @@ from alphapo_async.core.codec import encode_body, is_same_payment
 from alphapo_async.core.evidence import Released, Revision
 from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRequest, request_of
 from alphapo_async.core.texts import problem_of_id
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.core.rows import ACCEPTED_ROW, REJECTED_ROW
 from tests.journal.suite import LOST, asked, hear, pay

@@ -16,7 +16,7 @@ from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExce
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
 from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.evidence import Released
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests import postgres
 from tests.cli.conftest import invoke
 from tests.journal.suite import LOST, asked, hear, pay

@@ -10,7 +10,7 @@ import pytest
 
 from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Released
 from alphapo_async.core.outcome import InDoubt, Rejected
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.journal.suite import LOST, asked, hear
 

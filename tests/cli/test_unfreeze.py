@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.row import Row
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.journal.suite import ACCOUNT, asked, hear
 

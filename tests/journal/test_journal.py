@@ -10,7 +10,7 @@ import pytest
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal import Journal, MemoryJournal, open_journal
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 
 def test_memory_is_opened_by_name() -> None:
@@ -67,7 +67,7 @@ def test_a_file_needs_locks_that_not_every_system_has(monkeypatch: pytest.Monkey
     for module in [
         name
         for name in sys.modules
-        if name.startswith(("alphapo_async.journal.sqlite", "alphapo_async.journal.workers"))
+        if name.startswith(("alphapo_async.journal.sqlite.journal", "alphapo_async.journal.sqlite.liveness"))
     ]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "fcntl", None)

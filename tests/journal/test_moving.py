@@ -16,7 +16,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.journal.moving import Kept, Movable, Register, move
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests import postgres
 from tests.journal.suite import ACCOUNT, LOST, accepted, asked, hear, names, pay, same
 

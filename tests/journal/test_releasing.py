@@ -10,7 +10,7 @@ import pytest
 
 from alphapo_async import AlphapoClient, Totals, WithdrawalRejected
 from alphapo_async.core.row import Row
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from tests.journal.releasing import CORRECTED, DOUBTED, KEY, LEFT, PAID, REFUSED, RELEASES, SECRET, request, write
 

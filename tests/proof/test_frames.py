@@ -17,7 +17,7 @@ from alphapo_async import AlphapoClient, Signer, open_journal
 from alphapo_async.cli import alphapo
 from alphapo_async.cli.options import Access
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
 

@@ -16,7 +16,7 @@ from alphapo_async.cli.showing import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import HostBinding, Journal, KeyValueStore, MemoryJournal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 __all__ = ["Balances", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
 

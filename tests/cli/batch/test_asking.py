@@ -18,7 +18,7 @@ from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from tests.cli.batch.indexes import new_index
 

@@ -28,7 +28,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal
-from alphapo_async.journal.sqlite import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
 from tests.cli.batch.indexes import new_index
 from tests.wire import Durable

@@ -732,14 +732,14 @@ _LIVENESS: Final = (
         "Workers that are known by a file: it is cleaned away, or the journal is mounted alone, and two processes send at once.",
         (
             Edit(
-                "journal/workers.py",
+                "journal/sqlite/liveness.py",
                 "            place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)\n        except OSError:\n",
                 "            place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)\n"
                 "        except FileNotFoundError:\n            return True\n        except OSError:\n",
             ),
         ),
         found_by="test",
-        test="tests/journal/test_workers.py::test_a_missing_lock_file_proves_nothing",
+        test="tests/journal/sqlite/test_liveness.py::test_a_missing_lock_file_proves_nothing",
     ),
     Bug(
         "free lock after a failover means dead",

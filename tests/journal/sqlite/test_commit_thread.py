@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alphapo_async.journal.grouping import LAG, LINGER, CommitThread, ThreadCall
+from alphapo_async.journal.sqlite.commit_thread import LAG, LINGER, CommitThread, ThreadCall
 
 
 class Desk:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.journal import workers as module
-from alphapo_async.journal.workers import LivenessLocks
+from alphapo_async.journal.sqlite import liveness as module
+from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from tests.processes import started
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from alphapo_async.journal.workers import LivenessLocks
+from alphapo_async.journal.sqlite.liveness import LivenessLocks
 workers = LivenessLocks(Path(sys.argv[1]))
 print(workers.join("other"), flush=True)
 time.sleep(60)
@@ -80,7 +80,7 @@ def test_a_killed_process_is_gone_and_a_paused_one_is_not(
 FORKER = """
 import os, sys
 from pathlib import Path
-from alphapo_async.journal.workers import LivenessLocks
+from alphapo_async.journal.sqlite.liveness import LivenessLocks
 workers = LivenessLocks(Path(sys.argv[1]))
 print(workers.join("parent"), flush=True)
 if os.fork() == 0:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.journal import sqlite_file
-from alphapo_async.journal.sqlite_file import (
+from alphapo_async.journal.sqlite import file as sqlite_file
+from alphapo_async.journal.sqlite.file import (
     APPLICATION,
     SCHEMA,
     connect,

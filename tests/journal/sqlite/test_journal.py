@@ -21,8 +21,8 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
-from alphapo_async.journal.sqlite import SqliteJournal
-from alphapo_async.journal.sqlite_rows import INSERT, UPDATE
+from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.rows import INSERT, UPDATE
 from tests.journal.suite import (
     ACCOUNT,
     LOST,
@@ -566,7 +566,7 @@ async def test_a_page_that_is_damaged_is_told_when_it_is_met(path: Path) -> None
 
 async def test_no_more_is_remembered_than_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows beyond the bound are read again."""
-    monkeypatch.setattr("alphapo_async.journal.sqlite._REMEMBERED", 2)
+    monkeypatch.setattr("alphapo_async.journal.sqlite.journal._REMEMBERED", 2)
     journal = SqliteJournal(path)
     for name in "abc":
         await hear(journal, name, asked(name))
