@@ -22,7 +22,7 @@ from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal
 
 if TYPE_CHECKING:
-    from alphapo_async.journal.moving import Movable
+    from alphapo_async.journal.copying import Movable
 
 __all__ = ["FIELDS", "export", "fields_of", "line_writer"]
 

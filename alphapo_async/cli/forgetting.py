@@ -23,7 +23,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 if TYPE_CHECKING:
     from alphapo_async.journal import Redactable
-    from alphapo_async.journal.moving import Movable
+    from alphapo_async.journal.copying import Movable
 
 __all__ = ["Age", "closing_words", "prune", "redact"]
 

@@ -21,10 +21,10 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal, Migratable, open_journal
-from alphapo_async.journal.moving import Movable, move
-from alphapo_async.journal.names import shown
+from alphapo_async.journal.copying import Movable, move
 from alphapo_async.journal.sqlite.file import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.urls import shown
 
 __all__ = ["account_of", "journal", "journal_named", "journal_options", "with_journal"]
 

@@ -13,8 +13,8 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
-from alphapo_async.journal.names import has_password, shown
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.urls import has_password, shown
 from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
 
 __all__ = ["Access", "access_options", "existing", "no_password"]

@@ -17,7 +17,7 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
-from alphapo_async.journal.names import is_postgres
+from alphapo_async.journal.urls import is_postgres
 
 __all__ = [
     "VERBS",

@@ -21,7 +21,7 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row, State, counted_as
-from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.host_binding import check_host
 
 __all__ = ["MemoryJournal"]
 

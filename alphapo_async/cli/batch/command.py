@@ -44,7 +44,7 @@ from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.engine.context import host_of
 from alphapo_async.journal import Journal, KeyValueStore
-from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 __all__ = ["batch", "report_lines", "seconds_of"]

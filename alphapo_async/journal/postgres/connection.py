@@ -12,9 +12,9 @@ import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.row_format import COLUMNS
-from alphapo_async.journal.names import shown
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, statements
+from alphapo_async.journal.urls import shown
 
 __all__ = ["PostgresConnection", "is_transient"]
 

@@ -18,14 +18,14 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
+from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
-from alphapo_async.journal.hosts import check_host
-from alphapo_async.journal.moving import Kept, Register
-from alphapo_async.journal.names import check_schema, check_url, read_location
+from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
 from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
+from alphapo_async.journal.urls import check_schema, check_url, read_location
 
 __all__ = ["PostgresJournal"]
 

@@ -19,7 +19,7 @@ from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
-from alphapo_async.journal.moving import Kept
+from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.identity import here
 
 __all__ = ["Draft", "Fetch", "Name", "PostgresRows", "StoredRow", "stored"]

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from alphapo_async.journal.moving import Register
+from alphapo_async.journal.copying import Register
 from alphapo_async.journal.postgres.identity import IdentityStatements, epoch_of, here
 from alphapo_async.journal.postgres.rows import Fetch
 

@@ -21,8 +21,8 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
-from alphapo_async.journal.hosts import check_host
-from alphapo_async.journal.moving import Kept, Register
+from alphapo_async.journal.copying import Kept, Register
+from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
 from alphapo_async.journal.sqlite.file import BUSY, connect, copy_into, journal_error

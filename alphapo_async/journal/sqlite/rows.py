@@ -25,7 +25,7 @@ from alphapo_async.core.row_format import (
     to_record,
     written,
 )
-from alphapo_async.journal.moving import Kept, Register
+from alphapo_async.journal.copying import Kept, Register
 
 __all__ = [
     "Leased",

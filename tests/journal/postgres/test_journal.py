@@ -19,7 +19,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
-from alphapo_async.journal.moving import move
+from alphapo_async.journal.copying import move
 from alphapo_async.journal.postgres import connection as postgres_server
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests import postgres

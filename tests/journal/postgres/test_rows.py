@@ -17,7 +17,7 @@ from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import new_row
-from alphapo_async.journal.moving import Kept
+from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import statements
 from alphapo_async.journal.postgres.workers import PostgresWorkers

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from alphapo_async.core.row_format import COLUMNS
-from alphapo_async.journal.moving import Register
+from alphapo_async.journal.copying import Register
 from alphapo_async.journal.postgres.schema import statements
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from tests import postgres

@@ -16,7 +16,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import to_record
-from alphapo_async.journal.moving import Kept, Register
+from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.file import connect
 from tests.core.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row

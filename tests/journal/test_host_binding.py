@@ -3,7 +3,7 @@
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal.hosts import check_host
+from alphapo_async.journal.host_binding import check_host
 
 
 def test_the_same_host_passes() -> None:

@@ -14,7 +14,7 @@ from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import MemoryJournal
-from alphapo_async.journal.moving import Kept, Movable, Register, move
+from alphapo_async.journal.copying import Kept, Movable, Register, move
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests import postgres

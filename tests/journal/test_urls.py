@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal.names import check_schema, check_url, has_password, is_postgres, shown
+from alphapo_async.journal.urls import check_schema, check_url, has_password, is_postgres, shown
 
 
 @pytest.mark.parametrize(
