@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from alphapo_async.cli.asking import check, status
 from alphapo_async.cli.batch import batch
 from alphapo_async.cli.complaining import complaints_heard
 from alphapo_async.cli.demo import demo
@@ -20,6 +19,7 @@ from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.running_sandbox import sandbox
 from alphapo_async.cli.settling import settle
 from alphapo_async.cli.showing import clean
+from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verifying import verify_callback
 from alphapo_async.cli.working import resume, worker
