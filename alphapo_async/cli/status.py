@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from alphapo_async.cli.checking import CheckLine, check_everything, line_of
+from alphapo_async.cli.checks import CheckLine, check_everything, line_of
 from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
