@@ -8,11 +8,11 @@ import sys
 import click
 
 from alphapo_async.cli.checks import CheckLine, check_everything, line_of
-from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.looping import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.showing import clean, make_console, table
+from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.comparing import contradiction, side_by_side, status_code
+from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.evidence import Revision
