@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from alphapo_async.cli.complaining import complaints_heard
+from alphapo_async.cli.error_log import complaints_heard
 
 logger = logging.getLogger("alphapo_async")
 
