@@ -24,7 +24,7 @@ from alphapo_async.cli.demo_paying import (
     read_rows,
 )
 from alphapo_async.cli.ending import Exit
-from alphapo_async.cli.looping import run
+from alphapo_async.cli.loop import run
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET

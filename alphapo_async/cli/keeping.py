@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.ending import Exit
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
-from alphapo_async.cli.looping import run
+from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, no_password
 from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from alphapo_async.cli.looping import run
+from alphapo_async.cli.loop import run
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.sandbox import FAULT_SETS, Sandbox

@@ -9,7 +9,7 @@ import click
 
 from alphapo_async.cli.checks import CheckLine, check_everything, line_of
 from alphapo_async.cli.ending import Exit
-from alphapo_async.cli.looping import run
+from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.showing import clean, make_console, table
 from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code

@@ -6,7 +6,7 @@ import sys
 import pytest
 import uvloop
 
-from alphapo_async.cli.looping import loop_factory, run
+from alphapo_async.cli.loop import loop_factory, run
 
 
 async def kind() -> type[asyncio.AbstractEventLoop]:
