@@ -9,8 +9,8 @@ import click
 
 from alphapo_async.cli.batch import batch
 from alphapo_async.cli.demo import demo
-from alphapo_async.cli.ending import explain
 from alphapo_async.cli.error_log import complaints_heard
+from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.exporting import export
 from alphapo_async.cli.forgetting import prune, redact
 from alphapo_async.cli.guiding import runbook

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from alphapo_async.cli.ending import Exit, explain
+from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError

@@ -23,7 +23,7 @@ from alphapo_async.cli.demo_paying import (
     pay_until_killed,
     read_rows,
 )
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile

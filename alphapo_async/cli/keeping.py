@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, no_password

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import click
 
-from alphapo_async.cli.ending import Exit, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from alphapo_async.cli.ending import Exit, code_of
+from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.journal_rows import money, why
 from alphapo_async.cli.showing import amount
 from alphapo_async.core.errors import AlphapoUnavailable

@@ -8,7 +8,7 @@ import sys
 import click
 
 from alphapo_async.cli.checks import CheckLine, check_everything, line_of
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.showing import clean, make_console, table

@@ -11,7 +11,7 @@ from collections import Counter
 
 import click
 
-from alphapo_async.cli.ending import Exit, code_of, code_of_error
+from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.progress import progress_line

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.checks import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import open_journal

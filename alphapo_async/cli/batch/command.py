@@ -34,7 +34,7 @@ from alphapo_async.cli.batch.sheets import (
 )
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.batch.wording import spoken
-from alphapo_async.cli.ending import Exit, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.progress import duration

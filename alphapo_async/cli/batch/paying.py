@@ -18,7 +18,7 @@ from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.sifting import Sifter, Survey
-from alphapo_async.cli.ending import Exit, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.progress import Advance, duration, show_progress
 from alphapo_async.cli.showing import say

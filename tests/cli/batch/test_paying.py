@@ -20,7 +20,7 @@ from alphapo_async.cli.batch.paying import BatchShutdown, Job, Orders, pay_file
 from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
 from alphapo_async.cli.batch.sifting import Sifter
-from alphapo_async.cli.ending import Exit
+from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.errors import AlphapoError, AuthenticationError, ConfigurationError, JournalError
 from alphapo_async.core.events import Event, EventName

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.ending import Exit, code_of, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
 from alphapo_async.cli.wording import advice
 from alphapo_async.core.errors import (
     AlphapoError,
