@@ -11,7 +11,7 @@ from alphapo_async.cli.batch import batch
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
-from alphapo_async.cli.exporting import export
+from alphapo_async.cli.export import export
 from alphapo_async.cli.forgetting import prune, redact
 from alphapo_async.cli.guiding import runbook
 from alphapo_async.cli.keeping import journal
