@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from alphapo_async.cli.forgetting import Age, closing_words
+from alphapo_async.cli.prune import Age, closing_words
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExcerpt, Reported, Requested, Revision
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
