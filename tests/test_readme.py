@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 
-from alphapo_async.cli.guiding import topics
+from alphapo_async.cli.runbook import topics
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core import errors
 from alphapo_async.core.callbacks import LARGEST

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import alphapo_async
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.guiding import guide, show, topics
+from alphapo_async.cli.runbook import guide, show, topics
 from alphapo_async.core import errors
 from tests.cli.conftest import clean_environment, command_line, invoke
 
