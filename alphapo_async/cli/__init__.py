@@ -12,7 +12,7 @@ from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
-from alphapo_async.cli.keeping import journal
+from alphapo_async.cli.journal import journal
 from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.runbook import runbook

@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from alphapo_async.cli.batch.cells import FORMULAS
-from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.codec import plain
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal

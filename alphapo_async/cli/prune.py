@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Sequence
 import click
 
 from alphapo_async.cli.exit_codes import Exit
+from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
-from alphapo_async.cli.keeping import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.showing import clean
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
