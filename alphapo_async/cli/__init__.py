@@ -13,7 +13,6 @@ from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
 from alphapo_async.cli.journal import journal
-from alphapo_async.cli.paying import withdraw
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.running_sandbox import sandbox
@@ -22,6 +21,7 @@ from alphapo_async.cli.showing import clean
 from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verifying import verify_callback
+from alphapo_async.cli.withdraw import withdraw
 from alphapo_async.cli.working import resume, worker
 
 __all__ = ["alphapo", "export", "prune", "redact", "settle", "unfreeze"]

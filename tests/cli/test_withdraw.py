@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.paying import question, report
+from alphapo_async.cli.withdraw import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from tests import postgres
