@@ -23,10 +23,10 @@ from alphapo_async.cli.demo_paying import (
     pay_until_killed,
     read_rows,
 )
+from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.progress import Advance, show_progress
-from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.running_sandbox import KEY, SECRET
 from alphapo_async.cli.showing import adds_up, make_console, say, table, totals_table
 from alphapo_async.client import AlphapoClient

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from alphapo_async.cli.reconciling import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, payment_of, reconcile
+from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, payment_of, reconcile
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
