@@ -14,7 +14,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from alphapo_async.cli.demo_paying import (
+from alphapo_async.cli.demo_payments import (
     POLICY,
     News,
     OutcomeReported,

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.cli.demo import DemoReport, closing_words, exit_code, killed_words, report_rows
-from alphapo_async.cli.demo_paying import _pay, read_rows
+from alphapo_async.cli.demo_payments import _pay, read_rows
 from alphapo_async.cli.demo_verdict import LedgerVerdict, payment_of
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.demo_paying import (
+from alphapo_async.cli.demo_payments import (
     Happened,
     News,
     OutcomeReported,

@@ -45,7 +45,7 @@ class Happened(msgspec.Struct, frozen=True, tag=True):
 
 
 News: TypeAlias = OutcomeReported | Happened
-_WORKER: Final = "import sys; from alphapo_async.cli.demo_paying import main; main(*sys.argv[1:])"
+_WORKER: Final = "import sys; from alphapo_async.cli.demo_payments import main; main(*sys.argv[1:])"
 _decode = msgspec.json.Decoder(News).decode
 
 
