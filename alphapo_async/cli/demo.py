@@ -27,7 +27,7 @@ from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.progress import Advance, show_progress
-from alphapo_async.cli.running_sandbox import KEY, SECRET
+from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.cli.showing import adds_up, make_console, say, table, totals_table
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.running_sandbox import KEY, SECRET
+from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
 from alphapo_async.core.events import Event

@@ -19,7 +19,7 @@ from alphapo_async.cli.demo_payments import (
     read_rows,
     work,
 )
-from alphapo_async.cli.running_sandbox import KEY, SECRET
+from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
