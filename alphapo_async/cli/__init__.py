@@ -16,7 +16,7 @@ from alphapo_async.cli.journal import journal
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
-from alphapo_async.cli.settling import settle
+from alphapo_async.cli.settle import settle
 from alphapo_async.cli.showing import clean
 from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze

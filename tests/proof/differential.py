@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from alphapo_async.cli.settling import settle_in
+from alphapo_async.cli.settle import settle_in
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.evidence import OperatorDecision, Requested, Revision
