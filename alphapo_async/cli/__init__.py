@@ -13,11 +13,11 @@ from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
 from alphapo_async.cli.journal import journal
+from alphapo_async.cli.output import clean
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
 from alphapo_async.cli.settle import settle
-from alphapo_async.cli.showing import clean
 from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verifying import verify_callback

@@ -26,9 +26,9 @@ from alphapo_async.cli.demo_payments import (
 from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
+from alphapo_async.cli.output import adds_up, make_console, say, table, totals_table
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.sandbox import KEY, SECRET
-from alphapo_async.cli.showing import adds_up, make_console, say, table, totals_table
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.sandbox import Sandbox

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.output import clean
 
 __all__ = ["complaints_heard"]
 

@@ -15,7 +15,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, no_password
-from alphapo_async.cli.showing import clean, make_console, pairs, table, totals_table
+from alphapo_async.cli.output import clean, make_console, pairs, table, totals_table
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry

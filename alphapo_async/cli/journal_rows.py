@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.output import clean
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row, counted_as, is_by_hand, is_in_doubt
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.markdown import Markdown
 
-from alphapo_async.cli.showing import clean, make_console
+from alphapo_async.cli.output import clean, make_console
 
 __all__ = ["guide", "runbook", "show", "topics"]
 

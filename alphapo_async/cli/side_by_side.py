@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.journal_rows import money, why
-from alphapo_async.cli.showing import amount
+from alphapo_async.cli.output import amount
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as

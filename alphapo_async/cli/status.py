@@ -11,7 +11,7 @@ from alphapo_async.cli.checks import CheckLine, check_everything, line_of
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options, existing
-from alphapo_async.cli.showing import clean, make_console, table
+from alphapo_async.cli.output import clean, make_console, table
 from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction

@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.output import clean
 from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.showing import clean, pairs
+from alphapo_async.cli.output import clean, pairs
 from alphapo_async.core.callbacks import LARGEST, is_withdrawal, read_callback
 from alphapo_async.core.errors import CallbackError
 from alphapo_async.core.frames import hides_arguments

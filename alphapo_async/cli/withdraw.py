@@ -16,7 +16,7 @@ import click
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.showing import amount, clean, pairs, withdrawal_pairs
+from alphapo_async.cli.output import amount, clean, pairs, withdrawal_pairs
 from alphapo_async.core.codec import AMOUNT_FORMATS
 from alphapo_async.core.errors import (
     ConfigurationError,

@@ -12,7 +12,7 @@ from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_
 from alphapo_async.cli.batch.sheets import SheetRow, remembered_rows
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.showing import amount, pairs
+from alphapo_async.cli.output import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import HostBinding, Journal, KeyValueStore, MemoryJournal

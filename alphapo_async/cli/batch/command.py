@@ -37,8 +37,8 @@ from alphapo_async.cli.batch.wording import spoken
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.output import clean, fitting_totals, make_console, say, table
 from alphapo_async.cli.progress import duration
-from alphapo_async.cli.showing import clean, fitting_totals, make_console, say, table
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.output import clean
 
 __all__ = ["Outlet", "aside"]
 

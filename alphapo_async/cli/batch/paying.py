@@ -20,8 +20,8 @@ from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.sifting import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.options import Access
+from alphapo_async.cli.output import say
 from alphapo_async.cli.progress import Advance, duration, show_progress
-from alphapo_async.cli.showing import say
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError, AuthenticationError, JournalError
 from alphapo_async.core.events import Event

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.cli.batch.sifting import EXACT, Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit, code_of
-from alphapo_async.cli.showing import adds_up
+from alphapo_async.cli.output import adds_up
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 

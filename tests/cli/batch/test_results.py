@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of, invalid_cells
-from alphapo_async.cli.showing import clean
+from alphapo_async.cli.output import clean
 from alphapo_async.core.errors import (
     AlphapoError,
     ConfigurationError,

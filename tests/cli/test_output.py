@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from alphapo_async.cli.showing import (
+from alphapo_async.cli.output import (
     adds_up,
     amount,
     clean,
@@ -135,7 +135,7 @@ def test_a_pipe_is_wide_and_a_terminal_as_wide_as_it_is() -> None:
 
 def test_no_color_is_respected() -> None:
     """With NO_COLOR even a forced terminal gets no colours."""
-    code = "from alphapo_async.cli.showing import make_console; make_console().print('paid', style='red')"
+    code = "from alphapo_async.cli.output import make_console; make_console().print('paid', style='red')"
     plain, coloured = (run_code(code, FORCE_COLOR="1", **more) for more in ({"NO_COLOR": "1"}, {}))
     assert "\x1b[31m" not in plain
     assert "\x1b[31m" in coloured
