@@ -20,7 +20,7 @@ from alphapo_async.cli.sandbox import sandbox
 from alphapo_async.cli.settle import settle
 from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze
-from alphapo_async.cli.verifying import verify_callback
+from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
 from alphapo_async.cli.working import resume, worker
 

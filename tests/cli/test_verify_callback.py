@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.verifying import callback_pairs
+from alphapo_async.cli.verify_callback import callback_pairs
 from alphapo_async.core.callbacks import LARGEST
 from alphapo_async.core.models import CryptoAddress, Transaction, TransactionPart
 from alphapo_async.core.signer import Signer
