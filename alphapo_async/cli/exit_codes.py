@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
-from alphapo_async.cli.wording import advice, happened, is_key_refused, spoken_problem
+from alphapo_async.cli.messages import advice, happened, is_key_refused, spoken_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,

@@ -13,10 +13,10 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
 from alphapo_async.cli.loop import run
+from alphapo_async.cli.messages import CHECK_THE_KEY, advice, happened
 from alphapo_async.cli.options import Access, access_options, existing
 from alphapo_async.cli.output import clean
 from alphapo_async.cli.progress import progress_line
-from alphapo_async.cli.wording import CHECK_THE_KEY, advice, happened
 from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.results import BatchResult

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
-from alphapo_async.cli.wording import advice
+from alphapo_async.cli.messages import advice
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alphapo_async.cli.wording import advice, happened, spoken_problem
+from alphapo_async.cli.messages import advice, happened, spoken_problem
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AuthenticationError,
