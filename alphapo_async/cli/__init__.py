@@ -22,7 +22,7 @@ from alphapo_async.cli.status import check, status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
-from alphapo_async.cli.working import resume, worker
+from alphapo_async.cli.worker import resume, worker
 
 __all__ = ["alphapo", "export", "prune", "redact", "settle", "unfreeze"]
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
-from alphapo_async.cli.working import event_line, result_line
+from alphapo_async.cli.worker import event_line, result_line
 from alphapo_async.core.errors import WithdrawalNotSent
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Withdrawal
