@@ -15,7 +15,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from alphapo_async.cli.batch.asking import PriorKnowledge, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.outlet import Outlet, aside

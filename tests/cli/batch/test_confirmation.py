@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.batch.asking import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.confirmation import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.in_journal import InJournal
 from alphapo_async.cli.batch.sheets import SheetRow
