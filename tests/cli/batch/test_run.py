@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.paying import BatchShutdown, Job, Orders, pay_file
 from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
+from alphapo_async.cli.batch.run import BatchShutdown, Job, Orders, pay_file
 from alphapo_async.cli.batch.sifting import Sifter
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
