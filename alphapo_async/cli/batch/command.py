@@ -32,7 +32,7 @@ from alphapo_async.cli.batch.sheets import (
     differences,
     read_sheet,
 )
-from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.batch.wording import spoken
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run

@@ -10,7 +10,7 @@ import msgspec
 
 from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
 from alphapo_async.cli.batch.sheets import SheetRow, remembered_rows
-from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable

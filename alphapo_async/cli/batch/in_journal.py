@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import CORRECTABLE_STATES, NEGATIVE_STATES, STICKY_STATES, Row

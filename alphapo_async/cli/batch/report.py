@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from alphapo_async.cli.batch.sifting import EXACT, Survey
+from alphapo_async.cli.batch.survey import EXACT, Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.output import adds_up

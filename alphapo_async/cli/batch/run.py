@@ -17,7 +17,7 @@ from alphapo_async.cli.batch.files import FileChanged
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
-from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import say

@@ -22,7 +22,7 @@ import pytest
 
 from alphapo_async.cli.batch.command import _interruptible, report_lines, seconds_of
 from alphapo_async.cli.batch.report import BatchReport
-from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.core.models import Totals
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run

@@ -13,7 +13,7 @@ from alphapo_async.cli.batch.confirmation import Balances, PriorKnowledge, Wante
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.in_journal import InJournal
 from alphapo_async.cli.batch.sheets import SheetRow
-from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AuthenticationError

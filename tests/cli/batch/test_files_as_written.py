@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from alphapo_async.cli.batch.files import InputFile, read_lines
-from alphapo_async.cli.batch.sifting import Sifter
+from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.core.codec import plain
 from alphapo_async.core.errors import ConfigurationError
 from tests.cli.batch.indexes import new_index

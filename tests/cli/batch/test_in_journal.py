@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
-from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row
 from alphapo_async.journal import MemoryJournal

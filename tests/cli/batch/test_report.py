@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts, is_report, outcome_rows, report_json
-from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.core.models import Totals, WithdrawalRequest

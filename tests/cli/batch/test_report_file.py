@@ -10,7 +10,7 @@ import pytest
 
 from alphapo_async.cli.batch.report import BatchReport, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
-from alphapo_async.cli.batch.sifting import Survey
+from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.errors import ConfigurationError
 
 REPORT = report_json(BatchReport("f.csv", Survey(rows=1), Counter(accepted=1), 0, {}, {}, 1.0))

@@ -19,7 +19,7 @@ from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
 from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.results import ResultsError, ResultsFile
 from alphapo_async.cli.batch.run import BatchShutdown, Job, Orders, pay_file
-from alphapo_async.cli.batch.sifting import Sifter
+from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.errors import AlphapoError, AuthenticationError, ConfigurationError, JournalError

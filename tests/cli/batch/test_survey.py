@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
-from alphapo_async.cli.batch.sifting import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
 from tests.cli.batch.indexes import new_index
