@@ -19,7 +19,7 @@ from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run
 from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.outlet import Outlet, aside
-from alphapo_async.cli.batch.places import check_places
+from alphapo_async.cli.batch.paths import check_places
 from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile

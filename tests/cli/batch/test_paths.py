@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.batch.places import check_places
+from alphapo_async.cli.batch.paths import check_places
 from alphapo_async.core.errors import ConfigurationError
 
 
