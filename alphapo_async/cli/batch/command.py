@@ -23,6 +23,7 @@ from alphapo_async.cli.batch.paths import check_places
 from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
+from alphapo_async.cli.batch.row_messages import spoken
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
 from alphapo_async.cli.batch.sheets import (
     Differences,
@@ -33,7 +34,6 @@ from alphapo_async.cli.batch.sheets import (
     read_sheet,
 )
 from alphapo_async.cli.batch.survey import Sifter, Survey
-from alphapo_async.cli.batch.wording import spoken
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options

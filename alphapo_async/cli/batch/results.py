@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from alphapo_async.cli.batch.wording import spoken
+from alphapo_async.cli.batch.row_messages import spoken
 from alphapo_async.cli.output import clean
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest
 from alphapo_async.core.results import BatchResult

@@ -18,7 +18,7 @@ from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
 from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells
-from alphapo_async.cli.batch.wording import spoken_problem
+from alphapo_async.cli.batch.row_messages import spoken_problem
 from alphapo_async.cli.output import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
 from alphapo_async.core.errors import ConfigurationError, InvalidRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alphapo_async.cli.batch.wording import spoken, spoken_problem
+from alphapo_async.cli.batch.row_messages import spoken, spoken_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AuthenticationError,
