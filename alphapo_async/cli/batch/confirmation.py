@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
+from alphapo_async.cli.batch.known_rows import InJournal, found, state_of, take_stock
 from alphapo_async.cli.batch.sheets import SheetRow, remembered_rows
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access

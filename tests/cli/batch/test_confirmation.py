@@ -11,7 +11,7 @@ from msgspec import structs
 
 from alphapo_async.cli.batch.confirmation import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
-from alphapo_async.cli.batch.in_journal import InJournal
+from alphapo_async.cli.batch.known_rows import InJournal
 from alphapo_async.cli.batch.sheets import SheetRow
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.batch.in_journal import InJournal, found, state_of, take_stock
+from alphapo_async.cli.batch.known_rows import InJournal, found, state_of, take_stock
 from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row
