@@ -28,8 +28,8 @@ from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.engine.context import Runtime
 from tests.proof.outage import KINDS, through
-from tests.virtual import run
-from tests.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.support.virtual import run
+from tests.support.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
 REFUSED_KEY = reply(403, {"error": "Bad key", "code": "bad_header_key"})
 

@@ -50,10 +50,10 @@ from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
-from tests import postgres
-from tests.pooler import Pooler
-from tests.virtual import run
-from tests.wire import (
+from tests.support import postgres
+from tests.support.pooler import Pooler
+from tests.support.virtual import run
+from tests.support.wire import (
     EPOCH,
     HTML_502,
     INSUFFICIENT,

@@ -25,8 +25,8 @@ from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.sandbox import Dialect, Fault, Mischief, Sandbox, Script
 from alphapo_async.sandbox.records import MAGIC_CANCELLED
 from alphapo_async.session import LARGEST_REPLY
-from tests import documents, postgres
-from tests.documents import place_of, text_of
+from tests.support import documents, postgres
+from tests.support.documents import place_of, text_of
 
 README = text_of("README.md")
 GUIDE = text_of(documents.GUIDE)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.retrying import rounds_after
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 class WorkLoop:

@@ -27,7 +27,7 @@ from alphapo_async.core.outcome import NoReply, NotSent, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Exchange, _WriteBatch
-from tests.servers import Handler, Peer, answer, relay, serving
+from tests.support.servers import Handler, Peer, answer, relay, serving
 
 BODY = b'{"amount":0.0015}'
 SIGNED = {"Content-Type": "application/json", "X-Processing-Key": "made-up", "X-Processing-Signature": "0f"}

@@ -18,7 +18,7 @@ import pytest
 
 import alphapo_async
 from alphapo_async.sandbox import Sandbox
-from tests.documents import text_of
+from tests.support.documents import text_of
 
 
 def wanted(name: str, value: str) -> pytest.MarkDecorator:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.timers import FixedDelayTimers
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 def test_each_goes_off_when_its_time_is_up() -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphapo_async.cli import alphapo
-from tests.processes import started
+from tests.support.processes import started
 
 SECRET = "a-made-up-secret"
 

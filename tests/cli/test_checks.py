@@ -12,8 +12,8 @@ from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Sandbox
-from tests import postgres
-from tests.journal.suite import asked, hear
+from tests.support import postgres
+from tests.support.journal_suite import asked, hear
 
 KEYS = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
 DATE = "Fri, 01 Jan 2027 00:00:00 GMT"

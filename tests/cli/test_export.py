@@ -26,8 +26,8 @@ from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRe
 from alphapo_async.core.texts import problem_of_id
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.core.rows import ACCEPTED_ROW, REJECTED_ROW
-from tests.journal.suite import LOST, asked, hear, pay
+from tests.support.journal_suite import LOST, asked, hear, pay
+from tests.support.rows import ACCEPTED_ROW, REJECTED_ROW
 
 DAY = 86_400.0
 

@@ -9,9 +9,9 @@ import pytest
 
 from alphapo_async.core.evidence import Released
 from alphapo_async.journal.sqlite.journal import SqliteJournal
-from tests import postgres
 from tests.cli.conftest import invoke
-from tests.journal.suite import LOST, asked, hear, pay
+from tests.support import postgres
+from tests.support.journal_suite import LOST, asked, hear, pay
 
 
 @pytest.fixture

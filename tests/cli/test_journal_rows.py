@@ -27,7 +27,7 @@ from alphapo_async.core.outcome import (
     Rejected,
 )
 from alphapo_async.core.row import Row
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     DOUBTED,

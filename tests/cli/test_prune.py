@@ -18,7 +18,7 @@ from alphapo_async.core.outcome import Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
+from tests.support.journal_suite import ACCOUNT, LOST, asked, hear, pay
 
 ADDRESS = "bc1q-made-up-address"
 PERSON = "made-up-person"

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from alphapo_async.cli.sandbox import _run, stop_at_signals
 from alphapo_async.sandbox import Sandbox
 from tests.cli.conftest import clean_environment, command_line, invoke, run, withdrawing
-from tests.processes import started
+from tests.support.processes import started
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,7 +12,7 @@ from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Release
 from alphapo_async.core.outcome import InDoubt, Rejected
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.journal.suite import LOST, asked, hear
+from tests.support.journal_suite import LOST, asked, hear
 
 REJECTED = ("--rejected", "--by", "anna", "--because", "not in the dashboard")
 ACCEPTED = ("--accepted", "--without-id", "--by", "anna", "--because", "seen")

@@ -10,7 +10,7 @@ import pytest
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
-from tests.journal.suite import ACCOUNT, asked, hear
+from tests.support.journal_suite import ACCOUNT, asked, hear
 
 WHY = ("--because", "not in the export")
 

@@ -18,9 +18,9 @@ from alphapo_async.cli.options import Access
 from alphapo_async.cli.withdraw import question, report
 from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
-from tests import postgres
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, withdrawing
-from tests.processes import started
+from tests.support import postgres
+from tests.support.processes import started
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
 ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid", "ALPHAPO_JOURNAL": "memory"}

@@ -19,7 +19,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.results import result_of
 from tests.cli.conftest import SECRET, Local, clean_environment, command_line
-from tests.processes import started
+from tests.support.processes import started
 
 
 def request(foreign_id: str) -> WithdrawalRequest:

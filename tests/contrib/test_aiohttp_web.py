@@ -10,7 +10,7 @@ from aiohttp import web
 
 from alphapo_async.contrib.aiohttp_web import callbacks
 from alphapo_async.core.callbacks import LARGEST
-from tests.contrib.hearing import DELIVERIES, Handling, client
+from tests.support.deliveries import DELIVERIES, Handling, client
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from alphapo_async.contrib import aiohttp_web, asgi
 from alphapo_async.contrib.answers import answer, check_arguments
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal import MemoryJournal
-from tests.contrib.hearing import BODY, DELIVERIES, KEYS, Handling, client, late
+from tests.support.deliveries import BODY, DELIVERIES, KEYS, Handling, client, late
 
 
 async def test_each_delivery_has_its_answer_and_each_new_callback_its_handler() -> None:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from alphapo_async.contrib.asgi import callbacks
 from alphapo_async.core.callbacks import LARGEST
-from tests.contrib.hearing import BODY, DELIVERIES, KEYS, Handling, client
+from tests.support.deliveries import BODY, DELIVERIES, KEYS, Handling, client
 
 
 @pytest.fixture

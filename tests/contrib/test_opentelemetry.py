@@ -22,8 +22,8 @@ from alphapo_async.core.errors import JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
-from tests.virtual import run
-from tests.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
+from tests.support.virtual import run
+from tests.support.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
 
 
 class Backend:

@@ -22,7 +22,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row, counted_as, is_in_doubt
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     DOUBTED,

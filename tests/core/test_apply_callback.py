@@ -11,7 +11,7 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.outcome import Accepted, InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     DOUBTED,

@@ -19,7 +19,7 @@ from alphapo_async.core.outcome import (
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     ASKED,
     CONFLICT_ROW,

@@ -13,7 +13,7 @@ from alphapo_async.core.next_step import LookUp, Send, next_step
 from alphapo_async.core.outcome import KeyRefused, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Epoch, is_in_doubt
 from alphapo_async.core.transitions import apply, new_row
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     ASKED,
     CONFLICT_ROW,

@@ -37,7 +37,7 @@ from alphapo_async.core.history import (
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
 from alphapo_async.core.outcome import InDoubt, KeyRefused, NoAnswer, NoneFound, NoReply, Reply
 from alphapo_async.core.row import Row
-from tests.core.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
+from tests.support.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
 
 FULL = Transaction(
     id=7,

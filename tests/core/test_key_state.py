@@ -17,7 +17,7 @@ from alphapo_async.core.key_state import (
 )
 from alphapo_async.core.outcome import Accepted, KeyRefused, NoReply, NotSent, Proof, Reply
 from alphapo_async.core.row import Row
-from tests.core.rows import ACCEPTED_ROW, DOUBTED, LOST, MISMATCHED, REJECTED, TAKEN, TOLD, row
+from tests.support.rows import ACCEPTED_ROW, DOUBTED, LOST, MISMATCHED, REJECTED, TAKEN, TOLD, row
 
 REFUSED = KeyRefused("bad_header_signature")
 WAITING = KeyState("bad_header_signature", 120.0)

@@ -18,7 +18,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     ASKED,
     DOUBTED,

@@ -9,7 +9,7 @@ from alphapo_async.core.outcome import (
     NoneFound,
 )
 from alphapo_async.core.row import Assumptions
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     DAY,

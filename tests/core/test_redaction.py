@@ -14,7 +14,7 @@ from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     ASKED,
     CONFLICT_ROW,

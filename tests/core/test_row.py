@@ -25,7 +25,7 @@ from alphapo_async.core.row import (
     settle,
     withdrawal_of,
 )
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     DOUBTED,

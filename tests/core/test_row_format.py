@@ -14,7 +14,7 @@ from alphapo_async.core.models import Money, Transaction, TransactionPart, Withd
 from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import CHANGING, COLUMNS, changing, read_record, read_revision, to_record, written
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CONFLICT_ROW,
     CORRECTED,

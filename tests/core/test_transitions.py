@@ -32,7 +32,7 @@ from alphapo_async.core.outcome import (
 )
 from alphapo_async.core.row import NEGATIVE_STATES
 from alphapo_async.core.transitions import apply
-from tests.core.rows import (
+from tests.support.rows import (
     ACCEPTED_ROW,
     CORRECTED,
     DAY,

@@ -27,9 +27,9 @@ from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.timers import FixedDelayTimers
-from tests import postgres
-from tests.virtual import run
-from tests.wire import HTML_502, NOT_FOUND, Wire, reply
+from tests.support import postgres
+from tests.support.virtual import run
+from tests.support.wire import HTML_502, NOT_FOUND, Wire, reply
 
 SIGNER = Signer("made-up-key", "made-up-secret")
 

@@ -13,8 +13,8 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply
 from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.row import Row
-from tests.virtual import run
-from tests.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
+from tests.support.virtual import run
+from tests.support.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
 
 DAY = 86_400.0
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)

@@ -33,8 +33,8 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
-from tests.virtual import run
-from tests.wire import (
+from tests.support.virtual import run
+from tests.support.wire import (
     EPOCH,
     HTML_502,
     INSUFFICIENT,

@@ -14,7 +14,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 def told(status: str = "confirmed", number: int = 7) -> Transaction:

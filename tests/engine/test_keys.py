@@ -8,8 +8,8 @@ from typing import Any
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.outcome import Accepted, KeyRefused, Reply
 from alphapo_async.engine.keys import Keys
-from tests.core.rows import DOUBTED, TOLD, row
-from tests.virtual import run
+from tests.support.rows import DOUBTED, TOLD, row
+from tests.support.virtual import run
 
 REFUSED = KeyRefused("bad_header_key")
 LET_IN = Reply(200, b"{}")

@@ -11,7 +11,7 @@ import pytest
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.engine.lease import Lease
 from alphapo_async.journal import MemoryJournal
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 class Leases(MemoryJournal):

@@ -14,7 +14,7 @@ from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Re
 from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import Slots
-from tests.virtual import run
+from tests.support.virtual import run
 
 NO = Rejected({})
 SILENT = InDoubt("no answer in time")

@@ -3,7 +3,7 @@
 import asyncio
 
 from alphapo_async.engine.one_shot_event import OneShotEvent
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 def test_whoever_waits_goes_on_when_it_comes() -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from alphapo_async.engine.streaming import as_finished
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 async def numbers(count: int, taken: list[int]) -> AsyncIterator[int]:

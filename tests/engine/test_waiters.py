@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.timers import FixedDelayTimers
-from tests.virtual import run
+from tests.support.virtual import run
 
 IN_FLIGHT = FlightResult("payout-17", why="in flight")
 DONE = FlightResult("payout-17", retry_after=1.0)

@@ -22,8 +22,8 @@ from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import Runtime
-from tests.virtual import run
-from tests.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.support.virtual import run
+from tests.support.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
 THROTTLED = reply(429, {})
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)

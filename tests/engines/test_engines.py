@@ -17,9 +17,9 @@ from temporalio.testing import ActivityEnvironment
 
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.sandbox import Fault, Script
-from tests import documents
-from tests.documents import text_of
-from tests.processes import started
+from tests.support import documents
+from tests.support.documents import text_of
+from tests.support.processes import started
 
 GUIDE = text_of(documents.GUIDE)
 *_, DBOS, TEMPORAL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

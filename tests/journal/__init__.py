@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.journal.suite")
+pytest.register_assert_rewrite("tests.support.journal_suite")

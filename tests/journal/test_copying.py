@@ -17,8 +17,8 @@ from alphapo_async.journal import MemoryJournal
 from alphapo_async.journal.copying import Kept, Movable, Register, move
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
-from tests import postgres
-from tests.journal.suite import ACCOUNT, LOST, accepted, asked, hear, names, pay, same
+from tests.support import postgres
+from tests.support.journal_suite import ACCOUNT, LOST, accepted, asked, hear, names, pay, same
 
 
 @pytest.fixture

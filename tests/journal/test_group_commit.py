@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from alphapo_async.journal.group_commit import LAG, LARGEST, GroupCommit, PendingWrite
-from tests.virtual import run
+from tests.support.virtual import run
 
 
 class _Wish(PendingWrite[int]):

@@ -17,7 +17,7 @@ from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, NoneFound, NotSent, Proof, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
-from tests.journal.suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay
+from tests.support.journal_suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay
 
 SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
 

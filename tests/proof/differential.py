@@ -43,8 +43,8 @@ from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.rules import RICH
 from alphapo_async.sandbox.rules import MerchantState as Merchant
 from alphapo_async.session import SessionManager
-from tests import postgres
-from tests.wire import Durable
+from tests.support import postgres
+from tests.support.wire import Durable
 
 __all__ = ["KINDS", "Observed", "concurrent", "difference", "main", "sequential"]
 

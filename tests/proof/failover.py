@@ -30,11 +30,11 @@ import msgspec
 
 from alphapo_async.sandbox import Call, Fault, Sandbox
 from alphapo_async.sandbox.callbacks import Mischief, plan
-from tests.pooler import Pooler
 from tests.proof.failover_client import KEY, SECRET, Command, Report, Verb
 from tests.proof.failover_judge import MOVED_BACK, Evidence, Verdict, judge
 from tests.proof.relay import Relay
 from tests.proof.replication import Cluster
+from tests.support.pooler import Pooler
 
 __all__ = ["Mode", "Result", "run"]
 

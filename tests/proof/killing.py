@@ -32,9 +32,9 @@ from alphapo_async.core.row import Row
 from alphapo_async.sandbox import Dialect, Sandbox
 from alphapo_async.sandbox.fault_sets import named_faults
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan
-from tests.processes import started
 from tests.proof.background import running_sandbox
 from tests.proof.killed import KEY, POLICY, SECRET, Order, control_of, note, settle
+from tests.support.processes import started
 
 LONGEST_LIFE: Final = 0.35
 """Seconds after its first step at which a worker is killed at the latest."""

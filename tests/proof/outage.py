@@ -12,8 +12,8 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from alphapo_async.core.outcome import NoReply
-from tests.virtual import run
-from tests.wire import HTML_502, NO_CONNECTION, Durable, Wire, client, request
+from tests.support.virtual import run
+from tests.support.wire import HTML_502, NO_CONNECTION, Durable, Wire, client, request
 
 KINDS: dict[str, Any] = {"502": HTML_502, "refused": NO_CONNECTION, "silent": "silent"}
 _UNANSWERED = [NoReply("no connection", may_have_left=False)] * 100_000

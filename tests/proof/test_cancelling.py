@@ -21,7 +21,7 @@ from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.proof.background import running_sandbox
-from tests.wire import request
+from tests.support.wire import request
 
 TURNS = (*range(40), *range(40, 400, 12))
 """Turns of the loop after which the call is cancelled: one by one at first, then spread over the waits for the network and the retry."""

@@ -14,8 +14,8 @@ from types import FrameType
 import alphapo_async
 from alphapo_async.client import AlphapoClient
 from alphapo_async.journal import Journal, open_journal
-from tests.virtual import run
-from tests.wire import Durable, Wire, client, request
+from tests.support.virtual import run
+from tests.support.wire import Durable, Wire, client, request
 
 OURS = str(Path(alphapo_async.__file__).parent)
 AT_ONCE = 20

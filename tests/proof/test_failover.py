@@ -18,12 +18,12 @@ import pytest
 from alphapo_async import AlphapoClient, JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
 from alphapo_async.sandbox import Sandbox
-from tests.processes import started
 from tests.proof.failover import WAYS, Mode, run
 from tests.proof.failover_client import KEY, POLICY, SECRET, Report, request_of
 from tests.proof.failover_judge import Evidence, judge
 from tests.proof.relay import Relay
 from tests.proof.replication import FOLDERS, PREFIX, Cluster
+from tests.support.processes import started
 
 
 @pytest.mark.parametrize("mode", ["asynchronous", "pooled"])

@@ -14,7 +14,7 @@ from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script
 from tests.proof.truth import lies, outcome_of
-from tests.wire import request
+from tests.support.wire import request
 
 POLICY = RetryPolicy(attempts=5, deadline=8.0, attempt_timeout=0.3, wait_initial=0.02, wait_max=0.2)
 

@@ -11,8 +11,8 @@ import pytest
 
 from alphapo_async import AlphapoClient
 from alphapo_async.core.signer import Signer
-from tests import postgres
 from tests.proof.handler import BODY, KEY, SECRET
+from tests.support import postgres
 
 HEADERS = Signer(KEY, SECRET).headers(BODY)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
 from tests.proof.killing import kill_and_resume
+from tests.support import postgres
 
 
 @pytest.mark.parametrize("seed", [11, 12])

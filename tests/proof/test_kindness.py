@@ -15,8 +15,8 @@ from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import RetryPolicy
-from tests.virtual import run
-from tests.wire import HTML_502, NO_CONNECTION, Wire, client, request
+from tests.support.virtual import run
+from tests.support.wire import HTML_502, NO_CONNECTION, Wire, client, request
 
 SEED = 1
 

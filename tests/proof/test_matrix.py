@@ -19,7 +19,7 @@ from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script, covering_dialects
 from alphapo_async.session import SessionManager
 from tests.proof.truth import FlightResult, lies, outcome_of
-from tests.wire import real_world
+from tests.support.wire import real_world
 
 SEED = 7
 DIALECTS = covering_dialects(SEED)

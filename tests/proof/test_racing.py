@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
 from tests.proof.racing import race
+from tests.support import postgres
 
 
 @pytest.mark.parametrize("kind", ["file", "database"])

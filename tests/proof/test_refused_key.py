@@ -13,8 +13,8 @@ from alphapo_async import AlphapoClient, AuthenticationError, RetryPolicy, Withd
 from alphapo_async.core.events import Event
 from alphapo_async.journal import Journal
 from alphapo_async.sandbox import Sandbox
-from tests import postgres
 from tests.proof.killed import KEY, SECRET, request_of
+from tests.support import postgres
 
 POLICY = RetryPolicy(attempts=2, deadline=5.0, attempt_timeout=2.0, wait_initial=0.05, wait_max=0.2)
 WRONG = "not-the-secret"

@@ -16,8 +16,8 @@ from alphapo_async import AlphapoClient, WithdrawalError, open_journal
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.sandbox import Sandbox
-from tests import postgres
 from tests.proof.killed import KEY, POLICY, SECRET, control_of, request_of
+from tests.support import postgres
 
 MANY = 1_000
 

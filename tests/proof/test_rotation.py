@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.cli.conftest import clean_environment
-from tests.documents import GUIDE, text_of
-from tests.processes import started
+from tests.support.documents import GUIDE, text_of
+from tests.support.processes import started
 
 _EXPECTED: Final = {"withdraw": [3], "resume": [3, 0]}
 """The exit codes of each command, in order."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.sandbox.faults import Call, Fault
-from tests import postgres
 from tests.proof.background import running_sandbox
 from tests.proof.killing import judge, settle_all
+from tests.support import postgres
 
 SERIES = {0: None, 10_000: Fault.RESET_AFTER, 20_000: Fault.RESET_BEFORE}
 """By the number of their first withdrawal, what happens to the first body of each."""

@@ -15,7 +15,7 @@ from alphapo_async.sandbox.checks import AuthenticationProblem
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.records import shown_id
 from alphapo_async.sandbox.rules import MerchantState, Refusal
-from tests.sandbox.helpers import SIGNER, accepted
+from tests.support.questions import SIGNER, accepted
 
 
 def read(answer: HttpAnswer) -> Any:

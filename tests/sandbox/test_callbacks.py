@@ -26,7 +26,7 @@ from alphapo_async.sandbox.callbacks import (
 )
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.rules import MerchantState
-from tests.sandbox.helpers import OTHER, SIGNER, accepted
+from tests.support.questions import OTHER, SIGNER, accepted
 
 SIGNERS = {SIGNER.key: SIGNER, OTHER.key: OTHER}
 

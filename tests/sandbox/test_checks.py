@@ -20,7 +20,7 @@ from alphapo_async.sandbox.checks import (
     spell,
     text_of,
 )
-from tests.sandbox.helpers import SIGNER, fields
+from tests.support.questions import SIGNER, fields
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -16,7 +16,7 @@ from alphapo_async.sandbox.desk import Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import Way
 from alphapo_async.sandbox.faults import AllFail, Fault, Script
-from tests.sandbox.helpers import OTHER, Counter, fields, question
+from tests.support.questions import OTHER, Counter, fields, question
 
 NAME = {"foreign_id": "payout-17"}
 

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from alphapo_async.sandbox import AcceptedWithdrawal, Call, Dialect, Fault, Mischief, OutagePlan, Sandbox, Script
-from tests.sandbox.helpers import OTHER, SIGNER, fields
 from tests.sandbox.test_callbacks import Guarded, Receiver, listening
+from tests.support.questions import OTHER, SIGNER, fields
 
 NAME = {"foreign_id": "payout-17"}
 

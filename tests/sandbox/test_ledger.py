@@ -8,7 +8,7 @@ from decimal import Decimal
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.ledger import Ledger, SeenBody
 from alphapo_async.sandbox.rules import MerchantState
-from tests.sandbox.helpers import accepted
+from tests.support.questions import accepted
 
 
 class Books:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from alphapo_async.sandbox.records import SandboxWithdrawal, ending, figures, txid
-from tests.sandbox.helpers import asked
+from tests.support.questions import asked
 
 
 @pytest.mark.parametrize(

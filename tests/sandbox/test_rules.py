@@ -21,7 +21,7 @@ from alphapo_async.sandbox.rules import (
     asked_by,
     look_up_problem,
 )
-from tests.sandbox.helpers import accepted, fields
+from tests.support.questions import accepted, fields
 
 
 def post(

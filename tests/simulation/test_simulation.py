@@ -24,7 +24,7 @@ from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
 from tests.simulation.simulation import Simulation, simulated
 from tests.simulation.storage import Disk
-from tests.wire import request
+from tests.support.wire import request
 
 EACH = 12
 """Withdrawals in a world of the tests, about."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.batch.indexes import close_indexes
+from tests.support.indexes import close_indexes
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.core.models import Totals
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
-from tests.processes import started
+from tests.support.processes import started
 
 HEADER = "foreign_id,currency,address,amount,end_user_reference"
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}

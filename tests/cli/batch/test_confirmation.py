@@ -20,7 +20,7 @@ from alphapo_async.core.errors import AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
-from tests.cli.batch.indexes import new_index
+from tests.support.indexes import new_index
 
 SURVEY = Survey(
     rows=1_205,

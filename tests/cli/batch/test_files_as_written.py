@@ -12,7 +12,7 @@ from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.core.codec import plain
 from alphapo_async.core.errors import ConfigurationError
-from tests.cli.batch.indexes import new_index
+from tests.support.indexes import new_index
 
 FOLDER: Final = Path(__file__).with_name("files_as_written")
 EXPECTED: Final[dict[str, Any]] = json.loads(FOLDER.joinpath("expected.json").read_text(encoding="utf-8"))

@@ -14,8 +14,8 @@ from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row
 from alphapo_async.journal import MemoryJournal
-from tests.core.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
-from tests.journal.suite import asked, pay
+from tests.support.journal_suite import asked, pay
+from tests.support.rows import ACCEPTED_ROW, DOUBTED, REJECTED_ROW, row
 
 SAME = WithdrawalRequest(foreign_id="f", currency="BTC", address="a", amount="1", end_user_reference="u")
 OTHER = replace(SAME, amount=Decimal(2))

@@ -30,8 +30,8 @@ from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox
-from tests.cli.batch.indexes import new_index
-from tests.wire import Durable
+from tests.support.indexes import new_index
+from tests.support.wire import Durable
 
 KEY, SECRET = "made-up-key", "made-up-secret"
 HOST = "http://127.0.0.1:9"

@@ -13,7 +13,7 @@ from alphapo_async.cli.batch.files import FileChanged, InputFile, read_lines
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
-from tests.cli.batch.indexes import new_index
+from tests.support.indexes import new_index
 
 HEADER = "foreign_id,currency,address,amount,amount_to,convert_to,end_user_reference"
 FILE = f"""{HEADER}

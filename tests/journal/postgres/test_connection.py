@@ -13,8 +13,8 @@ from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import SCHEMA
-from tests import postgres
-from tests.pooler import Pooler
+from tests.support import postgres
+from tests.support.pooler import Pooler
 
 NOWHERE = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
 

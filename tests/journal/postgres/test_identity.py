@@ -16,9 +16,9 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from tests import postgres
 from tests.journal.postgres.test_rows import BEGUN
-from tests.journal.suite import ACCOUNT, LOST, asked, hear, pay
+from tests.support import postgres
+from tests.support.journal_suite import ACCOUNT, LOST, asked, hear, pay
 
 
 class PostgresConnection:

@@ -22,8 +22,8 @@ from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.copying import move
 from alphapo_async.journal.postgres import connection as postgres_server
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from tests import postgres
-from tests.journal.suite import (
+from tests.support import postgres
+from tests.support.journal_suite import (
     ACCOUNT,
     LOST,
     ForgettingSuite,
@@ -38,7 +38,7 @@ from tests.journal.suite import (
     pay,
     same,
 )
-from tests.pooler import Pooler
+from tests.support.pooler import Pooler
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""

@@ -21,8 +21,8 @@ from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import statements
 from alphapo_async.journal.postgres.workers import PostgresWorkers
-from tests import postgres
-from tests.journal.suite import asked, same
+from tests.support import postgres
+from tests.support.journal_suite import asked, same
 
 BEGUN = Entry(0.0, "request", "enqueued: 1 BTC", release="1.0", number=1)
 TIMES = {"expires_in": 100.0, "resend_within": 100.0, "epochs": 1}

@@ -13,8 +13,8 @@ from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.copying import Register
 from alphapo_async.journal.postgres.schema import statements
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
-from tests import postgres
 from tests.journal.postgres.test_rows import HERE, STAMP
+from tests.support import postgres
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""

@@ -23,7 +23,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import INSERT, UPDATE
-from tests.journal.suite import (
+from tests.support.journal_suite import (
     ACCOUNT,
     LOST,
     REFUSED,

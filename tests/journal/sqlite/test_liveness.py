@@ -13,7 +13,7 @@ import pytest
 
 from alphapo_async.journal.sqlite import liveness as module
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
-from tests.processes import started
+from tests.support.processes import started
 
 HOLDER = """
 import sys, time

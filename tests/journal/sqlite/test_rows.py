@@ -19,7 +19,7 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.file import connect
-from tests.core.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
+from tests.support.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
 
 
 def insert(connection: sqlite3.Connection, new: Row) -> int:

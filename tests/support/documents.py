@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli import alphapo
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 GUIDE = "alphapo_async/OPERATIONS.md"
 PAGES = ("README.md", GUIDE, ".github/CONTRIBUTING.md", ".github/SECURITY.md", "benchmarks/README.md")
 
