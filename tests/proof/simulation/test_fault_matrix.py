@@ -1,7 +1,7 @@
 """Every fault of the wire, at every kind of attempt, plain and over TLS, through real sockets: no outcome told contradicts the truth.
 
 The far end accepts what AlphaPo's desk accepts, so that the truth is known. What each fault proves is written down here, and computed by
-nothing. `python -m tests.simulation.matrix` prints the matrix.
+nothing. `python -m tests.proof.simulation.matrix` prints the matrix.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from typing import Any, Final
 
 import pytest
 
-from tests.simulation.sockets.cells import ATTEMPTS, ENDINGS, TRANSPORTS, Attempt, Cell, Ending, Seen, Transport, play
-from tests.simulation.sockets.faults import FAULTS, Phase
-from tests.simulation.sockets.loop import run
+from tests.proof.simulation.sockets.cells import (
+    ATTEMPTS,
+    ENDINGS,
+    TRANSPORTS,
+    Attempt,
+    Cell,
+    Ending,
+    Seen,
+    Transport,
+    play,
+)
+from tests.proof.simulation.sockets.faults import FAULTS, Phase
+from tests.proof.simulation.sockets.loop import run
 
 _AT_ONCE: Final = 48
 _PLAYS_SECONDS: Final = 600.0  # of a clock that passes only while nothing happens

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.simulation.bugs.catalogue import Bug
+from tests.proof.simulation.bugs.catalogue import Bug
 
 __all__ = ["ROOT", "NotPlantable", "applied", "planted", "run_in"]
 
-ROOT: Final = Path(__file__).resolve().parents[3]
+ROOT: Final = Path(__file__).resolve().parents[4]
 _PACKAGE: Final = "alphapo_async"
 
 
@@ -60,6 +60,6 @@ def planted(bug: Bug | None) -> Iterator[Path]:
 def run_in(folder: Path, *words: str) -> str:
     """Run a module of the tests over the copy in this folder, and return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "tests.simulation.bugs.hunt", *words]
+    command = [sys.executable, "-m", "tests.proof.simulation.bugs.hunt", *words]
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout

@@ -26,11 +26,11 @@ from alphapo_async.sandbox.ledger import Ledger
 from alphapo_async.sandbox.records import SandboxWithdrawal
 from alphapo_async.sandbox.rules import RICH, MerchantState
 from alphapo_async.session import SessionManager
-from tests.simulation.chance import Chance
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.oracles import Message
-from tests.simulation.scenario import EPOCH, KEY_NAMES, QUIET, Scenario
-from tests.simulation.storage import Door
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.loop import SimulatedLoop
+from tests.proof.simulation.oracles import Message
+from tests.proof.simulation.scenario import EPOCH, KEY_NAMES, QUIET, Scenario
+from tests.proof.simulation.storage import Door
 
 __all__ = ["KEYS", "Alphapo", "Network", "SimulatedSession"]
 

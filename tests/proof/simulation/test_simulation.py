@@ -19,11 +19,11 @@ from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
-from tests.simulation.chance import Chance
-from tests.simulation.loop import SimulatedLoop, Stuck
-from tests.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
-from tests.simulation.simulation import Simulation, simulated
-from tests.simulation.storage import Disk
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.loop import SimulatedLoop, Stuck
+from tests.proof.simulation.scenario import ASSUMPTIONS, FAMILIES, Assumption, drawn
+from tests.proof.simulation.simulation import Simulation, simulated
+from tests.proof.simulation.storage import Disk
 from tests.support.wire import request
 
 EACH = 12
@@ -32,7 +32,7 @@ EACH = 12
 
 @pytest.mark.parametrize("first", range(0, 200, 10))
 def test_every_promise_is_kept_in_every_world(first: int) -> None:
-    """Ten seeds at a time; a failure names the seed, and `python -m tests.simulation --seed N --each 12 --trace` shows it again."""
+    """Ten seeds at a time; a failure names the seed, and `python -m tests.proof.simulation --seed N --each 12 --trace` shows it again."""
     verdicts = [simulated(drawn(seed, EACH)) for seed in range(first, first + 10)]
 
     assert [(verdict.seed, verdict.failure) for verdict in verdicts if verdict.failure] == []
@@ -43,8 +43,8 @@ def test_one_seed_is_one_world() -> None:
     """The same trace to the byte and the same ledger, in another process whose hashes and addresses are others."""
     program = (
         "from hashlib import sha256\n"
-        "from tests.simulation.scenario import drawn\n"
-        "from tests.simulation.simulation import simulated\n"
+        "from tests.proof.simulation.scenario import drawn\n"
+        "from tests.proof.simulation.simulation import simulated\n"
         "for seed in (2, 9, 22):\n"
         f"    told = simulated(drawn(seed, {EACH}), is_traced=True)\n"
         "    print(sha256('\\n'.join(told.trace).encode()).hexdigest(), told.ledger)\n"
@@ -87,8 +87,8 @@ def test_what_is_taken_apart_in_the_end_says_nothing() -> None:
 
 
 _LEDGERS = (
-    "from tests.simulation.scenario import drawn\n"
-    "from tests.simulation.simulation import simulated\n"
+    "from tests.proof.simulation.scenario import drawn\n"
+    "from tests.proof.simulation.simulation import simulated\n"
     f"print([simulated(drawn(seed, {EACH})).ledger for seed in (2, 9, 22)])\n"
 )
 
@@ -106,7 +106,7 @@ def test_one_seed_is_one_ledger_on_every_version_of_python() -> None:
     others = _others()
     if not others:
         pytest.skip("no other version of Python here can import the client")
-    folder = Path(__file__).resolve().parents[2]
+    folder = Path(__file__).resolve().parents[3]
     told = [
         subprocess.run([python, "-c", _LEDGERS], cwd=folder, capture_output=True, text=True, check=True).stdout
         for python in (sys.executable, *others)

@@ -23,8 +23,8 @@ from alphapo_async.sandbox import Ledger, Script
 from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.desk import Desk, Question
 from alphapo_async.sandbox.rules import MerchantState
-from tests.simulation.sockets.certificates import Identity, server_side
-from tests.simulation.sockets.loop import IdlingLoop, Names
+from tests.proof.simulation.sockets.certificates import Identity, server_side
+from tests.proof.simulation.sockets.loop import IdlingLoop, Names
 
 __all__ = ["KEY", "SECRET", "FarEnd", "Fault", "Line", "Request", "page", "spelt"]
 

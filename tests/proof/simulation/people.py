@@ -12,9 +12,9 @@ import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
-from tests.simulation.chance import Chance
-from tests.simulation.process import Process
-from tests.simulation.scenario import Intent
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.process import Process
+from tests.proof.simulation.scenario import Intent
 
 __all__ = ["Order", "decided"]
 

@@ -34,14 +34,14 @@ from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
 from alphapo_async.sandbox.records import SandboxWithdrawal
-from tests.simulation.chance import Chance
-from tests.simulation.loop import SimulatedLoop, Stuck
-from tests.simulation.network import Alphapo, Network
-from tests.simulation.oracles import Message, Oracles
-from tests.simulation.people import Order, decided
-from tests.simulation.process import Process
-from tests.simulation.scenario import EPOCH, QUIET, Failover, Scenario, fresh
-from tests.simulation.storage import Disk, Replica
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.loop import SimulatedLoop, Stuck
+from tests.proof.simulation.network import Alphapo, Network
+from tests.proof.simulation.oracles import Message, Oracles
+from tests.proof.simulation.people import Order, decided
+from tests.proof.simulation.process import Process
+from tests.proof.simulation.scenario import EPOCH, QUIET, Failover, Scenario, fresh
+from tests.proof.simulation.storage import Disk, Replica
 
 __all__ = ["Simulation", "Verdict", "simulated"]
 

@@ -1,4 +1,4 @@
-"""Run many worlds, or one again: `python -m tests.simulation --seeds 2000`, `python -m tests.simulation --seed 17 --trace`."""
+"""Run many worlds, or one again: `python -m tests.proof.simulation --seeds 2000`, `python -m tests.proof.simulation --seed 17 --trace`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
-from tests.simulation.scenario import ASSUMPTIONS, drawn
-from tests.simulation.simulation import Verdict, simulated
+from tests.proof.simulation.scenario import ASSUMPTIONS, drawn
+from tests.proof.simulation.simulation import Verdict, simulated
 
 _SHARE = 10
 """Seeds that a process takes at once."""
@@ -84,7 +84,9 @@ def _tell(whole: Sum, began: float, *, with_troubles: bool) -> None:
 
 def main() -> int:
     """Run what the command line asks for; 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.simulation", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--seeds", type=int, default=200, help="how many worlds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this world only")
@@ -101,7 +103,7 @@ def main() -> int:
     for verdict in verdicts(range(wanted.first, wanted.first + wanted.seeds), wanted.each, wanted.broken, wanted.jobs):
         whole.add(verdict)
         if verdict.failure is not None:
-            again = f"python -m tests.simulation --seed {verdict.seed} --each {wanted.each}"
+            again = f"python -m tests.proof.simulation --seed {verdict.seed} --each {wanted.each}"
             again += f" --break {wanted.broken}" if wanted.broken else ""
             print(f"seed {verdict.seed}: {verdict.failure}\n  again: {again} --trace", flush=True)
         if time.perf_counter() - shown > 30:

@@ -21,7 +21,7 @@ from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.sandbox.checks import WithdrawalFields, spell
 from alphapo_async.sandbox.records import SandboxWithdrawal
 from alphapo_async.sandbox.rules import MerchantState
-from tests.simulation.scenario import EPOCH, QUIET
+from tests.proof.simulation.scenario import EPOCH, QUIET
 
 __all__ = ["Message", "Oracles"]
 

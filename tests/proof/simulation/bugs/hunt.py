@@ -14,10 +14,10 @@ import pytest
 
 import alphapo_async
 from tests.core.test_row_model import EYES, explore
-from tests.simulation.bugs.catalogue import FoundBy
-from tests.simulation.bugs.planting import ROOT
-from tests.simulation.scenario import drawn
-from tests.simulation.simulation import simulated
+from tests.proof.simulation.bugs.catalogue import FoundBy
+from tests.proof.simulation.bugs.planting import ROOT
+from tests.proof.simulation.scenario import drawn
+from tests.proof.simulation.simulation import simulated
 
 __all__ = ["Find", "by_model_check", "by_simulation", "by_test", "main"]
 

@@ -18,10 +18,10 @@ from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
+from tests.proof.simulation.sockets.certificates import client_side
+from tests.proof.simulation.sockets.far_end import KEY, SECRET, FarEnd, Fault
+from tests.proof.simulation.sockets.faults import FAULTS, Phase
 from tests.proof.truth import FlightResult, lies, outcome_of
-from tests.simulation.sockets.certificates import client_side
-from tests.simulation.sockets.far_end import KEY, SECRET, FarEnd, Fault
-from tests.simulation.sockets.faults import FAULTS, Phase
 
 __all__ = ["ATTEMPTS", "ENDINGS", "TRANSPORTS", "Attempt", "Cell", "Ending", "Kept", "Seen", "Transport", "play"]
 

@@ -19,9 +19,9 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
-from tests.simulation.chance import Chance
-from tests.simulation.loop import SimulatedLoop
-from tests.simulation.scenario import EPOCH, Scenario
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.loop import SimulatedLoop
+from tests.proof.simulation.scenario import EPOCH, Scenario
 
 __all__ = ["Disk", "Storage", "Watch"]
 

@@ -15,7 +15,7 @@ from alphapo_async.sandbox.callbacks import Mischief
 from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect
 from alphapo_async.sandbox.faults import Fault
 from alphapo_async.sandbox.records import MAGIC_CANCELLED, MAGIC_DECLINED
-from tests.simulation.chance import Chance
+from tests.proof.simulation.chance import Chance
 
 __all__ = ["ASSUMPTIONS", "EPOCH", "FAMILIES", "QUIET", "Intent", "Outage", "Rates", "Scenario", "drawn", "fresh"]
 

@@ -1,4 +1,4 @@
-"""Plant each mistake and hunt for it: `python -m tests.simulation.bugs`, `python -m tests.simulation.bugs "Retry-After" --most 100`."""
+"""Plant each mistake and hunt for it: `python -m tests.proof.simulation.bugs`, `python -m tests.proof.simulation.bugs "Retry-After" --most 100`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from tests.simulation.bugs.catalogue import BUGS, Bug
-from tests.simulation.bugs.hunt import Find
-from tests.simulation.bugs.planting import planted, run_in
+from tests.proof.simulation.bugs.catalogue import BUGS, Bug
+from tests.proof.simulation.bugs.hunt import Find
+from tests.proof.simulation.bugs.planting import planted, run_in
 
 __all__ = ["TABLE", "hunted", "main"]
 
@@ -61,7 +61,7 @@ def _hunt_one(bug: Bug, most: int, each: int) -> Find:
 def main(words: Sequence[str] | None = None) -> int:
     """Hunt for what the command line names; 1 if something is not found."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.simulation.bugs", description=(__doc__ or "").splitlines()[0]
+        prog="python -m tests.proof.simulation.bugs", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="mistakes whose names hold this; all, if none is named"

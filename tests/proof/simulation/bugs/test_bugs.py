@@ -6,10 +6,10 @@ from statistics import median
 
 import pytest
 
-from tests.simulation.bugs.__main__ import TABLE, hunted, main
-from tests.simulation.bugs.catalogue import BUGS, Bug, Edit
-from tests.simulation.bugs.hunt import by_test
-from tests.simulation.bugs.planting import NotPlantable, applied, planted
+from tests.proof.simulation.bugs.__main__ import TABLE, hunted, main
+from tests.proof.simulation.bugs.catalogue import BUGS, Bug, Edit
+from tests.proof.simulation.bugs.hunt import by_test
+from tests.proof.simulation.bugs.planting import NotPlantable, applied, planted
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
@@ -28,7 +28,7 @@ def test_every_mistake_has_a_name_and_a_reason() -> None:
 def test_all_were_found_when_all_were_last_hunted_for() -> None:
     """The table has every mistake, each of them found, and half of them in fewer than a hundred seeds."""
     if not TABLE.exists():
-        pytest.skip("nobody has hunted for all of them yet: python -m tests.simulation.bugs")
+        pytest.skip("nobody has hunted for all of them yet: python -m tests.proof.simulation.bugs")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE.read_text("utf-8").splitlines()[4:]]
 
     assert [row[0] for row in rows] == [bug.name for bug in BUGS]

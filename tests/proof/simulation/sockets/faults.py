@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from alphapo_async.sandbox import Fault as Twist
 from alphapo_async.sandbox.answers import HttpAnswer, textual
-from tests.simulation.sockets.far_end import Fault, Line, page, spelt
+from tests.proof.simulation.sockets.far_end import Fault, Line, page, spelt
 
 __all__ = ["FAULTS", "Phase"]
 

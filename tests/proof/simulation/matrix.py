@@ -1,13 +1,13 @@
-"""`python -m tests.simulation.matrix` plays every cell of the fault matrix and prints it; it exits with 1 if one differs from the table."""
+"""`python -m tests.proof.simulation.matrix` plays every cell of the fault matrix and prints it; it exits with 1 if one differs from the table."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from tests.simulation.sockets.cells import ATTEMPTS, TRANSPORTS, Cell
-from tests.simulation.sockets.faults import FAULTS
-from tests.simulation.test_fault_matrix import IMPOSSIBLE, all_cells, expected, impossible, play_all
+from tests.proof.simulation.sockets.cells import ATTEMPTS, TRANSPORTS, Cell
+from tests.proof.simulation.sockets.faults import FAULTS
+from tests.proof.simulation.test_fault_matrix import IMPOSSIBLE, all_cells, expected, impossible, play_all
 
 _COLUMNS = [(attempt, transport) for attempt in ATTEMPTS for transport in TRANSPORTS]
 _NAME, _WIDTH = 46, 11

@@ -12,12 +12,12 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import BUDGET, Priority, RetryPolicy, is_outage, on_sent
 from alphapo_async.engine.context import Runtime
-from tests.simulation.chance import Chance
-from tests.simulation.kindness import Kindness
-from tests.simulation.loop import NumberedTask, Owner, SimulatedLoop
-from tests.simulation.network import KEYS, Network, SimulatedSession
-from tests.simulation.scenario import EPOCH, Scenario
-from tests.simulation.storage import Disk, Storage
+from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.kindness import Kindness
+from tests.proof.simulation.loop import NumberedTask, Owner, SimulatedLoop
+from tests.proof.simulation.network import KEYS, Network, SimulatedSession
+from tests.proof.simulation.scenario import EPOCH, Scenario
+from tests.proof.simulation.storage import Disk, Storage
 
 __all__ = ["Process"]
 
