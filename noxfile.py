@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "venv"
 
 STRICT = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "TESTS_STRICT": "1"}
 """What `-X dev -W error` says, for worker processes and the programs that tests start, too; a test sees to it that it holds."""
-ALL_BUT_THE_LONG = ("--ignore=tests/proof", "--ignore=tests/mutation")
+ALL_BUT_THE_LONG = ("--ignore=tests/proof",)
 """What hangs on Python and its packages; the proofs and the changed sources hang on our own code alone."""
 NOT_ON_UVLOOP = ("hangs_up_on_accepting", "closed_while_a_name_is_looked_up")
 """Two tests hold asyncio's own way of connecting: uvloop tells of a connection that broke off at once before anything is written, and

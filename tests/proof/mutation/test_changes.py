@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.mutation.changes import changed, changes, told
+from tests.proof.mutation.changes import changed, changes, told
 
 
 def all_of(source: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Change the source and see that a test fails: `python -m tests.mutation core`, `python -m tests.mutation sample --seed 1 --count 200`."""
+"""Change the source and see that a test fails: `python -m tests.proof.mutation core`, `python -m tests.proof.mutation sample --seed 1 --count 200`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.coverage_gate import PACKAGE, ROOT, test_file
-from tests.mutation.changes import changes, told
-from tests.mutation.running import Job, Mutant, Ran, prepare, run_all
+from tests.proof.mutation.changes import changes, told
+from tests.proof.mutation.running import Job, Mutant, Ran, prepare, run_all
 
 CORE = tuple(sorted((PACKAGE / "core").glob("*.py")))
 SHELL = tuple(
@@ -114,7 +114,7 @@ def _with_progress(results: Iterator[Ran], total: int) -> list[Ran]:
 
 
 def _asked(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.mutation", description=__doc__)
     parser.add_argument("what", choices=["core", "sample"], help="every mutant of core/, or some of the shell's")
     parser.add_argument("modules", nargs="*", help="only these, such as core/row.py")
     parser.add_argument("--seed", type=int, default=1, help="which of the shell's")

@@ -10,7 +10,7 @@ from tests.coverage_gate import ROOT
 
 def test_a_changed_module_is_killed_by_its_tests() -> None:
     """The one mutant of the release's number does not survive, and the command says so."""
-    command = [sys.executable, "-m", "tests.mutation", "core", "core/version.py", "--own", "--workers", "1"]
+    command = [sys.executable, "-m", "tests.proof.mutation", "core", "core/version.py", "--own", "--workers", "1"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (ran.returncode, ran.stdout.splitlines()[-1].split()) == (
         0,

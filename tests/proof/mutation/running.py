@@ -22,7 +22,7 @@ import hypothesis
 import pytest
 
 from tests.coverage_gate import ROOT
-from tests.mutation.changes import changed
+from tests.proof.mutation.changes import changed
 
 __all__ = ["Job", "Mutant", "Ran", "prepare", "run_all"]
 
