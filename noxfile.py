@@ -39,7 +39,7 @@ def proofs(session: nox.Session) -> None:
     session.install("-q", "-e", ".[dev]")
     session.run("python", "-m", "tests.proof.simulation", "--seeds", "400")
     session.run("python", "-m", "tests.proof.test_matrix")
-    session.run("python", "-m", "tests.core.test_row_model")
+    session.run("python", "-m", "tests.proof.test_row_model")
 
 
 @nox.session

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 import alphapo_async
-from tests.core.test_row_model import EYES, explore
 from tests.proof.simulation.bugs.catalogue import FoundBy
 from tests.proof.simulation.bugs.planting import ROOT
 from tests.proof.simulation.scenario import drawn
 from tests.proof.simulation.simulation import simulated
+from tests.proof.test_row_model import EYES, explore
 
 __all__ = ["Find", "by_model_check", "by_simulation", "by_test", "main"]
 

@@ -6,7 +6,7 @@ keys, an operator says what he has seen, a backup is restored; the world answers
 time passes anywhere between. The search visits every state that six pieces of evidence can reach and compares what the row says with
 what is true. The judges are handed in, so that wrong ones, planted here, show that the search would find them.
 
-`python -m tests.core.test_row_model [DEPTH] [DEPTH] [DEPTH]` runs it deeper than the tests do: calm worlds to the first depth, each
+`python -m tests.proof.test_row_model [DEPTH] [DEPTH] [DEPTH]` runs it deeper than the tests do: calm worlds to the first depth, each
 family of troubles by itself to the second and all of them together to the third. It prints how many states were visited.
 """
 
