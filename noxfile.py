@@ -108,7 +108,7 @@ def audit(session: nox.Session) -> None:
 def engines(session: nox.Session) -> None:
     """Run the operations guide's programs for durable engines, DBOS and Temporal."""
     session.install("-q", "-e", ".[dev,engines]")
-    session.run("python", "-m", "pytest", "-q", "-n0", "tests/engines", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "-n0", "tests/proof/durable_engines", *session.posargs)
 
 
 @nox.session

@@ -39,7 +39,7 @@ def _programs(text: str) -> list[str]:
 BACKEND, GATHERED, WORKER = _programs(README)
 BATCH, OUTBOX, TESTED, TESTED_BACKEND, *_OF_ENGINES = _programs(
     GUIDE
-)  # those are run where the engines are, by tests/engines
+)  # those are run where the engines are, by tests/proof/durable_engines
 
 
 @pytest.fixture
