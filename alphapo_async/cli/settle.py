@@ -145,7 +145,8 @@ def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> 
         return f"it is {row.state}. Only what is open can be settled by hand."
     if is_patient and _is_early(row, now):
         return (
-            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on --rejected may be said: "
+            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on "
+            "--rejected may be said: "
             "that AlphaPo's own books know nothing of this foreign_id, not even a cancelled withdrawal. --anyway says it now."
         )
     return f"a worker that nobody hears from may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."

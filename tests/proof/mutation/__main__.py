@@ -1,4 +1,7 @@
-"""Change the source and see that a test fails: `python -m tests.proof.mutation core`, `python -m tests.proof.mutation sample --seed 1 --count 200`."""
+"""Change the source and see that a test fails.
+
+`python -m tests.proof.mutation core`, `python -m tests.proof.mutation sample --seed 1 --count 200`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`python -m tests.proof.simulation.matrix` plays every cell of the fault matrix and prints it; it exits with 1 if one differs from the table."""
+"""`python -m tests.proof.simulation.matrix` plays every cell of the fault matrix and prints it.
+
+It exits with 1 if one differs from the table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Plant each mistake and hunt for it: `python -m tests.proof.simulation.bugs`, `python -m tests.proof.simulation.bugs "Retry-After" --most 100`."""
+"""Plant each mistake and hunt for it.
+
+`python -m tests.proof.simulation.bugs`, `python -m tests.proof.simulation.bugs "Retry-After" --most 100`.
+"""
 
 from __future__ import annotations
 

@@ -398,7 +398,8 @@ _JUDGES: Final = (
             Edit(
                 "core/apply_attempt.py",
                 "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:",
-                "    if row.holder != attempt.worker or (row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
+                "    if row.holder != attempt.worker or "
+                "(row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
             ),
         ),
         "model check",
