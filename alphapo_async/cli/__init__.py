@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from alphapo_async.cli.batch import batch
+from alphapo_async.cli.check import check
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
@@ -18,7 +19,7 @@ from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
 from alphapo_async.cli.settle import settle
-from alphapo_async.cli.status import check, status
+from alphapo_async.cli.status import status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw

@@ -1,4 +1,4 @@
-"""`alphapo status` and `alphapo check`: questions that pay nothing."""
+"""`alphapo status`: what the journal knows of a withdrawal and what AlphaPo answers, side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 
 import click
 
-from alphapo_async.cli.checks import CheckLine, check_everything, line_of
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options, existing
@@ -18,16 +17,11 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal
 
-__all__ = ["check", "status"]
+__all__ = ["status"]
 
 _STATUS_EPILOG = """\b
 Example:
   alphapo status payout-17
-"""
-
-_CHECK_EPILOG = """\b
-Example:
-  alphapo check --journal memory
 """
 
 
@@ -72,25 +66,3 @@ async def _ask(
             return before, await journal.find(access.account, foreign_id), answer
     finally:
         await journal.aclose()
-
-
-@click.command(epilog=_CHECK_EPILOG)
-@access_options
-def check(*, journal: str | None, base_url: str | None, account: str | None) -> None:
-    """Check journal, clock, connection and key; nothing is paid."""
-    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
-    worst = run(_check(access))
-    sys.exit(worst)
-
-
-async def _check(access: Access) -> Exit:
-    worst = Exit.ALL_ACCEPTED
-    async for found in check_everything(access):
-        _show(found)
-        worst = max(worst, found.code)
-    return worst
-
-
-def _show(found: CheckLine) -> None:
-    click.echo(clean(line_of(found)))

@@ -98,12 +98,3 @@ def test_status_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> N
     told = local.invoke("status", "asking-1", "--journal", str(tmp_path / "mistyped.db"))
     assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_check_tells_every_line(local: Local) -> None:
-    """Four lines, each ok, and exit code 0, in a process of its own."""
-    told = local.run("check")
-    assert told.returncode == 0
-    first, *lines = told.stdout.splitlines()
-    assert local.url in first
-    assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]

@@ -1,16 +1,21 @@
-"""What `alphapo check` asks, one line for each question."""
+"""`alphapo check`: journal, clock, connection and key, one line for each question."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+import click
 import msgspec
 
 from alphapo_async.cli.exit_codes import Exit, explain
-from alphapo_async.cli.options import Access
+from alphapo_async.cli.loop import run
+from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.output import clean
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.outcome import NoReply, Reply
@@ -18,7 +23,7 @@ from alphapo_async.journal import Cautious, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.session import SessionManager
 
-__all__ = ["CheckLine", "check_everything", "compare_clocks", "journal_line", "line_of"]
+__all__ = ["CheckLine", "check", "check_everything", "compare_clocks", "journal_line", "line_of"]
 
 _SECONDS = 10.0  # for the request that asks for the time
 _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
@@ -118,3 +123,31 @@ async def _check_key(client: AlphapoClient) -> CheckLine:
     except AlphapoError as error:
         return CheckLine("key", str(error), explain(error)[1])
     return CheckLine("key", f"AlphaPo accepts it and told {len(balances)} balances")
+
+
+_CHECK_EPILOG = """\b
+Example:
+  alphapo check --journal memory
+"""
+
+
+@click.command(epilog=_CHECK_EPILOG)
+@access_options
+def check(*, journal: str | None, base_url: str | None, account: str | None) -> None:
+    """Check journal, clock, connection and key; nothing is paid."""
+    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
+    click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
+    worst = run(_check(access))
+    sys.exit(worst)
+
+
+async def _check(access: Access) -> Exit:
+    worst = Exit.ALL_ACCEPTED
+    async for found in check_everything(access):
+        _show(found)
+        worst = max(worst, found.code)
+    return worst
+
+
+def _show(found: CheckLine) -> None:
+    click.echo(clean(line_of(found)))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.checks import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
+from alphapo_async.cli.check import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Sandbox
+from tests.cli.conftest import Local
 from tests.support import postgres
 from tests.support.journal_suite import asked, hear
 
@@ -110,3 +111,12 @@ def test_a_line_says_ok_or_failed() -> None:
     """The first word is for scripts and tired eyes."""
     assert line_of(CheckLine("ping", "AlphaPo is reachable")).split()[:2] == ["ok", "ping"]
     assert line_of(CheckLine("key", "no", Exit.KEY_REFUSED)).split()[:2] == ["failed", "key"]
+
+
+def test_check_tells_every_line(local: Local) -> None:
+    """Four lines, each ok, and exit code 0, in a process of its own."""
+    told = local.run("check")
+    assert told.returncode == 0
+    first, *lines = told.stdout.splitlines()
+    assert local.url in first
+    assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]
