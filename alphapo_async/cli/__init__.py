@@ -16,6 +16,7 @@ from alphapo_async.cli.export import export
 from alphapo_async.cli.journal import journal
 from alphapo_async.cli.output import clean
 from alphapo_async.cli.prune import prune, redact
+from alphapo_async.cli.resume import resume
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
 from alphapo_async.cli.settle import settle
@@ -23,7 +24,7 @@ from alphapo_async.cli.status import status
 from alphapo_async.cli.unfreeze import unfreeze
 from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
-from alphapo_async.cli.worker import resume, worker
+from alphapo_async.cli.worker import worker
 
 __all__ = ["alphapo", "export", "prune", "redact", "settle", "unfreeze"]
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
 from pathlib import Path
 
-from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
-from alphapo_async.cli.worker import event_line, result_line
-from alphapo_async.core.errors import WithdrawalNotSent
+from alphapo_async import AlphapoClient, WithdrawalRequest
+from alphapo_async.cli.worker import event_line
 from alphapo_async.core.events import Event
-from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.results import result_of
 from tests.cli.conftest import SECRET, Local, clean_environment, command_line
 from tests.support.processes import started
 
@@ -40,30 +35,6 @@ def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
     asyncio.run(story())
 
 
-def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Path) -> None:
-    """A line each, the counts, exit code 0; the second pass finds nothing."""
-    path = tmp_path / "payouts.db"
-    enqueue(local, path, "resume-1", "resume-2")
-    told = local.invoke("resume", "--journal", str(path))
-    assert told.exit_code == 0, told.output
-    assert "resume-1  accepted  " in told.stdout
-    assert "2 of 2 told: 2 accepted" in told.stdout
-    again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
-    assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
-
-
-def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: Path) -> None:
-    """Each row says that a worker may still send it, and the exit code that the key is refused; with the right secret all are paid."""
-    path = tmp_path / "payouts.db"
-    enqueue(local, path, "wrong-1", "wrong-2")
-    told = local.invoke("resume", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
-    assert told.exit_code == 4, told.stdout
-    assert told.stdout.count("a worker may still send it. Check ALPHAPO_KEY") == 2
-    again = local.invoke("resume", "--journal", str(path))
-    assert again.exit_code == 0
-    assert again.stdout.count("  accepted  ") == 2
-
-
 def test_a_worker_says_once_that_its_key_is_refused() -> None:
     """Not row by row, and with what to do."""
     refused = Event(name="key refused", at=0.0, account="default", reason="bad_header_key", key="1f0991ebdd753c9e")
@@ -73,25 +44,6 @@ def test_a_worker_says_once_that_its_key_is_refused() -> None:
     assert "Check ALPHAPO_KEY" in line
     row = Event(name="unknown", at=0.0, account="default", foreign_id="f", outcome="unknown", reason="key refused")
     assert event_line(row) is None
-
-
-def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path) -> None:
-    """A restored journal's row is looked up, and not sent: exit code 3."""
-    path = tmp_path / "payouts.db"
-    enqueue(local, path, "resume-3")
-    told = local.invoke("resume", "--restored", "--no-resend", "--journal", str(path))
-    assert told.exit_code == 3
-    assert "resume-3  unknown  " in told.stdout
-
-
-def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
-    """A mistyped path, or one in memory, must not read as "nothing is open": exit code 2, and nothing is made."""
-    told = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
-    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
-    assert list(tmp_path.iterdir()) == []
-    told = local.invoke("resume")
-    assert told.exit_code == 2
-    assert "Name the journal" in told.stderr
 
 
 def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -> None:
@@ -135,20 +87,6 @@ def test_a_worker_whose_journal_breaks_says_so(local: Local, tmp_path: Path) -> 
     assert "release funds" not in told.output
 
 
-def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(local: Local, tmp_path: Path) -> None:
-    """Something may have been sent by then: exit code 3, and no word of a withdrawal that there is not."""
-    path = tmp_path / "payouts.db"
-    enqueue(local, path, "resume-4")
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("drop index withdrawals_unreported")
-        connection.execute("alter table withdrawals rename column reported to forgotten")
-    told = local.invoke("resume", "--journal", str(path))
-    assert told.exit_code == 3
-    assert "run the same command again" in told.stderr
-    assert "release funds" not in told.output
-    assert "Nothing is open" not in told.output
-
-
 def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(local: Local, tmp_path: Path) -> None:
     """Nothing is sent without it; the worker goes on until it is told to stop."""
     path = tmp_path / "payouts.db"
@@ -167,14 +105,6 @@ def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(loca
     assert told.exit_code == 0, told.output
     assert "journal failed" in told.stdout
     assert "it cannot be used" in told.stdout
-
-
-def test_every_result_is_a_line() -> None:
-    """With AlphaPo's id, or with what to do."""
-    paid = request("f")
-    assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
-    error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
-    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Ask for it again")
 
 
 def test_what_happens_too_often_is_not_said() -> None:

@@ -1,0 +1,85 @@
+"""`alphapo resume`: one pass over what is open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+
+import click
+
+from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
+from alphapo_async.cli.loop import run
+from alphapo_async.cli.messages import advice, happened
+from alphapo_async.cli.options import Access, access_options, existing
+from alphapo_async.cli.output import clean
+from alphapo_async.cli.progress import progress_line
+from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
+from alphapo_async.core.results import BatchResult
+from alphapo_async.journal import Journal
+
+__all__ = ["result_line", "resume"]
+
+_RESUME_EPILOG = """\b
+Examples:
+  alphapo resume --journal payouts.db
+  alphapo resume --journal payouts.db --no-resend
+  alphapo resume --journal restored.db --restored
+"""
+
+
+@click.command(epilog=_RESUME_EPILOG)
+@click.option("--resend/--no-resend", default=True, help="Send again what look-ups do not find.  [default: resend]")
+@click.option(
+    "--restored", is_flag=True, help="The journal came back from a backup: whatever is open may have been sent."
+)
+@access_options
+def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
+    """Make one pass over what is open, oldest first, and tell every outcome that nobody heard of yet."""
+    access = Access(os.environ, journal=journal, base_url=base_url, account=account)
+    opened = existing(access.open_journal())
+    if not opened.is_durable:
+        raise ConfigurationError(
+            "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
+        )
+    outcomes, ends, failure = run(_resume(access, opened, resend=resend, restored=restored))
+    if failure is not None:
+        click.echo(clean(f"{failure.detail} The pass was cut short: run the same command again."), err=True)
+    if outcomes or failure is None:
+        click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
+    sys.exit(max(ends, default=Exit.ALL_ACCEPTED) if failure is None else max(Exit.UNKNOWN, *ends))
+
+
+async def _resume(
+    access: Access, journal: Journal, *, resend: bool, restored: bool
+) -> tuple[Counter[str], set[Exit], JournalError | None]:
+    """Return the outcomes and their exit codes, and what cut the pass short once it had begun."""
+    outcomes: Counter[str] = Counter()
+    ends: set[Exit] = set()
+    try:
+        async with access.open_client(journal) as client:
+            try:
+                async for result in client.resume(resend=resend, restored=restored):
+                    outcomes[result.outcome] += 1
+                    ends.add(_code(result))
+                    click.echo(clean(result_line(result)))
+            except JournalError as error:
+                return outcomes, ends, error
+    finally:
+        await journal.aclose()
+    return outcomes, ends, None
+
+
+def _code(result: BatchResult) -> Exit:
+    error = result.error
+    return code_of_error(error) if isinstance(error, WithdrawalError | JournalError) else code_of([result.outcome])
+
+
+def result_line(result: BatchResult) -> str:
+    """Return what became of one withdrawal, in a line."""
+    error = result.error
+    if isinstance(error, WithdrawalError | JournalError):
+        told = f"{happened(error)} {advice(error, of_resume=True)}"
+        return f"{result.request.foreign_id}  {result.outcome}  {told}"
+    known = result.withdrawal
+    return f"{result.request.foreign_id}  {result.outcome}  {known.id if known else ''}".rstrip()

@@ -1,0 +1,98 @@
+"""`alphapo resume` against a local sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
+from alphapo_async.cli.resume import result_line
+from alphapo_async.core.errors import WithdrawalNotSent
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.results import result_of
+from tests.cli.conftest import SECRET, Local
+
+
+def request(foreign_id: str) -> WithdrawalRequest:
+    """Return a well-formed request."""
+    return WithdrawalRequest(
+        currency="BTC", address="made-up", amount="0.001", foreign_id=foreign_id, end_user_reference="made-up-user"
+    )
+
+
+def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
+    """Leave withdrawals to the workers."""
+
+    async def story() -> None:
+        async with AlphapoClient("made-up-key", SECRET, base_url=local.url, journal=path) as client:
+            for foreign_id in foreign_ids:
+                await client.enqueue(request(foreign_id))
+
+    asyncio.run(story())
+
+
+def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Path) -> None:
+    """A line each, the counts, exit code 0; the second pass finds nothing."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-1", "resume-2")
+    told = local.invoke("resume", "--journal", str(path))
+    assert told.exit_code == 0, told.output
+    assert "resume-1  accepted  " in told.stdout
+    assert "2 of 2 told: 2 accepted" in told.stdout
+    again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
+    assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
+
+
+def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: Path) -> None:
+    """Each row says that a worker may still send it, and the exit code that the key is refused; with the right secret all are paid."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "wrong-1", "wrong-2")
+    told = local.invoke("resume", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
+    assert told.exit_code == 4, told.stdout
+    assert told.stdout.count("a worker may still send it. Check ALPHAPO_KEY") == 2
+    again = local.invoke("resume", "--journal", str(path))
+    assert again.exit_code == 0
+    assert again.stdout.count("  accepted  ") == 2
+
+
+def test_resume_without_resending_leaves_it_unknown(local: Local, tmp_path: Path) -> None:
+    """A restored journal's row is looked up, and not sent: exit code 3."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-3")
+    told = local.invoke("resume", "--restored", "--no-resend", "--journal", str(path))
+    assert told.exit_code == 3
+    assert "resume-3  unknown  " in told.stdout
+
+
+def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> None:
+    """A mistyped path, or one in memory, must not read as "nothing is open": exit code 2, and nothing is made."""
+    told = local.invoke("resume", "--journal", str(tmp_path / "mistyped.db"))
+    assert (told.exit_code, told.output) == (2, f"no such journal: {tmp_path}/mistyped.db\n")
+    assert list(tmp_path.iterdir()) == []
+    told = local.invoke("resume")
+    assert told.exit_code == 2
+    assert "Name the journal" in told.stderr
+
+
+def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(local: Local, tmp_path: Path) -> None:
+    """Something may have been sent by then: exit code 3, and no word of a withdrawal that there is not."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "resume-4")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("drop index withdrawals_unreported")
+        connection.execute("alter table withdrawals rename column reported to forgotten")
+    told = local.invoke("resume", "--journal", str(path))
+    assert told.exit_code == 3
+    assert "run the same command again" in told.stderr
+    assert "release funds" not in told.output
+    assert "Nothing is open" not in told.output
+
+
+def test_every_result_is_a_line() -> None:
+    """With AlphaPo's id, or with what to do."""
+    paid = request("f")
+    assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
+    error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
+    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Ask for it again")
