@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare
-from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, thaw
+from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.evidence import LeaseExpired, OperatorDecision, Released, Requested
 from alphapo_async.core.merge_withdrawal import merge_withdrawal
 from alphapo_async.core.models import Withdrawal
@@ -44,8 +44,12 @@ def new_row(
     epoch: Epoch = _FIRST_EPOCH,
     assumptions: Assumptions = _ASSUMPTIONS,
 ) -> Row:
-    """Return the row of a withdrawal that is new to the journal; a journal that may have forgotten the id has it looked up first."""
+    """Return the row of a withdrawal that is new to the journal; a journal that may have forgotten the id has it looked up first.
+
+    Where no caller asks for it any more, such a row is frozen: another caller may have heard a "no" that the journal has forgotten.
+    """
     is_forgetful = may_have_forgotten(epoch, now, assumptions)
+    is_request = asked.is_request or not is_forgetful
     row = Row(
         account=account,
         foreign_id=foreign_id,
@@ -55,15 +59,15 @@ def new_row(
         expires_at=asked.expires_at,
         stays_open=asked.worker is None,
         reported=asked.is_heard,
-        epoch=epoch.number,
+        epoch=epoch.number if is_request else epoch.number - 1,
         new_to_volatile_journal=is_forgetful or not is_durable,
         needs_look_up=is_forgetful,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
     if asked.attempted_before:
-        return _attempted_before(row, asked, now)
-    return row
+        row = _attempted_before(row, asked, now)
+    return row if is_request else seen_in(row, epoch)
 
 
 def _held(row: Row, asked: Requested, now: float) -> Row:

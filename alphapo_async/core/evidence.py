@@ -110,7 +110,9 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
     max_skew: float = 0.0
     """Seconds by which another worker's clock may differ from it."""
     is_request: bool = True
-    """A caller asks for the payment; False where a worker takes an open row on by itself, which ends no freeze."""
+    """A caller asks for the payment and still waits; False where a worker takes an open row on by itself, or every caller has left.
+
+    Without a request no freeze ends, and a row that the journal may have forgotten is frozen."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):

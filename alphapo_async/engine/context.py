@@ -57,6 +57,10 @@ _READINGS: Final = 3
 """How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Runtime(msgspec.Struct, frozen=True):
     """Time, chance, sleep and a lease's margin, handed in."""
 
@@ -149,7 +153,13 @@ class ClientContext:
         return answer, excerpt_of(reply), began, self.runtime.clock()
 
     async def record(
-        self, foreign_id: str, asked: Requested, *lapses: LeaseExpired, is_repeated: bool = False, within: Any = None
+        self,
+        foreign_id: str,
+        asked: Requested,
+        *lapses: LeaseExpired,
+        is_repeated: bool = False,
+        within: Any = None,
+        is_wanted: Callable[[], bool] = _always,
     ) -> Row:
         """Ask the journal to take a withdrawal on, and return what it knew or now knows.
 
@@ -159,6 +169,8 @@ class ClientContext:
             lapses: what became of a worker that held it.
             is_repeated: the same request was made before, and waits: it has a line in the history only where it changes the row.
             within: a database connection of the caller's, in whose transaction it is written down.
+            is_wanted: whether a caller still waits. It is asked each time the change is worked out: a journal may retry the statement in a
+                later epoch, where a request whose callers have left must end no freeze.
 
         Raises:
             JournalError: it could not be written down; or its "no" is too long on its way to be relied on.
@@ -170,13 +182,14 @@ class ClientContext:
             # A journal may take its time: what this settles is settled now, and not when it was asked for.
             nonlocal read_at
             now, read_at = self.runtime.clock(), time()
+            requesting = asked if is_wanted() else msgspec.structs.replace(asked, is_request=False)
             if known is None:
-                before, after = None, self._new_row(foreign_id, asked, now)
+                before, after = None, self._new_row(foreign_id, requesting, now)
             else:
                 before = known
                 for lapse in lapses:
                     before = apply(before, lapse, now, self.assumptions)
-                after = apply(before, asked, now, self.assumptions)
+                after = apply(before, requesting, now, self.assumptions)
             is_silent = is_repeated and after is before
             line = None if is_silent else requested(asked, before, after, now, __version__)
             lapsed = entries_of(lapses, now, __version__) if lapses and known is not None else ()

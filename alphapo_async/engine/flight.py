@@ -141,7 +141,7 @@ class Flight:
     async def _write_down(self) -> FlightResult | None:
         """Record the withdrawal before anything leaves; return what is told at once if the journal knows the answer."""
         try:
-            row = await self._context.record(self._foreign_id, self.asked)
+            row = await self._record()
             self._has_journal_answered = True
             pause = _HELD_POLL
             while self._is_held_elsewhere(row):
@@ -172,9 +172,15 @@ class Flight:
         until = await self._context.journal.ended(holder, now)
         if until is not None:
             lapsed = LeaseExpired(holder, self._context.end_of(until, now))
-            return await self._context.record(self._foreign_id, self.asked, lapsed, is_repeated=True)
+            return await self._record(lapsed, is_repeated=True)
         await self._context.runtime.sleep(pause)
-        return await self._context.record(self._foreign_id, self.asked, is_repeated=True)
+        return await self._record(is_repeated=True)
+
+    def _record(self, *lapses: LeaseExpired, is_repeated: bool = False) -> Awaitable[Row]:
+        """Record the payment; it counts as requested only if a caller still waits when the journal writes it."""
+        return self._context.record(
+            self._foreign_id, self.asked, *lapses, is_repeated=is_repeated, is_wanted=self.waiters.is_wanted
+        )
 
     def is_for(self, revision: Revision) -> bool:
         """It pays exactly this payment."""
@@ -210,7 +216,7 @@ class Flight:
         """Record the payment anew for the caller that still waits, where the journal went back meanwhile: that ends the freeze."""
         if is_frozen(row) and not self._is_patient:
             with contextlib.suppress(JournalError):
-                self._row = row = await self._context.record(self._foreign_id, self.asked)
+                self._row = row = await self._record()
         return row
 
     async def _more_rounds(self, row: Row) -> Row:
@@ -423,7 +429,8 @@ class Flight:
     def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
         """This caller does not want it begun any more; where something of it may have arrived, he waits for it as before."""
         self._leaving.append(caller)
-        if not self.waiters.is_running or self._resting is not None or self._queued is not None:
+        is_between = self._row is None or self._resting is not None or self._queued is not None
+        if is_between or not self.waiters.is_running:
             self._release_whoever_leaves()
 
     def _release_whoever_leaves(self) -> None:

@@ -125,6 +125,11 @@ class Waiters:
                 return False
         return bool(self._all)
 
+    def is_wanted(self) -> bool:
+        """Return whether a caller still waits whose time is not up; also before the first one has joined."""
+        now = self._loop.time()
+        return not self._all or any(waiter.due > now and not waiter.future.done() for waiter in self._all)
+
     def resolve(self, told: FlightResult) -> None:
         """Tell everybody who still waits, and whoever comes later; stop the clocks."""
         self._result = told

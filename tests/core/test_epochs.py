@@ -132,6 +132,18 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert (later.epoch, later.new_to_volatile_journal, later.needs_look_up) == (1, False, False)
 
 
+def test_an_id_that_the_journal_has_forgotten_is_frozen_where_no_caller_waits() -> None:
+    """Another caller may have heard a "no" that the journal has forgotten; a later call ends the freeze."""
+    late = replace(ASKED, is_request=False)
+    new = new_row("default", "f", late, 60.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
+    assert (new.epoch, new.holder, is_frozen(new)) == (0, "worker", True)
+    released = apply(apply(new, NONE, 61.0), Released("worker", "queue"), 62.0)
+    assert (released.state, next_step(released, 63.0, ASSUMED)) == ("open", LookUp())
+    assert not is_frozen(apply(released, ASKED, 64.0))
+    later = new_row("default", "f", late, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
+    assert (later.epoch, is_frozen(later)) == (1, False)
+
+
 def test_an_acceptance_that_a_worker_remembers_counts() -> None:
     """Of the same payment; another revision was not accepted."""
     remembered = Remembered("w", OURS, TOLD)

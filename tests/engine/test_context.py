@@ -11,8 +11,18 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.evidence import Attempt, LeaseExpired, LookedUp, ReplyExcerpt, Reported, Requested, Revision
+from alphapo_async.core.evidence import (
+    Attempt,
+    LeaseExpired,
+    LookedUp,
+    Released,
+    ReplyExcerpt,
+    Reported,
+    Requested,
+    Revision,
+)
 from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
@@ -196,6 +206,19 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
     told = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
     assert [what for kind, what in lines if kind != "lapsed"] == told
+
+
+def test_a_request_counts_only_if_a_caller_still_waits_when_it_is_written() -> None:
+    """A journal that went back may retry the statement of a call that has ended: that ends no freeze."""
+
+    async def story() -> list[bool]:
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        await context.apply(row, Released("one", "closed", stays_open=True))
+        await context.journal.raise_epoch(7.0)
+        return [is_frozen(await context.record("f", ASKED, is_wanted=lambda: waits)) for waits in (False, True)]  # noqa: B023 - awaited at once
+
+    assert run(story()) == [True, False]
 
 
 def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from alphapo_async.core.codec import encode_body
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import (
     AlphapoError,
     AuthenticationError,
@@ -1530,6 +1531,39 @@ class Forgetful(Durable):
             self._open.clear()
             await self.raise_epoch(asyncio.get_running_loop().time() + EPOCH)
         return row
+
+
+class GoingBack(Durable):
+    """A journal that takes long for its first statement, and goes back meanwhile: the row is open there, and nothing holds it."""
+
+    async def update(self, account: str, foreign_id: str, change: Change, **how: Any) -> Row:
+        """Write late, in another epoch."""
+        if self.epoch.number == 0:
+            await super().update(account, foreign_id, change, **how)
+            row = _row(await self.find(account, foreign_id))
+            row = await super().update(account, foreign_id, lambda _: (msgspec.structs.replace(row, holder=None), ()))
+            await asyncio.sleep(10.0)
+            await self.raise_epoch(asyncio.get_running_loop().time() + EPOCH)
+        return await super().update(account, foreign_id, change, **how)
+
+
+@pytest.mark.parametrize(("deadline", "posts"), [(5.0, 0), (30.0, 1)])
+def test_a_call_that_has_ended_ends_no_freeze(deadline: float, posts: int) -> None:
+    """Its statement reaches the journal only after that went back: the row stays frozen, and only a caller that waits has it sent."""
+    journal, wire = GoingBack(), Wire()
+
+    async def story() -> Row:
+        async with client(wire, journal=journal) as alphapo:
+            with contextlib.suppress(WithdrawalUnknown, JournalError):
+                await alphapo.withdraw(request(), deadline=deadline)
+            await asyncio.sleep(20.0)
+            return _row(await journal.find("default", "payout-17"))
+
+    row = run(story())
+
+    assert wire.posts == posts
+    assert is_frozen(row) is (posts == 0)
+    assert row.holder is None
 
 
 def test_a_row_that_the_journal_has_forgotten_is_recorded_again_before_its_bytes_leave() -> None:

@@ -44,6 +44,23 @@ async def heard(future: asyncio.Future[FlightResult]) -> tuple[FlightResult, flo
     return await future, now()
 
 
+def test_a_flight_is_wanted_until_its_last_caller_has_left() -> None:
+    """At the deadline, by cancelling, or by asking for nothing more; a flight whose first caller has yet to come is wanted."""
+
+    async def story() -> None:
+        waiters = Flight().waiters
+        assert waiters.is_wanted()
+        waiters.join(now() + 1.0)
+        cancelled, leaving = waiters.join(now() + 9.0), waiters.join(now() + 9.0)
+        await asyncio.sleep(2.0)
+        cancelled.cancel()
+        assert waiters.is_wanted()
+        waiters.stop_waiting(leaving)
+        assert not waiters.is_wanted()
+
+    run(story())
+
+
 def test_the_policys_deadline_runs_from_the_first_slot() -> None:
     """An hour in the queue counts for nothing; from the slot on it is the policy's deadline."""
 
