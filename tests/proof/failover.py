@@ -54,6 +54,8 @@ _REFUSED: Final = ("again", "unfreeze", "left")
 _PATIENCE: Final = 30.0
 """Seconds within which a frozen row settles."""
 _POLL: Final = 0.05
+_PAUSE: Final = 0.5
+"""Seconds between two payments of others while callers wait."""
 _BLINK: Final = 0.4
 """Seconds between the moment the standby is held back and the loss of the primary, where callers wait for the standby."""
 
@@ -171,6 +173,7 @@ class _Round:
         self._rng = random.Random(f"{seed} {number}")
         self._unfrozen: dict[str, float] = {}
         self._unannounced: list[str] = []
+        self._failed_over_at = 0.0
         self._lost = 0
         self._frozen: frozenset[str] = frozenset()
         self._passing: asyncio.Task[Report] | None = None
@@ -197,16 +200,17 @@ class _Round:
             held = asyncio.gather(*self._while_held())
             await asyncio.wait({held}, timeout=None if self._loses else _BLINK)
             before = await self._rows()
+            self._failed_over_at = time.monotonic()
             self._cluster.remove(await self._cluster.fail_over())
             after = await self._rows()
             self._frozen = frozenset(name for name, row in after.items() if row[0] == "open")
-            self._lost = sum(before[name] != after.get(name) for name in before)
+            self._lost = sum(name not in after or after[name][1] < turn for name, (_, turn) in before.items())
             await mover(self._cluster.primary.port)
             rebuilding = asyncio.create_task(self._cluster.add_standby())
             if self._loses:
                 await held
             self._add("LTC", 100)  # the merchant tops up; where callers still wait, they are paid now
-            await held
+            await self._pay_others_until(held)
             await self._after()
             await traffic
             await rebuilding
@@ -271,6 +275,15 @@ class _Round:
         await asyncio.sleep(self._rng.uniform(0.0, 2.5))
         verb: Verb = "enqueue" if number % 3 == 2 else "withdraw"
         await self._pay(f"{self._prefix}-traffic-{number}", verb=verb)
+
+    async def _pay_others_until(self, waited_for: asyncio.Future[Any]) -> None:
+        """Pay others meanwhile: without a payment that AlphaPo accepts later, no refusal of a row in doubt is ever final."""
+        for number in itertools.count():
+            await asyncio.wait({waited_for}, timeout=_PAUSE)
+            if waited_for.done():
+                break
+            await self._pay(f"{self._prefix}-other-{number}")
+        await waited_for
 
     async def _before(self) -> None:
         """What the standby holds: rows to send, and refusals."""
@@ -349,13 +362,22 @@ class _Round:
         return process.returncode == 0
 
     async def _wait_for_settling(self) -> None:
-        waited_for = set(self._frozen - self._abandoned)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                while waited_for:
+                is_waiting = True
+                while is_waiting:
                     rows = await self._rows()
-                    waited_for = {name for name in waited_for if rows[name][0] == "open"}
+                    is_waiting = any(rows[name][0] == "open" for name in self._frozen - self._unasked())
                     await asyncio.sleep(_POLL)
+
+    def _unasked(self) -> frozenset[str]:
+        """Return the frozen rows that nothing settles: enqueued ones that were never sent, above all."""
+        asked = {call.foreign_id for call in self._calls() if call.ended > self._failed_over_at}
+        return self._frozen - asked - self._accepted().keys() - self._unfrozen.keys()
+
+    def _calls(self) -> list[Report]:
+        reports = (report for process in self._processes for report in process.reports)
+        return [report for report in reports if report.kind == "result" and report.name in ("withdraw", "enqueue")]
 
     # ── what came of it ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -369,13 +391,7 @@ class _Round:
         return {row["foreign_id"]: (row["state"], row["turn"]) for row in found}
 
     async def _judge(self, seconds: float) -> Result:
-        calls = [
-            report
-            for process in self._processes
-            for report in process.reports
-            if report.kind == "result" and report.name in ("withdraw", "enqueue")
-        ]
-        accepted = self._accepted()
+        calls, accepted = self._calls(), self._accepted()
         told = [process.name for process in self._processes if process.has_reported(MOVED_BACK)]
         evidence = Evidence(
             calls=calls,
@@ -383,6 +399,7 @@ class _Round:
             states={name: row[0] for name, row in (await self._rows()).items()},
             frozen=self._frozen,
             abandoned=self._abandoned,
+            unasked=self._unasked(),
             unfrozen=self._unfrozen,
             silent=[process.name for process in self._processes if process.name not in told],
             unannounced=self._unannounced,

@@ -28,6 +28,8 @@ class Evidence(NamedTuple):
     """Rows that were open when the standby became the primary."""
     abandoned: frozenset[str]
     """Of these, rows that no caller asks for again and no operator unfreezes."""
+    unasked: frozenset[str]
+    """Frozen rows that nothing settles: AlphaPo does not have them, no call has returned since the failover, and the operator left them."""
     unfrozen: Mapping[str, float]
     """When the operator unfroze a row."""
     silent: Sequence[str]
@@ -112,7 +114,7 @@ def _judge_one(name: str, calls: list[Report], evidence: Evidence, verdict: Verd
     if name in evidence.frozen & evidence.abandoned:
         if accepted and evidence.freezes:
             verdict.thawed.append(name)
-    elif name in evidence.frozen and state == "open":
+    elif name in evidence.frozen - evidence.unasked and state == "open":
         verdict.stuck.append(name)
 
 
