@@ -1992,3 +1992,19 @@ def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> Non
 def test_a_client_whose_settings_were_refused_has_a_repr() -> None:
     """An error reporter may ask for it."""
     assert repr(AlphapoClient.__new__(AlphapoClient)) == "AlphapoClient(not made: a setting was refused)"
+
+
+def test_a_pass_leaves_alone_what_a_key_refused_since_would_sign() -> None:
+    """Each row is handed out as unknown, and nothing more is sent."""
+    wire, journal = Wire(), Durable()
+    wire.always = reply(403, {"error": "no", "code": "bad_header_key"})
+
+    async def story() -> list[tuple[str, str | None]]:
+        async with client(wire, journal=journal) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name), expires_in=1_000.0)
+            passing = alphapo.resume(concurrency=1)
+            return [(result.outcome, getattr(result.error, "reason", None)) async for result in passing]
+
+    assert run(story()) == [("unknown", "key refused")] * 3
+    assert wire.posts == 1

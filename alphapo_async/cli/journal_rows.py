@@ -8,7 +8,7 @@ from typing import Final
 
 from alphapo_async.cli.output import clean
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, counted_as, is_by_hand, is_in_doubt
+from alphapo_async.core.row import Row, counted_as, is_by_hand, is_ended, is_in_doubt
 
 __all__ = ["OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
@@ -55,7 +55,10 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("may have been sent until", moment(row.may_send_until)),
         ("held by", row.holder or ""),
         ("tried until", moment(row.expires_at) if row.state == "open" else ""),
-        ("not sent before", moment(row.not_before) if row.state == "open" and row.not_before else ""),
+        (
+            "not sent before",
+            moment(row.not_before) if row.state == "open" and row.not_before and not is_ended(row) else "",
+        ),
         ("attempts", _attempts(row)),
         ("look-ups", str(row.look_ups)),
         ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
@@ -68,7 +71,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("differences", "; ".join(map(str, row.differences))),
         ("by hand", row.word or ""),
         ("contradiction", row.contradiction or ""),
-        ("last word", row.reason if row.state in _HAS_LAST_WORD else ""),
+        ("last word", why(row) if row.state in _HAS_LAST_WORD else ""),
     ]
     return [(name, clean(value)) for name, value in told if value]
 
@@ -106,7 +109,7 @@ def existing(row: Row) -> str:
 def why(row: Row) -> str:
     """Return why a row is what it is, where its state alone does not say so: the words of AlphaPo, of a person, or of the network."""
     words = {
-        "open": row.reason,
+        "open": _why_ended(row) if is_ended(row) else row.reason,
         "not_sent": row.reason,
         "rejected": refusal(row) or "AlphaPo refused it; its words are no longer kept",
         "failed": _error(row),
@@ -114,6 +117,15 @@ def why(row: Row) -> str:
         "key_refused": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
     }
     return f"settled by hand: {row.word}" if is_by_hand(row) else words.get(row.state, "")
+
+
+def _why_ended(row: Row) -> str:
+    """Return why a row is open whose withdrawal AlphaPo has ended, and what settles it."""
+    status, until = row.withdrawal and row.withdrawal.status, moment(row.not_before or None) or "the quiet time is over"
+    return (
+        f"AlphaPo shows it {status}; it stays pending until {until} and until a look-up after that still shows it {status}, "
+        "because an earlier attempt may still arrive"
+    )
 
 
 def _error(row: Row) -> str:

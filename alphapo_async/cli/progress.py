@@ -62,13 +62,21 @@ async def show_progress(
     done: Counter[str] = Counter()
     speed = speed or Speed()
     view = _bar if console.is_terminal else _lines
-    with view(console, total) as show:
-        showing = asyncio.create_task(_again(lambda: show(done, speed.measure(done.total())), every, console))
-        try:
-            yield lambda outcome: done.update((outcome,))
-        finally:
-            showing.cancel()
+    drawing = contextlib.ExitStack()
+    show = drawing.enter_context(view(console, total))
+
+    def show_now() -> None:
+        with contextlib.suppress(Exception):  # a picture that cannot be drawn must not end what it shows
             show(done, speed.measure(done.total()))
+
+    showing = asyncio.create_task(_again(show_now, every, console))
+    try:
+        yield lambda outcome: done.update((outcome,))
+    finally:
+        showing.cancel()
+        show_now()
+        with contextlib.suppress(Exception):
+            drawing.close()
 
 
 _Show: TypeAlias = Callable[[Counter[str], float], None]

@@ -8,11 +8,11 @@ from collections import Counter
 
 import click
 
+from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, access_options, existing
-from alphapo_async.cli.output import clean
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.results import BatchResult
@@ -44,9 +44,9 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
         )
     outcomes, ends, failure = run(_resume(access, opened, resend=resend, restored=restored))
     if failure is not None:
-        click.echo(clean(f"{failure.detail} The pass was cut short: run the same command again."), err=True)
+        echo(f"{failure.detail} The pass was cut short: run the same command again.", err=True)
     if outcomes or failure is None:
-        click.echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
+        echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
     sys.exit(max(ends, default=Exit.ALL_ACCEPTED) if failure is None else max(Exit.UNKNOWN, *ends))
 
 
@@ -62,7 +62,7 @@ async def _resume(
                 async for result in client.resume(resend=resend, restored=restored):
                     outcomes[result.outcome] += 1
                     ends.add(_code(result))
-                    click.echo(clean(result_line(result)))
+                    echo(result_line(result))
             except JournalError as error:
                 return outcomes, ends, error
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Sequence
 
 import click
 
+from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
@@ -79,7 +80,7 @@ def settle(
     if not is_taken:
         click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient, is_correction=correct)}"), err=True)
         sys.exit(Exit.REFUSED)
-    click.echo(f"{clean(foreign_id)}: {clean(row.word or '')}")
+    echo(f"{foreign_id}: {row.word or ''}")
 
 
 async def settle_in(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import click
 
+from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
@@ -103,9 +104,9 @@ def withdraw(
 
     def tell(told: CallOutcome) -> Exit:
         lines, code = report(told, resuming=access.resuming if opened.is_durable else None)
+        codes.append(code)  # first: whatever becomes of the output, this is how it ended
         for line in lines:
-            click.echo(line, err=code is not Exit.ALL_ACCEPTED)
-        codes.append(code)
+            echo(line, err=code is not Exit.ALL_ACCEPTED)
         return code
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):

@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import CHECK_THE_KEY
@@ -42,7 +43,7 @@ def worker(*, grace: float, concurrency: int, journal: str | None, base_url: str
     opened = access.open_journal()
     click.echo(f"Working on account {clean(access.account)} at {access.host}. SIGTERM or Ctrl-C ends it.")
     run(_work(access, opened, grace, concurrency))
-    click.echo("Stopped; what is still open stays in the journal.")
+    echo("Stopped; what is still open stays in the journal.")
     sys.exit(Exit.ALL_ACCEPTED)
 
 
@@ -66,7 +67,7 @@ async def _work(access: Access, journal: Journal, grace: float, concurrency: int
 def _tell(event: Event) -> None:
     line = event_line(event)
     if line:
-        click.echo(clean(line))
+        echo(line)
 
 
 def event_line(event: Event) -> str | None:

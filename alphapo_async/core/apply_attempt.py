@@ -8,26 +8,26 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import compare_reply
 from alphapo_async.core.evidence import Attempt
-from alphapo_async.core.merge_withdrawal import is_known, merge_shown, merge_withdrawal
+from alphapo_async.core.merge_withdrawal import Sight, is_known, merge_shown, merge_withdrawal
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, Mismatched, NotSent, Rejected
-from alphapo_async.core.row import Row, may_be_forgotten, put_in_doubt, settle
+from alphapo_async.core.row import Assumptions, Row, may_be_forgotten, put_in_doubt, settle
 
 __all__ = ["apply_attempt"]
 
 
-def apply_attempt(row: Row, attempt: Attempt, now: float) -> Row:
+def apply_attempt(row: Row, attempt: Attempt, now: float, assumptions: Assumptions) -> Row:
     """Return the row after a body that was sent, or should have been."""
-    proof = attempt.proof
+    proof, sight = attempt.proof, Sight(now, assumptions, attempt.worker)
     match proof:
         case Accepted():
-            return _replied(_counted(row), proof.withdrawal, now)
+            return _replied(_arrived(row, attempt), proof.withdrawal, sight)
         case InDoubt():
-            return put_in_doubt(_counted(row), attempt.began, attempt.until, proof.reason)
+            return put_in_doubt(_counted(row), attempt.began, attempt.until, proof.reason, 1)
         case Mismatched() if is_known(row):
-            return _replied(_counted(row), proof.withdrawal, now)
+            return _replied(_arrived(row, attempt), proof.withdrawal, sight)
         case Mismatched():
-            unsure = put_in_doubt(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal")
+            unsure = put_in_doubt(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal", 1)
             return _mismatched(unsure, proof)
         case NotSent():
             return _not_sent(row, proof, now)
@@ -41,12 +41,20 @@ def _counted(row: Row) -> Row:
     return replace(row, attempts=row.attempts + 1)
 
 
-def _replied(row: Row, withdrawal: Withdrawal, now: float) -> Row:
+def _arrived(row: Row, attempt: Attempt) -> Row:
+    """Return the row with an attempt that arrived; one of a settled row was counted when AlphaPo's evidence settled it."""
+    if row.state in ("accepted", "failed"):
+        return _counted(row)
+    until = max(row.may_send_until or 0.0, attempt.until)
+    return replace(row, attempts=row.attempts + 1, arrivals=row.arrivals + 1, may_send_until=until)
+
+
+def _replied(row: Row, withdrawal: Withdrawal, sight: Sight) -> Row:
     """A reply to our own body needs no more than its foreign_id, unless AlphaPo has given the id of the withdrawal before."""
     payment = row.revision.payment
     if payment is None or not is_known(row):
-        return merge_withdrawal(row, withdrawal, None, now)
-    return merge_shown(row, withdrawal, None, compare_reply(payment, withdrawal), now)
+        return merge_withdrawal(row, withdrawal, None, sight)
+    return merge_shown(row, withdrawal, None, compare_reply(payment, withdrawal), sight)
 
 
 def _mismatched(row: Row, proof: Mismatched) -> Row:

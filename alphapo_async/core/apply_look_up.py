@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import ControlFound, LookedUp
-from alphapo_async.core.merge_withdrawal import merge_shown, withdrawal_from
+from alphapo_async.core.merge_withdrawal import Sight, merge_shown, withdrawal_from
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Found, NoAnswer, NoneFound
 from alphapo_async.core.row import Assumptions, Row, is_refused_after, may_be_forgotten, quiet_from, settle
@@ -23,7 +23,7 @@ def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumptions: Assump
     counted = replace(row, look_ups=row.look_ups + 1, checked_at=now)
     match answer:
         case Found():
-            return _apply_found(counted, looked_up.worker, answer.transaction, now)
+            return _apply_found(counted, looked_up, answer.transaction, now, assumptions)
         case NoneFound():
             return _apply_none_found(counted, looked_up.worker, now, assumptions)
         case NoAnswer():
@@ -32,17 +32,18 @@ def apply_look_up(row: Row, looked_up: LookedUp, now: float, assumptions: Assump
             assert_never(answer)
 
 
-def _apply_found(row: Row, worker: str, transaction: Transaction, now: float) -> Row:
+def _apply_found(row: Row, looked_up: LookedUp, transaction: Transaction, now: float, assumptions: Assumptions) -> Row:
     payment = row.revision.payment
     if payment is None:
         return row  # settled long ago; only its digest is kept
     if row.state == "conflict":
         row = _reaffirmed(row)
     comparison = compare(payment, transaction)
-    if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == worker:
+    if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == looked_up.worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
         return settle(other, "conflict", now)
-    return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, now)
+    sight = Sight(now, assumptions, looked_up.worker, requested_at=now if looked_up.began is None else looked_up.began)
+    return merge_shown(row, withdrawal_from(transaction, "look-up"), transaction, comparison, sight)
 
 
 def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumptions) -> Row:

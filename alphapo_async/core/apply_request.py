@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from alphapo_async.core.comparison import compare
 from alphapo_async.core.epochs import is_stale_no, may_have_forgotten, seen_in, thaw
 from alphapo_async.core.evidence import LeaseExpired, OperatorDecision, Released, Requested
-from alphapo_async.core.merge_withdrawal import merge_withdrawal
+from alphapo_async.core.merge_withdrawal import Sight, merge_withdrawal
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
+    MANY,
     NEGATIVE_STATES,
     STICKY_STATES,
     Assumptions,
@@ -62,6 +63,8 @@ def new_row(
         epoch=epoch.number if is_request else epoch.number - 1,
         new_to_volatile_journal=is_forgetful or not is_durable,
         needs_look_up=is_forgetful,
+        arrivals=MANY if is_forgetful else 0,
+        may_send_until=now if is_forgetful else None,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
@@ -200,7 +203,8 @@ def _reopened(row: Row, asked: Requested, now: float) -> Row:
         stays_open=asked.worker is None,
         reported=asked.is_heard,
         doubt_since=None,
-        may_send_until=None,
+        may_send_until=now if is_stale else None,
+        arrivals=MANY if is_stale else 0,
         id_taken=False,
         needs_look_up=is_stale,
         other_key_possible=False,
@@ -242,7 +246,7 @@ def apply_release(row: Row, given_up: Released, now: float) -> Row:
     return settle(replace(row, reason=given_up.reason), "not_sent", now)
 
 
-def apply_decision(row: Row, word: OperatorDecision, now: float) -> Row:
+def apply_decision(row: Row, word: OperatorDecision, now: float, assumptions: Assumptions) -> Row:
     """Settle by hand a row that is open and that no worker works on, or amend an earlier decision; a later witness beats both, loudly."""
     is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
     is_due = is_by_hand(row) if word.is_correction else row.state == "open"
@@ -255,4 +259,5 @@ def apply_decision(row: Row, word: OperatorDecision, now: float) -> Row:
         said = replace(said, reported=False, contradiction=f"{state} after {row.state}")
     if not word.is_accepted:
         return settle(said, state, now, reaffirmed_in=row.journal_epoch.number)
-    return merge_withdrawal(said, Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal"), None, now)
+    typed = Withdrawal(id=word.id, foreign_id=row.foreign_id, source="journal")
+    return merge_withdrawal(said, typed, None, Sight(now, assumptions))

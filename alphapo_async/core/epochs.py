@@ -11,8 +11,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Remembered
-from alphapo_async.core.merge_withdrawal import merge_withdrawal
-from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, put_in_doubt
+from alphapo_async.core.merge_withdrawal import Sight, merge_withdrawal
+from alphapo_async.core.row import MANY, NEGATIVE_STATES, Assumptions, Epoch, Row, is_ended, put_in_doubt
 
 __all__ = [
     "WENT_BACK",
@@ -65,27 +65,27 @@ def thaw(row: Row, *, has_other_keys: bool) -> Row:
     )
 
 
-def apply_remembered(row: Row, remembered: Remembered, now: float) -> Row:
+def apply_remembered(row: Row, remembered: Remembered, now: float, assumptions: Assumptions) -> Row:
     """Return the row with the acceptance that a worker saw before the journal went back."""
     if not row.revision.is_same_payment(remembered.revision):
         return row
-    return merge_withdrawal(row, remembered.withdrawal, remembered.transaction, now)
+    return merge_withdrawal(row, remembered.withdrawal, remembered.transaction, Sight(now, assumptions))
 
 
 def apply_unfrozen(row: Row, now: float) -> Row:
-    """Return a frozen row open again with nothing in doubt; unchanged where a worker holds it or may still send it.
+    """Return a frozen row open again with nothing in doubt; unchanged where a worker holds it or may still send it, or AlphaPo showed it.
 
     A late body of the time before may still arrive, so that a refusal settles the row only after a look-up answered "none".
     """
     is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
-    if is_worked_on or not is_frozen(row):
+    if is_worked_on or is_ended(row) or not is_frozen(row):
         return row
     return replace(
         row,
         epoch=row.journal_epoch.number,
         new_to_volatile_journal=True,
         doubt_since=None,
-        may_send_until=None,
+        arrivals=MANY,
         id_taken=False,
         needs_look_up=False,
         other_key_possible=False,

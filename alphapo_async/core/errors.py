@@ -213,7 +213,8 @@ class WithdrawalUnknown(WithdrawalError):
     """Nobody can say yet whether money moved.
 
     Attributes:
-        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `key`: it was signed with a key that
+        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `ended`: AlphaPo cancelled or declined
+            it, and an earlier attempt may still arrive under the foreign_id that this may have freed. `key`: it was signed with a key that
             this client does not have. `key refused`: AlphaPo does not accept the key or the signature, and the row stays open. Of a row
             that was enqueued, or open before the call, also why it was not sent: `outage`, `queue`, `throttled` or `no connection`.
     """
@@ -232,6 +233,8 @@ class WithdrawalUnknown(WithdrawalError):
         keep = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
         if self.reason == "key":
             return f"{keep} No call settles it without its key: add the key, then call again with the same request."
+        if self.reason == "ended":
+            return f"{keep} A worker, `resume`, or the same call after the quiet time looks it up again and settles it."
         return f"{keep} Calling again with the same request is safe and looks for the truth."
 
 

@@ -21,7 +21,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import Row, is_in_doubt
+from alphapo_async.core.row import Row, is_ended, is_in_doubt
 
 __all__ = ["FlightResult", "clash", "existing_of", "key_refused", "to_outcome"]
 
@@ -173,10 +173,20 @@ def _unknown_outcome(name: str, row: Row, told: FlightResult, about: dict[str, A
             reason=reason,
             **about,
         )
+    if reason != "key" and is_ended(row):
+        return _tell_ended(name, row, about)
     if reason != "key":
         reason = _unknown(told, row)
         detail = _figures(row) if row.differences else _in_words(row.reason)
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
+
+
+def _tell_ended(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
+    status, wait = row.withdrawal and row.withdrawal.status, about["retry_after"]
+    until = "the quiet time is over" if wait is None else f"the quiet time is over, in {wait:.0f} s,"
+    why = f"AlphaPo shows it {status}, and an earlier attempt may still arrive"
+    then = f"It stays pending until {until} and a look-up then still shows it {status}"
+    return WithdrawalUnknown(f"{name}: {why}. {then}.", reason="ended", **about)
 
 
 def _unknown(told: FlightResult, row: Row) -> str:

@@ -3,20 +3,23 @@
 An open row takes a withdrawal for its own if nothing disagrees and enough is given. An accepted or failed row is known by AlphaPo's id:
 AlphaPo gives no figures of a conversion that it cancelled (https://docs.cryptoprocessing.com/api-reference/endpoints/transactions-info).
 `confirmed` beats everything, a final status is never moved back, and an earlier "no" is contradicted.
+`cancelled` and `declined` leave the row open where another attempt may still arrive, since they may free the foreign_id.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Comparison, Difference
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NEGATIVE_STATES, Row, State, settle
+from alphapo_async.core.row import MANY, NEGATIVE_STATES, Assumptions, Row, State, is_ended, quiet_from, settle
 
 __all__ = [
     "TOO_LITTLE",
+    "Sight",
     "is_another",
     "is_known",
     "is_older",
@@ -29,6 +32,18 @@ __all__ = [
 TOO_LITTLE: Final = "AlphaPo shows too little"
 
 
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """When, and by which worker, AlphaPo's withdrawal was seen."""
+
+    now: float
+    """Seconds since the epoch."""
+    assumptions: Assumptions
+    worker: str | None = None
+    """None for a callback and for an operator."""
+    requested_at: float | None = None
+    """When the look-up began; None if it was no look-up."""
+
+
 # ── whose withdrawal it is ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -36,7 +51,7 @@ def is_known(row: Row) -> bool:
     """Return whether AlphaPo has given its id of this row's withdrawal; an id that an operator typed does not count."""
     known = row.withdrawal
     is_alphapos = known is not None and known.id is not None and known.source != "journal"
-    return is_alphapos and row.state in ("accepted", "failed")
+    return is_alphapos and (row.state in ("accepted", "failed") or is_ended(row))
 
 
 def is_another(row: Row, shown: Withdrawal | Transaction) -> bool:
@@ -66,7 +81,7 @@ def _does_another_count(row: Row, shown: Withdrawal | Transaction, comparison: C
     """The end of another withdrawal says nothing about ours; one that moves money may be ours, under an id that is counted apart."""
     if shown.status in ENDED or comparison.differences:
         return False
-    if row.state == "failed":
+    if row.state == "failed" or is_ended(row):
         return True
     is_whole = comparison.agreeing.issuperset({"foreign_id", "address", "amount", "currency"})
     return is_whole and not is_older(shown.status, None if row.withdrawal is None else row.withdrawal.status)
@@ -76,7 +91,7 @@ def _does_another_count(row: Row, shown: Withdrawal | Transaction, comparison: C
 
 
 def merge_shown(
-    row: Row, shown: Withdrawal, transaction: Transaction | None, comparison: Comparison, now: float
+    row: Row, shown: Withdrawal, transaction: Transaction | None, comparison: Comparison, sight: Sight
 ) -> Row:
     """Return the row after AlphaPo has shown a withdrawal under its foreign_id.
 
@@ -86,9 +101,9 @@ def merge_shown(
     if is_another(row, shown):
         row = replace(row, contradiction=f"a {shown.source} shows another id, {shown.id}")
     elif why is None or is_known(row):
-        return merge_withdrawal(row, shown, transaction, now, comparison.differences)
+        return merge_withdrawal(row, shown, transaction, sight, comparison.differences)
     if why is None:
-        return merge_withdrawal(row, shown, transaction, now)
+        return merge_withdrawal(row, shown, transaction, sight)
     if row.state == "conflict" and transaction is not None and (shown.source == "look-up" or _is_existing(row, shown)):
         return _in_conflict(row, transaction)
     if row.state != "open":
@@ -107,7 +122,7 @@ def merge_withdrawal(
     row: Row,
     shown: Withdrawal,
     transaction: Transaction | None,
-    now: float,
+    sight: Sight,
     differences: tuple[Difference, ...] = (),
 ) -> Row:
     """Return the row with what AlphaPo shows of its withdrawal: `confirmed` beats everything, a final status is never moved back.
@@ -116,7 +131,7 @@ def merge_withdrawal(
         row: what is known.
         shown: the withdrawal that AlphaPo has; its status counts whatever the figures are.
         transaction: the same as a look-up or a callback shows it.
-        now: seconds since the epoch.
+        sight: when and by which worker it was seen.
         differences: the fields in which it is not what was requested.
     """
     known, is_new = row.withdrawal, is_another(row, shown)
@@ -125,15 +140,50 @@ def merge_withdrawal(
         is_denied = shown.status in ENDED and known.status == "confirmed"
         contradiction = f"{shown.status} after confirmed" if is_denied else row.contradiction
         return replace(row, contradiction=contradiction, differences=differences)
-    state: State = "failed" if shown.status in ENDED else "accepted"
-    return settle(
+    under_way = _with_attempt_under_way(row, sight)
+    learned = {
+        "withdrawal": _merged(None if is_new else known, shown, row.revision.payment),
+        "transaction": transaction or row.transaction,
+        "contradiction": _contradicted(row, shown) or row.contradiction,
+        "differences": differences,
+    }
+    if shown.status not in ENDED:
+        return settle(under_way, "accepted", sight.now, **learned)
+    if row.state != "failed" and _may_another_arrive(under_way, sight):
+        return _ended(row, sight, **learned)
+    return settle(under_way, "failed", sight.now, **learned)
+
+
+def _with_attempt_under_way(row: Row, sight: Sight) -> Row:
+    """Return the row with an attempt that another worker may be sending now: what that worker reports later is no more than this."""
+    if row.state != "open" or row.holder is None or row.holder == sight.worker:
+        return row
+    until = max(row.may_send_until or 0.0, sight.now + sight.assumptions.attempt_timeout)
+    return replace(row, arrivals=row.arrivals + 1, may_send_until=until)
+
+
+def _may_another_arrive(row: Row, sight: Sight) -> bool:
+    """Return whether an attempt may still arrive besides the one that AlphaPo shows ended; a callback may be older than it seems."""
+    is_quiet = sight.requested_at is not None and sight.requested_at > quiet_from(row, sight.assumptions)
+    return row.arrivals >= MANY and not is_quiet
+
+
+def _ended(row: Row, sight: Sight, **learned: Any) -> Row:
+    """Return the row open, for look-ups only, with the withdrawal that AlphaPo has ended.
+
+    Where its holder may be sending the second attempt, the holder's own next evidence says whether there was one.
+    """
+    is_waiting = row.arrivals >= MANY
+    return replace(
         row,
-        state,
-        now,
-        withdrawal=_merged(None if is_new else known, shown, row.revision.payment),
-        transaction=transaction or row.transaction,
-        contradiction=_contradicted(row, state) or row.contradiction,
-        differences=differences,
+        state="open",
+        settled_at=None,
+        settled_by=None,
+        id_taken=True,
+        needs_look_up=False,
+        not_before=max(row.not_before, quiet_from(row, sight.assumptions)) if is_waiting else row.not_before,
+        reason="AlphaPo ended it, and an earlier attempt may still arrive",
+        **learned,
     )
 
 
@@ -161,9 +211,13 @@ def _rank(status: str | None) -> int:
     return 1 if status in ENDED else 0
 
 
-def _contradicted(row: Row, state: State) -> str | None:
+def _contradicted(row: Row, shown: Withdrawal) -> str | None:
+    """Return what was reported or shown before and is not so; None if it may be."""
+    state: State = "failed" if shown.status in ENDED else "accepted"
     if row.state in NEGATIVE_STATES or (row.state == "failed" and state == "accepted"):
         return f"{state} after {row.state}"
+    if is_ended(row) and state == "accepted" and not is_another(row, shown):
+        return f"{shown.status} after {row.withdrawal and row.withdrawal.status}"
     return None
 
 

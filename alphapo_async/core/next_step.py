@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from alphapo_async.core.epochs import is_frozen
-from alphapo_async.core.row import Assumptions, Row, is_in_doubt, is_refused_after, quiet_from
+from alphapo_async.core.row import MANY, Assumptions, Row, is_ended, is_in_doubt, is_refused_after, quiet_from
 
 __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
 
@@ -49,6 +49,8 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
         return DONE
     if now < row.not_before:
         return Wait(row.not_before)
+    if is_ended(row) and row.arrivals >= MANY and not row.needs_look_up and now <= quiet_from(row, assumptions):
+        return Wait(quiet_from(row, assumptions))
     if row.needs_look_up or row.id_taken or is_frozen(row):
         return LOOK_UP
     if row.doubt_since is None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Revision
-from alphapo_async.core.models import Source, Transaction, Withdrawal
+from alphapo_async.core.models import ENDED, Source, Transaction, Withdrawal
 
 __all__ = [
     "CORRECTABLE_STATES",
@@ -26,6 +26,7 @@ __all__ = [
     "counted_as",
     "has_expired",
     "is_by_hand",
+    "is_ended",
     "is_in_doubt",
     "is_refused_after",
     "may_be_forgotten",
@@ -44,6 +45,10 @@ CORRECTABLE_STATES: Final = NEGATIVE_STATES - {"conflict"}
 """Another payment under the same foreign_id becomes the row's next revision."""
 STICKY_STATES: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
+
+
+MANY: Final = 2
+"""Attempts that are counted where a worker, a process or a backup leaves no record of how many there were."""
 
 
 class CountedLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -116,6 +121,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     attempts: int = 0
     """Bodies that left or may have left."""
+    arrivals: int = 0
+    """Attempts that may have arrived, without those that AlphaPo refused; `MANY` where their number is not known."""
     look_ups: int = 0
     not_before: float = 0.0
     """AlphaPo asked to wait until then."""
@@ -161,6 +168,11 @@ def may_be_forgotten(row: Row) -> bool:
     return row.new_to_volatile_journal and row.epoch > 0
 
 
+def is_ended(row: Row) -> bool:
+    """Return whether AlphaPo shows that it ended the withdrawal of an open row, of which an earlier attempt may still arrive."""
+    return row.state == "open" and row.withdrawal is not None and row.withdrawal.status in ENDED
+
+
 def has_expired(row: Row, now: float) -> bool:
     """The row was left to the workers until now, and nothing of it is in doubt: it is not sent any more."""
     is_over = row.expires_at is not None and now >= row.expires_at
@@ -204,8 +216,10 @@ def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
     return replace(row, state=state, settled_at=since, settled_by=by, holder=None, needs_look_up=False, **learned)
 
 
-def put_in_doubt(row: Row, began: float, until: float, reason: str) -> Row:
+def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: int = MANY) -> Row:
     """What was sent between these times may have arrived: the doubt is as old as the first, the quiet time as young as the last.
+
+    `arrivals` is the number of attempts in that time.
 
     A settled "no" that somebody's late attempt puts in doubt again is open again: its holder was not alone.
     """
@@ -221,6 +235,7 @@ def put_in_doubt(row: Row, began: float, until: float, reason: str) -> Row:
         **reopened,
         doubt_since=began if row.doubt_since is None else min(row.doubt_since, began),
         may_send_until=until if row.may_send_until is None else max(row.may_send_until, until),
+        arrivals=row.arrivals + arrivals,
         needs_look_up=True,
         refusal=None,
         refused_at=None,

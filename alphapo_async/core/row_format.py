@@ -94,6 +94,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     refused_at: float | None = None
     control_seen_at: float | None = None
     attempts: int = 0
+    arrivals: int = 0
     look_ups: int = 0
     not_before: float = 0.0
     reason: str = ""

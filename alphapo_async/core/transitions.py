@@ -15,7 +15,9 @@ The theory, in the order in which it binds:
 4. "Not found" alone proves nothing.
 5. When the journal went back in time, an open row of before is frozen (looked up, and not sent until a caller asks again), a "no" of
    before counts again only after AlphaPo confirmed it, and an id that is new to the journal is looked up first.
-6. A holder that lets go without a word may have sent until its lease ended, or until it was seen to be dead: that is a doubt.
+6. `cancelled` and `declined` settle the row only where no other attempt may still arrive: AlphaPo may have freed the foreign_id.
+   Otherwise nothing is sent, and a look-up that begins `quiet` seconds after the last byte has to show that withdrawal ended.
+7. A holder that lets go without a word may have sent until its lease ended, or until it was seen to be dead: that is a doubt.
 """
 
 from __future__ import annotations
@@ -55,11 +57,11 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
     """Return the row with this evidence added; the same row where it adds nothing."""
     match evidence:
         case Attempt():
-            return apply_attempt(row, evidence, now)
+            return apply_attempt(row, evidence, now, assumptions)
         case LookedUp():
             return apply_look_up(row, evidence, now, assumptions)
         case CalledBack():
-            return apply_callback(row, evidence, now)
+            return apply_callback(row, evidence, now, assumptions)
         case Requested():
             return apply_request(row, evidence, now)
         case Released():
@@ -69,9 +71,9 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
         case ControlFound():
             return apply_control(row, evidence, now, assumptions)
         case OperatorDecision():
-            return apply_decision(row, evidence, now)
+            return apply_decision(row, evidence, now, assumptions)
         case Remembered():
-            return apply_remembered(row, evidence, now)
+            return apply_remembered(row, evidence, now, assumptions)
         case Unfrozen():
             return apply_unfrozen(row, now)
         case Reaffirmed():

@@ -187,8 +187,8 @@ class Flight:
         return self.asked.revision.is_same_payment(revision)
 
     def hear(self, row: Row) -> None:
-        """Somebody else has learned something of the row: a callback came."""
-        if self._row is not None and row.state != "open":  # otherwise it has not taken the row on, or knows more itself
+        """Take over what a callback has made of the row; of an open row the flight knows more, unless only look-ups may follow."""
+        if self._row is not None and (row.state != "open" or row.id_taken):
             self._row = row
 
     async def has_taken_on(self) -> bool:

@@ -7,6 +7,7 @@ million older ones what keeps an id from being paid twice: the digest of the pay
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from decimal import Context, Decimal
 from itertools import islice
 from math import inf
@@ -65,7 +66,7 @@ class MemoryJournal:
         self._remembered = remembered
         self._open: dict[_Name, Row] = {}
         self._places: dict[_Name, int] = {}
-        """In which order the rows came first: open rows of one moment are read in it."""
+        """In which order the rows came first: rows are read in it."""
         self._came = 0
         self._settled: OrderedDict[_Name, Row] = OrderedDict()
         self._old: OrderedDict[_Name, _Essence] = OrderedDict()
@@ -131,7 +132,7 @@ class MemoryJournal:
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
-        return list(islice((row for row in self._open.values() if row.holder == worker), limit))
+        return self._in_order(row for row in self._open.values() if row.holder == worker)[:limit]
 
     async def update(
         self,
@@ -159,7 +160,8 @@ class MemoryJournal:
 
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
-        return next((row for row in reversed(self._settled.values()) if _is_control(row, account, key, after)), None)
+        rows = self._in_order(row for row in self._settled.values() if _is_control(row, account, key, after))
+        return rows[-1] if rows else None
 
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
@@ -182,7 +184,7 @@ class MemoryJournal:
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
         rows = (row for row in self._settled.values() if row.account == account and not row.reported)
-        return list(islice(rows, limit))
+        return self._in_order(rows)[:limit]
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
         """Return all that was heard of a withdrawal, in order; nothing of one that is kept in essence only."""
@@ -240,6 +242,10 @@ class MemoryJournal:
 
     async def aclose(self) -> None:
         """Nothing is left to write down; the rows stay as long as this object does."""
+
+    def _in_order(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the rows in the order in which they came, as other journals read them."""
+        return sorted(rows, key=lambda row: self._places[row.account, row.foreign_id])
 
     def _known(self, name: _Name) -> Row | None:
         if (row := self._open.get(name)) is not None or (row := self._settled.get(name)) is not None:

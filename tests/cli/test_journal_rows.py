@@ -32,12 +32,14 @@ from tests.support.rows import (
     CONFLICT_ROW,
     DOUBTED,
     FAILED_ROW,
+    LOST,
     NOT_SENT_ROW,
     REFUSED_ROW,
     REJECTED_ROW,
     asked_about,
     found,
     row,
+    sent,
 )
 
 
@@ -216,3 +218,19 @@ def test_a_row_says_what_its_state_alone_does_not() -> None:
     assert dict(row_pairs(unnamed))["existing withdrawal"] == "id 7, status not told"
     ended = replace(FAILED_ROW, transaction=Transaction(id=7, error="Invalid params"))
     assert dict(row_pairs(ended))["error"] == "Invalid params"
+
+
+@pytest.mark.parametrize(
+    ("not_before", "until"), [(1810.0, "1970-01-01 00:30:10.000 UTC"), (0.0, "the quiet time is over")]
+)
+def test_a_withdrawal_that_alphapo_ended_stays_pending_for_a_reason(not_before: float, until: str) -> None:
+    """In `status` and in `journal show` alike: money is unknown, and why and until when."""
+    twice = asked_about(sent(DOUBTED, LOST, 10.0), found("cancelled"), 20.0)
+    told = dict(row_pairs(replace(twice, holder=None, not_before=not_before)))
+    assert (told["state"], told["money"]) == ("open, in doubt", "unknown: keep it pending, do not refund it")
+    assert told["last word"] == why(replace(twice, not_before=not_before))
+    assert told["last word"] == (
+        f"AlphaPo shows it cancelled; it stays pending until {until} and until a look-up after that still shows it cancelled, "
+        "because an earlier attempt may still arrive"
+    )
+    assert "not sent before" not in told

@@ -95,3 +95,19 @@ async def test_a_terminal_gets_a_bar_and_the_outcomes_each_on_one_line(width: in
     assert "120/1,000,120" in bar
     assert told.startswith("60 accepted, 10 rejected")
     assert told.endswith("…") is (width <= 80)
+
+
+class Broken(Console):
+    """A console that cannot draw."""
+
+    def print(self, *_objects: object, **_how: object) -> None:
+        """Fail."""
+        raise RuntimeError
+
+
+async def test_a_picture_that_cannot_be_drawn_ends_nothing() -> None:
+    """What it shows may be payments."""
+    async with show_progress(Broken(file=io.StringIO()), 2, every=0.001) as advance:
+        advance("accepted")
+        await asyncio.sleep(0.01)
+        advance("accepted")

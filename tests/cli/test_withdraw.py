@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -266,3 +267,20 @@ def interrupt_at_first_byte(server: socket.socket, number: signal.Signals) -> No
         signal.pthread_kill(threading.main_thread().ident or 0, number)
         while connection.recv(65536):
             pass
+
+
+def test_a_closed_pipe_changes_no_exit_code(local: Local) -> None:
+    """The withdrawal is accepted: exit code 0, though nothing reads that."""
+    end, start = os.pipe()
+    os.close(end)
+    with open(start, "wb") as pipe:  # noqa: PTH123 - a number, no path
+        told = subprocess.run(
+            command_line(*withdrawing("closed-pipe"), "--journal", "memory"),
+            env=clean_environment(**local.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (told.returncode, told.stderr) == (0, b"")

@@ -190,7 +190,11 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
 @pytest.mark.parametrize(
     ("before", "proof", "changes"),
     [
-        (HEARD, LOST, {"refusal": None, "refused_at": None, "control_seen_at": None, "may_send_until": 9.0}),
+        (
+            HEARD,
+            LOST,
+            {"refusal": None, "refused_at": None, "control_seen_at": None, "may_send_until": 9.0, "arrivals": 2},
+        ),
         (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_seen_at": None, "reason": "refused"}),
         (HEARD, TAKEN, {"refusal": None, "control_seen_at": None, "id_taken": True, "reason": "foreign_id is taken"}),
         (
@@ -207,6 +211,7 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
                 "reason": "AlphaPo shows another withdrawal",
                 "doubt_since": 9.0,
                 "may_send_until": 9.0,
+                "arrivals": 1,
                 "control_seen_at": None,
             },
         ),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.evidence import ControlFound, Revision
 from alphapo_async.core.models import CryptoAddress, Money
 from alphapo_async.core.next_step import LookUp, Send, Wait, next_step
@@ -16,7 +17,7 @@ from alphapo_async.core.outcome import (
     NoAnswer,
     NoneFound,
 )
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.transitions import apply
 from tests.support.rows import (
     ACCEPTED_ROW,
@@ -296,3 +297,10 @@ def test_a_control_is_dated_and_asks_once_more() -> None:
     refused = refused_in_doubt(QUIET)
     seen = apply(refused, ControlFound("worker", QUIET + 1), QUIET + 2)
     assert seen == replace(refused, control_seen_at=QUIET + 2, needs_look_up=True)
+
+
+def test_a_stale_no_is_confirmed_by_a_none() -> None:
+    """After the journal went back, the "no" of before counts again from then on."""
+    stale = replace(REJECTED_ROW, journal_epoch=Epoch(1, 9.0))
+    assert is_stale_no(stale)
+    assert not is_stale_no(asked_about(stale, NoneFound(), 10.0))

@@ -17,7 +17,7 @@ from alphapo_async.core.outcome import (
     NotSent,
 )
 from alphapo_async.core.redaction import redacted
-from alphapo_async.core.row import Row, State, counted_as, is_by_hand, is_in_doubt
+from alphapo_async.core.row import MANY, Epoch, Row, State, counted_as, is_by_hand, is_in_doubt
 from alphapo_async.core.transitions import apply
 from tests.support.rows import (
     ACCEPTED_ROW,
@@ -519,3 +519,14 @@ def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
     assert unsure.other_key_possible
     settled = apply(replace(unsure, doubt_since=None, needs_look_up=False), Released("worker", "outage"), 5.0)
     assert not apply(settled, ASKED, 9.0).other_key_possible
+
+
+def test_a_stale_no_is_opened_again_by_a_request_alone() -> None:
+    """As an id that is new to the journal: looked up first, and earlier attempts may still arrive. A rejection stays until then."""
+    stale = replace(NOT_SENT_ROW, journal_epoch=Epoch(1, 9.0))
+    opened = apply(stale, ASKED, 10.0)
+    assert (opened.state, opened.needs_look_up, opened.new_to_volatile_journal) == ("open", True, True)
+    assert (opened.arrivals, opened.may_send_until) == (MANY, 10.0)
+    assert apply(stale, replace(ASKED, is_heard=False, is_request=False), 10.0) is stale
+    rejected = replace(REJECTED_ROW, journal_epoch=Epoch(1, 9.0))
+    assert apply(rejected, ASKED, 10.0) is rejected

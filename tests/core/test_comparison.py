@@ -470,3 +470,15 @@ def test_a_reply_is_compared_on_the_side_that_was_asked() -> None:
 def test_a_difference_reads_as_a_sentence() -> None:
     """What was asked and what is told, in words that a message can hold."""
     assert str(Difference("amount", "1", "2")) == "amount: asked '1', AlphaPo tells '2'"
+
+
+def test_of_a_row_in_doubt_less_has_to_agree() -> None:
+    """The address or the amount; of any other row amount, currency, address, and the tag that was requested."""
+    whole, tagged = compare(asked_for(), shown()), asked_for(tag="7")
+    assert whole.is_ours(asked_for(), was_in_doubt=True)
+    assert whole.is_ours(asked_for(), was_in_doubt=False)
+    assert whole.is_ours(None, was_in_doubt=False)
+    untagged = compare(tagged, shown(crypto_address=CryptoAddress(address="bc1qAbC")))
+    assert (untagged.is_ours(tagged, was_in_doubt=True), untagged.is_ours(tagged, was_in_doubt=False)) == (True, False)
+    assert not compare(asked_for(), shown(foreign_id="f-18")).is_ours(asked_for(), was_in_doubt=True)
+    assert not compare(asked_for(), shown(crypto_address=None, currency_sent=None)).is_ours(None, was_in_doubt=True)

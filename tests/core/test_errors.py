@@ -280,3 +280,13 @@ def test_a_journal_error_tells_its_detail_without_the_advice() -> None:
     error = JournalError("The disk is full.")
     assert error.detail == "The disk is full."
     assert str(error) != error.detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("key", "add the key"), ("ended", "after the quiet time"), ("held", "is safe")]
+)
+def test_an_unknown_outcome_says_what_settles_it(reason: str, words: str) -> None:
+    """Whatever the reason, the payment stays pending."""
+    told = WithdrawalUnknown("Unknown.", reason=reason, foreign_id="f").next_step
+    assert told.startswith("Keep it pending: do not refund it")
+    assert words in told

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
+from alphapo_async.core.epochs import WENT_BACK
 from alphapo_async.core.errors import (
     AuthenticationError,
     Existing,
@@ -21,7 +22,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.flight_result import FlightResult, Why, clash, existing_of, to_outcome
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import Row, State
+from alphapo_async.core.row import Epoch, Row, State
 
 REQUEST = WithdrawalRequest(
     currency="BTC",
@@ -280,6 +281,11 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
             "taken",
             "(foreign_id is taken)",
         ),
+        (
+            {"withdrawal": ENDED, "id_taken": True},
+            "ended",
+            "It stays pending until the quiet time is over and a look-up then still shows it declined.",
+        ),
         ({"differences": DIFFERENCES, "id_taken": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
     ],
 )
@@ -289,6 +295,16 @@ def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], rea
     assert isinstance(error, WithdrawalUnknown)
     assert error.reason == reason
     assert words in str(error)
+
+
+def test_a_withdrawal_that_alphapo_ended_says_what_settles_it() -> None:
+    """And when: funds stay held back, since an earlier attempt may still arrive."""
+    error = error_of(row_with("open", withdrawal=ENDED, id_taken=True), retry_after=1_790.4)
+    assert isinstance(error, WithdrawalUnknown)
+    assert "pending until the quiet time is over, in 1790 s, and a look-up then" in str(error)
+    assert not error.may_release_funds
+    assert "the same call after the quiet time looks it up again and settles it." in error.next_step
+    assert error_of(row_with("open", withdrawal=ENDED), detail="key: gone").next_step.startswith("Keep it pending")
 
 
 # ── the flight has less to say than its row ──────────────────────────────────────────────────────────────────────────
@@ -452,3 +468,14 @@ def test_a_row_whose_key_is_missing_names_its_fingerprint() -> None:
     assert isinstance(error, WithdrawalUnknown)
     assert error.reason == "key"
     assert "fingerprint ab12" in str(error)
+
+
+def test_a_row_from_before_the_journal_went_back_is_unknown() -> None:
+    """A "no" until AlphaPo has confirmed it, and an open row until a look-up or a caller settles it."""
+    back = Epoch(1, 9.0)
+    stale = error_of(row_with("not_sent", reason="queue", journal_epoch=back))
+    assert isinstance(stale, WithdrawalUnknown)
+    assert (stale.reason, "recorded as not sent from before the journal went back" in str(stale)) == (WENT_BACK, True)
+    frozen = error_of(row_with("open", doubt_since=1.0, journal_epoch=back))
+    assert isinstance(frozen, WithdrawalUnknown)
+    assert frozen.reason == WENT_BACK

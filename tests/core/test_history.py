@@ -212,3 +212,19 @@ def test_a_line_is_known_again_whatever_was_counted_since() -> None:
     assert not is_stored(again, line)
     assert not is_stored(line, replace(found, at=7.0))
     assert not is_stored(line, None)
+
+
+def test_long_lines_are_counted_by_a_digest_of_what_they_say() -> None:
+    """Status and reply count, and not the worker or the time."""
+    line = Entry(1.0, "look-up", "NoAnswer: HTTP 502", "one", 502, b"x" * EXCERPT)
+    known, _ = noted(row(), [line])
+    _, (again,) = noted(known, [replace(line, at=2.0, worker="two")])
+    _, (other,) = noted(known, [replace(line, status=503)])
+    assert (again.number, again.count, other.number, other.count) == (1, 2, 2, 1)
+
+
+def test_short_lines_are_counted_by_what_they_say() -> None:
+    """Without a status and a reply the words are the mark."""
+    known, _ = noted(row(), [Entry(1.0, "given up", "queue")])
+    _, (again,) = noted(known, [Entry(2.0, "given up", "queue")])
+    assert (known.counted[0].mark, again.number, again.count) == ("queue", 1, 2)

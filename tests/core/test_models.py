@@ -831,3 +831,9 @@ def test_what_is_usual_is_checked_as_what_is_not(amount: object, **texts: str) -
 
     short, long = checked(), checked(sender_data={})
     assert short == long
+
+
+@pytest.mark.parametrize(("convert_to", "is_conversion"), [(None, False), ("BTC", False), ("ETH", True)])
+def test_a_conversion_pays_out_another_currency(convert_to: str | None, *, is_conversion: bool) -> None:
+    """The same currency in both places is none."""
+    assert make(convert_to=convert_to).has_conversion is is_conversion

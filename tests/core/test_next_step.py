@@ -16,12 +16,14 @@ from tests.support.rows import (
     DOUBTED,
     FAILED_ROW,
     HOUR,
+    LOST,
     QUIET,
     TOLD,
     asked_about,
     found,
     refused_in_doubt,
     row,
+    sent,
 )
 
 
@@ -30,6 +32,18 @@ def test_a_refusal_before_the_quiet_time_is_over_waits_for_its_end() -> None:
     early = refused_in_doubt(10.0)
     assert next_step(early, 10.0) == Wait(QUIET)
     assert next_step(early, QUIET) == Send()
+
+
+def test_a_row_whose_withdrawal_alphapo_ended_is_looked_up_after_the_quiet_time() -> None:
+    """It is never sent, and look-ups wait until no earlier attempt can arrive; an owed one is made at once."""
+    twice = sent(DOUBTED, LOST, 10.0)
+    ended = asked_about(twice, found("cancelled"), 20.0)
+    assert next_step(ended, 20.0) == Wait(QUIET + 10.0)
+    assert next_step(ended, QUIET + 10.0) == Wait(QUIET + 10.0)
+    assert next_step(ended, QUIET + 10.1) == LookUp()
+    assert next_step(replace(ended, needs_look_up=True, not_before=0.0), 20.0) == LookUp()
+    assert next_step(replace(ended, not_before=0.0), 20.0) == Wait(QUIET + 10.0)
+    assert due_at(replace(ended, holder=None)) == QUIET + 10.0
 
 
 def test_nobody_sends_while_a_worker_that_is_not_heard_of_still_may() -> None:

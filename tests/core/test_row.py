@@ -11,13 +11,16 @@ from msgspec.structs import replace
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.row import (
     CORRECTABLE_STATES,
+    MANY,
     NEGATIVE_STATES,
     STICKY_STATES,
     Assumptions,
     Epoch,
     Row,
     counted_as,
+    has_expired,
     is_by_hand,
+    is_ended,
     is_in_doubt,
     is_refused_after,
     put_in_doubt,
@@ -64,6 +67,7 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "counted": (),
         "lines": 0,
         "attempts": 0,
+        "arrivals": 0,
         "look_ups": 0,
         "not_before": 0.0,
         "reason": "",
@@ -157,8 +161,27 @@ def test_doubt_asks_first_and_starts_the_way_out_anew() -> None:
     known = row(
         refusal={"amount": ["no"]}, refused_at=1.0, control_seen_at=2.0, code="bad_header_key", reason="refused"
     )
-    expected = row(doubt_since=3.0, may_send_until=4.0, needs_look_up=True, reason="connection lost")
-    assert put_in_doubt(known, 3.0, 4.0, "connection lost") == expected
+    expected = row(doubt_since=3.0, may_send_until=4.0, arrivals=1, needs_look_up=True, reason="connection lost")
+    assert put_in_doubt(known, 3.0, 4.0, "connection lost", 1) == expected
+
+
+def test_attempts_that_nobody_counted_are_many() -> None:
+    """A dead worker, an earlier process and a backup leave no number."""
+    assert (put_in_doubt(row(), 3.0, 4.0, "x").arrivals, put_in_doubt(DOUBTED, 3.0, 4.0, "x", 1).arrivals) == (MANY, 2)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (row(), False),
+        (row(withdrawal=TOLD), False),
+        (row(withdrawal=replace(TOLD, status="declined")), True),
+        (FAILED_ROW, False),
+    ],
+)
+def test_an_open_row_is_ended_where_alphapo_shows_its_end(known: Row, *, expected: bool) -> None:
+    """A failed one is settled."""
+    assert is_ended(known) is expected
 
 
 def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
@@ -181,3 +204,12 @@ def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
 def test_a_decision_is_in_force_until_alphapo_gives_an_outcome(one: Row, expected: bool) -> None:  # noqa: FBT001 - a column
     """From then on the decision is only remembered."""
     assert is_by_hand(one) is expected
+
+
+@pytest.mark.parametrize(("now", "expected"), [(8.9, False), (9.0, True)])
+def test_an_enqueued_row_expires_at_its_time(now: float, *, expected: bool) -> None:
+    """And never while it is in doubt, or without such a time."""
+    assert has_expired(row(expires_at=9.0), now) is expected
+    assert not has_expired(row(), now)
+    assert not has_expired(replace(DOUBTED, expires_at=9.0), now)
+    assert not has_expired(replace(ACCEPTED_ROW, expires_at=9.0), now)

@@ -95,3 +95,12 @@ def test_what_is_shown_can_be_seen_and_is_short(text: str) -> None:
     """Whatever a cell holds, a sentence about it stays one line."""
     assert shown(text).isprintable()
     assert len(shown(text)) <= 12 * 60
+
+
+def test_an_id_that_is_not_composed_is_shown_in_both_forms() -> None:
+    """They look alike, so the escapes are shown beside them."""
+    told = r"'e\u0301' ('e\u0301') is not in Unicode's form NFC, which is '\xe9' ('\xe9')."
+    problem = problem_of_id("e\u0301")
+    assert problem is not None
+    assert problem.replace("'e\u0301' ", r"'e\u0301' ").replace("'\u00e9'", r"'\xe9'") == told
+    assert problem_of_id("\u00e9") is None

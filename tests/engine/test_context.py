@@ -263,6 +263,23 @@ def test_evidence_is_added_to_row_and_history_in_order() -> None:
     run(story())
 
 
+def test_a_look_up_that_proves_nothing_is_in_the_history_alone() -> None:
+    """Equal ones as a count; the row is as it was but for its lines."""
+
+    async def story() -> None:
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        for _ in range(2):
+            await context.note(row, LookedUp("", NoneFound(), ReplyExcerpt(404, b"{}")))
+        found = await context.journal.find("shop", "f")
+        assert found is not None
+        assert replace(found, lines=row.lines, counted=row.counted) == row
+        [_, line] = await context.journal.history("shop", "f")
+        assert (line.kind, line.what, line.count) == ("look-up", "NoneFound", 2)
+
+    run(story())
+
+
 def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() -> None:
     """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat is counted."""
 

@@ -417,6 +417,59 @@ def test_on_a_worker_s_rounds_a_row_has_one_round() -> None:
     assert run(told(may_resend=False, seconds=31)) == 1
 
 
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_callback_that_shows_an_end_keeps_the_flight_from_sending_again(*, is_durable: bool) -> None:
+    """Whatever the journal: the flight that waits for its retry follows the callback, and looks up until the end is settled."""
+    journal = Durable() if is_durable else MemoryJournal()
+    wire = Wire(["accept, lost"] * 5, [HTML_502] * 9)
+
+    async def story() -> WithdrawalUnknown:
+        async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=5.0)) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.05)
+            row, heard = alphapo._flights["payout-17"].row, _heard_elsewhere("cancelled")
+            known = await journal.update("default", "payout-17", lambda found: (apply(found or row, heard, EPOCH), ()))
+            alphapo._flights["payout-17"].hear(known)
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await paying
+            return caught.value
+
+    told = run(story())
+    assert (told.reason, wire.posts) == ("ended", 1)
+    assert "AlphaPo shows it cancelled, and an earlier attempt may still arrive." in str(told)
+
+
+def test_an_open_row_tells_a_flight_nothing_new() -> None:
+    """The flight itself knows more of it."""
+    journal = Durable()
+
+    async def story() -> tuple[bool, bool]:
+        async with client(Wire(seconds=1.0), journal=journal) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.5)
+            flight = alphapo._flights["payout-17"]
+            known = flight.row
+            flight.hear(msgspec.structs.replace(known, reason="another"))
+            return flight.row is known, (await paying).status == "processing"
+
+    assert run(story()) == (True, True)
+
+
+def test_bodies_of_a_pass_that_queue_are_not_sent_under_a_refused_key() -> None:
+    """They give up their places, and the rows stay open."""
+    wire, journal = Wire(max_connections=1), Durable()
+    wire.always = BAD_KEY
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name), expires_in=1_000.0)
+            return [result.outcome async for result in alphapo.resume()]
+
+    assert run(story()) == ["unknown"] * 3
+    assert wire.posts == 1
+
+
 # ── the journal fails ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -559,7 +612,8 @@ def _heard_elsewhere(status: str) -> CalledBack:
 @pytest.mark.parametrize(
     ("posts", "status", "told"),
     [
-        pytest.param("accept, lost", "cancelled", WithdrawalFailed, id="a look-up brings it to light"),
+        pytest.param("accept, lost", "cancelled", WithdrawalUnknown, id="and a second attempt may be under way"),
+        pytest.param("accept, lost", "confirmed", Withdrawal, id="a look-up brings it to light"),
         pytest.param(NO_CONNECTION, "cancelled", WithdrawalFailed, id="the journal says so before a retry"),
         pytest.param(NO_CONNECTION, "confirmed", Withdrawal, id="paid from elsewhere"),
     ],

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import cache
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -54,7 +55,16 @@ from alphapo_async.core.outcome import (
     Proof,
     Rejected,
 )
-from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Epoch, Row, is_in_doubt, may_be_forgotten
+from alphapo_async.core.row import (
+    MANY,
+    NEGATIVE_STATES,
+    Assumptions,
+    Epoch,
+    Row,
+    is_ended,
+    is_in_doubt,
+    may_be_forgotten,
+)
 from alphapo_async.core.transitions import apply, new_row
 
 DEPTH: Final = 6
@@ -98,9 +108,9 @@ NOT_OURS: Final = (STRANGER, NEIGHBOR)
 Status = Literal["processing", "confirmed", "cancelled"]
 
 
-def _transaction(name: str, status: str, *, is_cut: bool = False) -> Transaction:
+def _transaction(name: str, status: str, *, is_cut: bool = False, id_: int = 7) -> Transaction:
     if is_cut:
-        return Transaction(id=7, foreign_id="f", status=status)
+        return Transaction(id=id_, foreign_id="f", status=status)
     of_name = {
         "first": ("1", "a", "1"),
         "second": ("2", "a", "1"),
@@ -109,7 +119,7 @@ def _transaction(name: str, status: str, *, is_cut: bool = False) -> Transaction
     }
     amount, address, tag = of_name[name]
     return Transaction(
-        id=7,
+        id=id_,
         foreign_id="f",
         status=status,
         currency_sent=Money("BTC", Decimal(amount)),
@@ -117,11 +127,21 @@ def _transaction(name: str, status: str, *, is_cut: bool = False) -> Transaction
     )
 
 
-_STATUSES: Final = ("processing", "confirmed", "cancelled")
-_NAMES: Final = ("first", "second", *NOT_OURS)
-WHOLE: Final = {(name, status): Found(_transaction(name, status)) for name in _NAMES for status in _STATUSES}
-CUT: Final = {status: Found(_transaction("first", status, is_cut=True)) for status in _STATUSES}
-TOLD: Final = {status: Accepted(Withdrawal(id=7, foreign_id="f", status=status)) for status in _STATUSES}
+@cache
+def _whole(name: str, status: str, id_: int) -> Found:
+    return Found(_transaction(name, status, id_=id_))
+
+
+@cache
+def _cut(status: str, id_: int) -> Found:
+    return Found(_transaction("first", status, is_cut=True, id_=id_))
+
+
+@cache
+def _told(status: str, id_: int) -> Accepted:
+    return Accepted(Withdrawal(id=id_, foreign_id="f", status=status))
+
+
 MISMATCHED: Final = Mismatched(Withdrawal(id=7), (Difference("foreign_id", "f", None),))
 NO_ANSWERS: Final = (NoAnswer("HTTP 502", 502), NoAnswer("throttled", 429, retry_after=1.0))
 NONE: Final = NoneFound()
@@ -143,6 +163,8 @@ class World(NamedTuple):
     """Whose payment AlphaPo has under the foreign_id."""
     since: int = 0
     status: str = "processing"
+    id: int = 7
+    """AlphaPo's, of that or of what it will accept next; what a late body becomes after `cancelled` has the next one."""
     paid: int = 0
     """Payments of ours that it has accepted and not cancelled: money that moved or will."""
     flying: tuple[tuple[str, int], ...] = ()
@@ -170,10 +192,14 @@ class World(NamedTuple):
         return {"good": self.now, "late": self.now - LATE, "blind": None}[self.eyes]
 
     def accepting(self, name: str) -> World:
-        """Return the world in which AlphaPo has accepted a body; it enforces that the foreign_id is unique (A1)."""
-        if self.has is not None:
+        """Return the world in which AlphaPo has accepted a body: the foreign_id is unique (A1), and `cancelled` may have freed it.
+
+        A look-up by a freed foreign_id shows what was accepted last, once that is seen, and nothing until then.
+        """
+        if self.has is not None and self.status != "cancelled":
             return self
-        return self._replace(has=name, since=self.now, status="processing", paid=self.paid + 1)
+        id_ = self.id if self.has is None else self.id + 1
+        return self._replace(has=name, since=self.now, status="processing", paid=self.paid + 1, id=id_)
 
     def losing(self, name: str) -> World:
         """Return the world with another body that may still arrive."""
@@ -230,7 +256,8 @@ class State(NamedTuple):
             row.id_taken,
             row.doubt_since is None,
             row.contradiction is None,
-            None if row.withdrawal is None else row.withdrawal.status,
+            None if row.withdrawal is None else (row.withdrawal.status, row.withdrawal.id == world.id),
+            *_arrivals(row, now),
             is_frozen(row),
             is_stale_no(row),
         )
@@ -253,6 +280,13 @@ class State(NamedTuple):
             row.control_seen_at is None,
             max(0, row.not_before - now),
         )
+
+
+def _arrivals(row: Row, now: int) -> tuple[float | None, ...]:
+    """What tells whether another attempt may still arrive."""
+    if row.state == "failed" or row.arrivals == 0:
+        return ()
+    return min(row.arrivals, MANY), None if row.state == "open" else _ago(now, row.may_send_until)
 
 
 _OLD: Final = RESEND_WITHIN + QUIET + 1
@@ -381,9 +415,9 @@ def _callbacks(state: State, _: Step) -> Iterator[Event]:
     if world.has is None:
         return
     for status in {"processing", world.status}:
-        yield CalledBack(WHOLE[world.has, status].transaction), world
+        yield CalledBack(_whole(world.has, status, world.id).transaction), world
         if world.has not in NOT_OURS:
-            yield CalledBack(CUT[status].transaction), world
+            yield CalledBack(_cut(status, world.id).transaction), world
 
 
 Trouble: TypeAlias = Callable[[State, Step], Iterator[Event]]
@@ -449,11 +483,11 @@ def answers(world: World) -> Iterator[Answer]:
     if world.shows is None:
         yield NONE
         return
-    yield WHOLE[world.shows, world.status]
+    yield _whole(world.shows, world.status, world.id)
     if (
         world.shows not in NOT_OURS
     ):  # of a withdrawal under our own foreign_id, too little told is taken for ours while in doubt
-        yield CUT[world.status]
+        yield _cut(world.status, world.id)
 
 
 def attempts(world: World, worker: str, name: str) -> Iterator[tuple[Attempt, World]]:
@@ -472,7 +506,7 @@ def attempts(world: World, worker: str, name: str) -> Iterator[tuple[Attempt, Wo
     yield heard(TAKEN, world)  # also where it has nothing: a refused body may have used the foreign_id up
     if world.has is None or world.has == name:
         accepted = world.accepting(name)
-        yield heard(TOLD[accepted.status], accepted)
+        yield heard(_told(accepted.status, accepted.id), accepted)
         yield heard(InDoubt("reply lost"), accepted)
         yield heard(MISMATCHED, accepted)
     else:
@@ -496,8 +530,8 @@ def _untrue(state: State) -> str | None:
         return "P4: a reported no was paid, and nobody asked again"
     if row.state in NEGATIVE_STATES and not is_stale_no(row) and (world.paid or world.flying or world.lingering):
         return f"P4: told {row.state}, and money moved or may still move"
-    if row.state == "failed" and world.paid:
-        return "P4: told failed, and money moved"
+    if row.state == "failed" and (world.paid or any(name not in NOT_OURS for name, _ in world.flying)):
+        return "P4: told failed, and money moved or may still move"
     if row.state in ("accepted", "failed") and world.has in NOT_OURS:
         return f"told {row.state} of a stranger's payment"
     return None
@@ -505,12 +539,16 @@ def _untrue(state: State) -> str | None:
 
 def _inconsistent(before: Row, heard: Evidence, after: Row) -> str | None:
     """What the row says now against what it said."""
-    if isinstance(heard, CalledBack) and after.state not in (before.state, "accepted", "failed"):
+    if (
+        isinstance(heard, CalledBack)
+        and after.state not in (before.state, "accepted", "failed")
+        and not is_ended(after)
+    ):
         return f"{after.state} after a callback"
-    if _is_end_of_known(before, heard) and after.state != "failed":
+    if _is_end_of_known(before, heard) and after.state != "failed" and not is_ended(after):
         return "the end of an accepted withdrawal was not learned"
     is_witness = isinstance(heard, Attempt) and isinstance(heard.proof, Accepted)
-    if is_witness and after.state not in ("accepted", "failed"):
+    if is_witness and after.state not in ("accepted", "failed") and not is_ended(after):
         return "an acceptance was not believed"
     return _of_bytes(before, heard, after) or _of_states(before, heard, after) or _of_holders(before, heard, after)
 
@@ -525,7 +563,8 @@ def _is_end_of_known(before: Row, heard: Evidence) -> bool:
         return False
     known = before.withdrawal
     is_alphapos = known is not None and known.source != "journal" and known.status != "confirmed"
-    return before.state == "accepted" and is_alphapos and shown.status == "cancelled"
+    is_same = known is not None and known.id == shown.id
+    return before.state == "accepted" and is_alphapos and is_same and shown.status == "cancelled"
 
 
 def _of_bytes(before: Row, heard: Evidence, after: Row) -> str | None:
@@ -543,7 +582,8 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
     was_doubtful = before.state == "open" and before.doubt_since is not None
     if was_doubtful and isinstance(heard, Attempt) and after.state in NEGATIVE_STATES:
         return "P5: a refusal after a doubtful attempt settled it"
-    if before.state in ("accepted", "failed") and after.state not in ("accepted", "failed"):
+    is_kept = after.state in ("accepted", "failed") or (before.state == "accepted" and is_ended(after))
+    if before.state in ("accepted", "failed") and not is_kept:
         return f"moved back from {before.state}"
     if _status(before) == "confirmed" != _status(after):
         return "moved back from confirmed"
@@ -791,6 +831,23 @@ def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumptions: 
     )
 
 
+def _end_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
+    """An ended withdrawal is taken for the end of every attempt."""
+    return apply(replace(row, arrivals=0), heard, now, assumptions)
+
+
+def _end_settles_early(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
+    """Any look-up of an ended withdrawal is the last word, also within the quiet time."""
+    return apply(row, heard, now, replace(assumptions, quiet=-1) if isinstance(heard, LookedUp) else assumptions)
+
+
+def _none_of_ended_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
+    """After the end of a withdrawal, a look-up that shows nothing is taken for the end of everything."""
+    learned = apply(row, heard, now, assumptions)
+    is_none = is_ended(row) and isinstance(heard, LookedUp) and isinstance(heard.answer, NoneFound)
+    return replace(learned, state="failed", holder=None) if is_none else learned
+
+
 WRONG_LEARNS: Final[tuple[Learn, ...]] = (
     _refusal_settles,
     _none_settles,
@@ -804,6 +861,9 @@ WRONG_LEARNS: Final[tuple[Learn, ...]] = (
     _anybody_takes_it,
     _last_word_wins,
     _old_none_settles,
+    _end_settles,
+    _end_settles_early,
+    _none_of_ended_settles,
 )
 
 

@@ -350,15 +350,28 @@ class _Work:
         )
         with ResultsFile(results, self._is_ours) as opened:
             report, failure = run(self._pay(opened, orders))
+        for step in (self._show_report, partial(self._write_report, reporting=reporting)):
+            try:
+                step(report, failure, results)
+            except Exception as error:  # noqa: BLE001 - the money has moved: what fails now must not change how the command ends
+                aside(
+                    f"Something could not be shown or written ({type(error).__name__}). All else is done: the results are in {results}."
+                )
+        return report.code
+
+    def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
         for line in report_lines(report, str(results)):
             say(self._console, line)
         if failure is not None:
             aside(spoken(failure, is_sheet=self._prefix is not None))
+
+    def _write_report(
+        self, report: BatchReport, _failure: AlphapoError | None, results: Path, reporting: ReportFile | None
+    ) -> None:
         if reporting is not None and (why := reporting.write(report_json(report))) is not None:
             aside(f"The report could not be written ({why}). All else is done: the results are in {results}.")
-        return report.code
 
     def _is_ours(self, foreign_id: str) -> bool:
         """Of a sheet, every foreign_id with its prefix is: it may have held other rows before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -13,13 +14,21 @@ import click
 
 from alphapo_async.cli.output import clean
 
-__all__ = ["Outlet", "aside"]
+__all__ = ["Outlet", "aside", "echo"]
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line; a stream that is read no more, or cannot write it, changes neither what happened nor the exit code."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        click.echo(clean(text), err=err)
+    except (OSError, ValueError):  # closed, full, or another encoding
+        _divert(stream)
 
 
 def aside(text: str) -> None:
-    """Say it on standard error, if anybody hears it there."""
-    with contextlib.suppress(OSError):
-        click.echo(clean(text), err=True)
+    """Print a line on standard error, as `echo` does."""
+    echo(text, err=True)
 
 
 class Outlet:
@@ -70,13 +79,14 @@ class Outlet:
             return
         try:
             use(self._stream)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # closed, full, or another encoding
             stream, self._stream = self._stream, None
             _divert(stream)
-            self._warn(f"The output is read no more ({error.strerror}): going on without it.")
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            self._warn(f"The output is read no more ({why}): going on without it.")
 
 
 def _divert(stream: TextIO) -> None:
     """Let what is still buffered go nowhere: at the end of the process it would fail again, and change the exit code."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.cli.batch.survey import EXACT, Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit, code_of
-from alphapo_async.cli.output import adds_up
+from alphapo_async.cli.output import adds_up, clean
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 
@@ -106,7 +106,7 @@ def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
 def report_json(report: BatchReport) -> bytes:
     """Return the report for machines: figures are strings, exact to the last decimal."""
     told: dict[str, Any] = {
-        "file": report.file,
+        "file": clean(report.file),
         "rows": report.survey.rows,
         "outcomes": {outcome: report.outcomes[outcome] for outcome in OUTCOMES},
         "same": report.same,
@@ -115,7 +115,7 @@ def report_json(report: BatchReport) -> bytes:
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
         "adds_up": report.adds_up,
-        "cut_short": report.cut_short,
+        "cut_short": None if report.cut_short is None else clean(report.cut_short),
         "seconds": round(report.seconds, 3),
         "exit_code": int(report.code),
     }

@@ -6,6 +6,7 @@ the runs before it.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import fcntl
@@ -68,9 +69,11 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._is_unused:  # made for a run that never began
-            self._path.unlink(missing_ok=True)
-        os.close(self._file)
+        with contextlib.suppress(OSError):
+            if self._is_unused:  # made for a run that never began
+                self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # `finish` has seen to it that all is on the disk
+            os.close(self._file)
 
     def _take(self, is_ours: Callable[[str], bool]) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):  # a pipe would be waited for, and a device has no end

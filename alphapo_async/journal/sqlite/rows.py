@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
@@ -118,10 +118,13 @@ EARLIER: Final = "select number, body, digest from revisions where withdrawal = 
 """Its earlier revisions."""
 NOTE: Final = (
     "insert into history (withdrawal, at, kind, what, worker, status, reply, release, number, count, last_at) "
-    "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at"
+    "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-"""One line of its history, or the count of one that stands there."""
+"""One line of its history."""
+COUNT: Final = (
+    f"{NOTE} on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at"
+)
+"""How often a line of its history came."""
 HISTORY: Final = (
     "select at, kind, what, history.worker, history.status, reply, release, number, count, last_at from history "
     "join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? order by number"
@@ -290,10 +293,13 @@ _columns: Final = attrgetter(*Entry.__struct_fields__)
 
 def add_history(connection: sqlite3.Connection, lines: Iterable[tuple[int, Entry]]) -> None:
     """Add lines, each to the history of the row at its place."""
-    connection.executemany(
-        NOTE,
-        [(place, *_columns(line)) for place, line in lines],
-    )
+    added: list[tuple[Any, ...]] = []
+    counted: list[tuple[Any, ...]] = []
+    for place, line in lines:
+        (added if line.count == 1 else counted).append((place, *_columns(line)))
+    connection.executemany(NOTE, added)
+    if counted:
+        connection.executemany(COUNT, counted)
 
 
 def forget(connection: sqlite3.Connection, place: int, after: Row, *, keeps_history: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import itertools
 import os
 import pty
@@ -15,17 +16,25 @@ import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 import pytest
+from rich.console import Console
+from rich.table import Table
 
-from alphapo_async.cli.batch.command import _interruptible, report_lines, seconds_of
+from alphapo_async.cli.batch.command import _interruptible, _Work, report_lines, seconds_of
+from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.report import BatchReport
-from alphapo_async.cli.batch.survey import Survey
+from alphapo_async.cli.batch.report_file import ReportFile
+from alphapo_async.cli.batch.run import Orders
+from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit
+from alphapo_async.cli.options import Access
 from alphapo_async.core.models import Totals
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
+from tests.support.indexes import new_index
 from tests.support.processes import started
 
 HEADER = "foreign_id,currency,address,amount,end_user_reference"
@@ -565,3 +574,42 @@ def test_no_color_is_honoured_at_a_terminal(local: Local, tmp_path: Path) -> Non
         assert code == 0
         codes.append("\x1b[3" in shown)
     assert codes == [True, False]
+
+
+# ── what fails after paying ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NoTables(Console):
+    """A console that cannot draw a table."""
+
+    def print(self, *objects: object, **how: Any) -> None:
+        """Print a sentence, or fail."""
+        if objects and isinstance(objects[0], Table):
+            raise RuntimeError
+        super().print(*objects, **how)
+
+
+def test_a_table_that_cannot_be_drawn_changes_no_outcome(
+    local: Local, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are paid: exit code 0, the report is written, and it is said where the results are."""
+    path, results, reporting = payouts(tmp_path), tmp_path / "results.csv", ReportFile(tmp_path / "report.json")
+    access = Access(local.environment, journal=str(tmp_path / "payouts.db"))
+    source, index = InputFile(path, read_lines), new_index()
+    sifter = Sifter(source, index, "number")
+    work = _Work(source, index=index, sifter=sifter, access=access, console=NoTables(file=io.StringIO()), prefix=None)
+    assert work.may_pay(yes=True, allow_changed=False, orders=Orders())
+    assert work.pay(results, reporting, Orders()) is Exit.ALL_ACCEPTED
+    assert (
+        "could not be shown or written (RuntimeError). All else is done: the results are in" in capsys.readouterr().err
+    )
+    assert outcomes(results) == ["accepted"] * 3
+    assert msgspec.json.decode((tmp_path / "report.json").read_bytes())["exit_code"] == 0
+
+
+def test_a_file_whose_name_is_no_text_is_paid_and_reported(local: Local, tmp_path: Path) -> None:
+    """A name on disk may be any bytes."""
+    path = payouts(tmp_path).rename(tmp_path / "pay\udcff.csv")
+    told = local.invoke("batch", str(path), "--report", str(tmp_path / "report.json"))
+    assert told.exit_code == 0, told.output
+    assert msgspec.json.decode((tmp_path / "report.json").read_bytes())["file"] == "pay\\udcff.csv"

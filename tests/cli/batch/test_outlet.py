@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from alphapo_async.cli.batch.outlet import Outlet, aside
+from alphapo_async.cli.batch.outlet import Outlet, aside, echo
 
 
 @contextmanager
@@ -69,3 +69,23 @@ def test_what_is_said_aside_may_be_heard_or_not(
         monkeypatch.setattr(sys, "stderr", stream)
         aside("told")
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@pytest.mark.parametrize("err", [False, True])
+def test_a_line_that_cannot_be_printed_ends_nothing(monkeypatch: pytest.MonkeyPatch, *, err: bool) -> None:
+    """The pipe may be closed, or the stream; what happened before has happened, and the exit code says it."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    with broken_pipe() as stream:
+        monkeypatch.setattr(sys, "stderr" if err else "stdout", stream)
+        echo("paid", err=err)
+        stream.flush()
+    echo("paid", err=err)
+
+
+def test_a_text_that_the_stream_cannot_write_ends_nothing() -> None:
+    """A strict encoding has no letter for it."""
+    said: list[str] = []
+    outlet = Outlet(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), said.append)
+    assert outlet.write("pay\u00e9") == 4
+    assert said == ["The output is read no more (UnicodeEncodeError): going on without it."]

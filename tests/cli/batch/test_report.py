@@ -133,3 +133,12 @@ def test_what_is_no_report_is_told_apart_from_one(text: bytes) -> None:
     """A report is known by what every one of them tells."""
     assert not is_report(text)
     assert is_report(report_json(report({"accepted": 1})))
+
+
+def test_a_file_name_that_is_no_text_is_written_escaped() -> None:
+    """A name on disk may be any bytes; the report is written after the money has moved."""
+    told = msgspec.json.decode(
+        report_json(report({"accepted": 1}, file="pay\udcff.csv", cut_short="pay\udcff.csv changed"))
+    )
+    assert told["file"] == "pay\\udcff.csv"
+    assert told["cut_short"] in (None, "pay\\udcff.csv changed")

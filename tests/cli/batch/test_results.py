@@ -436,3 +436,11 @@ def test_a_row_of_a_sheet_is_never_told_to_be_paid_under_another_foreign_id() ->
     )
     assert told[1].startswith("Another. Do not pay the row in any other way before you know")
     assert cells_of(BatchResult(0, REQUEST, None, failed), 2, is_sheet=True)[4] == "Another. Give the funds back."
+
+
+def test_a_file_that_cannot_be_closed_ends_nothing(tmp_path: Path) -> None:
+    """What was written is on the disk since `finish`, and the rows have been paid."""
+    with ResultsFile(tmp_path / "results.csv", is_ours) as results:
+        results.begin()
+        results.finish()
+        os.close(results._file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,12 +19,12 @@ from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import HttpAnswer, not_let_in
 from alphapo_async.sandbox.catalogue import VALUES
-from alphapo_async.sandbox.checks import BAD_SIGNATURE, NotJson, read_object, spell
+from alphapo_async.sandbox.checks import BAD_SIGNATURE, NotJson, WithdrawalFields, read_object, spell
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.edge import Way, throttled
 from alphapo_async.sandbox.faults import Call, Fault, FaultPlan, Faults
 from alphapo_async.sandbox.ledger import Ledger
-from alphapo_async.sandbox.records import SandboxWithdrawal
+from alphapo_async.sandbox.records import CANCELLED, SandboxWithdrawal
 from alphapo_async.sandbox.rules import RICH, MerchantState
 from alphapo_async.session import SessionManager
 from tests.proof.simulation.chance import Chance
@@ -72,9 +73,29 @@ class _Forgetful(MerchantState):
 
     frees_after = _FORGETS_AFTER
 
+    def __init__(self, scenario: Scenario, balances: Mapping[str, Decimal | str | int] | None) -> None:
+        super().__init__(scenario.dialect, settle_after=scenario.settle_after, balances=balances)
+        self._chance, self._rate = Chance(scenario.seed), scenario.rates.cancelled
+
+    def cancels(self, foreign_id: str, number: int) -> bool:
+        """Return whether this withdrawal under a foreign_id, counted from 0, is one that ends cancelled."""
+        return self._chance.happens(self._rate, "cancelled", foreign_id, number)
+
     def _holder(self, foreign_id: str, now: float) -> SandboxWithdrawal | None:
         record = super()._holder(foreign_id, now)
         return None if record is not None and now > record.at + self.frees_after else record
+
+    def is_free(self, foreign_id: str, now: float) -> bool:
+        """Return whether a body under this foreign_id would be another withdrawal."""
+        return self._holder(foreign_id, now) is None
+
+    def _book(self, asked: WithdrawalFields, key: str, now: float) -> SandboxWithdrawal | None:
+        """Some withdrawals end cancelled, whatever their address: another one of the same request need not."""
+        record = super()._book(asked, key, now)
+        number = len(self.named(spell(asked.foreign_id)))
+        if record is None or not self.cancels(spell(asked.foreign_id), number):
+            return record
+        return msgspec.structs.replace(record, ending=CANCELLED)
 
 
 class Alphapo:
@@ -82,7 +103,7 @@ class Alphapo:
 
     def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
         owned = None if scenario.balance is None else {**dict.fromkeys(VALUES, RICH), "BTC": scenario.balance}
-        self.world = _Forgetful(scenario.dialect, settle_after=scenario.settle_after, balances=owned)
+        self.world = _Forgetful(scenario, owned)
         if scenario.broken != "A2":
             self.world.frees_after = scenario.resend_within
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}
@@ -227,6 +248,8 @@ class Network:
         message.on_its_way -= 1
         if message.is_refused:
             return  # a "no" speaks for every copy of the request that it answers
+        if self._is_spent(message):
+            return
         outage = self._outage(now)
         if outage is not None:
             self._note(f"outage: {outage}")
@@ -255,6 +278,13 @@ class Network:
             self._at(self._lateness("desk", *trip.key), self._process_late, reaction.late, message)
         self._answer(trip, reaction)
 
+    def _is_spent(self, message: Message) -> bool:
+        """Return whether AlphaPo would accept one attempt twice: the network delivered it twice, and its withdrawal freed the id meanwhile.
+
+        An attempt is one request, so that its copies are none of the earlier attempts that may still arrive.
+        """
+        return message.is_accepted and self._alphapo.world.is_free(message.foreign_id, self._loop.time())
+
     def _is_key_refused(self, key: str | None, now: float) -> bool:
         return any(one.key == key and one.start <= now < one.end for one in self._scenario.refusals)
 
@@ -275,6 +305,8 @@ class Network:
         message.on_its_way -= 1
         if message.is_refused:
             return  # another copy of it was answered with a "no" meanwhile
+        if self._is_spent(message):
+            return
         record = self._alphapo.desk.process_late(late, self._loop.time())
         if record is not None:
             self._accepted(record, message)

@@ -16,7 +16,7 @@ import msgspec
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.rate_limit import RetryPolicy
-from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
+from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as, is_ended
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.sandbox.checks import WithdrawalFields, spell
 from alphapo_async.sandbox.records import SandboxWithdrawal
@@ -44,6 +44,8 @@ class Message(msgspec.Struct, eq=False):
     """How often it may still arrive, or be processed."""
     is_refused: bool = False
     """A copy of it was refused."""
+    is_accepted: bool = False
+    """A copy of it was accepted."""
     ruled_out: str = ""
     """What was written down that cannot be true if this is accepted."""
 
@@ -170,9 +172,11 @@ class Oracles:
 
     def accepted_one(self, record: SandboxWithdrawal, message: Message) -> None:
         """AlphaPo has accepted a body."""
+        message.is_accepted = True
         self.accepted += 1
         self._check_payment(record)
-        if message.ruled_out and message.foreign_id not in self._excused:
+        is_false = message.ruled_out != "failed" or record.ending.moves_money
+        if message.ruled_out and is_false and message.foreign_id not in self._excused:
             self._fail(f"{message.foreign_id}: accepted after {message.ruled_out} was written down (P4)")
         if record.ending.moves_money:
             told, payment = self._released.get(message.foreign_id, ("", ()))
@@ -255,7 +259,7 @@ class Oracles:
             and before.revision.is_same_payment(after.revision)
         ):
             self._check_reopened(before)
-        if was == "accepted" and now not in ("accepted", "failed"):
+        if was == "accepted" and now not in ("accepted", "failed") and not is_ended(after):
             self._fail(f"{name}: was accepted and is {now}")
         if was == "failed" and now not in ("failed", "accepted"):
             self._fail(f"{name}: was failed and is {now}")
@@ -303,6 +307,10 @@ class Oracles:
             return
         if any(record.ending.moves_money for record in self._records(row.foreign_id, payment)):
             self._fail(f"{row.foreign_id}: {row.state} is written down, and money has moved (P4, P5)")
+        self._rule_out(row)
+
+    def _rule_out(self, row: Row) -> None:
+        """Record that what is on its way of this row must not be accepted any more; or, of a failed one, must not move money."""
         for message in self._messages.get(row.foreign_id, ()):
             if message.on_its_way and message.body == row.revision.body:
                 message.ruled_out = row.state
@@ -314,6 +322,8 @@ class Oracles:
             self._fail(f"{row.foreign_id}: accepted is written down, and AlphaPo has nothing of it")
         if row.state == "failed" and (not records or any(record.ending.moves_money for record in records)):
             self._fail(f"{row.foreign_id}: failed is written down, and that is not so (P4)")
+        if row.state == "failed":
+            self._rule_out(row)
 
     def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[SandboxWithdrawal]:
         return [record for record in self._world.named(foreign_id) if _is_of(record, payment)]
@@ -372,8 +382,8 @@ class Oracles:
     def stays_true(self, rows: list[Row]) -> None:
         """At the end: what was told as accepted is so in the journal, too."""
         for row in rows:
-            is_forgotten = row.foreign_id in self._forgotten
-            if row.foreign_id in self._told_accepted and row.state not in ("accepted", "failed") and not is_forgotten:
+            is_kept = row.state in ("accepted", "failed") or is_ended(row) or row.foreign_id in self._forgotten
+            if row.foreign_id in self._told_accepted and not is_kept:
                 self._fail(f"{row.foreign_id}: told as accepted, and {row.state} in the end")
 
     def released(self, reference: str) -> None:

@@ -88,6 +88,7 @@ class Rates(NamedTuple):
     twice: float = 0.0
     overtaken: float = 0.0
     late: float = 0.0
+    cancelled: float = 0.0
     slow_commit: float = 0.0
     failed_commit: float = 0.0
     lost_commit: float = 0.0
@@ -359,6 +360,7 @@ def _rates(chance: Chance, families: frozenset[str], broken: Assumption | None, 
         twice=up_to(0.2, "twice", "network"),
         overtaken=up_to(0.3, "overtaken", "network"),
         late=up_to(0.3, "late", "network") + (0.3 if broken in ("A2", "A3") else 0.2 if is_long else 0.0),
+        cancelled=up_to(0.2, "cancelled", "network"),
         slow_commit=up_to(0.2, "slow", "storage"),
         failed_commit=up_to(0.2, "failed", "storage"),
         lost_commit=up_to(0.2, "lost", "storage"),

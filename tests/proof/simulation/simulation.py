@@ -29,7 +29,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import OperatorDecision, Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_ended, is_in_doubt
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan
@@ -50,6 +50,8 @@ _SWEEP: Final = 20.0
 _ROUNDS: Final = 6
 """How often, at most, the quiet time is waited for at the end."""
 _DEADLINE: Final = 60.0
+_CLOCKS: Final = 300.0
+"""Seconds by which the clocks of processes may be wrong."""
 _SUMS_EVERY: Final = 30
 """Changes of rows between two comparisons of the journal's sums with its rows."""
 _OF_CALLERS: Final = (
@@ -300,8 +302,12 @@ class Simulation:
         with contextlib.suppress(AlphapoUnavailable, ConfigurationError):
             if await process.client.look_up(foreign_id) is not None:
                 row = self.disk.row("default", foreign_id)
-                if row is not None and row.state != "failed":
+                if row is not None and row.state != "failed" and not self._may_still_arrive(row):
                     self._fail(f"{foreign_id}: {row.state} after a look-up showed that AlphaPo has ended it")
+
+    def _may_still_arrive(self, row: Row) -> bool:
+        """Return whether the quiet time of an ended row is not over yet, by any process's clock."""
+        return is_ended(row) and self._now() <= (row.may_send_until or 0.0) + QUIET + _CLOCKS
 
     def _is_everything_shown(self) -> bool:
         """Look-ups show all that AlphaPo has, to every key that is left."""

@@ -344,6 +344,11 @@ _JUDGES: Final = (
         ),
     ),
     Bug(
+        "ended withdrawal believed at once though an earlier attempt may still arrive",
+        "Clients for which `cancelled` is the end: it has freed the name, and the attempt that was lost before arrives and is paid.",
+        (Edit("core/merge_withdrawal.py", "    return row.arrivals >= MANY and not is_quiet\n", "    return False\n"),),
+    ),
+    Bug(
         "a quiet exit without a control",
         "An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.",
         (
