@@ -32,6 +32,7 @@ TOPICS = (
     "kubernetes",
     "postgres",
     "backup",
+    "failover",
     "audit",
     "privacy",
     "watching",

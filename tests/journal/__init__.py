@@ -1,5 +1,1 @@
 """Tests of the journals."""
-
-import pytest
-
-pytest.register_assert_rewrite("tests.support.journal_suite")

@@ -184,6 +184,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "journal show": ["f"],
     "journal list": [],
     "journal totals": [],
+    "journal unfreeze": ["f", "--because", "not in the export"],
     "journal settle": ["f", "--rejected", "--by", "anna", "--because", "not there"],
     "journal export": [],
     "journal prune": ["--older-than", "1d", "--yes"],

@@ -247,7 +247,7 @@ EXPECTED: Final[Mapping[Phase, Mapping[tuple[str, str, str], tuple[str, ...]]]] 
         ("accepted", "accepted", "accepted"): ("accepted, keep", "accepted, close", "accepted, byte by byte"),
         ("duplicate", "duplicate", "accepted"): ("duplicate, keep", "duplicate, close"),
         ("rejected", "rejected", "no"): ("rejected, keep", "rejected, close"),
-        ("refused", "refused", "no"): ("refused key, keep", "refused key, close"),
+        ("key refused", "key refused", "no"): ("refused key, keep", "refused key, close"),
         ("throttled", "throttled", "no"): ("throttled, keep", "throttled, close", "throttled, a page"),
         ("mismatched", "mismatched", "no"): ("another foreign_id, keep", "another foreign_id, close"),
         ("mismatched", "mismatched", "accepted"): ("another amount, keep", "another amount, close"),
@@ -291,8 +291,8 @@ ENDS: Final[Mapping[tuple[str, str, Ending], tuple[str, str]]] = {
     # The journal forgets with its process, so that a refusal is believed only after a look-up.
     ("rejected", "no", "all is well again"): ("rejected", "unknown"),
     ("rejected", "no", "nobody is there"): ("unknown", "unknown"),
-    ("refused", "no", "all is well again"): ("key_refused", "unknown"),
-    ("refused", "no", "nobody is there"): ("key_refused", "unknown"),
+    ("key refused", "no", "all is well again"): ("key_refused", "unknown"),
+    ("key refused", "no", "nobody is there"): ("key_refused", "unknown"),
     ("duplicate", "accepted", "all is well again"): ("accepted", "accepted"),
     ("duplicate", "accepted", "nobody is there"): ("unknown", "unknown"),
     # Never followed by another body.

@@ -415,9 +415,9 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/apply_attempt.py",
-                "        case Accepted():\n            return _replied(_counted(row), proof.withdrawal, now)",
+                "        case Accepted():\n            return _replied(_arrived(row, attempt), proof.withdrawal, sight)",
                 "        case Accepted():\n"
-                "            return _replied(_counted(row), proof.withdrawal, now) if row.holder == attempt.worker else row",
+                "            return _replied(_arrived(row, attempt), proof.withdrawal, sight) if row.holder == attempt.worker else row",
             ),
         ),
         "model check",

@@ -177,7 +177,7 @@ def _request(foreign_id: str, fault: Fault) -> WithdrawalRequest:
     )
 
 
-_WORDS = {"InDoubt": "in doubt", "NotSent": "not sent"}
+_WORDS = {"InDoubt": "in doubt", "NotSent": "not sent", "KeyRefused": "key refused"}
 
 
 def _word(proof: Proof) -> str:
