@@ -226,8 +226,9 @@ def _merged(known: Withdrawal | None, shown: Withdrawal, request: WithdrawalRequ
 
     With a conversion AlphaPo does not document whose amount a reply repeats, so that ours is not put in its place.
     """
-    missing = {name for name in shown.__struct_fields__ if getattr(shown, name) is None}
-    filled = {name: getattr(known, name) for name in missing if known is not None}
+    filled: dict[str, Any] = {}
+    if known is not None:
+        filled = {name: getattr(known, name) for name in shown.__struct_fields__ if getattr(shown, name) is None}
     if filled.get("amount", shown.amount) is None and request is not None and not request.has_conversion:
         filled["amount"] = request.amount
     return replace(shown, **filled) if filled else shown
