@@ -115,6 +115,11 @@ class _File:
         self._read_epoch()
         return count
 
+    def load(self, register: Register, kept: list[Kept]) -> None:
+        """Write down what another journal kept, and be in its epoch."""
+        rows.load(self.connection, register, kept)
+        self._read_epoch()
+
     def _read_epoch(self) -> Epoch:
         self._known.clear()
         self._read.clear()
@@ -430,7 +435,7 @@ class SqliteJournal:
 
     async def load(self, register: Register, kept: list[Kept]) -> None:
         """Write down what another journal kept; its workers have ended."""
-        await self._ask(lambda file: rows.load(file.connection, register, kept), writes=True)
+        await self._ask(lambda file: file.load(register, kept), writes=True)
 
     async def move_to(self, name: str | None) -> None:
         """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
