@@ -78,6 +78,8 @@ class MemoryJournal:
         """Workers of which somebody was told that their lease is over: it never runs again."""
         self.epoch = Epoch()
         """How often these rows went back in time: never, unless a test has them do so."""
+        self._unseen: dict[_Name, tuple[Row, Row]] = {}
+        """Rows as the present epoch shows them, each with what it was before: nothing of that is stored in other journals either."""
         self._notes: dict[tuple[str, str], str] = {}
         self._dates: dict[_Name, float] = {}
         """When a worker should come to a row, for those that it should."""
@@ -220,9 +222,11 @@ class MemoryJournal:
     async def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch: the rows went back in time, or were restored."""
         self.epoch = Epoch(self.epoch.number + 1, now)
+        self._unseen.clear()
         for rows in (self._open, self._settled):
             for name, row in rows.items():
                 rows[name] = seen_in(row, self.epoch)
+                self._unseen[name] = rows[name], row
         return self.epoch
 
     async def equate_epochs(self) -> int:
@@ -231,9 +235,12 @@ class MemoryJournal:
         self.epoch = Epoch(number)
         for rows in (self._open, self._settled):
             for name, row in rows.items():
-                if row.epoch == number - 1:
-                    rows[name] = replace(row, epoch=number)
+                seen, before = self._unseen.get(name, (row, row))
+                known = before if row is seen else row
+                if known.epoch == number - 1 and known.state not in ("accepted", "failed"):
+                    known = replace(known, epoch=number)
                     counted += 1
+                rows[name] = seen_in(known, self.epoch)
         return counted
 
     async def count_frozen(self, account: str) -> int:
