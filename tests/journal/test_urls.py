@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal.urls import check_schema, check_url, has_password, is_postgres, shown
+from alphapo_async.journal.urls import check_schema, check_url, has_password, is_postgres, read_location, shown
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,33 @@ def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
 def test_a_url_may_name_several_hosts(url: str) -> None:
     """A client finds the primary among them after a failover."""
     assert check_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "rest", "is_lossless"),
+    [
+        ("postgresql://db/payouts", "postgresql://db/payouts", False),
+        ("postgresql://db/payouts?sslmode=require", "postgresql://db/payouts?sslmode=require", False),
+        ("postgresql://db/payouts?failover=lossless", "postgresql://db/payouts", True),
+        (
+            "postgresql://a,b/payouts?host=%2Frun%2Fpg&failover=lossless&sslmode=require",
+            "postgresql://a,b/payouts?host=%2Frun%2Fpg&sslmode=require",
+            True,
+        ),
+    ],
+)
+def test_a_url_says_that_failovers_lose_nothing(url: str, rest: str, *, is_lossless: bool) -> None:
+    """The database hears nothing of that setting, and all others stay as they were written."""
+    assert read_location(url) == (rest, is_lossless)
+
+
+@pytest.mark.parametrize("setting", ["failover=", "failover=Lossless", "failover=lossless&failover=lossy"])
+def test_a_failover_setting_that_means_nothing_is_refused(setting: str) -> None:
+    """A row must not stay unfrozen, or be frozen, because of a slip of the pen; the URL is not shown."""
+    value = setting.rpartition("=")[2]
+    with pytest.raises(ConfigurationError, match=f"failover='{value}' in the journal's URL means nothing") as caught:
+        read_location(f"postgresql://payer:hunter2@db/payouts?{setting}")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_schema_is_a_plain_name() -> None:

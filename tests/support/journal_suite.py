@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
+from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import (
     Attempt,
@@ -29,7 +30,7 @@ from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.redaction import redacted, tombstone
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import HostBinding, Journal, Redactable
@@ -84,6 +85,22 @@ def left_alone(row: Row | None) -> tuple[Row, Sequence[Entry]]:
     """Change nothing."""
     assert row is not None
     return row, ()
+
+
+def rejected(row: Row | None) -> tuple[Row, Sequence[Entry]]:
+    """Settle the row with a "no", and add no line."""
+    assert row is not None
+    return replace(row, state="rejected", settled_at=6.0), ()
+
+
+async def record(journal: Journal, foreign_id: str, now: float) -> Row:
+    """Record a withdrawal in the epoch that the journal is in, and leave it to the workers."""
+
+    def change(_known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        fresh = asked(foreign_id, worker=None)
+        return new_row(ACCOUNT, foreign_id, fresh, now, is_durable=True, epoch=journal.epoch), ()
+
+    return await journal.update(ACCOUNT, foreign_id, change)
 
 
 async def pay(journal: Journal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
@@ -290,6 +307,61 @@ class JournalSuite:
         ]
         assert await journal.totals("another") == {}
 
+    # ── epochs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_an_epoch_freezes_what_was_open_before_it(self, journal: Journal) -> None:
+        """Older open rows are in doubt since the epoch began, an older "no" is stale, and a newer row is neither."""
+        await record(journal, "left", 5.0)
+        await record(journal, "refused", 5.0)
+        await journal.update(ACCOUNT, "refused", rejected)
+        await pay(journal, "paid", now=5.0)
+        await hear(journal, "theirs", asked("theirs"), account="another")
+        assert (journal.epoch, await journal.count_frozen(ACCOUNT)) == (Epoch(), 0)
+        raised = await journal.raise_epoch(50.0)
+        assert (raised.number, journal.epoch) == (1, raised)
+        assert raised.since is not None
+        await record(journal, "new", 60.0)
+        left, new = await journal.find_open(ACCOUNT, None, 9)
+        assert (left.foreign_id, is_frozen(left), left.doubt_since) == ("left", True, raised.since)
+        assert (new.foreign_id, is_frozen(new), new.epoch) == ("new", False, 1)
+        found = {name: await journal.find(ACCOUNT, name) for name in ("refused", "paid", "new")}
+        assert [name for name, row in found.items() if row is not None and is_stale_no(row)] == ["refused"]
+        assert [await journal.count_frozen(account) for account in (ACCOUNT, "another", "a third")] == [1, 1, 0]
+        sums = (await journal.totals(ACCOUNT))["BTC"]
+        assert (sums.unknown, sums.rejected, sums.accepted) == (Decimal(2), Decimal(1), Decimal(1))
+
+    async def test_epochs_that_are_declared_equal_freeze_nothing(self, journal: Journal) -> None:
+        """Rows are what they were, whichever account they belong to; an acceptance is none of those that are counted."""
+        left = await record(journal, "left", 5.0)
+        await record(journal, "refused", 5.0)
+        refused = await journal.update(ACCOUNT, "refused", rejected)
+        await pay(journal, "paid", now=5.0)
+        await hear(journal, "theirs", asked("theirs"), account="another")
+        before = await journal.totals(ACCOUNT)
+        await journal.raise_epoch(50.0)
+        assert await journal.equate_epochs() == 3
+        assert journal.epoch == Epoch(1)
+        assert [await journal.count_frozen(account) for account in (ACCOUNT, "another")] == [0, 0]
+        for row in (left, refused):
+            found = await journal.find(ACCOUNT, row.foreign_id)
+            assert same(found, replace(row, epoch=1))
+            assert found is not None
+            assert not is_frozen(found)
+            assert not is_stale_no(found)
+        assert await journal.totals(ACCOUNT) == before
+
+    async def test_only_the_last_epoch_is_declared_equal(self, journal: Journal) -> None:
+        """A row that was open before an earlier one, in which commits were lost, stays frozen."""
+        await record(journal, "oldest", 5.0)
+        await journal.raise_epoch(50.0)
+        await record(journal, "older", 60.0)
+        assert (await journal.raise_epoch(70.0)).number == 2
+        assert await journal.count_frozen(ACCOUNT) == 2
+        assert await journal.equate_epochs() == 1
+        oldest, older = await journal.find_open(ACCOUNT, None, 9)
+        assert [is_frozen(oldest), is_frozen(older)] == [True, False]
+        assert await journal.count_frozen(ACCOUNT) == 1
+
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def test_an_account_belongs_to_one_host(self, journal: Journal) -> None:
@@ -416,6 +488,15 @@ class MovingSuite:
         assert await empty.find_dead(60.0) == [("worker", 50.0)]
         assert await empty.find_living(60.0) == []
 
+    async def test_a_copy_is_in_the_epoch_of_its_journal(self, journal: Any, empty: Any) -> None:
+        """What is frozen stays frozen, and a new row is of that epoch, also for the program that made the copy."""
+        await record(journal, "left", 5.0)
+        raised = await journal.raise_epoch(40.0)
+        await empty.load(await journal.register(), await journal.dump(0, 9))
+        assert empty.epoch == raised
+        assert (await record(empty, "new", 50.0)).epoch == 1
+        assert await empty.count_frozen(ACCOUNT) == 1
+
     async def test_a_journal_moves_once_and_can_be_taken_back(self, journal: Any) -> None:
         """Nothing is written meanwhile; reading goes on."""
         await hear(journal, "f", asked("f"))
@@ -426,6 +507,8 @@ class MovingSuite:
             journal.join(ACCOUNT, "h", "worker", 50.0),
             journal.remember(ACCOUNT, "sheet", "what it was"),
             journal.swap(ACCOUNT, "sheet", None, "what it was"),
+            journal.raise_epoch(1.0),
+            journal.equate_epochs(),
             journal.move_to("elsewhere"),
         ):
             with pytest.raises(JournalError, match="moved to there") as caught:

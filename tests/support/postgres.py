@@ -80,6 +80,13 @@ async def execute(statement: str) -> None:
     await connection.close()
 
 
+async def take_identity(name: str, identity: str) -> None:
+    """Have the database tell the journal in this schema another identity, as a promoted standby does."""
+    await execute(
+        f"create or replace function {name}.identity() returns text language sql as $$ select '{identity}' $$"
+    )
+
+
 def schema() -> str:
     """Return the name of a schema that nobody has used yet."""
     return f"test_{os.getpid()}_{next(_COUNTED)}"

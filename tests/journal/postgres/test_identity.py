@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
-import asyncpg
 import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.history import Change
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from tests.journal.postgres.test_rows import BEGUN
 from tests.support import postgres
-from tests.support.journal_suite import ACCOUNT, LOST, asked, hear, pay
+from tests.support.journal_suite import ACCOUNT, asked, hear
 
 
 class PostgresConnection:
@@ -34,12 +32,7 @@ class PostgresConnection:
 
     async def be(self, identity: str) -> None:
         """Take this identity."""
-        function = f"create or replace function {self.schema}.identity() returns text language sql as $$ select '{identity}' $$"
-        await postgres.execute(function)
-
-    async def execute(self, statement: str) -> None:
-        """Do something behind the journal's back; `s` is the schema."""
-        await postgres.execute(statement.replace(" s.", f" {self.schema}."))
+        await postgres.take_identity(self.schema, identity)
 
 
 @pytest.fixture
@@ -62,9 +55,6 @@ def keep(known: Row | None) -> Row:
     """Return the row that there is."""
     assert known is not None
     return known
-
-
-unchanged: Change = lambda known: (keep(known), ())  # noqa: E731 - a change that changes nothing
 
 
 def test_an_identity_is_a_system_and_a_timeline() -> None:
@@ -155,33 +145,6 @@ async def test_nothing_freezes_where_failovers_lose_nothing(server: PostgresConn
     await journal.aclose()
 
 
-async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(
-    server: PostgresConnection, journal: PostgresJournal
-) -> None:
-    """A row is older than the turn that was acknowledged, or gone; its identity shows nothing of that."""
-    await hear(journal, "left", LOST, now=6.0)
-    await server.execute("update s.withdrawals set turn = 1")
-    await hear(journal, "left", LOST, now=7.0)
-    assert journal.epoch.number == 1
-    await pay(journal, "paid")
-    await server.execute("delete from s.history")
-    await server.execute("delete from s.withdrawals where foreign_id = 'paid'")
-    row = new_row(ACCOUNT, "paid", asked("paid"), 8.0, is_durable=True)
-    await journal.update(ACCOUNT, "paid", lambda known: ((known and keep(known)) or row, ()))
-    await hear(journal, "left", LOST, now=9.0)
-    assert journal.epoch.number in (1, 2)
-
-
-async def test_the_operator_begins_an_epoch_and_declares_two_equal(journal: PostgresJournal) -> None:
-    """After a restore, and after a move that lost nothing."""
-    assert (await journal.raise_epoch(0.0)).number == 1
-    assert await journal.count_frozen(ACCOUNT) == 1
-    assert await journal.equate_epochs() == 1
-    assert (await journal.count_frozen(ACCOUNT), journal.epoch.since) == (0, None)
-    assert (await journal.raise_epoch(0.0)).number == 2
-    assert await journal.count_frozen(ACCOUNT) == 1
-
-
 async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     server: PostgresConnection, journal: PostgresJournal
 ) -> None:
@@ -199,25 +162,6 @@ async def test_a_statement_enqueues_in_the_epoch_that_it_finds(
     assert left.may_send_until == pytest.approx(await journal.time(), abs=5)
     await postgres.execute(journal.enqueue_statement(again, BEGUN, "h", 100.0, 100.0))
     assert await journal.find(ACCOUNT, "left") == left
-
-
-async def test_a_call_inside_a_transaction_sees_that_the_journal_went_back(
-    server: PostgresConnection, journal: PostgresJournal
-) -> None:
-    """By a connection of its own: what the caller's transaction becomes changes nothing of that."""
-    await server.be("x/00000002")
-    connection = await asyncpg.connect(postgres.url())
-    async with connection.transaction():
-        row = await journal.update_within(connection, ACCOUNT, "left", unchanged)
-    assert is_frozen(row)
-    await server.be("x/00000003")
-    transaction = connection.transaction(isolation="repeatable_read")
-    await transaction.start()
-    await connection.fetch("select 1 from pg_class limit 1")
-    with pytest.raises(JournalError, match="went back while this was asked"):
-        await journal.update_within(connection, ACCOUNT, "left", unchanged)
-    await transaction.rollback()
-    await connection.close()
 
 
 async def test_a_no_is_stale_in_the_next_epoch(server: PostgresConnection, journal: PostgresJournal) -> None:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core import history
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry
@@ -543,6 +544,64 @@ async def test_a_transaction_that_comes_second_works_it_out_again(journal: Postg
     assert turns == [0, 1]
     assert await story(journal) == (2, [0.0, 9.0])
     await connection.close()
+
+
+async def test_a_transaction_sees_that_the_journal_went_back(journal: PostgresJournal) -> None:
+    """By a connection of its own, whatever becomes of the transaction; one that cannot see it is refused."""
+    await hear(journal, "f", asked("f"))
+    connection, schema = await asyncpg.connect(postgres.url()), journal._server.schema
+    await postgres.take_identity(schema, "x/00000002")
+    async with connection.transaction():
+        assert is_frozen(await journal.update_within(connection, ACCOUNT, "f", left_alone))
+    await postgres.take_identity(schema, "x/00000003")
+    transaction = connection.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await connection.fetch("select 1 from pg_class limit 1")
+    with pytest.raises(JournalError, match="went back while this was asked") as caught:
+        await journal.update_within(connection, ACCOUNT, "f", left_alone)
+    assert caught.value.recorded is False
+    await transaction.rollback()
+    await connection.close()
+    assert journal.epoch.number == 2
+
+
+async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(journal: PostgresJournal) -> None:
+    """A row is older than the turn that was acknowledged, or gone, and the database's identity shows nothing of that."""
+    await hear(journal, "f", asked("f", worker=None))
+    await hear(journal, "f", LOST)
+    await postgres.execute(f"update {journal._server.schema}.withdrawals set turn = 1")
+    await hear(journal, "f", LOST)
+    assert journal.epoch.number == 1
+    assert await journal.count_frozen(ACCOUNT) == 1
+    await pay(journal, "paid")
+    for table in ("history", "withdrawals"):
+        await postgres.execute(
+            f"delete from {journal._server.schema}.{table}" + " where foreign_id = 'paid'" * (table == "withdrawals")
+        )
+    row = new_row(ACCOUNT, "paid", asked("paid"), 8.0, is_durable=True)
+    await journal.update(ACCOUNT, "paid", lambda known: (known or row, ()))
+    assert journal.epoch.number == 2
+
+
+async def test_a_failover_that_was_not_seen_before_begins_one_epoch(journal: PostgresJournal) -> None:
+    """A worker that comes second finds the epoch of the first, and begins none."""
+    await hear(journal, "f", asked("f"))
+    other = another(journal)
+    await other.find(ACCOUNT, "f")
+    await postgres.take_identity(journal._server.schema, "x/00000002")
+    for each in (journal, other):
+        await hear(each, "f", LOST)
+    assert [each.epoch for each in (journal, other)] == [journal.epoch] * 2
+    assert journal.epoch.number == 1
+    await other.aclose()
+
+
+async def test_a_database_that_hides_its_identity_is_a_caution(journal: PostgresJournal) -> None:
+    """The operator has to tell of a failover then; a database that shows it and has no standby is none."""
+    assert await journal.cautions() == []
+    await postgres.take_identity(journal._server.schema, "")
+    [caution] = await journal.cautions()
+    assert "hides its timeline" in caution
 
 
 async def test_a_statement_for_the_workers_names_the_journals_own_tables(journal: PostgresJournal) -> None:

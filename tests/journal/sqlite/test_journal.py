@@ -333,6 +333,44 @@ async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fa
     await journal.aclose()
 
 
+class Meanwhile(Failing):
+    """A connection before whose second transaction another process does something."""
+
+    def __init__(self, real: Any, script: dict[str, list[str | None]], act: Callable[[], object]) -> None:
+        super().__init__(real, script)
+        self._act = act
+        self._begun = 0
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        """Wait for the other one, where its turn is."""
+        self._begun += statement == "begin immediate"
+        if statement == "begin immediate" and self._begun == 2:
+            self._act()
+        return super().execute(statement, *values)
+
+
+async def test_a_line_that_another_wrote_in_its_place_is_not_taken_for_it(path: Path) -> None:
+    """A row with as many lines as the commit that failed had made is no proof of it."""
+    journal, other = await failing(path, {}), SqliteJournal(path)
+    await other.find(ACCOUNT, "old")
+    ours, theirs = (Entry(at, "operator", what, release="1.0") for at, what in ((5.0, "confirmed"), (6.0, "sent")))
+    loop = asyncio.get_running_loop()
+
+    def write_theirs() -> None:
+        asyncio.run_coroutine_threadsafe(note(other, theirs), loop).result(10)
+
+    assert journal._file is not None
+    script: dict[str, list[str | None]] = {"commit": ["disk I/O error"]}
+    journal._file.connection = Meanwhile(journal._file.connection, script, write_theirs)  # type: ignore[assignment]
+    await note(journal, ours)
+    assert [(line.at, line.what) for line in await journal.history(ACCOUNT, "old")] == [
+        (6.0, "sent"),
+        (5.0, "confirmed"),
+    ]
+    await journal.aclose()
+    await other.aclose()
+
+
 async def test_a_mark_that_was_not_taken_back_after_all_still_holds(path: Path) -> None:
     """Nothing is written in a journal that has moved, though a transaction that failed saw it without its mark."""
     script = {"commit": [None, "disk I/O error"], "begin immediate": [None, None, "database is locked"]}

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.history import Entry
+from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.sqlite import rows
@@ -125,6 +127,34 @@ def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
     control = rows.find_control(connection, "default", "key", -1.0)
     assert control is not None
     assert control.foreign_id == "paid"
+
+
+def test_due_rows_under_refused_keys_are_held_back(connection: sqlite3.Connection) -> None:
+    """A row in doubt has its own key, and one that is not in doubt gets the current one."""
+    insert(connection, row(foreign_id="plain", holder=None))
+    insert(connection, replace(DOUBTED, foreign_id="doubted", holder=None, key="old"))
+    for keys, current, due in (
+        ({"old"}, "new", ["plain"]),
+        ({"new"}, "new", ["doubted"]),
+        ({"old", "new"}, "new", []),
+    ):
+        found = rows.select_due(connection, "default", 1e9, 9, HeldBack(frozenset(keys), current))
+        assert [one.foreign_id for one in found] == due
+
+
+def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(connection: sqlite3.Connection) -> None:
+    """Only open ones, and only those of the epoch before are counted to it; an acceptance needs neither."""
+    insert(connection, row(foreign_id="oldest", holder=None))
+    rows.raise_epoch(connection, 40.0)
+    insert(connection, replace(row(foreign_id="older", holder=None), epoch=1))
+    insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", epoch=1))
+    rows.raise_epoch(connection, 50.0)
+    assert rows.epoch(connection) == Epoch(2, 50.0)
+    assert (rows.count_frozen(connection, "default"), rows.count_frozen(connection, "other")) == (2, 0)
+    assert rows.equate_epochs(connection) == 1
+    assert rows.epoch(connection) == Epoch(2)
+    assert rows.count_frozen(connection, "default") == 1
+    assert [is_frozen(one) for one in rows.select_open(connection, "default", None, 9)] == [True, False]
 
 
 def test_the_history_is_added_to(connection: sqlite3.Connection) -> None:
