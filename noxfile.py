@@ -38,6 +38,9 @@ def proofs(session: nox.Session) -> None:
     """Run the proofs for longer than a test run does: deeper, with all cases, over more seeds."""
     session.install("-q", "-e", ".[dev]")
     session.run("python", "-m", "tests.proof.simulation", "--seeds", "400")
+    session.run(
+        "python", "-m", "tests.proof.simulation", "--seeds", "200", "--each", "12"
+    )  # worlds as small as the tests'
     session.run("python", "-m", "tests.proof.test_matrix")
     session.run("python", "-m", "tests.proof.test_row_model")
 
