@@ -21,7 +21,7 @@ from alphapo_async.core.evidence import (
     Revision,
 )
 from alphapo_async.core.flight_result import FlightResult
-from alphapo_async.core.models import Transaction, Withdrawal
+from alphapo_async.core.models import CryptoAddress, Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
     Duplicate,
@@ -268,6 +268,51 @@ def test_an_outage_begins_and_ends() -> None:
         ("outage began", None, "ops", 42.5),
         ("outage ended", None, "ops", 42.5),
     ]
+
+
+def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    """The event names the key and AlphaPo's code, the error line says that no money moved, and the return is one quiet line."""
+    heard = Heard()
+
+    with caplog.at_level(logging.INFO, logger="alphapo_async"):
+        heard.observer.key_changed("fingerprint-0001", "bad_header_key")
+        heard.observer.key_changed("fingerprint-0001", None)
+
+    assert [(event.name, event.key, event.reason, event.foreign_id) for event in heard.events] == [
+        ("key refused", "fingerprint-0001", "bad_header_key", None),
+        ("key accepted", "fingerprint-0001", None, None),
+    ]
+    refused, accepted = caplog.records
+    assert (refused.levelno, accepted.levelno) == (logging.ERROR, logging.INFO)
+    assert "does not accept the key of fingerprint fingerprint-0001" in refused.getMessage()
+    assert "No money moved" in refused.getMessage()
+    assert accepted.getMessage() == "key accepted key of fingerprint fingerprint-0001: workers go on with its rows"
+
+
+def test_a_journal_that_went_back_is_reported_with_its_frozen_rows_and_the_runbook() -> None:
+    """The event belongs to no withdrawal, counts the frozen rows, and names the page of the runbook."""
+    heard = Heard()
+
+    heard.observer.journal_went_back(3)
+
+    (event,) = heard.events
+    assert (event.name, event.foreign_id) == ("journal went back", None)
+    assert (event.reason or "").startswith("3 rows are frozen. ")
+    assert (event.reason or "").endswith("(alphapo runbook failover)")
+
+
+def test_a_callback_of_a_withdrawal_that_the_journal_may_have_lost_is_reported() -> None:
+    """The event names the withdrawal, AlphaPo's id and the status, and nothing else of the callback."""
+    heard = Heard()
+
+    heard.observer.callback_not_in_journal(
+        Transaction(id=7, foreign_id="payout-17", status="confirmed", crypto_address=CryptoAddress(address=SECRET))
+    )
+
+    (event,) = heard.events
+    assert (event.name, event.foreign_id) == ("journal went back", "payout-17")
+    assert "not in the journal (AlphaPo's id 7, confirmed)" in (event.reason or "")
+    assert SECRET not in repr(event)
 
 
 # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────────
