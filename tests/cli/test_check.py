@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,27 @@ def test_check_tells_every_line(local: Local) -> None:
     first, *lines = told.stdout.splitlines()
     assert local.url in first
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]
+
+
+def test_a_check_ends_with_the_worst_exit_code(local: Local) -> None:
+    """A journal that does not open counts although every later line is ok, and a wrong key counts more than a clock without an answer."""
+    told = local.invoke("check", "--journal", "carrier://pigeon")
+    assert [line.split()[:2] for line in told.output.splitlines()[1:]] == [
+        ["failed", "journal"],
+        *(["ok", name] for name in ("clock", "ping", "key")),
+    ]
+    assert told.exit_code == Exit.WRONG
+    assert local.invoke("check", ALPHAPO_SECRET="another-secret").exit_code == Exit.KEY_REFUSED
+
+
+def test_a_check_names_host_account_and_key_and_hides_what_steers_a_terminal(local: Local) -> None:
+    """Each option counts before its variable, and of an account and a database with an escape in their names the terminal gets none."""
+    told = local.invoke(
+        *("check", "--base-url", f"{local.url}/", "--account", "north\x1b[31m"),
+        ALPHAPO_BASE_URL="http://127.0.0.1:9",
+        ALPHAPO_JOURNAL=postgres.database("missing%1b[31m"),
+    )
+    first, second, *_ = told.output.splitlines()
+    assert re.fullmatch(rf"host {local.url}, account north\\x1b\[31m, key fingerprint \w+", first)
+    assert r"missing\x1b[31m, schema alphapo: the database does not exist" in second
+    assert "\x1b" not in told.output
