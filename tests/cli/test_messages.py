@@ -50,6 +50,18 @@ def test_only_who_made_the_request_can_send_it_again() -> None:
     assert "--retry-rejected" not in advice(rejected, of_resume=True)
 
 
+@pytest.mark.parametrize("of_resume", [False, True])
+def test_a_row_whose_key_is_missing_stays_pending_until_the_key_is_added(*, of_resume: bool) -> None:
+    """Another pass does not help, so that the advice does not name one."""
+    missing = WithdrawalUnknown("No.", reason="key", foreign_id="f")
+    assert advice(missing, of_resume=of_resume) == (
+        "Keep it pending: do not refund it and do not pay it under a new foreign_id. No pass settles it without its key: "
+        "add the key to that file, then run the same command again."
+    )
+    other = WithdrawalUnknown("No.", reason="no answer", foreign_id="f")
+    assert "add the key" not in advice(other, of_resume=of_resume)
+
+
 @pytest.mark.parametrize(
     ("fields", "name", "words"),
     [
