@@ -22,9 +22,9 @@ class EpochWatch:
     Args:
         journal: whose epoch is watched.
         account: whose frozen rows are counted.
-        noticing: reports it.
+        observer: reports it.
         clock: seconds since the epoch of time.
-        assumed: how long an id that is new to the journal may be a forgotten one.
+        assumptions: how long an id that is new to the journal may be a forgotten one.
         confirm_lease: renews the lease, which the journal may have forgotten, or takes another.
         record_again: records the acceptances that this client has in memory again.
     """
@@ -44,9 +44,9 @@ class EpochWatch:
         """Of the epoch that was reported last."""
         self._journal = journal
         self._account = account
-        self._noticing = observer
+        self._observer = observer
         self._clock = clock
-        self._assumed = assumptions
+        self._assumptions = assumptions
         self._confirm_lease = confirm_lease
         self._record_again = record_again
         self._next_report = 0.0
@@ -85,6 +85,6 @@ class EpochWatch:
         if is_new:
             await self._record_again()
         frozen = await self._journal.count_frozen(self._account)
-        if frozen or (is_new and may_have_forgotten(epoch, now, self._assumed)):
-            self._noticing.journal_went_back(frozen)
+        if frozen or (is_new and may_have_forgotten(epoch, now, self._assumptions)):
+            self._observer.journal_went_back(frozen)
         self.number, self._next_report = epoch.number, now + _DAY

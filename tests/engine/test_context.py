@@ -26,7 +26,7 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, NoReply, Rejected, Reply
+from alphapo_async.core.outcome import Accepted, Found, InDoubt, KeyRefused, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, is_outage
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
@@ -39,7 +39,7 @@ from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.timers import FixedDelayTimers
 from tests.support import postgres
 from tests.support.virtual import run
-from tests.support.wire import HTML_502, NOT_FOUND, Wire, reply
+from tests.support.wire import HTML_502, NOT_FOUND, Standby, Wire, reply
 
 SIGNER = Signer("made-up-key", "made-up-secret")
 
@@ -695,3 +695,43 @@ def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
         return worked_out_at, asyncio.get_running_loop().time()
 
     assert run(story()) == (2.0, 5.0)
+
+
+def test_a_refused_key_is_asked_about() -> None:
+    """`accounts/list` moves no money; an answer that is none of the four codes makes the key worth a body."""
+
+    async def story() -> int:
+        wire = Wire()
+        context = _context(wire)
+        context.keys.judged(SIGNER.fingerprint, KeyRefused("bad_header_key"), 0.0)
+        await context.ask_about_key(SIGNER.fingerprint)
+        assert wire.headers[0]["X-Processing-Signature"] == SIGNER.sign(b"{}")
+        return wire.questions
+
+    assert run(story()) == 1
+
+
+def test_the_latest_acceptances_are_recorded_again_in_a_journal_that_went_back() -> None:
+    """Ten thousand are kept in memory, each once; of an older one, and of what is open, nothing is known any more."""
+
+    async def story() -> tuple[bool, bool, str]:
+        journal = Standby()
+        context = _context(Wire(), journal=journal)
+        await context.lease.acquire()
+        payment = Revision(b"{}", PAYMENT)
+        paid = Withdrawal(id="7", status="processing", source="reply")
+        row = Row(
+            account="shop", foreign_id="", revision=payment, key="k", created_at=0.0, withdrawal=paid, state="accepted"
+        )
+        for number in range(10_002):
+            context._keep_acceptance(replace(row, foreign_id=f"payout-{number}"))
+        context._keep_acceptance(replace(row, foreign_id="open", state="open"))
+        journal.lag()
+        await journal.fail_over()
+        await context.epochs.look()
+        names = ("payout-1", "open", "payout-2")
+        older, unpaid, latest = [await journal.find("shop", name) for name in names]
+        assert latest is not None
+        return older is None, unpaid is None, latest.state
+
+    assert run(story()) == (True, True, "accepted")

@@ -12,34 +12,14 @@ from alphapo_async.core.errors import WithdrawalNotSent, WithdrawalRejected, Wit
 from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply
 from alphapo_async.core.rate_limit import RetryPolicy
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Assumptions, Row
+from alphapo_async.engine.epoch_watch import EpochWatch
+from alphapo_async.engine.observer import Observer
 from tests.support.virtual import run
-from tests.support.wire import INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, request
+from tests.support.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Standby, Wire, client, request
 
 DAY = 86_400.0
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
-
-
-class Standby(Durable):
-    """A journal that can fail over to what it was a while ago."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._behind: tuple[dict[Any, Row], dict[Any, Row]] = ({}, {})
-
-    def lag(self) -> None:
-        """Let the standby hold what there is now, and nothing that comes."""
-        self._behind = dict(self._open), dict(self._settled)
-
-    async def fail_over(self) -> None:
-        """Lose what came since."""
-        self._open, settled = dict(self._behind[0]), self._behind[1]
-        self._settled.clear()
-        self._settled.update(settled)
-        self._soonest = 0.0
-        for name, row in self._open.items():
-            self._keep(name, row)
-        await self.raise_epoch(asyncio.get_running_loop().time() + 1_800_000_000.0)
 
 
 def named(events: list[Event], name: str) -> list[Event]:
@@ -263,3 +243,75 @@ def test_a_lease_that_was_lost_is_taken_anew_before_anything_is_sent() -> None:
     assert run(story()) == [1, WithdrawalNotSent, WithdrawalNotSent]
     assert wire.posts == 2
     assert len(named(events, "journal went back")) == 1
+
+
+# ── the watch by itself ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Watched:
+    """A watch over a journal in memory; counts what it does."""
+
+    def __init__(self, frozen: int = 0) -> None:
+        self.events: list[Event] = []
+        self.leases = self.recordings = 0
+        self.now = EPOCH
+        self.journal = Frozen(frozen)
+        self.watch = EpochWatch(
+            journal=self.journal,
+            account="shop",
+            observer=Observer("shop", self.events.append, lambda: self.now),
+            clock=lambda: self.now,
+            assumptions=Assumptions(resend_within=100.0),
+            confirm_lease=self._confirm_lease,
+            record_again=self._record_again,
+        )
+
+    async def _confirm_lease(self) -> None:
+        self.leases += 1
+
+    async def _record_again(self) -> None:
+        self.recordings += 1
+        await asyncio.sleep(1.0)
+
+
+class Frozen(Durable):
+    """A journal with so many frozen rows."""
+
+    def __init__(self, frozen: int) -> None:
+        super().__init__()
+        self._frozen = frozen
+
+    async def count_frozen(self, account: str) -> int:
+        """Return the number that was handed in."""
+        return self._frozen
+
+
+def test_looks_at_the_same_time_report_an_epoch_once() -> None:
+    """One records the acceptances again and reports; the others wait for the lease alone, which is confirmed once."""
+    watched = Watched(frozen=3)
+
+    async def story() -> None:
+        await watched.journal.raise_epoch(EPOCH)
+        await asyncio.gather(*(watched.watch.look() for _ in range(3)))
+        await watched.watch.look()
+
+    run(story())
+
+    assert (watched.leases, watched.recordings) == (1, 1)
+    assert [event.name for event in watched.events] == ["journal went back"]
+
+
+@pytest.mark.parametrize(("after", "events"), [(99.0, 1), (100.0, 0)])
+def test_an_epoch_without_frozen_rows_is_reported_while_ids_may_be_forgotten(after: float, events: int) -> None:
+    """From `resend_within` after its first sight on it changes nothing, and is no event."""
+    watched = Watched()
+
+    async def story() -> None:
+        await watched.journal.raise_epoch(EPOCH)
+        watched.now = EPOCH + after
+        await watched.watch.look()
+
+    run(story())
+
+    assert len(watched.events) == events
+    assert watched.watch.number == 1

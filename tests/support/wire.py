@@ -18,6 +18,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.row import Row
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
@@ -163,6 +164,28 @@ class Durable(MemoryJournal):
     """A journal that counts as outliving its process, and takes no real time: it is handed from one client to the next."""
 
     is_durable = True
+
+
+class Standby(Durable):
+    """A journal that can fail over to what it was a while ago."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._behind: tuple[dict[Any, Row], dict[Any, Row]] = ({}, {})
+
+    def lag(self) -> None:
+        """Let the standby hold what there is now, and nothing that comes."""
+        self._behind = dict(self._open), dict(self._settled)
+
+    async def fail_over(self) -> None:
+        """Lose what came since."""
+        self._open, settled = dict(self._behind[0]), self._behind[1]
+        self._settled.clear()
+        self._settled.update(settled)
+        self._soonest = 0.0
+        for name, row in self._open.items():
+            self._keep(name, row)
+        await self.raise_epoch(asyncio.get_running_loop().time() + 1_800_000_000.0)
 
 
 def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:
