@@ -73,9 +73,10 @@ class EpochWatch:
         """Have the lease confirmed in an epoch that is new to this client; every flight that recorded a row in it waits for that."""
         async with self._confirming:
             number = self._journal.epoch.number
-            if number != self._confirmed:
-                await self._confirm_lease()
-                self._confirmed = number
+            if number == self._confirmed:
+                return
+            await self._confirm_lease()
+            self._confirmed = number
 
     async def _report(self) -> None:
         epoch, now = self._journal.epoch, self._clock()
