@@ -153,7 +153,7 @@ begin
   end if;
   update {s}.withdrawals w set epoch = here.epoch_number, turn = turn + 1, counted_as = 'unknown',
     due_at = case when holder is null then moment end,
-    rest = (rest::jsonb || jsonb_build_object('owes_look_up', true, 'reason', 'journal went back',
+    rest = (rest::jsonb || jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
       'doubt_since', least((rest ->> 'doubt_since')::double precision, created_at),
       'may_send_until', greatest((rest ->> 'may_send_until')::double precision, here.epoch_since, created_at)))::json
   where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
@@ -184,7 +184,7 @@ _NOW: Final = {
     "rest": (
         "(wanted.rest::jsonb || jsonb_build_object('expires_at', moment + (told ->> 'expires_in')::double precision) || "
         "case when moment < here.epoch_since + (told ->> 'resend_within')::double precision "
-        "then jsonb_build_object('unvouched', true, 'owes_look_up', true) else jsonb_build_object() end)::json"
+        "then jsonb_build_object('new_to_volatile_journal', true, 'needs_look_up', true) else jsonb_build_object() end)::json"
     ),
 }
 """What the function fills in by the database's clock."""
