@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -15,17 +16,25 @@ import pytest
 import alphapo_async
 from alphapo_async import AlphapoClient, Signer, open_journal
 from alphapo_async.cli import alphapo
+from alphapo_async.cli.journal import with_journal
 from alphapo_async.cli.options import Access
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
+from tests.support import postgres
 
 OURS = str(PurePath(alphapo_async.__file__).parent)
 KEY, SECRET, OLD, PASSWORD = "key-of-9d41", "secret-of-77b0", "retired-of-c2f5", "password-of-31ee"
 HIDDEN = (KEY, SECRET, OLD, PASSWORD)
 DATABASE = f"postgresql://payer:{PASSWORD}@127.0.0.1:1/payouts"
 PROXY = f"ftp://user:{PASSWORD}@proxy.example"
+
+
+def refusing_database() -> str:
+    """Return a database that answers at once that it does not know the user; one that cannot be reached is tried for 10 s."""
+    parts = urlsplit(postgres.database("payouts"))
+    return parts._replace(netloc=f"payer:{PASSWORD}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def frames_of(error: BaseException | None, seen: set[int]) -> Iterator[FrameType]:
@@ -75,8 +84,14 @@ def error_of(call: Callable[[], object]) -> BaseException:
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """Return an environment with credentials, and these changes."""
-    return {"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": SECRET, "ALPHAPO_JOURNAL": DATABASE, **changed}
+    """Return an environment with credentials and a host at which nothing listens, and these changes."""
+    usual = {
+        "ALPHAPO_KEY": KEY,
+        "ALPHAPO_SECRET": SECRET,
+        "ALPHAPO_JOURNAL": DATABASE,
+        "ALPHAPO_BASE_URL": "http://127.0.0.1:1",
+    }
+    return {**usual, **changed}
 
 
 def client(**settings: Any) -> Callable[[], object]:
@@ -234,18 +249,23 @@ def test_a_command_that_fails_shows_no_secret(
     (tmp_path / "payouts.csv").write_text("foreign_id\n", encoding="utf-8")
     for variable in [name for name in os.environ if re.match("ALPHAPO_", name)]:
         monkeypatch.delenv(variable)
-    for variable, value in environment(**wrong).items():
+    for variable, value in environment(**{"ALPHAPO_JOURNAL": refusing_database(), **wrong}).items():
         monkeypatch.setenv(variable, value)
     error = error_of(lambda: COMMANDS[name].main(ARGUMENTS[name], standalone_mode=False))
+    # `journal …` needs no secret, and uses the database; a backup it refuses before.
+    uses_it = "ALPHAPO_SECRET" in wrong and name.startswith("journal ") and name != "journal backup"
+    assert isinstance(error, alphapo_async.JournalError) is uses_it
     assert shown_by(error) == []
 
 
-def test_a_database_that_cannot_be_reached_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal fails while it is used, in frames that had its name."""
-    for variable, value in environment(PGCONNECT_TIMEOUT="1").items():
-        monkeypatch.setenv(variable, value)
-    error = error_of(lambda: COMMANDS["journal totals"].main([], standalone_mode=False))
+def test_a_database_that_cannot_be_reached_shows_no_secret() -> None:
+    """The journal fails while it is used, after more than one try."""
+    journal = open_journal(DATABASE)
+    assert isinstance(journal, PostgresJournal)
+    journal._server._patience = 0.2
+    error = error_of(lambda: with_journal(journal, lambda opened: opened.totals("default")))
     assert isinstance(error, alphapo_async.JournalError)
+    assert "it cannot be reached" in str(error)
     assert shown_by(error) == []
 
 
