@@ -42,7 +42,7 @@ async def test_a_handler_that_is_killed_leaves_its_callback_new(journal: str) ->
     process = await _handling(journal)
     async with AlphapoClient(KEY, SECRET, base_url="http://127.0.0.1:9", journal=journal) as client:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.0), client.receive_callback(HEADERS, BODY):
+            async with asyncio.timeout(0.5), client.receive_callback(HEADERS, BODY):
                 raise AssertionError
         process.kill()
         await process.wait()
@@ -59,7 +59,7 @@ async def test_sixty_four_deliveries_to_two_processes_are_handled_once(journal: 
 
     async def deliver(client: AlphapoClient) -> None:
         async with client.receive_callback(HEADERS, BODY) as callback:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.005)
             handled.append(callback.is_new)
 
     settings = {"base_url": "http://127.0.0.1:9", "journal": journal}
