@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import warnings
 
 from hypothesis import HealthCheck, settings
+
+# Hundreds of processes are started: without a cache each of them would compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if os.environ.get("TESTS_LOOP") == "uvloop":
     import uvloop

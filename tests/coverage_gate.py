@@ -104,7 +104,7 @@ def _measure(module: Path) -> int:
     plugin = UntilCovered(measured, module)
     measured.start()
     try:
-        arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", str(test_file(module))]
+        arguments = ["-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", str(test_file(module))]
         ended = pytest.main(arguments, plugins=[plugin])
     finally:
         measured.stop()

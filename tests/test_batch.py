@@ -28,6 +28,7 @@ from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.engine.context import Runtime
 from tests.proof.outage import KINDS, through
+from tests.support.long import long_after
 from tests.support.virtual import run
 from tests.support.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
@@ -361,7 +362,7 @@ def test_rows_in_backoff_are_bounded_too() -> None:
 # ── an outage ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", long_after(1, KINDS))
 def test_six_hours_without_an_answer_are_waited_through(kind: str) -> None:
     """Nobody but those under way when it began gets into doubt, and all are paid once it is over.
 

@@ -19,7 +19,7 @@ from alphapo_async.engine.context import Runtime
 from tests.proof.killed import KEY, POLICY, SECRET, note, request_of
 
 AT_ONCE = 100
-PATIENT: RetryPolicy = replace(POLICY, deadline=20.0)
+PATIENT: RetryPolicy = replace(POLICY, deadline=11.0)
 MARGIN = 1.0
 """Seconds that a racer's lease outlasts an attempt: short, so that a pause that outlasts the lease is short, too."""
 

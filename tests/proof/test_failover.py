@@ -23,10 +23,11 @@ from tests.proof.failover_client import KEY, POLICY, SECRET, Report, request_of
 from tests.proof.failover_judge import Evidence, judge
 from tests.proof.relay import Relay
 from tests.proof.replication import FOLDERS, PREFIX, Cluster
+from tests.support.long import LONG, long_after
 from tests.support.processes import started
 
 
-@pytest.mark.parametrize("mode", ["asynchronous", "pooled"])
+@pytest.mark.parametrize("mode", long_after(1, ["asynchronous", "pooled"]))
 async def test_what_a_failover_loses_is_reported_and_never_sent_again(mode: Mode) -> None:
     """Rows that were open on the standby settle by a look-up, a callback, a repeated call and the operator, and no other row is paid."""
     [result] = await run([mode], seed=1)
@@ -145,6 +146,7 @@ async def _unfreeze(journal: str, *arguments: str) -> None:
     assert process.returncode == 0, errors
 
 
+@LONG
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_after_a_signal(ending: signal.Signals) -> None:
     """Servers and client processes end, and their files are removed."""

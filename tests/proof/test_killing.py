@@ -9,9 +9,10 @@ import pytest
 
 from tests.proof.killing import kill_and_resume
 from tests.support import postgres
+from tests.support.long import LONG, long_after
 
 
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", long_after(1, [11, 12]))
 def test_killed_workers_lose_nothing(tmp_path: Path, seed: int) -> None:
     """Every withdrawal is accepted exactly once or definitely refused, and everybody was told the truth."""
     verdict = kill_and_resume(8, 12, seed, tmp_path)
@@ -28,6 +29,7 @@ def test_killed_workers_with_blind_look_ups_tell_nothing_wrong(tmp_path: Path) -
     assert verdict.outcomes["open"] > 0
 
 
+@LONG
 async def test_killed_workers_lose_nothing_in_a_database(tmp_path: Path) -> None:
     """Their connections end with them, and the next worker goes on."""
     name = postgres.schema()

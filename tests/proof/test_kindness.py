@@ -15,6 +15,7 @@ from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import RetryPolicy
+from tests.support.long import long_after
 from tests.support.virtual import run
 from tests.support.wire import HTML_502, NO_CONNECTION, Wire, client, request
 
@@ -62,7 +63,7 @@ def test_ten_thousand_over_fifty_connections_are_all_accepted() -> None:
     assert most == 50
 
 
-@pytest.mark.parametrize("answer", [NO_CONNECTION, HTML_502], ids=["refused", "502"])
+@pytest.mark.parametrize("answer", long_after(1, [NO_CONNECTION, HTML_502]), ids=["refused", "502"])
 def test_two_thousand_callers_survive_an_outage_of_three_seconds(answer: Reply | NoReply) -> None:
     """Under the default policy all are served within 5 s of the outage's end."""
 
@@ -77,7 +78,7 @@ def test_two_thousand_callers_survive_an_outage_of_three_seconds(answer: Reply |
     assert now < 3.0 + 5.0
 
 
-@pytest.mark.parametrize("answer", [NO_CONNECTION, HTML_502], ids=["refused", "502"])
+@pytest.mark.parametrize("answer", long_after(1, [NO_CONNECTION, HTML_502]), ids=["refused", "502"])
 def test_ten_thousand_against_a_dead_server_make_few_requests(answer: Reply | NoReply) -> None:
     """With every request failing, outage mode keeps it to 0.15 requests a withdrawal; what never left is told so at the deadline."""
 

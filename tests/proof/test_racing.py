@@ -9,9 +9,10 @@ import pytest
 
 from tests.proof.racing import race
 from tests.support import postgres
+from tests.support.long import long_after
 
 
-@pytest.mark.parametrize("kind", ["file", "database"])
+@pytest.mark.parametrize("kind", long_after(1, ["file", "database"]))
 async def test_whoever_wins_each_is_paid_once_and_everybody_hears_the_truth(tmp_path: Path, kind: str) -> None:
     """Of two payments under one foreign_id one is sent; a paused holder settles nothing that is not its own."""
     journal = None

@@ -18,6 +18,7 @@ from alphapo_async.core.models import Withdrawal
 from alphapo_async.sandbox import Sandbox
 from tests.proof.killed import KEY, POLICY, SECRET, control_of, request_of
 from tests.support import postgres
+from tests.support.long import long_after
 
 MANY = 1_000
 
@@ -31,7 +32,7 @@ def server() -> Iterator[Any]:
         started.cleanup()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 2.0])
+@pytest.mark.parametrize("seconds", long_after(1, [0.0, 2.0]))
 async def test_nothing_is_lost_when_the_database_dies(server: Any, seconds: float) -> None:
     """It drops everything without a word, in the midst of a thousand; afterwards every one is accepted once or definitely refused."""
     journal = open_journal(server.get_uri())

@@ -67,6 +67,7 @@ from alphapo_async.core.row import (
     may_be_forgotten,
 )
 from alphapo_async.core.transitions import apply, new_row
+from tests.support.long import LONG
 
 DEPTH: Final = 4
 """The depth of the search in the tests, at which every planted mistake is found; as a command it goes deeper."""
@@ -868,6 +869,7 @@ WRONG_LEARNS: Final[tuple[Learn, ...]] = (
 )
 
 
+@LONG
 @pytest.mark.parametrize("wrong", WRONG_LEARNS, ids=lambda wrong: wrong.__name__.strip("_"))
 def test_a_row_that_learns_wrongly_is_found_out(wrong: Learn) -> None:
     """Every planted mistake breaks a promise that the search sees, within the same depth."""

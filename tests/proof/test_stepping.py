@@ -13,6 +13,7 @@ from alphapo_async.sandbox.faults import Call, Fault
 from tests.proof.background import running_sandbox
 from tests.proof.killing import judge, settle_all
 from tests.support import postgres
+from tests.support.long import long_after
 
 SERIES = {0: None, 10_000: Fault.RESET_AFTER, 20_000: Fault.RESET_BEFORE}
 """By the number of their first withdrawal, what happens to the first body of each."""
@@ -28,7 +29,7 @@ class FirstBody:
         return SERIES[number // 10_000 * 10_000] if is_first else None
 
 
-@pytest.mark.parametrize("kind", ["file", "database"])
+@pytest.mark.parametrize("kind", long_after(1, ["file", "database"]))
 async def test_no_step_is_one_too_many(tmp_path: Path, kind: str) -> None:
     """Wherever it is killed, the withdrawal is accepted exactly once or definitely refused, and the ledger agrees."""
     journal = str(tmp_path / "payouts.db")

@@ -61,7 +61,7 @@ def by_model_check() -> Find:
 
 def by_test(test: str) -> Find:
     """Run one test of the suite."""
-    settings = ["-c", str(ROOT / "pyproject.toml"), "-n0", "-p", "no:cacheprovider"]
+    settings = ["-c", str(ROOT / "pyproject.toml"), "-n0", "-m", "", "-p", "no:cacheprovider"]
     done = subprocess.run([sys.executable, "-m", "pytest", *settings, test], stdout=subprocess.DEVNULL, check=False)
     return Find(f"{test.rpartition('::')[2]} fails" if done.returncode == pytest.ExitCode.TESTS_FAILED else None, 1)
 
