@@ -42,6 +42,7 @@ from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
 from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import new_row
 from alphapo_async.core.version import __version__
@@ -56,11 +57,10 @@ from alphapo_async.settings import (
     PRODUCTION,
     all_signers,
     by_fingerprint,
+    check_account,
     check_base_url,
-    check_count,
     check_hook,
     check_rate,
-    check_seconds,
     from_environment,
     the_journal,
 )
@@ -121,8 +121,7 @@ class AlphapoClient:
         signer = Signer(key, secret)
         if amount_format not in AMOUNT_FORMATS:
             raise ConfigurationError(f'amount_format must be "number" or "string", not {amount_format!r}.')
-        if not isinstance(account, str) or not account or not account.isprintable():
-            raise ConfigurationError("account must be a name, printable and not empty.")
+        check_account(account)
         if policy is not None and not isinstance(policy, RetryPolicy):
             raise ConfigurationError(f"policy must be a RetryPolicy, not {type(policy).__name__}.")
         if session is not None and not isinstance(session, SessionManager):
@@ -171,7 +170,7 @@ class AlphapoClient:
         Raises:
             ConfigurationError: a setting is missing or wrong.
         """
-        return cls(**{**from_environment(os.environ), **settings})
+        return cls(**from_environment(os.environ, settings))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_is_closed"):
@@ -275,7 +274,7 @@ class AlphapoClient:
             raise ConfigurationError(f"stop must be an asyncio.Event, not {type(stop).__name__}; nothing was sent.")
         batch = Batch(
             partial(self._pay_row, resend_rejected),
-            concurrency=check_count(concurrency),
+            concurrency=check_count("concurrency", concurrency),
             outage_until=lambda: self._context.limiter.outage_until,
             now=loop.time,
             sleep=self._context.runtime.sleep,
@@ -534,7 +533,7 @@ class AlphapoClient:
         await self._context.lease.acquire()
         counted = itertools.count()
         settle = partial(self._settle, counted, resend, self._context.keys.refusals)
-        rounds = WorkLoop(self._context, settle, self._refresh, check_count(concurrency), self._flights)
+        rounds = WorkLoop(self._context, settle, self._refresh, check_count("concurrency", concurrency), self._flights)
         passing = rounds.run_once(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
@@ -556,7 +555,9 @@ class AlphapoClient:
         self._enter()
         await self._context.lease.acquire()
         settle = partial(self._settle, itertools.count(), True, None)
-        await WorkLoop(self._context, settle, self._refresh, check_count(concurrency), self._flights).run()
+        await WorkLoop(
+            self._context, settle, self._refresh, check_count("concurrency", concurrency), self._flights
+        ).run()
 
     async def _settle(
         self,

@@ -17,17 +17,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.setting_checks import check_count, check_seconds
+from alphapo_async.proxies import check_proxy, proxies_of_environment, proxy_for
 from alphapo_async.timers import FixedDelayTimers
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ _BEFORE_HANDOVER: Final = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
+)
+# Before a connection was handed over only the answer to CONNECT is read: a proxy closed the connection, or answered with something else.
+_BROKEN_OFF: Final = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientResponseError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientOSError,
 )
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (_UnaskedAnswer, "no connection: the pooled one was spoilt"),
@@ -290,12 +297,12 @@ class SessionManager:
     Args:
         max_connections: requests under way at once, and so connections; 1 or more.
         connect_timeout: seconds for name, connection and TLS together; a request that fails here never left.
-        proxy: URL of an HTTP proxy.
+        proxy: URL of an HTTP proxy, `http://HOST:PORT`, or `https://HOST:PORT` where the proxy itself is reached over TLS.
         ssl: an `ssl.SSLContext` that trusts your own certificate authority; certificates are always verified.
-        trust_env: take the proxy from the environment (`HTTPS_PROXY` and its kin).
+        trust_env: without `proxy`, take it from the environment as it is now: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 
     Raises:
-        ConfigurationError: a figure is out of range, `proxy` is no URL, or `ssl` would switch verification off.
+        ConfigurationError: a figure is out of range, a proxy is no URL of one, or `ssl` would switch verification off.
     """
 
     @hides_arguments
@@ -308,25 +315,16 @@ class SessionManager:
         ssl: tls.SSLContext | None = None,
         trust_env: bool = False,
     ) -> None:
-        if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
-            raise ConfigurationError(f"max_connections must be a whole number from 1, not {max_connections!r}.")
-        if isinstance(connect_timeout, bool) or not isinstance(connect_timeout, int | float) or not connect_timeout > 0:
-            raise ConfigurationError(f"connect_timeout must be seconds, more than 0, not {connect_timeout!r}.")
-        if proxy is not None and not _is_proxy(proxy):
-            raise ConfigurationError(
-                "proxy must be the URL of an HTTP proxy, such as 'http://proxy.example:3128'; this is none."
-            )
         if ssl is not None and not _verifies(ssl):
             raise ConfigurationError(
                 "ssl must be an ssl.SSLContext that verifies certificates and host names; to trust your own certificate authority, "
                 "pass ssl.create_default_context(cafile=...)."
             )
-        self.max_connections = max_connections
+        self.max_connections = check_count("max_connections", max_connections)
         self.slots = Slots(max_connections)
-        self._connect_timeout = connect_timeout
-        self._proxy = proxy
+        self._connect_timeout = check_seconds("connect_timeout", connect_timeout, may_be_zero=False)
+        self._proxies = _proxies(proxy, trust_env=trust_env)
         self._ssl = ssl
-        self._trust_env = trust_env
         self._pool: _Pool | None = None
         self._limits: dict[float, _Limit] = {}
 
@@ -357,7 +355,7 @@ class SessionManager:
         exchange.due = alarm.due
         try:
             if not _is_genuine():
-                return await self._ask_stand_in(method, url, body, headers)
+                return await self._ask_stand_in(exchange, method, url, body, headers)
             order = _Order(self._route(method, url), headers, body, limit.of_connecting)
             try:
                 return await self._carry(exchange, order)
@@ -403,12 +401,18 @@ class SessionManager:
         return _reply(message.code, told, message.headers)
 
     async def _ask_stand_in(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+        self, exchange: _Exchange, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Reply | NoReply:
         """Somebody has taken the place of aiohttp's own request, as aioresponses does in tests: he answers, and no connection is made."""
-        response = await self._opened().session.request(
-            method, url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
-        )
+        proxy = proxy_for(url, self._proxies)
+        exchange.has_left = True  # nobody sees whether it does
+        try:
+            response = await self._opened().session.request(
+                method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy
+            )
+        except _BEFORE_HANDOVER:
+            exchange.has_left = False
+            raise
         try:
             told = await _read(response.content)
             return _TOO_LARGE if told is None else _reply(response.status, told, response.headers)
@@ -431,15 +435,11 @@ class SessionManager:
         return routes.get((method, url)) or routes.setdefault((method, url), self._new_route(method, URL(url)))
 
     def _new_route(self, method: str, url: URL) -> _Route:
-        """Work out once what is the same for all requests: the proxy, too, from the environment as it is now."""
-        proxy, proxy_auth = None if self._proxy is None else URL(self._proxy), None
-        if proxy is None and self._trust_env:
-            with contextlib.suppress(LookupError):
-                proxy, proxy_auth = get_env_proxy_for_url(url)
+        """Work out once what is the same for all requests."""
+        found = proxy_for(str(url), self._proxies)
+        proxy = None if found is None else URL(found)
         session = self._opened().session
-        to = aiohttp.ClientRequest(
-            method, url, loop=asyncio.get_running_loop(), session=session, proxy=proxy, proxy_auth=proxy_auth
-        )
+        to = aiohttp.ClientRequest(method, url, loop=asyncio.get_running_loop(), session=session, proxy=proxy)
         target = str(url) if proxy is not None and not to.is_ssl() else url.raw_path_qs
         lines = f"{method} {target} HTTP/1.1", f"Host: {to.headers[hdrs.HOST]}", *_ALWAYS
         return _Route(to, "\r\n".join(lines))
@@ -452,12 +452,11 @@ class SessionManager:
         return limit
 
 
-def _is_proxy(url: object) -> bool:
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def _proxies(proxy: str | None, *, trust_env: bool) -> Mapping[str, str]:
+    """Return the proxies that requests go through, by the scheme of their URLs."""
+    if proxy is not None:
+        return dict.fromkeys(("http", "https"), check_proxy("proxy", proxy))
+    return proxies_of_environment() if trust_env else {}
 
 
 def _verifies(context: object) -> bool:
@@ -507,7 +506,10 @@ def _reply(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
 
 def _told(error: Exception, exchange: _Exchange) -> NoReply:
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "connection lost")
-    if exchange.has_left or not exchange.is_attached:
-        # Where no connection was handed over, an error that has no place in the table claims nothing.
-        return NoReply(reason, may_have_left=exchange.has_left or not isinstance(error, _BEFORE_HANDOVER))
-    return NoReply(reason if reason.startswith(_BARRED) else _BARRED, may_have_left=False)
+    if exchange.has_left:
+        return NoReply(reason, may_have_left=True)
+    # The bytes are written in one place only: before that nothing has left, whatever the error.
+    if not reason.startswith(_BARRED):
+        is_proxy = not exchange.is_attached and isinstance(error, _BROKEN_OFF)
+        reason = "no connection: proxy broke off" if is_proxy else _BARRED
+    return NoReply(reason, may_have_left=False)

@@ -7,20 +7,21 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.setting_checks import check_number, check_path, check_text, check_web_address, may_hold_password
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import VERBS, Journal, open_journal
 
 __all__ = [
     "all_signers",
     "by_fingerprint",
+    "check_account",
     "check_base_url",
-    "check_count",
     "check_hook",
-    "check_seconds",
+    "check_rate",
     "from_environment",
     "is_loopback",
     "read_retired_keys",
@@ -38,23 +39,20 @@ def check_base_url(base_url: str) -> str:
     Raises:
         ConfigurationError: no such URL, or plain http to a host that is not loopback.
     """
-    told = str(base_url)
-    try:
-        parts = urlsplit(told)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if host is None or parts.scheme not in ("http", "https") or _has_more(parts) or any(map(str.isspace, told)):
-        raise ConfigurationError(f"base_url must be scheme and host, such as {PRODUCTION!r}; this one is not.")
+    parts = check_web_address("base_url", base_url, PRODUCTION)
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            "base_url holds a user or a password, and AlphaPo asks for none. It is not shown. Nothing was sent."
+        )
     if parts.path.rstrip("/") not in ("", "/api/v2"):
-        raise ConfigurationError(f"base_url must have no path, not {parts.path!r}; the API's own is added to it.")
-    if parts.scheme == "http" and not is_loopback(told):
-        raise ConfigurationError(f"base_url must be https: http to {host!r} would show withdrawals to the network.")
+        raise ConfigurationError(
+            f"base_url must have no path, not {parts.path!r}; the API's own is added to it. Nothing was sent."
+        )
+    if parts.scheme == "http" and not is_loopback(base_url):
+        raise ConfigurationError(
+            f"base_url must be https: http to {parts.hostname!r} would show withdrawals to the network. Nothing was sent."
+        )
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _has_more(parts: SplitResult) -> bool:
-    return bool(parts.query or parts.fragment or "@" in parts.netloc)
 
 
 def is_loopback(base_url: str) -> bool:
@@ -66,26 +64,13 @@ def is_loopback(base_url: str) -> bool:
         return host == "localhost"
 
 
-def check_seconds(name: str, value: object) -> float:
-    """Return the seconds.
+def check_account(account: object) -> str:
+    """Return your name for the merchant account.
 
     Raises:
-        ConfigurationError: not a number, negative or without end.
+        ConfigurationError: not a name, or one that only looks like another.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ConfigurationError(f"{name} must be seconds, 0 or more, not {value!r}.")
-    return float(value)
-
-
-def check_count(concurrency: object) -> int:
-    """Return how many at once.
-
-    Raises:
-        ConfigurationError: not a whole number from 1.
-    """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ConfigurationError(f"concurrency must be a whole number from 1, not {concurrency!r}.")
-    return concurrency
+    return check_text("account", account)
 
 
 def check_rate(max_rate: float | None) -> float | None:
@@ -96,9 +81,7 @@ def check_rate(max_rate: float | None) -> float | None:
     """
     if max_rate is None:
         return None
-    if check_seconds("max_rate", max_rate) == 0:
-        raise ConfigurationError("max_rate must be withdrawals per second, above 0; None sets no limit.")
-    return float(max_rate)
+    return check_number("max_rate", max_rate, "withdrawals per second", may_be_zero=False)
 
 
 _ARGUMENTS: Final = {0: "no argument", 1: "one argument"}
@@ -178,33 +161,43 @@ def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
             )
         return open_journal("memory")
     if isinstance(journal, str | Path):
-        return open_journal(str(journal))
+        return open_journal(journal)
     if not hasattr(journal, "is_durable") or not all(callable(getattr(journal, verb, None)) for verb in VERBS):
         raise ConfigurationError(
-            'journal must be "memory" or an object with the verbs of alphapo_async.journal.Journal.'
+            'journal must be a name ("payouts.db", "postgresql://…", "memory") or an object with the verbs of '
+            f"alphapo_async.journal.Journal, not {type(journal).__name__}. Nothing was sent."
         )
     return journal
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the client's arguments that the environment names.
+_VARIABLES: Final = {"base_url": "ALPHAPO_BASE_URL", "journal": "ALPHAPO_JOURNAL", "account": "ALPHAPO_ACCOUNT"}
+
+
+@hides_arguments
+def from_environment(environment: Mapping[str, str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the client's arguments: those given, and of the others those that the environment names.
+
+    An empty variable is the same as none.
 
     Raises:
-        ConfigurationError: key or secret is missing, or the file of the secret or of the retired keys cannot be read.
+        ConfigurationError: key or secret is missing, a variable cannot be meant, or the file of the secret or of the retired keys cannot
+            be read.
     """
-    if missing := _missing(environment):
+    found: dict[str, Any] = dict(given or {})
+    variables = {name: text for name, text in environment.items() if text}
+    if missing := _missing(variables, found):
         raise ConfigurationError(" ".join(missing))
-    told: dict[str, Any] = {"key": environment["ALPHAPO_KEY"], "secret": _secret(environment)}
-    for name, variable in (
-        ("base_url", "ALPHAPO_BASE_URL"),
-        ("journal", "ALPHAPO_JOURNAL"),
-        ("account", "ALPHAPO_ACCOUNT"),
-    ):
-        if environment.get(variable):
-            told[name] = environment[variable]
-    if file := environment.get(RETIRED_KEYS):
-        told["retired_keys"] = read_retired_keys(file, RETIRED_KEYS)
-    return told
+    if "key" not in found:
+        found["key"] = check_text("ALPHAPO_KEY", variables["ALPHAPO_KEY"], is_secret=True)
+    if "secret" not in found:
+        found["secret"] = _secret(variables)
+    for name, variable in _VARIABLES.items():
+        if name not in found and variable in variables:
+            text = variables[variable]
+            found[name] = check_path(variable, text, is_secret=may_hold_password(text))
+    if "retired_keys" not in found and RETIRED_KEYS in variables:
+        found["retired_keys"] = read_retired_keys(variables[RETIRED_KEYS], RETIRED_KEYS)
+    return found
 
 
 @hides_arguments
@@ -232,9 +225,11 @@ def read_retired_keys(path: str | Path, setting: str) -> tuple[tuple[str, str], 
 
 
 def _lines_of(path: str | Path, setting: str) -> list[str]:
+    if isinstance(path, str):
+        check_path(setting, path, is_secret=True)
     try:
         return Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError, ValueError):
+    except (OSError, ValueError):
         pass
     # What it names is not shown: it may be a key or a secret itself.
     raise ConfigurationError(f"{setting} names a file that cannot be read. Nothing was sent.")
@@ -248,24 +243,25 @@ def _is_pair(words: list[str]) -> bool:
     return True
 
 
-def _missing(environment: Mapping[str, str]) -> list[str]:
+def _missing(variables: Mapping[str, str], given: Mapping[str, Any]) -> list[str]:
     """Return what to say of the credentials that are not there."""
     missing = []
-    if not environment.get("ALPHAPO_KEY"):
+    if "key" not in given and "ALPHAPO_KEY" not in variables:
         missing.append("ALPHAPO_KEY is not set: it names the public API key.")
-    if not environment.get("ALPHAPO_SECRET") and not environment.get("ALPHAPO_SECRET_FILE"):
+    if "secret" not in given and "ALPHAPO_SECRET" not in variables and "ALPHAPO_SECRET_FILE" not in variables:
         missing.append(
             "ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE: one of them holds the secret key."
         )
     return missing
 
 
-def _secret(environment: Mapping[str, str]) -> str:
-    if secret := environment.get("ALPHAPO_SECRET"):
-        return secret
+def _secret(variables: Mapping[str, str]) -> str:
+    if secret := variables.get("ALPHAPO_SECRET"):
+        return check_text("ALPHAPO_SECRET", secret, is_secret=True)
+    path = check_path("ALPHAPO_SECRET_FILE", variables["ALPHAPO_SECRET_FILE"], is_secret=True)
     try:
-        return Path(environment["ALPHAPO_SECRET_FILE"]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, ValueError):
         pass
-    # What it names is not shown: somebody may have set it to the secret itself.
-    raise ConfigurationError("ALPHAPO_SECRET_FILE names a file that cannot be read.")
+    # What it names is not shown: it may be the secret itself.
+    raise ConfigurationError("ALPHAPO_SECRET_FILE names a file that cannot be read. Nothing was sent.")

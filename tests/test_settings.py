@@ -9,20 +9,25 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphapo_async.cli import alphapo
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.signer import Signer
+from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal
+from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
     all_signers,
     by_fingerprint,
+    check_account,
     check_base_url,
-    check_count,
     check_hook,
     check_rate,
-    check_seconds,
     from_environment,
     is_loopback,
     read_retired_keys,
@@ -90,7 +95,7 @@ def test_base_url_is_kept_as_scheme_host_and_port(given_url: str, kept: str) -> 
 )
 def test_a_base_url_that_cannot_be_meant_is_refused(url: Any) -> None:
     """No URL, something beside scheme and host, a blank that would spoil every request, or plain http to the network."""
-    with pytest.raises(ConfigurationError, match="base_url must"):
+    with pytest.raises(ConfigurationError, match=r"^base_url .* Nothing was sent\.$"):
         check_base_url(url)
 
 
@@ -122,25 +127,15 @@ def test_a_url_without_host_is_not_loopback() -> None:
     assert not is_loopback("nonsense")
 
 
-# ── seconds and rates ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── accounts and rates ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("value", [0, 0.0, 1, 2.5, 1e9])
-def test_seconds_are_numbers_from_zero(value: float) -> None:
-    """Whole or not, they come back as a float."""
-    seconds = check_seconds("close_grace", value)
-
-    assert seconds == value
-    assert type(seconds) is float
-
-
-@pytest.mark.parametrize("value", [-1, -0.1, float("inf"), float("nan"), True, "1", None, [1]])
-def test_other_seconds_are_refused_by_name(value: object) -> None:
-    """Negative, endless, not a number: the message names the setting and the value."""
-    with pytest.raises(ConfigurationError, match="close_grace must be seconds") as caught:
-        check_seconds("close_grace", value)
-
-    assert repr(value) in str(caught.value)
+def test_an_account_is_a_name_that_cannot_be_mistaken() -> None:
+    """A journal knows a withdrawal by account and foreign_id: under a name that only looks like this one it would be paid again."""
+    assert check_account("north west") == "north west"
+    for wrong in ("", " ops", "ops\n", "o\u200bps", '"ops"', None, 7):
+        with pytest.raises(ConfigurationError, match=r"^account .* Nothing was sent\.$"):
+            check_account(wrong)
 
 
 def test_rates_are_above_zero_or_not_set() -> None:
@@ -260,6 +255,18 @@ def test_a_missing_secret_is_named(more: dict[str, str]) -> None:
         from_environment({"ALPHAPO_KEY": "k", **more})
 
 
+def test_what_is_given_wins_over_the_environment_and_is_not_asked_of_it() -> None:
+    """A variable that is wrong does no harm where its setting is given."""
+    given = {"key": "k", "secret": "s", "journal": "memory", "base_url": "http://127.0.0.1:1", "retired_keys": ()}
+    environment = {
+        "ALPHAPO_JOURNAL": "payouts.db\n",
+        "ALPHAPO_BASE_URL": " ",
+        "ALPHAPO_RETIRED_KEYS_FILE": "/nowhere",
+        "ALPHAPO_ACCOUNT": "ops",
+    }
+    assert from_environment(environment, given) == {**given, "account": "ops"}
+
+
 def test_whoever_has_set_nothing_is_told_of_all_of_it_at_once() -> None:
     """A newcomer does not run into the second missing variable after mending the first."""
     with pytest.raises(ConfigurationError, match=r"ALPHAPO_KEY is not set.* ALPHAPO_SECRET is not set"):
@@ -291,19 +298,82 @@ def test_a_secret_file_that_cannot_be_read_is_refused(tmp_path: Path, content: b
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("concurrency", [0, -1, 2.0, True, None, "64"])
-def test_a_wrong_concurrency_is_refused(concurrency: object) -> None:
-    """A whole number from 1."""
-    with pytest.raises(ConfigurationError, match="concurrency must be a whole number from 1"):
-        check_count(concurrency)
-    assert check_count(64) == 64
-
-
 @pytest.mark.parametrize("retired", [5, None, ["key"], [("key",)]])
 def test_wrong_retired_keys_are_refused(retired: Any) -> None:
     """They are pairs, in something that can be gone through."""
     with pytest.raises(ConfigurationError, match="retired_keys must be"):
         all_signers(Signer("made-up-key", "made-up-secret"), retired)
+
+
+# ── every setting alike ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_SPOILT = {
+    "line end": ("{}\n", "holds the end of a line"),
+    "blank": ("{} ", "has leading or trailing spaces"),
+    "invisible": ("{}\u200b", "has the control or invisible character U+200B"),
+    "quotes": ('"{}"', "stands in quotation marks"),
+}
+_RIGHT = {"key": "made-up-key", "secret": "made-up-secret", "journal": "made-up.db", "account": "ops"}
+_RIGHT["base_url"] = "http://127.0.0.1:9"
+_RIGHT["proxy"] = "http://127.0.0.1:9"
+
+
+def _refusal(make: Any) -> str:
+    """Return what the refusal says, which must come before anything is opened."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("fault", _SPOILT)
+@pytest.mark.parametrize("name", _RIGHT)
+def test_a_text_is_checked_alike_wherever_it_comes_in(monkeypatch: pytest.MonkeyPatch, name: str, fault: str) -> None:
+    """As an argument, from the environment and on the command line, with the name of the setting and the reason."""
+    pattern, reason = _SPOILT[fault]
+    wrong = pattern.format(_RIGHT[name])
+    texts = {other: text for other, text in _RIGHT.items() if other != "proxy"} | {name: wrong}
+    if name == "proxy":
+        monkeypatch.setenv("https_proxy", wrong)
+        refusals = [_refusal(lambda: SessionManager(proxy=wrong)), _refusal(lambda: SessionManager(trust_env=True))]
+        assert re.match("proxy .*HTTPS_PROXY ", " ".join(refusals), re.DOTALL)
+    else:
+        environment = {f"ALPHAPO_{other.upper()}": text for other, text in texts.items()}
+        for variable, text in environment.items():
+            monkeypatch.setenv(variable, text)
+        told = CliRunner().invoke(alphapo, ["status", "payout-17"])
+        assert told.exit_code == 2
+        refusals = [_refusal(lambda: AlphapoClient(**texts)), _refusal(AlphapoClient.from_env), told.output]  # type: ignore[arg-type]
+        assert f"ALPHAPO_{name.upper()} " in refusals[1]
+        if name in ("journal", "account", "base_url"):
+            monkeypatch.delenv(f"ALPHAPO_{name.upper()}")
+            told = CliRunner().invoke(alphapo, ["status", "payout-17", f"--{name.replace('_', '-')}", wrong])
+            refusals.append(told.output)
+        if name in ("journal", "account"):
+            told = CliRunner().invoke(alphapo, ["journal", "list", f"--{name}", wrong])
+            refusals.append(told.output)
+        if name == "journal":
+            refusals.append(_refusal(lambda: open_journal(wrong)))
+    for refusal in refusals:
+        assert reason in " ".join(refusal.split())
+        assert "Nothing was sent." in " ".join(refusal.split())
+        assert "made-up-" not in refusal
+
+
+@pytest.mark.parametrize("wrong", ["5", True, -1, float("nan"), float("inf"), None])
+def test_a_number_is_checked_alike_wherever_it_comes_in(wrong: Any) -> None:
+    """Text, nothing, less than nothing, no number and no end, each refused by the setting's name."""
+    makers: dict[str, Any] = {
+        "max_connections": lambda: SessionManager(max_connections=wrong),
+        "connect_timeout": lambda: SessionManager(connect_timeout=wrong),
+        "close_grace": lambda: AlphapoClient("k", "s", journal="memory", close_grace=wrong),
+        "attempts": lambda: RetryPolicy(attempts=wrong),
+        "deadline": lambda: RetryPolicy(deadline=wrong),
+        "quiet": lambda: RetryPolicy(quiet=wrong),
+    }
+    if wrong is not None:
+        makers["max_rate"] = lambda: AlphapoClient("k", "s", journal="memory", max_rate=wrong)
+    for name, make in makers.items():
+        assert re.match(rf"{name} must be .*, not .*\. Nothing was sent\.$", _refusal(make))
 
 
 # ── functions that are handed in ─────────────────────────────────────────────────────────────────────────────────────

@@ -20,11 +20,13 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
+from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
 from alphapo_async.journal.copying import Movable, move
 from alphapo_async.journal.sqlite.file import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
+from alphapo_async.settings import check_account
 
 __all__ = ["account_of", "journal", "journal_named", "journal_options", "with_journal"]
 
@@ -42,8 +44,14 @@ def journal_options(command: _C) -> _C:
 
 
 def account_of(account: str | None, environment: Mapping[str, str]) -> str:
-    """Return the account that is meant."""
-    return account or environment.get("ALPHAPO_ACCOUNT") or "default"
+    """Return the account that is meant.
+
+    Raises:
+        ConfigurationError: it is no name, or only looks like one.
+    """
+    if account is not None:
+        return check_account(account)
+    return check_text("ALPHAPO_ACCOUNT", environment.get("ALPHAPO_ACCOUNT") or "default")
 
 
 @hides_arguments
@@ -53,9 +61,11 @@ def journal_named(name: str | None, environment: Mapping[str, str]) -> Journal:
     Raises:
         ConfigurationError: none was named, or there is none.
     """
-    chosen = name or environment.get("ALPHAPO_JOURNAL")
+    chosen = environment.get("ALPHAPO_JOURNAL") if name is None else name
     if not chosen or chosen == "memory":
         raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
+    if name is None:
+        check_path("ALPHAPO_JOURNAL", chosen, is_secret=may_hold_password(chosen))
     return existing(open_journal(chosen))
 
 

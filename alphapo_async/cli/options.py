@@ -15,7 +15,7 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, open_journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import has_password, shown
-from alphapo_async.settings import PRODUCTION, check_base_url, from_environment, is_loopback
+from alphapo_async.settings import PRODUCTION, check_account, check_base_url, from_environment, is_loopback
 
 __all__ = ["Access", "access_options", "existing", "no_password"]
 
@@ -80,9 +80,9 @@ class Access:
     @hides_arguments
     def __init__(self, environment: Mapping[str, str], **given: str | None) -> None:
         self._given = {name: value for name, value in given.items() if value is not None}
-        self._settings: dict[str, Any] = {**from_environment(environment), **self._given}
+        self._settings: dict[str, Any] = from_environment(environment, self._given)
         self.host = check_base_url(self._settings.get("base_url", PRODUCTION))
-        self.account: str = self._settings.get("account", "default")
+        self.account = check_account(self._settings.get("account", "default"))
         self.fingerprint = Signer(self._settings["key"], self._settings["secret"]).fingerprint
 
     def __repr__(self) -> str:

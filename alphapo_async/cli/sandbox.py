@@ -14,6 +14,7 @@ import click
 from alphapo_async.cli.loop import run
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.setting_checks import check_seconds
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
 from alphapo_async.settings import read_retired_keys
 
@@ -101,7 +102,7 @@ def sandbox(
         faults=faults,
         seed=seed,
         callback_url=callback_url,
-        settle_after=settle_after,
+        settle_after=check_seconds("--settle-after", settle_after),
         first_id=time.time_ns() // 1_000,  # a journal may outlive it, and must never meet an id of it again
     )
     run(_run(local, port))

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
 from alphapo_async.core.row import Row
+from alphapo_async.core.setting_checks import check_count, check_seconds
 
 __all__ = [
     "FlightCounts",
@@ -74,12 +75,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resend_within: float = 86_400.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
-            raise ConfigurationError(f"attempts must be a whole number from 1, not {self.attempts!r}.")
+        check_count("attempts", self.attempts)
         for name in ("deadline", "attempt_timeout"):
-            _check_seconds(name, getattr(self, name), zero=False)
+            check_seconds(name, getattr(self, name), may_be_zero=False)
         for name in ("wait_initial", "wait_max", "quiet", "resend_within"):
-            _check_seconds(name, getattr(self, name), zero=True)
+            check_seconds(name, getattr(self, name))
         if self.wait_initial > self.wait_max:
             raise ConfigurationError(
                 f"wait_initial ({self.wait_initial}) must not be above wait_max ({self.wait_max})."
@@ -92,12 +92,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         They pass `attempted_before=True` on their own retries.
         """
         return cls(attempts=1)
-
-
-def _check_seconds(name: str, value: object, *, zero: bool) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (0 <= value < inf) or (value == 0 and not zero):  # type: ignore[operator]
-        raise ConfigurationError(f"{name} must be seconds, {'0 or more' if zero else 'more than 0'}, not {value!r}.")
 
 
 # ── one withdrawal ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ import hmac
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.setting_checks import check_text
 
 __all__ = ["Signer"]
 
@@ -78,9 +79,10 @@ class Signer:
 def _check(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(
-            f"The API {name} is missing or empty. Both are shown in the AlphaPo dashboard under API keys."
+            f"The API {name} is missing or empty. Both are shown in the AlphaPo dashboard under API keys. Nothing was sent."
         )
-    if value != value.strip() or not value.isascii() or not value.isprintable():
+    check_text(f"The API {name}", value, is_secret=True)
+    if not value.isascii():
         raise ConfigurationError(
-            f"The API {name} holds blanks, line ends or characters outside ASCII: was it cut or pasted wrong?"
+            f"The API {name} has a character outside ASCII: was it pasted wrong? Nothing was sent."
         )

@@ -10,12 +10,13 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["problem_of_address", "problem_of_id", "problem_of_text", "shown"]
+__all__ = ["problem_of_address", "problem_of_id", "problem_of_setting", "problem_of_text", "shown"]
 
 _LONGEST: Final = (
     255  # characters; AlphaPo documents it for end_user_reference and, on its exchange pages, for foreign_id
 )
 _SHOWN: Final = 60  # characters of a wrong value
+_QUOTES: Final = "'\"`"
 
 _IGNORABLE: Final = (
     (0x00AD, 0x00AD),
@@ -80,6 +81,21 @@ def problem_of_address(value: object) -> str | None:
         return problem
     strange = next(char for char in value if not _is_address(char))
     return f"{shown(value)} has {_code_point(strange)}: an address has printable ASCII characters, and no blank."
+
+
+def problem_of_setting(value: str) -> str | None:
+    """Return what is wrong with the text of a setting, without the value, which may be a secret; None if nothing is."""
+    if not value:
+        return "is empty."
+    if not {"\n", "\r"}.isdisjoint(value):
+        return "holds the end of a line: leave it out."
+    if value.strip() != value:
+        return "has leading or trailing spaces: leave them out."
+    if (unseen := _first_unseen(value)) is not None:
+        return f"has the control or invisible character {_code_point(unseen)}."
+    if value[0] in _QUOTES and value[-1] == value[0]:
+        return "stands in quotation marks, which belong to it where no shell removes them: leave them out."
+    return None
 
 
 def shown(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from alphapo_async.core.errors import ConfigurationError
@@ -17,7 +18,7 @@ from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
-from alphapo_async.journal.urls import is_postgres
+from alphapo_async.journal.urls import read_name
 
 __all__ = [
     "VERBS",
@@ -234,33 +235,29 @@ VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") 
 
 
 @hides_arguments
-def open_journal(url: str | None = None, schema: str = "alphapo", pool: Any = None) -> Journal:
+def open_journal(url: str | Path | None = None, schema: str = "alphapo", pool: Any = None) -> Journal:
     """Return the journal that `url` names. It is opened at first use.
 
     Args:
         url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `postgresql://…`: a database,
-            shared by any number of machines (extra `postgres`). `"memory"`: rows in this process only, which end with it.
+            shared by any number of machines (extra `postgres`). `"memory"`: rows in this process only, which end with it. A name that could
+            be meant otherwise (`:memory:`, `sqlite:payouts.db`, a blank or a line end at its end) is refused.
         schema: in PostgreSQL, where the tables are; they are made at first use.
         pool: an asyncpg pool to use instead of a URL; it stays yours to close.
 
     Raises:
-        ConfigurationError: the name is not known, or the extra is not installed.
+        ConfigurationError: the name is none of these, or the extra is not installed.
     """
-    if pool is not None or (url is not None and is_postgres(url)):
+    if pool is not None:
         return _postgres()(url, schema=schema, pool=pool)
     if url is None:
-        raise ConfigurationError("Name the journal, or hand in an asyncpg pool.")
-    if url == "memory":
+        raise ConfigurationError("Name the journal, or hand in an asyncpg pool. Nothing was sent.")
+    kind, place = read_name(url)
+    if kind == "memory":
         return MemoryJournal()
-    scheme, found, path = url.partition("://")
-    if not found and url.strip():
-        return _sqlite(url)
-    if scheme == "sqlite" and path.startswith("/") and len(path) > 1:
-        return _sqlite(path.removeprefix("/"))
-    raise ConfigurationError(
-        'The journal must be a path or sqlite:///PATH (a file), postgresql://… (a database), "memory" (ends with the process), or an '
-        "object with the verbs of alphapo_async.journal.Journal. The name given is not shown, since it may hold a password."
-    )
+    if kind == "file":
+        return _sqlite(place)
+    return _postgres()(place, schema=schema, pool=None)
 
 
 def _sqlite(path: str) -> Journal:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
+from alphapo_async.core.texts import shown as shown_text
 
-__all__ = ["check_schema", "check_url", "has_password", "is_postgres", "read_location", "shown"]
+__all__ = [
+    "JournalName",
+    "check_schema",
+    "check_url",
+    "has_password",
+    "is_postgres",
+    "read_location",
+    "read_name",
+    "shown",
+]
 
 _SCHEMES: Final = ("postgresql", "postgres")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
@@ -43,23 +55,99 @@ def shown(name: str) -> str:
     return f"postgresql://{host}{unquote(parts.path)}"
 
 
+class JournalName(NamedTuple):
+    """What the name of a journal means."""
+
+    kind: Literal["memory", "file", "database"]
+    place: str
+    """The path of a file, or the URL of a database."""
+
+
+def read_name(name: str | Path) -> JournalName:
+    """Return what the name of a journal means. A name that could be meant otherwise is refused: it would be another journal.
+
+    Args:
+        name: a path, `sqlite:///PATH`, `postgresql://…` or `memory`; a `Path` is always a file.
+
+    Raises:
+        ConfigurationError: it is no such name. It is not shown where it may hold a password.
+    """
+    if isinstance(name, Path):
+        return JournalName("file", _checked_path(str(name.absolute())))
+    text = check_path("journal", name, is_secret=may_hold_password(str(name)))
+    if is_postgres(text):
+        return JournalName("database", check_url(text))
+    if text == "memory":
+        return JournalName("memory", "")
+    if text.strip(":").lower() in ("memory", "sqlite:///:memory"):
+        raise _refused(text, 'reads like a journal that ends with the process, which is called "memory" here.')
+    if text.startswith("sqlite:///"):
+        return JournalName("file", _checked_path(text.removeprefix("sqlite:///")))
+    if (found := _has_scheme(text)) or "://" in text:
+        raise _refused(text, _ADVICE.get(found[1].lower() if found else "", _UNKNOWN))
+    return JournalName("file", _checked_path(text))
+
+
+_has_scheme: Final = re.compile(r"(sqlite|file|postgres)(?:ql|3)?(?:\+\w+)?:", re.IGNORECASE).match
+_UNKNOWN: Final = (
+    'is no journal: that is a path or sqlite:///PATH (a file), postgresql://USER@HOST:PORT/DATABASE (a database), "memory" (ends with the '
+    "process), or an object with the verbs of alphapo_async.journal.Journal."
+)
+_ADVICE: Final = {
+    "sqlite": "is no URL of a file: write the path alone, or sqlite:/// before it (four slashes where the path begins with one).",
+    "file": "is no URL of a file: write the path alone, or sqlite:/// before it (four slashes where the path begins with one).",
+    "postgres": "is no URL of a database: it begins with postgresql:// in lower case, without the name of a driver.",
+}
+
+
+def _checked_path(path: str) -> str:
+    check_path("journal", path)
+    if path.endswith("/") or path.rpartition("/")[2] in (".", ".."):
+        raise _refused(path, "names a folder: name a file in it.")
+    if path[0] in "~$" or "${" in path:
+        raise _refused(path, "holds what only a shell replaces (~ or $): write the whole path.")
+    if _has_settings(path):
+        raise _refused(path, "has settings after a ?, and a file has none.")
+    return path
+
+
+_has_settings: Final = re.compile(r"\?\w+=").search
+
+
+def _refused(name: str, problem: str) -> ConfigurationError:
+    told = "" if may_hold_password(name) or "://" in name else f" {shown_text(name)}"
+    return ConfigurationError(f"journal{told} {problem} Nothing was sent.")
+
+
 def check_url(url: str) -> str:
     """Return the URL of a database; it may name several hosts, of which a client uses the one that fits.
 
     Raises:
         ConfigurationError: it is none. It is not shown, since it may hold a password.
     """
+    check_text("journal", url, is_secret=True)
+    problem = "is no URL of a database"
+    if is_postgres(url):
+        problem = _problem_of_url(url)
+    if not problem:
+        return url
+    raise ConfigurationError(
+        f"journal {problem}: it must be like postgresql://USER@HOST:PORT/DATABASE. What was given is not shown. Nothing was sent."
+    )
+
+
+def _problem_of_url(url: str) -> str:
+    if " " in url:
+        return "has a blank inside"
+    if "#" in url:
+        return "has a #, which stands for nothing here (in a password write %23)"
     try:
         for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
-            urlsplit(f"//{host}").port  # noqa: B018 - raises where it is no number
+            if urlsplit(f"//{host}").port == 0:
+                return "has the port 0"
     except ValueError:
-        pass
-    else:
-        if is_postgres(url):
-            return url
-    raise ConfigurationError(
-        "The URL of a journal in PostgreSQL is postgresql://USER@HOST:PORT/DATABASE; this one is not. What was given is not shown."
-    )
+        return "has a port that is no number from 1 to 65535, or a host that is none (in a password write %2F for / and %3F for ?)"
+    return ""
 
 
 class Location(NamedTuple):
@@ -98,5 +186,7 @@ def check_schema(schema: str) -> str:
         ConfigurationError: not a plain name.
     """
     if not isinstance(schema, str) or not _SCHEMA.fullmatch(schema):
-        raise ConfigurationError("schema must be lower-case letters, digits and _, and not begin with a digit.")
+        raise ConfigurationError(
+            f"schema must be lower-case letters, digits and _, and not begin with a digit, not {schema!r}. Nothing was sent."
+        )
     return schema

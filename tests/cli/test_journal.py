@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from alphapo_async.cli.journal import account_of, journal_named
+from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Released
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
@@ -192,3 +194,16 @@ def test_the_tables_of_a_database_are_made_by_migrating(path: Path) -> None:
     told = invoke("journal", "backup", "anywhere", ALPHAPO_JOURNAL=postgres.url())
     assert told.exit_code == 2
     assert "pg_dump" in told.stderr
+
+
+def test_an_empty_option_is_not_taken_for_absent() -> None:
+    """A script's empty variable must not lead to the journal or the account that the environment names."""
+    environment = {"ALPHAPO_JOURNAL": "payouts.db", "ALPHAPO_ACCOUNT": "ops"}
+    assert (account_of(None, environment), account_of("north", environment)) == ("ops", "north")
+    assert account_of(None, {"ALPHAPO_ACCOUNT": ""}) == "default"
+    with pytest.raises(ConfigurationError, match=r"^account is empty\."):
+        account_of("", environment)
+    with pytest.raises(ConfigurationError, match=r"^Name the journal with --journal"):
+        journal_named("", environment)
+    with pytest.raises(ConfigurationError, match=r"^ALPHAPO_ACCOUNT 'ops ' has leading or trailing spaces"):
+        account_of(None, {"ALPHAPO_ACCOUNT": "ops "})

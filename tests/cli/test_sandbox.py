@@ -91,6 +91,7 @@ async def _told_by(heard: asyncio.Queue[tuple[str | None, int, str]], *given: st
         ["--secret", ""],
         ["--seed", "x"],
         ["--settle-after", "-1"],
+        ["--settle-after", "nan"],
         ["--callback-url", "nowhere"],
         ["--callback-url", "http://"],
     ],

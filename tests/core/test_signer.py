@@ -131,6 +131,6 @@ def test_a_missing_key_or_secret_is_refused(name: str, wrong: object) -> None:
 def test_a_badly_pasted_key_or_secret_is_refused_without_showing_it(name: str, wrong: str) -> None:
     """Blanks around it, line ends and characters outside ASCII are refused before they can split a header."""
     pair = {"key": KEY, "secret": SECRET} | {name: wrong}
-    with pytest.raises(ConfigurationError, match=f"API {name} holds") as caught:
+    with pytest.raises(ConfigurationError, match=f"API {name} (has|holds) ") as caught:
         Signer(**pair)
     assert wrong.strip() not in str(caught.value)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapo_async.core.texts import _is_unseen, problem_of_address, problem_of_id, problem_of_text, shown
+from alphapo_async.core.texts import (
+    _is_unseen,
+    problem_of_address,
+    problem_of_id,
+    problem_of_setting,
+    problem_of_text,
+    shown,
+)
 
 _REFUSED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 _IGNORABLE = (
@@ -111,3 +118,21 @@ def test_an_id_that_is_not_composed_is_shown_in_both_forms() -> None:
     assert problem is not None
     assert problem.replace("'e\u0301' ", r"'e\u0301' ").replace("'\u00e9'", r"'\xe9'") == told
     assert problem_of_id("\u00e9") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is empty."),
+        ("ops\r\n", "holds the end of a line: leave it out."),
+        (" ops", "has leading or trailing spaces: leave them out."),
+        ("o\u2800ps", "has the control or invisible character U+2800."),
+        ("`ops`", "stands in quotation marks, which belong to it where no shell removes them: leave them out."),
+        ("`ops'", None),
+        ("north west", None),
+        ("x" * 1_000, None),
+    ],
+)
+def test_a_setting_is_refused_without_its_value(text: str, problem: str | None) -> None:
+    """Which may be a secret."""
+    assert problem_of_setting(text) == problem

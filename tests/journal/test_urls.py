@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Final
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal.urls import check_schema, check_url, has_password, is_postgres, read_location, shown
+from alphapo_async.journal.urls import (
+    check_schema,
+    check_url,
+    has_password,
+    is_postgres,
+    read_location,
+    read_name,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +70,125 @@ def test_no_password_is_ever_shown(name: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "reason"),
     [
-        "postgresql://payer:hunter2@db:port/payouts",
-        "postgresql://payer:hunter2@one:5432,two:port/payouts",
-        "postgresql://[hunter2/payouts",
-        "payouts.db",
-        "",
+        ("postgresql://payer:hunter2@db:port/payouts", "has a port that is no number from 1 to 65535"),
+        ("postgresql://payer:hunter2@one:5432,two:port/payouts", "has a port that is no number"),
+        ("postgresql://payer:hunter2@db:0/payouts", "has the port 0"),
+        ("postgresql://[hunter2/payouts", "or a host that is none"),
+        (
+            "postgresql://payer:12#hunter2@db/payouts",
+            "has a #, which stands for nothing here (in a password write %23)",
+        ),
+        ("postgresql://payer:hunter2@db/pay outs", "has a blank inside"),
+        ("postgresql://payer:hunter2@db/payouts ", "has leading or trailing spaces"),
+        ("postgresql://payer:hunter2@db/payouts\n", "holds the end of a line"),
+        ("hunter2.db", "is no URL of a database"),
+        ("", "is empty"),
     ],
 )
-def test_a_url_that_is_none_is_refused_and_not_shown(url: str) -> None:
+def test_a_url_that_is_none_is_refused_and_not_shown(url: str, reason: str) -> None:
     """When the journal is made, not when the first payment waits for it."""
-    with pytest.raises(ConfigurationError, match="postgresql://USER@HOST:PORT/DATABASE") as caught:
+    with pytest.raises(ConfigurationError, match=r"^journal ") as caught:
         check_url(url)
+    assert reason in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert check_url("postgresql://payer@db:5432/payouts") == "postgresql://payer@db:5432/payouts"
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "place"),
+    [
+        ("memory", "memory", ""),
+        ("payouts.db", "file", "payouts.db"),
+        ("pay outs:2.db", "file", "pay outs:2.db"),
+        ("/var/lib/payouts.db", "file", "/var/lib/payouts.db"),
+        ("pay\udcff.db", "file", "pay\udcff.db"),
+        ("sqlite:///payouts.db", "file", "payouts.db"),
+        ("sqlite:////var/lib/payouts.db", "file", "/var/lib/payouts.db"),
+        (Path("/var/lib/payouts.db"), "file", "/var/lib/payouts.db"),
+        (Path("memory"), "file", str(Path("memory").absolute())),
+        ("postgresql://db/payouts", "database", "postgresql://db/payouts"),
+    ],
+)
+def test_a_name_is_a_file_a_database_or_memory(name: str | Path, kind: str, place: str) -> None:
+    """And nothing else."""
+    assert read_name(name) == (kind, place)
+
+
+_ENDS: Final = 'reads like a journal that ends with the process, which is called "memory" here.'
+_NO_URL: Final = "is no URL of a file: write the path alone, or sqlite:/// before it"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("payouts.db\n", "journal 'payouts.db\\n' holds the end of a line: leave it out."),
+        ("payouts.db\r", "journal 'payouts.db\\r' holds the end of a line"),
+        ("payouts.db ", "journal 'payouts.db ' has leading or trailing spaces: leave them out."),
+        ("\tpayouts.db", "has leading or trailing spaces"),
+        ("memory ", "has leading or trailing spaces"),
+        ("memory\n", "holds the end of a line"),
+        ("pay\u200bouts.db", "has the control or invisible character U+200B."),
+        ("pay\0outs.db", "has the control or invisible character U+0000."),
+        ('"payouts.db"', "stands in quotation marks"),
+        ("'sqlite:///payouts.db'", "stands in quotation marks"),
+        ("", "journal is empty."),
+        (" ", "has leading or trailing spaces"),
+        (7, "journal must be text, not int."),
+        (None, "journal must be text, not NoneType."),
+        (":memory:", f"journal ':memory:' {_ENDS}"),
+        ("Memory", _ENDS),
+        ("sqlite:///:memory:", _ENDS),
+        ("sqlite:payouts.db", f"journal 'sqlite:payouts.db' {_NO_URL}"),
+        ("SQLite:///payouts.db", _NO_URL),
+        ("sqlite3:payouts.db", _NO_URL),
+        ("sqlite+aiosqlite:///payouts.db", _NO_URL),
+        ("sqlite://payouts.db", _NO_URL),
+        ("sqlite://", _NO_URL),
+        ("file:payouts.db?mode=ro", _NO_URL),
+        ("sqlite:///", "journal is empty."),
+        ("sqlite:///payouts.db ", "has leading or trailing spaces"),
+        ("sqlite:/// payouts.db", "has leading or trailing spaces"),
+        ("sqlite:///payouts.db?mode=ro", "has settings after a ?, and a file has none."),
+        ("payouts.db?cache=shared", "has settings after a ?, and a file has none."),
+        ("postgresql:payouts", "is no URL of a database: it begins with postgresql:// in lower case"),
+        ("postgres:/db/payouts", "is no URL of a database"),
+        ("postgresql+asyncpg://payer:hunter2@db/payouts", "without the name of a driver"),
+        ("POSTGRESQL://payer:hunter2@db/payouts", "in lower case"),
+        ("redis://payer:hunter2@db/payouts", '"memory" (ends with the process)'),
+        ("postgresql://payer:hunter2@db:port/payouts", "has a port that is no number"),
+        ("payouts/", "names a folder: name a file in it."),
+        ("payouts/.", "names a folder"),
+        ("..", "names a folder"),
+        ("~/payouts.db", "holds what only a shell replaces (~ or $): write the whole path."),
+        ("$JOURNAL", "holds what only a shell replaces"),
+        ("/var/${NAME}.db", "holds what only a shell replaces"),
+        (Path("payouts.db\n"), "holds the end of a line"),
+    ],
+)
+def test_a_name_that_would_be_another_journal_is_refused_with_the_reason(name: Any, reason: str) -> None:
+    """A journal that is not the one that was meant knows nothing of what was sent, and withdrawals would be paid twice."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_name(name)
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith(" Nothing was sent.")
+    assert "hunter2" not in str(caught.value)
+
+
+@given(st.text(max_size=12))
+def test_what_a_name_means_is_what_was_written(name: str) -> None:
+    """Of any text that is taken as a file nothing is left out and nothing is replaced."""
+    try:
+        kind, place = read_name(name)
+    except ConfigurationError:
+        return
+    assert kind in ("memory", "file")
+    assert kind == "memory" or name.removeprefix("sqlite:///") == place
+    assert name == name.strip()
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,8 @@ def _access(
         click.UsageError: a sheet has no journal, or the journal would forget what was sent.
         ConfigurationError: something is missing or wrong.
     """
-    named = _journal_of(file, journal or environment.get("ALPHAPO_JOURNAL"), is_sheet=is_sheet)
+    chosen = journal if journal is not None else environment.get("ALPHAPO_JOURNAL") or None
+    named = _journal_of(file, chosen, is_sheet=is_sheet)
     access = Access(environment, journal=named, **given)
     _refuse_memory(named, access)
     return access
@@ -207,7 +208,7 @@ def _journal_of(file: Path, named: str | None, *, is_sheet: bool) -> str:
             "--sheet needs --journal (or ALPHAPO_JOURNAL): the rows of a sheet are known by their prefix, whatever the file is called, and "
             "under one prefix every run must find the same journal. Nothing was sent."
         )
-    return named or f"{file}.journal.db"
+    return f"{file}.journal.db" if named is None else named
 
 
 def _path_of(journal: Journal) -> Path | None:

@@ -613,3 +613,12 @@ def test_a_file_whose_name_is_no_text_is_paid_and_reported(local: Local, tmp_pat
     told = local.invoke("batch", str(path), "--report", str(tmp_path / "report.json"))
     assert told.exit_code == 0, told.output
     assert msgspec.json.decode((tmp_path / "report.json").read_bytes())["file"] == "pay\\udcff.csv"
+
+
+@pytest.mark.parametrize("given", [["--journal", ""], ["--journal", "payouts.db "], ["--account", ""]])
+def test_a_setting_that_may_be_meant_otherwise_pays_nobody(tmp_path: Path, given: list[str]) -> None:
+    """An empty variable of a script is not taken for an option that is not given, which would be another journal."""
+    told = invoke("batch", str(payouts(tmp_path)), *given, **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9")
+    assert told.exit_code == Exit.WRONG
+    assert "Nothing was sent." in told.output
+    assert [path.name for path in tmp_path.iterdir()] == ["payouts.csv"]
