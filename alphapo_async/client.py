@@ -46,6 +46,7 @@ from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import new_row
 from alphapo_async.core.version import __version__
+from alphapo_async.engine.closing import Closing, Step
 from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of
 from alphapo_async.engine.flight import Flight
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
@@ -69,8 +70,8 @@ __all__ = ["AlphapoClient"]
 
 _DAY = 86_400.0
 _LOOKED_THROUGH = 1_000  # open rows, for the oldest doubt
-_CANCEL_GRACE = 5.0  # seconds that cancelled flights get to write down where they stand
-_LAST_GRACE = 1.0  # and those that could not, to end
+_CANCEL_GRACE = 0.8  # seconds that cancelled flights get to record where they stand
+_LAST_GRACE = 0.1  # and those that could not, to end
 
 
 class AlphapoClient:
@@ -92,7 +93,7 @@ class AlphapoClient:
         session: a `SessionManager` of your own, for a proxy, a certificate authority or a pool shared by clients; you close it.
         amount_format: `"number"`, as AlphaPo's schema has it, or `"string"`, as its samples do.
         on_event: an ordinary function, called with every `Event`; what it raises is logged and goes no further.
-        close_grace: seconds that closing gives to what is under way.
+        close_grace: seconds that closing gives to what is under way; closing ends within 3 s after that, whatever hangs.
         _runtime: clock, randomness and sleep, for tests.
 
     Raises:
@@ -115,7 +116,7 @@ class AlphapoClient:
         session: SessionManager | None = None,
         amount_format: AmountFormat = "number",
         on_event: Callable[[Event], None] | None = None,
-        close_grace: float = 10.0,
+        close_grace: float = 5.0,
         _runtime: Runtime | None = None,
     ) -> None:
         signer = Signer(key, secret)
@@ -153,8 +154,7 @@ class AlphapoClient:
         self._blocks = ActiveBlocks()
         self._inbox = Inbox(account, self._context.journal, lambda: self._context.lease.worker, self._context.runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closing = False
-        self._is_closed = asyncio.Event()
+        self._closing: Closing | None = None
 
     @classmethod
     @hides_arguments
@@ -173,14 +173,18 @@ class AlphapoClient:
         return cls(**from_environment(os.environ, settings))
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_is_closed"):
+        if not hasattr(self, "_closing"):
             return "AlphapoClient(not made: a setting was refused)"
-        state = "closed" if self._is_closing else "open" if self._loop else "not opened"
+        state = "closed" if self._closing else "open" if self._loop else "not opened"
         return f"AlphapoClient({self._base_url!r}, account={self._context.account!r}, {state}, {len(self._flights)} in flight)"
 
     async def __aenter__(self) -> Self:
         self._enter()
-        await self._context.lease.acquire()
+        try:
+            await self._context.lease.acquire()
+        except BaseException:
+            await self.aclose(0.0)  # no block follows that would close it
+            raise
         return self
 
     async def __aexit__(
@@ -778,7 +782,7 @@ class AlphapoClient:
     def _enter(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, which is the client's from the first use on."""
         loop = asyncio.get_running_loop()
-        if self._is_closing:
+        if self._closing is not None:
             raise ConfigurationError(
                 "The client is closed; this call sent nothing, and says nothing about earlier ones."
             )
@@ -794,38 +798,51 @@ class AlphapoClient:
     async def aclose(self, grace: float | None = None) -> None:
         """Refuse new calls, let what is under way end, cancel what does not, and let go of everything.
 
-        Callers who still wait then hear `WithdrawalUnknown(reason="closing")`, or `WithdrawalNotSent(reason="closed")` where nothing left.
+        Closing ends within the grace and 3 s more, also where the journal hangs. A caller that is cancelled leaves at once and closing goes
+        on; every later call waits for its end. Callers who still wait then hear `WithdrawalUnknown(reason="closing")`, or
+        `WithdrawalNotSent(reason="closed")` where nothing left.
 
         Args:
             grace: seconds for what is under way; None for the client's `close_grace`.
+
+        Raises:
+            ConfigurationError: the client belongs to another event loop, which is not closed; nothing was closed.
         """
         grace = self._close_grace if grace is None else check_seconds("grace", grace)
-        if self._is_closing:
-            await self._is_closed.wait()
-            return
-        self._is_closing = True
-        try:
-            await self._wait_for_flights(grace)
-        finally:
-            await self._let_go()
+        self._loop = self._loop_for_closing()
+        if self._closing is None or self._closing.is_lost:
+            self._closing = Closing(partial(self._wait_for_flights, grace), self._closing_steps())
+        await self._closing.wait()
 
-    async def _let_go(self) -> None:
-        """Cancel what is still under way, write down what lags, and close what is this client's own."""
-        try:
-            for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):
-                for task in self._flying():
-                    task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
-                await self._wait_for_flights(grace)
-            self._context.limiter.close()
-            await self._inbox.aclose()
-            if self._owns_session:
-                await self._context.session.aclose()
-            await self._context.flush()
-            await self._context.lease.release()
-            if self._owns_journal:
-                await self._context.journal.aclose()
-        finally:
-            self._is_closed.set()
+    def _loop_for_closing(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop, if the client belongs to it, or to one that is closed and has taken its tasks with it."""
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            if not self._loop.is_closed():
+                raise ConfigurationError(
+                    "The client belongs to another event loop, in which it was first used: close it there. Nothing was closed."
+                )
+            self._flights.clear()
+        return loop
+
+    def _closing_steps(self) -> list[Step]:
+        """Return what closing does once the grace is over, with the seconds by which each part has ended."""
+        context = self._context
+        steps = [Step("end what is under way", 1.1, self._end_flights), Step("end the inbox", 1.2, self._inbox.aclose)]
+        if self._owns_session:
+            steps.append(Step("close the session", 1.4, context.session.aclose))
+        steps += [Step("write what lags", 1.7, context.flush), Step("give the lease back", 1.9, context.lease.release)]
+        if self._owns_journal:
+            steps.append(Step("close the journal", 2.8, context.journal.aclose))
+        return steps
+
+    async def _end_flights(self) -> None:
+        """Cancel what is still under way, and wait until it has recorded where it stands."""
+        for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):
+            for task in self._flying():
+                task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
+            await self._wait_for_flights(grace)
+        self._context.limiter.close()
 
     async def _wait_for_flights(self, grace: float) -> None:
         """Wait for them, and for the blocks that handle callbacks, as long as that."""

@@ -386,14 +386,21 @@ class ClientContext:
         self._owed[timer] = again
 
     async def flush(self) -> None:
-        """Wait until all that lags is written down; what was not taken before is offered for the last time."""
+        """Wait until all that lags is written; what was not taken before is offered for the last time.
+
+        Cancelled, it leaves what is not written: those rows stay open, and are looked up when they come up again.
+        """
         self._is_ending = True
         for timer, again in self._owed.items():
             timer.cancel()
             again()
         self._owed.clear()
-        while self._lagging:
-            await asyncio.wait(self._lagging)
+        try:
+            while self._lagging:
+                await asyncio.wait(self._lagging)
+        finally:
+            for writing in self._lagging:
+                writing.cancel()
 
     def send_signed(self, method: str, url: str, body: bytes, signer: Signer) -> Awaitable[Reply | NoReply]:
         """Send one signed request, once it is awaited."""

@@ -189,7 +189,7 @@ class Lease:
     async def release(self) -> None:
         """Give the lease back, and take none any more."""
         self._is_over = True
-        if self._heartbeat_task is not None:
+        if self._heartbeat_task is not None and not self._heartbeat_task.done():
             self._heartbeat_task.cancel()
             await asyncio.gather(self._heartbeat_task, return_exceptions=True)
         self._until = 0.0

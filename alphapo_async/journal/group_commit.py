@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["LAG", "GroupCommit", "PendingWrite"]
@@ -60,6 +61,7 @@ class GroupCommit(Generic[W]):
     def __init__(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         self._serve = serve
         self._waiting: list[W] = []
+        self._group: list[W] = []
         self._asked = self._done = 0
         """How many wishes came, and how many of them have been served."""
         self._group_is_over = asyncio.Event()
@@ -83,6 +85,17 @@ class GroupCommit(Generic[W]):
             self._start()
             await self._group_is_over.wait()
 
+    def abandon(self, error: Exception) -> None:
+        """Fail all that is not served yet, and end the work on it."""
+        left, self._waiting = self._waiting, []
+        for pending in (*self._group, *left):
+            pending.fail(copy(error))
+        self._end(left)
+        if self._later is not None:
+            self._later.cancel()
+        if self._serving is not None:
+            self._serving.cancel()
+
     def _start(self) -> None:
         if self._later is not None:
             self._later.cancel()
@@ -94,6 +107,7 @@ class GroupCommit(Generic[W]):
         try:
             while self._waiting:
                 group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+                self._group = group
                 try:
                     await self._serve(group)
                 finally:
@@ -104,5 +118,6 @@ class GroupCommit(Generic[W]):
     def _end(self, group: list[W]) -> None:
         """Count it as served, also where it was broken off, and let whoever waited for it look again."""
         self._done += len(group)
+        self._group = []
         is_over, self._group_is_over = self._group_is_over, asyncio.Event()
         is_over.set()

@@ -335,6 +335,23 @@ def test_what_lags_is_written_down_before_closing() -> None:
     assert run(story()) == ["f: The disk is full."]
 
 
+def test_closing_leaves_what_a_journal_that_hangs_does_not_take() -> None:
+    """No task is left, and nobody hears more than that the acceptance is not written."""
+
+    async def story() -> int:
+        context = _context(Wire())
+        row = await context.record("f", ASKED)
+        context.journal = _Hanging()
+        _learn_later(context, row)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await context.flush()
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert run(story()) == 1
+
+
 def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None:
     """What was told is written down as it was told; what somebody else has added meanwhile is not lost."""
 
@@ -409,6 +426,12 @@ def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:
         return found.state, asyncio.get_running_loop().time()
 
     assert run(story()) == ("accepted", 0.5)
+
+
+class _Hanging(MemoryJournal):
+    async def update(self, *what: Any, **how: Any) -> Row:
+        await asyncio.sleep(1_000_000.0)
+        return await super().update(*what, **how)
 
 
 class _Full(MemoryJournal):

@@ -1518,7 +1518,7 @@ def test_a_no_is_not_told_while_the_journal_is_slow_every_time() -> None:
 
 
 def test_a_no_at_closing_stands_too() -> None:
-    """What had not left when the client was closed is not sent, unless the journal is slow about it."""
+    """What had not left when the client was closed is reported as unknown where the journal is too slow to confirm that in time."""
 
     async def story() -> str:
         async with client(Wire(), journal=Late(0.0, 0.0, 0.0, 1.2), max_rate=0.1) as alphapo:
@@ -1528,7 +1528,7 @@ def test_a_no_at_closing_stands_too() -> None:
             await alphapo.aclose(0.0)
         return (await calling)[0]
 
-    assert run(story()) == "unknown: journal"
+    assert run(story()) == "unknown: closing"
 
 
 def test_what_another_worker_has_taken_over_is_not_sent_again() -> None:

@@ -54,6 +54,32 @@ def test_what_is_asked_for_at_once_is_served_together() -> None:
     run(story())
 
 
+def test_what_is_abandoned_fails_and_nobody_waits_for_it() -> None:
+    """What is served, what waits for its turn, and what waits for company."""
+
+    async def story() -> None:
+        store = _Store()
+        first = [asyncio.ensure_future(store.ask(number)) for number in (1, 2)]
+        await asyncio.sleep(0.5)
+        second = asyncio.ensure_future(store.ask(3))
+        await asyncio.sleep(0)
+        settling = asyncio.ensure_future(store.gathering.settle())
+        await asyncio.sleep(0)
+        store.gathering.abandon(ValueError("closed"))
+        told = await asyncio.gather(*first, second, return_exceptions=True)
+        assert [str(one) for one in told] == ["closed"] * 3
+        await settling
+        assert len(asyncio.all_tasks()) == 1
+        lagging = asyncio.ensure_future(store.ask(4, may_lag=True))
+        await asyncio.sleep(0)
+        store.gathering.abandon(ValueError("closed"))
+        with pytest.raises(ValueError, match="closed"):
+            await lagging
+        assert await store.ask(5) == 10
+
+    run(story())
+
+
 def test_what_may_lag_waits_for_company_but_not_long() -> None:
     """It rides on the next group, or goes by itself."""
 

@@ -6,6 +6,8 @@ out from, so that nobody waits for anybody, and a statement that was sent twice 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
@@ -29,7 +31,11 @@ from alphapo_async.journal.urls import check_schema, check_url, read_location
 
 __all__ = ["PostgresJournal"]
 
+logger = logging.getLogger("alphapo_async")
+
 _Statement: TypeAlias = Callable[[Fetch, list[Draft], str], Awaitable[dict[Name, StoredRow]]]
+_CLOSING: Final = 2.0
+"""Seconds that closing gives to what is left."""
 _REMEMBERED: Final = 10_000
 """Rows that need not be read again: a change of one that others have changed finds that out by itself."""
 
@@ -109,6 +115,7 @@ class PostgresJournal:
         self._known: OrderedDict[Name, StoredRow] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
+        self._close_within = _CLOSING
         self._epoch = Epoch()
         self._seen = Identity()
         self._stamp = ""
@@ -382,11 +389,24 @@ class PostgresJournal:
         return await self._server.migrate()
 
     async def aclose(self) -> None:
-        """Write down what is left and let go of the database; a pool that was handed in stays open."""
+        """Write what is left and let go of the database, within 2 s also where it is silent; a pool that was handed in stays open.
+
+        What is not written by then fails.
+        """
         self._is_closed = True
-        await self._changes.settle()
-        await self._presence.aclose()
-        await self._server.aclose()
+        try:
+            async with asyncio.timeout(self._close_within):
+                await self._changes.settle()
+                await self._presence.aclose()
+                await self._server.aclose()
+        except TimeoutError:
+            logger.warning(
+                "The journal at %s was closed while it did not answer", self._server.where, extra={"foreign_id": None}
+            )
+        finally:
+            self._changes.abandon(JournalError(f"The journal at {self._server.where} was closed.", recorded=None))
+            self._presence.terminate()
+            self._server.terminate()
 
     async def _select(self, statement: str, *values: object) -> list[Row]:
         return [known.row for known in await self._ask(lambda fetch: self._rows.select(fetch, statement, *values))]

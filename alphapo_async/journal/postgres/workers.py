@@ -208,6 +208,15 @@ class LivenessLock:
             connection.remove_termination_listener(self._on_loss)
             await self._disconnect(connection)
 
+    def terminate(self) -> None:
+        """Let go of all at once, without a word to the database."""
+        self._locks.clear()
+        if self._returning is not None:
+            self._returning.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
     def _on_loss(self, _connection: object) -> None:
         """Come back at once, so that others do not take this process for dead longer than it takes."""
         if self._locks and (self._returning is None or self._returning.done()):

@@ -6,9 +6,11 @@ While a group is written the next one gathers, so that the more is asked for at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 from math import inf
 from typing import Any, Final, Generic, TypeVar
 
@@ -37,6 +39,12 @@ class ThreadCall(Generic[C]):
         self.due = time.monotonic() + lag
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Report an error while the thread may still work on the call; called in any loop."""
+        if not self.future.done():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self.loop.call_soon_threadsafe(_set_error, self.future, error)
 
     def tell(self) -> None:
         """Tell whoever waits; in his loop."""
@@ -71,6 +79,10 @@ class CommitThread(Generic[C]):
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._is_closing = False
+        self._has_ended = False
+        self._ends: list[ThreadCall[C]] = []
+        """Calls of `aclose` that wait for the thread's end."""
+        self._serving: list[ThreadCall[C]] = []
         self._had_company = False
         self._thread: threading.Thread | None = None
 
@@ -97,25 +109,50 @@ class CommitThread(Generic[C]):
                 self._news.notify()
         return request.future
 
-    async def aclose(self) -> None:
-        """Serve what is left and end the thread."""
+    async def aclose(self, seconds: float, left: Exception) -> None:
+        """Serve what is left and end the thread; a thread that hangs is left behind, and keeps no program from ending.
+
+        Args:
+            seconds: how long to wait for that.
+            left: the error of every call that was not served by then.
+        """
         with self._news:
             self._is_closing = True
             self._news.notify()
-            thread = self._thread
-        if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+            if self._thread is None or self._has_ended:
+                return
+            end: ThreadCall[C] = ThreadCall(lambda _: None, writes=False, lag=0.0)
+            self._ends.append(end)
+        try:
+            await asyncio.wait({end.future}, timeout=seconds)
+        finally:
+            if end.future.done():
+                self._thread.join()  # it has nothing left to do
+            else:
+                self._leave_behind(left)
+
+    def _leave_behind(self, left: Exception) -> None:
+        """Fail every call that is not served yet; the thread ends when it comes back."""
+        with self._lock:
+            unserved, self._waiting = [*self._serving, *self._waiting], []
+        for call in unserved:
+            call.fail(copy(left))
 
     def _work(self) -> None:
-        while group := self._next_group():
-            self._had_company = len(group) > 1
-            try:
-                self._serve(group)
-            except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
-                for request in group:
-                    request.error = request.error or error
-            _tell(group)
-        self._end()
+        try:
+            while group := self._next_group():
+                self._had_company = len(group) > 1
+                try:
+                    self._serve(group)
+                except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
+                    for request in group:
+                        request.error = request.error or error
+                _tell(group)
+            self._end()
+        finally:
+            with self._lock:
+                self._has_ended = True
+            _tell(self._ends)
 
     def _next_group(self) -> list[ThreadCall[C]]:
         """Wait for requests; none when the group is closed and nothing is left."""
@@ -128,6 +165,7 @@ class CommitThread(Generic[C]):
             if self._had_company and not self._is_closing:
                 self._gather()
             group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+            self._serving = group
             self._due = min((request.due for request in self._waiting), default=inf)
             return group
 
@@ -138,6 +176,11 @@ class CommitThread(Generic[C]):
         while len(self._waiting) > known and (left := until - time.monotonic()) > 0:
             known = len(self._waiting)
             self._news.wait(min(left, LINGER / 4))
+
+
+def _set_error(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _tell(group: list[ThreadCall[Any]]) -> None:

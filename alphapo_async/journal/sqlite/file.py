@@ -6,10 +6,12 @@ import logging
 import os
 import re
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.sqlite.busy import BUSY, SLICE, BusyWait
 
 __all__ = [
     "APPLICATION",
@@ -28,8 +30,6 @@ APPLICATION: Final = 0x414C5041
 """What marks the file as a journal of this library ("ALPA")."""
 SCHEMA: Final = 1
 """Version of the tables below."""
-BUSY: Final = 30.0
-"""Seconds to wait for another process that writes."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = ("nfs", "cifs", "smb", "fuse")
 """File systems on which locks or flushes cannot be relied on."""
@@ -135,12 +135,13 @@ def filesystem_of(path: Path, mounts: str) -> str:
     return found
 
 
-def connect(path: Path, mounts: Path = _MOUNTS) -> sqlite3.Connection:
+def connect(path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None) -> sqlite3.Connection:
     """Open the journal, making it where there is none.
 
     Args:
         path: the file.
         mounts: the system's list of what is mounted where.
+        wait: for other processes that lock the file.
 
     Raises:
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
@@ -148,12 +149,13 @@ def connect(path: Path, mounts: Path = _MOUNTS) -> sqlite3.Connection:
     _check_place(path, mounts)
     try:
         is_new = _make(path)
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise journal_error(path, error) from None
     try:
-        _check_kind(connection, path, is_new=is_new)
-        _set_up(connection)
+        wait = wait or BusyWait()
+        wait.run(partial(_check_kind, connection, path, is_new=is_new))
+        _set_up(connection, wait)
     except sqlite3.Error as error:
         connection.close()
         raise journal_error(path, error) from None
@@ -237,21 +239,23 @@ def _check_kind(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> 
         )
 
 
-def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
+def _set_up(
+    connection: sqlite3.Connection, wait: BusyWait, version: tuple[int, ...] = sqlite3.sqlite_version_info
+) -> str:
     """Choose how commits reach the disk, and make the tables where there are none; return the journal mode.
 
     A rollback journal is emptied at each commit, and that is flushed (https://www.sqlite.org/pragma.html#pragma_journal_mode): as
     durable as one that is deleted, whose folder has to be flushed, too, at a third of the time.
     """
     mode = "wal" if is_wal_safe(version) else "truncate"
-    connection.execute(f"pragma journal_mode = {mode}")
+    wait.run(partial(connection.execute, f"pragma journal_mode = {mode}"))
     connection.execute("pragma synchronous = full")
     connection.execute("pragma temp_store = memory")
     # What is written over leaves nothing behind in its page: whoever forgets a withdrawal forgets its earlier places, too.
     connection.execute("pragma secure_delete = on")
     told = (".".join(map(str, version)), mode)
     logger.info("SQLite %s: journal mode %s, synchronous full", *told, extra={"foreign_id": None})
-    connection.execute("begin immediate")
+    wait.run(partial(connection.execute, "begin immediate"))
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:
             for statement in _TABLES.split(";\n"):
@@ -260,14 +264,14 @@ def _set_up(connection: sqlite3.Connection, version: tuple[int, ...] = sqlite3.s
         connection.execute(_NOTES)
         # Always written: a file that can only be read is found out now, not at the first withdrawal.
         connection.execute(f"pragma user_version = {SCHEMA}")
-        connection.execute("commit")
+        wait.run(partial(connection.execute, "commit"))
     finally:
         if connection.in_transaction:
             connection.execute("rollback")
     return mode
 
 
-def copy_into(connection: sqlite3.Connection, target: Path) -> None:
+def copy_into(connection: sqlite3.Connection, target: Path, wait: BusyWait) -> None:
     """Copy a journal into a new file, which only its owner can read.
 
     Raises:
@@ -283,7 +287,7 @@ def copy_into(connection: sqlite3.Connection, target: Path) -> None:
         )
     copy = sqlite3.connect(target, isolation_level=None)
     try:
-        connection.backup(copy)
+        wait.copy(connection, copy)
     finally:
         copy.close()
 

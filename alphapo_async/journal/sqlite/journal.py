@@ -12,6 +12,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -24,22 +25,26 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite import rows
+from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
-from alphapo_async.journal.sqlite.file import BUSY, connect, copy_into, journal_error
+from alphapo_async.journal.sqlite.file import connect, copy_into, journal_error
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 
 __all__ = ["SqliteJournal"]
 
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
+_CLOSING: Final = 1.0  # seconds that closing gives to what is left
+_CLOSING_WAIT: Final = 0.5  # and to another process that locks the file; a slice of waiting may follow
 
 
 class _File:
     """The open file, used by the journal's thread alone. What is changed gathers, and is written in one go for each kind."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wait: BusyWait) -> None:
         self.path = path
-        self.connection = connect(path)
+        self.connection = connect(path, wait=wait)
+        self._wait = wait
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
         self._read: dict[_Name, tuple[int, Row] | None] = {}
         """What was read ahead for the changes of this transaction."""
@@ -48,12 +53,15 @@ class _File:
         self._lines: list[tuple[int, Entry]] = []
         self._version = 0
         self._is_here = False
+        self._has_begun = False
         self.epoch = Epoch()
         """Read at the first transaction, and after others have written."""
 
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
-        self.connection.execute("begin immediate")
+        self._has_begun = False
+        self._wait.run(partial(self.connection.execute, "begin immediate"))
+        self._has_begun = True
         version = self.connection.execute("pragma data_version").fetchone()[0]
         if version != self._version:
             self._known.clear()
@@ -132,7 +140,7 @@ class _File:
 
     def commit(self) -> None:
         """Have it on disk."""
-        self.connection.execute("commit")
+        self._wait.run(partial(self.connection.execute, "commit"))
 
     def undo(self) -> None:
         """Forget what was not committed."""
@@ -141,7 +149,8 @@ class _File:
         self._clear()
         if self.connection.in_transaction:
             self.connection.execute("rollback")
-        self.epoch = rows.epoch(self.connection)
+        if self._has_begun:
+            self.epoch = rows.epoch(self.connection)
 
     def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
         """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
@@ -197,7 +206,7 @@ class _File:
         try:
             is_busy, _, _ = self.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
         finally:
-            self.connection.execute(f"pragma busy_timeout = {BUSY * 1_000:.0f}")
+            self.connection.execute(f"pragma busy_timeout = {SLICE * 1_000:.0f}")
         return not is_busy
 
     def close(self) -> None:
@@ -218,6 +227,7 @@ class SqliteJournal:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
         self._workers = LivenessLocks(self.path.with_name(f"{self.path.name}.workers"))
+        self._busy_wait = BusyWait()
         self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
         self._is_closed = False
@@ -404,7 +414,7 @@ class SqliteJournal:
         Raises:
             JournalError: the target exists or cannot be written, or the journal cannot be read.
         """
-        await self._ask(_Apart(lambda file: copy_into(file.connection, Path(target).absolute())))
+        await self._ask(_Apart(lambda file: copy_into(file.connection, Path(target).absolute(), self._busy_wait)))
 
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
@@ -442,9 +452,18 @@ class SqliteJournal:
         await self._ask(lambda file: file.move_to(name), writes=True)
 
     async def aclose(self) -> None:
-        """Write down what is left and let go of the file."""
+        """Write what is left and let go of the file, within 1 s also where another process locks the file or the disk hangs.
+
+        What is not written by then fails. The locks of this journal's workers are free from then on.
+        """
         self._is_closed = True
-        await self._group.aclose()
+        self._busy_wait.end_within(_CLOSING_WAIT)
+        try:
+            await self._group.aclose(
+                _CLOSING, JournalError(f"The journal {str(self.path)!r} was closed.", recorded=None)
+            )
+        finally:
+            self._workers.forget()
 
     def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
         if self._is_closed:
@@ -466,7 +485,10 @@ class SqliteJournal:
         if any(request.writes for request in group):
             apart = [request for request in group if isinstance(request.run, _Apart)]
             together = [request for request in group if not isinstance(request.run, _Apart)]
-            if self._commit(file, together) is not None:
+            failure = self._commit(file, together)
+            if failure is not None and is_busy(failure):  # each alone would wait as long again
+                _fail(together, journal_error(self.path, failure))
+            elif failure is not None:
                 for request in together:
                     self._serve_alone(file, request)
         for request in apart:
@@ -474,12 +496,12 @@ class SqliteJournal:
 
     def _opened(self) -> _File:
         if self._file is None:
-            self._file = _File(self.path)
+            self._file = _File(self.path, self._busy_wait)
         return self._file
 
     def _read(self, file: _File, request: ThreadCall[_File]) -> None:
         try:
-            _run(file, request)
+            self._busy_wait.run(partial(_run, file, request))
         except sqlite3.Error as error:
             request.error = journal_error(self.path, error)
 

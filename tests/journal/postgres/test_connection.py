@@ -148,6 +148,21 @@ async def test_closing_waits_for_nobody_for_long() -> None:
     await server().aclose()
 
 
+async def test_it_is_ended_without_a_word() -> None:
+    """A pool of the caller's own stays open."""
+    opened = server()
+    opened.terminate()
+    await opened.run(one)
+    own = opened._pool
+    opened.terminate()
+    assert own.is_closing()
+    async with asyncpg.create_pool(postgres.url(), min_size=0, max_size=1) as pool:
+        shared = server(pool=pool)
+        assert await shared.run(one) == 1
+        shared.terminate()
+        assert await pool.fetchval("select 1") == 1
+
+
 async def test_what_the_database_refuses_is_not_tried_again() -> None:
     """Neither a statement nor a value."""
     opened = server()

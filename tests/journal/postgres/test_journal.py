@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -391,6 +392,28 @@ async def test_what_the_database_never_saw_is_told_to_all_at_once() -> None:
     await journal.aclose()
     with pytest.raises(JournalError, match="is closed"):
         await journal.find(ACCOUNT, "f")
+
+
+async def test_closing_at_a_silent_database_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for fails, and no connection and no task is left; whoever cancels closing ends it at once."""
+    async with Pooler(postgres.url(), is_pooling=False) as between:
+        for seconds in (None, 0.1):
+            journal = PostgresJournal(between.url, schema=postgres.schema())
+            journal._close_within = 0.3
+            await journal.join("shop", "host", "w", 1e10)
+            between.is_silent = True
+            asking = asyncio.ensure_future(hear(journal, "f", asked("f")))
+            await asyncio.sleep(0)
+            began = asyncio.get_running_loop().time()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await journal.aclose()
+            assert asyncio.get_running_loop().time() - began < (seconds or 0.3) + 0.2
+            with pytest.raises(JournalError, match="was closed"):
+                await asking
+            between.is_silent = False
+            await journal.aclose()
+    assert "was closed while it did not answer" in caplog.text
 
 
 async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: PostgresJournal) -> None:

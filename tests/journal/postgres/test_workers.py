@@ -202,6 +202,45 @@ async def test_whoever_cannot_come_back_at_once_tries_on() -> None:
     made[0].listener(made[0])
 
 
+async def test_a_lock_is_let_go_of_without_a_word() -> None:
+    """The database is not asked, and nothing comes back."""
+
+    class Silent:
+        listener: Any = None
+        is_terminated = False
+
+        def add_termination_listener(self, listener: Any) -> None:
+            self.listener = listener
+
+        async def execute(self, _: str) -> None:
+            pass
+
+        def is_closed(self) -> bool:
+            return False
+
+        def terminate(self) -> None:
+            self.is_terminated = True
+            self.listener(self)
+
+    made: list[Silent] = []
+
+    async def connect_silent() -> Silent:
+        if made:
+            await asyncio.sleep(1_000)
+        made.append(Silent())
+        return made[0]
+
+    presence = LivenessLock(connect_silent, close)
+    presence.terminate()
+    await presence.show("w")
+    made[0].listener(made[0])
+    presence.terminate()
+    assert made[0].is_terminated
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+    await presence.aclose()
+
+
 async def test_through_a_pooler_nobody_is_shown() -> None:
     """Its lease alone counts."""
 

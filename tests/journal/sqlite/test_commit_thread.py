@@ -11,6 +11,8 @@ import pytest
 
 from alphapo_async.journal.sqlite.commit_thread import LAG, LINGER, CommitThread, ThreadCall
 
+LEFT = ValueError("left")
+
 
 class Desk:
     """Serves groups and remembers their sizes; slow enough that company gathers."""
@@ -37,7 +39,7 @@ async def test_what_is_asked_is_done_in_another_thread() -> None:
     """And its result comes back."""
     desk = Desk()
     assert await desk.group.ask(lambda _desk: threading.current_thread().name) == "desk"
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
     assert desk.ended == 1
 
 
@@ -51,7 +53,7 @@ async def test_what_is_asked_while_one_is_served_shares_the_next_group() -> None
     told = await asyncio.gather(*(desk.group.ask(tell(number)) for number in range(100)))
     assert told == list(range(100))
     assert len(desk.sizes) <= 5
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
 
 
 async def test_what_no_future_takes_is_told_as_another_error() -> None:
@@ -69,7 +71,7 @@ async def test_what_no_future_takes_is_told_as_another_error() -> None:
     told = await asyncio.wait_for(asyncio.gather(first, *together, return_exceptions=True), 10)
     assert [type(one) for one in told] == [type(None), RuntimeError, KeyError]
     assert "StopIteration" in str(told[1])
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
 
 
 async def test_what_may_lag_rides_on_the_next_group() -> None:
@@ -84,7 +86,7 @@ async def test_what_may_lag_rides_on_the_next_group() -> None:
     assert desk.sizes == [1, 2]
     assert await desk.group.ask(lambda _desk: "alone", may_lag=True) == "alone"
     assert time.monotonic() - began >= LAG
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
 
 
 def test_nobody_waits_for_company_longer_than_a_flush_takes() -> None:
@@ -118,7 +120,7 @@ async def test_closing_serves_what_is_left_first() -> None:
     desk = Desk()
     left = [asyncio.ensure_future(desk.group.ask(lambda _desk: "done", may_lag=True)) for _ in range(3)]
     await asyncio.sleep(0)
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
     assert await asyncio.gather(*left) == ["done"] * 3
     with pytest.raises(RuntimeError, match="closed"):
         await desk.group.ask(lambda _desk: None)
@@ -127,7 +129,53 @@ async def test_closing_serves_what_is_left_first() -> None:
 async def test_closing_what_was_never_used_does_nothing() -> None:
     """There is no thread."""
     desk = Desk()
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
+    assert desk.ended == 0
+
+
+async def test_closing_leaves_a_thread_behind_that_hangs() -> None:
+    """Each call that is not served by then fails; the thread ends by itself when it comes back, and is not waited for again."""
+    desk, may_go = Desk(), threading.Event()
+    hanging = desk.group.ask(lambda _desk: may_go.wait(10))
+    await asyncio.sleep(0.02)
+    waiting = desk.group.ask(lambda _desk: None)
+    gone = desk.group.ask(lambda _desk: None)
+    gone.cancel()
+    began = time.monotonic()
+    await desk.group.aclose(0.05, LEFT)
+    assert time.monotonic() - began < 1.0
+    for told in await asyncio.gather(hanging, waiting, return_exceptions=True):
+        assert isinstance(told, ValueError)
+        assert str(told) == "left"
+    may_go.set()
+    await desk.group.aclose(10.0, LEFT)
+    assert desk.ended == 1
+    await desk.group.aclose(10.0, LEFT)
+
+
+async def test_a_call_of_a_loop_that_has_ended_is_left_too() -> None:
+    """Nobody waits in it."""
+    desk, may_go = Desk(), threading.Event()
+
+    async def ask() -> None:
+        desk.group.ask(lambda _desk: may_go.wait(10))
+
+    await asyncio.to_thread(asyncio.run, ask())
+    await desk.group.aclose(0.02, LEFT)
+    may_go.set()
+    await desk.group.aclose(10.0, LEFT)
+
+
+async def test_a_call_that_is_served_while_it_is_left_keeps_its_result() -> None:
+    """The thread was quicker."""
+    desk = Desk()
+    call: ThreadCall[Desk] = ThreadCall(lambda _: None, writes=False, lag=0.0)
+    call.fail(LEFT)
+    call.tell()
+    assert await call.future is None
+    call.fail(LEFT)
+    await asyncio.sleep(0)
+    assert call.future.result() is None
     assert desk.ended == 0
 
 
@@ -137,7 +185,7 @@ async def test_a_fault_of_the_server_itself_is_told_to_all() -> None:
     told = await asyncio.gather(desk.group.ask(lambda _desk: 1 / 0), return_exceptions=True)
     assert isinstance(told[0], ZeroDivisionError)
     assert await desk.group.ask(lambda _desk: "fine") == "fine"
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
 
 
 async def test_whoever_left_is_not_told() -> None:
@@ -147,7 +195,7 @@ async def test_whoever_left_is_not_told() -> None:
     await asyncio.sleep(0.005)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await desk.group.aclose()
+    await desk.group.aclose(10.0, LEFT)
     assert -1 in desk.sizes
 
 
@@ -163,7 +211,7 @@ def test_a_loop_that_has_ended_is_passed_over() -> None:
 
     async def stay() -> str:
         told = await desk.group.ask(lambda _desk: "told")
-        await desk.group.aclose()
+        await desk.group.aclose(10.0, LEFT)
         return str(told)
 
     asyncio.run(leave())

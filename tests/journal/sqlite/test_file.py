@@ -13,6 +13,7 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import file as sqlite_file
+from alphapo_async.journal.sqlite.busy import BusyWait
 from alphapo_async.journal.sqlite.file import (
     APPLICATION,
     SCHEMA,
@@ -80,7 +81,7 @@ def test_commits_reach_the_disk(path: Path) -> None:
 def test_a_mended_sqlite_uses_the_write_ahead_log(path: Path) -> None:
     """Chosen by the version alone."""
     connection = sqlite3.connect(path, isolation_level=None)
-    told = sqlite_file._set_up(connection, (3, 51, 3))
+    told = sqlite_file._set_up(connection, BusyWait(), (3, 51, 3))
     assert told == "wal"
     connection.close()
 
@@ -174,7 +175,7 @@ def test_tables_are_made_all_or_none(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.set_authorizer(lambda action, *_: 1 if action == sqlite3.SQLITE_CREATE_INDEX else 0)
     with pytest.raises(sqlite3.DatabaseError):
-        sqlite_file._set_up(connection)
+        sqlite_file._set_up(connection, BusyWait())
     assert not connection.in_transaction
     connection.close()
     connect(path).close()
@@ -228,7 +229,7 @@ def test_what_is_written_over_leaves_nothing_behind(path: Path) -> None:
     """However SQLite was built: a withdrawal that is forgotten is not found in the file."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("pragma secure_delete = off")
-    sqlite_file._set_up(connection)
+    sqlite_file._set_up(connection, BusyWait())
     assert connection.execute("pragma secure_delete").fetchone() == (1,)
     connection.close()
 
@@ -321,11 +322,11 @@ def test_a_copy_is_whole_and_its_owner_s_alone(path: Path, tmp_path: Path) -> No
     target = tmp_path / "copy.db"
     with contextlib.closing(connect(path)) as connection:
         connection.execute("insert into accounts values ('a', 'h')")
-        copy_into(connection, target)
+        copy_into(connection, target, BusyWait())
         with pytest.raises(JournalError, match="exists"):
-            copy_into(connection, target)
+            copy_into(connection, target, BusyWait())
         with pytest.raises(JournalError, match="cannot be"):
-            copy_into(connection, tmp_path / "nowhere" / "copy.db")
+            copy_into(connection, tmp_path / "nowhere" / "copy.db", BusyWait())
     with contextlib.closing(connect(target)) as copied:
         assert copied.execute("select * from accounts").fetchall() == [("a", "h")]
     assert target.stat().st_mode & 0o777 == 0o600

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
+from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import INSERT, UPDATE
 from tests.support.journal_suite import (
@@ -569,6 +572,80 @@ async def test_what_a_commit_may_have_written_is_never_said_to_be_missing(
     await journal.aclose()
 
 
+def descriptors() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection that holds the file's write lock, as a hung backup does."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("begin exclusive")
+        yield holder
+
+
+async def test_a_lock_that_stays_is_waited_for_once_for_all(path: Path) -> None:
+    """Not once for each call of a group; when it goes, the journal works, and is in its epoch."""
+    journal = SqliteJournal(path)
+    journal._busy_wait = BusyWait(0.05)
+    await pay(journal, "before")
+    raised = await journal.raise_epoch(1.0)
+    with locked(path) as holder:
+        began = time.monotonic()
+        told = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(20)), return_exceptions=True)
+        assert time.monotonic() - began < 4 * SLICE
+        assert {type(one) for one in told} == {JournalError}
+        assert "another process has been writing to it" in str(told[0])
+        assert journal.epoch == raised
+        holder.execute("rollback")
+    await pay(journal, "after")
+    assert journal.epoch == raised
+    await journal.aclose()
+
+
+async def test_closing_is_bounded_while_another_process_locks_the_file(path: Path) -> None:
+    """What was asked for fails, its thread and descriptors are gone, and so are the locks of its workers."""
+    journal, before = SqliteJournal(path), (threading.active_count(), descriptors())
+    await journal.join(ACCOUNT, "host", "worker", 1e10)
+    with locked(path):
+        asking: list[asyncio.Future[Any]] = [
+            *(asyncio.ensure_future(hear(journal, f"{n}", asked(f"{n}"))) for n in range(20)),
+            asyncio.ensure_future(journal.find(ACCOUNT, "a")),
+        ]
+        await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await journal.aclose()
+        assert time.monotonic() - began < 1.2
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(one) for one in told} == {JournalError}
+    assert (threading.active_count(), descriptors()) == before
+    again = SqliteJournal(path)
+    assert await again.ended("worker", 5.0) == 5.0
+    await again.aclose()
+
+
+async def test_closing_is_bounded_where_the_disk_hangs(path: Path) -> None:
+    """The thread is left behind, and every call fails."""
+    journal, may_go = SqliteJournal(path), threading.Event()
+    await pay(journal, "before")
+
+    def hang(_: Row | None) -> tuple[Row, Sequence[Entry]]:
+        may_go.wait(10)
+        raise ValueError
+
+    asking = [asyncio.ensure_future(journal.update(ACCOUNT, name, hang)) for name in "ab"]
+    await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await journal.aclose()
+    for told in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(told, JournalError)
+        assert "was closed" in str(told)
+    may_go.set()
+    await journal.aclose()
+
+
 async def test_of_what_could_not_even_begin_nobody_knows(path: Path) -> None:
     """An earlier call may have written it down: `recorded` is None."""
     journal = await failing(path, {"begin immediate": ["database is locked"] * 2})
@@ -693,5 +770,5 @@ async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
     reader.close()
     assert await journal.wipe()
     assert path.with_name("payouts.db-wal").stat().st_size == 0
-    assert await journal._ask(lambda file: file.connection.execute("pragma busy_timeout").fetchone()) == (30_000,)
+    assert await journal._ask(lambda file: file.connection.execute("pragma busy_timeout").fetchone()) == (250,)
     await journal.aclose()
