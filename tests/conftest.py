@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import importlib
 import os
 import sys
 import warnings
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -24,6 +27,19 @@ if os.environ.get("TESTS_LOOP") == "uvloop":
 settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 if settings.get_current_profile_name() == "default":
     settings.load_profile("any machine")
+
+
+def pytest_collection() -> None:
+    """Compile a share of the test modules first: in a fresh clone the workers of one run fill the cache together, each module once."""
+    worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{name}", "") for name in ("", "_COUNT"))
+    if worker:
+        tests = Path(__file__).parent
+        names = sorted(
+            ".".join(path.relative_to(tests.parent).with_suffix("").parts) for path in tests.rglob("test_*.py")
+        )
+        for name in names[int(worker.removeprefix("gw")) :: int(workers)]:
+            with contextlib.suppress(Exception):  # the collection reports it
+                importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
