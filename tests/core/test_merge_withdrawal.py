@@ -93,6 +93,17 @@ def test_what_a_later_witness_leaves_untold_is_taken_from_the_earlier_one() -> N
     assert (after.withdrawal.status, after.withdrawal.end_user_reference) == ("confirmed", "u")
 
 
+@pytest.mark.parametrize(("number", "witness"), [(7, "reply"), (8, "look-up")])
+def test_a_reply_stays_the_witness_of_an_acceptance(number: int, witness: str) -> None:
+    """Only such a row can be a control for other rows: a later status of the same withdrawal does not end that."""
+    accepted = sent(row(), Accepted(TOLD))
+    after = asked_about(
+        accepted, replace(found("confirmed"), transaction=replace(found("confirmed").transaction, id=number)), 60.0
+    )
+    assert after.withdrawal is not None
+    assert (after.withdrawal.status, after.withdrawal.source) == ("confirmed", witness)
+
+
 @pytest.mark.parametrize(
     ("known", "number", "is_one"),
     [

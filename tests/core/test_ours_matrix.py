@@ -193,7 +193,7 @@ def check_row(one: Case, known: str, source: str, row: Row) -> None:
         return
     assert row.withdrawal is not None
     if not is_another:
-        assert row.withdrawal.source == source
+        assert row.withdrawal.source == ("reply" if known == "accepted" else source)
         # A look-up and a callback write `processing` as `not_confirmed`; a reply may hide that a person has to approve.
         assert row.withdrawal.status in {one.status, "not_confirmed"} or (source, one.status) == ("reply", "pending")
     is_known = known == "accepted" and not is_another
