@@ -368,6 +368,8 @@ class _Round:
                 while is_waiting:
                     rows = await self._rows()
                     is_waiting = any(rows[name][0] == "open" for name in self._frozen - self._unasked())
+                    if self._mode != "lossless":  # a worker that only polls sees the new primary a moment later
+                        is_waiting |= not all(process.has_reported(MOVED_BACK) for process in self._processes)
                     await asyncio.sleep(_POLL)
 
     def _unasked(self) -> frozenset[str]:
