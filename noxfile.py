@@ -89,6 +89,16 @@ def newest(session: nox.Session) -> None:
         _test_installed(session, Path(folder) / "apart")
 
 
+@nox.session
+def aiohttp_main(session: nox.Session) -> None:
+    """Run the tests with aiohttp as it stands in its repository: `wire` knows its inside."""
+    session.install("-q", ".[dev]")
+    source = "aiohttp @ git+https://github.com/aio-libs/aiohttp"
+    session.install("-q", "--upgrade", source, env={"AIOHTTP_NO_EXTENSIONS": "1"})
+    with tempfile.TemporaryDirectory() as folder:
+        _test_installed(session, Path(folder) / "apart")
+
+
 def _test_installed(session: nox.Session, apart: Path) -> None:
     """Run the tests from a folder without the package, so that only the installed one can be meant; a test sees to it that it is."""
     unneeded = shutil.ignore_patterns("__pycache__", "results", ".hypothesis")

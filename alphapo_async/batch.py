@@ -26,6 +26,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.flight_result import key_refused
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
+from alphapo_async.core.outcome import INTERNAL_ERROR
 from alphapo_async.core.results import BatchResult, result_of
 
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
@@ -393,7 +394,7 @@ class Batch:
         self._step()
 
 
-_ENDED: Final = ("closing", "closed", "journal", "error")
+_ENDED: Final = ("closing", "closed", "journal", INTERNAL_ERROR)
 """Reasons that another try does not mend."""
 
 

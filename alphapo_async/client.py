@@ -388,7 +388,7 @@ class AlphapoClient:
             told = await flight.run()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
             observer.on_internal_error(foreign_id, error)
-            told = FlightResult(foreign_id, None, "error")
+            told = FlightResult(foreign_id, None, "internal error")
         except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
             told, is_cut_short = FlightResult(foreign_id, None, "closing"), True
         observer.on_ended(told)

@@ -860,16 +860,25 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
         async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
             raise KeyError(self.url)
 
-    async def story() -> WithdrawalError:
-        async with client(Wire(), journal=Broken()) as alphapo:
+    class BrokenLater(Broken):
+        has_worked = False
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            if self.has_worked:
+                raise KeyError(self.url)
+            self.has_worked = True
+            return await MemoryJournal.update(self, account, foreign_id, change, **how)
+
+    async def story(journal: MemoryJournal) -> WithdrawalError:
+        async with client(Wire([NO_CONNECTION]), journal=journal) as alphapo:
             with pytest.raises(WithdrawalUnknown) as caught:
                 await alphapo.withdraw(request())
             return caught.value
 
-    told = run(story())
-
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "error"
+    for journal in (Broken(), BrokenLater()):
+        told = run(story(journal))
+        assert isinstance(told, WithdrawalUnknown)
+        assert told.reason == "internal error"
     assert "KeyError" in caplog.text
     assert "hush" not in caplog.text
 

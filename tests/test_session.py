@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,15 +24,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.outcome import NoReply, NotSent, Reply
+from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
-from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _Exchange, _WriteBatch
+from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
+from alphapo_async.wire import probe
 from tests.support.servers import Handler, Peer, answer, relay, serving
 
 BODY = b'{"amount":0.0015}'
 SIGNED = {"Content-Type": "application/json", "X-Processing-Key": "made-up", "X-Processing-Signature": "0f"}
 METHODS = ["GET", "POST"]
+_PROBES: dict[str, Callable[[aiohttp.ClientSession], str | None]] = {"pool": probe, "public": lambda _: "made up"}
+both_paths = pytest.mark.parametrize("path", _PROBES, indirect=True)
+"""The test holds on connections of the pool, and through aiohttp's public interface."""
+
+
+@pytest.fixture(autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Choose how requests leave: on connections of the pool, unless the test says otherwise."""
+    chosen = getattr(request, "param", "pool")
+    token = _path.set(chosen)
+    yield chosen
+    _path.reset(token)
+
+
+_path: ContextVar[str] = ContextVar("_path", default="pool")
 
 
 async def send(session: SessionManager, url: str, method: str = "POST", *, timeout: float = 3.0) -> Reply | NoReply:
@@ -46,7 +63,7 @@ async def opened(**settings: Any) -> AsyncIterator[SessionManager]:
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     before = asyncio.all_tasks()
-    session = SessionManager(**settings)
+    session = SessionManager(**settings, _probe=_PROBES[_path.get()])
     try:
         yield session
         await asyncio.sleep(0)
@@ -150,7 +167,8 @@ def tls(certificate: Callable[[str], tuple[Path, Path]]) -> tuple[ssl.SSLContext
 # ── a whole reply ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back() -> None:
+@both_paths
+async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back(path: str) -> None:
     """Path, body and headers leave as given, on a GET as well; status, body and the three headers come back."""
     reply = answer(
         b'{"data":1}',
@@ -171,9 +189,10 @@ async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back() -> None
         assert lines[-1] == BODY
         assert {b"X-Processing-Key: made-up", b"X-Processing-Signature: 0f", b"Accept-Encoding: identity"} < set(lines)
         assert {b"Accept: application/json", b"User-Agent: alphapo-async"} < set(lines)
-    assert far.connections == 1
+    assert far.connections == (1 if path == "pool" else 2)
 
 
+@both_paths
 async def test_a_reply_without_headers_or_body_is_a_reply() -> None:
     """What is missing is empty or None."""
     async with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as far, opened() as session:
@@ -182,6 +201,7 @@ async def test_a_reply_without_headers_or_body_is_a_reply() -> None:
     assert told == Reply(204)
 
 
+@both_paths
 @pytest.mark.parametrize("first", ["100 Continue", "102 Processing", "103 Early Hints"])
 async def test_what_comes_before_the_reply_is_not_the_reply(first: str) -> None:
     """The server says that it is at it; what it answers comes after that."""
@@ -210,6 +230,7 @@ async def test_a_reply_that_ends_with_the_connection_is_whole() -> None:
     assert told == Reply(200, b'{"a":1}')
 
 
+@both_paths
 async def test_cookies_are_not_kept() -> None:
     """One exchange leaves nothing that the next one would send."""
     async with serving(answering(answer(b"{}", "Set-Cookie: session=1; Path=/"))) as far, opened() as session:
@@ -220,6 +241,7 @@ async def test_cookies_are_not_kept() -> None:
     assert b"cookie" not in far.requests[1].lower()
 
 
+@both_paths
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", METHODS)
 async def test_redirects_are_never_followed(status: int, method: str) -> None:
@@ -356,6 +378,7 @@ async def test_once_a_connection_was_handed_over_something_may_have_left(
     assert lasted < 1.5
 
 
+@both_paths
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_server_that_hangs_up_on_accepting_may_have_read_something(method: str) -> None:
     """The connection stood, so nobody can say."""
@@ -455,6 +478,7 @@ async def test_a_reply_that_nobody_asked_for_is_never_taken_for_the_answer(end: 
         assert (told.body, len(far.requests), far.connections) == (b"fresh", 2, 2)
 
 
+@both_paths
 @pytest.mark.parametrize("is_tls", [False, True])
 async def test_a_reply_that_nobody_asked_for_is_seen_before_it_is_read(
     tls: tuple[ssl.SSLContext, ssl.SSLContext], *, is_tls: bool
@@ -601,6 +625,7 @@ def closed_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
+@both_paths
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_refused_connection_left_nothing(method: str) -> None:
     """Nobody listens."""
@@ -611,6 +636,7 @@ async def test_a_refused_connection_left_nothing(method: str) -> None:
     assert told == NoReply("no connection", may_have_left=False)
 
 
+@both_paths
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_name_that_is_not_found_left_nothing(method: str) -> None:
     """The name ends in .invalid, which never exists."""
@@ -634,6 +660,7 @@ def full_backlog() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
+@both_paths
 @pytest.mark.parametrize(("connect_timeout", "timeout"), [(0.2, 5.0), (10.0, 0.3)])
 async def test_a_connect_time_out_left_nothing(connect_timeout: float, timeout: float) -> None:
     """Nobody takes the connection: told apart from a missing answer, also where the attempt is shorter than connecting."""
@@ -663,6 +690,7 @@ async def hang_up(peer: Peer) -> None:
     await peer.reader.read(100)
 
 
+@both_paths
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("handler", "reason"),
@@ -680,6 +708,7 @@ async def test_a_handshake_that_does_not_succeed_left_nothing(handler: Handler, 
     assert told == NoReply(reason, may_have_left=False)
 
 
+@both_paths
 async def test_a_certificate_that_is_not_trusted_left_nothing(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     """Without the authority the server is a stranger; with it the exchange succeeds."""
     server, client = tls
@@ -705,6 +734,7 @@ async def test_a_certificate_for_another_host_left_nothing(certificate: Callable
     assert far.requests == []
 
 
+@both_paths
 async def test_a_tls_connection_reset_after_the_handshake_is_doubt(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     """The handshake was the server's last friendly act: the request may have been read."""
     server, client = tls
@@ -719,12 +749,95 @@ async def test_a_tls_connection_reset_after_the_handshake_is_doubt(tls: tuple[ss
     assert told.may_have_left
 
 
-async def test_what_cannot_be_explained_before_the_bytes_were_written_left_nothing() -> None:
-    """They are written in one place only, so that before it nothing has left, whatever the error is."""
+@both_paths
+async def test_an_address_that_is_none_left_nothing() -> None:
+    """Without a host there is no connection."""
     async with opened() as session:
         told = await send(session, "http://")
 
     assert told == NoReply("no connection", may_have_left=False)
+
+
+async def test_a_programming_error_is_no_outcome_of_the_network(caplog: pytest.LogCaptureFixture) -> None:
+    """Before the request leaves nothing is in doubt; the log shows where, and not the text, which may hold anything."""
+    async with serving(answering(answer())) as far, opened() as session:
+        told = await session.exchange("POST", far.url, body=b"{}", headers={"X": "hush\r\nb: c"}, timeout=5.0)
+
+    assert told == NoReply(INTERNAL_ERROR, may_have_left=False)
+    assert far.requests == []
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "ValueError" in record.message
+    assert "wire.py" in record.message
+    assert "hush" not in caplog.text
+
+
+async def test_a_programming_error_behind_a_stand_in_is_doubt() -> None:
+    """Where something answers in place of aiohttp, nothing shows whether a connection was handed over."""
+    session = SessionManager()
+    with aioresponses() as scripted:
+        scripted.post("http://127.0.0.1:9/x", exception=TypeError("made up"))
+        told = await send(session, "http://127.0.0.1:9/x")
+    await session.aclose()
+
+    assert told == NoReply(INTERNAL_ERROR, may_have_left=True)
+
+
+@pytest.mark.parametrize("error", [aiohttp.ClientConnectionError("made up"), aiohttp.ServerDisconnectedError()])
+async def test_an_unknown_error_of_a_stand_in_is_doubt(error: Exception) -> None:
+    """Only an error that names connecting says that nothing left."""
+    session = SessionManager()
+    with aioresponses() as scripted:
+        scripted.post("http://127.0.0.1:9/x", exception=error)
+        told = await send(session, "http://127.0.0.1:9/x")
+    await session.aclose()
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+
+
+# ── through aiohttp's public interface ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["public"], indirect=True)
+async def test_the_public_path_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the version of aiohttp and the reason, also where the session is opened again."""
+    async with serving(answering(answer())) as far, opened() as session:
+        for _ in range(2):
+            assert isinstance(await send(session, far.url), Reply)
+            await session.aclose()
+
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert aiohttp.__version__ in warning
+    assert "(made up)" in warning
+
+
+@pytest.mark.parametrize("path", ["public"], indirect=True)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_the_public_path_sends_nothing_twice(method: str, end: str) -> None:
+    """A GET whose connection ended without a reply would be sent again by aiohttp itself."""
+    async with serving(ending(end=end)) as far, opened() as session:
+        told = await send(session, far.url, method)
+
+    assert isinstance(told, NoReply)
+    assert told.may_have_left
+    assert len(far.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["public"], indirect=True)
+async def test_the_public_path_uses_each_connection_once() -> None:
+    """An old 429 that lies unread on a connection cannot be seen there: it must not be taken for the answer."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"1") + UNASKED)
+        await peer.fate()
+
+    async with serving(handler) as far, opened() as session:
+        told = [await send(session, far.url) for _ in range(2)]
+
+    assert [isinstance(one, Reply) and one.body for one in told] == [b"1", b"1"]
+    assert far.connections == 2
 
 
 CUTS = st.integers(0, len(answer(b'{"data":{"id":7}}')) - 1)
@@ -751,6 +864,7 @@ def test_a_reply_cut_anywhere_is_doubt(at: int, end: str, method: str) -> None:
 # ── size ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@both_paths
 async def test_a_reply_of_one_mebibyte_is_read_and_one_byte_more_is_not() -> None:
     """The cap is exact."""
     for size, is_read in ((LARGEST_REPLY, True), (LARGEST_REPLY + 1, False)):
@@ -794,6 +908,7 @@ async def test_a_reply_that_is_packed_against_our_wish_is_read() -> None:
     assert told.body == b'{"data":{"id":7}}'
 
 
+@both_paths
 async def test_a_packed_bomb_does_not_go_off() -> None:
     """256 MiB of blanks in 256 KiB: no reply, and never much more than the cap in memory."""
     bomb = answer(gzip.compress(bytes(1024 * 1024), 9) * 256, "Content-Encoding: gzip")
@@ -915,6 +1030,7 @@ async def test_an_unreadable_answer_over_tls_is_a_value_and_ends_its_connection(
     assert told.may_have_left
 
 
+@both_paths
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 @pytest.mark.parametrize("way", ["cancel", "time-out"])
 async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
@@ -937,6 +1053,7 @@ async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
         assert await asyncio.wait_for(fates.fate, 2) == "reset"
 
 
+@both_paths
 async def test_cancelled_before_a_connection_stands_nothing_is_left_behind() -> None:
     """While connecting: the cancellation comes through and neither connection nor task remains."""
     with full_backlog() as port:
@@ -948,6 +1065,7 @@ async def test_cancelled_before_a_connection_stands_nothing_is_left_behind() -> 
                 await task
 
 
+@both_paths
 async def test_a_callers_time_out_is_a_cancellation() -> None:
     """`asyncio.timeout` around an exchange works as everywhere: it is not mistaken for the attempt's own."""
     async with serving(ending(end="hang")) as far, opened() as session:
@@ -956,6 +1074,7 @@ async def test_a_callers_time_out_is_a_cancellation() -> None:
                 await send(session, far.url)
 
 
+@both_paths
 async def test_a_failed_exchange_clings_to_nothing() -> None:
     """What is raised after it has no exception of the HTTP library as cause or context."""
     with closed_port() as port:
@@ -1023,6 +1142,7 @@ async def test_a_failed_exchange_frees_its_connection_at_once(end: str) -> None:
         assert time.monotonic() - began < 0.1
 
 
+@both_paths
 async def test_many_exchanges_at_once_do_not_mix() -> None:
     """A hundred over ten connections each, some of them failing: each hears its own answer."""
 
@@ -1082,6 +1202,7 @@ def test_slots_are_counted_and_tell_each_listener_in_turn() -> None:
 # ── proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@both_paths
 async def test_a_proxy_is_used() -> None:
     """It hears the whole URL; the host itself is not spoken to."""
     async with (
@@ -1097,6 +1218,7 @@ async def test_a_proxy_is_used() -> None:
     assert far.connections == 0
 
 
+@both_paths
 @pytest.mark.parametrize("trusts", [True, False])
 async def test_a_proxy_from_the_environment_is_used_if_trusted(
     monkeypatch: pytest.MonkeyPatch, *, trusts: bool
@@ -1113,6 +1235,7 @@ async def test_a_proxy_from_the_environment_is_used_if_trusted(
     assert told.body == (b"proxy" if trusts else b"host")
 
 
+@both_paths
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_proxy_that_is_not_reached_left_nothing(scheme: str) -> None:
     """Nobody listens where the proxy should be."""
@@ -1123,6 +1246,7 @@ async def test_a_proxy_that_is_not_reached_left_nothing(scheme: str) -> None:
     assert told == NoReply("no connection: proxy not reached", may_have_left=False)
 
 
+@both_paths
 @pytest.mark.parametrize("status", [403, 407, 502])
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, method: str) -> None:
@@ -1139,6 +1263,7 @@ async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, meth
     assert b"x-processing" not in proxy.requests[0].lower()
 
 
+@both_paths
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize(
     "told",
@@ -1167,6 +1292,7 @@ async def test_a_proxy_that_hangs_up_on_connect_left_nothing(told: bytes, *, is_
     assert BODY not in b"".join(proxy.requests)
 
 
+@both_paths
 @pytest.mark.parametrize("is_from_environment", [False, True])
 @pytest.mark.parametrize("has_tls", [False, True])
 async def test_a_proxy_is_reached_over_tls(
@@ -1219,6 +1345,7 @@ async def test_time_that_is_up_before_a_connection_was_handed_over_left_nothing(
     assert not told.may_have_left
 
 
+@both_paths
 async def test_a_tunnel_without_tls_behind_it_left_nothing() -> None:
     """The proxy opens the tunnel, and nobody answers the handshake in it."""
 
@@ -1233,6 +1360,7 @@ async def test_a_tunnel_without_tls_behind_it_left_nothing() -> None:
     assert told == NoReply("no connection: connect time-out", may_have_left=False)
 
 
+@both_paths
 async def test_a_request_through_a_tunnel_is_doubt_once_it_left(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     """Tunnel and handshake succeed, then the connection is lost: the request may have arrived, and once only."""
     server, client = tls
@@ -1367,15 +1495,7 @@ def test_right_settings_are_taken() -> None:
     assert session.max_connections == session.slots.free == 1
 
 
-async def test_a_header_that_holds_the_end_of_a_line_is_not_sent() -> None:
-    """It would be another header, or another request: nothing leaves."""
-    async with serving(answering(answer())) as far, opened() as session:
-        told = await session.exchange("POST", far.url, body=b"{}", headers={"X": "a\r\nb: c"}, timeout=5.0)
-
-    assert told == NoReply("no connection", may_have_left=False)
-    assert far.requests == []
-
-
+@both_paths
 async def test_a_proxy_hears_its_credentials() -> None:
     """Those of its URL, as the header that is meant for it."""
     async with serving(answering(answer(b"from the proxy"))) as proxy:
@@ -1400,43 +1520,6 @@ async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -
 
     assert isinstance(told, Reply)
     assert told.status == 413
-
-
-async def test_a_connection_that_fails_as_one_leaves_keeps_nobody_else_back() -> None:
-    """Those that leave with it leave; whoever waits on it hears that there is no answer."""
-    told: list[str] = []
-
-    class Leaving:
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def write(self, _now: float) -> None:
-            told.append(f"{self._name} leaves")
-            if self._name == "first":
-                raise OSError
-
-        def break_off(self) -> None:
-            told.append(f"{self._name} is broken off")
-
-    loop, departures = asyncio.get_running_loop(), _WriteBatch()
-    for name in ("first", "second"):
-        departures.add(loop, Leaving(name))  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-
-    assert told == ["first leaves", "first is broken off", "second leaves"]
-
-
-async def test_what_is_broken_off_is_heard_as_a_lost_connection() -> None:
-    """By whoever waits for the answer; one that is over has nobody who waits."""
-    heard: list[Exception] = []
-    exchange = _Exchange(asyncio.current_task())  # type: ignore[arg-type]
-    exchange.break_off()
-    transport = SimpleNamespace(get_extra_info=lambda _name: None)
-    protocol = SimpleNamespace(transport=transport, should_close=False, set_exception=heard.append)
-    exchange.attach(SimpleNamespace(protocol=protocol))  # type: ignore[arg-type]
-    exchange.break_off()
-
-    assert [type(error) for error in heard] == [aiohttp.ClientOSError]
 
 
 def test_a_session_whose_settings_were_refused_has_a_repr() -> None:

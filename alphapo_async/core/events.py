@@ -41,8 +41,8 @@ EventName = Literal[
   none has, so that a worker sends it yet; `reason` is the last word that did not settle it, such as `HTTP 502`, None if there was none.
   A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
 - `ended`: this client's work on it is over; `outcome` says what whoever asked is told: what `settled` says, or `unknown`. `reason` is
-  None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or `error`. Each `begun`
-  is followed by one.
+  None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or
+  `internal error`. Each `begun` is followed by one.
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
 - `figures differ`: AlphaPo shows a withdrawal under the id that it gave for this one, and not as it was requested: the amount, the address
   or the tag, say; `reason` says which. Its status counts all the same. The event comes once for each new difference.

@@ -21,13 +21,14 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import INTERNAL_ERROR
 from alphapo_async.core.row import Row, is_ended, is_in_doubt
 
 __all__ = ["FlightResult", "clash", "existing_of", "key_refused", "to_outcome"]
 
-Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "error"]
+Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "internal error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
-another payment's id, not written down, or an error that should not be."""
+another payment's id, not recorded, or a programming error."""
 
 
 class FlightResult(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +93,7 @@ _LESS = {
     "closing": "was under way when the client was closed",
     "journal": "had an answer that could not be written down",
     "held": "is being worked on by another worker",
-    "error": "met an error that should not be; the log says which",
+    INTERNAL_ERROR: "failed with an internal error; see the log",
 }
 
 
@@ -190,7 +191,9 @@ def _tell_ended(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown
 
 
 def _unknown(told: FlightResult, row: Row) -> str:
-    """One of `mismatch`, `journal went back`, `taken`, `key refused`, `refused`, `no answer`."""
+    """One of `internal error`, `mismatch`, `journal went back`, `taken`, `key refused`, `refused`, `no answer`."""
+    if told.detail == INTERNAL_ERROR:
+        return INTERNAL_ERROR
     if row.differences:
         return "mismatch"
     if is_frozen(row):
@@ -203,7 +206,7 @@ def _unknown(told: FlightResult, row: Row) -> str:
 
 
 def _not_sent(told: FlightResult, row: Row) -> str:
-    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`."""
+    """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`, `internal error`."""
     return (told.detail or row.reason).partition(":")[0]
 
 
@@ -211,6 +214,7 @@ _WORDS = {
     "closed": "the client was closed before its turn",
     "expired": "its time was over before its turn",
     WENT_BACK: "the journal went back in time, and what happened since is not in it",
+    INTERNAL_ERROR: "an internal error; see the log",
     "key refused": "AlphaPo does not accept the key now, which says nothing about an earlier attempt",
     "outage": "AlphaPo gives no readable answers, and only probes are sent meanwhile",
     "queue": "its time was over before its turn",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,7 @@ from alphapo_async.core.comparison import Difference, compare_reply
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 
 __all__ = [
+    "INTERNAL_ERROR",
     "Accepted",
     "Answer",
     "Duplicate",
@@ -129,6 +130,8 @@ Proof: TypeAlias = Accepted | Mismatched | InDoubt | Rejected | Duplicate | KeyR
 """What one reply to a body proves."""
 
 THROTTLED = "throttled"
+INTERNAL_ERROR: Final = "internal error"
+"""Why a request got no reply where a programming error ended it."""
 
 
 # ── what an answer to a look-up says ─────────────────────────────────────────────────────────────────────────────────

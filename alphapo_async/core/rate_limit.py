@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.outcome import Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
+from alphapo_async.core.outcome import INTERNAL_ERROR, Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
 from alphapo_async.core.row import Row
 from alphapo_async.core.setting_checks import check_count, check_seconds
 
@@ -166,6 +166,8 @@ class ReplyClass(IntEnum):
     THROTTLED = 1
     NOTHING = 2
     """Nothing readable."""
+    IGNORED = 3
+    """A programming error of ours: it says nothing about AlphaPo."""
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):
@@ -286,7 +288,7 @@ def classify(judged: Proof | Answer) -> tuple[ReplyClass, float | None]:
         case NoAnswer(status=int(status), code=str()) if status < _FAILING:
             return _DEFINITE  # a refused key is an answer from AlphaPo itself
         case InDoubt() | NotSent() | NoAnswer():
-            return _NOTHING
+            return _IGNORED if judged.reason == INTERNAL_ERROR else _NOTHING
         case _:
             return _DEFINITE
 
@@ -295,6 +297,7 @@ _FAILING: Final = 500
 """From this HTTP status on it is AlphaPo that fails, whatever code it names."""
 _DEFINITE: Final = (ReplyClass.DEFINITE, None)
 _NOTHING: Final = (ReplyClass.NOTHING, None)
+_IGNORED: Final = (ReplyClass.IGNORED, None)
 
 
 def on_reply(
@@ -311,7 +314,8 @@ def on_reply(
         return _paid_back(_answered(state, permit), permit, now)
     if what is ReplyClass.THROTTLED:
         return _throttled(state, now, policy.wait_initial if retry_after is None else retry_after)
-    return _unanswered(state, now, policy) if permit.priority.is_body else state
+    is_counted = what is ReplyClass.NOTHING and permit.priority.is_body
+    return _unanswered(state, now, policy) if is_counted else state
 
 
 def _paid_back(state: LimiterState, permit: Permit, now: float) -> LimiterState:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -33,9 +33,12 @@ from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.next_step import LookUp, Send, Step, Wait, may_send_again, next_step
 from alphapo_async.core.outcome import (
+    INTERNAL_ERROR,
     Answer,
     Found,
     InDoubt,
+    NoAnswer,
+    NotSent,
     Proof,
     judge_reply,
 )
@@ -109,6 +112,8 @@ class Flight:
         self._worked_out_at = -inf
         """When what was last written down was worked out, by the loop's clock: the wall clock may be set meanwhile."""
         self._may_stand_unheard = False
+        self._has_failed = False
+        """A programming error ended one of its requests: it makes no other."""
         self._counts = FlightCounts()
         self._queued: QueuedRequest | None = None
         self._is_patient = is_patient
@@ -133,7 +138,10 @@ class Flight:
                 row = await self._more_rounds(row)
             return await self._end(row)
         except asyncio.CancelledError:
-            return await self._abandon()
+            return await self._abandon("closing")
+        except Exception as error:  # noqa: BLE001 - a programming error: the row must not stay held for it
+            self._context.observer.on_internal_error(self._foreign_id, error)
+            return await self._abandon(INTERNAL_ERROR)
         finally:
             self._context.queueing.pop(self.waiters, None)
             self._is_known.set()
@@ -254,15 +262,16 @@ class Flight:
         row = await self._standing(row)
         return self._result(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
 
-    async def _abandon(self) -> FlightResult:
-        """Cancelled: whatever was on the wire is in doubt and written down as such; the row stays resolvable."""
+    async def _abandon(self, why: Literal["closing", "internal error"]) -> FlightResult:
+        """Let go of the row in the midst of the work: what was on the wire is recorded as in doubt, and the row stays resolvable."""
+        detail = "closed" if why == "closing" else why
         if self._row is None:
-            return FlightResult(self._foreign_id, None, "closing")
-        row = self._row if self._row.state != "open" else await self._apply(Released(self._worker, "closed"))
+            return FlightResult(self._foreign_id, None, why)
+        row = self._row if self._row.state != "open" else await self._apply(Released(self._worker, detail))
         row = await self._standing(row)
         if self._unwritten or self._is_slow(row):
             return self._result(row, "journal")
-        return self._result(row, "closing" if row.state == "open" else "", "closed")
+        return self._result(row, why if row.state == "open" else "", detail)
 
     async def _standing(self, row: Row) -> Row:
         """Return the row as it stands: a "no" that was long on its way to the disk may have been undone by a call that could not see it."""
@@ -308,6 +317,7 @@ class Flight:
                 until = context.lease.clock.latest()
                 await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         context.keys.judged(row.key, proof, self._loop.time())
+        self._has_failed |= isinstance(proof, InDoubt | NotSent) and proof.reason == INTERNAL_ERROR
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
         return await self._apply(Attempt(self._worker, proof, began, until, excerpt_of(reply)))
 
@@ -341,7 +351,7 @@ class Flight:
 
     def _would_send(self, row: Row, step: Step) -> bool:
         """The same bytes would help, and whoever asked allows them."""
-        if not isinstance(step, Send):
+        if not isinstance(step, Send) or self._has_failed:
             return False
         if self._is_patient and not self._may_work_on(row):
             return False
@@ -395,6 +405,7 @@ class Flight:
         answered = await self._context.look_up(foreign_id, signer, kind, self._enter)
         if answered is None:
             return None
+        self._has_failed |= isinstance(answered[0], NoAnswer) and answered[0].reason == INTERNAL_ERROR
         self._counts = FlightCounts(
             self._counts.sent, self._counts.look_ups + 1, self._counts.look_ups_since_taken + (1 if row.id_taken else 0)
         )
@@ -540,7 +551,12 @@ class Flight:
 
     def _is_worth_another_round(self, row: Row) -> bool:
         is_ours = row.holder == self._worker or is_frozen(row)  # frozen: the caller that waits asks anew
-        is_possible = row.key in self._context.signers and is_ours and self._worker == self._context.lease.worker
+        is_possible = (
+            not self._has_failed
+            and row.key in self._context.signers
+            and is_ours
+            and self._worker == self._context.lease.worker
+        )
         return is_possible and is_worth_another_round(row, self._counts, self._context.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
@@ -551,6 +567,8 @@ class Flight:
     def _why_not_sent(self, row: Row) -> str:
         """Return why nothing arrived, for a row of which nothing is in doubt."""
         state = self._context.limiter.state
+        if self._has_failed:
+            return INTERNAL_ERROR
         if self._is_key_refused(row):
             return "key refused"
         if is_outage(state):

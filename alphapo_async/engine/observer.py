@@ -165,7 +165,9 @@ class Observer:
     def on_internal_error(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
         where = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id})
+        logger.error(
+            "internal error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id}
+        )
 
     def on_not_written(self, foreign_id: str, detail: str) -> None:
         """An acceptance was told and could not be written down: the row stays open, and is looked up when it comes up again."""

@@ -221,14 +221,14 @@ def test_a_contradiction_during_a_flight_stands_in_its_span() -> None:
     async def flight() -> None:
         backend.telemetry(event("begun", foreign_id="a"))
         backend.telemetry(event("contradiction", foreign_id="a", reason="accepted after a no"))
-        backend.telemetry(event("ended", foreign_id="a", outcome="unknown", reason="error"))
+        backend.telemetry(event("ended", foreign_id="a", outcome="unknown", reason="internal error"))
 
     asyncio.run(flight())
     (span,) = backend.spans
     assert [(one.name, dict(one.attributes or {})) for one in span.events] == [
         ("contradiction", {"alphapo.reason": "accepted after a no"})
     ]
-    assert span.status.description == "error"
+    assert span.status.description == "internal error"
 
 
 def test_the_gauges_follow_while_a_client_is_watched() -> None:

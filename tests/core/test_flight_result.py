@@ -307,6 +307,20 @@ def test_a_withdrawal_that_alphapo_ended_says_what_settles_it() -> None:
     assert error_of(row_with("open", withdrawal=ENDED), detail="key: gone").next_step.startswith("Keep it pending")
 
 
+def test_a_programming_error_is_named_as_such() -> None:
+    """Whether the row was settled as not sent, or stays open, in doubt or not."""
+    not_sent = error_of(row_with("not_sent", reason="internal error"), detail="internal error")
+    in_doubt = error_of(row_with("open", doubt_since=1.0, reason="no answer in time"), detail="internal error")
+    enqueued = error_of(row_with("open"), detail="internal error")
+
+    assert [type(error) for error in (not_sent, in_doubt, enqueued)] == [
+        WithdrawalNotSent,
+        WithdrawalUnknown,
+        WithdrawalUnknown,
+    ]
+    assert {error.reason for error in (not_sent, in_doubt, enqueued)} == {"internal error"}  # type: ignore[union-attr]
+
+
 # ── the flight has less to say than its row ──────────────────────────────────────────────────────────────────────────
 
 LESS: list[tuple[Why, str]] = [
@@ -314,7 +328,7 @@ LESS: list[tuple[Why, str]] = [
     ("closing", "Withdrawal 'payout-17' was under way when the client was closed."),
     ("journal", "Withdrawal 'payout-17' had an answer that could not be written down."),
     ("held", "Withdrawal 'payout-17' is being worked on by another worker."),
-    ("error", "Withdrawal 'payout-17' met an error that should not be; the log says which."),
+    ("internal error", "Withdrawal 'payout-17' failed with an internal error; see the log."),
 ]
 
 
@@ -343,7 +357,7 @@ def test_an_acceptance_that_could_not_be_written_down_is_told_all_the_same() -> 
     assert to_outcome(FlightResult("payout-17", row_with("accepted", withdrawal=HAS), why="journal")) == HAS
 
 
-@pytest.mark.parametrize("why", ["in flight", "closing", "held", "error"])
+@pytest.mark.parametrize("why", ["in flight", "closing", "held", "internal error"])
 def test_other_reasons_hold_even_an_acceptance_back(why: Why) -> None:
     """A caller who left early hears what was true for him: nobody could say."""
     assert isinstance(error_of(row_with("accepted", withdrawal=HAS), why=why), WithdrawalUnknown)

@@ -387,6 +387,13 @@ def test_a_rate_spreads_bodies() -> None:
     assert late.start_at == 100.25
 
 
+def test_a_programming_error_changes_nothing() -> None:
+    """It is not AlphaPo that failed."""
+    state = LimiterState()
+    for priority in Priority:
+        assert on_reply(state, Permit(priority), ReplyClass.IGNORED, 1.0, POLICY) is state
+
+
 # ── what a judgement means for the pace ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -409,6 +416,9 @@ def test_a_rate_spreads_bodies() -> None:
         (NoAnswer("HTTP 499", 499, "bad_header_signature"), (ReplyClass.DEFINITE, None)),
         (NoAnswer("HTTP 500", 500, "internal_error"), (ReplyClass.NOTHING, None)),
         (NoAnswer("throttled", 429, retry_after=3.0), (ReplyClass.THROTTLED, 3.0)),
+        (InDoubt("internal error"), (ReplyClass.IGNORED, None)),
+        (NotSent("internal error"), (ReplyClass.IGNORED, None)),
+        (NoAnswer("internal error"), (ReplyClass.IGNORED, None)),
     ],
 )
 def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[ReplyClass, float | None]) -> None:

@@ -27,7 +27,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
-from alphapo_async.core.outcome import Reply
+from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply
 from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
@@ -65,6 +65,80 @@ def paid(wire: Wire, *, now: Callable[[], float] | None = None, **settings: Any)
                 return error
 
     return run(story())
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_a_programming_error_before_the_request_leaves_is_not_sent(*, is_durable: bool) -> None:
+    """It is not retried, and the caller hears that it was no outcome of the network, once that is recorded."""
+    wire = Wire([NoReply(INTERNAL_ERROR, may_have_left=False)])
+
+    told = paid(wire, journal=Durable() if is_durable else MemoryJournal())
+
+    assert isinstance(told, WithdrawalNotSent)
+    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
+    assert "an internal error; see the log" in str(told)
+
+
+def test_a_programming_error_after_the_handover_is_unknown() -> None:
+    """The bytes may have left, and nothing more is tried by this call."""
+    wire = Wire([NoReply(INTERNAL_ERROR, may_have_left=True)])
+
+    told = paid(wire)
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
+
+
+def test_a_programming_error_in_a_look_up_ends_the_flight() -> None:
+    """What was in doubt before stays in doubt, and no body follows."""
+    wire = Wire([LOST, LOST], [NoReply(INTERNAL_ERROR, may_have_left=False)])
+
+    told = paid(wire)
+
+    assert isinstance(told, WithdrawalUnknown)
+    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 1)
+
+
+def test_programming_errors_are_no_outage() -> None:
+    """They say nothing about AlphaPo: the next withdrawals leave as usual."""
+
+    async def story() -> tuple[list[str], bool]:
+        wire = Wire()
+        wire.always = NoReply(INTERNAL_ERROR, may_have_left=True)
+        async with client(wire) as alphapo:
+            told = await asyncio.gather(
+                *(alphapo.withdraw(request(f"payout-{number}")) for number in range(30)), return_exceptions=True
+            )
+            return [getattr(one, "reason", "") for one in told], (await alphapo.health()).is_outage
+
+    assert run(story()) == (["internal error"] * 30, False)
+
+
+class Mistaken(MemoryJournal):
+    """A journal in which a change fails by a mistake in the code, from the second one on."""
+
+    is_durable = True
+
+    def __init__(self, fails: int) -> None:
+        super().__init__()
+        self.left = fails
+        self.changes = 0
+
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+        self.changes += 1
+        if self.changes > 1 and self.left:
+            self.left -= 1
+            raise KeyError("made up")
+        return await super().update(account, foreign_id, change, **how)
+
+
+@pytest.mark.parametrize(("fails", "kind"), [(1, WithdrawalNotSent), (2, WithdrawalUnknown)])
+def test_a_programming_error_lets_go_of_the_row(fails: int, kind: type[WithdrawalNotSent | WithdrawalUnknown]) -> None:
+    """The row is not left to a worker that does nothing for it; where letting go fails, too, the outcome is unknown."""
+    told = paid(Wire([NO_CONNECTION]), journal=Mistaken(fails))
+
+    assert isinstance(told, kind)
+    assert told.reason == "internal error"
 
 
 def test_the_happy_path_is_one_post_and_no_look_up() -> None:

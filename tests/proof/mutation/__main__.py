@@ -31,6 +31,7 @@ SHELL = tuple(
         "engine/limiter.py",
         "engine/inbox.py",
         "session.py",
+        "wire.py",
         "engine/lease.py",
         "engine/work_loop.py",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.proof.simulation.sockets.cells import ATTEMPTS, TRANSPORTS, Cell
+from tests.proof.simulation.sockets.cells import ATTEMPTS, PATHS, TRANSPORTS, Cell
 from tests.proof.simulation.sockets.faults import FAULTS
 from tests.proof.simulation.test_fault_matrix import IMPOSSIBLE, all_cells, expected, impossible, play_all
 
@@ -35,12 +35,13 @@ def main() -> int:
     heads = [_row("", [attempt.partition(",")[0] for attempt, _ in _COLUMNS])]
     heads += [_row("", [attempt.partition(", ")[2] for attempt, _ in _COLUMNS])]
     heads += [_row("", [transport for _, transport in _COLUMNS])]
-    print("\n".join(heads))
-    for phase, faults in FAULTS.items():
-        print(f"\n{phase}")
-        for name in faults:
-            words = [_word(Cell(phase, name, attempt, transport), played) for attempt, transport in _COLUMNS]
-            print(_row(f"  {name}", words))
+    for path in PATHS:
+        print("\n".join(["", f"path: {path}", *heads]))
+        for phase, faults in FAULTS.items():
+            print(f"\n{phase}")
+            for name in faults:
+                words = [_word(Cell(phase, name, attempt, transport, path), played) for attempt, transport in _COLUMNS]
+                print(_row(f"  {name}", words))
     found = [one for differences in played.values() for one in differences]
     print()
     for one in found:

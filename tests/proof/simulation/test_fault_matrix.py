@@ -15,10 +15,12 @@ import pytest
 from tests.proof.simulation.sockets.cells import (
     ATTEMPTS,
     ENDINGS,
+    PATHS,
     TRANSPORTS,
     Attempt,
     Cell,
     Ending,
+    Path,
     Seen,
     Transport,
     play,
@@ -258,22 +260,36 @@ EXPECTED: Final[Mapping[Phase, Mapping[tuple[str, str, str], tuple[str, ...]]]] 
     "reply without a word, paid": {("in doubt", "in doubt", "accepted"): _WITHOUT_A_WORD},
 }
 
-IMPOSSIBLE: Final[tuple[tuple[frozenset[Phase], frozenset[Attempt], frozenset[Transport], str], ...]] = (
-    (frozenset({"TLS"}), frozenset(ATTEMPTS), frozenset({"plain"}), "there is no TLS in it"),
+IMPOSSIBLE: Final[
+    tuple[tuple[frozenset[Phase], frozenset[Attempt], frozenset[Transport], frozenset[Path], str], ...]
+] = (
+    (frozenset({"TLS"}), frozenset(ATTEMPTS), frozenset({"plain"}), frozenset(PATHS), "there is no TLS in it"),
     (
         frozenset({"name", "connect", "TLS"}),
         frozenset({"later, reused", "next, reused"}),
         frozenset(TRANSPORTS),
+        frozenset(PATHS),
         "a connection that stands is not made again",
     ),
     (
         frozenset({"idle connection"}),
         frozenset({"first", "later, fresh"}),
         frozenset(TRANSPORTS),
+        frozenset(PATHS),
         "a new connection has never been idle",
     ),
+    (
+        frozenset(FAULTS),
+        frozenset({"later, reused", "next, reused"}),
+        frozenset(TRANSPORTS),
+        frozenset({"public"}),
+        "on the public path a connection serves once",
+    ),
 )
-"""Cells that cannot exist: phases, attempts, transports and the reason."""
+"""Cells that cannot exist: phases, attempts, transports, paths and the reason."""
+
+DOUBTED_ON_THE_PUBLIC_PATH: Final = frozenset({("connect", "reset on accepting", "plain")})
+"""Faults that end a connection before a byte is written: on the public path a connection that was handed over may have carried bytes."""
 
 ENDS: Final[Mapping[tuple[str, str, Ending], tuple[str, str]]] = {
     # The struck attempt proves this, the truth is that, and then: what is told in the end, without and with doubt from an earlier attempt.
@@ -310,6 +326,8 @@ REMEMBERED: Final = frozenset({"no answer", "dead address", "dead addresses only
 def expected(cell: Cell) -> tuple[str, str]:
     """Return what the table says of a cell: what the attempt proves, and what AlphaPo has made of the withdrawal."""
     ((plain, tls, truth),) = (row for row, names in EXPECTED[cell.phase].items() if cell.name in names)
+    if cell.path == "public" and (cell.phase, cell.name, cell.transport) in DOUBTED_ON_THE_PUBLIC_PATH:
+        return "in doubt", truth
     return plain if cell.transport == "plain" else tls, truth
 
 
@@ -318,8 +336,8 @@ def impossible(cell: Cell) -> str | None:
     return next(
         (
             reason
-            for phases, attempts, transports, reason in IMPOSSIBLE
-            if cell.phase in phases and cell.attempt in attempts and cell.transport in transports
+            for phases, attempts, transports, paths, reason in IMPOSSIBLE
+            if cell.phase in phases and cell.attempt in attempts and cell.transport in transports and cell.path in paths
         ),
         None,
     )
@@ -328,7 +346,8 @@ def impossible(cell: Cell) -> str | None:
 def all_cells() -> list[Cell]:
     """Return every cell, the impossible ones included."""
     return [
-        Cell(phase, name, attempt, transport)
+        Cell(phase, name, attempt, transport, path)
+        for path in PATHS
         for phase, faults in FAULTS.items()
         for name in faults
         for attempt in ATTEMPTS
@@ -384,12 +403,22 @@ def test_the_table_speaks_of_every_fault_once() -> None:
 @pytest.mark.parametrize("phase", FAULTS)
 def test_no_outcome_told_contradicts_the_truth(phase: Phase, transport: Transport) -> None:
     """Whatever strikes: the attempt proves what the table says, the outcome told is the truth, and nothing is paid twice."""
-    cells = [cell for cell in all_cells() if (cell.phase, cell.transport) == (phase, transport)]
+    cells = [cell for cell in all_cells() if (cell.phase, cell.transport, cell.path) == (phase, transport, "pool")]
     played = (
         play_all([cell for cell in cells if impossible(cell) is None]) if phase != "TLS" or transport == "TLS" else {}
     )
 
     assert [one for found in played.values() for one in found] == []
+
+
+@pytest.mark.parametrize("phase", [phase for phase in FAULTS if phase != "idle connection"])
+def test_it_is_the_same_through_the_public_interface_of_aiohttp(phase: Phase) -> None:
+    """The first attempt over the simplest transport; `python -m tests.proof.simulation.matrix` plays the others as well."""
+    transport = "TLS" if phase == "TLS" else "plain"
+    chosen = (phase, "first", transport, "public")
+    cells = [cell for cell in all_cells() if (cell.phase, cell.attempt, cell.transport, cell.path) == chosen]
+
+    assert [one for found in play_all(cells).values() for one in found] == []
 
 
 def test_a_journal_that_outlives_its_process_believes_a_refusal_at_once() -> None:

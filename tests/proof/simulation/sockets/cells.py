@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+import aiohttp
 import msgspec
 
 from alphapo_async.client import AlphapoClient
@@ -18,25 +19,43 @@ from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.session import SessionManager
+from alphapo_async.wire import probe
 from tests.proof.simulation.sockets.certificates import client_side
 from tests.proof.simulation.sockets.far_end import KEY, SECRET, FarEnd, Fault
 from tests.proof.simulation.sockets.faults import FAULTS, Phase
 from tests.proof.truth import FlightResult, lies, outcome_of
 
-__all__ = ["ATTEMPTS", "ENDINGS", "TRANSPORTS", "Attempt", "Cell", "Ending", "Kept", "Seen", "Transport", "play"]
+__all__ = [
+    "ATTEMPTS",
+    "ENDINGS",
+    "PATHS",
+    "TRANSPORTS",
+    "Attempt",
+    "Cell",
+    "Ending",
+    "Kept",
+    "Path",
+    "Seen",
+    "Transport",
+    "play",
+]
 
 Attempt: TypeAlias = Literal["first", "later, fresh", "later, reused", "next, reused"]
 """Which attempt is struck: the client's first; a later one of the withdrawal after a 503, on a fresh connection or on the same; the first
 one of the next withdrawal, on the connection of the one before."""
 Transport: TypeAlias = Literal["plain", "TLS"]
+Path: TypeAlias = Literal["pool", "public"]
+"""How requests leave: on connections of aiohttp's pool, or through aiohttp's public interface."""
 Ending: TypeAlias = Literal["all is well again", "nobody is there"]
 """What follows the strike."""
 
 ATTEMPTS: tuple[Attempt, ...] = ("first", "later, fresh", "later, reused", "next, reused")
 TRANSPORTS: tuple[Transport, ...] = ("plain", "TLS")
+PATHS: tuple[Path, ...] = ("pool", "public")
 ENDINGS: tuple[Ending, ...] = ("all is well again", "nobody is there")
 
 POLICY = RetryPolicy(attempts=4, deadline=8.0, attempt_timeout=0.3, wait_initial=0.02, wait_max=0.1)
+_PROBES: Mapping[Path, Callable[[aiohttp.ClientSession], str | None]] = {"pool": probe, "public": lambda _: "asked for"}
 _EPOCH = 1_800_000_000.0
 _SEED = 7
 _LARGE = "x" * 900_000
@@ -50,9 +69,10 @@ class Cell(msgspec.Struct, frozen=True):
     name: str
     attempt: Attempt
     transport: Transport
+    path: Path = "pool"
 
     def __str__(self) -> str:
-        return f"{self.phase}: {self.name} | {self.attempt} | {self.transport}"
+        return f"{self.phase}: {self.name} | {self.attempt} | {self.transport} | {self.path}"
 
     @property
     def fault(self) -> Fault:
@@ -125,6 +145,7 @@ async def play(cell: Cell, ending: Ending, *, is_durable: bool = False) -> Seen:
             strikes_at=1 if cell.attempt == "first" else 2,
             is_gone=ending == "nobody is there",
             ssl=client_side() if is_tls else None,
+            _probe=_PROBES[cell.path],
         )
         told = await _paid(far, session, cell, Kept() if is_durable else MemoryJournal())
         await far.settle()
@@ -133,7 +154,7 @@ async def play(cell: Cell, ending: Ending, *, is_durable: bool = False) -> Seen:
         proof = judge_reply(session.struck, _request(_NAME, fault), 0.0)
         wrong = lies(_NAME, told, far.ledger)
         wrong += [f"paid more than once: {twice}" for twice in far.ledger.paid_more_than_once()]
-        wrong += ["an error that should not be"] if getattr(told, "reason", "") == "error" else []
+        wrong += ["an error that should not be"] if getattr(told, "reason", "") == "internal error" else []
         wrong += [] if far.has_struck_as_meant() else [f"struck {len(far.strikes)} times"]
         wrong += [f"struck after {served}" for served in far.strikes if (served > 0) is not cell.is_reused]
     return Seen(_word(proof), session.truth, outcome_of(told), tuple(wrong))
