@@ -152,7 +152,8 @@ class AlphapoClient:
         self._verifiers = signers
         self._flights: dict[str, Flight] = {}
         self._blocks = ActiveBlocks()
-        self._inbox = Inbox(account, self._context.journal, lambda: self._context.lease.worker, self._context.runtime)
+        context = self._context
+        self._inbox = Inbox(account, context.journal, lambda: context.lease.worker, context.runtime, context.supervisor)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: Closing | None = None
 
@@ -395,7 +396,7 @@ class AlphapoClient:
         if flight.owes_the_journal and not is_cut_short:
             flight.waiters.resolve(told)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
-                await flight.write_what_is_left()
+                await self._context.supervisor.until_done("late write", flight.write_what_is_left)
         # First forgotten, then told: whoever calls again after hearing the outcome gets a new flight.
         del self._flights[foreign_id]
         flight.is_finished.set()
@@ -775,6 +776,7 @@ class AlphapoClient:
             oldest_open=rows[0].created_at if rows else None,
             oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
             frozen=await context.journal.count_frozen(context.account),
+            failing=context.supervisor.failing,
         )
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
+from alphapo_async.supervisor import Supervisor
+
 __all__ = ["FixedDelayTimers", "Timer"]
 
 
@@ -39,10 +41,12 @@ class FixedDelayTimers:
 
     Args:
         seconds: how long they run.
+        supervisor: reports an error of a callback; the other alarms go off all the same.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, supervisor: Supervisor | None = None) -> None:
         self.seconds = seconds
+        self._supervisor = supervisor or Supervisor()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: OrderedDict[Timer, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +78,8 @@ class FixedDelayTimers:
             while self._running and (first := next(iter(self._running))).due <= now:
                 callback = first.callback
                 first.cancel()
-                callback()
+                with self._supervisor.attempt("timers"):
+                    callback()
         finally:
             if self._running and self._timer is None:
                 self._wait_for(loop, next(iter(self._running)).due)

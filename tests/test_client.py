@@ -813,6 +813,7 @@ def test_the_health_of_a_client_is_told() -> None:
         oldest_doubt=None,
         frozen=0,
     )
+    assert before.is_ready
     assert (begun.in_flight, begun.oldest_open, begun.oldest_doubt, begun.is_outage) == (9, EPOCH, None, False)
     assert (after.in_flight, after.oldest_open, after.is_outage) == (9, EPOCH, True)
     assert after.oldest_doubt is not None

@@ -28,6 +28,7 @@ from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
+from alphapo_async.supervisor import Supervisor
 from alphapo_async.wire import probe
 from tests.support.servers import Handler, Peer, answer, relay, serving
 
@@ -1101,7 +1102,7 @@ async def test_queueing_for_a_slot_spends_no_attempt() -> None:
 
     loop = asyncio.get_running_loop()
     async with serving(handler) as far, opened(max_connections=1) as session:
-        gates = [RequestLimiter(session.slots, RetryPolicy(), None, lambda _: None) for _ in range(2)]
+        gates = [RequestLimiter(session.slots, RetryPolicy(), None, lambda _: None, Supervisor()) for _ in range(2)]
 
         async def through(limiter: RequestLimiter) -> Reply | NoReply:
             ticket = await limiter.wait_in(limiter.queue(Priority.FIRST, loop))

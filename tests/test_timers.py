@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphapo_async.supervisor import Supervisor
 from alphapo_async.timers import FixedDelayTimers
 from tests.support.virtual import run
 
@@ -48,16 +49,11 @@ def test_cancelled_or_over_it_is_cancelled_without_harm() -> None:
 
 
 def test_one_that_raises_does_not_keep_the_others_from_going_off() -> None:
-    """The loop hears of the error, and whoever comes after is called all the same."""
+    """The supervisor reports the error, and whoever comes after is called all the same."""
 
     async def story() -> tuple[list[float], int]:
-        loop, heard, complaints, timers = (
-            asyncio.get_running_loop(),
-            list[float](),
-            list[object](),
-            FixedDelayTimers(1.0),
-        )
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        loop, heard, complaints = asyncio.get_running_loop(), list[float](), list[object]()
+        timers = FixedDelayTimers(1.0, Supervisor(lambda *told: complaints.append(told)))
         timers.start(loop, lambda: heard.append(1 / 0))
         timers.start(loop, lambda: heard.append(loop.time()))
         await asyncio.sleep(0.5)

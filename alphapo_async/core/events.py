@@ -25,6 +25,7 @@ EventName = Literal[
     "key refused",
     "key accepted",
     "journal went back",
+    "task failed",
 ]
 """What happened. More names may come in a minor release.
 
@@ -54,6 +55,9 @@ EventName = Literal[
 - `journal went back`: the journal's database lost commits that it had acknowledged (a failover to a lagging standby, a restored backup).
   Without a `foreign_id` the reason says how many rows are frozen; it is repeated daily while there are any. With one, a callback tells of
   a withdrawal that the journal does not know.
+- `task failed`: a background task of this client (`work`, `heartbeat`, `late write`, `release of a callback`, `limiter`, `timers`, or one
+  of the journal's) met an unexpected error; `reason` names the task and the error's type, and the log has the traceback. The task restarts
+  after 1 to 30 s. The event comes at most once a minute for each task.
 
 Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
 `journal failed`, are for people: they may change.

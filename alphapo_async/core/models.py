@@ -614,3 +614,10 @@ class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Since when the oldest doubt lasts, among the 1,000 oldest open withdrawals; None if there is none."""
     frozen: int
     """Open withdrawals that no worker sends since the journal went back in time; see `alphapo runbook failover`."""
+    failing: tuple[str, ...] = ()
+    """Background tasks that have failed 10 times in a row or more; the log has their tracebacks."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Every background task of the client runs, or has failed fewer than 10 times in a row."""
+        return not self.failing

@@ -41,8 +41,9 @@ from alphapo_async.engine.lease import COMMIT_GRACE, MARGIN, Lease
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
-from alphapo_async.journal import Journal, Outbox
+from alphapo_async.journal import Journal, Outbox, Supervised
 from alphapo_async.session import SessionManager
+from alphapo_async.supervisor import Supervisor
 from alphapo_async.timers import FixedDelayTimers
 
 __all__ = ["ACCOUNTS", "ClientContext", "Runtime", "host_of"]
@@ -50,6 +51,7 @@ __all__ = ["ACCOUNTS", "ClientContext", "Runtime", "host_of"]
 ACCOUNTS: Final = "/api/v2/accounts/list"
 
 _OK: Final = 200
+_LATE_WRITE: Final = "late write"
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
 _KEPT_ACCEPTANCES: Final = 10_000
@@ -95,7 +97,10 @@ class ClientContext:
         self.session = session
         self.policy = policy
         self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout)
-        self.deadlines = FixedDelayTimers(policy.deadline)
+        self.supervisor = Supervisor(observer.on_task_failed, runtime.sleep)
+        if isinstance(journal, Supervised):
+            journal.supervise(self.supervisor)
+        self.deadlines = FixedDelayTimers(policy.deadline, self.supervisor)
         self._base_url = base_url
         self.withdrawal_url = f"{base_url}/api/v2/withdrawal/crypto"
         self.look_up_url = f"{base_url}/api/v2/transactions/info"
@@ -107,10 +112,11 @@ class ClientContext:
             attempt_timeout=policy.attempt_timeout,
             clock=runtime.clock,
             sleep=runtime.sleep,
+            supervisor=self.supervisor,
             margin=runtime.lease_margin,
         )
         self.runtime = msgspec.structs.replace(runtime, clock=self.lease.clock.earliest)
-        self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage)
+        self.limiter = RequestLimiter(session.slots, policy, max_rate, self._on_outage, self.supervisor)
         self.keys = Keys(
             next(iter(signers)), policy.wait_max, give_up=self.limiter.give_up, on_change=observer.key_changed
         )
@@ -338,10 +344,15 @@ class ClientContext:
         """
         self.observer.on_reported_early(row.foreign_id)
         change = _Application(self, row, (evidence,), learned)
-        update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
+        on_done = partial(self._on_applied_late, row, learned, evidence, pause)
+        try:
+            update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
+        except Exception as error:  # noqa: BLE001 - as if the journal had not taken it
+            update = asyncio.get_running_loop().create_future()
+            update.set_exception(error)
         writing = asyncio.ensure_future(update)
         self._lagging.add(writing)
-        writing.add_done_callback(partial(self._on_applied_late, row, learned, evidence, pause))
+        writing.add_done_callback(on_done)
 
     def _on_applied_late(
         self, row: Row, learned: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]
@@ -349,19 +360,25 @@ class ClientContext:
         self._lagging.discard(writing)
         if writing.cancelled():
             return  # the loop is ending
-        try:
+        error = writing.exception()
+        if error is None:
             self._keep_acceptance(writing.result())
             self.observer.on_written(row.foreign_id)
-        except JournalError as error:
-            self.observer.on_not_written(row.foreign_id, error.detail)
-            if not self._is_ending:
-                again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
-                self._owe(pause, again)
+            self.supervisor.succeeded(_LATE_WRITE)
+            return
+        if not isinstance(error, JournalError):
+            self.supervisor.failed(_LATE_WRITE, error)
+        self.observer.on_not_written(
+            row.foreign_id, error.detail if isinstance(error, JournalError) else type(error).__name__
+        )
+        if not self._is_ending:
+            again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
+            self._owe(pause, again)
 
     async def _watch_epoch(self) -> None:
         """Report it where the journal was just seen to have gone back; what the caller asked for does not depend on that."""
         if self.epochs.number != self.journal.epoch.number:
-            with contextlib.suppress(JournalError):
+            with self.supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
                 await self.epochs.look()
 
     def _keep_acceptance(self, row: Row) -> None:

@@ -161,6 +161,9 @@ class Flight:
         except JournalError as error:
             self._may_stand_unheard = error.recorded is not False
             return FlightResult(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
+        except Exception:
+            self._may_stand_unheard = True
+            raise
         self._row = row
         if not self.is_for(row.revision):
             return self._result(row)
@@ -301,7 +304,11 @@ class Flight:
             return row
         if not is_wanted:
             # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
-            row, is_wanted = await self._is_still_wanted(row, permit)
+            try:
+                row, is_wanted = await self._is_still_wanted(row, permit)
+            except BaseException:
+                context.limiter.release(permit, None)
+                raise
         if not (is_wanted and self._is_held_for_long_enough(row)):
             context.limiter.release(permit, None)
             return row
@@ -334,9 +341,6 @@ class Flight:
                     known = await self._write_again()
             except JournalError:
                 return row, False
-            except asyncio.CancelledError:
-                self._context.limiter.release(permit, None)
-                raise
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):

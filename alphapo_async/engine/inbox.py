@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final
 
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
@@ -16,12 +17,14 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["ActiveBlocks", "CallbackClaim", "Inbox"]
 
 _PATIENCE: Final = 10.0
 """Seconds that a delivery waits for another one of the same id."""
 _POLL: Final = 0.05  # seconds between two looks at the claim of another process
+_RELEASE: Final = "release of a callback"
 _PAUSE: Final = 1.0  # seconds before a claim that could not be let go of is tried again
 _LONGEST_PAUSE: Final = 30.0
 
@@ -72,15 +75,19 @@ class Inbox:
         account: whose callbacks they are.
         journal: keeps what was handled; one that cannot is stood in for by memory.
         worker: the name under which this process works now.
-        world: time and sleep.
+        runtime: time and sleep.
+        supervisor: restarts what frees a claim in the background.
     """
 
-    def __init__(self, account: str, journal: Journal, worker: Callable[[], str], runtime: Runtime) -> None:
+    def __init__(
+        self, account: str, journal: Journal, worker: Callable[[], str], runtime: Runtime, supervisor: Supervisor
+    ) -> None:
         self._account = account
         self._journal = journal
         self._notes: KeyValueStore = journal if isinstance(journal, KeyValueStore) else MemoryJournal()
         self._worker = worker
         self._runtime = runtime
+        self._supervisor = supervisor
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
         self._freeing: set[asyncio.Task[None]] = set()
@@ -154,7 +161,7 @@ class Inbox:
         try:
             return await asyncio.shield(taking)
         except BaseException:
-            self._in_background(self._let_go_after(taking, name, taken))
+            self._in_background(partial(self._let_go_after, taking, name, taken))
             raise
 
     async def _still_stands(self, name: str, taken: Handled, since: float) -> bool:
@@ -185,7 +192,7 @@ class Inbox:
         try:
             await self._write_down(name, taken, status)
         except BaseException:
-            self._in_background(self._let_go_later(name, taken))
+            self._in_background(partial(self._let_go_later, name, taken))
             raise
 
     async def _write_down(self, name: str, taken: Handled, status: str | None) -> None:
@@ -201,9 +208,11 @@ class Inbox:
         try:
             await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
         except BaseException as error:
-            self._in_background(self._let_go_later(name, taken))
-            if not isinstance(error, JournalError):
+            self._in_background(partial(self._let_go_later, name, taken))
+            if not isinstance(error, Exception):
                 raise
+            if not isinstance(error, JournalError):
+                self._supervisor.failed(_RELEASE, error)
 
     async def _let_go_after(self, taking: asyncio.Future[bool], name: str, taken: Handled) -> None:
         await asyncio.wait({taking})  # whatever comes of it was told, or nobody waits for it any more
@@ -220,8 +229,8 @@ class Inbox:
             await self._runtime.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _in_background(self, story: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(story)
+    def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._supervisor.until_done(_RELEASE, job))
         self._freeing.add(task)
         task.add_done_callback(self._freeing.discard)
 

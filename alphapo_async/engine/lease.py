@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.journal import Journal
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["COMMIT_GRACE", "MARGIN", "BoundedClock", "Lease"]
 
@@ -108,6 +109,7 @@ class Lease:
         attempt_timeout: seconds that one attempt may take.
         clock: seconds since the epoch, by this machine.
         sleep: waits.
+        supervisor: restarts the heartbeat.
         margin: seconds that the lease must outlast an attempt.
     """
 
@@ -120,6 +122,7 @@ class Lease:
         attempt_timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        supervisor: Supervisor,
         margin: float = MARGIN,
     ) -> None:
         self.worker = ""
@@ -131,6 +134,7 @@ class Lease:
         self._duration = _RENEWALS * self._needed
         self.clock = BoundedClock(clock)
         self._sleep = sleep
+        self._supervisor = supervisor
         self.max_skew = 0.0
         """Seconds after which a "no" of another worker is surely older than a call: it may take long to be written down."""
         self._until = 0.0
@@ -203,10 +207,11 @@ class Lease:
     async def _heartbeat(self) -> None:
         while True:
             await self._sleep(self._duration / _RENEWALS)
-            try:
-                await self._renew()
-            except AlphapoError:
-                continue  # nothing is sent without a lease; the next round tries again
+            await self._supervisor.until_done("heartbeat", self._beat)
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(AlphapoError):  # nothing is sent without a lease; the next beat tries again
+            await self._renew()
 
     async def confirm(self) -> None:
         """Renew the lease in a journal that went back, and may have forgotten it; another is taken where it has.

@@ -24,6 +24,7 @@ from alphapo_async.core.rate_limit import (
     on_sent,
 )
 from alphapo_async.session import Slots
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["QueuedRequest", "RequestLimiter"]
 
@@ -41,15 +42,22 @@ class RequestLimiter:
         policy: waits and limits.
         max_rate: bodies per second, None for no limit.
         on_outage: called with True when an outage begins and with False when it ends.
+        supervisor: reports an error of the queue, and says when to try again.
     """
 
     def __init__(
-        self, slots: Slots, policy: RetryPolicy, max_rate: float | None, on_outage: Callable[[bool], None]
+        self,
+        slots: Slots,
+        policy: RetryPolicy,
+        max_rate: float | None,
+        on_outage: Callable[[bool], None],
+        supervisor: Supervisor,
     ) -> None:
         self._slots = slots
         self._policy = policy
         self._max_rate = max_rate
         self._on_outage = on_outage
+        self._supervisor = supervisor
         self._state = LimiterState()
         self._outage_ended = -inf
         self._queues: dict[Priority, deque[QueuedRequest]] = {priority: deque() for priority in Priority}
@@ -119,9 +127,11 @@ class RequestLimiter:
         assert self._loop is not None  # noqa: S101 - whoever leaves has entered
         if permit.priority.is_body:
             self._bodies -= 1
-        if judged is not None:
-            self._on_reply(permit, judged, self._loop.time())
-        self._slots.give()
+        try:
+            if judged is not None:
+                self._on_reply(permit, judged, self._loop.time())
+        finally:
+            self._slots.give()
 
     def _on_reply(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
         before, (what, retry_after) = self._state, classify(judged)
@@ -147,22 +157,35 @@ class RequestLimiter:
         return permit
 
     def _admit_next(self) -> None:
-        """Let through whoever may go now, and come back when the next one may."""
+        """Let through whoever may go now, and come back when the next one may; after an unexpected error, after a pause."""
         if self._loop is None or not any(self._queues.values()):
             return
-        now = self._loop.time()
+        try:
+            self._admit(self._loop)
+        except Exception as error:  # noqa: BLE001 - it is reported; without a timer the queue would stand still
+            self._come_back_at(self._loop, self._loop.time() + self._supervisor.failed("limiter", error))
+        else:
+            self._supervisor.succeeded("limiter")
+
+    def _come_back_at(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # uvloop's handles do not tell when they are due.
+        self._timer_due = due
+        self._timer = loop.call_at(due, self._admit_next)
+
+    def _admit(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
         # Whoever waits for the clock does not lose what its timers are late, or a rate would never be reached.
         due = now if self._timer is None else min(now, max(self._timer_due, now - _MAX_LATENESS))
         soonest = inf
         for priority, queue in self._queues.items():
             soonest = min(soonest, self._admit_from(priority, queue, now, due))
-        if self._timer is not None:
+        if soonest < inf and self._slots.free > 0:
+            self._come_back_at(loop, soonest)
+        elif self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if soonest < inf and self._slots.free > 0:
-            # uvloop's handles do not tell when they are due.
-            self._timer_due = soonest
-            self._timer = self._loop.call_at(soonest, self._admit_next)
 
     def _admit_from(self, priority: Priority, queue: deque[QueuedRequest], now: float, due: float) -> float:
         """Serve one queue; return when its first may leave, infinite if it is empty or waits for something else than time."""

@@ -36,6 +36,7 @@ _LEVELS: dict[EventName, int] = {
     "key refused": logging.ERROR,
     "key accepted": logging.INFO,
     "journal went back": logging.ERROR,
+    "task failed": logging.ERROR,
 }
 
 
@@ -161,6 +162,10 @@ class Observer:
         """AlphaPo tells of a withdrawal that the journal may have lost."""
         reason = f"a callback tells of a withdrawal that is not in the journal (AlphaPo's id {told.id}, {told.status})"
         self._emit(self._event("journal went back", foreign_id=told.foreign_id, reason=reason))
+
+    def on_task_failed(self, task: str, error: BaseException) -> None:
+        """A background task met an unexpected error, and restarts; the log has the traceback."""
+        self._emit(self._event("task failed", reason=f"{task}: {type(error).__name__}"), "the log has its traceback")
 
     def on_internal_error(self, foreign_id: str, error: Exception) -> None:
         """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""

@@ -59,6 +59,7 @@ class WorkLoop:
         self._concurrency = concurrency
         self._flights = flights
         self._next_look = 0.0
+        self._pause = _IDLE
         self._idle: set[tuple[str, float]] = set()
         """What this worker held at the last look although no flight worked on it, and since when."""
 
@@ -83,20 +84,33 @@ class WorkLoop:
                 await self._mark(result)
 
     async def run(self) -> None:
-        """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely."""
-        context, pause = self._context, _IDLE
+        """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely.
+
+        Raises:
+            ConfigurationError: the client was closed.
+        """
         while True:
-            try:
-                is_all = await self._round()
-                pause = _IDLE
-            except JournalError as error:
-                context.observer.on_journal_failed(error.detail)
-                is_all, pause = True, min(2 * pause, _LONGEST_PAUSE)
-            if is_all:
-                await context.runtime.sleep(pause)
+            if await self._context.supervisor.until_done("work", self._try_round):
+                await self._context.runtime.sleep(self._pause)
+
+    async def _try_round(self) -> bool:
+        """Do what is due now; return whether to rest before the next round, and set for how long."""
+        try:
+            is_all = await self._round()
+        except JournalError as error:
+            self._context.observer.on_journal_failed(error.detail)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            return True
+        self._pause = _IDLE
+        return is_all
 
     async def _round(self) -> bool:
-        """Do what is due now, page by page; tell whether that was all."""
+        """Do a page of what is due now; return whether that was all.
+
+        Raises:
+            JournalError: the journal cannot be used; jobs that have not begun wait for the next round.
+            Exception: the first unexpected error of a job, after the other jobs.
+        """
         context = self._context
         await context.epochs.look()
         await self.recover_dead_workers()
@@ -105,8 +119,9 @@ class WorkLoop:
         due = await context.journal.find_due(context.account, context.runtime.clock(), _PAGE, keys.held_back)
         asking = [partial(context.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
         jobs: list[Job] = [*asking, *(partial(self._process, row) for row in due)]
-        async for _ in as_finished(_each(jobs), _run, self._concurrency):
-            pass
+        errors = [error async for error in as_finished(_each(jobs), _run, self._concurrency) if error is not None]
+        if errors:
+            raise errors[0]
         return len(due) < _PAGE
 
     async def recover_dead_workers(self) -> None:
@@ -198,8 +213,15 @@ async def _each(jobs: list[Job]) -> AsyncIterator[Job]:
         yield job
 
 
-async def _run(job: Job) -> None:
-    await job()
+async def _run(job: Job) -> Exception | None:
+    """Do a job; return an unexpected error, which concerns one row only."""
+    try:
+        await job()
+    except JournalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised after the other jobs
+        return error
+    return None
 
 
 def _reported(row: Row) -> Reported:

@@ -19,6 +19,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.journal.urls import read_name
+from alphapo_async.supervisor import Supervisor
 
 __all__ = [
     "VERBS",
@@ -31,6 +32,7 @@ __all__ = [
     "Migratable",
     "Outbox",
     "Redactable",
+    "Supervised",
     "open_journal",
 ]
 
@@ -116,6 +118,15 @@ class Redactable(Protocol):
         Of its history AlphaPo's words are removed, or all of it; then the lines that `change` returns are added. A row that `change`
         returns as it was is left alone.
         """
+        ...
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """What a journal can do besides, if it has background tasks or a thread."""
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Have them reported and restarted by this supervisor from now on."""
         ...
 
 

@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
+from alphapo_async.core.errors import JournalError
+from alphapo_async.supervisor import Supervisor
+
 __all__ = ["LAG", "GroupCommit", "PendingWrite"]
 
 LARGEST: Final = 500
@@ -60,6 +63,8 @@ class GroupCommit(Generic[W]):
 
     def __init__(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         self._serve = serve
+        self.supervisor = Supervisor()
+        """Reports a group that could not be served."""
         self._waiting: list[W] = []
         self._group: list[W] = []
         self._asked = self._done = 0
@@ -110,10 +115,17 @@ class GroupCommit(Generic[W]):
                 self._group = group
                 try:
                     await self._serve(group)
+                except Exception as error:  # noqa: BLE001 - it is reported, and the next group is served
+                    self._fail(group, error)
                 finally:
                     self._end(group)
         finally:
             self._serving = None
+
+    def _fail(self, group: list[W], error: Exception) -> None:
+        self.supervisor.failed("journal writes", error)
+        for pending in group:
+            pending.fail(JournalError("The journal failed with an internal error; see the log.", recorded=None))
 
     def _end(self, group: list[W]) -> None:
         """Count it as served, also where it was broken off, and let whoever waited for it look again."""

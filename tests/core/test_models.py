@@ -18,6 +18,7 @@ from alphapo_async.core.errors import InvalidRequest
 from alphapo_async.core.models import (
     KNOWN,
     CryptoAddress,
+    Health,
     Totals,
     Transaction,
     TransactionPart,
@@ -837,3 +838,11 @@ def test_what_is_usual_is_checked_as_what_is_not(amount: object, **texts: str) -
 def test_a_conversion_pays_out_another_currency(convert_to: str | None, *, is_conversion: bool) -> None:
     """The same currency in both places is none."""
     assert make(convert_to=convert_to).has_conversion is is_conversion
+
+
+def test_a_client_of_which_a_task_keeps_failing_is_not_ready() -> None:
+    """Which one, `failing` names."""
+    usual: dict[str, Any] = {"account": "a", "at": 0.0, "in_flight": 0, "budget_left": 1.0, "is_outage": False}
+    healthy = Health(**usual, oldest_open=None, oldest_doubt=None, frozen=0)
+    assert healthy.is_ready
+    assert not msgspec.structs.replace(healthy, failing=("work",)).is_ready

@@ -758,3 +758,31 @@ def test_the_latest_acceptances_are_recorded_again_in_a_journal_that_went_back()
         return older is None, unpaid is None, latest.state
 
     assert run(story()) == (True, True, "accepted")
+
+
+def test_an_acceptance_that_the_journal_refuses_unexpectedly_is_offered_again() -> None:
+    """Whether it raises at once or when it is awaited; that is reported, with the row and the kind of error."""
+
+    async def story() -> tuple[list[str], str]:
+        heard: list[str] = []
+        journal = MemoryJournal()
+        context = _context(Wire(), heard, journal)
+        row = await context.record("f", ASKED)
+        errors = [ZeroDivisionError(), ZeroDivisionError()]
+
+        def update(*values: Any, **more: Any) -> Any:
+            if len(errors) == 2:
+                raise errors.pop()
+            return MemoryJournal.update(journal, *values, **more) if not errors else awaited()
+
+        async def awaited() -> Row:
+            raise errors.pop()
+
+        journal.update = update  # type: ignore[method-assign]
+        _learn_later(context, row)
+        await asyncio.sleep(10)
+        found = await journal.find("shop", "f")
+        assert found is not None
+        return heard, found.state
+
+    assert run(story()) == (["task failed"], "accepted")

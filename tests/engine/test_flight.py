@@ -1703,3 +1703,46 @@ def test_a_row_that_the_journal_has_forgotten_is_recorded_again_before_its_bytes
     assert isinstance(told, Withdrawal)
     assert [method for _, method in wire.times] == ["POST", "GET", "POST", "POST"]
     assert asyncio.run(journal.find("default", "payout-17")) is not None
+
+
+def test_a_slot_is_given_back_whatever_the_journal_raises() -> None:
+    """Between the slot and the body the journal is asked; each error would cost a slot, and the last one the client."""
+
+    class Odd(Durable):
+        """A journal that cannot be read, and does not say so as it should."""
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            raise ZeroDivisionError
+
+    wire = Wire([LOST], [NOT_FOUND])
+    told = paid(wire, journal=Odd())
+    assert isinstance(told, WithdrawalUnknown)
+    assert wire.slots.free == 100
+
+
+def test_a_request_that_the_journal_may_have_recorded_is_let_go_of() -> None:
+    """It raised what it should not: nothing was sent, and the row is left to others."""
+
+    class Odd(Durable):
+        """A journal that records the request, and raises all the same."""
+
+        is_odd = True
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            row = await super().update(account, foreign_id, change, **how)
+            if self.is_odd:
+                self.is_odd = False
+                raise ZeroDivisionError
+            return row
+
+    async def story() -> tuple[str | None, int]:
+        wire, journal = Wire(), Odd()
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request())
+            await asyncio.sleep(2)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            return row.holder, wire.posts
+
+    assert run(story()) == (None, 0)

@@ -14,6 +14,7 @@ from alphapo_async.core.models import Transaction
 from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
+from alphapo_async.supervisor import Supervisor
 from tests.support.virtual import run
 
 
@@ -25,7 +26,7 @@ def told(status: str = "confirmed", number: int = 7) -> Transaction:
 def inbox(journal: Any, worker: str = "one") -> Inbox:
     """Return the inbox of a worker."""
     clock = asyncio.get_running_loop().time
-    return Inbox("default", journal, lambda: worker, Runtime(clock, lambda: 0.5, asyncio.sleep))
+    return Inbox("default", journal, lambda: worker, Runtime(clock, lambda: 0.5, asyncio.sleep), Supervisor())
 
 
 async def handled(box: Inbox, transaction: Transaction, seconds: float = 0.0) -> bool:
@@ -497,3 +498,30 @@ def test_blocks_are_under_way_until_they_end() -> None:
         return [*seen, len(blocks.under_way)]
 
     assert run(story()) == [1, 0]
+
+
+def test_an_unexpected_error_of_the_journal_does_not_hide_what_the_block_raised() -> None:
+    """It is reported, and the claim is released in the background."""
+
+    class Odd(MemoryJournal):
+        """A journal that raises what it should not when a claim is let go of, once."""
+
+        swaps = 0
+
+        async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
+            self.swaps += 1
+            if self.swaps == 2:
+                raise ZeroDivisionError
+            return await super().swap(account, name, before, after)
+
+    async def story() -> tuple[list[str], bool]:
+        journal, reported = Odd(), list[str]()
+        box = inbox(journal)
+        box._supervisor = Supervisor(lambda task, _: reported.append(task))
+        with pytest.raises(KeyError):
+            async with box.claim(told()):
+                raise KeyError
+        await asyncio.sleep(2)
+        return reported, await handled(inbox(journal, "two"), told())
+
+    assert run(story()) == (["release of a callback"], True)

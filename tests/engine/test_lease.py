@@ -11,6 +11,7 @@ import pytest
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.engine.lease import Lease
 from alphapo_async.journal import MemoryJournal
+from alphapo_async.supervisor import Supervisor
 from tests.support.virtual import run
 
 
@@ -47,7 +48,9 @@ class Leases(MemoryJournal):
 def lease(journal: MemoryJournal, host: str = "h") -> Lease:
     """Return a tenure of 15 s attempts, so 60 s leases, in virtual time."""
     loop = asyncio.get_running_loop()
-    return Lease(journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep)
+    return Lease(
+        journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep, supervisor=Supervisor()
+    )
 
 
 def story(told: Coroutine[Any, Any, None]) -> None:
@@ -110,7 +113,13 @@ def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() ->
         loop, step = asyncio.get_running_loop(), [0.0]
         journal = FlightResult()
         kept = Lease(
-            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+            journal,
+            "default",
+            "h",
+            attempt_timeout=15.0,
+            clock=lambda: loop.time() + step[0],
+            sleep=asyncio.sleep,
+            supervisor=Supervisor(),
         )
         await kept.acquire()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
@@ -139,7 +148,13 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
 
         journal = FlightResult()
         kept = Lease(
-            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+            journal,
+            "default",
+            "h",
+            attempt_timeout=15.0,
+            clock=lambda: loop.time() + step[0],
+            sleep=asyncio.sleep,
+            supervisor=Supervisor(),
         )
         await kept.acquire()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
@@ -205,7 +220,13 @@ def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
     async def told() -> list[tuple[float, float]]:
         loop, step = asyncio.get_running_loop(), [0.0]
         kept = Lease(
-            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+            journal,
+            "default",
+            "h",
+            attempt_timeout=15.0,
+            clock=lambda: loop.time() + step[0],
+            sleep=asyncio.sleep,
+            supervisor=Supervisor(),
         )
         await kept.acquire()
         step[0] = by
@@ -254,7 +275,13 @@ def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
     async def told() -> None:
         loop, step = asyncio.get_running_loop(), [0.0]
         kept = Lease(
-            journal, "default", "h", attempt_timeout=15.0, clock=lambda: loop.time() + step[0], sleep=asyncio.sleep
+            journal,
+            "default",
+            "h",
+            attempt_timeout=15.0,
+            clock=lambda: loop.time() + step[0],
+            sleep=asyncio.sleep,
+            supervisor=Supervisor(),
         )
         await kept.acquire()
         step[0] = -3_600.0

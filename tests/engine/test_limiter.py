@@ -14,6 +14,7 @@ from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Re
 from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import Slots
+from alphapo_async.supervisor import Supervisor
 from tests.support.virtual import run
 
 NO = Rejected({})
@@ -33,7 +34,9 @@ class Yard:
     def __init__(self, slots: int | Slots = 1, *, max_rate: float | None = None, policy: RetryPolicy = POLICY) -> None:
         self.slots = Slots(slots) if isinstance(slots, int) else slots
         self.outages: list[tuple[float, bool]] = []
-        self.limiter = RequestLimiter(self.slots, policy, max_rate, lambda begun: self.outages.append((now(), begun)))
+        on_outage = lambda begun: self.outages.append((now(), begun))  # noqa: E731
+        self.supervisor = Supervisor()
+        self.limiter = RequestLimiter(self.slots, policy, max_rate, on_outage, self.supervisor)
         self.log: list[tuple[Any, float]] = []
         self.under_way = 0
         self.most = 0
@@ -590,3 +593,37 @@ def test_the_repr_says_what_goes_on() -> None:
         return repr(yard.limiter)
 
     assert run(story()).startswith("RequestLimiter(1 bodies under way, 1 waiting, LimiterState(")
+
+
+def test_an_error_of_the_queue_does_not_stop_it() -> None:
+    """It is reported, and the queue goes on after a pause; the timer that was set before is not kept besides."""
+
+    async def story() -> tuple[list[str], float]:
+        yard, loop, reported = Yard(1), asyncio.get_running_loop(), list[str]()
+        yard.limiter._supervisor = Supervisor(lambda task, _: reported.append(task))
+        held = await yard.enter(Priority.FIRST)
+        slots, yard.limiter._slots = yard.limiter._slots, None  # type: ignore[assignment]
+        places = [yard.limiter.queue(Priority.FIRST, loop) for _ in range(2)]
+        yard.limiter._slots = slots
+        yard.limiter.release(held, NO)
+        for place in places:
+            permit = await yard.limiter.wait_in(place)
+            assert permit is not None
+            yard.limiter.release(permit, NO)
+        return reported, loop.time()
+
+    assert run(story()) == (["limiter"], 0.0)
+
+
+def test_a_slot_is_given_back_whatever_is_wrong_with_the_reply() -> None:
+    """Else the queue would stand still after a hundred errors."""
+
+    async def story() -> int:
+        yard = Yard(1)
+        permit = await yard.enter(Priority.FIRST)
+        yard.limiter._on_reply = lambda *_: 1 / 0  # type: ignore[assignment, method-assign]
+        with pytest.raises(ZeroDivisionError):
+            yard.limiter.release(permit, NO)
+        return yard.slots.free
+
+    assert run(story()) == 1

@@ -456,3 +456,11 @@ def test_an_acceptance_that_was_not_written_down_is_logged(caplog: pytest.LogCap
     Observer("shop", None, lambda: 0.0).on_not_written("payout-17", "The disk is full.")
     assert "payout-17" in caplog.text
     assert "The disk is full." in caplog.text
+
+
+def test_a_failed_task_is_told_without_the_text_of_its_error() -> None:
+    """Which task, and the kind of error."""
+    heard = Heard()
+    heard.observer.on_task_failed("heartbeat", ZeroDivisionError("hidden"))
+    [event] = heard.events
+    assert (event.name, event.reason, event.foreign_id) == ("task failed", "heartbeat: ZeroDivisionError", None)

@@ -887,3 +887,60 @@ def test_a_row_that_is_enqueued_while_a_call_sends_it_stays_open() -> None:
             assert await passed(alphapo) == [("a", "accepted")]
 
     run(story())
+
+
+def test_a_row_that_meets_an_unexpected_error_keeps_no_other_from_being_paid() -> None:
+    """The others of its page are worked on first; then the round fails, and is repeated after a pause."""
+    wire, heard = Wire(), list[Event]()
+
+    class Odd(Durable):
+        """A journal that cannot say how one row stands."""
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            if foreign_id == "r0":
+                raise ZeroDivisionError
+            return await super().find(account, foreign_id)
+
+    async def story() -> float:
+        async with client(wire, journal=Odd(), policy=POLICY, on_event=heard.append) as alphapo:
+            for number in range(200):
+                await alphapo.enqueue(request(f"r{number}"))
+            working = asyncio.ensure_future(alphapo.work(concurrency=1))
+            await asyncio.sleep(20)
+            working.cancel()
+            return asyncio.get_running_loop().time()
+
+    run(story())
+    assert wire.posts == 200
+    assert [event.reason for event in heard if event.name == "task failed"] == ["work: ZeroDivisionError"]
+
+
+def test_a_journal_that_fails_in_the_midst_of_a_page_ends_the_round() -> None:
+    """It is told once, and not for each row; the next round pays."""
+    wire, heard = Wire(), list[Event]()
+
+    class Failing(Durable):
+        """A journal that cannot be read for a while."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.failures = 2
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            if self.failures:
+                self.failures -= 1
+                raise JournalError("The journal is lost.")
+            return await super().find(account, foreign_id)
+
+    async def story() -> None:
+        async with client(wire, journal=Failing(), policy=POLICY, on_event=heard.append) as alphapo:
+            for number in range(5):
+                await alphapo.enqueue(request(f"r{number}"))
+            working = asyncio.ensure_future(alphapo.work(concurrency=1))
+            await asyncio.sleep(20)
+            working.cancel()
+
+    run(story())
+    assert wire.posts == 5
+    assert [event.reason for event in heard if event.name == "journal failed"] == ["The journal is lost."] * 2
+    assert "task failed" not in {event.name for event in heard}

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.group_commit import LAG, LARGEST, GroupCommit, PendingWrite
+from alphapo_async.supervisor import Supervisor
 from tests.support.virtual import run
 
 
@@ -175,6 +177,34 @@ def test_whoever_settles_is_not_left_waiting_by_a_group_that_is_broken_off() -> 
         store.gathering._serving.cancel()
         await settling
         assert (broken.done(), behind.done()) == (False, True)
+
+    run(story())
+
+
+def test_an_unexpected_error_is_reported_and_leaves_nobody_waiting() -> None:
+    """Its group hears that the journal failed; what waits behind it is served, and whoever settles goes on."""
+
+    async def story() -> None:
+        reported: list[object] = []
+
+        async def serve(group: list[_Wish]) -> None:
+            await asyncio.sleep(1)
+            if group[0].number == 1:
+                raise ZeroDivisionError
+            for pending in group:
+                pending.resolve(pending.number)
+
+        store = _Store()
+        store.gathering = GroupCommit(serve)
+        store.gathering.supervisor = Supervisor(lambda *told: reported.append(told[0]))
+        broken = asyncio.gather(store.ask(1), store.ask(2), return_exceptions=True)
+        await asyncio.sleep(0.5)
+        behind = asyncio.ensure_future(store.ask(3))
+        await asyncio.sleep(0)
+        await store.gathering.settle()
+        assert [type(one) for one in await broken] == [JournalError] * 2
+        assert behind.done()
+        assert reported == ["journal writes"]
 
     run(story())
 

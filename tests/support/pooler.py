@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 _EVER = 1_000.0
 _SSL, _CANCEL = 80877103, 80877102
+_FATAL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 _STARTUP = struct.pack("!i", 196608) + b"user\0postgres\0database\0postgres\0\0"
 
 
@@ -55,6 +56,7 @@ class Pooler:
         self._greeting = b""
         self._clients: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients_writers: set[asyncio.StreamWriter] = set()
         self.transactions = 0
         self.lose_reply_to: bytes | None = None
         """Cut the client off after the database has done a statement that holds this, and before it hears so."""
@@ -94,6 +96,13 @@ class Pooler:
         for _ in range(self._count):
             self._idle.put_nowait(None)
 
+    async def end_all(self, gap: float = 0.05) -> None:
+        """Tell every client that its connection is ended, as a server that is shut down does, and close it so many seconds later."""
+        for writer in self._clients_writers:
+            writer.write(b"E" + struct.pack("!i", len(_FATAL) + 4) + _FATAL)
+            asyncio.get_running_loop().call_later(gap, writer.transport.abort)
+        await asyncio.sleep(gap / 5)
+
     async def cut_all(self) -> None:
         """Cut every client off."""
         for task in list(self._clients):
@@ -122,12 +131,14 @@ class Pooler:
         assert task is not None
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
+        self._clients_writers.add(writer)
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 own = None if self._is_pooling else await self._connect()
                 if await self._greet(_Side(reader, writer)):
                     await self._serve(_Side(reader, writer), own)
         finally:
+            self._clients_writers.discard(writer)
             writer.transport.abort()
 
     async def _greet(self, client: _Side) -> bool:

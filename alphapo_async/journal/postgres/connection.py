@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -15,8 +15,9 @@ from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, statements
 from alphapo_async.journal.urls import shown
+from alphapo_async.supervisor import log_error
 
-__all__ = ["PostgresConnection", "is_transient"]
+__all__ = ["DRIVER_ERRORS", "PostgresConnection", "driver", "is_transient", "terminate"]
 
 logger = logging.getLogger("alphapo_async")
 
@@ -30,11 +31,23 @@ _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 _WHOLE: Final = (*COLUMNS, "body", "sha256", "digest")
 
+DRIVER_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    UnicodeEncodeError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""All that a call of the driver raises, once `driver` has translated the rest."""
+
 _PASSING: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The server has ended the connection and not closed it yet, no host is the primary yet, or asyncpg has lost its way.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     asyncpg.TooManyConnectionsError,
@@ -61,6 +74,8 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (OSError, "it cannot be reached: check host, port and network, and whether it runs"),
     (asyncpg.PostgresConnectionError, "its connection was lost: check whether it runs"),
     (asyncpg.OperatorInterventionError, "it is being shut down or started: call again when it runs"),
+    (asyncpg.exceptions.TargetServerAttributeNotMatched, "none of its hosts takes writes: name the primary"),
+    (asyncpg.InternalClientError, "its connection was lost: check whether it runs"),
     (asyncpg.InterfaceError, "its connection was lost: check whether it runs"),
 )
 
@@ -68,6 +83,18 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 def is_transient(error: Exception) -> bool:
     """Tell whether it may be over in a moment; a value that no statement takes is not."""
     return isinstance(error, _PASSING) and not isinstance(error, ValueError)
+
+
+@contextlib.contextmanager
+def driver() -> Iterator[None]:
+    """Turn an error that no call of the driver should raise into its internal error: what it did is as unknown, and a retry may help."""
+    try:
+        yield
+    except (JournalError, ConfigurationError, *DRIVER_ERRORS):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        log_error("PostgreSQL's driver", error)
+        raise asyncpg.InternalClientError(type(error).__name__) from None
 
 
 class PostgresConnection:
@@ -124,17 +151,15 @@ class PostgresConnection:
         while True:
             connection = None
             try:
-                await self._open()
-                connection = await self._pool.acquire(timeout=self._timeout)
+                with driver():
+                    await self._open()
+                    connection = await self._pool.acquire(timeout=self._timeout)
                 result = await work(self._fetch_on(connection))
-            except JournalError:
-                raise
-            except (asyncpg.PostgresError, UnicodeEncodeError, *_PASSING) as error:
+            except DRIVER_ERRORS as error:
                 if not is_transient(error):
                     raise self.journal_error(error) from None
                 if connection is not None:
-                    with contextlib.suppress(asyncpg.InterfaceError):  # it has noticed by itself
-                        connection.terminate()
+                    terminate(connection)
                 if loop.time() + wait > until:
                     self.is_known_down = True
                     raise self.journal_error(error) from None
@@ -145,7 +170,7 @@ class PostgresConnection:
                 return result
             finally:
                 if connection is not None:
-                    await self._pool.release(connection)
+                    await self._release(connection)
 
     async def run_within(self, connection: Any, work: Work[T]) -> T:
         """Have the work done once, inside the transaction of the caller's connection.
@@ -155,16 +180,17 @@ class PostgresConnection:
         """
         try:
             return await work(_fetch_on(connection))
-        except (*_PASSING, asyncpg.PostgresError) as error:
+        except DRIVER_ERRORS as error:
             raise self.journal_error(error) from None
 
     async def connect_for_lock(self) -> Any | None:
         """Return a connection that nothing else uses; None where a pooler stands between, which holds no lock."""
         if not self._is_direct:
             return None
-        if self._owns_pool:
-            return await self._connect()
-        return await self._pool.acquire(timeout=self._timeout) if self._pool.get_max_size() > 1 else None
+        with driver():
+            if self._owns_pool:
+                return await self._connect()
+            return await self._pool.acquire(timeout=self._timeout) if self._pool.get_max_size() > 1 else None
 
     async def cautions(self, fetch: Fetch) -> list[str]:
         """Return what an operator should know of the database: what it may lose, and what it does not show."""
@@ -190,6 +216,11 @@ class PostgresConnection:
         if self._owns_pool:
             await _close(connection)
         else:
+            await self._release(connection)
+
+    async def _release(self, connection: Any) -> None:
+        """Give a connection back to the pool, which ends one that cannot be used again."""
+        with contextlib.suppress(*DRIVER_ERRORS), driver():
             await self._pool.release(connection)
 
     async def migrate(self) -> tuple[int, int]:
@@ -200,8 +231,9 @@ class PostgresConnection:
         """
         self._of_loop()
         try:
-            return await self._migrated()
-        except (*_PASSING, asyncpg.PostgresError) as error:
+            with driver():
+                return await self._migrated()
+        except DRIVER_ERRORS as error:
             raise self.journal_error(error) from None
 
     async def aclose(self) -> None:
@@ -210,8 +242,9 @@ class PostgresConnection:
         if pool is None or not self._owns_pool:
             return
         try:
-            await asyncio.wait_for(pool.close(), _LONGEST_WAIT)
-        except (*_PASSING, asyncpg.PostgresError):
+            with driver():
+                await asyncio.wait_for(pool.close(), _LONGEST_WAIT)
+        except DRIVER_ERRORS:
             pool.terminate()
 
     def terminate(self) -> None:
@@ -347,15 +380,17 @@ class PostgresConnection:
 
         async def fetch_alone(statement: str, *values: object) -> list[Any]:
             # Through a pooler the two halves of a statement meet on one connection only inside a transaction.
-            async with connection.transaction():
-                return await fetch(statement, *values)
+            with driver():
+                async with connection.transaction():
+                    return await fetch(statement, *values)
 
         return fetch_alone
 
 
 def _fetch_on(connection: Any) -> Fetch:
     async def fetch(statement: str, *values: object) -> list[Any]:
-        found: list[Any] = await connection.fetch(statement, *values)
+        with driver():
+            found: list[Any] = await connection.fetch(statement, *values)
         return found
 
     return fetch
@@ -366,5 +401,11 @@ async def _leave_as_it_is(_connection: object) -> None:
 
 
 async def _close(connection: Any) -> None:
-    with contextlib.suppress(*_PASSING, asyncpg.PostgresError):  # it is let go of all the same
+    with contextlib.suppress(*DRIVER_ERRORS), driver():  # it is let go of all the same
         await connection.close(timeout=_LONGEST_WAIT)
+
+
+def terminate(connection: Any) -> None:
+    """End a connection at once, whatever state it is in."""
+    with contextlib.suppress(*DRIVER_ERRORS), driver():  # it may have noticed by itself
+        connection.terminate()

@@ -23,11 +23,12 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
-from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
+from alphapo_async.journal.postgres.connection import PostgresConnection, driver, is_transient
 from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from alphapo_async.journal.urls import check_schema, check_url, read_location
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["PostgresJournal"]
 
@@ -120,6 +121,10 @@ class PostgresJournal:
         self._seen = Identity()
         self._stamp = ""
         """What a statement compares with the journal's row: it writes only where nothing has gone back since it was seen so."""
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Have the journal's background tasks reported and restarted by this supervisor from now on."""
+        self._presence.supervisor = self._changes.supervisor = supervisor
 
     def __repr__(self) -> str:
         server = getattr(self, "_server", None)
@@ -215,13 +220,16 @@ class PostgresJournal:
             JournalError: the database refused it; the caller's transaction can only be rolled back.
         """
         self._check_open()
-        if not connection.is_in_transaction():
-            raise ConfigurationError(
-                "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was written down."
-            )
         name = account, foreign_id
 
         async def change_here(fetch: Fetch) -> Row:
+            with driver():
+                is_in_transaction = connection.is_in_transaction()
+            if not is_in_transaction:
+                raise ConfigurationError(
+                    "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was written "
+                    "down."
+                )
             if not await fetch(self._rows.stay, self._stamp):
                 await self._server.run(self._look)  # outside of the caller's transaction, which may be rolled back
                 if not await fetch(self._rows.stay, self._stamp):

@@ -9,13 +9,16 @@ be held, and leases are judged by time alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from alphapo_async.journal.copying import Register
+from alphapo_async.journal.postgres.connection import DRIVER_ERRORS, driver, terminate
 from alphapo_async.journal.postgres.identity import IdentityStatements, epoch_of, here
 from alphapo_async.journal.postgres.rows import Fetch
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["LivenessLock", "PostgresWorkers"]
 
@@ -167,6 +170,8 @@ class LivenessLock:
         self._locks: dict[str, int] = {}
         self._held: set[int] = set()
         self._turn = asyncio.Lock()
+        self.supervisor = Supervisor()
+        """Restarts the task that takes the locks again, should it fail."""
         self._returning: asyncio.Task[None] | None = None
 
     @property
@@ -185,16 +190,27 @@ class LivenessLock:
                     return None
                 self._connection.add_termination_listener(self._on_loss)
             for each in set(self._locks.values()) - self._held:
-                await self._connection.execute(f"select pg_advisory_lock({each})")
-                self._held.add(each)
+                # The database may not have noticed that an earlier connection is gone, whose lock shows as much until then.
+                if await self._ask(f"select pg_try_advisory_lock({each})"):
+                    self._held.add(each)
         return number
+
+    async def _ask(self, statement: str) -> bool:
+        """Run a statement on the connection; one that fails is let go of, and a new one takes the locks again."""
+        try:
+            with driver():
+                return bool(await self._connection.fetchval(statement))
+        except BaseException:
+            terminate(self._connection)
+            raise
 
     async def hide(self, worker: str) -> None:
         """Let go of this worker's lock."""
         number = self._locks.pop(worker, None)
         async with self._turn:
             if number in self._held and not self._connection.is_closed():
-                await self._connection.execute(f"select pg_advisory_unlock({number})")
+                with contextlib.suppress(*DRIVER_ERRORS):  # then the lock is gone with its connection
+                    await self._ask(f"select pg_advisory_unlock({number})")
             self._held.discard(number or 0)
 
     async def aclose(self) -> None:
@@ -220,15 +236,14 @@ class LivenessLock:
     def _on_loss(self, _connection: object) -> None:
         """Come back at once, so that others do not take this process for dead longer than it takes."""
         if self._locks and (self._returning is None or self._returning.done()):
-            self._returning = asyncio.get_running_loop().create_task(self._return())
+            returning = self.supervisor.until_done("liveness lock", self._return)
+            self._returning = asyncio.get_running_loop().create_task(returning)
 
     async def _return(self) -> None:
         wait = _FIRST_WAIT
         while self._locks:
-            try:
-                await self.show(next(iter(self._locks)))
-            except Exception:  # noqa: BLE001 - whatever it was, the lease is prolonged elsewhere, and says so
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
-            else:
-                return
+            with contextlib.suppress(*DRIVER_ERRORS):  # the lease is renewed elsewhere, which reports it
+                if await self.show(next(iter(self._locks))) is None or self._held >= set(self._locks.values()):
+                    return
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)

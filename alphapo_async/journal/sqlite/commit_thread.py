@@ -14,6 +14,8 @@ from copy import copy
 from math import inf
 from typing import Any, Final, Generic, TypeVar
 
+from alphapo_async.supervisor import Supervisor
+
 __all__ = ["CommitThread", "ThreadCall"]
 
 LINGER: Final = 0.002
@@ -22,6 +24,8 @@ LARGEST: Final = 500
 """Requests in a group: what it writes is seen by others only at its end."""
 LAG: Final = 0.05
 """Seconds that a request which may lag waits for a group to ride on."""
+_PAUSE: Final = 1.0
+"""Seconds after which the thread goes on where it failed between two groups."""
 
 C = TypeVar("C")
 
@@ -67,12 +71,25 @@ class CommitThread(Generic[C]):
         name: of the thread.
         serve: called in the thread with each group; sets `result` or `error` of every request and raises nothing.
         end: called in the thread at its end.
+        pause: seconds after which the thread goes on where it failed between two groups.
     """
 
-    def __init__(self, name: str, serve: Callable[[list[ThreadCall[C]]], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        serve: Callable[[list[ThreadCall[C]]], None],
+        end: Callable[[], None],
+        *,
+        pause: float = _PAUSE,
+    ) -> None:
         self._name = name
         self._serve = serve
         self._end = end
+        self._pause = pause
+        self.supervisor = Supervisor()
+        """Reports an error of the thread that is not one of a request's own."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where the latest request came from: the thread's errors are reported there."""
         self._waiting: list[ThreadCall[C]] = []
         self._due = inf
         """When the first of them wants to be served."""
@@ -102,6 +119,7 @@ class CommitThread(Generic[C]):
                 # A daemon, so that a program that forgets to close the journal can end all the same.
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
+            self._loop = request.loop
             self._waiting.append(request)
             if request.due < self._due:
                 # Only what changes when the thread should wake up wakes it: each time costs more than a row.
@@ -139,20 +157,41 @@ class CommitThread(Generic[C]):
             call.fail(copy(left))
 
     def _work(self) -> None:
+        """Serve groups until closed; nothing but that ends the thread."""
+        while not self._has_ended:
+            try:
+                self._serve_next()
+            except BaseException as error:  # noqa: BLE001 - it is reported, and the thread goes on
+                self._report(error)
+                time.sleep(self._pause)
+        _tell(self._ends)
+
+    def _serve_next(self) -> None:
+        """Serve a group; where there is none left, end."""
+        group = self._next_group()
+        if not group:
+            self._finish()
+            return
+        self._had_company = len(group) > 1
         try:
-            while group := self._next_group():
-                self._had_company = len(group) > 1
-                try:
-                    self._serve(group)
-                except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
-                    for request in group:
-                        request.error = request.error or error
-                _tell(group)
+            self._serve(group)
+        except BaseException as error:  # noqa: BLE001 - each request fails with it, and it is reported
+            for request in group:
+                request.error = request.error or error
+            self._report(error)
+        _tell(group)
+
+    def _finish(self) -> None:
+        try:
             self._end()
         finally:
             with self._lock:
                 self._has_ended = True
-            _tell(self._ends)
+
+    def _report(self, error: BaseException) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.supervisor.failed, "journal thread", error)
 
     def _next_group(self) -> list[ThreadCall[C]]:
         """Wait for requests; none when the group is closed and nothing is left."""

@@ -15,6 +15,7 @@ from alphapo_async.journal.sqlite.busy import BUSY, SLICE, BusyWait
 
 __all__ = [
     "APPLICATION",
+    "DRIVER_ERRORS",
     "SCHEMA",
     "connect",
     "copy_into",
@@ -30,6 +31,8 @@ APPLICATION: Final = 0x414C5041
 """What marks the file as a journal of this library ("ALPA")."""
 SCHEMA: Final = 1
 """Version of the tables below."""
+DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, OverflowError, UnicodeEncodeError)
+"""All that a call of sqlite3 raises, and of the system where a file is opened."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = ("nfs", "cifs", "smb", "fuse")
 """File systems on which locks or flushes cannot be relied on."""
@@ -146,22 +149,19 @@ def connect(path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None) ->
     Raises:
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
     """
-    _check_place(path, mounts)
     try:
+        _check_place(path, mounts)
         is_new = _make(path)
         connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
+        try:
+            wait = wait or BusyWait()
+            wait.run(partial(_check_kind, connection, path, is_new=is_new))
+            _set_up(connection, wait)
+        except BaseException:
+            connection.close()
+            raise
+    except DRIVER_ERRORS as error:
         raise journal_error(path, error) from None
-    try:
-        wait = wait or BusyWait()
-        wait.run(partial(_check_kind, connection, path, is_new=is_new))
-        _set_up(connection, wait)
-    except sqlite3.Error as error:
-        connection.close()
-        raise journal_error(path, error) from None
-    except JournalError:
-        connection.close()
-        raise
     return connection
 
 
@@ -305,6 +305,6 @@ _ADVICE: Final = (
 
 def journal_error(path: Path, error: Exception, *, recorded: bool | None = None) -> JournalError:
     """Return the error that says which file, and what to do."""
-    told = str(error)
+    told = str(error) or type(error).__name__
     advice = next((advice for words, advice in _ADVICE if words in told), f"it cannot be used ({told})")
     return JournalError(f"The journal {str(path)!r}: {advice}.", recorded=recorded)

@@ -7,8 +7,8 @@ machine may share the file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
@@ -27,8 +27,9 @@ from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
-from alphapo_async.journal.sqlite.file import connect, copy_into, journal_error
+from alphapo_async.journal.sqlite.file import DRIVER_ERRORS, connect, copy_into, journal_error
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
+from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
 
@@ -231,6 +232,10 @@ class SqliteJournal:
         self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
         self._is_closed = False
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Have an error of the journal's thread reported by this supervisor from now on."""
+        self._group.supervisor = supervisor
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(getattr(self, 'path', 'not made: its path was refused'))!r})"
@@ -502,7 +507,7 @@ class SqliteJournal:
     def _read(self, file: _File, request: ThreadCall[_File]) -> None:
         try:
             self._busy_wait.run(partial(_run, file, request))
-        except sqlite3.Error as error:
+        except DRIVER_ERRORS as error:
             request.error = journal_error(self.path, error)
 
     def _commit(self, file: _File, group: list[ThreadCall[_File]]) -> Exception | None:
@@ -532,7 +537,7 @@ class SqliteJournal:
         """Once more, with nothing else in the transaction; a commit that fails, now or before, leaves nobody sure."""
         request.result = request.error = None
         error = self._commit(file, [request])
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, DRIVER_ERRORS):
             change = request.run
             is_known_missing = isinstance(change, _Write) and change.is_missing and not change.may_stand
             error = journal_error(self.path, error, recorded=False if is_known_missing else None)
@@ -542,13 +547,14 @@ class SqliteJournal:
         """Take back what was not committed; a file that cannot even do that is opened anew at the next request."""
         try:
             file.undo()
-        except sqlite3.Error:
+        except DRIVER_ERRORS:
             self._close()
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(*DRIVER_ERRORS):  # nothing of it is used again
+                file.close()
 
 
 class _Apart:
@@ -597,7 +603,7 @@ def _run(file: _File, request: ThreadCall[_File]) -> None:
         file.write()  # it may ask for what has gathered
     try:
         request.result = request.run(file)
-    except sqlite3.Error:
+    except DRIVER_ERRORS:
         raise
     except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
         request.error = error

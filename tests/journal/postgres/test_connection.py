@@ -13,8 +13,12 @@ from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import SCHEMA
+from alphapo_async.journal.postgres.workers import LivenessLock
 from tests.support import postgres
+from tests.support.driver_errors import ASYNCPG, OTHERS
 from tests.support.pooler import Pooler
+from tests.support.postgres_double import PLACES, FailingConnection, FailingPool
+from tests.support.virtual import run
 
 NOWHERE = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
 
@@ -316,3 +320,55 @@ def test_only_what_may_be_over_in_a_moment_is_tried_again() -> None:
         assert is_transient(error)
     for wrong in (asyncpg.DataError("x"), asyncpg.InsufficientPrivilegeError("x"), asyncpg.DiskFullError("x")):
         assert not is_transient(wrong)
+
+
+@pytest.mark.parametrize("place", [*PLACES, "terminate"])
+def test_whatever_the_driver_raises_is_a_journal_error_or_tried_again(place: str) -> None:
+    """Every class of its exceptions, and some that it raises by mistake, wherever it is called; the connection is ended before a retry."""
+
+    async def story() -> None:
+        pool = FailingPool()
+        opened = server(pool=pool)
+        locks = LivenessLock(opened.connect_for_lock, opened.disconnect)
+
+        async def locked(fetch: Fetch) -> Any:
+            await locks.show("w")
+            return await fetch("select 1")
+
+        await opened.run(one_line)
+        for kind in (*ASYNCPG, *OTHERS):
+            pool.error, pool.failing, pool.times, pool.terminated = kind("made up"), (place,), 1, 0
+            if place == "terminate":
+                pool.failing, pool.times = ("fetch", "terminate"), 2
+            locks = LivenessLock(opened.connect_for_lock, opened.disconnect)
+            try:
+                assert len(await opened.run(locked)) == 1
+            except JournalError:
+                assert not is_transient(pool.error)
+            assert pool.times == 0 or place == "terminate"  # which only a transient error calls for
+
+    run(story())
+
+
+async def one_line(fetch: Fetch) -> Any:
+    """Ask for a line."""
+    return await fetch("select 1")
+
+
+def test_whatever_the_driver_raises_for_good_is_told_as_a_journal_error() -> None:
+    """While it is opened, migrated, used within a caller's transaction, and closed."""
+
+    async def story() -> None:
+        for kind in (*ASYNCPG, *OTHERS):
+            pool = FailingPool()
+            pool.error, pool.failing = kind("made up"), ("acquire", "fetch")
+            opened = server(pool=pool, retry_for=0.0)
+            connection = FailingConnection(pool)
+            for told in (opened.run(one_line), opened.migrate(), opened.run_within(connection, one_line)):
+                with pytest.raises(JournalError) as caught:
+                    await told
+                assert caught.value.recorded is None
+                assert "made up" not in str(caught.value)
+            await opened.aclose()
+
+    run(story())

@@ -24,7 +24,9 @@ from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.copying import move
 from alphapo_async.journal.postgres import connection as postgres_server
 from alphapo_async.journal.postgres.journal import PostgresJournal
+from alphapo_async.supervisor import Supervisor
 from tests.support import postgres
+from tests.support.driver_errors import ASYNCPG, OTHERS, missing_verbs, verbs
 from tests.support.journal_suite import (
     ACCOUNT,
     LOST,
@@ -41,6 +43,8 @@ from tests.support.journal_suite import (
     same,
 )
 from tests.support.pooler import Pooler
+from tests.support.postgres_double import FailingConnection, FailingPool
+from tests.support.virtual import run
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""
@@ -419,10 +423,10 @@ async def test_closing_at_a_silent_database_is_bounded(caplog: pytest.LogCapture
 async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: PostgresJournal) -> None:
     """Nobody waits for ever."""
     await journal.find(ACCOUNT, "warm up")
-    pool, journal._server._pool = journal._server._pool, None
+    statements, journal._rows = journal._rows, None  # type: ignore[assignment]
     with pytest.raises(AttributeError):
         await hear(journal, "f", asked("f"))
-    journal._server._pool = pool
+    journal._rows = statements
 
 
 async def test_nothing_is_written_to_a_journal_that_has_moved(journal: PostgresJournal) -> None:
@@ -641,3 +645,51 @@ async def test_nothing_is_written_once_it_is_closed(journal: PostgresJournal) ->
     await journal.aclose()
     with pytest.raises(JournalError):
         await journal.update("shop", "late", left_alone)
+
+
+def test_no_verb_raises_what_the_driver_raises() -> None:
+    """But `JournalError`, for every class of the driver's exceptions; a transient one is tried again for a while at the first call."""
+
+    async def story() -> None:
+        pool = FailingPool()
+        journal = PostgresJournal(pool=pool)
+        await journal._server.run(lambda fetch: fetch("select 1"))
+        pool.failing = ("fetch", "lock")
+        connection = FailingConnection(pool)
+        within: Any = partial(journal.update_within, connection, ACCOUNT, "f", left_alone)
+        for kind in (*ASYNCPG, *OTHERS):
+            for verb, call in {**verbs(journal), "update_within": within}.items():
+                pool.error = kind("made up")
+                told: object
+                (told,) = await asyncio.gather(call(), return_exceptions=True)
+                assert isinstance(told, JournalError), (verb, kind, told)
+        assert missing_verbs(journal) == set()
+
+    run(story())
+
+
+async def test_a_connection_that_the_server_ended_and_has_not_closed_yet_is_replaced(between: Pooler) -> None:
+    """FATAL on an idle connection, and the close a moment later: in between, whatever is asked of it is an internal error of asyncpg."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await journal.join(ACCOUNT, "h", "w", FAR)
+    await hear(journal, "f", asked("f"))
+    await between.end_all()
+    await hear(journal, "f", LOST)
+    await between.end_all()
+    assert await journal.renew("w", FAR, 0.0)
+    await between.end_all()
+    assert (await journal.totals(ACCOUNT))["BTC"].unknown == 1
+    await between.end_all()
+    await journal.leave("w", 0.0)
+    await journal.aclose()
+
+
+async def test_what_goes_wrong_in_the_background_is_reported(journal: PostgresJournal) -> None:
+    """To the supervisor that is handed in."""
+    reported: list[str] = []
+    journal.supervise(Supervisor(lambda task, _: reported.append(task)))
+    await journal.find(ACCOUNT, "warm up")
+    journal._changes._serve = None  # type: ignore[assignment]
+    with pytest.raises(JournalError, match="internal error"):
+        await hear(journal, "f", asked("f"))
+    assert reported == ["journal writes"]

@@ -15,6 +15,7 @@ from alphapo_async.journal.postgres.schema import statements
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from tests.journal.postgres.test_rows import HERE, STAMP
 from tests.support import postgres
+from tests.support.postgres_double import FailingConnection, FailingPool
 
 FAR = 1e11
 """Seconds since the epoch: later than any database's clock."""
@@ -159,8 +160,12 @@ class Cut:
     def add_termination_listener(self, listener: Any) -> None:
         self.listener = listener
 
-    async def execute(self, statement: str) -> None:
+    async def fetchval(self, statement: str) -> bool:
         self._tries.append(statement)
+        return True
+
+    def terminate(self) -> None:
+        self.is_cut = True
 
     def remove_termination_listener(self, _: Any) -> None:
         """There is none."""
@@ -212,8 +217,8 @@ async def test_a_lock_is_let_go_of_without_a_word() -> None:
         def add_termination_listener(self, listener: Any) -> None:
             self.listener = listener
 
-        async def execute(self, _: str) -> None:
-            pass
+        async def fetchval(self, _: str) -> bool:
+            return True
 
         def is_closed(self) -> bool:
             return False
@@ -294,3 +299,46 @@ async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWork
     await workers.load(connection.fetch, Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"}))
     assert await workers.register(connection.fetch) == Register({"a": "h"}, {"w": FAR}, {("a", "sheet"): "text"})
     assert await workers.ended(connection.fetch, "w", 5.0, []) == FAR
+
+
+async def test_a_lock_that_an_earlier_connection_still_holds_is_taken_as_soon_as_it_is_free(connection: Any) -> None:
+    """The database has not noticed that the connection is gone: nobody waits for that, and the worker is shown as alive meanwhile."""
+    made: list[Any] = []
+
+    async def keep() -> Any:
+        made.append(await connect())
+        return made[-1]
+
+    presence = LivenessLock(keep, close)
+    number = await presence.show("w")
+    presence._on_loss(made[0])  # it is gone, as far as this side knows
+    presence._connection = None
+    async with asyncio.timeout(2):
+        assert await presence.show("w") == number
+    assert presence._held == set()
+    await made[0].close()
+
+    async def is_held() -> bool:
+        return presence._held == {number}
+
+    await until(is_held)
+    await presence.aclose()
+
+
+async def test_a_lock_whose_connection_fails_is_let_go_of_with_it() -> None:
+    """A worker that leaves is not kept from it; of the others another connection takes the locks."""
+    pool = FailingPool()
+    made: list[FailingConnection] = []
+
+    async def make() -> Any:
+        made.append(FailingConnection(pool))
+        return made[-1]
+
+    presence = LivenessLock(make, nothing)
+    await presence.show("w")
+    pool.failing, pool.times = ("lock",), 1
+    await presence.hide("w")
+    assert made[0].is_closed()
+    await presence.show("v")
+    assert len(made) == 2
+    await presence.aclose()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from alphapo_async.journal.sqlite.commit_thread import LAG, LINGER, CommitThread, ThreadCall
+from alphapo_async.supervisor import Supervisor
 
 LEFT = ValueError("left")
 
@@ -186,6 +187,37 @@ async def test_a_fault_of_the_server_itself_is_told_to_all() -> None:
     assert isinstance(told[0], ZeroDivisionError)
     assert await desk.group.ask(lambda _desk: "fine") == "fine"
     await desk.group.aclose(10.0, LEFT)
+
+
+async def test_an_error_of_the_thread_itself_is_reported_and_does_not_end_it() -> None:
+    """Of a group, which hears of it, or between two groups."""
+    desk, reported = Desk(), list[str]()
+    desk.group = CommitThread("desk", desk.serve, desk.end, pause=0.01)
+    desk.group.supervisor = Supervisor(lambda task, error: reported.append(f"{task} {type(error).__name__}"))
+    await asyncio.gather(desk.group.ask(lambda _desk: 1 / 0), return_exceptions=True)
+    await asyncio.sleep(0.01)
+    with desk.group._lock:  # what it cannot go through
+        desk.group._waiting = None  # type: ignore[assignment]
+        desk.group._due = 0.0
+        desk.group._news.notify()
+    await asyncio.sleep(0.005)
+    desk.group._waiting, desk.group.supervisor = [], Supervisor(lambda task, _: reported.append(task))
+    assert await desk.group.ask(lambda _desk: "fine") == "fine"
+    await desk.group.aclose(9.0, LEFT)
+    assert reported[0] == "journal thread ZeroDivisionError"
+
+
+def test_an_error_of_the_thread_that_no_loop_can_hear_of_does_not_end_it() -> None:
+    """Before the first request, and after the loop of the last one has closed."""
+    desk = Desk()
+    desk.group._report(ValueError())
+
+    async def use() -> None:
+        await desk.group.ask(lambda _desk: None)
+
+    asyncio.run(use())
+    desk.group._report(ValueError())
+    asyncio.run(desk.group.aclose(9.0, LEFT))
 
 
 async def test_whoever_left_is_not_told() -> None:

@@ -24,8 +24,10 @@ from alphapo_async.core.outcome import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
-from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from alphapo_async.journal.sqlite.rows import INSERT, UPDATE
+from alphapo_async.supervisor import Supervisor
+from tests.support.driver_errors import SQLITE, missing_verbs, verbs
 from tests.support.journal_suite import (
     ACCOUNT,
     LOST,
@@ -535,7 +537,8 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
         lambda: hear(journal, "b", asked("b"), strange),
         lambda: hear(journal, "c", asked("c")),
     )
-    assert isinstance(error, UnicodeEncodeError)
+    assert isinstance(error, JournalError)
+    assert error.recorded is False
     assert await journal.find(ACCOUNT, "b") is None
     await hear(journal, "d", asked("d"))
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 3
@@ -771,4 +774,62 @@ async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
     assert await journal.wipe()
     assert path.with_name("payouts.db-wal").stat().st_size == 0
     assert await journal._ask(lambda file: file.connection.execute("pragma busy_timeout").fetchone()) == (250,)
+    await journal.aclose()
+
+
+class Raising:
+    """A connection of which every statement raises an error of this class."""
+
+    in_transaction = False
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def execute(self, _statement: str, *_values: Any) -> Any:
+        """Raise it."""
+        raise self.error
+
+    executemany = cursor = execute
+
+    def backup(self, _target: Any, **_how: Any) -> None:
+        """Raise it."""
+        raise self.error
+
+    def close(self) -> None:
+        """Raise it, too."""
+        raise self.error
+
+
+async def test_no_verb_raises_what_sqlite_raises(path: Path) -> None:
+    """But `JournalError`, for every class of its exceptions; the next call finds the file as it is."""
+    journal = SqliteJournal(path)
+    await hear(journal, "old", asked("old"))
+    calls = {**verbs(journal), "wipe": journal.wipe, "backup": lambda: journal.backup(path.with_name("copy"))}
+    del calls["time"]  # this machine's clock
+    file = journal._file
+    assert file is not None
+    real = file.connection
+    for kind in (*SQLITE, OSError, MemoryError, OverflowError):
+        for verb, call in calls.items():
+            assert await journal.find(ACCOUNT, "old") is not None
+            file.connection = Raising(kind("made up"))  # type: ignore[assignment]
+            (told,) = await asyncio.gather(call(), return_exceptions=True)  # type: ignore[no-untyped-call]
+            assert isinstance(told, JournalError), (verb, kind, told)
+            path.with_name("copy").unlink(missing_ok=True)
+            journal._file, file.connection = file, real  # it was let go of where even closing failed
+            await journal._ask(_File.undo)
+    assert missing_verbs(journal) == set()
+    await journal.aclose()
+
+
+async def test_what_goes_wrong_in_the_thread_is_reported(path: Path) -> None:
+    """To the supervisor that is handed in; whoever asked hears of it, too."""
+    reported: list[str] = []
+    journal = SqliteJournal(path)
+    journal.supervise(Supervisor(lambda task, _: reported.append(task)))
+    journal._group._serve = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        await journal.find(ACCOUNT, "f")
+    await asyncio.sleep(0)
+    assert reported == ["journal thread"]
     await journal.aclose()

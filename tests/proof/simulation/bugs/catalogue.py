@@ -295,7 +295,7 @@ _PACE: Final = (
         "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
         (
             Edit("engine/waiters.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
-            Edit("engine/context.py", "FixedDelayTimers(policy.deadline)", "FixedDelayTimers(100 * policy.deadline)"),
+            Edit("engine/context.py", "FixedDelayTimers(policy.deadline, ", "FixedDelayTimers(100 * policy.deadline, "),
         ),
     ),
     Bug(
