@@ -119,7 +119,7 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """Run the operations guide's programs for durable engines, DBOS and Temporal."""
+    """Run the operations guide's programs for durable engines and for one event loop per request: DBOS, Temporal, Celery, Django."""
     session.install("-q", "-e", ".[dev,engines]")
     session.run("python", "-m", "pytest", "-q", "-n0", "tests/proof/durable_engines", *session.posargs)
 

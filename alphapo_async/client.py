@@ -794,6 +794,7 @@ class AlphapoClient:
                     "The client belongs to another event loop, in which it was first used; this call sent nothing. "
                     "Make one client for each loop, and let them share a journal."
                 )
+            self._context.session.bind(loop)
             self._loop = loop
         return loop
 

@@ -8,6 +8,7 @@ interface.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl as tls
@@ -234,7 +235,7 @@ class _Limit(NamedTuple):
 
 
 class SessionManager:
-    """One pooled HTTP session with its limits and time-outs. It opens at first use and belongs to that event loop.
+    """One pooled HTTP session with its limits and time-outs. It opens at first use and belongs to that event loop until it is closed.
 
     Args:
         max_connections: requests under way at once, and so connections; 1 or more.
@@ -271,6 +272,7 @@ class SessionManager:
         self._ssl = ssl
         self._probe = _probe
         self._has_warned = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: _Pool | None = None
         self._limits: dict[float, _Limit] = {}
 
@@ -279,6 +281,20 @@ class SessionManager:
             return "SessionManager(not made: a setting was refused)"
         state = "closed" if self._pool is None else "open"
         return f"SessionManager({state}, {self.max_connections - self.slots.free} of {self.max_connections} busy)"
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the session this event loop's, until it is closed.
+
+        Raises:
+            ConfigurationError: it belongs to another one; nothing was sent.
+        """
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError(
+                "The SessionManager belongs to another event loop, in which it was first used; nothing was sent. Make one for each loop, "
+                "inside the coroutine that uses it; a client without session= makes its own."
+            )
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -294,7 +310,11 @@ class SessionManager:
             body: the exact bytes to send.
             headers: what to send beside them.
             timeout: seconds for the exchange as a whole.
+
+        Raises:
+            ConfigurationError: the session belongs to another event loop; nothing was sent.
         """
+        self.bind(asyncio.get_running_loop())
         limit = self._limits.get(timeout) or self._limit(timeout)
         exchange = Exchange(cast("asyncio.Task[Any]", asyncio.current_task()))
         alarm = limit.alarms.start(asyncio.get_running_loop(), exchange.time_is_up)
@@ -319,10 +339,19 @@ class SessionManager:
             exchange.finish()
 
     async def aclose(self) -> None:
-        """Close the session and its connections; it opens again at the next use."""
-        pool, self._pool = self._pool, None
+        """Close the session and its connections; it opens again at the next use, in any event loop.
+
+        Raises:
+            ConfigurationError: it belongs to another event loop, which is not closed; nothing was closed.
+        """
+        has_lost_its_loop = self._loop is not None and self._loop.is_closed()
+        if self._loop is not None and not has_lost_its_loop:
+            self.bind(asyncio.get_running_loop())
+        pool, self._pool, self._loop = self._pool, None, None
         if pool is not None:
-            await pool.aclose()
+            # The transports of a closed loop cannot be closed any more; their sockets end with them.
+            with contextlib.suppress(*([RuntimeError] if has_lost_its_loop else [])):
+                await pool.aclose()
 
     def _opened(self) -> _Pool:
         """Return the pool; at opening, find out whether requests can leave on its connections."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import select
 import socket
 import struct
@@ -46,6 +47,8 @@ __all__ = [
     "watch_by_poll",
     "watch_by_select",
 ]
+
+logger = logging.getLogger("alphapo_async")
 
 LARGEST_REPLY: Final = 1024 * 1024
 """Bytes of a reply that are read; a larger one is no reply."""
@@ -173,13 +176,19 @@ class Exchange:
             self._connection.release()
 
     def reset(self) -> None:
-        """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later, or never leave."""
+        """Abort the connection with a reset, so that bytes still unsent cannot linger and arrive later, or never leave.
+
+        Called where an exchange has failed: an error here must not take the place of what is known of it.
+        """
         connection, self._connection = self._connection, None
         transport, self._transport = self._transport, None
-        if transport is not None:
-            self._abort(transport)
-        if connection is not None:
-            connection.close()
+        try:
+            if transport is not None:
+                self._abort(transport)
+            if connection is not None:
+                connection.close()
+        except Exception:
+            logger.exception("a connection could not be aborted", extra={"foreign_id": None})
         while self.sockets:
             abort_socket(self.sockets.pop())
 

@@ -537,6 +537,23 @@ def test_a_client_belongs_to_one_loop() -> None:
     run(second())
 
 
+def test_a_shared_session_of_another_loop_is_refused_before_anything_leaves() -> None:
+    """A paid withdrawal would be reported as unknown."""
+    session = SessionManager()
+
+    async def story() -> None:
+        alphapo = client(session, journal=Durable())
+        for call in (alphapo.withdraw(request()), alphapo.ping()):
+            with pytest.raises(ConfigurationError, match="SessionManager belongs to another event loop"):
+                await call
+        await alphapo.aclose()
+
+    other = asyncio.new_event_loop()
+    session.bind(other)
+    run(story())
+    other.close()
+
+
 def test_a_client_is_closed_in_its_own_loop_or_after_that_has_ended() -> None:
     """Closing from another one would end nothing while its own still runs."""
     made: list[AlphapoClient] = []

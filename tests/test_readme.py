@@ -37,7 +37,7 @@ def _programs(text: str) -> list[str]:
 
 
 BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX, TESTED, TESTED_BACKEND, *_OF_ENGINES = _programs(
+BATCH, OUTBOX, TESTED, TESTED_BACKEND, LOOPS, *_OF_ENGINES = _programs(
     GUIDE
 )  # those are run where the engines are, by tests/proof/durable_engines
 
@@ -55,13 +55,14 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
     return {**usual, **told}
 
 
-async def _ran(program: str, sandbox: Sandbox, **more: str) -> str:
+async def _ran(program: str, sandbox: Sandbox, *arguments: str, **more: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",
         "error",
         "-c",
         program,
+        *arguments,
         env={**_environment(sandbox), **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,  # where asyncio says, in debug mode, what took long
@@ -104,6 +105,18 @@ async def test_the_example_in_a_transaction_pays_what_was_committed(sandbox: San
 
     assert said == "invoice-17 accepted\n"
     assert len(sandbox.ledger.all_accepted()) == 1
+
+
+async def test_a_loop_for_each_request_pays_each_name_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Ten names, each asked for twice, in four threads at once: one journal, and a client for each call."""
+    names = [f"refund-{number}" for number in range(10)]
+
+    said = await _ran(LOOPS, sandbox, *names, *names, ALPHAPO_JOURNAL=str(tmp_path / "payouts.db"))
+
+    paid = said.split()
+    assert paid[:10] == paid[10:]
+    assert sorted(paid[:10]) == sorted(str(each.id) for each in sandbox.ledger.all_accepted())
+    assert list((tmp_path / "payouts.db.workers").iterdir()) == []
 
 
 def _free_port() -> int:

@@ -1447,6 +1447,47 @@ async def test_closed_while_a_name_is_looked_up_nothing_has_left(*, is_cancelled
         assert told == [NoReply("no connection: closed", may_have_left=False)] * 2
 
 
+# ── event loops ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_session_belongs_to_one_event_loop_until_it_is_closed() -> None:
+    """In another one nothing is sent, and nothing is closed as long as the first one runs."""
+
+    async def twice(session: SessionManager) -> None:
+        async with serving(answering(answer(b"{}"))) as far:
+            await send(session, far.url)
+            await asyncio.to_thread(asyncio.run, refused(session, far.url))
+            assert far.connections == 1
+            await session.aclose()
+            await asyncio.to_thread(asyncio.run, send_and_close(session, far.url))
+
+    async def refused(session: SessionManager, url: str) -> None:
+        for call in (send(session, url), session.aclose()):
+            with pytest.raises(ConfigurationError, match=r"belongs to another event loop, .*; nothing was sent\."):
+                await call
+
+    async def send_and_close(session: SessionManager, url: str) -> None:
+        assert isinstance(await send(session, url), Reply)
+        await session.aclose()
+
+    asyncio.run(twice(SessionManager()))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_session_whose_loop_has_ended_is_closed_from_any_other() -> None:
+    """Its connections ended with the loop."""
+    session = SessionManager()
+
+    async def leave() -> None:
+        async with serving(answering(answer(b"{}"))) as far:
+            await send(session, far.url)
+
+    asyncio.run(leave())
+    asyncio.run(session.aclose())
+    asyncio.run(leave())
+    asyncio.run(session.aclose())
+
+
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -438,3 +438,19 @@ async def test_over_tls_a_request_is_the_same(session: aiohttp.ClientSession) ->
 
     assert [request.split(b"\r\n")[0] for request in far.requests] == [b"POST /x HTTP/1.1"] * 2
     assert far.connections == 1
+
+
+async def test_an_error_while_a_connection_is_aborted_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What is known of the request is reported, and the log has the error."""
+
+    class Broken:
+        def get_extra_info(self, _: str) -> None:
+            return None
+
+        def abort(self) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    exchange = Exchange(asyncio.current_task())  # type: ignore[arg-type]
+    exchange._transport = Broken()  # type: ignore[assignment]
+    exchange.reset()
+    assert "could not be aborted" in caplog.text

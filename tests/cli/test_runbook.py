@@ -37,6 +37,7 @@ TOPICS = (
     "privacy",
     "watching",
     "upgrade",
+    "loops",
     "engines",
     "new-id",
 )

@@ -86,6 +86,9 @@ class Wire(SessionManager):
         """How many look-ups were made."""
         return sum(1 for _, method in self.times if method == "GET")
 
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve any loop."""
+
     async def exchange(
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> Reply | NoReply:

@@ -251,7 +251,6 @@ class PostgresConnection:
         """End what is our own at once, without a word to the database."""
         if self._pool is not None and self._owns_pool:
             self._pool.terminate()
-            self._pool = None
 
     def journal_error(self, error: Exception) -> JournalError:
         """Return the error that says which database, and what to do."""

@@ -411,6 +411,10 @@ class PostgresJournal:
             logger.warning(
                 "The journal at %s was closed while it did not answer", self._server.where, extra={"foreign_id": None}
             )
+        except Exception:
+            logger.exception(
+                "The journal at %s was not closed in good order", self._server.where, extra={"foreign_id": None}
+            )
         finally:
             self._changes.abandon(JournalError(f"The journal at {self._server.where} was closed.", recorded=None))
             self._presence.terminate()

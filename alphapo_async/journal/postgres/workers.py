@@ -219,10 +219,10 @@ class LivenessLock:
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.gather(self._returning, return_exceptions=True)
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            connection.remove_termination_listener(self._on_loss)
-            await self._disconnect(connection)
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.remove_termination_listener(self._on_loss)
+            await self._disconnect(self._connection)
+        self._connection = None
 
     def terminate(self) -> None:
         """Let go of all at once, without a word to the database."""

@@ -152,6 +152,15 @@ async def test_closing_waits_for_nobody_for_long() -> None:
     await server().aclose()
 
 
+async def test_a_connection_that_cannot_be_given_back_hides_nothing() -> None:
+    """What it was used for is reported."""
+    opened = server()
+
+    assert await opened.run(one) == 1
+    await opened._release("not one of its connections")
+    await opened.aclose()
+
+
 async def test_it_is_ended_without_a_word() -> None:
     """A pool of the caller's own stays open."""
     opened = server()

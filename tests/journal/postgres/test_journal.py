@@ -420,6 +420,20 @@ async def test_closing_at_a_silent_database_is_bounded(caplog: pytest.LogCapture
     assert "was closed while it did not answer" in caplog.text
 
 
+async def test_closing_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is called where something else has failed; its own error is in the log."""
+    journal = PostgresJournal(postgres.url(), schema=postgres.schema())
+    await journal.find(ACCOUNT, "warm up")
+
+    async def fail() -> None:
+        raise ValueError("no word is left")
+
+    journal._presence._disconnect = lambda _: fail()
+    await journal.join("shop", "host", "w", 1e10)
+    await journal.aclose()
+    assert "was not closed in good order" in caplog.text
+
+
 async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: PostgresJournal) -> None:
     """Nobody waits for ever."""
     await journal.find(ACCOUNT, "warm up")

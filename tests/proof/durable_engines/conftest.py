@@ -1,5 +1,7 @@
-"""The tests of durable engines are collected only where the extra `engines` is installed: `nox -s engines` does that."""
+"""These tests are collected only where the extra `engines` is installed: `nox -s engines` does that."""
 
 from importlib.util import find_spec
 
-collect_ignore_glob = ["test_*.py"] if find_spec("dbos") is None or find_spec("temporalio") is None else []
+_NEEDED = {"test_engines.py": ("dbos", "temporalio"), "test_django.py": ("django",), "test_celery.py": ("celery",)}
+
+collect_ignore = [name for name, modules in _NEEDED.items() if None in map(find_spec, modules)]
