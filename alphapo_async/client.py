@@ -19,10 +19,8 @@ from typing import Any, Self, cast
 import msgspec
 
 from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
-from alphapo_async.core.apply_callback import TOO_LITTLE, may_be_on_its_way, why_not_ours
 from alphapo_async.core.callbacks import Callback, CallbackKind, Headers, is_withdrawal, read_callback
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
-from alphapo_async.core.epochs import is_stale_no, may_have_forgotten
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -41,10 +39,10 @@ from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, W
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, result_of
-from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, may_have_forgotten
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.transitions import new_row
+from alphapo_async.core.transitions import TOO_LITTLE, may_be_on_its_way, new_row, why_not_ours
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.closing import Closing, Step
 from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of

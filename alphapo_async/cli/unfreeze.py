@@ -14,10 +14,9 @@ import click
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.output import clean
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal

@@ -15,9 +15,9 @@ import msgspec
 from alphapo_async.core.codec import UNREADABLE, read_json, read_transaction
 from alphapo_async.core.errors import CallbackError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.merge_withdrawal import is_older
 from alphapo_async.core.models import KNOWN, Transaction
 from alphapo_async.core.signer import Signer
+from alphapo_async.core.transitions import is_older
 
 __all__ = [
     "LARGEST",

@@ -8,7 +8,6 @@ import msgspec
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import differing
-from alphapo_async.core.epochs import WENT_BACK, is_frozen, is_stale_no
 from alphapo_async.core.errors import (
     AuthenticationError,
     Existing,
@@ -22,7 +21,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import INTERNAL_ERROR
-from alphapo_async.core.row import Row, is_ended, is_in_doubt
+from alphapo_async.core.row import WENT_BACK, Row, is_ended, is_frozen, is_in_doubt, is_stale_no
 
 __all__ = ["FlightResult", "clash", "existing_of", "key_refused", "to_outcome"]
 

@@ -6,8 +6,16 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from alphapo_async.core.epochs import is_frozen
-from alphapo_async.core.row import MANY, Assumptions, Row, is_ended, is_in_doubt, is_refused_after, quiet_from
+from alphapo_async.core.row import (
+    MANY,
+    Assumptions,
+    Row,
+    is_ended,
+    is_frozen,
+    is_in_doubt,
+    is_refused_after,
+    quiet_from,
+)
 
 __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
 

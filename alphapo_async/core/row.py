@@ -1,6 +1,6 @@
-"""The row: what the journal knows of one withdrawal.
+"""The row: what the journal knows of one withdrawal, and what its fields mean together.
 
-What it learns from evidence is told in `learning` and `witnesses`, what would help next in `steps`.
+`transitions.apply` changes a row, `next_step.next_step` says what would help next.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = [
     "CORRECTABLE_STATES",
     "NEGATIVE_STATES",
     "STICKY_STATES",
+    "WENT_BACK",
     "Assumptions",
     "CountedLine",
     "Epoch",
@@ -27,11 +28,15 @@ __all__ = [
     "has_expired",
     "is_by_hand",
     "is_ended",
+    "is_frozen",
     "is_in_doubt",
     "is_refused_after",
+    "is_stale_no",
     "may_be_forgotten",
+    "may_have_forgotten",
     "put_in_doubt",
     "quiet_from",
+    "seen_in",
     "settle",
     "withdrawal_of",
 ]
@@ -46,6 +51,9 @@ CORRECTABLE_STATES: Final = NEGATIVE_STATES - {"conflict"}
 STICKY_STATES: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
 
+
+WENT_BACK: Final = "journal went back"
+"""The reason of a frozen row."""
 
 MANY: Final = 2
 """Attempts that are counted where a worker, a process or a backup leaves no record of how many there were."""
@@ -83,7 +91,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reaffirmed_in: int = 0
     """The journal's epoch in which AlphaPo last confirmed a recorded "no"."""
     journal_epoch: Epoch = Epoch()
-    """The journal's epoch when the row was read; never stored. `epochs` says what follows from it."""
+    """The journal's epoch when the row was read; never stored."""
     earlier: tuple[Revision, ...] = ()
     state: State = "open"
     settled_at: float | None = None
@@ -243,3 +251,32 @@ def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: in
         code=None,
         reason=reason,
     )
+
+
+# ── a journal that went back in time: rows are compared by epoch alone, and never by time ──────────────────────────────
+
+
+def seen_in(row: Row, epoch: Epoch) -> Row:
+    """Return the row as it counts in this epoch of its journal: an open row of an earlier one is in doubt since this one was first seen."""
+    if row.epoch >= epoch.number or row.journal_epoch == epoch:
+        return row
+    seen = replace(row, journal_epoch=epoch)
+    if row.state != "open":
+        return seen
+    since = row.created_at if epoch.since is None else epoch.since
+    return put_in_doubt(seen, since, since, WENT_BACK)
+
+
+def is_frozen(row: Row) -> bool:
+    """Return whether the row was open when the journal went back: it is looked up, and never sent before a caller asks again."""
+    return row.state == "open" and row.epoch < row.journal_epoch.number
+
+
+def is_stale_no(row: Row) -> bool:
+    """Return whether the row's "no" is of an earlier epoch: it is reported again only after AlphaPo has confirmed it."""
+    return row.state in NEGATIVE_STATES and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number
+
+
+def may_have_forgotten(epoch: Epoch, now: float, assumptions: Assumptions) -> bool:
+    """Return whether an id that is new to the journal may have been sent before the journal went back."""
+    return epoch.since is not None and now < epoch.since + assumptions.resend_within

@@ -13,9 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from alphapo_async.core.apply_callback import why_not_ours
 from alphapo_async.core.codec import encode_look_up
-from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     CalledBack,
@@ -31,9 +29,9 @@ from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, no
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
-from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row, seen_in
 from alphapo_async.core.signer import Signer
-from alphapo_async.core.transitions import apply, new_row
+from alphapo_async.core.transitions import apply, new_row, why_not_ours
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.epoch_watch import EpochWatch
 from alphapo_async.engine.keys import Keys

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from alphapo_async.core.epochs import may_have_forgotten
-from alphapo_async.core.row import Assumptions
+from alphapo_async.core.row import Assumptions, may_have_forgotten
 from alphapo_async.engine.observer import Observer
 from alphapo_async.journal import Journal
 

@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Attempt,
@@ -52,7 +51,7 @@ from alphapo_async.core.rate_limit import (
     may_look_up,
     still_permits,
 )
-from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.lease import COMMIT_GRACE

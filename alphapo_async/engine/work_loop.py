@@ -10,12 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from functools import partial
 from typing import Final, TypeAlias
 
-from alphapo_async.core.epochs import is_stale_no
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.results import BatchResult
-from alphapo_async.core.row import Row, has_expired
+from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import ClientContext

@@ -15,13 +15,12 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from alphapo_async.core.epochs import is_frozen, seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Change, Entry, merged
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.next_step import due_at
-from alphapo_async.core.row import Epoch, Row, State, counted_as
+from alphapo_async.core.row import Epoch, Row, State, counted_as, is_frozen, seen_in
 from alphapo_async.journal.host_binding import check_host
 
 __all__ = ["MemoryJournal"]

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.epochs import WENT_BACK
 from alphapo_async.core.errors import (
     AuthenticationError,
     Existing,
@@ -22,7 +21,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.flight_result import FlightResult, Why, clash, existing_of, to_outcome
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import Epoch, Row, State
+from alphapo_async.core.row import WENT_BACK, Epoch, Row, State
 
 REQUEST = WithdrawalRequest(
     currency="BTC",

@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Attempt,
@@ -28,7 +27,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, KeyRefused, NoneFound, NoReply, Rejected, Reply
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, is_outage
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext, Runtime, host_of

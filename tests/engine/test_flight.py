@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import (
     AlphapoError,
     AuthenticationError,
@@ -29,7 +28,7 @@ from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply
 from alphapo_async.core.rate_limit import RetryPolicy
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.engine.context import Runtime

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.apply_request import new_row
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalError, WithdrawalUnknown
 from alphapo_async.core.events import Event
@@ -21,6 +20,7 @@ from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
+from alphapo_async.core.transitions import new_row
 from alphapo_async.engine.context import Runtime
 from tests.support.virtual import run
 from tests.support.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request

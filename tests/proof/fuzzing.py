@@ -14,7 +14,6 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["alphapo_async.core"]):
-    from alphapo_async.core.apply_callback import why_not_ours
     from alphapo_async.core.callbacks import Handled, Headers, is_withdrawal, read_callback
     from alphapo_async.core.codec import encode_body
     from alphapo_async.core.errors import CallbackError
@@ -23,7 +22,7 @@ with atheris.instrument_imports(include=["alphapo_async.core"]):
     from alphapo_async.core.models import WithdrawalRequest
     from alphapo_async.core.row_format import to_record
     from alphapo_async.core.signer import Signer
-    from alphapo_async.core.transitions import apply, new_row
+    from alphapo_async.core.transitions import apply, new_row, why_not_ours
 
 _INPUTS: Final = 1_000_000
 _SIGNER: Final = Signer("key", "secret")

@@ -25,7 +25,6 @@ from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
-from alphapo_async.core.epochs import is_frozen, is_stale_no, seen_in
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
@@ -63,8 +62,11 @@ from alphapo_async.core.row import (
     Epoch,
     Row,
     is_ended,
+    is_frozen,
     is_in_doubt,
+    is_stale_no,
     may_be_forgotten,
+    seen_in,
 )
 from alphapo_async.core.transitions import apply, new_row
 from tests.support.long import LONG

@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import (
     Attempt,
@@ -30,7 +29,7 @@ from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.redaction import redacted, tombstone
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import Epoch, Row, is_frozen, is_stale_no
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import HostBinding, Journal, Redactable

@@ -13,11 +13,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import asdict
 
-from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.core.row_format import CHANGING, COLUMNS, Record, read_record, read_revision, to_record, written
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.identity import here

@@ -9,12 +9,11 @@ from decimal import Context, Decimal
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.core.row_format import (
     CHANGING,
     COLUMNS,

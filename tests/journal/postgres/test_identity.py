@@ -8,9 +8,8 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.epochs import is_frozen, is_stale_no
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.postgres.identity import Identity, stamp_of
 from alphapo_async.journal.postgres.journal import PostgresJournal

@@ -14,12 +14,11 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core import history
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry
 from alphapo_async.core.redaction import redacted
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.copying import move
 from alphapo_async.journal.postgres import connection as postgres_server

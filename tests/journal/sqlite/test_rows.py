@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.history import Entry
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import Epoch, Row, is_frozen
 from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.sqlite import rows

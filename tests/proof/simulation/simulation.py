@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from alphapo_async.core.epochs import is_frozen
 from alphapo_async.core.errors import (
     AlphapoUnavailable,
     AuthenticationError,
@@ -29,7 +28,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import OperatorDecision, Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_ended, is_in_doubt
+from alphapo_async.core.row import NEGATIVE_STATES, Row, State, is_ended, is_frozen, is_in_doubt
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.sandbox.callbacks import REPEATED_AFTER, Delivery, Round, plan

@@ -12,12 +12,11 @@ from contextvars import copy_context
 from copy import copy
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from alphapo_async.core.epochs import seen_in
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.journal.memory import MemoryJournal
 from tests.proof.simulation.chance import Chance
 from tests.proof.simulation.loop import SimulatedLoop

@@ -213,7 +213,7 @@ _PACE: Final = (
                 "return ReplyClass.THROTTLED, judged.retry_after",
                 "return ReplyClass.THROTTLED, None",
             ),
-            Edit("core/apply_attempt.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
+            Edit("core/transitions.py", "wait = proof.retry_after or 0.0", "wait = 0.0"),
         ),
     ),
     Bug(
@@ -324,11 +324,11 @@ _JUDGES: Final = (
         "Clients that return what the last attempt brought: the first has arrived all the same.",
         (
             Edit(
-                "core/apply_attempt.py",
+                "core/transitions.py",
                 "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:\n"
-                '        return settle(told, "rejected", now)\n'
-                "    return replace(told, needs_look_up=True)\n",
-                '    return settle(told, "rejected", now)\n',
+                '        return settle(refused, "rejected", now)\n'
+                "    return replace(refused, needs_look_up=True)\n",
+                '    return settle(refused, "rejected", now)\n',
             ),
         ),
     ),
@@ -337,7 +337,7 @@ _JUDGES: Final = (
         "Clients that look up and believe it: the body is still on its way, or the look-up is another key's.",
         (
             Edit(
-                "core/apply_look_up.py",
+                "core/transitions.py",
                 "    if row.refusal is None or row.id_taken or row.holder != worker:\n        return answered\n",
                 '    return settle(answered, "not_sent", now)\n',
             ),
@@ -346,14 +346,14 @@ _JUDGES: Final = (
     Bug(
         "ended withdrawal believed at once though an earlier attempt may still arrive",
         "Clients for which `cancelled` is the end: it has freed the name, and the attempt that was lost before arrives and is paid.",
-        (Edit("core/merge_withdrawal.py", "    return row.arrivals >= MANY and not is_quiet\n", "    return False\n"),),
+        (Edit("core/transitions.py", "    return row.arrivals >= MANY and not is_quiet\n", "    return False\n"),),
     ),
     Bug(
         "a quiet exit without a control",
         "An early design: refused after the quiet time and not found is believed by look-ups of which nobody knows what they see.",
         (
             Edit(
-                "core/apply_look_up.py",
+                "core/transitions.py",
                 "is_last_word = row.control_seen_at is not None and now",
                 "is_last_word = now",
             ),
@@ -396,12 +396,12 @@ _JUDGES: Final = (
         "An early design: a worker that lost its row says no by what it knew, while its successor's body is on its way.",
         (
             Edit(
-                "core/apply_attempt.py",
+                "core/transitions.py",
                 'if row.state != "open" or row.holder != attempt.worker:',
                 'if row.state != "open":',
             ),
             Edit(
-                "core/apply_attempt.py",
+                "core/transitions.py",
                 "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:",
                 "    if row.holder != attempt.worker or "
                 "(row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
@@ -414,7 +414,7 @@ _JUDGES: Final = (
         "Fencing taken too far: AlphaPo says that it has the payment, and the store does not listen.",
         (
             Edit(
-                "core/apply_attempt.py",
+                "core/transitions.py",
                 "        case Accepted():\n            return _replied(_arrived(row, attempt), proof.withdrawal, sight)",
                 "        case Accepted():\n"
                 "            return _replied(_arrived(row, attempt), proof.withdrawal, sight) if row.holder == attempt.worker else row",
@@ -427,7 +427,7 @@ _JUDGES: Final = (
         "Clients that look up by name and do not compare: another payment of that name counts as this one.",
         (
             Edit(
-                "core/merge_withdrawal.py",
+                "core/transitions.py",
                 '    if comparison.differences:\n        return "; ".join(map(str, comparison.differences))\n',
                 "    if shown.foreign_id == row.foreign_id:\n        return None\n",
             ),
@@ -438,8 +438,8 @@ _JUDGES: Final = (
         "figures required from an accepted row",
         "An early design: a conversion that AlphaPo has cancelled is shown without figures, and stays accepted for ever.",
         (
-            Edit("core/merge_withdrawal.py", "    if is_known(row):\n        return None\n", ""),
-            Edit("core/merge_withdrawal.py", "    elif why is None or is_known(row):\n", "    elif why is None:\n"),
+            Edit("core/transitions.py", "    if _is_known(row):\n        return None\n", ""),
+            Edit("core/transitions.py", "    elif why is None or _is_known(row):\n", "    elif why is None:\n"),
         ),
         "model check",
     ),
@@ -474,7 +474,7 @@ _JUDGES: Final = (
         "Queues that hand a dead worker's job to the next: the dead one has sent it.",
         (
             Edit(
-                "core/apply_request.py",
+                "core/transitions.py",
                 'replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)',
                 "replace(row, holder=None)",
             ),
@@ -485,7 +485,7 @@ _JUDGES: Final = (
         'Waiters whose question was on its way while another was told "no money moved", and who send all the same.',
         (
             Edit(
-                "core/apply_request.py",
+                "core/transitions.py",
                 "    return asked.requested_at < row.settled_at + unsure",
                 "    return False",
             ),
@@ -509,7 +509,7 @@ _KEYS: Final = (
         "Workers that take a 403 for the end of each row: one wrong secret empties the outbox, and nothing is paid when it is right again.",
         (
             Edit(
-                "core/apply_attempt.py",
+                "core/transitions.py",
                 "or row.id_taken or row.stays_open or may_be_forgotten(row)\n",
                 "or row.id_taken or may_be_forgotten(row)\n",
             ),
@@ -792,7 +792,7 @@ _EPOCHS: Final = (
         "What is written is reported: it was paid in the commits that are lost, and the funds are released.",
         (
             Edit(
-                "core/epochs.py",
+                "core/row.py",
                 "return row.state in NEGATIVE_STATES and max(row.epoch, row.reaffirmed_in) < row.journal_epoch.number",
                 "return False",
             ),
@@ -822,7 +822,7 @@ _CALLBACKS: Final = (
     Bug(
         "a final status moved back by a late callback",
         "Clients that take the newest message for the newest news: confirmed becomes processing again.",
-        (Edit("core/merge_withdrawal.py", "return _rank(status) < _rank(known)", "return False"),),
+        (Edit("core/transitions.py", "return _rank(status) < _rank(known)", "return False"),),
     ),
     Bug(
         "a forged callback believed",
