@@ -14,6 +14,7 @@ from alphapo_async.core.row import (
     MANY,
     NEGATIVE_STATES,
     STICKY_STATES,
+    WENT_BACK,
     Assumptions,
     Epoch,
     Row,
@@ -21,10 +22,14 @@ from alphapo_async.core.row import (
     has_expired,
     is_by_hand,
     is_ended,
+    is_frozen,
     is_in_doubt,
     is_refused_after,
+    is_stale_no,
+    may_have_forgotten,
     put_in_doubt,
     quiet_from,
+    seen_in,
     settle,
     withdrawal_of,
 )
@@ -213,3 +218,30 @@ def test_an_enqueued_row_expires_at_its_time(now: float, *, expected: bool) -> N
     assert not has_expired(row(), now)
     assert not has_expired(replace(DOUBTED, expires_at=9.0), now)
     assert not has_expired(replace(ACCEPTED_ROW, expires_at=9.0), now)
+
+
+def test_only_an_open_row_of_an_earlier_epoch_is_frozen() -> None:
+    """In doubt since the new epoch was first seen, or since it was recorded where that is not known; an epoch that is its own changes nothing."""
+    known = row(3.0)
+    assert seen_in(known, Epoch()) is known
+    frozen = seen_in(known, Epoch(1, 50.0))
+    assert (is_frozen(frozen), frozen.doubt_since, frozen.reason) == (True, 50.0, WENT_BACK)
+    assert seen_in(frozen, Epoch(1, 50.0)) is frozen
+    assert seen_in(known, Epoch(1)).doubt_since == 3.0
+    settled = seen_in(settle(known, "accepted", 4.0), Epoch(1, 50.0))
+    assert (is_frozen(settled), settled.doubt_since) == (False, None)
+
+
+def test_a_no_of_an_earlier_epoch_is_stale_until_alphapo_confirms_it() -> None:
+    """And nothing else is."""
+    refused = settle(row(3.0), "rejected", 4.0)
+    assert not is_stale_no(refused)
+    assert is_stale_no(seen_in(refused, Epoch(1, 50.0)))
+    assert not is_stale_no(seen_in(replace(refused, reaffirmed_in=1), Epoch(1, 50.0)))
+    assert not is_stale_no(seen_in(settle(row(3.0), "accepted", 4.0), Epoch(1, 50.0)))
+
+
+@pytest.mark.parametrize(("epoch", "is_so"), [(Epoch(), False), (Epoch(1, 50.0), True), (Epoch(1, 39.0), False)])
+def test_an_id_may_be_forgotten_for_as_long_as_alphapo_frees_none(epoch: Epoch, is_so: bool) -> None:  # noqa: FBT001 - a column
+    """From the first sight of the new epoch."""
+    assert may_have_forgotten(epoch, 60.0, Assumptions(resend_within=20.0)) is is_so
