@@ -221,7 +221,7 @@ def test_an_enqueued_row_expires_at_its_time(now: float, *, expected: bool) -> N
 
 
 def test_only_an_open_row_of_an_earlier_epoch_is_frozen() -> None:
-    """In doubt since the new epoch was first seen, or since it was recorded where that is not known; an epoch that is its own changes nothing."""
+    """In doubt since the new epoch was first seen, or since the row was recorded where that is not known."""
     known = row(3.0)
     assert seen_in(known, Epoch()) is known
     frozen = seen_in(known, Epoch(1, 50.0))
