@@ -24,10 +24,9 @@ from alphapo_async.core.errors import (
     WithdrawalNotSent,
     WithdrawalUnknown,
 )
-from alphapo_async.core.flight_result import key_refused
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
 from alphapo_async.core.outcome import INTERNAL_ERROR
-from alphapo_async.core.results import BatchResult, result_of
+from alphapo_async.core.results import BatchResult, key_refused, result_of
 
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
 

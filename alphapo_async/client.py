@@ -32,13 +32,12 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revision
-from alphapo_async.core.flight_result import FlightResult, clash, to_outcome
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
-from alphapo_async.core.results import BatchResult, result_of
+from alphapo_async.core.results import BatchResult, FlightResult, clash, result_of, to_outcome
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, may_have_forgotten
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer

@@ -27,7 +27,6 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.flight_result import FlightResult, clash
 from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.next_step import LookUp, Send, Step, Wait, may_send_again, next_step
@@ -51,6 +50,7 @@ from alphapo_async.core.rate_limit import (
     may_look_up,
     still_permits,
 )
+from alphapo_async.core.results import FlightResult, clash
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.context import ClientContext

@@ -9,10 +9,9 @@ from typing import Any
 
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, LookedUp, Released
-from alphapo_async.core.flight_result import FlightResult, to_outcome
 from alphapo_async.core.history import named
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.results import result_of
+from alphapo_async.core.results import FlightResult, result_of, to_outcome
 from alphapo_async.core.row import Row, counted_as
 
 __all__ = ["Observer"]

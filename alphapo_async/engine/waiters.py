@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from alphapo_async.core.flight_result import FlightResult
+from alphapo_async.core.results import FlightResult
 from alphapo_async.timers import FixedDelayTimers, Timer
 
 __all__ = ["Waiters"]

@@ -28,7 +28,6 @@ from alphapo_async.core.evidence import (
     Revision,
     Unfrozen,
 )
-from alphapo_async.core.flight_result import FlightResult, to_outcome
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.next_step import Done, LookUp, Send, Wait, next_step
 from alphapo_async.core.outcome import (
@@ -43,6 +42,7 @@ from alphapo_async.core.outcome import (
     Proof,
 )
 from alphapo_async.core.redaction import redacted
+from alphapo_async.core.results import FlightResult, to_outcome
 from alphapo_async.core.row import (
     MANY,
     NEGATIVE_STATES,

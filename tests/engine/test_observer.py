@@ -20,7 +20,6 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.flight_result import FlightResult
 from alphapo_async.core.models import CryptoAddress, Transaction, Withdrawal
 from alphapo_async.core.outcome import (
     Accepted,
@@ -33,6 +32,7 @@ from alphapo_async.core.outcome import (
     NotSent,
     Rejected,
 )
+from alphapo_async.core.results import FlightResult
 from alphapo_async.core.row import Row
 from alphapo_async.engine.observer import Observer
 

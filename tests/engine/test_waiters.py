@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.core.flight_result import FlightResult
+from alphapo_async.core.results import FlightResult
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.timers import FixedDelayTimers
 from tests.support.virtual import run

@@ -87,7 +87,7 @@ def another(journal: PostgresJournal) -> PostgresJournal:
 async def test_it_needs_a_url_or_a_pool() -> None:
     """And not both; anything else is not PostgreSQL."""
     for url, pool in ((None, None), ("postgresql://h", object()), ("payouts.db", None)):
-        with pytest.raises(ConfigurationError, match="(?i)postgresql"):
+        with pytest.raises(ConfigurationError, match=r"(?i)postgresql"):
             PostgresJournal(url, pool=pool)
 
 

@@ -520,7 +520,7 @@ _KEYS: Final = (
         "Clients that report what this call did, and not what the row is: the caller gives the funds back, and a worker pays.",
         (
             Edit(
-                "core/flight_result.py",
+                "core/results.py",
                 '        return WithdrawalUnknown(\n            f"{name} was not sent by this call: {why}.',
                 '        return WithdrawalNotSent(\n            f"{name} was not sent by this call: {why}.',
             ),
