@@ -78,6 +78,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "journal went back",
         "key refused",
         "key accepted",
+        "task failed",
     }
 
 
