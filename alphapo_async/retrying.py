@@ -1,16 +1,15 @@
 """RetryPolicy -> AsyncRetrying: the only door to tenacity.
 
-It is loaded and entered only after a first round has failed, so the happy path does not pay for it; every withdrawal gets an
-`AsyncRetrying` of its own.
+It is entered only after a first round has failed; every withdrawal gets an `AsyncRetrying` of its own. It is loaded with the client, before
+anything is sent: when the first round has failed there may be no descriptor left to load it with, or another version in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
 __all__ = ["rounds_after"]
 
@@ -36,8 +35,6 @@ async def rounds_after(
         is_late: whether a wait of so many seconds would end too late; then it is not begun.
         sleep: waits.
     """
-    from tenacity import AsyncRetrying, retry_if_result  # noqa: PLC0415 - a program in which nothing fails never loads it
-
     results: list[T] = []
 
     async def one_more() -> T:

@@ -25,6 +25,7 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply
 from alphapo_async.core.setting_checks import check_count, check_seconds
+from alphapo_async.descriptors import affordable, free_descriptors
 from alphapo_async.proxies import check_proxy, proxies_of_environment, proxy_for
 from alphapo_async.timers import FixedDelayTimers
 from alphapo_async.wire import (
@@ -80,11 +81,16 @@ _BARRED: Final = "no connection"
 class Slots:
     """How many requests may be under way at once; shared by all clients of one session manager."""
 
-    __slots__ = ("_listeners", "free")
+    __slots__ = ("_listeners", "free", "number")
 
     def __init__(self, number: int) -> None:
-        self.free = number
+        self.free = self.number = number
         self._listeners: deque[Callable[[], None]] = deque()
+
+    @property
+    def busy(self) -> int:
+        """Requests that are under way."""
+        return self.number - self.free
 
     def take(self) -> None:
         """Take one; the caller has seen that one is free."""
@@ -96,6 +102,11 @@ class Slots:
         self._listeners.rotate(-1)
         for listener in self._listeners:
             listener()
+
+    def limit_to(self, number: int) -> None:
+        """Have at most so many requests under way from now on; those that are go on."""
+        self.free += number - self.number
+        self.number = number
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a slot comes free."""
@@ -244,6 +255,7 @@ class SessionManager:
         ssl: an `ssl.SSLContext` that trusts your own certificate authority; certificates are always verified.
         trust_env: without `proxy`, take it from the environment as it is now: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
         _probe: decides whether requests leave on connections of the pool, for tests.
+        _free_descriptors: how many files the process can still open, for tests.
 
     Raises:
         ConfigurationError: a figure is out of range, a proxy is no URL of one, or `ssl` would switch verification off.
@@ -259,6 +271,7 @@ class SessionManager:
         ssl: tls.SSLContext | None = None,
         trust_env: bool = False,
         _probe: Callable[[aiohttp.ClientSession], str | None] = probe,
+        _free_descriptors: Callable[[], int | None] = free_descriptors,
     ) -> None:
         if ssl is not None and not _verifies(ssl):
             raise ConfigurationError(
@@ -271,6 +284,7 @@ class SessionManager:
         self._proxies = _proxies(proxy, trust_env=trust_env)
         self._ssl = ssl
         self._probe = _probe
+        self._free_descriptors = _free_descriptors
         self._has_warned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: _Pool | None = None
@@ -280,7 +294,7 @@ class SessionManager:
         if not hasattr(self, "_limits"):
             return "SessionManager(not made: a setting was refused)"
         state = "closed" if self._pool is None else "open"
-        return f"SessionManager({state}, {self.max_connections - self.slots.free} of {self.max_connections} busy)"
+        return f"SessionManager({state}, {self.slots.busy} of {self.slots.number} busy)"
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the session this event loop's, until it is closed.
@@ -357,6 +371,7 @@ class SessionManager:
         """Return the pool; at opening, find out whether requests can leave on its connections."""
         if self._pool is not None:
             return self._pool
+        self._limit_connections()
         self._pool = pool = _Pool(self.max_connections, self._ssl, self._proxies)
         obstacle = self._probe(pool.session)
         if obstacle is None:
@@ -371,6 +386,20 @@ class SessionManager:
                 extra={"foreign_id": None},
             )
         return pool
+
+    def _limit_connections(self) -> None:
+        """Leave descriptors to the journal: without one it can record nothing of what was sent."""
+        free = self._free_descriptors()
+        number = affordable(self.max_connections, free)
+        self.slots.limit_to(number)
+        if number < self.max_connections:
+            logger.warning(
+                "%d requests at once instead of %d: this process can open only %d more files. Raise the limit (ulimit -n).",
+                number,
+                self.max_connections,
+                free,
+                extra={"foreign_id": None},
+            )
 
     def _limit(self, seconds: float) -> _Limit:
         """Connecting ends a little before the whole, so that the two time-outs are told apart."""

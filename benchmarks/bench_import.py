@@ -1,6 +1,6 @@
 """What importing the client costs, as a ratio to `import aiohttp, msgspec`: `python -m benchmarks.bench_import`.
 
-Each in a fresh process. tenacity loads when a withdrawal needs a second attempt, sqlite3 and asyncpg when a journal does.
+Each in a fresh process. tenacity loads with the client, before anything is sent; sqlite3 and asyncpg when a journal needs them.
 """
 
 from __future__ import annotations

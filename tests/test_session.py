@@ -1174,6 +1174,31 @@ async def test_many_exchanges_at_once_do_not_mix() -> None:
     assert len(far.requests) == 100
 
 
+def test_slots_can_be_limited_while_some_are_taken() -> None:
+    """Those that are taken go on, and no other is free until enough have come back."""
+    slots = Slots(5)
+    for _ in range(3):
+        slots.take()
+    slots.limit_to(2)
+    assert (slots.free, slots.busy, slots.number) == (-1, 3, 2)
+    slots.give()
+    slots.give()
+    assert (slots.free, slots.busy) == (1, 1)
+    slots.limit_to(5)
+    assert (slots.free, slots.busy) == (4, 1)
+
+
+async def test_a_process_that_can_open_few_files_sends_few_requests_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Descriptors are left to the journal, and a warning says what to raise."""
+    async with serving(answering(answer())) as far:
+        session = SessionManager(max_connections=50, _free_descriptors=lambda: 12)
+        assert isinstance(await send(session, far.url), Reply)
+        assert repr(session) == "SessionManager(open, 0 of 4 busy)"
+        await session.aclose()
+
+    assert "4 requests at once instead of 50: this process can open only 12 more files" in caplog.text
+
+
 def test_slots_are_counted_and_tell_each_listener_in_turn() -> None:
     """Every listener hears of a free slot, each time another one first, until it no longer listens."""
     slots, heard = Slots(2), []
