@@ -1,7 +1,7 @@
 """`alphapo batch`, from the file to the final report.
 
-`files` and `sheets` read rows, `index` knows which line came first, `sifting` says what is to be done with each row, `paying` has it done,
-`results` and `report` say what became of it, and `command` puts them together.
+`files` reads rows, `index` knows which line came first, `survey` decides what to do with each row, `run` does it, `results` and
+`report` show the outcomes, and `command` puts them together.
 """
 
 from alphapo_async.cli.batch.command import batch

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 import click
-import msgspec
 from rich.console import Console
 
 from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run_lines, find_out, question
-from alphapo_async.cli.batch.files import InputFile, Lines, read_lines
+from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.outlet import Outlet, aside
 from alphapo_async.cli.batch.paths import check_places
@@ -25,14 +24,6 @@ from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.row_messages import spoken
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
-from alphapo_async.cli.batch.sheets import (
-    Differences,
-    SheetRow,
-    check_prefix,
-    difference_lines,
-    differences,
-    read_sheet,
-)
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
@@ -43,7 +34,7 @@ from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.engine.context import host_of
-from alphapo_async.journal import Journal, KeyValueStore
+from alphapo_async.journal import Journal
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
@@ -54,7 +45,6 @@ Examples:
   alphapo batch payouts.csv --dry-run
   alphapo batch payouts.csv
   alphapo batch payouts.jsonl --max-rate 20 --give-up-after 2h --report report.json
-  alphapo batch sheet.csv --sheet --foreign-id-prefix payroll-2026-11- --end-user-reference-from Note --journal payouts.db
 
 \b
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal:
@@ -69,7 +59,7 @@ Results: foreign_id,outcome,id,status,error,line; one line a row, in the order i
 
 \b
 The journal is what keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
-another. A sheet has to be given one: its foreign_ids come from the prefix, whatever the sheet's file is called.
+another.
 
 \b
 Exit codes:
@@ -122,12 +112,6 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Withdrawals a second, evenly.")
 @click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo has rejected before.")
 @click.option("--give-up-after", callback=_give_up_after, help="End once AlphaPo was silent for so long, such as 2h.")
-@click.option("--sheet", is_flag=True, help="FILE is a mass-payout sheet of AlphaPo's dashboard, without foreign_ids.")
-@click.option(
-    "--foreign-id-prefix", help="With --sheet: what its foreign_ids begin with; another one for every payout."
-)
-@click.option("--end-user-reference-from", help='With --sheet: "Note", or one end_user_reference for all rows.')
-@click.option("--allow-changed", is_flag=True, help="With --sheet: pay a sheet that is not what it was the last time.")
 @click.option("--no-tag", is_flag=True, help="An empty tag means that none is wanted, on purpose.")
 @click.option(
     "--amount-format",
@@ -150,10 +134,6 @@ def batch(
     max_rate: float | None,
     retry_rejected: bool,
     give_up_after: float | None,
-    sheet: bool,
-    foreign_id_prefix: str | None,
-    end_user_reference_from: str | None,
-    allow_changed: bool,
     no_tag: bool,
     amount_format: AmountFormat,
     yes: bool,
@@ -162,22 +142,21 @@ def batch(
     account: str | None,
 ) -> None:
     """Pay the withdrawals of FILE, each of them once, and write down what became of each."""
-    prefix = _prefix(foreign_id_prefix, end_user_reference_from, is_sheet=sheet, is_changed=allow_changed)
-    access = _access(os.environ, file, journal, is_sheet=sheet, base_url=base_url, account=account)
+    access = _access(os.environ, file, journal, base_url=base_url, account=account)
     results_to = results or file.with_name(f"{file.name}.results.csv")
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
     reporting = None if report_to is None else ReportFile(report_to)
     settings = {"max_rate": max_rate, "amount_format": amount_format}
     orders = Orders(concurrency, retry_rejected, give_up_after, settings)
-    source = InputFile(file, _lines_of(prefix, end_user_reference_from or "", no_tag=no_tag))
+    source = InputFile(file, partial(read_lines, no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)
         console = make_console(cast("IO[str]", Outlet(sys.stdout)))
-        work = _Work(source, index=index, sifter=sifter, access=access, console=console, prefix=prefix)
+        work = _Work(source, index=index, sifter=sifter, access=access, console=console)
         with _interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
-                sys.exit(work.show(results_to, allow_changed=allow_changed, orders=orders))
-            if not work.may_pay(yes=yes, allow_changed=allow_changed, orders=orders):
+                sys.exit(work.show(results_to, orders))
+            if not work.may_pay(orders, yes=yes):
                 aside("Not confirmed: this call sent nothing.")
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
@@ -185,38 +164,20 @@ def batch(
 
 
 @hides_arguments
-def _access(
-    environment: Mapping[str, str], file: Path, journal: str | None, *, is_sheet: bool, **given: str | None
-) -> Access:
+def _access(environment: Mapping[str, str], file: Path, journal: str | None, **given: str | None) -> Access:
     """Return which AlphaPo is meant, as whom, and with which journal.
 
     Raises:
-        click.UsageError: a sheet has no journal, or the journal would forget what was sent.
-        ConfigurationError: something is missing or wrong.
+        ConfigurationError: something is missing or wrong, or the journal would forget what was sent.
     """
-    chosen = journal if journal is not None else environment.get("ALPHAPO_JOURNAL") or None
-    named = _journal_of(file, chosen, is_sheet=is_sheet)
+    named = journal if journal is not None else environment.get("ALPHAPO_JOURNAL") or f"{file}.journal.db"
     access = Access(environment, journal=named, **given)
     _refuse_memory(named, access)
     return access
 
 
-def _journal_of(file: Path, named: str | None, *, is_sheet: bool) -> str:
-    """Return the journal's name; a sheet's must not depend on the name of its file."""
-    if named is None and is_sheet:
-        raise click.UsageError(
-            "--sheet needs --journal (or ALPHAPO_JOURNAL): the rows of a sheet are known by their prefix, whatever the file is called, and "
-            "under one prefix every run must find the same journal. Nothing was sent."
-        )
-    return f"{file}.journal.db" if named is None else named
-
-
 def _path_of(journal: Journal) -> Path | None:
     return journal.path if isinstance(journal, SqliteJournal) else None
-
-
-def _lines_of(prefix: str | None, reference: str, *, no_tag: bool) -> Lines:
-    return partial(read_lines, no_tag=no_tag) if prefix is None else read_sheet(prefix, reference, no_tag=no_tag)
 
 
 @contextlib.contextmanager
@@ -227,19 +188,6 @@ def _interruptible(sentence: str) -> Iterator[None]:
     except KeyboardInterrupt:
         aside(sentence)
         sys.exit(Exit.UNKNOWN)
-
-
-def _prefix(prefix: str | None, reference: str | None, *, is_sheet: bool, is_changed: bool) -> str | None:
-    """Return the prefix of a sheet's foreign_ids; None if it is no sheet."""
-    if is_sheet:
-        if prefix is None or not reference:
-            raise click.UsageError("--sheet needs --foreign-id-prefix and --end-user-reference-from. Nothing was sent.")
-        return check_prefix(prefix)
-    if prefix is not None or reference is not None or is_changed:
-        raise click.UsageError(
-            "--foreign-id-prefix, --end-user-reference-from and --allow-changed go with --sheet. Nothing was sent."
-        )
-    return None
 
 
 def _refuse_memory(named: str, access: Access) -> None:
@@ -253,33 +201,22 @@ def _refuse_memory(named: str, access: Access) -> None:
 class _Work:
     """One run of the command."""
 
-    def __init__(
-        self,
-        source: InputFile,
-        *,
-        index: Index,
-        sifter: Sifter,
-        access: Access,
-        console: Console,
-        prefix: str | None,
-    ) -> None:
+    def __init__(self, source: InputFile, *, index: Index, sifter: Sifter, access: Access, console: Console) -> None:
         self._source = source
         self._index = index
         self._sifter = sifter
         self._access = access
         self._console = console
-        self._prefix = prefix
         self._survey = Survey()
 
-    def show(self, results: Path, *, allow_changed: bool, orders: Orders) -> Exit:
+    def show(self, results: Path, orders: Orders) -> Exit:
         """Say what would be paid, what is wrong, and what would keep it from being paid."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
         wanted = Wanted(self._sifter, orders.retry_rejected, balances=True)
-        known = run(find_out(self._access, wanted, self._prefix, self._rows()))
-        found = self._differences(known)
-        for line in (*dry_run_lines(self._survey, known), *difference_lines(found)):
+        known = run(find_out(self._access, wanted))
+        for line in dry_run_lines(self._survey, known):
             say(self._console, line)
-        refusals = [*self._refusals(known, found, allow_changed=allow_changed), *self._refused_results(results)]
+        refusals = [*self._refused_host(known), *self._refused_results(results)]
         for refusal in refusals:
             say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
         say(self._console, _NOTHING)
@@ -289,26 +226,21 @@ class _Work:
             return Exit.KEY_REFUSED
         return Exit.REFUSED if self._survey.invalid or self._survey.conflict else Exit.ALL_ACCEPTED
 
-    def _refusals(
-        self, known: PriorKnowledge, found: Differences | None, *, allow_changed: bool
-    ) -> Iterator[ConfigurationError]:
-        """Yield why nothing may be paid, as far as the journal tells."""
+    def _refused_host(self, known: PriorKnowledge) -> Iterator[ConfigurationError]:
         if known.host is not None:
             try:
                 check_host(self._access.account, known.host, host_of(self._access.host))
             except ConfigurationError as error:
                 yield error
-        if found is not None and not allow_changed:
-            yield ConfigurationError(f"{self._source.name} {_changed(found)} {_NOTHING}")
 
     def _refused_results(self, results: Path) -> Iterator[ConfigurationError]:
         try:
-            with ResultsFile(results, self._is_ours):
+            with ResultsFile(results, self._index.knows):
                 pass
         except ConfigurationError as error:
             yield error
 
-    def may_pay(self, *, yes: bool, allow_changed: bool, orders: Orders) -> bool:
+    def may_pay(self, orders: Orders, *, yes: bool) -> bool:
         """Read the file, show what is about to happen, and ask where money would move."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
             self._survey = self._sifter.survey(lambda _problem: None)
@@ -318,11 +250,8 @@ class _Work:
                 f"{access.host} moves real money, and there is no terminal to ask: pass --yes. {_NOTHING}"
             )
         wanted = Wanted() if access.is_local else Wanted(self._sifter, orders.retry_rejected)
-        known = run(find_out(access, wanted, self._prefix, self._rows()))
-        found = self._differences(known)
-        for line in difference_lines(found):
-            aside(line)
-        for refusal in self._refusals(known, found, allow_changed=allow_changed):
+        known = run(find_out(access, wanted))
+        for refusal in self._refused_host(known):
             raise refusal
         return access.is_local or self._is_agreed(known, yes=yes)
 
@@ -336,12 +265,6 @@ class _Work:
         except click.Abort:
             return False
 
-    def _rows(self) -> list[SheetRow]:
-        return [] if self._prefix is None else [SheetRow.of(line.fields) for line in self._source.read()]
-
-    def _differences(self, known: PriorKnowledge) -> Differences | None:
-        return None if self._prefix is None else differences(known.sheet, self._rows(), known.states)
-
     def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
         """Pay, and say what became of it."""
         access = self._access
@@ -349,7 +272,7 @@ class _Work:
             self._console,
             f"Paying {self._source.name} at {access.host}, account {access.account}, journal {access.journal_name}.",
         )
-        with ResultsFile(results, self._is_ours) as opened:
+        with ResultsFile(results, self._index.knows) as opened:
             report, failure = run(self._pay(opened, orders))
         for step in (self._show_report, partial(self._write_report, reporting=reporting)):
             try:
@@ -366,7 +289,7 @@ class _Work:
         for line in report_lines(report, str(results)):
             say(self._console, line)
         if failure is not None:
-            aside(spoken(failure, is_sheet=self._prefix is not None))
+            aside(spoken(failure))
 
     def _write_report(
         self, report: BatchReport, _failure: AlphapoError | None, results: Path, reporting: ReportFile | None
@@ -374,15 +297,10 @@ class _Work:
         if reporting is not None and (why := reporting.write(report_json(report))) is not None:
             aside(f"The report could not be written ({why}). All else is done: the results are in {results}.")
 
-    def _is_ours(self, foreign_id: str) -> bool:
-        """Of a sheet, every foreign_id with its prefix is: it may have held other rows before."""
-        is_of_sheet = self._prefix is not None and foreign_id.startswith(self._prefix)
-        return is_of_sheet or self._index.knows(foreign_id)
-
     async def _pay(self, results: ResultsFile, orders: Orders) -> tuple[BatchReport, AlphapoError | None]:
         access = self._access
         journal = access.open_journal()
-        job = Job(self._source.name, self._sifter, self._survey, self._index, is_sheet=self._prefix is not None)
+        job = Job(self._source.name, self._sifter, self._survey, self._index)
         try:
             return await pay_file(
                 job,
@@ -391,15 +309,9 @@ class _Work:
                 journal=journal,
                 console=self._console,
                 orders=orders,
-                begin=None if self._prefix is None else partial(self._remember, journal, self._prefix),
             )
         finally:
             await journal.aclose()
-
-    async def _remember(self, journal: Journal, prefix: str) -> None:
-        assert isinstance(journal, KeyValueStore)  # noqa: S101 - whatever has a name keeps texts
-        text = msgspec.json.encode(self._rows()).decode()
-        await journal.remember(self._access.account, prefix, text)
 
 
 def report_lines(report: BatchReport, results: str) -> list[str]:
@@ -427,20 +339,6 @@ def report_lines(report: BatchReport, results: str) -> list[str]:
             "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice."
         )
     return lines
-
-
-def _changed(found: Differences) -> str:
-    """Say what to do about a sheet that is not what it was."""
-    if found.renamed:
-        return (
-            f"was paid before with end_user_reference {found.renamed[0][1]}: pass with --end-user-reference-from what was passed then. "
-            "What AlphaPo has already is not paid again in any case; --allow-changed asks for the rest with the new one."
-        )
-    advice = (
-        "is not what it was when it was last paid under this prefix (see above). If that is meant, pass --allow-changed"
-    )
-    # Of a sheet that has kept some of its rows, another prefix would pay those a second time.
-    return f"{advice}; if it is another payout, give it a prefix of its own." if found.is_another else f"{advice}."
 
 
 _NOTHING: Final = "Nothing was sent."

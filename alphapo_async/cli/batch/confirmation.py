@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
 import msgspec
 
-from alphapo_async.cli.batch.known_rows import InJournal, found, state_of, take_stock
-from alphapo_async.cli.batch.sheets import SheetRow, remembered_rows
+from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import amount, pairs
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals
-from alphapo_async.journal import HostBinding, Journal, KeyValueStore, MemoryJournal
+from alphapo_async.journal import HostBinding, Journal, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 __all__ = ["Balances", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
@@ -36,10 +35,6 @@ class PriorKnowledge(msgspec.Struct, frozen=True):
     is_durable: bool
     totals: Mapping[str, Totals] = {}
     """What the journal knows of the account."""
-    sheet: tuple[SheetRow, ...] | None = None
-    """The sheet as it was the last time."""
-    states: Mapping[str, str] = {}
-    """What the rows of the sheet are, by foreign_id, that the journal has although they were not in it the last time."""
     host: str | None = None
     """Which host the account belongs to in the journal; None if to none yet."""
     stock: InJournal | None = None
@@ -57,14 +52,12 @@ class Wanted(NamedTuple):
     """AlphaPo's, too."""
 
 
-async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Sequence[SheetRow] = ()) -> PriorKnowledge:
+async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
     """Ask the journal, and AlphaPo for its balances.
 
     Args:
         access: which journal, which AlphaPo.
         wanted: what to ask for.
-        prefix: of a sheet.
-        rows: of the sheet.
 
     Raises:
         JournalError: the journal cannot be read.
@@ -72,7 +65,7 @@ async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Seq
     journal = access.open_journal()
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
-        known = await _ask(journal, access, prefix, rows) if is_there else PriorKnowledge(journal.is_durable)
+        known = await _ask(journal, access.account) if is_there else PriorKnowledge(journal.is_durable)
         stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted)
         balances = await _balances(access) if wanted.balances else known.balances
         return msgspec.structs.replace(known, stock=stock, balances=balances)
@@ -80,23 +73,10 @@ async def find_out(access: Access, wanted: Wanted, prefix: str | None, rows: Seq
         await journal.aclose()
 
 
-async def _ask(journal: Journal, access: Access, prefix: str | None, rows: Sequence[SheetRow]) -> PriorKnowledge:
-    totals = await journal.totals(access.account)
+async def _ask(journal: Journal, account: str) -> PriorKnowledge:
+    totals = await journal.totals(account)
     hosts = await journal.hosts() if isinstance(journal, HostBinding) else {}
-    text = None
-    if prefix is not None and isinstance(journal, KeyValueStore):
-        text = await journal.recall(access.account, prefix)
-    sheet = remembered_rows(text)
-    before = {row.foreign_id for row in sheet or ()}
-    others = (row.foreign_id for row in rows if row.foreign_id not in before)
-    pairs_found = found(journal, access.account, _each(others), str)
-    states = {name: state_of(row) async for name, row in pairs_found if row is not None}
-    return PriorKnowledge(journal.is_durable, totals, sheet, states, hosts.get(access.account))
-
-
-async def _each(names: Iterable[str]) -> AsyncIterator[str]:
-    for name in names:
-        yield name
+    return PriorKnowledge(journal.is_durable, totals, hosts.get(account))
 
 
 async def _stock(journal: Journal, account: str, wanted: Wanted) -> InJournal | None:

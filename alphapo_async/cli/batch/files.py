@@ -21,7 +21,7 @@ import msgspec
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.models import WithdrawalRequest
 
-__all__ = ["FileChanged", "InputFile", "InputLine", "Lines", "first_line", "read_csv", "read_lines", "read_table"]
+__all__ = ["FileChanged", "InputFile", "InputLine", "Lines", "read_csv", "read_lines"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MARK: Final = "\ufeff"  # what is left of a second one
@@ -159,7 +159,7 @@ def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iter
     Raises:
         ConfigurationError: it is neither, is empty, or its header is wrong.
     """
-    begin, first = first_line(texts, name)
+    begin, first = _first_line(texts, name)
     rest = _prepended(first, texts)
     if first.lstrip().startswith("["):
         raise ConfigurationError(
@@ -170,7 +170,7 @@ def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iter
     yield from _some(rows, name)
 
 
-def first_line(texts: Iterator[str], name: str) -> tuple[int, str]:
+def _first_line(texts: Iterator[str], name: str) -> tuple[int, str]:
     """Return the number and the text of the first line that is not blank.
 
     Raises:
@@ -216,35 +216,27 @@ def _some(rows: Iterator[InputLine], name: str) -> Iterator[InputLine]:
 
 
 def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = False) -> Iterator[InputLine]:
-    """Yield the rows of a CSV whose header, in line `begin`, names the fields of a request."""
-    for number, header, cells in read_table(texts, name, _check_header, begin):
-        yield _line_of(number, header, cells, no_tag=no_tag)
-
-
-def read_table(
-    texts: Iterator[str], name: str, check: Callable[[Sequence[str], str], None], begin: int = 1
-) -> Iterator[tuple[int, Sequence[str], list[str]]]:
-    """Yield line, header and cells of every row of a table; the separator is told from the header.
+    """Yield the rows of a CSV whose header names the fields of a request; the separator follows from the header.
 
     Args:
         texts: the lines, from the header on.
         name: of the file.
-        check: passes if the header is right.
         begin: the line of the header.
+        no_tag: an empty `tag` means that none is wanted, on purpose, unless the row has `without_tag`.
 
     Raises:
-        ConfigurationError: a quote is missing somewhere, so that nobody can say where rows end; or what `check` raises.
+        ConfigurationError: the header is wrong, or a quote is missing, so that it is not certain where rows end.
     """
     first = next(texts)
     separator = ";" if first.count(";") > first.count(",") else ","
     reader = csv.reader(_prepended(first, texts), delimiter=separator, strict=True)
     try:
         header = [cell.strip() for cell in next(reader)]
-        check(header, name)
+        _check_header(header, name)
         begins = begin + reader.line_num
         for cells in reader:
             if any(cells):
-                yield begins, header, cells
+                yield _line_of(begins, header, cells, no_tag=no_tag)
             begins = begin + reader.line_num
     except csv.Error as error:
         if "new-line character" in str(error):
@@ -268,8 +260,8 @@ def _check_header(header: Sequence[str], name: str) -> None:
         )
     if "foreign_id" not in header:
         raise ConfigurationError(
-            f"{name} has no column foreign_id; its header is: {', '.join(header)}. Give every row a foreign_id of its own: it is what "
-            "keeps the row from being paid twice. (A mass-payout sheet of AlphaPo's dashboard is read with --sheet.) Nothing was sent."
+            f"{name} has no column foreign_id; its header is: {', '.join(header)}. Add one, with a unique foreign_id of your own in "
+            "every row: it is what keeps the row from being paid twice. Nothing was sent."
         )
     if unknown := [column for column in header if column not in _FIELDS]:
         raise ConfigurationError(

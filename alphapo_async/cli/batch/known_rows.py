@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncIterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,12 +15,10 @@ from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import CORRECTABLE_STATES, NEGATIVE_STATES, STICKY_STATES, Row
 from alphapo_async.journal import Journal
 
-__all__ = ["InJournal", "found", "state_of", "take_stock"]
+__all__ = ["InJournal", "take_stock"]
 
 _AT_ONCE: Final = 500
 _STATES: Final = {"not_sent": "not sent", "key_refused": "not sent, key refused", "open": "not settled"}
-
-T = TypeVar("T")
 
 
 class InJournal(msgspec.Struct):
@@ -41,7 +39,7 @@ class InJournal(msgspec.Struct):
             self.left.take(request)
             return
         is_same = row.revision.is_same_payment(Revision(b"", request))
-        self.counts[state_of(row) if is_same else f"another payment, {state_of(row)}"] += 1
+        self.counts[_state_of(row) if is_same else f"another payment, {_state_of(row)}"] += 1
         is_sent_again = row.state in NEGATIVE_STATES and (row.state not in STICKY_STATES or retry_rejected)
         if is_sent_again if is_same else row.state in CORRECTABLE_STATES:
             self.left.take(request)
@@ -51,7 +49,7 @@ class InJournal(msgspec.Struct):
             self.unsettled.take(request)
 
 
-def state_of(row: Row) -> str:
+def _state_of(row: Row) -> str:
     """Return what a row is in the journal, in words."""
     return _STATES.get(row.state, row.state)
 
@@ -68,28 +66,17 @@ async def take_stock(
         retry_rejected: what AlphaPo has rejected before is sent again.
     """
     stock = InJournal()
-    async for request, row in found(journal, account, requests, lambda request: request.foreign_id):
-        stock.add(request, row, retry_rejected=retry_rejected)
-    return stock
 
+    async def add(some: Sequence[WithdrawalRequest]) -> None:
+        rows = await asyncio.gather(*(journal.find(account, request.foreign_id) for request in some))
+        for request, row in zip(some, rows, strict=True):
+            stock.add(request, row, retry_rejected=retry_rejected)
 
-async def found(
-    journal: Journal, account: str, items: AsyncIterable[T], name_of: Callable[[T], str]
-) -> AsyncIterator[tuple[T, Row | None]]:
-    """Yield each item with the row that the journal has under its name; asked for many at a time."""
-    some: list[T] = []
-    async for item in items:
-        some.append(item)
+    some: list[WithdrawalRequest] = []
+    async for request in requests:
+        some.append(request)
         if len(some) == _AT_ONCE:
-            for pair in await _some_found(journal, account, some, name_of):
-                yield pair
+            await add(some)
             some.clear()
-    for pair in await _some_found(journal, account, some, name_of):
-        yield pair
-
-
-async def _some_found(
-    journal: Journal, account: str, items: Sequence[T], name_of: Callable[[T], str]
-) -> list[tuple[T, Row | None]]:
-    rows = await asyncio.gather(*(journal.find(account, name_of(item)) for item in items))
-    return list(zip(items, rows, strict=True))
+    await add(some)
+    return stock

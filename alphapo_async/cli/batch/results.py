@@ -183,7 +183,7 @@ def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) ->
     return None if has_ours else invalid or None
 
 
-def cells_of(result: BatchResult, line: int, *, is_sheet: bool = False) -> list[str]:
+def cells_of(result: BatchResult, line: int) -> list[str]:
     """Return the cells of a row that was tried, and that begins on this line of the input."""
     known = result.withdrawal
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
@@ -192,15 +192,15 @@ def cells_of(result: BatchResult, line: int, *, is_sheet: bool = False) -> list[
         result.outcome,
         identity,
         status,
-        _words(result.error, is_sheet=is_sheet),
+        _words(result.error),
         str(line),
     ]
 
 
-def _words(error: AlphapoError | None, *, is_sheet: bool) -> str:
+def _words(error: AlphapoError | None) -> str:
     if isinstance(error, InvalidRequest):
         return _listed(error.problems)
-    return "" if error is None else spoken(error, is_sheet=is_sheet)
+    return "" if error is None else spoken(error)
 
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from alphapo_async.core.errors import AlphapoError, ForeignIdConflict, JournalError
+from alphapo_async.core.errors import AlphapoError, JournalError
 
 __all__ = ["spoken", "spoken_problem"]
 
@@ -31,10 +31,6 @@ _STEPS: Final = {
     "key_refused": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }
-_STEPS_OF_SHEETS: Final = {
-    "failed": "Give the funds back.",
-    "conflict": "Do not pay the row in any other way before you know what was paid under this foreign_id: `alphapo status` shows it.",
-}
 
 
 def spoken_problem(text: str) -> str:
@@ -44,16 +40,12 @@ def spoken_problem(text: str) -> str:
     return text
 
 
-def spoken(error: AlphapoError, *, is_sheet: bool) -> str:
+def spoken(error: AlphapoError) -> str:
     """Return what an error says, and what to do in the words of the command.
 
     Args:
         error: of a row, or of the whole run.
-        is_sheet: the row has its foreign_id from a sheet: under another one it would be paid a second time.
     """
     step = str(getattr(error, "next_step", ""))
-    steps = {**_STEPS, **_STEPS_OF_SHEETS} if is_sheet else _STEPS
     kind = "journal" if isinstance(error, JournalError) else str(getattr(error, "outcome", ""))
-    if is_sheet and isinstance(error, ForeignIdConflict) and error.may_release_funds:
-        kind = "failed"
-    return f"{str(error).removesuffix(step).rstrip()} {steps.get(kind, step)}".rstrip()
+    return f"{str(error).removesuffix(step).rstrip()} {_STEPS.get(kind, step)}".rstrip()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -60,7 +60,6 @@ class Job(msgspec.Struct, frozen=True):
     sifter: Sifter
     survey: Survey
     index: Index
-    is_sheet: bool = False
 
 
 class BatchShutdown:
@@ -216,7 +215,6 @@ async def pay_file(
     journal: Journal,
     console: Console,
     orders: Orders,
-    begin: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[BatchReport, AlphapoError | None]:
     """Pay what is to be paid, and return what became of it, and what ended it before its end.
 
@@ -227,7 +225,6 @@ async def pay_file(
         journal: what was promised and what came of it.
         console: shows how far it is.
         orders: how it is to be paid.
-        begin: called once the journal has taken the account, before anything is sent.
     """
     began = time.monotonic()
     ending = BatchShutdown(partial(say, console), access.host, orders.give_up_after)
@@ -235,8 +232,6 @@ async def pay_file(
         with nothing_sent():
             client = await stack.enter_async_context(access.open_client(journal, **_settings(orders, ending)))
             await stack.enter_async_context(ending.listening(client))
-            if begin is not None:
-                await begin()
         results.begin()
         async with show_progress(console, job.survey.rows) as advance:
             book = _Book(results, ending, advance)
@@ -256,7 +251,7 @@ async def _pay_rows(
         async with contextlib.aclosing(paying):
             async for result in paying:
                 line = job.index.line_of(result.request.foreign_id)
-                cells = cells_of(result, line, is_sheet=job.is_sheet)
+                cells = cells_of(result, line)
                 book.tell(result.outcome, cells, result.request)
                 if job.survey.same:
                     job.index.tell(result.request.foreign_id, cells)

@@ -318,101 +318,9 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
     assert "XRP Ledger, without a tag:       1 rows, on purpose" in meant.output
 
 
-# ── sheets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-SHEET = "Address,Tag,Currency,Amount,Note\nmade-up-1,,BTC,0.5,user-1\nmade-up-2,,BTC,1.50,user-2\n"
-
-
-def sheet(folder: Path, text: str = SHEET) -> list[str]:
-    """Write a sheet, and return how it is paid."""
-    path = folder / "sheet.csv"
-    path.write_text(text, encoding="utf-8")
-    how = ["--foreign-id-prefix", f"sheet-{folder.name}-", "--end-user-reference-from", "Note"]
-    return ["batch", str(path), "--sheet", *how, "--journal", str(folder / "sheets.db")]
-
-
-def test_a_sheet_is_paid_once_however_often(local: Local, tmp_path: Path) -> None:
-    """Sorted another way it is the same sheet."""
-    assert local.invoke(*sheet(tmp_path)).exit_code == 0
-    head, first, second, _ = SHEET.split("\n")
-    told = local.invoke(*sheet(tmp_path, "\n".join([head, second.replace("1.50", "1.5"), first, ""])))
-    assert told.exit_code == 0
-    assert outcomes(tmp_path / "sheet.csv.results.csv") == ["accepted"] * 2
-    assert "2.0" in local.invoke("journal", "totals", "--journal", str(tmp_path / "sheets.db")).output
-
-
-def test_a_changed_sheet_is_paid_only_if_that_is_meant(local: Local, tmp_path: Path) -> None:
-    """What differs is shown; a row inserted on top pays nobody again."""
-    assert local.invoke(*sheet(tmp_path)).exit_code == 0
-    head, rest = SHEET.split("\n", 1)
-    changed = sheet(tmp_path, f"{head}\nmade-up-0,,BTC,7,user-0\n{rest.replace('made-up-2', 'made-up-3')}")
-    dry = local.invoke(*changed, "--dry-run")
-    told = local.invoke(*changed)
-    assert dry.exit_code == told.exit_code == 2
-    assert "--allow-changed" in told.output
-    assert "prefix of its own" not in told.output
-    assert dry.output.endswith("Nothing was sent.\n")
-    for output in (dry.output, told.output):
-        assert "2 rows are new (+), 1 are gone (-)" in output
-        assert "amount 7, currency BTC, address made-up-0, end_user_reference user-0" in output
-        assert sum(line.startswith("+ sheet-") for line in output.splitlines()) == 2
-        assert sum(line.startswith("- sheet-") for line in output.splitlines()) == 1
-    assert local.invoke(*changed, "--allow-changed").exit_code == 0
-    totals = local.invoke("journal", "totals", "--journal", str(tmp_path / "sheets.db")).output
-    assert "10.5" in totals  # 0.5 and 1.5 once, then 7 and 1.5
-    assert local.invoke(*changed).exit_code == 0
-
-
-def test_a_sheet_that_was_paid_under_another_end_user_reference_is_refused(local: Local, tmp_path: Path) -> None:
-    """No row of it is advised to be paid under another foreign_id; and if it is asked for all the same, none is paid again."""
-    paid = sheet(tmp_path)
-    assert local.invoke(*paid).exit_code == 0
-    changed = ["somebody" if word == "Note" else word for word in paid]
-    for more in ((), ("--dry-run",)):
-        told = local.invoke(*changed, *more)
-        assert told.exit_code == 2
-        assert "was paid before with end_user_reference user-1" in told.output
-        assert "prefix of its own" not in told.output
-    told = local.invoke(*changed, "--allow-changed")
-    assert told.exit_code == 1
-    results = (tmp_path / "sheet.csv.results.csv").read_text(encoding="utf-8")
-    assert outcomes(tmp_path / "sheet.csv.results.csv") == ["conflict"] * 2
-    assert "a foreign_id of its own" not in results + told.output
-
-
-def test_a_row_that_is_back_in_a_sheet_is_told_as_paid(local: Local, tmp_path: Path) -> None:
-    """It was taken out, and the sheet was paid without it."""
-    paid = sheet(tmp_path)
-    assert local.invoke(*paid).exit_code == 0
-    head, first, _ = SHEET.split("\n", 2)
-    assert local.invoke(*sheet(tmp_path, f"{head}\n{first}\n"), "--allow-changed").exit_code == 0
-    told = local.invoke(*sheet(tmp_path))
-    assert told.exit_code == 2
-    assert "0 rows are new (+), 0 are gone (-), 1 are in the journal from before (=)" in told.output
-    assert "(in the journal: accepted)" in told.output
-
-
-def test_another_payout_under_an_old_prefix_needs_a_prefix_of_its_own(local: Local, tmp_path: Path) -> None:
-    """Only where none of the rows was ever asked for."""
-    assert local.invoke(*sheet(tmp_path)).exit_code == 0
-    told = local.invoke(*sheet(tmp_path, SHEET.replace("made-up", "made-up-other")))
-    assert told.exit_code == 2
-    assert "give it a prefix of its own" in told.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--sheet"], "--foreign-id-prefix"),
-        (["--sheet", "--foreign-id-prefix", "p-"], "--end-user-reference-from"),
-        (["--sheet", "--foreign-id-prefix", " ", "--end-user-reference-from", "Note"], "printable"),
-        (["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note"], "--sheet needs --journal"),
-        (
-            ["--sheet", "--foreign-id-prefix", "p-", "--end-user-reference-from", "Note", "--journal", "memory"],
-            "no mass-payout sheet",
-        ),
-        (["--foreign-id-prefix", "p-"], "go with --sheet"),
-        (["--allow-changed"], "go with --sheet"),
         (["--give-up-after", "soon"], "must be a time"),
         (["--max-rate", "0"], "max-rate"),
         (["--concurrency", "0"], "concurrency"),
@@ -597,8 +505,8 @@ def test_a_table_that_cannot_be_drawn_changes_no_outcome(
     access = Access(local.environment, journal=str(tmp_path / "payouts.db"))
     source, index = InputFile(path, read_lines), new_index()
     sifter = Sifter(source, index, "number")
-    work = _Work(source, index=index, sifter=sifter, access=access, console=NoTables(file=io.StringIO()), prefix=None)
-    assert work.may_pay(yes=True, allow_changed=False, orders=Orders())
+    work = _Work(source, index=index, sifter=sifter, access=access, console=NoTables(file=io.StringIO()))
+    assert work.may_pay(Orders(), yes=True)
     assert work.pay(results, reporting, Orders()) is Exit.ALL_ACCEPTED
     assert (
         "could not be shown or written (RuntimeError). All else is done: the results are in" in capsys.readouterr().err

@@ -12,13 +12,11 @@ from msgspec import structs
 from alphapo_async.cli.batch.confirmation import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.known_rows import InJournal
-from alphapo_async.cli.batch.sheets import SheetRow
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Sandbox
 from tests.support.indexes import new_index
 
@@ -137,12 +135,12 @@ def _sifter(path: Path) -> Sifter:
 
 
 async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_path: Path) -> None:
-    """What is settled is counted; the sheet of this prefix is remembered; no file is made where there was none."""
+    """What is settled is counted; no file is made where there was none."""
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         sifter = _sifter(tmp_path / "f.csv")
         wanted = Wanted(sifter, balances=True)
-        before = await find_out(access, wanted, None)
+        before = await find_out(access, wanted)
         assert before.stock is not None
         assert (before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, None, [])
         assert (before.stock.counts, before.stock.left.to_pay) == ({}, {"BTC": Decimal("1.5")})
@@ -154,19 +152,12 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
                     foreign_id="p-1", currency="BTC", address="made-up", amount="0.5", end_user_reference="user"
                 )
             )
-        journal = SqliteJournal(tmp_path / "j.db")
-        await journal.remember("default", "may-", '[{"foreign_id":"may-1","says":"7 BTC"}]')
-        await journal.aclose()
-        rows = [SheetRow("may-1", "7 BTC"), SheetRow("p-1", "back"), SheetRow("may-2", "new")]
-        after = await find_out(access, wanted, "may-", rows)
+        after = await find_out(access, wanted)
         assert after.stock is not None
         assert (after.totals["BTC"].accepted, after.host) == (Decimal("0.5"), "loopback")
         assert (after.stock.counts, after.stock.left.to_pay) == ({"accepted": 1}, {"BTC": Decimal("1.0")})
-        assert after.sheet == (SheetRow("may-1", "7 BTC"),)
-        assert after.states == {"p-1": "accepted"}
-        assert await find_out(access, Wanted(), None) == PriorKnowledge(
-            is_durable=True, totals=after.totals, states={}, host="loopback"
-        )
+        nothing_wanted = await find_out(access, Wanted())
+        assert nothing_wanted == PriorKnowledge(is_durable=True, totals=after.totals, host="loopback")
 
 
 @pytest.mark.parametrize("secret", ["another-secret"])
@@ -174,7 +165,7 @@ async def test_balances_that_are_not_told_are_no_reason_to_stop(tmp_path: Path, 
     """Why they are not is told in their place."""
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access({**KEYS, "ALPHAPO_SECRET": secret}, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
-        known = await find_out(access, Wanted(balances=True), None)
+        known = await find_out(access, Wanted(balances=True))
     assert "bad_header_signature" in known.balances.why
     assert known.balances.is_key_refused
 
@@ -204,7 +195,7 @@ async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) 
             file.write("501,BTC,made-up,0.5,user\n")
         sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
         sifter.survey(lambda _: None)
-        stock = (await find_out(access, Wanted(sifter), None)).stock
+        stock = (await find_out(access, Wanted(sifter))).stock
     assert stock is not None
     assert stock.counts == {"accepted": 251, "rejected": 250, "not sent, key refused": 1}
     assert stock.left.counts == {"BTC": 1}

@@ -234,8 +234,8 @@ def test_a_json_array_is_refused_with_advice(path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("currency,address,amount", "has no column foreign_id; its header is: currency, address, amount. Give every"),
-        ("Address,Tag,Currency,Amount,Note", "(A mass-payout sheet of AlphaPo's dashboard is read with --sheet.)"),
+        ("currency,address,amount", "has no column foreign_id; its header is: currency, address, amount. Add one,"),
+        ("Address,Tag,Currency,Amount,Note", "Add one, with a unique foreign_id of your own in every row"),
         ("what somebody wrote", "has no column foreign_id; its header is: what somebody wrote."),
         (f"{HEADER},Tag", "column 'Tag' is no field of a withdrawal (is it tag?). Name it right, or leave it out."),
         (HEADER.replace("currency", "curency"), "column 'curency' is no field of a withdrawal (is it currency?)."),

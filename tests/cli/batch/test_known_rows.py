@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.batch.known_rows import InJournal, found, state_of, take_stock
+from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.row import Row
@@ -60,11 +60,6 @@ def test_a_row_is_left_where_a_run_would_send_it(
     }
 
 
-def test_a_state_is_told_in_words() -> None:
-    """As in the counts."""
-    assert [state_of(each) for each in (row(), ACCEPTED_ROW)] == ["not settled", "accepted"]
-
-
 async def _requests(number: int) -> AsyncIterator[WithdrawalRequest]:
     for each in range(number):
         yield replace(SAME, foreign_id=f"p-{each}")
@@ -80,11 +75,4 @@ async def test_many_are_asked_for_at_a_time() -> None:
     assert stock.accepted == Survey(
         to_pay={"BTC": Decimal(1)}, to_debit={"BTC": Decimal(1)}, counts=stock.accepted.counts
     )
-    pairs = [(name, known is not None) async for name, known in found(journal, "default", _names(), str)]
-    assert pairs == [("p-499", False), ("p-500", True)]
     assert asked("p-500").revision.payment == replace(SAME, foreign_id="p-500")
-
-
-async def _names() -> AsyncIterator[str]:
-    for name in ("p-499", "p-500"):
-        yield name

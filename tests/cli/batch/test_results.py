@@ -20,8 +20,6 @@ from alphapo_async.cli.output import clean
 from alphapo_async.core.errors import (
     AlphapoError,
     ConfigurationError,
-    Existing,
-    ForeignIdConflict,
     InvalidRequest,
     WithdrawalRejected,
 )
@@ -422,20 +420,6 @@ def test_a_run_that_never_begins_leaves_no_file_and_changes_none(tmp_path: Path)
     with ResultsFile(path, is_ours):
         pass
     assert path.exists()
-
-
-def test_a_row_of_a_sheet_is_never_told_to_be_paid_under_another_foreign_id() -> None:
-    """There the foreign_id is what the row says; funds are given back only where the existing withdrawal moved no money."""
-    paid, failed = (
-        ForeignIdConflict("Another.", foreign_id="a", existing=Existing(state=state))
-        for state in ("accepted", "failed")
-    )
-    told = [cells_of(BatchResult(0, REQUEST, None, paid), 2, is_sheet=one)[4] for one in (False, True)]
-    assert told[0].startswith(
-        "Another. The existing withdrawal is accepted: it is being paid. If you meant the same payout, do nothing"
-    )
-    assert told[1].startswith("Another. Do not pay the row in any other way before you know")
-    assert cells_of(BatchResult(0, REQUEST, None, failed), 2, is_sheet=True)[4] == "Another. Give the funds back."
 
 
 def test_a_file_that_cannot_be_closed_ends_nothing(tmp_path: Path) -> None:

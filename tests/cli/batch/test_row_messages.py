@@ -33,26 +33,17 @@ ERRORS: list[WithdrawalError | JournalError] = [
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("is_sheet", [False, True])
-def test_what_to_do_is_said_without_python(error: AlphapoError, is_sheet: bool) -> None:  # noqa: FBT001 - a parameter
+def test_what_to_do_is_said_without_python(error: AlphapoError) -> None:
     """Of every outcome, in one sentence or two after what happened."""
-    told = spoken(error, is_sheet=is_sheet)
+    told = spoken(error)
     assert told.startswith("No. ")
     assert len(told) > len("No. ")
     assert not [word for word in _PYTHON if word in told]
 
 
-@pytest.mark.parametrize("error", ERRORS)
-def test_no_row_of_a_sheet_is_sent_to_another_foreign_id(error: AlphapoError) -> None:
-    """It would be paid twice."""
-    told = spoken(error, is_sheet=True)
-    assert "under a foreign_id of its own" not in told
-    assert "under a new foreign_id" not in told.replace("do not pay it under a new foreign_id", "")
-
-
 def test_an_error_without_advice_says_what_it_says() -> None:
     """Nothing is added."""
-    assert spoken(AlphapoError("Why?"), is_sheet=False) == "Why?"
+    assert spoken(AlphapoError("Why?")) == "Why?"
 
 
 @pytest.mark.parametrize(
@@ -74,9 +65,3 @@ def test_what_is_wrong_with_a_field_is_said_without_python(fields: dict[str, obj
     told = spoken_problem(caught.value.problems[name])
     assert told.endswith(words)
     assert not [word for word in _PYTHON if word in told]
-
-
-def test_a_conflict_with_a_failed_withdrawal_gives_the_funds_of_a_sheet_back() -> None:
-    """No money moved under its foreign_id."""
-    error = ForeignIdConflict("No.", existing=Existing(state="failed"), foreign_id="f")
-    assert spoken(error, is_sheet=True) == "No. Give the funds back."
