@@ -33,9 +33,10 @@ from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row, seen_in
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row, why_not_ours
 from alphapo_async.core.version import __version__
+from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.epoch_watch import EpochWatch
 from alphapo_async.engine.keys import Keys
-from alphapo_async.engine.lease import COMMIT_GRACE, MARGIN, Lease
+from alphapo_async.engine.lease import MARGIN, Lease
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
@@ -199,7 +200,8 @@ class ClientContext:
             lapsed = entries_of(lapses, now, __version__) if lapses and known is not None else ()
             is_to_be_dated = known is not None or after.may_send_until is not None
             return noted(
-                self.dated(after, now) if is_to_be_dated else after, lapsed if line is None else (*lapsed, line)
+                self.lease.clock.date(after, now) if is_to_be_dated else after,
+                lapsed if line is None else (*lapsed, line),
             )
 
         if within is not None:
@@ -275,23 +277,6 @@ class ClientContext:
         after = await self.journal.update(row.account, row.foreign_id, change)
         self._keep_acceptance(after)
         return change.before, after, change.worked_out_at
-
-    def dated(self, row: Row, now: float) -> Row:
-        """Return a row that was worked out by the earlier clock, with what others count from dated by the later one.
-
-        A "no" must not look older than a call that it answers, and nothing may be thought to have left before it did.
-        """
-        has_ended = row.may_send_until == now
-        if row.settled_at != now and not has_ended:
-            return row
-        latest = self.lease.clock.latest()
-        if latest == now:
-            return row
-        return msgspec.structs.replace(
-            row,
-            settled_at=latest if row.settled_at == now else row.settled_at,
-            may_send_until=latest if has_ended else row.may_send_until,
-        )
 
     def end_of(self, until: float, requested_at: float) -> float:
         """Return until when a worker can send of which it was asked then, and that has ended.
@@ -482,7 +467,7 @@ class _Application:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._context.lease.clock.latest() if isinstance(one, LookedUp) else now
             learned = apply(learned, one, when, self._context.assumptions)
-        return noted(self._context.dated(learned, now), lines)
+        return noted(self._context.lease.clock.date(learned, now), lines)
 
 
 def _remembering(context: ClientContext, row: Row) -> Change:

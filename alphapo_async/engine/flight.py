@@ -53,8 +53,8 @@ from alphapo_async.core.rate_limit import (
 from alphapo_async.core.results import FlightResult, clash
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no
 from alphapo_async.core.transitions import apply
+from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
-from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.engine.limiter import QueuedRequest
 from alphapo_async.engine.one_shot_event import OneShotEvent
 from alphapo_async.engine.waiters import Waiters

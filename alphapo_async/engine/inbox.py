@@ -14,8 +14,8 @@ from typing import Final
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
+from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import Runtime
-from alphapo_async.engine.lease import COMMIT_GRACE
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
 from alphapo_async.supervisor import Supervisor
 

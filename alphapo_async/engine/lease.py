@@ -1,7 +1,7 @@
-"""The tenure: a client's right to send, as a worker with a lease in its journal.
+"""The lease: a client's right to send, as a worker of its journal.
 
-The lease is prolonged in the background, long before it ends. One that has ended never runs again, and its worker's rows are free for
-others; the client then goes on as another worker. A journal that ends with its process needs no leases.
+A heartbeat renews the lease in the background, long before it ends. A lease that has ended never runs again, and its worker's rows are free
+for other workers; the client then continues as another worker. A journal that ends with its process needs no leases.
 """
 
 from __future__ import annotations
@@ -11,92 +11,19 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
+from alphapo_async.engine.clock import COMMIT_GRACE, BoundedClock
 from alphapo_async.journal import Journal
 from alphapo_async.supervisor import Supervisor
 
-__all__ = ["COMMIT_GRACE", "MARGIN", "BoundedClock", "Lease"]
+__all__ = ["MARGIN", "Lease"]
 
 MARGIN: Final = 5.0
 """Seconds that a lease must outlast an attempt, by default."""
 _RENEWALS: Final = 3
 """How often a lease is prolonged in its own length."""
-COMMIT_GRACE: Final = 0.5
-"""Seconds that may pass from when a "no" is worked out until it is seen to be written down; whoever asked until then is answered by it."""
-_TICK: Final = 0.001
-"""Seconds by which two clocks may differ that nobody has set: they are read one after the other, and rounded."""
-_MAX_SKEW: Final = 1.0
-"""Seconds, as a bound: our clock is ahead of the storage's by what its answer took to come, and never by more than this."""
-
-
-class _Reading(NamedTuple):
-    """What one question about the time took, and how far it is ahead of this machine's two clocks, at the most."""
-
-    took: float
-    ahead: float
-    steady_ahead: float
-    is_the_storages: bool
-
-
-class BoundedClock:
-    """Seconds since the epoch, as whoever shares the journal counts them.
-
-    Between two looks at the storage's clock it goes by this machine's two clocks, whichever says less: one of them is set now and then,
-    the other stands still while the machine sleeps. So nobody's lease is thought over before it is, nor any quiet time.
-    What ends, and what others are to count from, is dated by whichever says more: `latest`.
-
-    Args:
-        local: this machine's clock.
-    """
-
-    def __init__(self, local: Callable[[], float]) -> None:
-        self._local = local
-        self._steady = local
-        self._ahead = 0.0
-        self._steady_ahead = 0.0
-        self._is_the_storages = False
-        self._excess = 0.0
-        """Seconds that the storage's answer took beyond what others allow for."""
-
-    def earliest(self) -> float:
-        """Return the time; where the storage has no clock, by the one that all go by."""
-        if not self._is_the_storages:
-            return self._local()
-        wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
-        return (steady if wall - steady > _TICK else wall) - self._excess
-
-    @property
-    def max_skew(self) -> float:
-        """Seconds by which the clocks of two that go by the same storage's may differ; none where all go by this machine's."""
-        return _MAX_SKEW if self._is_the_storages else 0.0
-
-    def latest(self) -> float:
-        """Return the time by whichever clock says more: what was to end by it has ended, whatever was set meanwhile."""
-        wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
-        return steady if steady - wall > _TICK else wall
-
-    async def synchronize(self, journal: Journal) -> None:
-        """Go by the storage's clock, where it has one; early by what the answer takes, so that a lease is never thought too long.
-
-        A clock that answers late is asked again, as long as a lease has time for that, and its quickest answer counts.
-        """
-        if not journal.is_durable:
-            return  # it is nobody else's, and would not be looked at again
-        steady = asyncio.get_running_loop().time
-        began, quickest = steady(), await self._look(journal, steady)
-        while quickest.took > _MAX_SKEW and steady() - began <= MARGIN:
-            quickest = min(quickest, await self._look(journal, steady))
-        self._steady, self._excess = steady, max(quickest.took - _MAX_SKEW, 0.0)
-        _, self._ahead, self._steady_ahead, self._is_the_storages = quickest
-
-    async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Reading:
-        before, steady_before = self._local(), steady()
-        told = await journal.time()
-        if told is None:
-            return _Reading(0.0, 0.0, before - steady_before, is_the_storages=False)
-        return _Reading(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
 
 
 class Lease:

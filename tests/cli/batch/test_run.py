@@ -26,7 +26,7 @@ from alphapo_async.core.errors import AlphapoError, AuthenticationError, Configu
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.rate_limit import RetryPolicy
-from alphapo_async.engine.lease import COMMIT_GRACE
+from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import OutagePlan, Sandbox

@@ -32,6 +32,7 @@ SHELL = tuple(
         "engine/inbox.py",
         "session.py",
         "wire.py",
+        "engine/clock.py",
         "engine/lease.py",
         "engine/work_loop.py",
     )

@@ -17,7 +17,7 @@ from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
 from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as, is_ended
-from alphapo_async.engine.lease import COMMIT_GRACE
+from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.sandbox.checks import WithdrawalFields, spell
 from alphapo_async.sandbox.records import SandboxWithdrawal
 from alphapo_async.sandbox.rules import MerchantState

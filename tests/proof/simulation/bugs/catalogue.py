@@ -651,7 +651,7 @@ _JOURNAL: Final = (
         "Locks whose end is worked out while the storage is asked for the time: what is written down ends earlier than what is believed.",
         (
             Edit(
-                "engine/lease.py",
+                "engine/clock.py",
                 "        return steady if steady - wall > _TICK ",
                 "        return steady if wall - steady > _TICK ",
             ),

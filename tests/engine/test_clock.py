@@ -1,0 +1,157 @@
+"""The clock by which workers agree, and how it dates what others compare against."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from alphapo_async.core.row import Row, settle
+from alphapo_async.engine.clock import BoundedClock
+from alphapo_async.journal.memory import MemoryJournal
+from tests.support.rows import row
+from tests.support.virtual import run
+
+
+class Clocked(MemoryJournal):
+    """A journal that outlives its process; its clock is a thousand seconds ahead, and each look at it takes these seconds in turn."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.is_durable = True
+        self.looks = 0
+        self._seconds = seconds
+
+    async def time(self) -> float | None:  # type: ignore[override]
+        """Return the time, as it is half way through the answer."""
+        took = self._seconds[min(self.looks, len(self._seconds) - 1)]
+        self.looks += 1
+        await asyncio.sleep(took)
+        return asyncio.get_running_loop().time() + 1_000.0
+
+
+class Unclocked(MemoryJournal):
+    """A journal that outlives its process and has no clock."""
+
+    is_durable = True
+
+    async def time(self) -> float | None:  # type: ignore[override]
+        """Return nothing."""
+        return None
+
+
+class Wall:
+    """This machine's wall clock, which can be set."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since the epoch."""
+        return asyncio.get_running_loop().time() + self.set_by
+
+
+async def clock_of(journal: MemoryJournal, wall: Wall) -> BoundedClock:
+    """Return a clock that has been synchronized once."""
+    clock = BoundedClock(wall)
+    await clock.synchronize(journal)
+    return clock
+
+
+def ahead(clock: BoundedClock) -> tuple[float, float]:
+    """Return by how much both readings are ahead of the event loop's time."""
+    now = asyncio.get_running_loop().time()
+    return round(clock.earliest() - now, 6), round(clock.latest() - now, 6)
+
+
+def test_without_a_storages_clock_the_wall_clock_counts() -> None:
+    """All workers of a file share it, so that nothing is allowed for."""
+
+    async def story() -> None:
+        wall = Wall()
+        for journal in (MemoryJournal(), Unclocked()):
+            clock = await clock_of(journal, wall)
+            wall.set_by = 7.0
+            assert (ahead(clock)[0], clock.max_skew) == (7.0, 0.0)
+            wall.set_by = 0.0
+
+    run(story())
+
+
+def test_the_storages_clock_counts_and_its_answer_is_the_bound() -> None:
+    """An answer within a second is asked for once."""
+
+    async def story() -> None:
+        journal = Clocked(0.5)
+        clock = await clock_of(journal, Wall())
+        assert (*ahead(clock), clock.max_skew, journal.looks) == (1_000.5, 1_000.5, 1.0, 1)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks", "earliest", "latest"),
+    [
+        pytest.param((2.0, 0.2), 2, 1_000.2, 1_000.2, id="the quickest answer counts"),
+        pytest.param((3.0, 2.0, 4.0), 3, 1_001.0, 1_002.0, id="what it took beyond the bound is taken off"),
+    ],
+)
+def test_a_late_answer_is_asked_for_again(
+    seconds: tuple[float, ...], looks: int, earliest: float, latest: float
+) -> None:
+    """For as long as a lease allows."""
+
+    async def story() -> None:
+        journal = Clocked(*seconds)
+        clock = await clock_of(journal, Wall())
+        assert (*ahead(clock), journal.looks) == (earliest, latest, looks)
+
+    run(story())
+
+
+@pytest.mark.parametrize(("by", "earliest", "latest"), [(-60.0, 940.0, 1_000.0), (60.0, 1_000.0, 1_060.0)])
+def test_of_two_clocks_each_question_takes_the_safe_one(by: float, earliest: float, latest: float) -> None:
+    """The wall clock is set between two looks at the storage's clock."""
+
+    async def story() -> None:
+        wall = Wall()
+        clock = await clock_of(Clocked(0.0), wall)
+        wall.set_by = by
+        assert ahead(clock) == (earliest, latest)
+
+    run(story())
+
+
+def test_readings_that_nothing_has_set_are_one() -> None:
+    """Two clocks are read one after the other."""
+
+    async def story() -> None:
+        wall = Wall()
+        clock = await clock_of(Clocked(0.0), wall)
+        for by in (-0.0005, 0.0005):
+            wall.set_by = by
+            assert clock.earliest() == clock.latest()
+
+    run(story())
+
+
+def test_what_others_compare_against_is_dated_by_the_higher_reading() -> None:
+    """An outcome, and the last moment at which a byte could leave; nothing that was dated earlier, and nothing where both agree."""
+
+    async def story() -> tuple[float, list[Row], list[Row]]:
+        wall = Wall()
+        clock = await clock_of(Clocked(0.0), wall)
+        now = clock.earliest()
+        unchanged = [row(1.0), settle(row(1.0), "rejected", now)]
+        assert [clock.date(one, now) for one in unchanged] == unchanged
+        wall.set_by = -60.0
+        now = clock.earliest()
+        settled = settle(row(1.0), "rejected", now)
+        sent = row(1.0, may_send_until=now)
+        old = settle(row(1.0), "rejected", now - 1.0)
+        return clock.latest(), [old], [clock.date(one, now) for one in (settled, sent, old)]
+
+    latest, [old], [settled, sent, dated] = run(story())
+    assert (settled.settled_at, settled.may_send_until) == (latest, None)
+    assert (sent.settled_at, sent.may_send_until) == (None, latest)
+    assert dated is old
