@@ -17,6 +17,7 @@ from alphapo_async.core.errors import (
     JournalError,
     WithdrawalError,
 )
+from alphapo_async.journal.messages import DATABASE, FILE
 
 __all__ = ["Exit", "code_of", "code_of_error", "explain", "nothing_sent"]
 
@@ -77,16 +78,8 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
             return [_unexpected(error)], Exit.UNKNOWN
 
 
-_PASSING = (
-    "disk is full",
-    "another process has been writing",
-    "does not answer in time",
-    "no connection to spare",
-    "cannot be reached",
-    "connection was lost",
-    "being shut down",
-)
-"""What is wrong with a journal where the same command may do another time; the rest is for whoever named it to mend."""
+_PASSING = [message.text.partition("{")[0] for message in (*FILE.values(), *DATABASE.values()) if message.is_passing]
+"""What is wrong with a journal where the same command may do another time; the rest is for the operator to change."""
 
 
 def _is_passing(error: JournalError) -> bool:

@@ -188,5 +188,5 @@ def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str 
         return count
 
     began = time.monotonic()
-    count = with_journal(journal_named(name, os.environ), use)
+    count = with_journal(journal_named(name, os.environ, reads_only=True), use)
     click.echo(f"{count} withdrawals in {time.monotonic() - began:.1f} s.", err=True)

@@ -55,8 +55,13 @@ def account_of(account: str | None, environment: Mapping[str, str]) -> str:
 
 
 @hides_arguments
-def journal_named(name: str | None, environment: Mapping[str, str]) -> Journal:
+def journal_named(name: str | None, environment: Mapping[str, str], *, reads_only: bool = False) -> Journal:
     """Return the journal that the option or the environment names.
+
+    Args:
+        name: what the option says; None where it was not given.
+        environment: names the default.
+        reads_only: nothing will be written; a file may then be on a read-only mount.
 
     Raises:
         ConfigurationError: none was named, or there is none.
@@ -66,7 +71,8 @@ def journal_named(name: str | None, environment: Mapping[str, str]) -> Journal:
         raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
     if name is None:
         check_path("ALPHAPO_JOURNAL", chosen, is_secret=may_hold_password(chosen))
-    return existing(open_journal(chosen))
+    opened = existing(open_journal(chosen))
+    return SqliteJournal(opened.path, reads_only=True) if reads_only and isinstance(opened, SqliteJournal) else opened
 
 
 def with_journal(opened: Journal, use: Callable[[Journal], Awaitable[T]]) -> T:
@@ -103,7 +109,7 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
     async def use(opened: Journal) -> tuple[Row | None, list[Entry]]:
         return await opened.find(owner, foreign_id), await opened.history(owner, foreign_id)
 
-    row, history = with_journal(journal_named(name, os.environ), use)
+    row, history = with_journal(journal_named(name, os.environ, reads_only=True), use)
     if row is None:
         click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
@@ -137,7 +143,8 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
 def list_open(*, most: int, key: str | None, name: str | None, account: str | None) -> None:
     """List what is open, oldest first."""
     owner = account_of(account, os.environ)
-    rows, others = with_journal(journal_named(name, os.environ), lambda opened: _open(opened, owner, key, most))
+    opened = journal_named(name, os.environ, reads_only=True)
+    rows, others = with_journal(opened, lambda opened: _open(opened, owner, key, most))
     if not rows:
         under = "" if key is None else f" under the key of fingerprint {key}; under others {others}"
         click.echo(f"Nothing is open{under}.")
@@ -161,9 +168,8 @@ async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tupl
 def totals(*, name: str | None, account: str | None) -> None:
     """Show what became of everything asked for, to the last decimal."""
     owner = account_of(account, os.environ)
-    make_console().print(
-        totals_table(with_journal(journal_named(name, os.environ), lambda opened: opened.totals(owner)))
-    )
+    opened = journal_named(name, os.environ, reads_only=True)
+    make_console().print(totals_table(with_journal(opened, lambda journal: journal.totals(owner))))
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")

@@ -92,7 +92,7 @@ def _about(told: FlightResult) -> dict[str, Any]:
 _LESS = {
     "in flight": "is still under way, and its deadline is over",
     "closing": "was under way when the client was closed",
-    "journal": "had an answer that could not be written down",
+    "journal": "was tried, and the journal could not record what came of it",
     "held": "is being worked on by another worker",
     INTERNAL_ERROR: "failed with an internal error; see the log",
 }
@@ -108,7 +108,10 @@ def _error_of_flight(told: FlightResult) -> WithdrawalError | JournalError:
         return JournalError(
             f"Withdrawal {told.foreign_id!r} was not sent{whose}: {told.detail}", recorded=told.recorded, **about
         )
-    return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {_LESS[told.why]}.", reason=told.why, **about)
+    less = _LESS[told.why]
+    if told.why == "journal" and not told.attempts:
+        less = "was not sent by this call, but the journal could not record that, so that a worker may still send it"
+    return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {less}.", reason=told.why, **about)
 
 
 def _conflict(detail: str, **about: Any) -> ForeignIdConflict:

@@ -72,7 +72,8 @@ class Observer:
     def on_ended(self, told: FlightResult) -> None:
         """A flight is over, and this is what its callers are told."""
         if told.why in ("unrecorded", "journal"):
-            self.on_journal_failed(told.detail or "what was heard could not be written down", told.foreign_id)
+            left = f"what came of it could not be recorded{f' ({told.detail})' if told.detail else ''}"
+            self.on_journal_failed(told.detail if told.why == "unrecorded" else left, told.foreign_id)
         if self._on_event is None:
             return
         outcome, look_ups = result_of(0, None, to_outcome(told)).outcome, 0 if told.row is None else told.row.look_ups

@@ -136,18 +136,67 @@ def check_url(url: str) -> str:
     )
 
 
+_SETTINGS: Final = {
+    # asyncpg's
+    "host",
+    "port",
+    "dbname",
+    "database",
+    "user",
+    "password",
+    "passfile",
+    "service",
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslcrl",
+    "sslpassword",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "target_session_attrs",
+    "krbsrvname",
+    "gsslib",
+    # the server's
+    "application_name",
+    "client_encoding",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "options",
+    "search_path",
+    "statement_timeout",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_user_timeout",
+    "timezone",
+    # ours
+    "failover",
+}
+"""What may stand behind the ? of a URL. Others the driver would hand to the server, which refuses what it does not know."""
+
+
 def _problem_of_url(url: str) -> str:
     if " " in url:
         return "has a blank inside"
     if "#" in url:
         return "has a #, which stands for nothing here (in a password write %23)"
     try:
-        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        parts = urlsplit(url)
+        for host in parts.netloc.rpartition("@")[2].split(","):
             if urlsplit(f"//{host}").port == 0:
                 return "has the port 0"
     except ValueError:
         return "has a port that is no number from 1 to 65535, or a host that is none (in a password write %2F for / and %3F for ?)"
-    return ""
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if not (unknown := [name for name in names if name.lower() not in _SETTINGS]):
+        return ""
+    told = "" if "@" in parts.query else f" ({', '.join(unknown)})"  # a password may hold a ?
+    return (
+        f"has settings that do not work here{told}; leave them out: time-outs, keepalives and poolers are seen to without, and settings of "
+        "the server can be given to its user (alter role ... set)"
+    )
 
 
 class Location(NamedTuple):

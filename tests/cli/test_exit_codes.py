@@ -25,7 +25,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.journal.postgres.connection import PostgresConnection
-from alphapo_async.journal.sqlite.file import journal_error
+from alphapo_async.journal.sqlite.faults import journal_error
 
 
 @pytest.mark.parametrize(

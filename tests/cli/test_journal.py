@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support import postgres
 from tests.support.journal_suite import LOST, asked, hear, pay
+from tests.support.mounts import make_read_only, mounted
 
 
 @pytest.fixture
@@ -207,3 +209,19 @@ def test_an_empty_option_is_not_taken_for_absent() -> None:
         journal_named("", environment)
     with pytest.raises(ConfigurationError, match=r"^ALPHAPO_ACCOUNT 'ops ' has leading or trailing spaces"):
         account_of(None, {"ALPHAPO_ACCOUNT": "ops "})
+
+
+def test_a_journal_on_a_read_only_mount_can_be_looked_into(path: Path, tmp_path: Path) -> None:
+    """By the commands that only look; the others say why they cannot."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    with mounted(folder):
+        place = str(shutil.copy(path, folder / "payouts.db"))
+        make_read_only(folder)
+        for command in (("list",), ("show", "free"), ("totals",), ("export",)):
+            told = invoke("journal", *command, "--journal", place)
+            assert told.exit_code == 0, told.output
+            assert told.output == invoke("journal", *command, "--journal", str(path)).output
+        told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", place)
+        assert told.exit_code == 2
+        assert "its file system is mounted read-only" in " ".join(told.output.split())

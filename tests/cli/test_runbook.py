@@ -31,6 +31,7 @@ TOPICS = (
     "merchants",
     "kubernetes",
     "postgres",
+    "journal",
     "backup",
     "failover",
     "audit",

@@ -326,7 +326,7 @@ def test_a_programming_error_is_named_as_such() -> None:
 LESS: list[tuple[Why, str]] = [
     ("in flight", "Withdrawal 'payout-17' is still under way, and its deadline is over."),
     ("closing", "Withdrawal 'payout-17' was under way when the client was closed."),
-    ("journal", "Withdrawal 'payout-17' had an answer that could not be written down."),
+    ("journal", "Withdrawal 'payout-17' was tried, and the journal could not record what came of it."),
     ("held", "Withdrawal 'payout-17' is being worked on by another worker."),
     ("internal error", "Withdrawal 'payout-17' failed with an internal error; see the log."),
 ]
@@ -350,6 +350,15 @@ def test_a_flight_without_a_row_leaves_it_unknown_too(why: Why, _text: str) -> N
     error = error_of(None, why=why)
     assert isinstance(error, WithdrawalUnknown)
     assert (error.reason, error.attempts) == (why, 0)
+
+
+def test_a_withdrawal_that_never_left_is_not_said_to_have_had_an_answer() -> None:
+    """Where the journal could not record that it was not sent, the row may still be open."""
+    error = error_of(row_with("open", attempts=0), why="journal")
+    assert isinstance(error, WithdrawalUnknown)
+    assert error.reason == "journal"
+    said = "Withdrawal 'payout-17' was not sent by this call, but the journal could not record that, so that a worker may still send it."
+    assert str(error).startswith(said)
 
 
 def test_an_acceptance_that_could_not_be_written_down_is_told_all_the_same() -> None:

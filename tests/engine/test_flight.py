@@ -620,7 +620,7 @@ def test_a_no_is_written_down_as_soon_as_the_journal_takes_it() -> None:
     async def story() -> tuple[Row | None, list[object], str]:
         alphapo = client(Wire([INSUFFICIENT]), journal=journal, on_event=events.append)
         async with alphapo:
-            with pytest.raises(WithdrawalUnknown, match="could not be written down"):
+            with pytest.raises(WithdrawalUnknown, match="could not record"):
                 await alphapo.withdraw(request())
             before: list[object] = [event.name for event in events]
             with pytest.raises(WithdrawalUnknown) as again:

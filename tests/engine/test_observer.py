@@ -114,6 +114,8 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
     heard.observer.on_ended(FlightResult("payout-17", changed(tried, state="accepted", withdrawal=PAID)))
     heard.observer.on_ended(FlightResult("payout-17", tried, "in flight"))
     heard.observer.on_ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
+    heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal", "queue"))
+    heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal"))
     told = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
     assert told == [
         ("begun", "payout-17", None, None),
@@ -122,9 +124,13 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
         ("ended", "payout-17", "unknown", "in flight"),
         ("journal failed", "payout-17", None, "The disk is full."),
         ("ended", "payout-17", "not_sent", "unrecorded"),
+        ("journal failed", "payout-17", None, "what came of it could not be recorded (queue)"),
+        ("ended", "payout-17", "unknown", "journal"),
+        ("journal failed", "payout-17", None, "what came of it could not be recorded"),
+        ("ended", "payout-17", "unknown", "journal"),
     ]
     counts = [(event.attempts, event.look_ups) for event in heard.events]
-    assert counts == [(0, 0), (0, 0), (2, 1), (2, 1), (0, 0), (0, 0)]
+    assert counts == [(0, 0), (0, 0), (2, 1), (2, 1), *[(0, 0)] * 6]
 
 
 def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -83,6 +83,20 @@ def test_no_password_is_ever_shown(name: str, told: str) -> None:
         ("postgresql://payer:hunter2@db/pay outs", "has a blank inside"),
         ("postgresql://payer:hunter2@db/payouts ", "has leading or trailing spaces"),
         ("postgresql://payer:hunter2@db/payouts\n", "holds the end of a line"),
+        (
+            "postgresql://payer:hunter2@db/payouts?channel_binding=prefer",
+            "has settings that do not work here (channel_binding); leave",
+        ),
+        (
+            "postgresql://db/payouts?sslmode=require&connect_timeout=5&keepalives=1",
+            "(connect_timeout, keepalives); leave them out",
+        ),
+        (
+            "postgresql://db/payouts?pgbouncer=true",
+            "(pgbouncer); leave them out: time-outs, keepalives and poolers are seen to",
+        ),
+        ("postgresql://db/payouts?synchronous_commit=off", "(synchronous_commit)"),
+        ("postgresql://payer:12?hunter2@db/payouts", "has settings that do not work here; leave them out"),
         ("hunter2.db", "is no URL of a database"),
         ("", "is empty"),
     ],
@@ -197,6 +211,7 @@ def test_what_a_name_means_is_what_was_written(name: str) -> None:
         "postgresql://payer@one:5432,two:5433/payouts?target_session_attrs=read-write",
         "postgresql://payer@one,two/payouts",
         "postgresql://payer@[::1]:5432,[::1]:5433/payouts",
+        "postgresql://db/payouts?sslmode=verify-full&sslrootcert=/etc/ca.crt&application_name=payouts&TimeZone=UTC&failover=lossless",
     ],
 )
 def test_a_url_may_name_several_hosts(url: str) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 _EVER = 1_000.0
 _SSL, _CANCEL = 80877103, 80877102
-_FATAL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+_IN_TRANSACTION = b"Z\0\0\0\5T"
 _STARTUP = struct.pack("!i", 196608) + b"user\0postgres\0database\0postgres\0\0"
 
 
@@ -36,6 +36,12 @@ class _Side:
     def write(self, message: bytes) -> None:
         """Hand a message over."""
         self.writer.write(message)
+
+
+def _fatal(state: bytes, text: bytes) -> bytes:
+    """Return an error after which the connection ends. PgBouncer gives the state 08P01, whatever is the matter."""
+    fields = b"SFATAL\0VFATAL\0C" + state + b"\0M" + text + b"\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields
 
 
 class Pooler:
@@ -63,6 +69,10 @@ class Pooler:
         self.lose_before: bytes | None = None
         """Cut the client off before the database sees a statement that holds this."""
         self._is_lost = False
+        self.refuses: bytes | None = None
+        """Refuse a client whose start-up message has this setting."""
+        self.is_in_statement_mode = False
+        """Refuse a client that begins a transaction."""
         self.is_silent = False
         """Take everything and answer nothing."""
         self.url = ""
@@ -99,7 +109,7 @@ class Pooler:
     async def end_all(self, gap: float = 0.05) -> None:
         """Tell every client that its connection is ended, as a server that is shut down does, and close it so many seconds later."""
         for writer in self._clients_writers:
-            writer.write(b"E" + struct.pack("!i", len(_FATAL) + 4) + _FATAL)
+            writer.write(_fatal(b"57P01", b"terminating connection due to administrator command"))
             asyncio.get_running_loop().call_later(gap, writer.transport.abort)
         await asyncio.sleep(gap / 5)
 
@@ -151,6 +161,11 @@ class Pooler:
             if code != _SSL:
                 break
             client.writer.write(b"N")
+        if self.refuses is not None and self.refuses in told:
+            client.write(_fatal(b"08P01", b"unsupported startup parameter: " + self.refuses))
+            client.writer.close()
+            await client.writer.wait_closed()
+            return False
         client.write(self._greeting)
         return True
 
@@ -209,6 +224,11 @@ class Pooler:
             message = await server.read()
             if message[:1] == b"Z" and self._is_lost:
                 self.lose_reply_to = None
+                raise ConnectionResetError
+            if message == _IN_TRANSACTION and self.is_in_statement_mode:
+                client.write(_fatal(b"08P01", b"transaction blocks not allowed in statement pooling mode"))
+                client.writer.close()
+                await client.writer.wait_closed()
                 raise ConnectionResetError
             client.write(message)
             if message[:1] == b"Z":

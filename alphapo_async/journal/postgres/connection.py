@@ -12,6 +12,13 @@ import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.row_format import COLUMNS
+from alphapo_async.journal.postgres.faults import (
+    PRIVILEGES,
+    check_files,
+    is_lasting,
+    journal_error,
+    lacking_privileges,
+)
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, statements
 from alphapo_async.journal.urls import shown
@@ -55,34 +62,10 @@ _PASSING: Final = (
 )
 """What may be over in a moment."""
 
-_ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (asyncpg.InvalidAuthorizationSpecificationError, "it does not accept the user or the password"),
-    (asyncpg.InvalidCatalogNameError, "the database does not exist: make it, or name another"),
-    (
-        asyncpg.InsufficientPrivilegeError,
-        "the user may not do that: grant it, or run `alphapo journal migrate` as one who may",
-    ),
-    (asyncpg.DiskFullError, "its disk is full: make room, then call again"),
-    (asyncpg.ReadOnlySQLTransactionError, "it is a standby, which only reads: name the primary"),
-    (asyncpg.TooManyConnectionsError, "it has no connection to spare: raise max_connections, or use fewer processes"),
-    (
-        asyncpg.UndefinedTableError,
-        "its tables are not there any more: keep everything as it is, and look for who dropped them",
-    ),
-    (TimeoutError, "it does not answer in time: check host, port and network, and what it is busy with"),
-    (asyncpg.exceptions.ClientConfigurationError, "its URL has a setting that asyncpg does not know: mend it"),
-    (OSError, "it cannot be reached: check host, port and network, and whether it runs"),
-    (asyncpg.PostgresConnectionError, "its connection was lost: check whether it runs"),
-    (asyncpg.OperatorInterventionError, "it is being shut down or started: call again when it runs"),
-    (asyncpg.exceptions.TargetServerAttributeNotMatched, "none of its hosts takes writes: name the primary"),
-    (asyncpg.InternalClientError, "its connection was lost: check whether it runs"),
-    (asyncpg.InterfaceError, "its connection was lost: check whether it runs"),
-)
-
 
 def is_transient(error: Exception) -> bool:
     """Tell whether it may be over in a moment; a value that no statement takes is not."""
-    return isinstance(error, _PASSING) and not isinstance(error, ValueError)
+    return isinstance(error, _PASSING) and not isinstance(error, ValueError) and not is_lasting(error)
 
 
 @contextlib.contextmanager
@@ -157,7 +140,7 @@ class PostgresConnection:
                 result = await work(self._fetch_on(connection))
             except DRIVER_ERRORS as error:
                 if not is_transient(error):
-                    raise self.journal_error(error) from None
+                    raise await self._explained(error, connection) from None
                 if connection is not None:
                     terminate(connection)
                 if loop.time() + wait > until:
@@ -230,6 +213,7 @@ class PostgresConnection:
             JournalError: it is of a newer release, or the user may not.
         """
         self._of_loop()
+        check_files(self.where, self._url)
         try:
             with driver():
                 return await self._migrated()
@@ -254,9 +238,15 @@ class PostgresConnection:
 
     def journal_error(self, error: Exception) -> JournalError:
         """Return the error that says which database, and what to do."""
-        told = f"it refused a statement ({getattr(error, 'sqlstate', None) or type(error).__name__})"
-        advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), told)
-        return JournalError(f"The journal at {self.where}: {advice}.", recorded=None)
+        return journal_error(self.where, error)
+
+    async def _explained(self, error: Exception, connection: Any) -> JournalError:
+        """Return the error; of a missing privilege it says which, on what."""
+        lacking = ""
+        if isinstance(error, asyncpg.InsufficientPrivilegeError) and connection is not None:
+            with contextlib.suppress(*DRIVER_ERRORS), driver():
+                lacking = lacking_privileges(str(error), await connection.fetch(PRIVILEGES, self.schema))
+        return journal_error(self.where, error, lacking)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -274,9 +264,12 @@ class PostgresConnection:
             if self._is_open:
                 return
             if self._owns_pool:
+                check_files(self.where, self._url)
                 connection = await self._connect()
                 try:
                     await self._learn_about(connection)
+                except asyncpg.InsufficientPrivilegeError as error:
+                    raise await self._explained(error, connection) from None
                 finally:
                     await _close(connection)
                 self._pool = await self._make_pool()

@@ -9,9 +9,12 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.journal.sqlite.busy import BUSY, SLICE, BusyWait
+from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
+from alphapo_async.journal.sqlite.faults import is_unwritable, journal_error
 
 __all__ = [
     "APPLICATION",
@@ -22,7 +25,6 @@ __all__ = [
     "filesystem_of",
     "is_mounted",
     "is_wal_safe",
-    "journal_error",
 ]
 
 logger = logging.getLogger("alphapo_async")
@@ -138,31 +140,64 @@ def filesystem_of(path: Path, mounts: str) -> str:
     return found
 
 
-def connect(path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None) -> sqlite3.Connection:
+def connect(
+    path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None, *, reads_only: bool = False
+) -> sqlite3.Connection:
     """Open the journal, making it where there is none.
 
     Args:
         path: the file.
         mounts: the system's list of what is mounted where.
         wait: for other processes that lock the file.
+        reads_only: nothing will be written, so that a file that cannot be written is opened all the same.
 
     Raises:
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
     """
+    wait = wait or BusyWait()
     try:
         _check_place(path, mounts)
         is_new = _make(path)
         connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
         try:
-            wait = wait or BusyWait()
             wait.run(partial(_check_kind, connection, path, is_new=is_new))
             _set_up(connection, wait)
         except BaseException:
             connection.close()
             raise
     except DRIVER_ERRORS as error:
+        if not reads_only or not is_unwritable(path, error):
+            raise journal_error(path, error) from None
+    else:
+        return connection
+    try:
+        return _connect_to_read(path, wait)
+    except DRIVER_ERRORS as error:
         raise journal_error(path, error) from None
-    return connection
+
+
+def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
+    """Open a journal that cannot be written: with locks; without them only where no other process can have it open for writing.
+
+    SQLite cannot lock a file with a write-ahead log where it cannot make the files beside it. Where there is no log, no process writes.
+
+    Raises:
+        JournalError: its last transaction was cut off, and undoing that would write.
+    """
+    beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")]
+    ways = ["mode=ro"] if any(one.exists() and one.stat().st_size for one in beside) else ["mode=ro", "immutable=1"]
+    for way in ways:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, uri=True)
+        try:
+            wait.run(partial(_check_kind, connection, path, is_new=False))
+        except sqlite3.OperationalError:
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['cut off'])}.", recorded=None)
 
 
 def is_mounted(path: Path, mounts: str) -> bool:
@@ -290,21 +325,3 @@ def copy_into(connection: sqlite3.Connection, target: Path, wait: BusyWait) -> N
         wait.copy(connection, copy)
     finally:
         copy.close()
-
-
-_ADVICE: Final = (
-    ("full", "its disk is full: make room, then call again"),
-    ("readonly", "it cannot be written: check its owner and mode"),
-    ("not a database", "it is not a SQLite database: name another file; nothing in it was changed"),
-    ("malformed", "it is damaged: keep a copy of it as it is, then restore a backup; nothing in it was overwritten"),
-    ("locked", f"another process has been writing to it for {BUSY:.0f} s: look for one that hangs"),
-    ("unable to open", "it cannot be opened: check its folder, owner and mode"),
-    ("Permission denied", "it cannot be opened: check its folder, owner and mode"),
-)
-
-
-def journal_error(path: Path, error: Exception, *, recorded: bool | None = None) -> JournalError:
-    """Return the error that says which file, and what to do."""
-    told = str(error) or type(error).__name__
-    advice = next((advice for words, advice in _ADVICE if words in told), f"it cannot be used ({told})")
-    return JournalError(f"The journal {str(path)!r}: {advice}.", recorded=recorded)

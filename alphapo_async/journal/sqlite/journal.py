@@ -27,7 +27,8 @@ from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
-from alphapo_async.journal.sqlite.file import DRIVER_ERRORS, connect, copy_into, journal_error
+from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
+from alphapo_async.journal.sqlite.file import DRIVER_ERRORS, connect, copy_into
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.supervisor import Supervisor
 
@@ -42,9 +43,9 @@ _CLOSING_WAIT: Final = 0.5  # and to another process that locks the file; a slic
 class _File:
     """The open file, used by the journal's thread alone. What is changed gathers, and is written in one go for each kind."""
 
-    def __init__(self, path: Path, wait: BusyWait) -> None:
+    def __init__(self, path: Path, wait: BusyWait, *, reads_only: bool = False) -> None:
         self.path = path
-        self.connection = connect(path, wait=wait)
+        self.connection = connect(path, wait=wait, reads_only=reads_only)
         self._wait = wait
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
         self._read: dict[_Name, tuple[int, Row] | None] = {}
@@ -140,8 +141,15 @@ class _File:
             gathered.clear()
 
     def commit(self) -> None:
-        """Have it on disk."""
-        self._wait.run(partial(self.connection.execute, "commit"))
+        """Have it on disk.
+
+        Raises:
+            HeldByReader: with a rollback journal, another process has been reading for too long.
+        """
+        try:
+            self._wait.run(partial(self.connection.execute, "commit"))
+        except DRIVER_ERRORS as error:
+            raise HeldByReader(str(error)) if is_busy(error) else error from None
 
     def undo(self) -> None:
         """Forget what was not committed."""
@@ -220,17 +228,19 @@ class SqliteJournal:
 
     Args:
         path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
+        reads_only: nothing will be written; a file that cannot be written, as on a read-only mount, is read then.
     """
 
     is_durable = True
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, reads_only: bool = False) -> None:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
         self._workers = LivenessLocks(self.path.with_name(f"{self.path.name}.workers"))
         self._busy_wait = BusyWait()
         self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
+        self._reads_only = reads_only
         self._is_closed = False
 
     def supervise(self, supervisor: Supervisor) -> None:
@@ -501,7 +511,7 @@ class SqliteJournal:
 
     def _opened(self) -> _File:
         if self._file is None:
-            self._file = _File(self.path, self._busy_wait)
+            self._file = _File(self.path, self._busy_wait, reads_only=self._reads_only)
         return self._file
 
     def _read(self, file: _File, request: ThreadCall[_File]) -> None:

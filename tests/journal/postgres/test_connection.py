@@ -285,44 +285,6 @@ async def test_a_database_that_does_not_flush_is_warned_of(caplog: pytest.LogCap
     assert caplog.records[0].getMessage() == warned
 
 
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (asyncpg.InvalidPasswordError("payer"), "it does not accept the user or the password"),
-        (asyncpg.InvalidCatalogNameError("payouts"), "the database does not exist: make it, or name another"),
-        (
-            asyncpg.InsufficientPrivilegeError("no"),
-            "the user may not do that: grant it, or run `alphapo journal migrate` as one who may",
-        ),
-        (asyncpg.DiskFullError("full"), "its disk is full: make room, then call again"),
-        (asyncpg.ReadOnlySQLTransactionError("no"), "it is a standby, which only reads: name the primary"),
-        (
-            asyncpg.TooManyConnectionsError("no"),
-            "it has no connection to spare: raise max_connections, or use fewer processes",
-        ),
-        (
-            asyncpg.UndefinedTableError("no"),
-            "its tables are not there any more: keep everything as it is, and look for who dropped them",
-        ),
-        (asyncpg.AdminShutdownError("no"), "it is being shut down or started: call again when it runs"),
-        (asyncpg.CannotConnectNowError("no"), "it is being shut down or started: call again when it runs"),
-        (asyncpg.ConnectionDoesNotExistError("no"), "its connection was lost: check whether it runs"),
-        (asyncpg.InterfaceError("no"), "its connection was lost: check whether it runs"),
-        (
-            asyncpg.exceptions.ClientConfigurationError("hunter2"),
-            "its URL has a setting that asyncpg does not know: mend it",
-        ),
-        (TimeoutError(), "it does not answer in time: check host, port and network, and what it is busy with"),
-        (ConnectionRefusedError(), "it cannot be reached: check host, port and network, and whether it runs"),
-    ],
-)
-def test_every_error_says_what_to_do(error: Exception, told: str) -> None:
-    """And where."""
-    where = "postgresql://127.0.0.1:9/payouts, schema payouts"
-    said = str(server(NOWHERE, schema="payouts").journal_error(error))
-    assert said.startswith(f"The journal at {where}: {told}.")
-
-
 def test_only_what_may_be_over_in_a_moment_is_tried_again() -> None:
     """A deadlock, a restart, a lost connection; not a wrong value or a missing right."""
     for error in (asyncpg.DeadlockDetectedError("x"), asyncpg.AdminShutdownError("x"), OSError(), TimeoutError()):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,8 +19,8 @@ from alphapo_async.journal.sqlite.file import (
     filesystem_of,
     is_mounted,
     is_wal_safe,
-    journal_error,
 )
+from tests.support.mounts import make_read_only, mounted
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -258,63 +255,42 @@ def test_a_damaged_schema_is_refused(path: Path) -> None:
     assert "is damaged" in refused(path)
 
 
-def test_a_file_that_may_not_be_written_is_refused() -> None:
-    """With the advice to look at owner and mode; asked as somebody who is not root."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        path = Path(folder) / "payouts.db"
-        connect(path).close()
-        path.chmod(0o444)
-        assert "check its owner and mode" in as_nobody(lambda: refused(path))
+def written(path: Path, mode: str) -> None:
+    """Make a journal with an account in it, in this journal mode."""
+    with contextlib.closing(connect(path)) as connection:
+        connection.execute(f"pragma journal_mode = {mode}")
+        connection.execute("insert into accounts values ('a', 'h')")
 
 
-def as_nobody(told: Callable[[], str]) -> str:
-    """Return what is told in a process without root's rights."""
-    reads, writes = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        try:
-            if os.geteuid() == 0:
-                os.setuid(65_534)
-            os.write(writes, told().encode())
-        finally:
-            os._exit(0)
-    os.close(writes)
-    os.waitpid(child, 0)
-    with os.fdopen(reads, "rb") as answers:
-        return answers.read().decode()
+@pytest.mark.parametrize("mode", ["truncate", "wal"])
+def test_a_file_on_a_read_only_mount_can_be_read(tmp_path: Path, mode: str) -> None:
+    """By whoever says that nothing will be written; in either journal mode, also under a name that means something in a URL."""
+    with mounted(tmp_path):
+        path = tmp_path / "pay?outs #1.db"
+        written(path, mode)
+        make_read_only(tmp_path)
+        with contextlib.closing(connect(path, reads_only=True)) as connection:
+            assert connection.execute("select * from accounts").fetchall() == [("a", "h")]
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                connection.execute("insert into accounts values ('b', 'h')")
+        with pytest.raises(JournalError, match="mounted read-only"):
+            connect(path)
+
+
+def test_a_file_that_is_no_journal_is_none_on_a_read_only_mount_either(tmp_path: Path) -> None:
+    """Whoever only reads is told, too."""
+    with mounted(tmp_path):
+        with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+            other.execute("create table customers (name)")
+        make_read_only(tmp_path)
+        with pytest.raises(JournalError, match="is not a journal of this library"):
+            connect(tmp_path / "other.db", reads_only=True)
 
 
 def test_a_folder_in_its_place_is_refused(path: Path) -> None:
     """It cannot be opened."""
     path.mkdir()
-    assert "cannot be opened" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("told", "says"),
-    [
-        ("database or disk is full", "its disk is full: make room, then call again"),
-        ("attempt to write a readonly database", "it cannot be written: check its owner and mode"),
-        (
-            "file is not a database",
-            "it is not a SQLite database: name another file; nothing in it was changed",
-        ),
-        (
-            "database disk image is malformed",
-            "it is damaged: keep a copy of it as it is, then restore a backup; nothing in it was overwritten",
-        ),
-        ("database is locked", "another process has been writing to it for 30 s: look for one that hangs"),
-        ("unable to open database file", "it cannot be opened: check its folder, owner and mode"),
-        ("[Errno 13] Permission denied: 'x'", "it cannot be opened: check its folder, owner and mode"),
-        ("something new", "it cannot be used (something new)"),
-    ],
-)
-def test_every_fault_is_a_sentence(path: Path, told: str, says: str) -> None:
-    """With the file, and what to do about it."""
-    error = journal_error(path, sqlite3.OperationalError(told), recorded=None)
-    assert str(error).startswith(f"The journal {str(path)!r}: {says}. ")
-    assert error.recorded is None
+    assert "it is a folder: name a file in it" in refused(path)
 
 
 def test_a_copy_is_whole_and_its_owner_s_alone(path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""What the errors of journals say: one table of conditions, each with what is the matter and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["DATABASE", "FILE", "Message", "sentence"]
+
+
+class Message(NamedTuple):
+    """What is said under one condition. Names in braces are filled in with what was found."""
+
+    text: str
+    advice: str
+    is_passing: bool = False
+    """The same call may do another time; the rest is for a person to change."""
+
+
+FILE: Final = {
+    "disk full": Message("its disk is full", "make room, then call again", is_passing=True),
+    "read-only file system": Message(
+        "its file system is mounted read-only",
+        "mount it with write access, and look into the system's log where it was; `alphapo journal list`, `show`, `totals` and `export` "
+        "read it as it is",
+    ),
+    "not writable": Message("it cannot be written", "check its owner and mode"),
+    "not to be opened": Message("it cannot be opened", "check its folder, owner and mode"),
+    "a folder": Message("it is a folder", "name a file in it"),
+    "too many open files": Message(
+        "this process has too many open files",
+        "raise its limit (ulimit -n, LimitNOFILE), or look for what it does not close",
+        is_passing=True,
+    ),
+    "no database": Message("it is not a SQLite database", "name another file; nothing in it was changed"),
+    "damaged": Message(
+        "it is damaged", "keep a copy of it as it is, then restore a backup; nothing in it was overwritten"
+    ),
+    "a writer hangs": Message(
+        "another process has been writing to it for {detail}", "look for one that hangs", is_passing=True
+    ),
+    "a reader holds it": Message(
+        "another process has been reading it for {detail}, and nothing can be written meanwhile",
+        "end what reads it (a sqlite3 shell, a backup program); `alphapo journal backup` copies it without that",
+        is_passing=True,
+    ),
+    "cut off": Message(
+        "its last transaction was cut off, and only a process that may write to it can undo that",
+        "open it once with write access, or copy it with the file beside it whose name ends with -journal or -wal",
+    ),
+    "unknown": Message("it cannot be used ({detail})", ""),
+}
+"""Of a journal in a file, by the condition."""
+
+DATABASE: Final = {
+    "statement mode": Message(
+        "a pooler in statement mode stands between, which allows no transactions",
+        "set pool_mode = transaction for this database in the pooler",
+    ),
+    "startup parameter": Message(
+        "the pooler does not take the setting {detail!r} of its URL",
+        "leave it out, or name it in the pooler's ignore_startup_parameters",
+    ),
+    "unknown setting": Message(
+        "the server does not take the setting {detail!r} of its URL", "leave it out, or correct its value"
+    ),
+    "wrong setting": Message(
+        "its URL has a setting that cannot work",
+        "check sslmode, sslrootcert (or ~/.postgresql/root.crt) and target_session_attrs",
+    ),
+    "missing file": Message("a file that its URL names cannot be read: {detail}", "put it there, or correct the URL"),
+    "certificate": Message(
+        "its certificate is not trusted, or TLS fails ({detail})",
+        "check sslrootcert, the host name in the URL and the server's certificate",
+    ),
+    "privilege": Message("the user lacks {detail}", "grant it, or run `alphapo journal migrate` as one who may"),
+    "login": Message("it does not accept the user or the password", "check both, and the server's pg_hba.conf"),
+    "no such database": Message("the database does not exist", "make it, or name another"),
+    "disk full": Message("its disk is full", "make room, then call again", is_passing=True),
+    "no primary": Message("none of its hosts takes writes", "name the primary", is_passing=True),
+    "standby": Message("it is a standby, which only reads", "name the primary"),
+    "too many connections": Message(
+        "it has no connection to spare", "raise max_connections, or use fewer processes", is_passing=True
+    ),
+    "tables gone": Message(
+        "its tables are not there any more", "keep everything as it is, and look for who dropped them"
+    ),
+    "server upgraded": Message(
+        "the server misses a file of its own (58P01), as after an upgrade of its packages while it ran",
+        "restart the database server",
+        is_passing=True,
+    ),
+    "too many open files": Message(
+        "this process has too many open files",
+        "raise its limit (ulimit -n, LimitNOFILE), or look for what it does not close",
+        is_passing=True,
+    ),
+    "no answer": Message(
+        "it does not answer in time", "check host, port and network, and what it is busy with", is_passing=True
+    ),
+    "not reached": Message(
+        "it cannot be reached", "check host, port and network, and whether it runs", is_passing=True
+    ),
+    "lost": Message("its connection was lost", "check whether it runs", is_passing=True),
+    "going down": Message("it is being shut down or started", "call again when it runs", is_passing=True),
+    "unknown": Message("it refused a statement ({detail})", ""),
+}
+"""Of a journal in PostgreSQL, by the condition."""
+
+
+def sentence(message: Message, detail: str = "") -> str:
+    """Return text and advice of a message, with what was found filled in."""
+    text = message.text.format(detail=detail)
+    return f"{text}: {message.advice}" if message.advice else text

@@ -1,0 +1,199 @@
+"""Every condition of the table of messages for a journal's file: brought about on a real file system, and told with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
+from alphapo_async.journal.sqlite.faults import HeldByReader, condition_of, is_unwritable, journal_error
+from alphapo_async.journal.sqlite.file import connect
+from alphapo_async.journal.sqlite.journal import _File
+from tests.support.descriptors import none_left
+from tests.support.mounts import make_read_only, mounted
+from tests.support.processes import as_nobody
+
+SECONDS: Final = f"{BUSY:.0f} s"
+
+
+def refusal(path: Path, *, reads_only: bool = False) -> str:
+    """Return what is said when the journal is opened."""
+    with pytest.raises(JournalError) as caught:
+        connect(path, wait=BusyWait(0.0), reads_only=reads_only).close()
+    assert caught.value.recorded is None
+    return caught.value.detail
+
+
+def made(path: Path) -> Path:
+    """Make a journal."""
+    connect(path).close()
+    return path
+
+
+def on_a_full_disk(folder: Path) -> str:
+    """Open a journal where the file system holds nothing more."""
+    with mounted(folder):
+        path = made(folder / "payouts.db")
+        with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(b"x" * 65_536)
+        return refusal(path)
+
+
+def on_a_read_only_mount(folder: Path) -> str:
+    """Open a journal where nothing can be written."""
+    with mounted(folder):
+        path = made(folder / "payouts.db")
+        make_read_only(folder)
+        return refusal(path)
+
+
+def as_another_user(folder: Path, mode: int) -> str:
+    """Open it as a user who has no rights but those that everybody has."""
+    with tempfile.TemporaryDirectory() as other:
+        Path(other).chmod(0o755)
+        path = made(Path(other) / "payouts.db")
+        path.chmod(mode)
+        return as_nobody(lambda: refusal(path)).replace(other, str(folder))
+
+
+def as_a_folder(folder: Path) -> str:
+    """Open a folder."""
+    (folder / "payouts.db").mkdir()
+    return refusal(folder / "payouts.db")
+
+
+def without_descriptors(folder: Path) -> str:
+    """Open it when this process has no file to spare."""
+    path = made(folder / "payouts.db")
+    with none_left():
+        return refusal(path)
+
+
+def a_text(folder: Path) -> str:
+    """Open a text."""
+    (folder / "payouts.db").write_text("foreign_id,amount\n" * 100)
+    return refusal(folder / "payouts.db")
+
+
+def with_garbage(folder: Path) -> str:
+    """Open a journal whose first page is garbage after its header."""
+    path = made(folder / "payouts.db")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\xfe" * 3_996 + whole[4_096:])
+    return refusal(path)
+
+
+def beside_a_writer(folder: Path) -> str:
+    """Open it while another process does not end its transaction."""
+    path = made(folder / "payouts.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        return refusal(path)
+
+
+def beside_a_reader(folder: Path) -> str:
+    """Commit, with a rollback journal, while another process does not end its reading."""
+    path = made(folder / "payouts.db")
+    file = _File(path, BusyWait(0.0))
+    file.connection.execute("pragma journal_mode = truncate")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin")
+        other.execute("select * from accounts").fetchall()
+        file.begin()
+        file.connection.execute("insert into accounts values ('a', 'h')")
+        with pytest.raises(HeldByReader) as caught:
+            file.commit()
+    file.undo()
+    file.close()
+    return journal_error(path, caught.value).detail
+
+
+def cut_off(folder: Path) -> str:
+    """Read a journal whose writer died in a commit, where that cannot be undone."""
+    with mounted(folder):
+        path = made(folder / "payouts.db")
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            dying = sqlite3.connect(path, isolation_level=None)
+            dying.execute("pragma journal_mode = delete")
+            dying.execute("pragma cache_size = 1")
+            dying.execute("begin")
+            for number in range(2_000):
+                dying.execute("insert into accounts values (?, 'h')", (f"account {number}",))
+            os._exit(0)
+        os.waitpid(child, 0)
+        make_read_only(folder)
+        return refusal(path, reads_only=True)
+
+
+def with_something_new(folder: Path) -> str:
+    """Have SQLite say what nobody has thought of."""
+    return journal_error(folder / "payouts.db", sqlite3.OperationalError("something new")).detail
+
+
+CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
+    "disk full": (on_a_full_disk, ""),
+    "read-only file system": (on_a_read_only_mount, ""),
+    "not writable": (lambda folder: as_another_user(folder, 0o444), ""),
+    "not to be opened": (lambda folder: as_another_user(folder, 0o000), ""),
+    "a folder": (as_a_folder, ""),
+    "too many open files": (without_descriptors, ""),
+    "no database": (a_text, ""),
+    "damaged": (with_garbage, ""),
+    "a writer hangs": (beside_a_writer, SECONDS),
+    "a reader holds it": (beside_a_reader, SECONDS),
+    "cut off": (cut_off, ""),
+    "unknown": (with_something_new, "something new"),
+}
+
+
+@pytest.mark.parametrize("condition", FILE)
+def test_every_condition_is_told_with_what_to_do(tmp_path: Path, condition: str) -> None:
+    """As the table has it, with the file's name."""
+    provoke, detail = CONDITIONS[condition]
+    said = provoke(tmp_path)
+    assert said == f"The journal {str(tmp_path / 'payouts.db')!r}: {sentence(FILE[condition], detail)}."
+
+
+@pytest.mark.parametrize(
+    ("error", "condition"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk full"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+        (OSError(errno.EROFS, "Read-only file system"), "not writable"),
+        (OSError(errno.EIO, "Input/output error"), "unknown"),
+        (PermissionError(errno.EACCES, "Permission denied"), "not to be opened"),
+        (sqlite3.OperationalError("unable to open database file"), "not to be opened"),
+        (MemoryError(), "unknown"),
+    ],
+)
+def test_an_error_has_its_condition(tmp_path: Path, error: Exception, condition: str) -> None:
+    """By the system's number, or by SQLite's words; where neither shows it, the file can be opened and written."""
+    path = made(tmp_path / "payouts.db")
+    assert condition_of(path, error) == condition
+    assert condition_of(tmp_path / "nowhere" / "payouts.db", error) == condition
+    assert is_unwritable(path, error) is (condition in ("not writable", "not to be opened"))
+
+
+def test_an_error_without_words_is_named_by_its_kind(tmp_path: Path) -> None:
+    """Nothing is left empty."""
+    assert journal_error(tmp_path / "payouts.db", MemoryError()).detail.endswith("it cannot be used (MemoryError).")
+
+
+def test_a_file_that_cannot_be_opened_on_a_read_only_mount_is_on_one(tmp_path: Path) -> None:
+    """SQLite only says that it cannot open the file beside it."""
+    with mounted(tmp_path):
+        path = made(tmp_path / "payouts.db")
+        make_read_only(tmp_path)
+        assert condition_of(path, sqlite3.OperationalError("unable to open database file")) == "read-only file system"
