@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 LONGEST: Final = 30.0
@@ -49,3 +51,17 @@ def as_nobody(told: Callable[[], str]) -> str:
     os.waitpid(child, 0)
     with os.fdopen(reads, "rb") as answers:
         return answers.read().decode()
+
+
+def die_in_a_commit(path: Path) -> None:
+    """Leave a journal's file as a process does that dies while it writes, with a rollback journal beside it."""
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        dying = sqlite3.connect(path, isolation_level=None)
+        dying.execute("pragma journal_mode = delete")
+        dying.execute("pragma cache_size = 1")
+        dying.execute("begin")
+        for number in range(2_000):
+            dying.execute("insert into accounts values (?, 'h')", (f"account {number}",))
+        os._exit(0)
+    os.waitpid(child, 0)

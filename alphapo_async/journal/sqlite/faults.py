@@ -77,7 +77,8 @@ def is_mounted_read_only(path: Path) -> bool:
 
 def is_unwritable(path: Path, error: Exception) -> bool:
     """Return whether the file may still be read, though it cannot be written."""
-    return condition_of(path, error) in ("read-only file system", "not writable", "not to be opened")
+    found = condition_of(path, error)
+    return found in ("read-only file system", "not writable", "not to be opened") and os.access(path, os.R_OK)
 
 
 def journal_error(path: Path, error: Exception, *, recorded: bool | None = None) -> JournalError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -170,10 +171,7 @@ def connect(
             raise journal_error(path, error) from None
     else:
         return connection
-    try:
-        return _connect_to_read(path, wait)
-    except DRIVER_ERRORS as error:
-        raise journal_error(path, error) from None
+    return _connect_to_read(path, wait)
 
 
 def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
@@ -187,15 +185,13 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
     beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")]
     ways = ["mode=ro"] if any(one.exists() and one.stat().st_size for one in beside) else ["mode=ro", "immutable=1"]
     for way in ways:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, uri=True)
-        try:
+        with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as undo:
+            connection = sqlite3.connect(
+                f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, uri=True
+            )
+            undo.callback(connection.close)
             wait.run(partial(_check_kind, connection, path, is_new=False))
-        except sqlite3.OperationalError:
-            connection.close()
-        except BaseException:
-            connection.close()
-            raise
-        else:
+            undo.pop_all()
             return connection
     raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['cut off'])}.", recorded=None)
 

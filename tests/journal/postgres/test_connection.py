@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -343,3 +344,15 @@ def test_whatever_the_driver_raises_for_good_is_told_as_a_journal_error() -> Non
             await opened.aclose()
 
     run(story())
+
+
+async def test_a_missing_privilege_is_named_when_the_journal_is_opened() -> None:
+    """On a schema, to a user who may not use it."""
+    name = postgres.schema()
+    await postgres.execute(f"create role {name} login; create schema {name}")
+    parts = urlsplit(postgres.url())
+    opened = server(parts._replace(netloc=f"{name}@{parts.netloc.rpartition('@')[2]}").geturl(), schema=name)
+    with pytest.raises(JournalError, match=f"the user lacks USAGE on schema {name}: grant it"):
+        await opened.run(one)
+    await opened.aclose()
+    await postgres.execute(f"drop role {name}")

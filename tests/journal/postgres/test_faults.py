@@ -256,14 +256,3 @@ def test_files_that_can_be_read_are_right(tmp_path: Path) -> None:
     check_files("db", None)
     with pytest.raises(JournalError, match="sslcert='/nowhere'"):
         check_files("db", "postgresql://db/payouts?sslcert=/nowhere")
-
-
-async def test_a_privilege_to_make_the_tables_is_named() -> None:
-    """At the first use, by a user who may not."""
-    role = postgres.schema()
-    await postgres.execute(f"create role {role} login; create schema {role}")
-    try:
-        said = await refusal(as_user(role), schema=role)
-    finally:
-        await postgres.execute(f"drop role {role}")
-    assert f"the user lacks USAGE on schema {role}: grant it" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from alphapo_async.journal.sqlite.file import connect
 from alphapo_async.journal.sqlite.journal import _File
 from tests.support.descriptors import none_left
 from tests.support.mounts import make_read_only, mounted
-from tests.support.processes import as_nobody
+from tests.support.processes import as_nobody, die_in_a_commit
 
 SECONDS: Final = f"{BUSY:.0f} s"
 
@@ -123,16 +122,7 @@ def cut_off(folder: Path) -> str:
     """Read a journal whose writer died in a commit, where that cannot be undone."""
     with mounted(folder):
         path = made(folder / "payouts.db")
-        child = os.fork()
-        if child == 0:  # pragma: no cover - another process
-            dying = sqlite3.connect(path, isolation_level=None)
-            dying.execute("pragma journal_mode = delete")
-            dying.execute("pragma cache_size = 1")
-            dying.execute("begin")
-            for number in range(2_000):
-                dying.execute("insert into accounts values (?, 'h')", (f"account {number}",))
-            os._exit(0)
-        os.waitpid(child, 0)
+        die_in_a_commit(path)
         make_read_only(folder)
         return refusal(path, reads_only=True)
 

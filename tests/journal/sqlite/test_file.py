@@ -21,6 +21,7 @@ from alphapo_async.journal.sqlite.file import (
     is_wal_safe,
 )
 from tests.support.mounts import make_read_only, mounted
+from tests.support.processes import die_in_a_commit
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -275,6 +276,17 @@ def test_a_file_on_a_read_only_mount_can_be_read(tmp_path: Path, mode: str) -> N
                 connection.execute("insert into accounts values ('b', 'h')")
         with pytest.raises(JournalError, match="mounted read-only"):
             connect(path)
+
+
+def test_a_file_that_was_cut_off_is_not_read_where_that_cannot_be_undone(tmp_path: Path) -> None:
+    """Half a transaction stands in it."""
+    with mounted(tmp_path):
+        path = tmp_path / "payouts.db"
+        written(path, "delete")
+        die_in_a_commit(path)
+        make_read_only(tmp_path)
+        with pytest.raises(JournalError, match="its last transaction was cut off"):
+            connect(path, reads_only=True)
 
 
 def test_a_file_that_is_no_journal_is_none_on_a_read_only_mount_either(tmp_path: Path) -> None:
