@@ -22,7 +22,7 @@ from alphapo_async.core.events import Event
 
 KEY, SECRET = "proof-key", "proof-secret"
 POLICY: Final = RetryPolicy(
-    attempts=4, deadline=8.0, attempt_timeout=1.0, wait_initial=0.02, wait_max=0.2, quiet=2.0, resend_within=3_600.0
+    attempts=4, deadline=8.0, attempt_timeout=4.0, wait_initial=0.02, wait_max=0.2, quiet=2.0, resend_within=3_600.0
 )
 
 Verb: TypeAlias = Literal["open", "work", "withdraw", "enqueue", "resume", "callback", "health", "close"]
