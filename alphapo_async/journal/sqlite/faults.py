@@ -57,11 +57,14 @@ def condition_of(path: Path, error: Exception) -> str:
 
 
 def _seen(path: Path) -> str | None:
-    """Return what keeps the file from being opened, as far as opening it shows that."""
+    """Return what keeps the file from being opened, as far as that can be seen.
+
+    The file itself is not opened: closing it would end the locks that other connections of this process have on it.
+    """
     if path.is_dir():
         return "a folder"
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         return _NUMBERS.get(error.errno or 0)
     return "read-only file system" if is_mounted_read_only(path) else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -187,3 +189,14 @@ def test_a_file_that_cannot_be_opened_on_a_read_only_mount_is_on_one(tmp_path: P
         path = made(tmp_path / "payouts.db")
         make_read_only(tmp_path)
         assert condition_of(path, sqlite3.OperationalError("unable to open database file")) == "read-only file system"
+
+
+def test_looking_at_a_file_ends_no_lock_of_this_process(tmp_path: Path) -> None:
+    """A lock on a file ends when the process closes it, whatever opened it: the other connection would be alone no more."""
+    path = made(tmp_path / "payouts.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("begin exclusive")
+        condition_of(path, sqlite3.OperationalError("unable to open database file"))
+        program = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('begin immediate')"
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+    assert "database is locked" in told.stderr
