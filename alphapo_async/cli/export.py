@@ -22,7 +22,7 @@ from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal
 
 if TYPE_CHECKING:
-    from alphapo_async.journal.copying import Movable
+    from alphapo_async.journal.copying import Dumpable
 
 __all__ = ["FIELDS", "export", "fields_of", "line_writer"]
 
@@ -119,7 +119,7 @@ def _guarded(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else _exact(value)
 
 
-async def _rows(opened: Movable, account: str, begin: float, end: float) -> AsyncIterator[Row]:
+async def _rows(opened: Dumpable, account: str, begin: float, end: float) -> AsyncIterator[Row]:
     after = 0
     while page := await opened.dump(after, _PAGE):
         for kept in page:
@@ -180,7 +180,7 @@ def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str 
     owner = account_of(account, os.environ)
 
     async def use(opened: Journal) -> int:
-        count, readable = 0, cast("Movable", opened)  # as a file and PostgreSQL are
+        count, readable = 0, cast("Dumpable", opened)  # as a file and PostgreSQL are
         write = line_writer(kind, lambda text: click.echo(text, nl=False), for_spreadsheet=spreadsheet)
         async for row in _rows(readable, owner, begin, end):
             write(fields_of(row))

@@ -22,7 +22,7 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
 from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
-from alphapo_async.journal.copying import Movable, move
+from alphapo_async.journal.copying import CopySource, CopyTarget, copy_journal
 from alphapo_async.journal.sqlite.file import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
@@ -190,12 +190,11 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
 
 
 _COPY_EPILOG = """\b
-Examples:
+Example:
   alphapo journal copy postgresql://payer@db/payouts --journal payouts.db
-  alphapo journal copy payouts.db --journal postgresql://payer@db/payouts
 
 \b
-Stop everything that uses the journal first. The password of a database goes into PGPASSWORD or ~/.pgpass.
+Stop everything that uses the journal first. The password of the database goes into PGPASSWORD or ~/.pgpass.
 """
 
 
@@ -203,22 +202,23 @@ Stop everything that uses the journal first. The password of a database goes int
 @click.argument("target", callback=no_password)
 @journal_options
 def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
-    """Move a journal between a file and PostgreSQL: TARGET must be empty.
+    """Copy a journal from a file to TARGET, an empty journal in PostgreSQL.
 
-    Every row is compared. The source is marked, so that nothing is sent from it any more.
+    The copy is refused while a worker uses the file. Every row is compared. Then the file is closed for good: nothing is sent
+    from it again.
     """
 
     async def use(opened: Journal) -> int:
         into = open_journal(target)
         try:
-            if not isinstance(opened, Movable) or not isinstance(into, Movable):
-                raise ConfigurationError('A journal is copied between a file and PostgreSQL; "memory" is neither.')
-            return await move(opened, into, shown(target), time.time())
+            if not isinstance(opened, CopySource) or not isinstance(into, CopyTarget):
+                raise ConfigurationError("A journal is copied from a file to PostgreSQL only. Nothing was copied.")
+            return await copy_journal(opened, into, time.time())
         finally:
             await into.aclose()
 
     count = with_journal(journal_named(name, os.environ), use)
-    click.echo(f"Copied and compared {count} withdrawals. The source is marked: nothing is sent from it any more.")
+    click.echo(f"Copied and compared {count} withdrawals. The file is closed for good: nothing is sent from it again.")
     click.echo(f"From now on use {shown(target)}.")
 
 

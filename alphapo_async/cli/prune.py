@@ -23,7 +23,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 if TYPE_CHECKING:
     from alphapo_async.journal import Redactable
-    from alphapo_async.journal.copying import Movable
+    from alphapo_async.journal.copying import Dumpable
 
 __all__ = ["Age", "closing_words", "prune", "redact"]
 
@@ -127,7 +127,7 @@ async def _select(
 
 
 async def _rows(opened: Journal, owner: str) -> AsyncIterator[Row]:
-    readable, after = cast("Movable", opened), 0  # as a file and PostgreSQL are
+    readable, after = cast("Dumpable", opened), 0  # as a file and PostgreSQL are
     while page := await readable.dump(after, _PAGE):
         for kept in page:
             if kept.row.account == owner:

@@ -1,4 +1,8 @@
-"""Moving a journal from one storage to another: copied, compared row by row, and the source marked so that nothing sends from it."""
+"""Copying a journal from a file to PostgreSQL: copied, compared row by row, then the file is closed for good and nothing is sent from it.
+
+It is offline: the file is locked while it is copied, and no worker of it may live. Closing the file for good renames the table that every
+statement on a row reads, so that each of them fails from then on, in every process; no statement asks whether the journal was copied.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
 
-__all__ = ["Kept", "Movable", "Register", "move"]
+__all__ = ["CopySource", "CopyTarget", "Dumpable", "Kept", "Register", "copy_journal"]
 
 _PAGE: Final = 500
 
@@ -21,7 +25,7 @@ class Kept(NamedTuple):
     """One withdrawal with all that is kept of it."""
 
     place: int
-    """Where it stands in its table: in the order in which the rows came."""
+    """Its position in its table, in the order in which the rows came."""
     row: Row
     entries: tuple[Entry, ...]
 
@@ -34,65 +38,84 @@ class Register(NamedTuple):
     leases: dict[str, float]
     """By worker, when each one ends or ended."""
     notes: dict[tuple[str, str], str]
-    """By account and name, the texts that it keeps for others."""
+    """By account and name, the texts that it keeps, such as the state of callbacks."""
     epoch: Epoch = Epoch()
-    """In which the copy goes on."""
+    """The epoch of the journal, in which the copy goes on."""
 
 
-@runtime_checkable
-class Movable(Protocol):
-    """What a journal must be able to do to be moved."""
+class Dumpable(Protocol):
+    """A journal that can be read whole."""
 
     async def register(self) -> Register:
-        """Return accounts and workers."""
-        ...
-
-    async def find_living(self, now: float) -> list[str]:
-        """Return the workers that may still send."""
+        """Return accounts, workers, texts and epoch."""
         ...
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""
         ...
 
-    async def load(self, register: Register, kept: list[Kept]) -> None:
-        """Write down what another journal kept; its workers have ended."""
-        ...
-
-    async def move_to(self, name: str | None) -> None:
-        """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
-        ...
-
     async def totals(self, account: str) -> dict[str, Totals]:
-        """Return what became of everything asked for."""
+        """Return the sums of everything requested."""
         ...
 
 
-async def move(source: Movable, target: Movable, name: str, now: float) -> int:
-    """Copy everything, compare it, and leave the source marked; return how many withdrawals moved.
+@runtime_checkable
+class CopySource(Dumpable, Protocol):
+    """A journal that can be copied."""
+
+    async def find_living(self, now: float) -> list[str]:
+        """Return the workers that may still send."""
+        ...
+
+    async def hold(self) -> None:
+        """Lock the journal: no other process writes to it until `release` or `retire`."""
+        ...
+
+    async def release(self) -> None:
+        """Unlock the journal, unchanged."""
+        ...
+
+    async def retire(self) -> None:
+        """Close the held journal for good: every later statement on a row fails, in every process."""
+        ...
+
+
+@runtime_checkable
+class CopyTarget(Dumpable, Protocol):
+    """A journal that takes a copy."""
+
+    async def load(self, register: Register, kept: list[Kept]) -> None:
+        """Record what another journal kept; its workers have ended."""
+        ...
+
+
+async def copy_journal(source: CopySource, target: CopyTarget, now: float) -> int:
+    """Copy everything, compare it, and close the source for good; return how many withdrawals were copied.
 
     Args:
-        source: a journal that nobody uses.
+        source: a journal that no worker uses.
         target: an empty one.
-        name: what the source says of where it has gone; without a password.
         now: seconds since the epoch.
 
     Raises:
-        JournalError: the target is not empty, a worker may still send, or a copy is not what it should be; the source is as it was.
+        JournalError: the target is not empty, a worker of the source lives, or the copy differs; the source is as it was.
     """
     if (await target.register()).hosts or await target.dump(0, 1):
         raise JournalError(
-            "The target holds withdrawals already: name an empty one. Nothing was copied.", recorded=None
+            "The target already holds withdrawals: name an empty one (drop what a copy left that was interrupted). Nothing was copied.",
+            recorded=None,
         )
-    await source.move_to(name)  # first, so that nobody can begin to send meanwhile
     try:
-        return await _copy(source, target, now)
+        await source.hold()
+        count = await _copy(source, target, now)
+        await source.retire()
     except BaseException:
-        await source.move_to(None)
+        await source.release()
         raise
+    return count
 
 
-async def _copy(source: Movable, target: Movable, now: float) -> int:
+async def _copy(source: CopySource, target: CopyTarget, now: float) -> int:
     living = await source.find_living(now)
     if living:
         raise JournalError(
@@ -109,7 +132,7 @@ async def _copy(source: Movable, target: Movable, now: float) -> int:
     return count
 
 
-async def _compare(source: Movable, target: Movable, register: Register) -> None:
+async def _compare(source: CopySource, target: CopyTarget, register: Register) -> None:
     places = [0, 0]
     while True:
         pages = [await each.dump(place, _PAGE) for each, place in zip((source, target), places, strict=True)]
@@ -122,7 +145,7 @@ async def _compare(source: Movable, target: Movable, register: Register) -> None
             break
         places = [page[-1].place for page in pages]
     if (await target.register()).notes != register.notes:
-        raise _differs("what it keeps for others")
+        raise _differs("what it keeps besides withdrawals")
     for account in register.hosts:
         if await source.totals(account) != await target.totals(account):
             raise _differs(f"the totals of account {account!r}")
@@ -130,12 +153,13 @@ async def _compare(source: Movable, target: Movable, register: Register) -> None
 
 def _differs(what: str) -> JournalError:
     return JournalError(
-        f"The copy is not what it should be: {what} differs. Keep the source, and drop the target.", recorded=None
+        f"The copy differs from its source: {what}. The source is unchanged: keep it, and drop the target.",
+        recorded=None,
     )
 
 
 def _essence(kept: Kept) -> tuple[Any, ...]:
-    """What must be the same, wherever it is kept; text in PostgreSQL holds no NUL."""
+    """Return what must be equal on both sides; text in PostgreSQL holds no NUL."""
     row = kept.row
     revisions = [(revision.number, revision.body, revision.digest) for revision in (*row.earlier, row.revision)]
     entries = [replace(line, what=line.what.replace("\0", "\ufffd")) for line in kept.entries]

@@ -47,6 +47,9 @@ FILE: Final = {
         "its last transaction was cut off, and only a process that may write to it can undo that",
         "open it once with write access, or copy it with the file beside it whose name ends with -journal or -wal",
     ),
+    "copied": Message(
+        "it was copied to PostgreSQL (`alphapo journal copy`) and closed for good", "use the journal in PostgreSQL"
+    ),
     "unknown": Message("it cannot be used ({detail})", ""),
 }
 """Of a journal in a file, by the condition."""

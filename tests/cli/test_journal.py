@@ -1,4 +1,4 @@
-"""`alphapo journal …`: looked into, backed up and moved without a key."""
+"""`alphapo journal …`: looked into, backed up and copied without a key."""
 
 from __future__ import annotations
 
@@ -151,26 +151,26 @@ def test_a_file_that_is_no_journal_is_wrong_input(tmp_path: Path) -> None:
     )
 
 
-# ── moved and brought up to date ─────────────────────────────────────────────────────────────────────────────────────
+# ── copied and brought up to date ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_journal_is_copied_and_its_source_marked(path: Path, tmp_path: Path) -> None:
-    """The target is named without its password; the source says where it has gone."""
-    target = str(tmp_path / "new.db")
+def test_a_file_is_copied_to_postgresql_and_closed_for_good(path: Path, tmp_path: Path) -> None:
+    """The copy is named, and the file can be used no more."""
+    before = invoke("journal", "totals", "--journal", str(path)).stdout
+    asyncio.run(postgres.execute("create database copied"))
+    target = postgres.database("copied").replace(":@", "@")
     told = invoke("journal", "copy", target, "--journal", str(path))
     assert told.exit_code == 0, told.output
     assert "Copied and compared 3 withdrawals" in told.stdout
-    assert f"use {target}" in told.stdout.replace("\n", "")
-    assert (
-        invoke("journal", "totals", "--journal", target).stdout
-        == invoke("journal", "totals", "--journal", str(path)).stdout
-    )
-    again = invoke("journal", "copy", str(tmp_path / "newer.db"), "--journal", str(path))
+    assert "From now on use postgresql://" in told.stdout
+    assert invoke("journal", "totals", ALPHAPO_JOURNAL=target).stdout == before
+    again = invoke("journal", "totals", "--journal", str(path))
     assert again.exit_code == 2
-    assert "has moved to" in again.stderr
-    told = invoke("journal", "copy", "memory", "--journal", str(path))
-    assert told.exit_code == 2
-    assert "neither" in told.stderr
+    assert "closed for good: use the journal in PostgreSQL" in again.stderr
+    for elsewhere in (str(tmp_path / "new.db"), "memory"):
+        told = invoke("journal", "copy", elsewhere, "--journal", str(path))
+        assert told.exit_code == 2
+        assert "from a file to PostgreSQL only" in told.stderr
 
 
 def test_a_password_in_an_argument_is_refused(path: Path) -> None:

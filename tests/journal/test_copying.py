@@ -1,7 +1,8 @@
-"""Moving a journal: between a file and a database, compared, and never into use twice."""
+"""Copying a journal from a file to PostgreSQL: compared, and the file is never used again."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Totals
 from alphapo_async.journal import MemoryJournal
-from alphapo_async.journal.copying import Kept, Movable, Register, move
+from alphapo_async.journal.copying import CopySource, CopyTarget, Kept, Register, copy_journal
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.support import postgres
@@ -45,38 +46,80 @@ async def fill(journal: Any, many: int = 0) -> None:
         await journal.leave(worker, 9.0)
 
 
-@pytest.mark.parametrize(("from_", "to"), [("file", "database"), ("database", "file")])
-async def test_everything_arrives_and_nothing_is_left_in_use(both: dict[str, Any], from_: str, to: str) -> None:
+CLOSED = r"was copied to PostgreSQL \(`alphapo journal copy`\) and closed for good: use the journal in PostgreSQL"
+
+
+async def test_everything_arrives_and_the_file_is_closed_for_good(both: dict[str, Any]) -> None:
     """Rows, revisions, histories, hosts, and the workers whose rows are to be freed."""
-    source, target = both[from_], both[to]
+    source, target = both["file"], both["database"]
     await fill(source)
-    assert await move(source, target, "the other", 100.0) == 4
-    for account, foreign_id in ((ACCOUNT, "in doubt"), (ACCOUNT, "corrected"), (ACCOUNT, "paid"), ("another", "paid")):
-        assert same(await target.find(account, foreign_id), await source.find(account, foreign_id))
-        assert await target.history(account, foreign_id) == await source.history(account, foreign_id)
+    kept = {page.row.foreign_id: page for page in await source.dump(0, 9) if page.row.account == ACCOUNT}
+    assert await copy_journal(source, target, 100.0) == 4
+    for foreign_id in ("in doubt", "corrected", "paid"):
+        assert same(await target.find(ACCOUNT, foreign_id), kept[foreign_id].row)
+        assert tuple(await target.history(ACCOUNT, foreign_id)) == kept[foreign_id].entries
+    assert await target.find("another", "paid") is not None
     assert await target.find_dead(100.0) == [("worker", 9.0)]
     assert names(await target.find_held("worker", 9)) == ["in doubt", "corrected", "paid"]
-    with pytest.raises(JournalError, match="moved to the other"):
-        await source.join(ACCOUNT, "h", "new", 200.0)
-    with pytest.raises(JournalError, match="moved to the other"):
-        await hear(source, "new", asked("new"))
-    with pytest.raises(JournalError, match="moved to the other"):
-        await source.move_to("a third")
     await hear(target, "new", asked("new"))
 
 
-async def test_a_journal_of_many_pages_moves_whole(both: dict[str, Any]) -> None:
+async def test_every_process_that_has_the_file_open_can_use_it_no_more(both: dict[str, Any]) -> None:
+    """No statement asks for that: each fails by itself, and `recorded` is None, for the row may be paid from the copy."""
+    source = both["file"]
+    open_before = SqliteJournal(source.path)
+    await fill(source)
+    assert (await open_before.find(ACCOUNT, "paid")) is not None
+    await copy_journal(source, both["database"], 100.0)
+    opened_later = SqliteJournal(source.path)
+    for journal in (source, open_before, opened_later):
+        for refused in (
+            journal.join(ACCOUNT, "h", "new", 1e11),
+            hear(journal, "in doubt", LOST),
+            hear(journal, "new", asked("new")),
+            journal.remember(ACCOUNT, "name", "text"),
+            journal.swap(ACCOUNT, "name", None, "text"),
+            journal.forget(ACCOUNT, "paid", lambda row: (row, ()), keeps_history=True),
+            journal.raise_epoch(1.0),
+            journal.equate_epochs(),
+            journal.find(ACCOUNT, "paid"),
+            journal.totals(ACCOUNT),
+        ):
+            with pytest.raises(JournalError, match=CLOSED) as caught:
+                await refused
+            assert caught.value.recorded is None
+    await open_before.aclose()
+    await opened_later.aclose()
+
+
+async def test_nothing_is_written_to_the_file_while_it_is_copied(both: dict[str, Any]) -> None:
+    """Another process waits, and finds the file closed."""
+    source = both["file"]
+    await fill(source)
+    other = SqliteJournal(source.path)
+    assert await other.find(ACCOUNT, "new") is None
+    await source.hold()
+    late = asyncio.ensure_future(hear(other, "new", asked("new")))
+    await asyncio.sleep(0.05)
+    assert not late.done()
+    await source.retire()
+    with pytest.raises(JournalError, match=CLOSED):
+        await late
+    await other.aclose()
+
+
+async def test_a_journal_of_many_pages_is_copied_whole(both: dict[str, Any]) -> None:
     """In its order."""
     await fill(both["file"], many=1_100)
-    assert await move(both["file"], both["database"], "there", 100.0) == 1_104
+    assert await copy_journal(both["file"], both["database"], 100.0) == 1_104
     assert (await both["database"].totals(ACCOUNT))["BTC"].accepted == 1_101
 
 
-async def test_an_empty_journal_moves(both: dict[str, Any]) -> None:
+async def test_an_empty_journal_is_copied(both: dict[str, Any]) -> None:
     """With its accounts."""
     await both["file"].join(ACCOUNT, "h", "gone", 50.0)
     await both["file"].leave("gone", 9.0)
-    assert await move(both["file"], both["database"], "there", 100.0) == 0
+    assert await copy_journal(both["file"], both["database"], 100.0) == 0
     assert (await both["database"].register()).hosts == {ACCOUNT: "h"}
 
 
@@ -85,29 +128,29 @@ async def test_what_a_database_cannot_hold_in_a_text_is_no_difference(both: dict
     await fill(both["file"])
     line = Entry(5.0, "callback", "does not fit: status 'a\0b'", release="1.0")
     await both["file"].update(ACCOUNT, "paid", lambda row: noted(row, [line]))
-    assert await move(both["file"], both["database"], "there", 100.0) == 4
+    assert await copy_journal(both["file"], both["database"], 100.0) == 4
     assert [entry.what for entry in await both["file"].history(ACCOUNT, "paid")][-1] == line.what
     assert [entry.what for entry in await both["database"].history(ACCOUNT, "paid")][-1] == line.what.replace(
         "\0", "\ufffd"
     )
 
 
-async def test_a_journal_in_use_does_not_move(both: dict[str, Any]) -> None:
-    """Whoever may still send is named; nothing is copied, and the source goes on."""
+async def test_a_journal_in_use_is_not_copied(both: dict[str, Any]) -> None:
+    """Each living worker is named; nothing is copied, and the source goes on."""
     await both["file"].join(ACCOUNT, "h", "alive", 1e11)
     with pytest.raises(JournalError, match=r"1 worker.*alive.*stop them first") as caught:
-        await move(both["file"], both["database"], "there", 100.0)
+        await copy_journal(both["file"], both["database"], 100.0)
     assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
     assert await both["database"].dump(0, 9) == []
 
 
-async def test_nothing_moves_over_what_is_there(both: dict[str, Any]) -> None:
+async def test_nothing_is_copied_over_what_is_there(both: dict[str, Any]) -> None:
     """The target must be empty."""
     await pay(both["database"], "f")
     await fill(both["file"])
     with pytest.raises(JournalError, match="name an empty one") as caught:
-        await move(both["file"], both["database"], "there", 100.0)
+        await copy_journal(both["file"], both["database"], 100.0)
     assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
 
@@ -125,17 +168,11 @@ class Careless:
     async def register(self) -> Register:
         return Register({}, {}, self._notes)
 
-    async def find_living(self, now: float) -> list[str]:
-        return []
-
     async def dump(self, after: int, limit: int) -> list[Kept]:
         return [kept for kept in self._kept if kept.place > after][:limit]
 
     async def load(self, register: Register, kept: list[Kept]) -> None:
         self._kept.extend(self._spoil(kept))
-
-    async def move_to(self, name: str | None) -> None:
-        raise NotImplementedError
 
     async def totals(self, account: str) -> dict[str, Totals]:
         return {}
@@ -161,7 +198,7 @@ async def test_a_copy_that_differs_on_a_later_page_is_found_out(both: dict[str, 
     """Every row is compared."""
     await fill(both["file"], many=600)
     with pytest.raises(JournalError, match="'many-599'"):
-        await move(both["file"], Careless(_other_end), "there", 100.0)
+        await copy_journal(both["file"], Careless(_other_end), 100.0)
 
 
 def _as_it_is(kept: list[Kept]) -> list[Kept]:
@@ -183,7 +220,7 @@ async def test_a_copy_that_differs_is_found_out(
     """And the source is as it was."""
     await fill(both["file"])
     with pytest.raises(JournalError, match=told) as caught:
-        await move(both["file"], Careless(spoil), "there", 100.0)
+        await copy_journal(both["file"], Careless(spoil), 100.0)
     assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))
 
@@ -191,10 +228,12 @@ async def test_a_copy_that_differs_is_found_out(
 async def test_a_text_that_was_not_copied_is_found_out(both: dict[str, Any]) -> None:
     """What a journal keeps for others belongs to it."""
     await fill(both["file"])
-    with pytest.raises(JournalError, match="what it keeps for others"):
-        await move(both["file"], Careless(_as_it_is, {("default", "sheet"): "another"}), "there", 100.0)
+    with pytest.raises(JournalError, match="what it keeps besides withdrawals"):
+        await copy_journal(both["file"], Careless(_as_it_is, {("default", "sheet"): "another"}), 100.0)
 
 
-def test_a_journal_in_memory_does_not_move() -> None:
-    """It ends with its process."""
-    assert not isinstance(MemoryJournal(), Movable)
+async def test_a_copy_goes_from_a_file_to_postgresql_alone(both: dict[str, Any]) -> None:
+    """Nothing else offers what it takes."""
+    offers = {name: (isinstance(each, CopySource), isinstance(each, CopyTarget)) for name, each in both.items()}
+    assert offers == {"file": (True, False), "database": (False, True)}
+    assert not isinstance(MemoryJournal(), CopySource | CopyTarget)

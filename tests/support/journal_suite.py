@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
@@ -32,7 +32,7 @@ from alphapo_async.core.redaction import redacted, tombstone
 from alphapo_async.core.row import Epoch, Row, is_frozen, is_stale_no
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.transitions import apply, new_row
-from alphapo_async.journal import HostBinding, Journal, Redactable
+from alphapo_async.journal import Journal, Redactable
 
 ACCOUNT = "default"
 
@@ -458,66 +458,6 @@ class RememberingSuite:
         assert await journal.recall(ACCOUNT, "turn") == f"c{swapped.index(True)}"
 
 
-class MovingSuite:
-    """The tests that every journal passes that can be moved."""
-
-    async def test_what_is_kept_is_handed_over_and_taken(self, journal: Any, empty: Any) -> None:
-        """Rows with their earlier bytes and histories in order, hosts, and workers, who have ended."""
-        await journal.join(ACCOUNT, "h", "worker", 50.0)
-        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
-        await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
-        await pay(journal, "g", "h")
-        await journal.remember(ACCOUNT, "sheet", "what it was")
-        assert await journal.find_living(49.0) == ["worker"]
-        assert await journal.find_living(50.0) == []
-        first = await journal.dump(0, 2)
-        assert [kept.row.foreign_id for kept in first] == ["f", "g"]
-        rest = await journal.dump(first[-1].place, 2)
-        assert [kept.row.foreign_id for kept in rest] == ["h"]
-        hosting: HostBinding = journal
-        assert await hosting.hosts() == {ACCOUNT: "h"}
-        register = await journal.register()
-        assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
-        assert register.notes == {(ACCOUNT, "sheet"): "what it was"}
-        await empty.load(register, first)
-        assert same(await empty.find(ACCOUNT, "f"), first[0].row)
-        assert [one.number for one in (await empty.dump(0, 1))[0].row.earlier] == [1]
-        assert await empty.history(ACCOUNT, "f") == await journal.history(ACCOUNT, "f")
-        assert await empty.recall(ACCOUNT, "sheet") == "what it was"
-        assert await empty.find_dead(60.0) == [("worker", 50.0)]
-        assert await empty.find_living(60.0) == []
-
-    async def test_a_copy_is_in_the_epoch_of_its_journal(self, journal: Any, empty: Any) -> None:
-        """What is frozen stays frozen, and a new row is of that epoch, also for the program that made the copy."""
-        await record(journal, "left", 5.0)
-        raised = await journal.raise_epoch(40.0)
-        await empty.load(await journal.register(), await journal.dump(0, 9))
-        assert empty.epoch == raised
-        assert (await record(empty, "new", 50.0)).epoch == 1
-        assert await empty.count_frozen(ACCOUNT) == 1
-
-    async def test_a_journal_moves_once_and_can_be_taken_back(self, journal: Any) -> None:
-        """Nothing is written meanwhile; reading goes on."""
-        await hear(journal, "f", asked("f"))
-        await journal.move_to("there")
-        for refused in (
-            hear(journal, "f", LOST),
-            hear(journal, "g", asked("g")),
-            journal.join(ACCOUNT, "h", "worker", 50.0),
-            journal.remember(ACCOUNT, "sheet", "what it was"),
-            journal.swap(ACCOUNT, "sheet", None, "what it was"),
-            journal.raise_epoch(1.0),
-            journal.equate_epochs(),
-            journal.move_to("elsewhere"),
-        ):
-            with pytest.raises(JournalError, match="moved to there") as caught:
-                await refused
-            assert caught.value.recorded is None  # it may stand, and be paid, where the journal has gone
-        assert names(await journal.find_open(ACCOUNT, None, 9)) == ["f"]
-        await journal.move_to(None)
-        assert (await hear(journal, "f", LOST)).attempts == 1
-
-
 class ForgettingSuite:
     """The tests that every journal passes that can forget."""
 
@@ -549,7 +489,7 @@ class ForgettingSuite:
         assert await journal.totals(ACCOUNT) == totals
 
     async def test_a_forgotten_withdrawal_takes_what_comes_later(self, journal: Any) -> None:
-        """Its figure stays in the sums whatever is written of it, and it can be moved to another journal."""
+        """Its figure stays in the sums whatever is written of it."""
         await hear(journal, "f", asked("f", "3"), REFUSED, now=1.0)
         assert await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
         assert await journal.history(ACCOUNT, "f") == []
@@ -561,16 +501,6 @@ class ForgettingSuite:
         assert (found.state, found.revision.number, found.revision.body) == ("open", 2, asked("f", "3").revision.body)
         assert (await journal.totals(ACCOUNT))["BTC"] == Totals(requested=Decimal(3), open=Decimal(3))
 
-    async def test_a_tombstone_moves_with_the_rest(self, journal: Any, empty: Any) -> None:
-        """Digest and figure included."""
-        await pay(journal, "f")
-        await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
-        await empty.load(await journal.register(), await journal.dump(0, 9))
-        moved = await empty.find(ACCOUNT, "f")
-        assert moved == await journal.find(ACCOUNT, "f")
-        assert moved.revision.is_same_payment(asked("f").revision)
-        assert await empty.totals(ACCOUNT) == await journal.totals(ACCOUNT)
-
     async def test_what_is_to_stay_and_what_is_not_known_are_left_alone(self, journal: Any) -> None:
         """And whoever asks is told so."""
         await pay(journal, "f")
@@ -578,10 +508,3 @@ class ForgettingSuite:
         assert not await journal.forget(ACCOUNT, "f", left_alone, keeps_history=True)
         assert not await journal.forget(ACCOUNT, "g", buried, keeps_history=True)
         assert same(await journal.find(ACCOUNT, "f"), before)
-
-    async def test_a_journal_that_has_moved_forgets_nothing(self, journal: Any) -> None:
-        """What is kept is kept at one place."""
-        await pay(journal, "f")
-        await journal.move_to("elsewhere")
-        with pytest.raises(JournalError, match="elsewhere"):
-            await journal.forget(ACCOUNT, "f", buried, keeps_history=False)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, cast
@@ -216,7 +216,7 @@ class _Work:
         known = run(find_out(self._access, wanted))
         for line in dry_run_lines(self._survey, known):
             say(self._console, line)
-        refusals = [*self._refused_host(known), *self._refused_results(results)]
+        refusals = [*_refused(partial(self._check_host, known)), *_refused(partial(self._check_results, results))]
         for refusal in refusals:
             say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
         say(self._console, _NOTHING)
@@ -226,19 +226,13 @@ class _Work:
             return Exit.KEY_REFUSED
         return Exit.REFUSED if self._survey.invalid or self._survey.conflict else Exit.ALL_ACCEPTED
 
-    def _refused_host(self, known: PriorKnowledge) -> Iterator[ConfigurationError]:
+    def _check_host(self, known: PriorKnowledge) -> None:
         if known.host is not None:
-            try:
-                check_host(self._access.account, known.host, host_of(self._access.host))
-            except ConfigurationError as error:
-                yield error
+            check_host(self._access.account, known.host, host_of(self._access.host))
 
-    def _refused_results(self, results: Path) -> Iterator[ConfigurationError]:
-        try:
-            with ResultsFile(results, self._index.knows):
-                pass
-        except ConfigurationError as error:
-            yield error
+    def _check_results(self, results: Path) -> None:
+        with ResultsFile(results, self._index.knows):
+            pass
 
     def may_pay(self, orders: Orders, *, yes: bool) -> bool:
         """Read the file, show what is about to happen, and ask where money would move."""
@@ -251,8 +245,7 @@ class _Work:
             )
         wanted = Wanted() if access.is_local else Wanted(self._sifter, orders.retry_rejected)
         known = run(find_out(access, wanted))
-        for refusal in self._refused_host(known):
-            raise refusal
+        self._check_host(known)
         return access.is_local or self._is_agreed(known, yes=yes)
 
     def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
@@ -312,6 +305,14 @@ class _Work:
             )
         finally:
             await journal.aclose()
+
+
+def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:
+    """Yield the error that the check raises, if it raises one."""
+    try:
+        check()
+    except ConfigurationError as error:
+        yield error
 
 
 def report_lines(report: BatchReport, results: str) -> list[str]:

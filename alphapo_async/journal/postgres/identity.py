@@ -27,7 +27,7 @@ comment on function {s}.identity() is 'System identifier and timeline of the WAL
 
 
 def here(schema: str, stamp: str) -> str:
-    """Return a query for the journal's row: it finds it only where the journal has not moved or gone back since the worker saw it so.
+    """Return a query for the journal's row: it finds it only where the journal has not gone back since the worker saw it so.
 
     Args:
         schema: a checked name.
@@ -35,7 +35,7 @@ def here(schema: str, stamp: str) -> str:
     """
     return (
         f"select from {schema}.journal j, (select {schema}.identity() as seen) now "
-        f"where j.moved_to is null and j.identity = now.seen and now.seen || ' ' || j.epoch_number = {stamp}::text"
+        f"where j.identity = now.seen and now.seen || ' ' || j.epoch_number = {stamp}::text"
     )
 
 
@@ -84,8 +84,8 @@ class IdentityStatements:
 
     def __init__(self, schema: str, durable: str) -> None:
         journal = f"{schema}.journal"
-        self.look = f"select {schema}.identity() as seen, identity, epoch_number, epoch_since, moved_to from {journal}"
-        """The identity now and the one that the journal last saw, its epoch, and where it has gone."""
+        self.look = f"select {schema}.identity() as seen, identity, epoch_number, epoch_since from {journal}"
+        """The identity now and the one that the journal last saw, and its epoch."""
         self.see = (
             f"update {journal} set identity = $1, epoch_number = epoch_number + $3::int4, "
             "epoch_since = case $3::int4 when 0 then epoch_since else extract(epoch from clock_timestamp()) end "

@@ -354,10 +354,6 @@ class PostgresJournal:
         found: Register = await self._ask(self._workers.register)
         return found
 
-    async def find_living(self, now: float) -> list[str]:
-        """Return the workers that may still send."""
-        return [each[0] for each in await self._ask(lambda fetch: fetch(self._workers.living, now))]
-
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""
         found: list[Kept] = await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
@@ -372,21 +368,6 @@ class PostgresJournal:
             await self._rows.load(fetch, kept, self._stamp)
 
         await self._ask(load)
-
-    async def move_to(self, name: str | None) -> None:
-        """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
-        attempts = 0
-
-        async def mark(fetch: Fetch) -> None:
-            nonlocal attempts
-            attempts += 1
-            if await fetch(self._rows.mark, name):
-                return
-            # It is there already: by an attempt of which no word came back, or by somebody else.
-            if attempts == 1 or (await fetch(self._rows.moved_to))[0][0] != name:
-                await self._look(fetch)
-
-        await self._ask(mark)
 
     async def migrate(self) -> tuple[int, int]:
         """Bring the tables of an older release to this one's, making them where there are none; return both versions.
@@ -484,14 +465,10 @@ class PostgresJournal:
         """See where the journal stands; return whether that is another database or epoch than was seen before.
 
         Raises:
-            JournalError: it has moved, or this is an old primary.
+            JournalError: this is an old primary.
         """
         statements = self._workers.identity
         [found] = await fetch(statements.look)
-        if found["moved_to"] is not None:
-            raise JournalError(
-                f"The journal at {self._server.where} has moved to {found['moved_to']}: use that.", recorded=None
-            )
         seen = Identity.read(found["seen"])
         seen.check(self._seen, self._server.where)
         if found["seen"] != found["identity"]:

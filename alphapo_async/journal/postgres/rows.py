@@ -223,12 +223,8 @@ class PostgresRows:
             )
             select id, {durable} from changed"""
         """A withdrawal without its bytes and AlphaPo's words, or without its whole history; one that has another turn is left as it is."""
-        self.mark = f"update {schema}.journal set moved_to = $1 where $1::text is null or moved_to is null returning version, {durable}"
-        """Where the journal goes."""
         self.stay = f"{here(schema, '$1')} for share of j"
         """Whether the journal is here, and stays until the transaction ends."""
-        self.moved_to = f"select moved_to from {schema}.journal"
-        """Where the journal has gone."""
         self.enqueue = f"select {schema}.enqueue(decode('%s', 'hex'))"
         """A withdrawal for the workers, in the transaction of whoever calls."""
 

@@ -21,12 +21,11 @@ _TABLES: Final = """
 create table {s}.journal (
   one boolean primary key default true check (one),
   version integer not null,
-  moved_to text,
   identity text not null,
   epoch_number integer not null default 0,
   epoch_since double precision
 );
-comment on table {s}.journal is 'One row: the version of these tables, where the journal has gone if it was copied, and its epoch';
+comment on table {s}.journal is 'One row: the version of these tables, and the epoch';
 comment on column {s}.journal.identity is 'Of the database in which it was last seen';
 comment on column {s}.journal.epoch_number is 'Rises when the journal is first seen to have gone back in time';
 insert into {s}.journal (version, identity) values ({version}, {s}.identity());
@@ -43,7 +42,7 @@ create table {s}.notes (
   text text not null,
   primary key (account, name)
 );
-comment on table {s}.notes is 'Texts kept for whoever works with the journal, such as what a sheet was when it was paid';
+comment on table {s}.notes is 'Texts kept for whoever works with the journal, such as the state of callbacks';
 
 create table {s}.workers (
   worker text primary key,
@@ -126,15 +125,12 @@ declare
   moment double precision := extract(epoch from clock_timestamp());
   bound text;
 begin
-  select * into here from {s}.journal where moved_to is null for share;
-  if found and here.identity <> {s}.identity() then
+  select * into here from {s}.journal for share;
+  if here.identity <> {s}.identity() then
     update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + (told ->> 'epochs')::integer,
       epoch_since = case told ->> 'epochs' when '0' then epoch_since else moment end
-    where moved_to is null and identity <> {s}.identity();
-    select * into here from {s}.journal where moved_to is null for share;
-  end if;
-  if not found then
-    raise exception 'This journal has moved; nothing was enqueued.' using errcode = 'object_not_in_prerequisite_state';
+    where identity <> {s}.identity();
+    select * into here from {s}.journal for share;
   end if;
   insert into {s}.accounts (account, host) values (wanted.account, told ->> 'host') on conflict do nothing;
   select host into bound from {s}.accounts where account = wanted.account;

@@ -59,7 +59,7 @@ class PostgresWorkers:
             f"where exists ({here(schema, '$4')} for share of j) on conflict (worker) do update "
             f"set until = excluded.until, session = excluded.session, identity = excluded.identity returning {durable}"
         )
-        """A worker, and the end of its lease; nobody joins a journal that has moved."""
+        """A worker, and the end of its lease."""
         self.renew = (
             f"update {workers} set until = $2, seen_at = clock_timestamp(), session = $4::int8, identity = {schema}.identity() "
             f"where worker = $1 and not is_over and until > $3 and exists ({here(schema, '$5')}) returning {durable}"
@@ -87,9 +87,6 @@ class PostgresWorkers:
             f"returning {durable}"
         )
         """A worker that holds nothing any more."""
-        self.living = f"select worker from {workers} where until > least($1::float8, {_NOW})"
-        """Those whose lease runs: also one that is not renewed any more may be used until its end."""
-
         self.remember = (
             f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here(schema, '$4')} for share of j) "
             f"on conflict (account, name) do update set text = excluded.text returning {durable}"

@@ -34,6 +34,7 @@ _NUMBERS: Final = {
     errno.EISDIR: "a folder",
 }
 _WORDS: Final = (
+    ("no such table: journal", "copied"),
     ("full", "disk full"),
     ("readonly", "not writable"),
     ("not a database", "no database"),

@@ -54,22 +54,18 @@ class _File:
         self._changed: list[tuple[int, Row]] = []
         self._lines: list[tuple[int, Entry]] = []
         self._version = 0
-        self._is_here = False
-        self._has_begun = False
-        self.epoch = Epoch()
+        self.epoch = self._epoch_before = Epoch()
         """Read at the first transaction, and after others have written."""
 
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
-        self._has_begun = False
+        self._epoch_before = self.epoch
         self._wait.run(partial(self.connection.execute, "begin immediate"))
-        self._has_begun = True
         version = self.connection.execute("pragma data_version").fetchone()[0]
         if version != self._version:
             self._known.clear()
+            self.epoch = self._epoch_before = rows.epoch(self.connection)
             self._version = version
-            self._is_here = False
-            self.epoch = rows.epoch(self.connection)
 
     def read_ahead(self, names: Iterable[_Name]) -> None:
         """Read what the transaction will change: most of it is new, and to see that one by one takes half as long as to write it."""
@@ -81,26 +77,6 @@ class _File:
         """Forget what was read of a row that is changed in the file itself."""
         self._known.pop(name, None)
         self._read.pop(name, None)
-
-    def check_place(self) -> None:
-        """Pass if the journal has not moved; asked again only after others have written.
-
-        Raises:
-            JournalError: it has.
-        """
-        if not self._is_here:
-            target = rows.moved_to(self.connection)
-            if target is not None:
-                raise JournalError(f"The journal {str(self.path)!r} has moved to {target}: use that.", recorded=None)
-            self._is_here = True
-
-    def move_to(self, target: str | None) -> None:
-        """Mark the journal as moved, once; None takes the mark back."""
-        self._is_here = False
-        if target is not None:
-            self.check_place()
-        rows.mark(self.connection, target)
-        self._is_here = False
 
     def write(self) -> None:
         """Write what has gathered; the commit is still to come."""
@@ -114,21 +90,20 @@ class _File:
 
     def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch."""
-        self.check_place()
         rows.raise_epoch(self.connection, now)
         return self._read_epoch()
 
     def equate_epochs(self) -> int:
         """Count the rows of the epoch before to the present one."""
-        self.check_place()
         count = rows.equate_epochs(self.connection)
         self._read_epoch()
         return count
 
-    def load(self, register: Register, kept: list[Kept]) -> None:
-        """Write down what another journal kept, and be in its epoch."""
-        rows.load(self.connection, register, kept)
-        self._read_epoch()
+    def retire(self) -> None:
+        """Close the journal for good, and commit that."""
+        rows.retire(self.connection)
+        self.commit()
+        self._version = 0  # the next transaction reads the epoch, and fails
 
     def _read_epoch(self) -> Epoch:
         self._known.clear()
@@ -154,12 +129,10 @@ class _File:
     def undo(self) -> None:
         """Forget what was not committed."""
         self._known.clear()
-        self._is_here = False
         self._clear()
         if self.connection.in_transaction:
             self.connection.execute("rollback")
-        if self._has_begun:
-            self.epoch = rows.epoch(self.connection)
+        self.epoch = self._epoch_before
 
     def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
         """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
@@ -269,7 +242,6 @@ class SqliteJournal:
         """
 
         def bind(file: _File) -> str:
-            file.check_place()
             return rows.bind(file.connection, account, host)
 
         bound = await self._ask(bind, writes=True)
@@ -372,7 +344,6 @@ class SqliteJournal:
         """Keep this text under this name, instead of what was kept there before."""
 
         def write(file: _File) -> None:
-            file.check_place()
             rows.remember(file.connection, account, name, text)
 
         await self._ask(write, writes=True)
@@ -386,7 +357,6 @@ class SqliteJournal:
         """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
 
         def write(file: _File) -> bool:
-            file.check_place()
             known = rows.recall(file.connection, account, name)
             if known == before:
                 rows.remember(file.connection, account, name, after)
@@ -405,7 +375,6 @@ class SqliteJournal:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
 
         def write(file: _File) -> bool:
-            file.check_place()
             found = rows.find(file.connection, account, foreign_id)
             if found is None:
                 return False
@@ -458,13 +427,17 @@ class SqliteJournal:
         found: list[Kept] = await self._ask(lambda file: rows.select_all(file.connection, after, limit))
         return found
 
-    async def load(self, register: Register, kept: list[Kept]) -> None:
-        """Write down what another journal kept; its workers have ended."""
-        await self._ask(lambda file: file.load(register, kept), writes=True)
+    async def hold(self) -> None:
+        """Lock the file: no other process writes to it until `release` or `retire`."""
+        await self._ask(_Apart(lambda file: file.begin()))
 
-    async def move_to(self, name: str | None) -> None:
-        """Mark the journal as moved: nothing is written in it any more. None takes the mark back."""
-        await self._ask(lambda file: file.move_to(name), writes=True)
+    async def release(self) -> None:
+        """Unlock the file, unchanged."""
+        await self._ask(_Apart(lambda file: file.undo()))
+
+    async def retire(self) -> None:
+        """Close the held file for good: every later statement on a row fails, in every process."""
+        await self._ask(_Apart(lambda file: file.retire()))
 
     async def aclose(self) -> None:
         """Write what is left and let go of the file, within 1 s also where another process locks the file or the disk hangs.
@@ -597,7 +570,6 @@ class _Write:
         """A commit of it was tried, and failed or only seemed to."""
 
     def __call__(self, file: _File) -> Row:
-        file.check_place()
         if self.made is None or self.left is None or not file.stands(self.name, self.left, self.made[1]):
             self.made = file.change(self.name, self._noting)
         return self.made[0]

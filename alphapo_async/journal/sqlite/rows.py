@@ -24,7 +24,7 @@ from alphapo_async.core.row_format import (
     to_record,
     written,
 )
-from alphapo_async.journal.copying import Kept, Register
+from alphapo_async.journal.copying import Kept
 
 __all__ = [
     "Leased",
@@ -44,15 +44,13 @@ __all__ = [
     "insert",
     "lease",
     "leases",
-    "load",
-    "mark",
-    "moved_to",
     "next_place",
     "notes",
     "raise_epoch",
     "recall",
     "remember",
     "renew",
+    "retire",
     "select_all",
     "select_due",
     "select_held",
@@ -161,12 +159,8 @@ ALL: Final = _ROW + "where id > ? order by id limit ?"
 """Everything, page by page."""
 HOSTS: Final = "select account, host from accounts order by account"
 """All accounts."""
-EARLIER_OF: Final = "insert into revisions (withdrawal, number, body, sha256, digest) values (?, ?, ?, ?, ?)"
-"""An earlier revision that another journal kept."""
-MARK: Final = "create table if not exists moved (target text not null)"
-"""Where the mark of a journal that has moved stands; one that has not has no such table."""
-MOVED_TO: Final = "select target from moved"
-"""Where it has gone."""
+RETIRE: Final = "alter table journal rename to journal_before_copy"
+"""The end of a file that was copied to PostgreSQL: every statement on a row reads `journal`, and fails from then on."""
 HELD: Final = _ROW + "where holder = ? order by id limit ?"
 """What a worker holds."""
 FORGET: Final = "update withdrawals set body = x'', sha256 = '', rest = ? where id = ?"
@@ -360,41 +354,14 @@ def select_all(connection: sqlite3.Connection, after: int, limit: int) -> list[K
     ]
 
 
-def load(connection: sqlite3.Connection, register: Register, kept: list[Kept]) -> None:
-    """Write down what another journal kept."""
-    set_epoch(connection, register.epoch)
-    for account, host in register.hosts.items():
-        bind(connection, account, host)
-    for worker, until in register.leases.items():
-        enlist(connection, worker, until, None)
-    for (account, name), text in register.notes.items():
-        remember(connection, account, name, text)
-    for _, row, entries in kept:
-        place = next_place(connection)
-        insert(connection, [(place, row)])
-        for revision in row.earlier:
-            connection.execute(EARLIER_OF, (place, *written(revision)))
-        add_history(connection, [(place, entry) for entry in entries])
-
-
 def hosts(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the host of every account."""
     return dict(connection.execute(HOSTS).fetchall())
 
 
-def mark(connection: sqlite3.Connection, target: str | None) -> None:
-    """Mark the journal as moved; None takes the mark back."""
-    connection.execute("drop table if exists moved")
-    if target is not None:
-        connection.execute(MARK)
-        connection.execute("insert into moved (target) values (?)", (target,))
-
-
-def moved_to(connection: sqlite3.Connection) -> str | None:
-    """Return where the journal has gone, None if it has not."""
-    if connection.execute("select count(*) from sqlite_schema where name = 'moved'").fetchone()[0] == 0:
-        return None
-    return str(connection.execute(MOVED_TO).fetchone()[0])
+def retire(connection: sqlite3.Connection) -> None:
+    """Close the file for good: every later statement on a row fails, in every process that has the file open."""
+    connection.execute(RETIRE)
 
 
 def lease(connection: sqlite3.Connection, worker: str) -> Leased | None:
@@ -421,11 +388,6 @@ def select_held(connection: sqlite3.Connection, worker: str, limit: int) -> list
 def epoch(connection: sqlite3.Connection) -> Epoch:
     """Return the journal's epoch."""
     return Epoch(*connection.execute(EPOCH).fetchone())
-
-
-def set_epoch(connection: sqlite3.Connection, epoch: Epoch) -> None:
-    """Put a copy into the epoch of the journal that it was copied from."""
-    connection.execute("update journal set epoch_number = ?, epoch_since = ?", (epoch.number, epoch.since))
 
 
 def raise_epoch(connection: sqlite3.Connection, now: float) -> None:

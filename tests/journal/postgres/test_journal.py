@@ -20,7 +20,6 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply, new_row
-from alphapo_async.journal.copying import move
 from alphapo_async.journal.postgres import connection as postgres_server
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.supervisor import Supervisor
@@ -31,7 +30,6 @@ from tests.support.journal_suite import (
     LOST,
     ForgettingSuite,
     JournalSuite,
-    MovingSuite,
     RememberingSuite,
     accepted,
     asked,
@@ -65,7 +63,7 @@ async def empty() -> AsyncIterator[PostgresJournal]:
     await opened.aclose()
 
 
-class TestPostgresJournal(JournalSuite, MovingSuite, RememberingSuite, ForgettingSuite):
+class TestPostgresJournal(JournalSuite, RememberingSuite, ForgettingSuite):
     """The tests that every kind of journal passes, and those of what moves."""
 
 
@@ -440,61 +438,6 @@ async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: Postgr
     with pytest.raises(AttributeError):
         await hear(journal, "f", asked("f"))
     journal._rows = statements
-
-
-async def test_nothing_is_written_to_a_journal_that_has_moved(journal: PostgresJournal) -> None:
-    """Whoever still uses it is told where to look; what is in it can be read."""
-    other = another(journal)
-    await hear(journal, "f", asked("f"))
-    await postgres.execute(f"update {journal._server.schema}.journal set moved_to = 'payouts.db'")
-    changes = (journal.join(ACCOUNT, "h", "w", FAR), hear(journal, "f", LOST), hear(other, "g", asked("g")))
-    for told in await asyncio.gather(*changes, return_exceptions=True):
-        assert isinstance(told, JournalError)
-        assert "moved to payouts.db" in str(told)
-    assert names(await other.find_open(ACCOUNT, None, 9)) == ["f"]
-    await other.aclose()
-
-
-async def test_a_mark_of_which_no_word_came_back_is_told_as_made(between: Pooler) -> None:
-    """Else whoever moves a journal is told to use what nothing was copied into; another's mark is told as before."""
-    journal = PostgresJournal(between.url, schema=postgres.schema())
-    await hear(journal, "f", asked("f"))
-    between.lose_reply_to = b"there"
-    await journal.move_to("there")
-    for name, lost in (("there", None), ("elsewhere", b"elsewhere")):
-        between.lose_reply_to = lost
-        with pytest.raises(JournalError, match="moved to there"):
-            await journal.move_to(name)
-    await journal.move_to(None)
-    assert (await hear(journal, "f", LOST)).attempts == 1
-    await journal.aclose()
-
-
-@pytest.mark.parametrize("is_statement", [True, False])
-async def test_what_a_transaction_has_still_to_commit_moves_too(
-    journal: PostgresJournal, empty: PostgresJournal, *, is_statement: bool
-) -> None:
-    """The journal moves when that is over; what comes later is told where to look."""
-    await pay(journal, "f")
-    row = new_row(ACCOUNT, "late", asked("late", worker=None), 5.0, is_durable=True)
-    connection = await asyncpg.connect(postgres.url())
-
-    async def begin() -> None:
-        if is_statement:
-            await connection.execute(journal.enqueue_statement(row, BEGUN, "h", 100.0, 100.0))
-        else:
-            await journal.update_within(connection, ACCOUNT, "late", lambda known: (known or row, ()))
-
-    async with connection.transaction():
-        await begin()
-        moving = asyncio.ensure_future(move(journal, empty, "there", 0.0))
-        await asyncio.sleep(0.2)
-    assert await moving == 2
-    assert await empty.find(ACCOUNT, "late") is not None
-    with pytest.raises((JournalError, asyncpg.ObjectNotInPrerequisiteStateError), match="has moved"):
-        async with connection.transaction():
-            await begin()
-    await connection.close()
 
 
 async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:

@@ -169,14 +169,6 @@ async def test_whole_histories_are_read_in_one_go(fetch: Fetch) -> None:
     assert [entry.what for entry in stored(lines)] == ["one\ufffd", "two"]
 
 
-async def test_nothing_is_written_to_a_journal_that_has_moved(connection: Any) -> None:
-    """Neither new rows nor what becomes of old ones."""
-    [known] = (await ROWS.add(connection.fetch, [draft(row("a"))])).values()
-    await connection.execute("update s.journal set moved_to = 'elsewhere'")
-    assert await ROWS.add(connection.fetch, [draft(row("b"))]) == {}
-    assert await ROWS.change(connection.fetch, [draft(row("a", attempts=1), known)]) == {}
-
-
 async def test_a_line_that_is_repeated_is_counted_where_it_stands(fetch: Fetch) -> None:
     """Also twice in one statement, and where both lines are new to it."""
     first, again = line("x"), [replace(line("x"), at=at, count=count, last_at=at) for count, at in ((2, 2.0), (3, 3.0))]
@@ -207,9 +199,6 @@ async def test_what_was_written_reaches_the_disk_before_it_is_told(connection: A
         await connection.execute(f"set local synchronous_commit = {default}")
         await ROWS.add(connection.fetch, [draft(row(default))])
         assert await connection.fetchval("show synchronous_commit") == used
-    await connection.execute("set local synchronous_commit = off")
-    await connection.fetch(ROWS.mark, "there")
-    assert await connection.fetchval("show synchronous_commit") == "on"
 
 
 async def test_sums_are_exact(fetch: Fetch) -> None:
@@ -247,17 +236,16 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
         (row("a", "2"), "h", "update s.withdrawals set state = 'rejected'", asyncpg.UniqueViolationError),
         (row("a"), "h", "update s.withdrawals set state = 'not_sent'", asyncpg.UniqueViolationError),
         (row("b"), "another", "", asyncpg.CheckViolationError),
-        (row("b"), "h", "update s.journal set moved_to = 'x'", asyncpg.ObjectNotInPrerequisiteStateError),
     ],
 )
 async def test_what_must_not_be_enqueued_is_refused(fetch: Fetch, row: Row, host: str, spoil: str, error: Any) -> None:
-    """Another payment, one that was tried in vain, another host's, or in a journal that has moved."""
+    """Another payment, one that was tried in vain, or another host's."""
     first = new_row("default", "a", asked("a"), 0.0, is_durable=True)
     await fetch(ROWS.enqueue_statement(first, BEGUN, "h", TIMES))
     if spoil:
         await fetch(spoil)
     with pytest.raises(
-        error, match=r"(not|nothing was) enqueued|moved|enqueue it again|moved no money \(rejected\); enqueue this one"
+        error, match=r"(not|nothing was) enqueued|enqueue it again|moved no money \(rejected\); enqueue this one"
     ):
         await fetch(ROWS.enqueue_statement(row, BEGUN, host, TIMES))
 

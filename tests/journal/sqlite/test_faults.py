@@ -129,6 +129,16 @@ def cut_off(folder: Path) -> str:
         return refusal(path, reads_only=True)
 
 
+def copied(folder: Path) -> str:
+    """Use a file that was copied to PostgreSQL."""
+    file = _File(made(folder / "payouts.db"), BusyWait(0.0))
+    file.begin()
+    file.retire()
+    with contextlib.closing(file), pytest.raises(sqlite3.OperationalError) as caught:
+        file.begin()
+    return journal_error(folder / "payouts.db", caught.value).detail
+
+
 def with_something_new(folder: Path) -> str:
     """Have SQLite say what nobody has thought of."""
     return journal_error(folder / "payouts.db", sqlite3.OperationalError("something new")).detail
@@ -146,6 +156,7 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "a writer hangs": (beside_a_writer, SECONDS),
     "a reader holds it": (beside_a_reader, SECONDS),
     "cut off": (cut_off, ""),
+    "copied": (copied, ""),
     "unknown": (with_something_new, "something new"),
 }
 

@@ -34,7 +34,6 @@ from tests.support.journal_suite import (
     REFUSED,
     ForgettingSuite,
     JournalSuite,
-    MovingSuite,
     RememberingSuite,
     accepted,
     asked,
@@ -46,7 +45,7 @@ from tests.support.journal_suite import (
 )
 
 
-class TestSqlite(JournalSuite, MovingSuite, RememberingSuite, ForgettingSuite):
+class TestSqlite(JournalSuite, RememberingSuite, ForgettingSuite):
     """The journal in a file is a journal."""
 
     @pytest.fixture
@@ -142,16 +141,6 @@ async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
     await journal.aclose()
 
 
-async def test_a_journal_that_has_moved_says_where_it_is(path: Path) -> None:
-    """And that the other one is to be used."""
-    journal = SqliteJournal(path)
-    await journal.move_to("there")
-    with pytest.raises(JournalError) as caught:
-        await hear(journal, "f", asked("f"))
-    assert str(caught.value).startswith(f"The journal {str(path)!r} has moved to there: use that.")
-    await journal.aclose()
-
-
 async def test_a_closed_journal_says_so(path: Path) -> None:
     """And nothing is recorded."""
     journal = SqliteJournal(path)
@@ -159,6 +148,31 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     with pytest.raises(JournalError, match="is closed") as caught:
         await journal.find(ACCOUNT, "f")
     assert caught.value.recorded is None
+
+
+async def test_a_held_journal_is_read_whole_and_closed_for_good(path: Path) -> None:
+    """Nothing is written meanwhile; what was released can be used as before."""
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "h", "worker", 50.0)
+    await pay(journal, "f", "g")
+    await journal.remember(ACCOUNT, "callback 7", "text")
+    await journal.hold()
+    assert await journal.find_living(49.0) == ["worker"]
+    assert await journal.find_living(50.0) == []
+    assert await journal.hosts() == {ACCOUNT: "h"}
+    register = await journal.register()
+    assert (register.hosts, register.leases) == ({ACCOUNT: "h"}, {"worker": 50.0})
+    assert register.notes == {(ACCOUNT, "callback 7"): "text"}
+    [first] = await journal.dump(0, 1)
+    [second] = await journal.dump(first.place, 9)
+    assert (first.row.foreign_id, second.row.foreign_id) == ("f", "g")
+    await journal.release()
+    await pay(journal, "h")
+    await journal.hold()
+    await journal.retire()
+    with pytest.raises(JournalError, match="closed for good"):
+        await journal.remember(ACCOUNT, "callback 7", "another")
+    await journal.aclose()
 
 
 async def test_a_closed_journal_has_let_go_of_its_file(path: Path) -> None:
@@ -374,18 +388,6 @@ async def test_a_line_that_another_wrote_in_its_place_is_not_taken_for_it(path: 
     ]
     await journal.aclose()
     await other.aclose()
-
-
-async def test_a_mark_that_was_not_taken_back_after_all_still_holds(path: Path) -> None:
-    """Nothing is written in a journal that has moved, though a transaction that failed saw it without its mark."""
-    script = {"commit": [None, "disk I/O error"], "begin immediate": [None, None, "database is locked"]}
-    journal = await failing(path, script)
-    await journal.move_to("there")
-    told = await in_one_group(journal, partial(journal.move_to, None), lambda: hear(journal, "new", asked("new")))
-    assert [type(one) for one in told] == [JournalError] * 2
-    assert "moved to there" in str(told[1])
-    assert await journal.find(ACCOUNT, "new") is None
-    await journal.aclose()
 
 
 async def test_a_commit_that_keeps_failing_leaves_nobody_sure(path: Path) -> None:

@@ -17,7 +17,6 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Epoch, Row, is_frozen
 from alphapo_async.core.row_format import to_record
-from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.file import connect
 from tests.support.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
@@ -239,28 +238,30 @@ def test_what_is_asked_often_uses_its_index(
     assert "TEMP B-TREE" not in plan
 
 
-def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(connection: sqlite3.Connection) -> None:
-    """Accounts, workers, earlier revisions and histories; handed on in order."""
+def test_all_that_is_kept_is_handed_on_in_order(connection: sqlite3.Connection) -> None:
+    """Accounts, texts, earlier revisions and histories."""
     line = Entry(1.0, "attempt", "InDoubt", "worker", 502, b"x", "1.0")
-    corrected = replace(row(), revision=replace(CORRECTED, number=2), earlier=(row().revision,))
-    register = Register({"default": "h"}, {"worker": 5.0}, {("default", "sheet"): "text"})
-    rows.load(connection, register, [Kept(1, corrected, (line,)), Kept(2, row(foreign_id="g"), ())])
-    assert rows.hosts(connection) == register.hosts
-    assert rows.notes(connection) == register.notes
-    assert rows.recall(connection, "default", "sheet") == "text"
+    rows.insert(connection, [(1, row()), (2, row(foreign_id="g"))])
+    corrected = row(revision=replace(CORRECTED, number=2))
+    rows.correct(connection, 1, corrected.revision)
+    rows.update(connection, [(1, corrected)])
+    rows.add_history(connection, [(1, line)])
+    rows.bind(connection, "default", "h")
+    rows.remember(connection, "default", "callback 7", "text")
+    assert rows.hosts(connection) == {"default": "h"}
+    assert rows.notes(connection) == {("default", "callback 7"): "text"}
+    assert rows.recall(connection, "default", "callback 7") == "text"
     assert rows.recall(connection, "default", "another") is None
-    assert rows.leases(connection) == [("worker", 5.0, None)]
     [first] = rows.select_all(connection, 0, 1)
     [second] = rows.select_all(connection, first.place, 9)
-    assert (to_record(first.row), first.entries) == (to_record(corrected), (line,))
+    assert (first.row.revision.body, first.entries) == (CORRECTED.body, (line,))
     assert [one.body for one in first.row.earlier] == [row().revision.body]
     assert second.row.foreign_id == "g"
 
 
-def test_a_journal_says_where_it_has_gone(connection: sqlite3.Connection) -> None:
-    """As long as it is marked."""
-    assert rows.moved_to(connection) is None
-    rows.mark(connection, "there")
-    assert rows.moved_to(connection) == "there"
-    rows.mark(connection, None)
-    assert rows.moved_to(connection) is None
+def test_no_row_of_a_retired_file_is_found(connection: sqlite3.Connection) -> None:
+    """The statement fails by itself."""
+    rows.insert(connection, [(1, row())])
+    rows.retire(connection)
+    with pytest.raises(sqlite3.OperationalError, match="no such table: journal"):
+        rows.find(connection, "default", "f")
