@@ -70,6 +70,10 @@ class Lease:
         self._opening = asyncio.Lock()
         self._heartbeat_task: asyncio.Task[None] | None = None
         self._is_over = False
+        self._granted = 0.0
+        """Until when the journal granted the lease, also where it counts as ended before that."""
+        self._former: dict[str, float] = {}
+        """Earlier workers of this client that have not left the journal yet, and until when their leases were granted."""
 
     async def acquire(self) -> None:
         """Open the journal and take a lease, if there is none that runs.
@@ -86,8 +90,11 @@ class Lease:
             until = self.clock.earliest() + self._duration if self._journal.is_durable else inf
             await self._journal.join(self._account, self._host, worker, until)
             if self._is_over:
-                await self._give_back(worker)
+                with contextlib.suppress(JournalError):
+                    await self._journal.leave(worker, self.clock.latest())
                 raise ConfigurationError("The client was closed meanwhile; this call sent nothing.")
+            if self.worker:
+                self._former[self.worker] = self._granted
             self.worker = worker
             self._set_end(until, began)
             self._start_heartbeat()
@@ -99,7 +106,7 @@ class Lease:
     def _set_end(self, until: float, began: float) -> None:
         """The lease runs until then, and is counted from when it was asked for."""
         self.max_skew = COMMIT_GRACE + self.clock.max_skew if until < inf else 0.0
-        self._until = until
+        self._until = self._granted = until
         self._steady_until = began + self._duration if until < inf else inf
 
     @property
@@ -124,12 +131,17 @@ class Lease:
             self._heartbeat_task.cancel()
             await asyncio.gather(self._heartbeat_task, return_exceptions=True)
         self._until = 0.0
-        if self.worker:
-            await self._give_back(self.worker)
+        with contextlib.suppress(JournalError):  # then they end by themselves
+            await self._leave_former()
+            if self.worker:
+                await self._journal.leave(self.worker, self.clock.latest())
 
-    async def _give_back(self, worker: str) -> None:
-        with contextlib.suppress(JournalError):  # then it ends by itself
+    async def _leave_former(self) -> None:
+        """Have earlier workers leave whose leases have ended, which lets go of their locks."""
+        now = self.clock.earliest()
+        for worker in [worker for worker, until in self._former.items() if until <= now]:
             await self._journal.leave(worker, self.clock.latest())
+            del self._former[worker]
 
     async def _heartbeat(self) -> None:
         while True:
@@ -139,6 +151,7 @@ class Lease:
     async def _beat(self) -> None:
         with contextlib.suppress(AlphapoError):  # nothing is sent without a lease; the next beat tries again
             await self._renew()
+            await self._leave_former()
 
     async def confirm(self) -> None:
         """Renew the lease in a journal that went back, and may have forgotten it; another is taken where it has.

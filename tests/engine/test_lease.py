@@ -338,7 +338,8 @@ def test_a_lease_that_ended_is_followed_by_another_under_a_new_name() -> None:
         assert kept.worker != first
         assert kept.may_send(kept.worker)
         assert not kept.may_send(first)
-        assert await journal.find_dead(asyncio.get_running_loop().time()) == [(first, 60.0)]
+        assert await journal.find_dead(asyncio.get_running_loop().time()) == []
+        assert kept.may_send(kept.worker)
         await kept.release()
 
     story(told())
@@ -489,5 +490,33 @@ def test_nothing_is_sent_before_a_lease_is_confirmed() -> None:
         await asyncio.sleep(21)
         assert kept.may_send(worker)
         await kept.release()
+
+    story(told())
+
+
+def test_a_worker_that_was_replaced_leaves_the_journal_once_its_lease_has_ended() -> None:
+    """Not before: an attempt of it may still be under way. A journal that does not take that is asked again at the next beat."""
+
+    async def told() -> None:
+        journal = Leases()
+        kept = lease(journal)
+        await kept.acquire()
+        first, left = kept.worker, list[tuple[str, float]]()
+
+        async def leave(worker: str, now: float) -> None:
+            left.append((worker, asyncio.get_running_loop().time()))
+            if len(left) == 1:
+                raise JournalError("The disk is full.")
+            await Leases.leave(journal, worker, now)
+
+        journal.leave = leave  # type: ignore[method-assign]
+        journal.broken = 1
+        with pytest.raises(JournalError):
+            await kept.confirm()  # it counts as ended, and was granted for a minute
+        await kept.acquire()
+        await asyncio.sleep(99)
+        assert left == [(first, 60.0), (first, 80.0)]
+        await kept.release()
+        assert left[2:] == [(kept.worker, 99.0)]
 
     story(told())

@@ -161,7 +161,11 @@ class PostgresJournal:
         async def enlist(fetch: Fetch) -> list[Any]:
             return await fetch(self._workers.enlist, worker, until, await self._presence.show(worker), self._stamp)
 
-        await self._claim(enlist)
+        try:
+            await self._claim(enlist)
+        except BaseException:
+            self._presence.forget(worker)
+            raise
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
@@ -179,6 +183,7 @@ class PostgresJournal:
             await fetch(self._workers.leave, worker, now)
             await fetch(self._workers.strike, worker)
 
+        self._presence.forget(worker)
         await self._ask(leave)
         await self._presence.hide(worker)
 

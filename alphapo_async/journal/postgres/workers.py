@@ -186,11 +186,19 @@ class LivenessLock:
                 if self._connection is None:
                     return None
                 self._connection.add_termination_listener(self._on_loss)
-            for each in set(self._locks.values()) - self._held:
-                # The database may not have noticed that an earlier connection is gone, whose lock shows as much until then.
-                if await self._ask(f"select pg_try_advisory_lock({each})"):
-                    self._held.add(each)
+            await self._update()
         return number
+
+    async def _update(self) -> None:
+        """Take the locks that are missing, and let go of those whose workers are not shown any more."""
+        wanted = set(self._locks.values())
+        for each in wanted - self._held:
+            # The database may not have noticed that an earlier connection is gone, whose lock shows as much until then.
+            if await self._ask(f"select pg_try_advisory_lock({each})"):
+                self._held.add(each)
+        for each in self._held - wanted:
+            await self._ask(f"select pg_advisory_unlock({each})")
+            self._held.discard(each)
 
     async def _ask(self, statement: str) -> bool:
         """Run a statement on the connection; one that fails is let go of, and a new one takes the locks again."""
@@ -203,12 +211,15 @@ class LivenessLock:
 
     async def hide(self, worker: str) -> None:
         """Let go of this worker's lock."""
-        number = self._locks.pop(worker, None)
+        self.forget(worker)
         async with self._turn:
-            if number in self._held and not self._connection.is_closed():
+            if self._connection is not None and not self._connection.is_closed():
                 with contextlib.suppress(*DRIVER_ERRORS):  # then the lock is gone with its connection
-                    await self._ask(f"select pg_advisory_unlock({number})")
-            self._held.discard(number or 0)
+                    await self._update()
+
+    def forget(self, worker: str) -> None:
+        """Show this worker no more; its lock is let go of at the next occasion."""
+        self._locks.pop(worker, None)
 
     async def aclose(self) -> None:
         """Let go of all."""

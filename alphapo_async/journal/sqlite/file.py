@@ -316,8 +316,9 @@ def copy_into(connection: sqlite3.Connection, target: Path, wait: BusyWait) -> N
         raise JournalError(
             f"{str(target)!r} exists: name a file that does not. Nothing in it was changed.", recorded=None
         )
-    copy = sqlite3.connect(target, isolation_level=None)
     try:
-        wait.copy(connection, copy)
-    finally:
-        copy.close()
+        with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            wait.copy(connection, copy)
+    except BaseException:
+        target.unlink()  # the same call may succeed when there is room
+        raise

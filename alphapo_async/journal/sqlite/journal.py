@@ -250,7 +250,17 @@ class SqliteJournal:
             lock_inode = self._workers.join(worker)
         except OSError as error:
             raise journal_error(self.path, error) from None
-        await self._ask(lambda file: rows.enlist(file.connection, worker, until, lock_inode), writes=True)
+
+        def enlist(file: _File) -> list[str]:
+            rows.enlist(file.connection, worker, until, lock_inode)
+            return [leased.worker for leased in rows.leases(file.connection)]
+
+        try:
+            listed = await self._ask(enlist, writes=True)
+        except BaseException:
+            self._workers.leave(worker)
+            raise
+        self._workers.remove_stale(listed)
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
@@ -258,7 +268,11 @@ class SqliteJournal:
 
     async def leave(self, worker: str, now: float) -> None:
         """End the worker's lease; what it still holds is free for others."""
-        await self._ask(lambda file: rows.strike(file.connection, worker, now), writes=True)
+        try:
+            await self._ask(lambda file: rows.strike(file.connection, worker, now), writes=True)
+        except BaseException:
+            self._workers.unlock(worker)
+            raise
         self._workers.leave(worker)
 
     async def ended(self, worker: str, now: float) -> float | None:

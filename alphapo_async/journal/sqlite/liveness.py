@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 
 __all__ = ["LivenessLocks"]
@@ -37,18 +38,46 @@ class LivenessLocks:
             OSError: the folder or the file cannot be made.
         """
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        place = os.open(self._folder / worker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(place, fcntl.LOCK_EX)
-        self._mine[worker] = place
-        return os.fstat(place).st_ino
+        try:
+            while (inode := self._lock(worker)) is None:
+                pass  # another process removed the file before it was locked
+        except BaseException:
+            self.leave(worker)
+            raise
+        return inode
+
+    def _lock(self, worker: str) -> int | None:
+        """Lock the worker's file and return its inode; None if the file was removed meanwhile."""
+        place, is_kept = os.open(self._folder / worker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX)
+            found = os.fstat(place)
+            is_kept = found.st_nlink > 0
+            if is_kept:
+                self._mine[worker] = place
+            return found.st_ino if is_kept else None
+        finally:
+            if not is_kept:
+                os.close(place)
 
     def leave(self, worker: str) -> None:
         """Remove the file of a worker that left the journal, and unlock it if it is one of this process."""
-        place = self._mine.pop(worker, None)
         with contextlib.suppress(OSError):
             (self._folder / worker).unlink()
+        self.unlock(worker)
+
+    def unlock(self, worker: str) -> None:
+        """Unlock the file of a worker of this process, and leave it there: other processes see that the worker is gone."""
+        place = self._mine.pop(worker, None)
         if place is not None:
             os.close(place)
+
+    def remove_stale(self, listed: Collection[str]) -> None:
+        """Remove the unlocked files of workers that are not listed in the journal: their processes died before they were listed."""
+        with contextlib.suppress(OSError):
+            for file in list(self._folder.iterdir()):
+                if file.name not in listed and file.name not in self._mine:
+                    _remove_if_free(file)
 
     def is_gone(self, worker: str, inode: int | None) -> bool:
         """Tell whether the lock of this worker is seen to be free in the file with this inode, the one that it locked.
@@ -75,6 +104,16 @@ class LivenessLocks:
         for place in self._mine.values():
             os.close(place)
         self._mine.clear()
+
+
+def _remove_if_free(file: Path) -> None:
+    with contextlib.suppress(OSError):  # also where it is locked: by a worker that is about to be listed
+        place = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
+        finally:
+            os.close(place)
 
 
 _ALL = weakref.WeakSet()

@@ -649,3 +649,17 @@ async def test_what_goes_wrong_in_the_background_is_reported(journal: PostgresJo
     with pytest.raises(JournalError, match="internal error"):
         await hear(journal, "f", asked("f"))
     assert reported == ["journal writes"]
+
+
+async def test_a_worker_that_cannot_be_recorded_keeps_no_lock(journal: PostgresJournal) -> None:
+    """It is let go of with the next statement about a lock."""
+    await journal.join(ACCOUNT, "h", "first", FAR)
+    schema = journal._server.schema
+    await postgres.execute(f"alter table {schema}.workers rename to elsewhere")
+    for number in range(3):
+        with pytest.raises(JournalError):
+            await journal.join(ACCOUNT, "h", f"w{number}", FAR)
+    assert journal._presence.workers == ["first"]
+    await postgres.execute(f"alter table {schema}.elsewhere rename to workers")
+    assert await journal.renew("first", FAR, 0.0)
+    assert len(journal._presence._held) == 1

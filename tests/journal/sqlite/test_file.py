@@ -318,3 +318,12 @@ def test_a_copy_is_whole_and_its_owner_s_alone(path: Path, tmp_path: Path) -> No
     with contextlib.closing(connect(target)) as copied:
         assert copied.execute("select * from accounts").fetchall() == [("a", "h")]
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
+    """So that the same copy can be made once the trouble is over."""
+    connection = sqlite3.connect(tmp_path / "payouts.db")
+    connection.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        copy_into(connection, tmp_path / "copy", BusyWait())
+    assert not (tmp_path / "copy").exists()

@@ -25,7 +25,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
-from alphapo_async.journal.sqlite.rows import INSERT, UPDATE
+from alphapo_async.journal.sqlite.rows import END, ENLIST, INSERT, UPDATE
 from alphapo_async.supervisor import Supervisor
 from tests.support.driver_errors import SQLITE, missing_verbs, verbs
 from tests.support.journal_suite import (
@@ -834,4 +834,69 @@ async def test_what_goes_wrong_in_the_thread_is_reported(path: Path) -> None:
         await journal.find(ACCOUNT, "f")
     await asyncio.sleep(0)
     assert reported == ["journal thread"]
+    await journal.aclose()
+
+
+def held_by_us(path: Path) -> tuple[int, int]:
+    """Return how many descriptors this process has open, and how many workers have a file."""
+    workers = path.with_name("payouts.db.workers")
+    return len(list(Path("/dev/fd").iterdir())), len(list(workers.iterdir())) if workers.is_dir() else 0
+
+
+async def test_a_worker_that_cannot_be_recorded_leaves_nothing_behind(path: Path) -> None:
+    """Neither a descriptor nor a lock file, however often it is tried: the disk is full, or the caller gives up."""
+    journal = await failing(path, {ENLIST: ["database or disk is full"] * 60})
+    before = held_by_us(path)
+    for number in range(30):
+        with pytest.raises(JournalError, match="disk is full"):
+            await journal.join(ACCOUNT, "h", f"w{number}", 1e12)
+    assert held_by_us(path) == before
+    goes_on = threading.Event()
+    for number in range(3):
+        joining = asyncio.create_task(journal.join(ACCOUNT, "h", f"x{number}", 1e12))
+        while held_by_us(path) == before:  # noqa: ASYNC110 - its file is made in the task itself
+            await asyncio.sleep(0)
+        busy = asyncio.ensure_future(journal._ask(lambda _: goes_on.wait(0.02)))
+        joining.cancel()
+        await asyncio.gather(joining, busy, return_exceptions=True)
+        assert held_by_us(path) == before
+    await journal.join(ACCOUNT, "h", "last", 1e12)
+    await journal.aclose()
+
+
+async def test_a_worker_that_leaves_a_journal_in_trouble_is_seen_to_be_gone(path: Path) -> None:
+    """Its lock is free, in the very file that stands in the journal, and the file goes with the worker."""
+    journal = await failing(path, {END: ["database or disk is full"] * 2})
+    await journal.join(ACCOUNT, "h", "w", 1e12)
+    with pytest.raises(JournalError, match="disk is full"):
+        await journal.leave("w", 5.0)
+    assert ("w", 6.0) in await journal.find_dead(6.0)
+    await journal.leave("w", 6.0)
+    assert held_by_us(path)[1] == 0
+    await journal.aclose()
+
+
+async def test_lock_files_of_workers_that_were_never_recorded_are_removed(path: Path) -> None:
+    """At the next opening: their processes died in between."""
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "h", "w", 1e12)
+    stale = path.with_name("payouts.db.workers") / "stale"
+    stale.touch()
+    await journal.join(ACCOUNT, "h", "v", 1e12)
+    assert not stale.exists()
+    assert held_by_us(path)[1] == 2
+    await journal.aclose()
+
+
+async def test_a_backup_that_breaks_off_leaves_no_file(path: Path) -> None:
+    """So that the same call succeeds once the trouble is over."""
+    journal = SqliteJournal(path)
+    await hear(journal, "f", asked("f"))
+    file = journal._file
+    assert file is not None
+    real, file.connection = file.connection, Raising(sqlite3.OperationalError("database or disk is full"))  # type: ignore[assignment]
+    with pytest.raises(JournalError, match="disk is full"):
+        await journal.backup(path.with_name("copy"))
+    file.connection = real
+    await journal.backup(path.with_name("copy"))
     await journal.aclose()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,26 @@ import pytest
 from alphapo_async.journal.sqlite import liveness as module
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from tests.support.processes import started
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns how many descriptors were opened in the block and are still open."""
+    before = len(list(Path("/dev/fd").iterdir()))
+    yield lambda: len(list(Path("/dev/fd").iterdir())) - before
+
+
+@contextlib.contextmanager
+def broken(name: str, instead: Callable[[int, int], None] | None = None) -> Iterator[None]:
+    """Have the system refuse locks in the block, or do something else."""
+
+    def refuse(_place: int, _how: int) -> None:
+        raise OSError(37, "no locks available")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, name, instead or refuse)
+        yield
+
 
 HOLDER = """
 import sys, time
@@ -118,3 +141,60 @@ def test_forgetting_lets_go_of_every_lock(tmp_path: Path) -> None:
     inode = workers.join("worker")
     module._after_fork()
     assert workers.is_gone("worker", inode)
+
+
+def test_what_is_not_locked_in_the_end_is_let_go_of(tmp_path: Path) -> None:
+    """A file that cannot be opened or locked leaves neither a descriptor nor a file."""
+    workers = LivenessLocks(tmp_path / "workers")
+    (tmp_path / "workers").touch()
+    with opened() as count, pytest.raises(OSError):  # noqa: PT011 - whichever
+        workers.join("worker")
+    assert count() == 0
+    (tmp_path / "workers").unlink()
+    with opened() as count, broken("flock"), pytest.raises(OSError, match="no locks"):
+        workers.join("worker")
+    assert count() == 0
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
+    """Another process took it for one that a dead process left."""
+    workers, tries = LivenessLocks(tmp_path), []
+
+    def remove_first(place: int, how: int) -> None:
+        tries.append(how)
+        if len(tries) == 1:
+            (tmp_path / "worker").unlink()
+
+    with broken("flock", remove_first), opened() as count:
+        inode = workers.join("worker")
+    assert (tmp_path / "worker").stat().st_ino == inode
+    assert count() == 1
+    workers.leave("worker")
+
+
+def test_files_that_no_worker_locks_and_no_journal_lists_are_removed(tmp_path: Path) -> None:
+    """Left by processes that died before they were listed; those of others stay, and what cannot be removed is no trouble."""
+    one, other = LivenessLocks(tmp_path), LivenessLocks(tmp_path)
+    for worker in ("mine", "left"):
+        one.join(worker)
+    other.join("another's")
+    one.unlock("left")
+    (tmp_path / "listed").touch()
+    (tmp_path / "odd").mkdir()
+    with opened() as count:
+        one.remove_stale(["listed"])
+    assert count() == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"mine", "another's", "listed", "odd"}
+    LivenessLocks(tmp_path / "nowhere").remove_stale([])
+    for workers in (one, other):
+        workers.forget()
+
+
+def test_a_worker_whose_leaving_is_not_recorded_is_seen_to_be_gone(tmp_path: Path) -> None:
+    """It is unlocked, and its file stays."""
+    workers = LivenessLocks(tmp_path)
+    inode = workers.join("worker")
+    workers.unlock("worker")
+    workers.unlock("worker")
+    assert LivenessLocks(tmp_path).is_gone("worker", inode)
