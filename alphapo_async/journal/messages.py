@@ -50,6 +50,31 @@ FILE: Final = {
     "copied": Message(
         "it was copied to PostgreSQL (`alphapo journal copy`) and closed for good", "use the journal in PostgreSQL"
     ),
+    "moved": Message(
+        "it was moved to {detail} while it was in use, and nothing was written",
+        "move it back, and this process goes on; or stop this process, and name the new place",
+    ),
+    "deleted": Message(
+        "it was deleted while it was in use, and nothing was written; process {detail} still holds its content",
+        "copy that from /proc/PROCESS/fd before you stop the process, then put the copy, or a backup, in its place",
+    ),
+    "moved or deleted": Message(
+        "it was moved or deleted while it was in use, and nothing was written",
+        "put it back, and this process goes on; or stop this process, and name the new place",
+    ),
+    "another file": Message(
+        "it was {detail} while it was in use, and nothing was written",
+        "stop every process that uses it, then put the right file, or a backup, in its place",
+    ),
+    "replaced beside a log": Message(
+        "it was replaced while it was in use, and nothing was written",
+        "stop every process that uses it, remove the files beside it whose names end with -wal and -shm, then start the processes again",
+    ),
+    "gone just now": Message(
+        "it was moved, deleted or replaced just now, and nothing was written",
+        "call again, and the error says which",
+        is_passing=True,
+    ),
     "unknown": Message("it cannot be used ({detail})", ""),
 }
 """Of a journal in a file, by the condition."""

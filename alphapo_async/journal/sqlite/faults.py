@@ -51,6 +51,8 @@ def condition_of(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         found = _NUMBERS.get(error.errno or 0, "unknown")
     else:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED:
+            return "gone just now"
         found = next((condition for words, condition in _WORDS if words in str(error)), "unknown")
     if found == "not writable" and is_mounted_read_only(path):
         return "read-only file system"

@@ -26,6 +26,7 @@ __all__ = [
     "filesystem_of",
     "is_mounted",
     "is_wal_safe",
+    "locks_of",
 ]
 
 logger = logging.getLogger("alphapo_async")
@@ -159,6 +160,15 @@ def connect(
     try:
         _check_place(path, mounts)
         is_new = _make(path)
+        locks = locks_of(path)
+        if is_new and locks.is_dir():
+            logger.warning(
+                "The journal %r is new, and beside it is the folder of locks of one that was there before (%s): was that moved or "
+                "deleted? What it holds is not known to this one",
+                str(path),
+                locks.name,
+                extra={"foreign_id": None},
+            )
         connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
         try:
             wait.run(partial(_check_kind, connection, path, is_new=is_new))
@@ -194,6 +204,11 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
             undo.pop_all()
             return connection
     raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['cut off'])}.", recorded=None)
+
+
+def locks_of(path: Path) -> Path:
+    """Return the folder in which the workers of a journal lock their files."""
+    return path.with_name(f"{path.name}.workers")
 
 
 def is_mounted(path: Path, mounts: str) -> bool:

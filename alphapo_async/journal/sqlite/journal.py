@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
@@ -24,15 +26,19 @@ from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.host_binding import check_host
+from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
+from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
-from alphapo_async.journal.sqlite.file import DRIVER_ERRORS, connect, copy_into
+from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
+
+logger = logging.getLogger("alphapo_async")
 
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
@@ -43,8 +49,9 @@ _CLOSING_WAIT: Final = 0.5  # and to another process that locks the file; a slic
 class _File:
     """The open file, used by the journal's thread alone. What is changed gathers, and is written in one go for each kind."""
 
-    def __init__(self, path: Path, wait: BusyWait, *, reads_only: bool = False) -> None:
+    def __init__(self, path: Path, wait: BusyWait, continuity: Continuity, *, reads_only: bool = False) -> None:
         self.path = path
+        self._continuity = continuity
         self.connection = connect(path, wait=wait, reads_only=reads_only)
         self._wait = wait
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
@@ -64,7 +71,16 @@ class _File:
         version = self.connection.execute("pragma data_version").fetchone()[0]
         if version != self._version:
             self._known.clear()
-            self.epoch = self._epoch_before = rows.epoch(self.connection)
+            has_gone_back = self._continuity.check_content(self.connection, APPLICATION)
+            self.epoch = rows.epoch(self.connection)
+            if has_gone_back:
+                logger.error(
+                    "The journal %r lacks what this process recorded in it: it was replaced by an older one",
+                    str(self.path),
+                    extra={"foreign_id": None},
+                )
+            else:
+                self._epoch_before = self.epoch
             self._version = version
 
     def read_ahead(self, names: Iterable[_Name]) -> None:
@@ -125,10 +141,13 @@ class _File:
             self._wait.run(partial(self.connection.execute, "commit"))
         except DRIVER_ERRORS as error:
             raise HeldByReader(str(error)) if is_busy(error) else error from None
+        self._continuity.committed(self.epoch)
 
     def undo(self) -> None:
         """Forget what was not committed."""
+        self._continuity.undone()
         self._known.clear()
+        self._version = 0
         self._clear()
         if self.connection.in_transaction:
             self.connection.execute("rollback")
@@ -155,6 +174,8 @@ class _File:
         elif row is not found[1]:
             self._replace(place, found[1], row)
         self._lines += [(place, entry) for entry in entries]
+        if entries:
+            self._continuity.recorded(*name, entries[-1].number)
         self._remember(name, place, row)
         return row, entries
 
@@ -202,15 +223,19 @@ class SqliteJournal:
     Args:
         path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
         reads_only: nothing will be written; a file that cannot be written, as on a read-only mount, is read then.
+        clock: seconds since the epoch of time.
     """
 
     is_durable = True
 
-    def __init__(self, path: str | Path, *, reads_only: bool = False) -> None:
+    def __init__(self, path: str | Path, *, reads_only: bool = False, clock: Callable[[], float] = time.time) -> None:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
-        self._workers = LivenessLocks(self.path.with_name(f"{self.path.name}.workers"))
+        self._workers = LivenessLocks(locks_of(self.path))
         self._busy_wait = BusyWait()
+        self._continuity = Continuity(self.path, clock)
+        self._epoch = Epoch()
+        """Of the file that was open last."""
         self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
         self._file: _File | None = None
         self._reads_only = reads_only
@@ -226,7 +251,7 @@ class SqliteJournal:
     @property
     def epoch(self) -> Epoch:
         """The journal's epoch, as it was last read; a change that the journal calls sees the one of its transaction."""
-        return Epoch() if self._file is None else self._file.epoch
+        return self._epoch if self._file is None else self._file.epoch
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,6 +271,7 @@ class SqliteJournal:
 
         bound = await self._ask(bind, writes=True)
         check_host(account, bound, host)
+        self._continuity.bound(account, host)
         try:
             lock_inode = self._workers.join(worker)
         except OSError as error:
@@ -490,6 +516,8 @@ class SqliteJournal:
             failure = self._commit(file, together)
             if failure is not None and is_busy(failure):  # each alone would wait as long again
                 _fail(together, journal_error(self.path, failure))
+            elif isinstance(failure, JournalError):  # it is not this journal any more
+                _fail(together, failure)
             elif failure is not None:
                 for request in together:
                     self._serve_alone(file, request)
@@ -497,9 +525,29 @@ class SqliteJournal:
             self._read(file, request)
 
     def _opened(self) -> _File:
+        if self._file is not None and not self._continuity.is_same_file():
+            self._leave_replaced(self._file)
         if self._file is None:
-            self._file = _File(self.path, self._busy_wait, reads_only=self._reads_only)
+            file = _File(self.path, self._busy_wait, self._continuity, reads_only=self._reads_only)
+            try:
+                self._continuity.opened(self._busy_wait.run(partial(rows.hosts, file.connection)))
+                file.epoch = self._busy_wait.run(partial(rows.epoch, file.connection))
+            except (JournalError, *DRIVER_ERRORS) as error:
+                file.close()
+                raise error if isinstance(error, JournalError) else journal_error(self.path, error) from None
+            self._file = file
         return self._file
+
+    def _leave_replaced(self, file: _File) -> None:
+        """Let go of a file that another one has taken the place of, so that this one is opened.
+
+        A write-ahead log belongs to a name: the new file would take the old one's for its own.
+        """
+        if file.connection.execute("pragma journal_mode").fetchone()[0] == "wal":
+            raise JournalError(
+                f"The journal {str(self.path)!r}: {sentence(FILE['replaced beside a log'])}.", recorded=None
+            )
+        self._close()
 
     def _read(self, file: _File, request: ThreadCall[_File]) -> None:
         try:
@@ -550,6 +598,7 @@ class SqliteJournal:
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._epoch = file.epoch
             with contextlib.suppress(*DRIVER_ERRORS):  # nothing of it is used again
                 file.close()
 

@@ -39,6 +39,7 @@ __all__ = [
     "find_all",
     "find_control",
     "forget",
+    "has_line",
     "history_of",
     "hosts",
     "insert",
@@ -127,6 +128,11 @@ HISTORY: Final = (
     "join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? order by number"
 )
 """Its whole history, in the order in which it was heard."""
+HAS_LINE: Final = (
+    "select exists (select 1 from history join withdrawals on withdrawals.id = withdrawal "
+    "where account = ? and foreign_id = ? and number >= ?)"
+)
+"""Whether its history has reached this line."""
 BIND: Final = "insert into accounts (account, host) values (?, ?) on conflict do nothing"
 """Which host an account belongs to."""
 HOST: Final = "select host from accounts where account = ?"
@@ -306,6 +312,11 @@ def forget(connection: sqlite3.Connection, place: int, after: Row, *, keeps_hist
 def history_of(connection: sqlite3.Connection, account: str, foreign_id: str) -> list[Entry]:
     """Return the lines of a withdrawal."""
     return [Entry(*line) for line in connection.execute(HISTORY, (account, foreign_id)).fetchall()]
+
+
+def has_line(connection: sqlite3.Connection, account: str, foreign_id: str, number: int) -> bool:
+    """Return whether the history of a withdrawal has reached the line of this number."""
+    return bool(connection.execute(HAS_LINE, (account, foreign_id, number)).fetchone()[0])
 
 
 def bind(connection: sqlite3.Connection, account: str, host: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -17,9 +20,10 @@ import pytest
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
+from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, condition_of, is_unwritable, journal_error
 from alphapo_async.journal.sqlite.file import connect
-from alphapo_async.journal.sqlite.journal import _File
+from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from tests.support.descriptors import none_left
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import as_nobody, die_in_a_commit
@@ -106,7 +110,7 @@ def beside_a_writer(folder: Path) -> str:
 def beside_a_reader(folder: Path) -> str:
     """Commit, with a rollback journal, while another process does not end its reading."""
     path = made(folder / "payouts.db")
-    file = _File(path, BusyWait(0.0))
+    file = _File(path, BusyWait(0.0), Continuity(path, time.time))
     file.connection.execute("pragma journal_mode = truncate")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("begin")
@@ -131,12 +135,61 @@ def cut_off(folder: Path) -> str:
 
 def copied(folder: Path) -> str:
     """Use a file that was copied to PostgreSQL."""
-    file = _File(made(folder / "payouts.db"), BusyWait(0.0))
+    path = made(folder / "payouts.db")
+    file = _File(path, BusyWait(0.0), Continuity(path, time.time))
     file.begin()
     file.retire()
     with contextlib.closing(file), pytest.raises(sqlite3.OperationalError) as caught:
         file.begin()
     return journal_error(folder / "payouts.db", caught.value).detail
+
+
+def in_use(folder: Path, harm: Callable[[Path], object], *, mode: str = "truncate") -> str:
+    """Use a journal to whose file something has been done meanwhile."""
+
+    async def story() -> str:
+        journal = SqliteJournal(folder / "payouts.db")
+        await journal._ask(lambda file: file.connection.execute(f"pragma journal_mode = {mode}").fetchone())
+        harm(journal.path)
+        with pytest.raises(JournalError) as caught:
+            await journal.hosts()
+        await journal.aclose()
+        return caught.value.detail
+
+    return asyncio.run(story())
+
+
+def replaced(path: Path) -> None:
+    """Put another journal in the place of one."""
+    made(path.with_name("other.db")).replace(path)
+
+
+def emptied(path: Path) -> None:
+    """Put an empty file in the place of a journal."""
+    path.unlink()
+    path.touch()
+
+
+def where_nothing_shows(folder: Path) -> str:
+    """Miss a journal's file where the system does not show which files a process has open."""
+    path = made(folder / "payouts.db")
+    continuity = Continuity(path, time.time, folder / "nowhere")
+    continuity.opened({})
+    path.unlink()
+    with pytest.raises(JournalError) as caught:
+        continuity.is_same_file()
+    return caught.value.detail
+
+
+def while_it_is_written(folder: Path) -> str:
+    """Move a journal's file just before SQLite writes: it calls the file read-only."""
+    path = folder / "payouts.db"
+    with contextlib.closing(connect(path, wait=BusyWait())) as connection:
+        connection.execute("pragma journal_mode = truncate")
+        path.rename(folder / "elsewhere.db")
+        with pytest.raises(sqlite3.OperationalError, match="readonly") as caught:
+            connection.execute("pragma user_version = 7")
+    return journal_error(path, caught.value).detail
 
 
 def with_something_new(folder: Path) -> str:
@@ -157,6 +210,15 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "a reader holds it": (beside_a_reader, SECONDS),
     "cut off": (cut_off, ""),
     "copied": (copied, ""),
+    "moved": (
+        lambda folder: in_use(folder, lambda path: path.rename(folder / "kept.db")).replace(str(folder), ""),
+        "'/kept.db'",
+    ),
+    "deleted": (lambda folder: in_use(folder, Path.unlink), f"{os.getpid()}"),
+    "moved or deleted": (where_nothing_shows, ""),
+    "another file": (lambda folder: in_use(folder, emptied), "replaced by an empty file"),
+    "replaced beside a log": (lambda folder: in_use(folder, replaced, mode="wal"), ""),
+    "gone just now": (while_it_is_written, ""),
     "unknown": (with_something_new, "something new"),
 }
 
@@ -166,7 +228,9 @@ def test_every_condition_is_told_with_what_to_do(tmp_path: Path, condition: str)
     """As the table has it, with the file's name."""
     provoke, detail = CONDITIONS[condition]
     said = provoke(tmp_path)
-    assert said == f"The journal {str(tmp_path / 'payouts.db')!r}: {sentence(FILE[condition], detail)}."
+    assert said.replace("'/payouts.db'", repr(str(tmp_path / "payouts.db"))) == (
+        f"The journal {str(tmp_path / 'payouts.db')!r}: {sentence(FILE[condition], detail)}."
+    )
 
 
 @pytest.mark.parametrize(

@@ -327,3 +327,14 @@ def test_a_copy_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError):
         copy_into(connection, tmp_path / "copy", BusyWait())
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_new_journal_beside_the_locks_of_another_one_is_warned_of(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one that was there before may have been moved or deleted; opened again, it is new no more."""
+    path.with_name("payouts.db.workers").mkdir()
+    connect(path).close()
+    connect(path).close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "(payouts.db.workers): was that moved or deleted?" in caplog.text

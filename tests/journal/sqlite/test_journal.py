@@ -651,6 +651,43 @@ async def test_closing_is_bounded_where_the_disk_hangs(path: Path) -> None:
     await journal.aclose()
 
 
+async def test_an_older_copy_in_the_journals_place_is_opened_and_has_gone_back(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is open in it is frozen, and the log says why; beside a write-ahead log it is not opened."""
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "host", "worker", 1e10)
+    await journal.backup(tmp_path / "backup.db")
+    await pay(journal, "lost")
+    (tmp_path / "backup.db").replace(path)
+    await pay(journal, "after")
+    assert journal.epoch.number == 1
+    assert "it was replaced by an older one" in caplog.text
+    await journal._ask(lambda file: file.connection.execute("pragma journal_mode = wal").fetchone())
+    await journal.backup(tmp_path / "backup.db")
+    (tmp_path / "backup.db").replace(path)
+    with pytest.raises(JournalError, match="whose names end with -wal and -shm"):
+        await pay(journal, "beside a log")
+    await journal.aclose()
+
+
+async def test_another_accounts_journal_is_not_used_instead(path: Path, tmp_path: Path) -> None:
+    """Neither in the file's place nor in the file itself."""
+    made = SqliteJournal(tmp_path / "other.db")
+    await made.join("another account", "host", "worker", 1e10)
+    await made.aclose()
+    journal = SqliteJournal(path)
+    await journal.join(ACCOUNT, "host", "worker", 1e10)
+    await pay(journal, "before")
+    shutil.copyfile(tmp_path / "other.db", path)
+    with pytest.raises(JournalError, match="overwritten in place by the journal of another account"):
+        await pay(journal, "f")
+    (tmp_path / "other.db").replace(path)
+    with pytest.raises(JournalError, match="by the journal of another account"):
+        await pay(journal, "f")
+    await journal.aclose()
+
+
 async def test_of_what_could_not_even_begin_nobody_knows(path: Path) -> None:
     """An earlier call may have written it down: `recorded` is None."""
     journal = await failing(path, {"begin immediate": ["database is locked"] * 2})

@@ -248,6 +248,8 @@ def test_all_that_is_kept_is_handed_on_in_order(connection: sqlite3.Connection) 
     rows.add_history(connection, [(1, line)])
     rows.bind(connection, "default", "h")
     rows.remember(connection, "default", "callback 7", "text")
+    assert rows.has_line(connection, "default", row().foreign_id, line.number)
+    assert not rows.has_line(connection, "default", "g", 0)
     assert rows.hosts(connection) == {"default": "h"}
     assert rows.notes(connection) == {("default", "callback 7"): "text"}
     assert rows.recall(connection, "default", "callback 7") == "text"
