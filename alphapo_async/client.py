@@ -823,6 +823,7 @@ class AlphapoClient:
                     "The client belongs to another event loop, in which it was first used: close it there. Nothing was closed."
                 )
             self._flights.clear()
+            self._context.leave_loop()
         return loop
 
     def _closing_steps(self) -> list[Step]:
@@ -833,7 +834,7 @@ class AlphapoClient:
             steps.append(Step("close the session", 1.4, context.session.aclose))
         steps += [Step("write what lags", 1.7, context.flush), Step("give the lease back", 1.9, context.lease.release)]
         if self._owns_journal:
-            steps.append(Step("close the journal", 2.8, context.journal.aclose))
+            steps.append(Step("close the journal", 2.7, context.journal.aclose))
         return steps
 
     async def _end_flights(self) -> None:

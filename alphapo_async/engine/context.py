@@ -385,6 +385,11 @@ class ClientContext:
         timer = asyncio.get_running_loop().call_later(pause, try_again)
         self._owed[timer] = again
 
+    def leave_loop(self) -> None:
+        """Forget what was to be written late in an event loop that is closed: nothing of it comes back there."""
+        self._lagging.clear()
+        self._owed.clear()
+
     async def flush(self) -> None:
         """Wait until all that lags is written; what was not taken before is offered for the last time.
 

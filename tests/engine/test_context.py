@@ -351,6 +351,25 @@ def test_closing_leaves_what_a_journal_that_hangs_does_not_take() -> None:
     assert run(story()) == 1
 
 
+def test_what_lagged_in_a_loop_that_is_closed_is_not_waited_for() -> None:
+    """It comes back in that loop, or never."""
+    made: list[ClientContext] = []
+
+    async def begin() -> None:
+        made.append(_context(Wire()))
+        row = await made[0].record("f", ASKED)
+        made[0].journal = _Hanging()
+        _learn_later(made[0], row)
+
+    async def end() -> float:
+        made[0].leave_loop()
+        await made[0].flush()
+        return asyncio.get_running_loop().time()
+
+    run(begin())
+    assert run(end()) == 0.0
+
+
 def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None:
     """What was told is written down as it was told; what somebody else has added meanwhile is not lost."""
 
