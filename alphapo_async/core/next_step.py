@@ -57,7 +57,7 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
         return DONE
     if now < row.not_before:
         return Wait(row.not_before)
-    if is_ended(row) and row.arrivals >= MANY and not row.needs_look_up and now <= quiet_from(row, assumptions):
+    if row.arrivals >= MANY and is_ended(row) and not row.needs_look_up and now <= quiet_from(row, assumptions):
         return Wait(quiet_from(row, assumptions))
     if row.needs_look_up or row.id_taken or is_frozen(row):
         return LOOK_UP

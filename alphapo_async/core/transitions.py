@@ -413,7 +413,7 @@ def _arrived(row: Row, attempt: Attempt) -> Row:
 def _replied(row: Row, withdrawal: Withdrawal, sight: _Sight) -> Row:
     """Return the row after a reply with a withdrawal: its foreign_id is enough, unless AlphaPo gave the withdrawal's id before."""
     payment = row.revision.payment
-    if payment is None or not _is_known(row):
+    if payment is None or row.withdrawal is None or not _is_known(row):
         return _merge_withdrawal(row, withdrawal, None, sight)
     return _merge_shown(row, withdrawal, None, compare_reply(payment, withdrawal), sight)
 
@@ -714,8 +714,10 @@ def _merge_withdrawal(
         sight: when and by which worker it was seen.
         differences: the fields in which it is not what was requested.
     """
-    known, is_new = row.withdrawal, is_another(row, shown)
-    differences = differences or (row.differences if _is_known(row) else ())
+    known = row.withdrawal
+    is_new = known is not None and is_another(row, shown)
+    if known is not None and not differences and _is_known(row):
+        differences = row.differences
     if known is not None and is_older(shown.status, known.status) and not is_new:
         is_denied = shown.status in ENDED and known.status == "confirmed"
         contradiction = f"{shown.status} after confirmed" if is_denied else row.contradiction

@@ -128,7 +128,10 @@ class Waiters:
     def is_wanted(self) -> bool:
         """Return whether a caller still waits whose time is not up; also before the first one has joined."""
         now = self._loop.time()
-        return not self._all or any(waiter.due > now and not waiter.future.done() for waiter in self._all)
+        for waiter in self._all:  # no generator: every withdrawal comes through here
+            if waiter.due > now and not waiter.future.done():
+                return True
+        return not self._all
 
     def resolve(self, told: FlightResult) -> None:
         """Tell everybody who still waits, and whoever comes later; stop the clocks."""
