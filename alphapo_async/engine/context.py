@@ -54,6 +54,7 @@ _LATE_WRITE: Final = "late write"
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
 _KEPT_ACCEPTANCES: Final = 10_000
+_RECORDED_AGAIN_AT_ONCE: Final = 200
 _READINGS: Final = 3
 """How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
 
@@ -373,9 +374,13 @@ class ClientContext:
             self._acceptances.popitem(last=False)
 
     async def _record_again(self) -> None:
-        """Record the acceptances in memory again, where the journal has lost them."""
-        for row in list(self._acceptances.values()):
-            await self.journal.update(row.account, row.foreign_id, _remembering(self, row))
+        """Record the acceptances in memory again, where the journal has lost them: many in one commit."""
+        rows = list(self._acceptances.values())
+        for first in range(0, len(rows), _RECORDED_AGAIN_AT_ONCE):
+            some = rows[first : first + _RECORDED_AGAIN_AT_ONCE]
+            await asyncio.gather(
+                *(self.journal.update(row.account, row.foreign_id, _remembering(self, row)) for row in some)
+            )
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:
         def try_again() -> None:
