@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Totals
-from alphapo_async.core.row import Epoch, Row
+from alphapo_async.core.row import MANY, Epoch, Row
 from alphapo_async.core.row_format import to_record
 
 __all__ = ["CopySource", "CopyTarget", "Dumpable", "Kept", "Register", "copy_journal"]
@@ -84,8 +84,8 @@ class CopySource(Dumpable, Protocol):
 class CopyTarget(Dumpable, Protocol):
     """A journal that takes a copy."""
 
-    async def load(self, register: Register, kept: list[Kept]) -> None:
-        """Record what another journal kept; its workers have ended."""
+    async def load(self, register: Register | None, kept: list[Kept]) -> None:
+        """Record what another journal kept; its workers have ended. None: withdrawals alone."""
         ...
 
 
@@ -126,7 +126,7 @@ async def _copy(source: CopySource, target: CopyTarget, now: float) -> int:
     await target.load(register, [])
     after = count = 0
     while page := await source.dump(after, _PAGE):
-        await target.load(Register({}, {}, {}), page)
+        await target.load(None, page)
         after, count = page[-1].place, count + len(page)
     await _compare(source, target, register)
     return count
@@ -144,7 +144,7 @@ async def _compare(source: CopySource, target: CopyTarget, register: Register) -
         if not pages[0]:
             break
         places = [page[-1].place for page in pages]
-    if (await target.register()).notes != register.notes:
+    if await target.register() != register:
         raise _differs("what it keeps besides withdrawals")
     for account in register.hosts:
         if await source.totals(account) != await target.totals(account):
@@ -159,8 +159,8 @@ def _differs(what: str) -> JournalError:
 
 
 def _essence(kept: Kept) -> tuple[Any, ...]:
-    """Return what must be equal on both sides; text in PostgreSQL holds no NUL."""
-    row = kept.row
+    """Return what must be equal on both sides. Text in PostgreSQL holds no NUL; a frozen row counts more arrivals each time it is read."""
+    row = replace(kept.row, arrivals=min(kept.row.arrivals, MANY))
     revisions = [(revision.number, revision.body, revision.digest) for revision in (*row.earlier, row.revision)]
     entries = [replace(line, what=line.what.replace("\0", "\ufffd")) for line in kept.entries]
     return to_record(row), revisions, entries

@@ -158,20 +158,21 @@ async def test_nothing_is_copied_over_what_is_there(both: dict[str, Any]) -> Non
 class Careless:
     """A target that changes what it is given."""
 
-    def __init__(
-        self, spoil: Callable[[list[Kept]], list[Kept]], notes: dict[tuple[str, str], str] | None = None
-    ) -> None:
+    def __init__(self, spoil: Callable[[list[Kept]], list[Kept]], *, keeps_register: bool = True) -> None:
         self._spoil = spoil
-        self._notes = notes or {}
+        self._keeps_register = keeps_register
+        self._register = Register({}, {}, {})
         self._kept: list[Kept] = []
 
     async def register(self) -> Register:
-        return Register({}, {}, self._notes)
+        return self._register
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         return [kept for kept in self._kept if kept.place > after][:limit]
 
-    async def load(self, register: Register, kept: list[Kept]) -> None:
+    async def load(self, register: Register | None, kept: list[Kept]) -> None:
+        if register is not None and self._keeps_register:
+            self._register = register
         self._kept.extend(self._spoil(kept))
 
     async def totals(self, account: str) -> dict[str, Totals]:
@@ -225,11 +226,20 @@ async def test_a_copy_that_differs_is_found_out(
     await hear(both["file"], "f", asked("f"))
 
 
-async def test_a_text_that_was_not_copied_is_found_out(both: dict[str, Any]) -> None:
-    """What a journal keeps for others belongs to it."""
+async def test_accounts_workers_texts_and_epoch_are_compared_too(both: dict[str, Any]) -> None:
+    """They belong to the journal as well."""
     await fill(both["file"])
     with pytest.raises(JournalError, match="what it keeps besides withdrawals"):
-        await copy_journal(both["file"], Careless(_as_it_is, {("default", "sheet"): "another"}), 100.0)
+        await copy_journal(both["file"], Careless(_as_it_is, keeps_register=False), 100.0)
+
+
+async def test_what_is_frozen_stays_frozen_in_the_copy(both: dict[str, Any]) -> None:
+    """The copy is in the epoch of its journal, also after its rows were loaded: a worker must not send them."""
+    await fill(both["file"])
+    raised = await both["file"].raise_epoch(40.0)
+    await copy_journal(both["file"], both["database"], 100.0)
+    assert both["database"].epoch == raised
+    assert await both["database"].count_frozen(ACCOUNT) == 2
 
 
 async def test_a_copy_goes_from_a_file_to_postgresql_alone(both: dict[str, Any]) -> None:

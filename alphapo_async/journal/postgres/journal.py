@@ -364,11 +364,12 @@ class PostgresJournal:
         found: list[Kept] = await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
         return found
 
-    async def load(self, register: Register, kept: list[Kept]) -> None:
-        """Write down what another journal kept; its workers have ended."""
+    async def load(self, register: Register | None, kept: list[Kept]) -> None:
+        """Record what another journal kept; its workers have ended. None: withdrawals alone."""
 
         async def load(fetch: Fetch) -> None:
-            await self._workers.load(fetch, register)
+            if register is not None:
+                await self._workers.load(fetch, register)
             await self._look(fetch)
             await self._rows.load(fetch, kept, self._stamp)
 

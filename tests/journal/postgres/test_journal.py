@@ -33,6 +33,7 @@ from tests.support.journal_suite import (
     RememberingSuite,
     accepted,
     asked,
+    buried,
     hear,
     left_alone,
     names,
@@ -64,7 +65,7 @@ async def empty() -> AsyncIterator[PostgresJournal]:
 
 
 class TestPostgresJournal(JournalSuite, RememberingSuite, ForgettingSuite):
-    """The tests that every kind of journal passes, and those of what moves."""
+    """The tests that every kind of journal passes, and those of what forgets."""
 
 
 # ── what only a database can do ──────────────────────────────────────────────────────────────────────────────────────
@@ -438,6 +439,37 @@ async def test_an_error_that_nobody_thought_of_reaches_everybody(journal: Postgr
     with pytest.raises(AttributeError):
         await hear(journal, "f", asked("f"))
     journal._rows = statements
+
+
+async def test_what_another_journal_kept_is_loaded_whole(journal: PostgresJournal, empty: PostgresJournal) -> None:
+    """Rows in order with their bytes and histories, tombstones, accounts, texts, workers, who have ended, and the epoch."""
+    await journal.join(ACCOUNT, "h", "worker", 50.0)
+    await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+    await hear(journal, "f", asked("f", "1"), LOST, now=2.0)
+    await pay(journal, "g", "h")
+    await journal.forget(ACCOUNT, "h", buried, keeps_history=False)
+    await journal.remember(ACCOUNT, "callback 7", "text")
+    raised = await journal.raise_epoch(40.0)
+    [first] = await journal.dump(0, 1)
+    rest = await journal.dump(first.place, 9)
+    assert await journal.hosts() == {ACCOUNT: "h"}
+    register = await journal.register()
+    assert (register.hosts, register.leases, register.epoch) == ({ACCOUNT: "h"}, {"worker": 50.0}, raised)
+    await empty.load(register, [first])
+    await empty.load(None, rest)
+    assert empty.epoch == raised
+    assert await empty.register() == register
+    assert await empty.count_frozen(ACCOUNT) == 1
+    assert await empty.totals(ACCOUNT) == await journal.totals(ACCOUNT)
+    for before in (first, *rest):
+        found = await empty.find(ACCOUNT, before.row.foreign_id)
+        assert found is not None
+        assert same(replace(found, arrivals=0), replace(before.row, arrivals=0))
+        assert found.revision.is_same_payment(before.row.revision)
+        assert tuple(await empty.history(ACCOUNT, before.row.foreign_id)) == before.entries
+    assert [one.number for one in (await empty.dump(0, 1))[0].row.earlier] == [1]
+    assert await empty.recall(ACCOUNT, "callback 7") == "text"
+    assert await empty.find_dead(60.0) == [("worker", 50.0)]
 
 
 async def test_only_a_few_rows_are_remembered(journal: PostgresJournal) -> None:
