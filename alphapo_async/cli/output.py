@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from typing import IO
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,7 @@ __all__ = [
     "adds_up",
     "amount",
     "clean",
+    "echo",
     "fitting_totals",
     "make_console",
     "pairs",
@@ -43,6 +45,11 @@ def make_console(file: IO[str] | None = None) -> Console:
 def say(console: Console, text: str) -> None:
     """Print a sentence: broken between words on a terminal, and not at all in a pipe."""
     console.print(clean(text), soft_wrap=not console.is_terminal)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line as it is, on standard output or standard error."""
+    click.echo(clean(text), err=err)
 
 
 def clean(text: str) -> str:

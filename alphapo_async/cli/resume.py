@@ -8,12 +8,13 @@ from collections import Counter
 
 import click
 
-from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, access_options, existing
+from alphapo_async.cli.output import echo
 from alphapo_async.cli.progress import progress_line
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.results import BatchResult
 from alphapo_async.journal import Journal
@@ -36,6 +37,7 @@ Examples:
 @access_options
 def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
     """Make one pass over what is open, oldest first, and tell every outcome that nobody heard of yet."""
+    survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = existing(access.open_journal())
     if not opened.is_durable:

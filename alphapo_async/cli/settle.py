@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Sequence
 
 import click
 
-from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import clean, echo
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_from
@@ -63,6 +63,7 @@ def settle(
     A later reply, look-up or callback that disagrees overrides it. --rejected is taken only when the quiet time is over: 30 minutes after
     the last moment at which something may have been sent.
     """
+    survive_lost_output()
     if is_accepted is None:
         raise click.UsageError("Say --accepted or --rejected.")
     _check_id(alphapo_id, is_accepted=is_accepted, without_id=without_id)

@@ -13,11 +13,11 @@ from typing import Any, TypeAlias, cast
 
 import click
 
-from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import amount, clean, pairs, withdrawal_pairs
+from alphapo_async.cli.output import amount, clean, echo, pairs, withdrawal_pairs
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS
 from alphapo_async.core.errors import (
     ConfigurationError,
@@ -89,6 +89,7 @@ def withdraw(
     **fields: Any,
 ) -> None:
     """Pay one withdrawal, once, and say whether money moved."""
+    survive_lost_output()
     request = WithdrawalRequest(**fields)
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     settings = {"amount_format": amount_format}

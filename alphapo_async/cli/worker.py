@@ -10,12 +10,12 @@ import sys
 
 import click
 
-from alphapo_async.cli.batch.outlet import echo
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import CHECK_THE_KEY
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import clean, echo
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.events import Event
 from alphapo_async.journal import Journal
 
@@ -39,6 +39,7 @@ Any number of workers may share a journal. SIGTERM and Ctrl-C end it: what is un
 @access_options
 def worker(*, grace: float, concurrency: int, journal: str | None, base_url: str | None, account: str | None) -> None:
     """Until told to stop: send what was enqueued, settle what is open, refresh what is accepted and not final."""
+    survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
     click.echo(f"Working on account {clean(access.account)} at {access.host}. SIGTERM or Ctrl-C ends it.")

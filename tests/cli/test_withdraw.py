@@ -283,4 +283,5 @@ def test_a_closed_pipe_changes_no_exit_code(local: Local) -> None:
             timeout=60,
             check=False,
         )
-    assert (told.returncode, told.stderr) == (0, b"")
+    assert told.returncode == 0
+    assert told.stderr.startswith(b"Standard output cannot be written any more (Broken pipe)")

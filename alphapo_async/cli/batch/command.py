@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Final
 
 import click
 from rich.console import Console
@@ -17,7 +17,6 @@ from rich.console import Console
 from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run_lines, find_out, question
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
-from alphapo_async.cli.batch.outlet import Outlet, aside
 from alphapo_async.cli.batch.paths import check_places
 from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
@@ -28,8 +27,9 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean, fitting_totals, make_console, say, table
+from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
 from alphapo_async.cli.progress import duration
+from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
@@ -142,6 +142,7 @@ def batch(
     account: str | None,
 ) -> None:
     """Pay the withdrawals of FILE, each of them once, and write down what became of each."""
+    survive_lost_output()
     access = _access(os.environ, file, journal, base_url=base_url, account=account)
     results_to = results or file.with_name(f"{file.name}.results.csv")
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
@@ -151,13 +152,13 @@ def batch(
     source = InputFile(file, partial(read_lines, no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)
-        console = make_console(cast("IO[str]", Outlet(sys.stdout)))
+        console = make_console()
         work = _Work(source, index=index, sifter=sifter, access=access, console=console)
         with _interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
                 sys.exit(work.show(results_to, orders))
             if not work.may_pay(orders, yes=yes):
-                aside("Not confirmed: this call sent nothing.")
+                echo("Not confirmed: this call sent nothing.", err=True)
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
             sys.exit(work.pay(results_to, reporting, orders))
@@ -186,7 +187,7 @@ def _interruptible(sentence: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        aside(sentence)
+        echo(sentence, err=True)
         sys.exit(Exit.UNKNOWN)
 
 
@@ -250,7 +251,7 @@ class _Work:
 
     def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
         for line in question(self._source.name, self._survey, self._access, known):
-            aside(line)
+            echo(line, err=True)
         if yes:
             return True
         try:
@@ -271,9 +272,8 @@ class _Work:
             try:
                 step(report, failure, results)
             except Exception as error:  # noqa: BLE001 - the money has moved: what fails now must not change how the command ends
-                aside(
-                    f"Something could not be shown or written ({type(error).__name__}). All else is done: the results are in {results}."
-                )
+                problem = f"Something could not be shown or written ({type(error).__name__})."
+                echo(f"{problem} Everything else is done: the results are in {results}.", err=True)
         return report.code
 
     def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
@@ -282,13 +282,16 @@ class _Work:
         for line in report_lines(report, str(results)):
             say(self._console, line)
         if failure is not None:
-            aside(spoken(failure))
+            echo(spoken(failure), err=True)
 
     def _write_report(
         self, report: BatchReport, _failure: AlphapoError | None, results: Path, reporting: ReportFile | None
     ) -> None:
         if reporting is not None and (why := reporting.write(report_json(report))) is not None:
-            aside(f"The report could not be written ({why}). All else is done: the results are in {results}.")
+            echo(
+                f"The report could not be written ({why}). Everything else is done: the results are in {results}.",
+                err=True,
+            )
 
     async def _pay(self, results: ResultsFile, orders: Orders) -> tuple[BatchReport, AlphapoError | None]:
         access = self._access

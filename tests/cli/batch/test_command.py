@@ -234,7 +234,7 @@ def test_a_report_that_cannot_be_written_any_more_is_told_after_all_the_rest(loc
     taking.join()
     lines = told.output.splitlines()
     assert told.exit_code == 0
-    assert lines[-1].startswith("The report could not be written (No such file or directory). All else is done")
+    assert lines[-1].startswith("The report could not be written (No such file or directory). Everything else is done")
     assert any("accepted │   20" in line for line in lines)
 
 
@@ -301,7 +301,7 @@ def test_whoever_stops_reading_stops_nothing(local: Local, tmp_path: Path) -> No
         assert process.stderr is not None
         said = process.stderr.read()
     assert process.returncode == 1
-    assert said == "The output is read no more (Broken pipe): going on without it.\n"
+    assert said == "Standard output cannot be written any more (Broken pipe): continuing without it.\n"
     assert Counter(outcomes(tmp_path / "payouts.csv.results.csv")) == {"accepted": 30, "rejected": 1}
     assert msgspec.json.decode(report.read_bytes())["exit_code"] == 1
 
@@ -455,6 +455,8 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
         "It ended before everything was settled: it was interrupted",
         "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
     ]
+    conflicts = BatchReport("f.csv", Survey(rows=2), Counter(conflict=2), 0, {}, {}, 61.0)
+    assert report_lines(conflicts, "f.results.csv")[2].startswith("2 rows conflict with an existing withdrawal")
     full = BatchReport(
         "f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN
     )
@@ -509,7 +511,8 @@ def test_a_table_that_cannot_be_drawn_changes_no_outcome(
     assert work.may_pay(Orders(), yes=True)
     assert work.pay(results, reporting, Orders()) is Exit.ALL_ACCEPTED
     assert (
-        "could not be shown or written (RuntimeError). All else is done: the results are in" in capsys.readouterr().err
+        "could not be shown or written (RuntimeError). Everything else is done: the results are in"
+        in capsys.readouterr().err
     )
     assert outcomes(results) == ["accepted"] * 3
     assert msgspec.json.decode((tmp_path / "report.json").read_bytes())["exit_code"] == 0
