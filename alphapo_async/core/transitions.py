@@ -577,6 +577,8 @@ def _apply_remembered(row: Row, remembered: Remembered, now: float, assumptions:
     """Return the row with the acceptance that a worker saw before the journal went back."""
     if not row.revision.is_same_payment(remembered.revision):
         return row
+    if is_another(row, remembered.withdrawal):
+        return row  # AlphaPo has shown the withdrawal since, under an id that is counted apart: what is remembered is older
     return _merge_withdrawal(row, remembered.withdrawal, remembered.transaction, _Sight(now, assumptions))
 
 

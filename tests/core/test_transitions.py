@@ -1941,3 +1941,9 @@ def test_a_row_in_conflict_follows_the_existing_withdrawal() -> None:
     assert asked_about(ended, found(amount="9", address="z")).transaction == ended.transaction
     assert called_back(ended, "confirmed", **existing, id=8) is ended
     assert called_back(REJECTED_ROW, "processing", **existing) is REJECTED_ROW
+
+
+def test_a_remembered_acceptance_adds_nothing_to_what_alphapo_has_shown_since() -> None:
+    """Under an id that is counted apart: what is remembered is older, and a final status stays."""
+    known = replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=350, status="confirmed", source="callback"))
+    assert apply(known, Remembered("worker", OURS, replace(TOLD, id=7, status="processing"), None), 60.0) is known
