@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 try:
-    import resource
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 except ImportError:  # pragma: no cover - Windows has no such limit
-    resource = None  # type: ignore[assignment]
+    RLIMIT_NOFILE, RLIM_INFINITY = 0, -1
+
+    def getrlimit(_resource: int, /) -> tuple[int, int]:
+        """Return that there is no limit."""
+        return RLIM_INFINITY, RLIM_INFINITY
+
 
 __all__ = ["RESERVED", "affordable", "free_descriptors"]
 
@@ -30,10 +35,8 @@ def affordable(wanted: int, free: int | None) -> int:
 
 def _limit() -> int | None:
     """Return how many descriptors this process may have; None for no limit."""
-    if resource is None:  # pragma: no cover - Windows
-        return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if limit == resource.RLIM_INFINITY else limit
+    limit, _ = getrlimit(RLIMIT_NOFILE)
+    return None if limit == RLIM_INFINITY else limit
 
 
 def free_descriptors(limit: Callable[[], int | None] = _limit, folders: tuple[str, ...] = _FOLDERS) -> int | None:
