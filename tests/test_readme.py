@@ -388,7 +388,7 @@ def test_the_pages_are_read_whole() -> None:
     assert {"alphapo demo", "alphapo batch payouts.csv", "alphapo --help"} <= set(documents.commands(README))
     assert len(documents.commands(GUIDE)) > 15
     assert "tests.proof.simulation" in documents.modules(README)
-    assert len(documents.modules(text_of("benchmarks/README.md"))) > 10
+    assert len(documents.modules(text_of("benchmarks/README.md"))) > 8
     assert documents.problem_of("alphapo pay") == "'pay' is no command of alphapo"
     assert documents.problem_of("alphapo status f --loud") == "status does not take {'--loud'}"
 
