@@ -15,6 +15,7 @@ from alphapo_async.cli.output import (
     adds_up,
     amount,
     clean,
+    echo,
     fitting_totals,
     make_console,
     pairs,
@@ -174,3 +175,10 @@ def test_a_sentence_is_broken_between_words_on_a_terminal_alone() -> None:
         )
         told.append(file.getvalue())
     assert told == ["a sentence of some \nlength\\x1b\n", "a sentence of some length\\x1b\n"]
+
+
+def test_a_line_is_printed_without_what_could_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, or standard error."""
+    echo("paid\x1b")
+    echo("not\npaid", err=True)
+    assert capsys.readouterr() == ("paid\\x1b\n", "not\\npaid\n")

@@ -1,4 +1,4 @@
-"""How far it is."""
+"""The progress of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyte
 import pytest
 from rich.console import Console
 
-from alphapo_async.cli.progress import Speed, duration, moving_line, progress_line, show_progress
+from alphapo_async.cli.progress import duration, moving_line, progress_line, show_progress
 
 
 def test_a_line_tells_the_commonest_outcome_first() -> None:
@@ -33,20 +33,6 @@ def test_a_line_tells_how_fast_it_goes_and_how_long_it_will_take() -> None:
 def test_a_duration_is_told_in_hours_minutes_and_seconds(seconds: float, told: str) -> None:
     """However long it is."""
     assert duration(seconds) == told
-
-
-def test_the_speed_is_that_of_the_last_half_minute() -> None:
-    """So that what the journal knew already does not promise too much of the rest."""
-    now = [0.0]
-    speed = Speed(lambda: now[0])
-    assert speed.measure(0) == 0.0
-    rates = []
-    for second in range(1, 121):
-        now[0] = float(second)
-        rates.append(speed.measure(min(second, 60) * 1_000 + second))
-    assert rates[0] == rates[59] == 1_001
-    assert rates[-1] == 1
-    assert repr(speed) == "Speed(31 moments)"
 
 
 async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
