@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Final
-
-try:
-    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
-except ImportError:  # pragma: no cover - Windows has no such limit
-    RLIMIT_NOFILE, RLIM_INFINITY = 0, -1
-
-    def getrlimit(_resource: int, /) -> tuple[int, int]:
-        """Return that there is no limit."""
-        return RLIM_INFINITY, RLIM_INFINITY
 
 
 __all__ = ["RESERVED", "affordable", "free_descriptors"]
@@ -35,8 +27,12 @@ def affordable(wanted: int, free: int | None) -> int:
 
 def _limit() -> int | None:
     """Return how many descriptors this process may have; None for no limit."""
-    limit, _ = getrlimit(RLIMIT_NOFILE)
-    return None if limit == RLIM_INFINITY else limit
+    try:
+        resource = import_module("resource")
+    except ImportError:  # pragma: no cover - Windows has no such limit
+        return None
+    limit: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def free_descriptors(limit: Callable[[], int | None] = _limit, folders: tuple[str, ...] = _FOLDERS) -> int | None:
