@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-
 __all__ = ["RESERVED", "affordable", "free_descriptors"]
 
 RESERVED: Final = 8
