@@ -152,6 +152,8 @@ class AlphapoClient:
         context = self._context
         self._inbox = Inbox(account, context.journal, lambda: context.lease.worker, context.runtime, context.supervisor)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        """Where it was opened: connections do not survive a fork."""
         self._closing: Closing | None = None
 
     @classmethod
@@ -785,6 +787,11 @@ class AlphapoClient:
             raise ConfigurationError(
                 "The client is closed; this call sent nothing, and says nothing about earlier ones."
             )
+        if self._process != os.getpid() and self._loop is not None:
+            raise ConfigurationError(
+                "The client was opened before this process was forked, and belongs to the parent; this call sent nothing. "
+                "Open one in each process."
+            )
         if self._loop is not loop:
             if self._loop is not None:
                 raise ConfigurationError(
@@ -792,7 +799,7 @@ class AlphapoClient:
                     "Make one client for each loop, and let them share a journal."
                 )
             self._context.session.bind(loop)
-            self._loop = loop
+            self._loop, self._process = loop, os.getpid()
         return loop
 
     async def aclose(self, grace: float | None = None) -> None:

@@ -2098,3 +2098,19 @@ def test_a_pass_leaves_alone_what_a_key_refused_since_would_sign() -> None:
 
     assert run(story()) == [("unknown", "key refused")] * 3
     assert wire.posts == 1
+
+
+def test_a_client_that_was_opened_before_a_fork_is_refused_in_the_child() -> None:
+    """Also in the parent's own event loop; one that was only made is opened there."""
+
+    async def story() -> None:
+        opened, made = client(Wire()), client(Wire())
+        async with opened:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                with pytest.raises(ConfigurationError, match="before this process was forked"):
+                    await opened.withdraw(request())
+                async with made:
+                    assert (await made.withdraw(request())).status == "processing"
+
+    run(story())

@@ -47,6 +47,10 @@ FILE: Final = {
         "its last transaction was cut off, and only a process that may write to it can undo that",
         "open it once with write access, or copy it with the file beside it whose name ends with -journal or -wal",
     ),
+    "forked": Message(
+        "this process was forked while the journal was being written, which leaves the file locked in it",
+        "fork before the journal is used, or start processes anew (multiprocessing's start method spawn)",
+    ),
     "copied": Message(
         "it was copied to PostgreSQL (`alphapo journal copy`) and closed for good", "use the journal in PostgreSQL"
     ),

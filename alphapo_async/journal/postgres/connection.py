@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import asyncpg
 
@@ -115,6 +117,10 @@ class PostgresConnection:
         self.is_known_down = False
         self._opening = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._connections: WeakSet[Any] = WeakSet()
+        """All that were opened, so that a forked child lets go of them: a lock would outlive the parent that holds it."""
+        _ALL.add(self)
 
     # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,7 +179,11 @@ class PostgresConnection:
         with driver():
             if self._owns_pool:
                 return await self._connect()
-            return await self._pool.acquire(timeout=self._timeout) if self._pool.get_max_size() > 1 else None
+            if self._pool.get_max_size() <= 1:
+                return None
+            connection = await self._pool.acquire(timeout=self._timeout)
+            self._connections.add(getattr(connection, "_con", connection))
+            return connection
 
     async def cautions(self, fetch: Fetch) -> list[str]:
         """Return what an operator should know of the database: what it may lose, and what it does not show."""
@@ -252,11 +262,15 @@ class PostgresConnection:
 
     def _of_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
+        if self._process != os.getpid() and self._loop is not None:
+            raise ConfigurationError(
+                "The journal was opened before this process was forked, and its connections belong to the parent. Open one in each process."
+            )
         if self._loop not in (None, loop):
             raise ConfigurationError(
                 "The journal belongs to another event loop, in which it was first used. Open one for each loop: they share the database."
             )
-        self._loop = loop
+        self._loop, self._process = loop, os.getpid()
         return loop
 
     async def _open(self) -> None:
@@ -281,7 +295,11 @@ class PostgresConnection:
     async def _connect(self) -> Any:
         """Open a connection that names no statement, so that a pooler may stand between."""
         retry_for: Any = self._timeout  # whole seconds or not, whatever a type checker reads out of a default
-        return await asyncpg.connect(self._url, statement_cache_size=0, timeout=retry_for, command_timeout=retry_for)
+        connection = await asyncpg.connect(
+            self._url, statement_cache_size=0, timeout=retry_for, command_timeout=retry_for
+        )
+        self._connections.add(connection)
+        return connection
 
     async def _make_pool(self) -> Any:
         # Through a pooler a named statement may be gone when it is used; directly, naming it saves both sides work.
@@ -293,8 +311,17 @@ class PostgresConnection:
             timeout=self._timeout,
             command_timeout=self._timeout,
             reset=_leave_as_it_is,
+            init=self._note,
             **named,
         )
+
+    async def _note(self, connection: Any) -> None:
+        self._connections.add(connection)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of the sockets, without a word to the database."""
+        for connection in list(self._connections):
+            _replace_socket(connection)
 
     async def _learn_about(self, connection: Any) -> None:
         """Find out what stands between, and whether the journal is there; make it where it is not."""
@@ -395,6 +422,26 @@ async def _leave_as_it_is(_connection: object) -> None:
 async def _close(connection: Any) -> None:
     with contextlib.suppress(*DRIVER_ERRORS), driver():  # it is let go of all the same
         await connection.close(timeout=_LONGEST_WAIT)
+
+
+def _replace_socket(connection: Any) -> None:
+    """Put nothing in the socket's place: its number may still be closed by the objects that know it."""
+    transport = getattr(connection, "_transport", None)
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is not None and socket.fileno() >= 0:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nothing, socket.fileno(), inheritable=False)
+        os.close(nothing)
+
+
+def _after_fork() -> None:
+    for one in list(_ALL):
+        one.leave_to_parent()
+
+
+_ALL: WeakSet[PostgresConnection] = WeakSet()
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def terminate(connection: Any) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
 from copy import copy
 from math import inf
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
 from alphapo_async.supervisor import Supervisor
 
@@ -27,7 +29,14 @@ LAG: Final = 0.05
 _PAUSE: Final = 1.0
 """Seconds after which the thread goes on where it failed between two groups."""
 
+_LET_GO: Final = 1.0
+"""Seconds that a fork waits for a thread that is in a transaction."""
+
 C = TypeVar("C")
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class ThreadCall(Generic[C]):
@@ -70,7 +79,8 @@ class CommitThread(Generic[C]):
     Args:
         name: of the thread.
         serve: called in the thread with each group; sets `result` or `error` of every request and raises nothing.
-        end: called in the thread at its end.
+        end: called in the thread at its end, and before this process is forked: lets go of all that it uses.
+        lost: called in a forked child where the thread did not let go of it in time.
         pause: seconds after which the thread goes on where it failed between two groups.
     """
 
@@ -80,27 +90,36 @@ class CommitThread(Generic[C]):
         serve: Callable[[list[ThreadCall[C]]], None],
         end: Callable[[], None],
         *,
+        lost: Callable[[], None] = _nothing,
         pause: float = _PAUSE,
     ) -> None:
         self._name = name
         self._serve = serve
         self._end = end
+        self._lost = lost
         self._pause = pause
         self.supervisor = Supervisor()
         """Reports an error of the thread that is not one of a request's own."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """Where the latest request came from: the thread's errors are reported there."""
+        self._is_closing = False
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
+        """Have no thread and no request."""
         self._waiting: list[ThreadCall[C]] = []
         self._due = inf
         """When the first of them wants to be served."""
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._is_closing = False
         self._has_ended = False
         self._ends: list[ThreadCall[C]] = []
         """Calls of `aclose` that wait for the thread's end."""
         self._serving: list[ThreadCall[C]] = []
         self._had_company = False
+        self._is_to_stand_still = False
+        self._stands_still = False
         self._thread: threading.Thread | None = None
 
     def ask(self, run: Callable[[C], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
@@ -110,6 +129,9 @@ class CommitThread(Generic[C]):
             run: what to do.
             writes: it changes something.
             may_lag: it need not begin a group; it rides on the next one, or goes by itself a moment later.
+
+        Raises:
+            RuntimeError: it is closed, or the system refuses a thread.
         """
         request = ThreadCall(run, writes=writes, lag=LAG if may_lag else 0.0)
         with self._lock:  # itself, not by way of the condition: at every request
@@ -117,8 +139,9 @@ class CommitThread(Generic[C]):
                 raise RuntimeError("The journal is closed.")
             if self._thread is None:
                 # A daemon, so that a program that forgets to close the journal can end all the same.
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
             self._loop = request.loop
             self._waiting.append(request)
             if request.due < self._due:
@@ -185,8 +208,9 @@ class CommitThread(Generic[C]):
         try:
             self._end()
         finally:
-            with self._lock:
+            with self._news:
                 self._has_ended = True
+                self._news.notify_all()
 
     def _report(self, error: BaseException) -> None:
         if self._loop is not None:
@@ -198,15 +222,51 @@ class CommitThread(Generic[C]):
         with self._news:
             while not self._is_closing:
                 left = self._due - time.monotonic()
-                if left <= 0:
+                if self._is_to_stand_still:
+                    self._stand_still()
+                elif left <= 0:
                     break
-                self._news.wait(None if left == inf else left)
+                else:
+                    self._news.wait(None if left == inf else left)
             if self._had_company and not self._is_closing:
                 self._gather()
             group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
             self._serving = group
             self._due = min((request.due for request in self._waiting), default=inf)
             return group
+
+    # ── forks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def let_go(self, seconds: float) -> None:
+        """Have the thread let go of all that it uses and stand still; wait so many seconds for that at most."""
+        if self._thread is None or not self._lock.acquire(timeout=seconds):
+            return
+        try:
+            self._is_to_stand_still = True
+            self._news.notify_all()
+            self._news.wait_for(lambda: self._stands_still or self._has_ended, seconds)
+        finally:
+            self._lock.release()
+
+    def go_on(self) -> None:
+        """In the parent: have the thread serve requests again."""
+        with self._news:
+            self._is_to_stand_still = False
+            self._news.notify_all()
+
+    def begin_anew(self) -> None:
+        """In the child, which has no such thread: start one with the next request. Requests of the parent are the parent's."""
+        if self._thread is not None and not (self._stands_still or self._has_ended):
+            self._lost()
+        self._begin()
+
+    def _stand_still(self) -> None:
+        self._end()
+        self._stands_still = True
+        self._news.notify_all()
+        while self._is_to_stand_still:
+            self._news.wait()
+        self._stands_still = False
 
     def _gather(self) -> None:
         """Wait for company, a moment at most, as long as some comes."""
@@ -237,3 +297,30 @@ def _tell(group: list[ThreadCall[Any]]) -> None:
 def _tell_all(requests: list[ThreadCall[Any]]) -> None:
     for request in requests:
         request.tell()
+
+
+_ALL: WeakSet[CommitThread[Any]] = WeakSet()
+_FORKING = threading.RLock()
+"""Held while this process is forked: two forks at once would let go and go on in turns."""
+
+
+def _before_fork() -> None:
+    _FORKING.acquire()
+    for one in list(_ALL):
+        one.let_go(_LET_GO)
+
+
+def _after_fork_in_parent() -> None:
+    for one in list(_ALL):
+        one.go_on()
+    _FORKING.release()
+
+
+def _after_fork_in_child() -> None:
+    global _FORKING  # noqa: PLW0603 - the parent's may be held for ever
+    _FORKING = threading.RLock()
+    for one in list(_ALL):
+        one.begin_anew()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ __all__ = [
     "is_mounted",
     "is_wal_safe",
     "locks_of",
+    "lose",
 ]
 
 logger = logging.getLogger("alphapo_async")
@@ -37,6 +39,8 @@ SCHEMA: Final = 1
 """Version of the tables below."""
 DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, OverflowError, UnicodeEncodeError)
 """All that a call of sqlite3 raises, and of the system where a file is opened."""
+_LOST: Final[set[Path]] = set()
+"""Files that a parent of this process was writing when it was forked."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = ("nfs", "cifs", "smb", "fuse")
 """File systems on which locks or flushes cannot be relied on."""
@@ -142,6 +146,17 @@ def filesystem_of(path: Path, mounts: str) -> str:
     return found
 
 
+def lose(path: Path, connection: sqlite3.Connection | None) -> None:
+    """In a forked child: open this file no more, and keep a connection of the parent as it is.
+
+    SQLite takes the parent's locks on the file for this process's own. Closing the connection, which its end would do as well, could roll
+    back in the file what the parent is writing: it is kept beyond the end of the interpreter.
+    """
+    _LOST.add(path)
+    if connection is not None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
 def connect(
     path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None, *, reads_only: bool = False
 ) -> sqlite3.Connection:
@@ -157,6 +172,8 @@ def connect(
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
     """
     wait = wait or BusyWait()
+    if path in _LOST:
+        raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['forked'])}.", recorded=None)
     try:
         _check_place(path, mounts)
         is_new = _make(path)

@@ -32,7 +32,7 @@ from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
-from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of
+from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of, lose
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.supervisor import Supervisor
 
@@ -236,7 +236,9 @@ class SqliteJournal:
         self._continuity = Continuity(self.path, clock)
         self._epoch = Epoch()
         """Of the file that was open last."""
-        self._group: CommitThread[_File] = CommitThread(f"journal {self.path.name}", self._serve, self._close)
+        self._group: CommitThread[_File] = CommitThread(
+            f"journal {self.path.name}", self._serve, self._close, lost=self._lose
+        )
         self._file: _File | None = None
         self._reads_only = reads_only
         self._is_closed = False
@@ -498,7 +500,12 @@ class SqliteJournal:
             closed = asyncio.get_running_loop().create_future()
             closed.set_exception(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
             return closed
-        return self._group.ask(run, writes=writes, may_lag=may_lag)
+        try:
+            return self._group.ask(run, writes=writes, may_lag=may_lag)
+        except RuntimeError as error:
+            refused = asyncio.get_running_loop().create_future()
+            refused.set_exception(journal_error(self.path, error))
+            return refused
 
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -506,8 +513,8 @@ class SqliteJournal:
         """Serve a group in one transaction, one by one where that fails; then what has to be done outside of any."""
         try:
             file = self._opened()
-        except JournalError as error:
-            _fail(group, error)
+        except (JournalError, *DRIVER_ERRORS) as error:
+            _fail(group, error if isinstance(error, JournalError) else journal_error(self.path, error))
             return
         apart = group
         if any(request.writes for request in group):
@@ -601,6 +608,11 @@ class SqliteJournal:
             self._epoch = file.epoch
             with contextlib.suppress(*DRIVER_ERRORS):  # nothing of it is used again
                 file.close()
+
+    def _lose(self) -> None:
+        """In a child that was forked in mid-transaction: leave the file as it is."""
+        file, self._file = self._file, None
+        lose(self.path, None if file is None else file.connection)
 
 
 class _Apart:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +14,9 @@ import asyncpg
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.journal.postgres import connection as module
 from alphapo_async.journal.postgres.connection import PostgresConnection, is_transient
+from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.postgres.rows import Fetch
 from alphapo_async.journal.postgres.schema import SCHEMA
 from alphapo_async.journal.postgres.workers import LivenessLock
@@ -19,6 +24,7 @@ from tests.support import postgres
 from tests.support.driver_errors import ASYNCPG, OTHERS
 from tests.support.pooler import Pooler
 from tests.support.postgres_double import PLACES, FailingConnection, FailingPool
+from tests.support.processes import started
 from tests.support.virtual import run
 
 NOWHERE = "postgresql://payer:hunter2@127.0.0.1:9/payouts?sslmode=disable"
@@ -356,3 +362,70 @@ async def test_a_missing_privilege_is_named_when_the_journal_is_opened() -> None
         await opened.run(one)
     await opened.aclose()
     await postgres.execute(f"drop role {name}")
+
+
+async def test_what_was_opened_before_a_fork_is_refused_in_the_child() -> None:
+    """At once, and also in the parent's own event loop."""
+    opened = server()
+    await opened.run(one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(ConfigurationError, match="before this process was forked"):
+            await opened.run(one)
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_a_forked_child_lets_go_of_the_sockets(is_own: bool) -> None:  # noqa: FBT001 - both ways
+    """Without a word to the database, which frees the locks once the parent has let go, too."""
+    pool = await asyncpg.create_pool(postgres.url(), min_size=0, max_size=2)
+    opened = server() if is_own else server(pool=pool)
+    await opened.run(one)
+    lock = await opened.connect_for_lock()
+    assert lock is not None
+    await lock.fetchval("select pg_advisory_lock(17, 4)")
+    connection = await asyncpg.connect(postgres.url())
+    assert not await connection.fetchval("select pg_try_advisory_lock(17, 4)")
+    module._after_fork()
+    module._after_fork()
+    async with asyncio.timeout(10):
+        while not await connection.fetchval("select pg_try_advisory_lock(17, 4)"):  # noqa: ASYNC110 - in the database
+            await asyncio.sleep(0.01)
+    lock.terminate()
+    await connection.close()
+    await opened.aclose()
+    pool.terminate()
+
+
+FORKING = """
+import asyncio, os, signal, sys, time
+from alphapo_async.journal.postgres.journal import PostgresJournal
+
+async def story():
+    journal = PostgresJournal(sys.argv[1], schema=sys.argv[2])
+    await journal.join("default", "h", "w", 1e11)
+    if os.fork() == 0:
+        sys.stdin.read()  # it lives on
+        os._exit(0)
+    print("forked", flush=True)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(story())
+"""
+
+
+async def test_a_lock_of_the_parent_does_not_live_on_in_its_child() -> None:
+    """The parent is killed, and its worker is seen to be gone though the child lives."""
+    schema = postgres.schema()
+    journal = PostgresJournal(postgres.url(), schema=schema)
+    await journal.join("default", "h", "other", 1e11)
+    with started(
+        [sys.executable, "-c", FORKING, postgres.url(), schema], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as forker:
+        assert forker.stdout is not None
+        assert forker.stdout.readline() == b"forked\n"
+        async with asyncio.timeout(10):
+            while "w" not in dict(await journal.find_dead(0.0)):  # noqa: ASYNC110 - it happens in the database
+                await asyncio.sleep(0.02)
+    await journal.aclose()

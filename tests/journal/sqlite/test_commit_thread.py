@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from alphapo_async.journal.sqlite import commit_thread as module
 from alphapo_async.journal.sqlite.commit_thread import LAG, LINGER, CommitThread, ThreadCall
 from alphapo_async.supervisor import Supervisor
 
@@ -248,3 +249,77 @@ def test_a_loop_that_has_ended_is_passed_over() -> None:
 
     asyncio.run(leave())
     assert asyncio.run(stay()) == "told"
+
+
+async def test_a_thread_lets_go_before_a_fork_and_goes_on_after_it() -> None:
+    """In the parent; what is asked meanwhile is served afterwards."""
+    desk = Desk()
+    await desk.group.ask(lambda _desk: None)
+    module._before_fork()
+    assert (desk.ended, desk.group._stands_still) == (1, True)
+    asked = desk.group.ask(lambda _desk: "served")
+    await asyncio.sleep(0.02)
+    assert not asked.done()
+    module._after_fork_in_parent()
+    assert await asked == "served"
+    await desk.group.aclose(10.0, LEFT)
+    module._before_fork()
+    module._after_fork_in_parent()
+    assert desk.ended == 2  # a thread that has ended holds nothing
+
+
+async def test_a_fork_does_not_wait_for_a_thread_for_ever() -> None:
+    """It hangs in a transaction, or another thread of the program keeps it locked."""
+    desk = Desk()
+    busy, goes_on = threading.Event(), threading.Event()
+
+    def hang(_desk: Desk) -> None:
+        busy.set()
+        goes_on.wait(10)
+
+    hanging = desk.group.ask(hang)
+    busy.wait(10)
+    began = time.monotonic()
+    desk.group.let_go(0.05)
+    with desk.group._lock:
+        desk.group.let_go(0.05)
+    assert 0.1 <= time.monotonic() - began < 1.0
+    assert not desk.group._stands_still
+    goes_on.set()
+    desk.group.go_on()
+    await hanging
+    await desk.group.aclose(10.0, LEFT)
+
+
+async def test_in_a_forked_child_another_thread_begins() -> None:
+    """With nothing that the parent asked for; what the parent's thread did not let go of is lost."""
+    lost: list[str] = []
+    for is_in_time in (True, False):
+        desk = Desk()
+        desk.group = CommitThread("desk", desk.serve, desk.end, lost=lambda: lost.append("lost"))
+        await desk.group.ask(lambda _desk: None)
+        thread = desk.group._thread
+        if is_in_time:
+            desk.group.let_go(10.0)
+        desk.group.begin_anew()
+        assert await desk.group.ask(lambda _desk: "anew") == "anew"
+        assert desk.group._thread is not thread
+        await desk.group.aclose(10.0, LEFT)
+    assert lost == ["lost"]
+    module._after_fork_in_child()
+
+
+async def test_a_thread_that_the_system_refuses_is_asked_for_again() -> None:
+    """The next request works."""
+    desk = Desk()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            desk.group.ask(lambda _desk: None)
+    assert await desk.group.ask(lambda _desk: "fine") == "fine"
+    await desk.group.aclose(10.0, LEFT)
+
+
+def refuse(_thread: threading.Thread) -> None:
+    """Do what the system does when it has no thread left."""
+    raise RuntimeError("can't start new thread")

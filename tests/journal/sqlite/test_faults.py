@@ -22,7 +22,7 @@ from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, condition_of, is_unwritable, journal_error
-from alphapo_async.journal.sqlite.file import connect
+from alphapo_async.journal.sqlite.file import connect, lose
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from tests.support.descriptors import none_left
 from tests.support.mounts import make_read_only, mounted
@@ -133,6 +133,13 @@ def cut_off(folder: Path) -> str:
         return refusal(path, reads_only=True)
 
 
+def forked(folder: Path) -> str:
+    """Use a file that the parent of this process was writing when it was forked."""
+    path = made(folder / "payouts.db")
+    lose(path, None)
+    return refusal(path)
+
+
 def copied(folder: Path) -> str:
     """Use a file that was copied to PostgreSQL."""
     path = made(folder / "payouts.db")
@@ -209,6 +216,7 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "a writer hangs": (beside_a_writer, SECONDS),
     "a reader holds it": (beside_a_reader, SECONDS),
     "cut off": (cut_off, ""),
+    "forked": (forked, ""),
     "copied": (copied, ""),
     "moved": (
         lambda folder: in_use(folder, lambda path: path.rename(folder / "kept.db")).replace(str(folder), ""),

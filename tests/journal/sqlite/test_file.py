@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sqlite3
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from alphapo_async.journal.sqlite.file import (
     filesystem_of,
     is_mounted,
     is_wal_safe,
+    lose,
 )
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import die_in_a_commit
@@ -338,3 +340,21 @@ def test_a_new_journal_beside_the_locks_of_another_one_is_warned_of(
     connect(path).close()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "(payouts.db.workers): was that moved or deleted?" in caplog.text
+
+
+def test_a_file_that_the_parent_was_writing_is_not_opened_in_its_child(tmp_path: Path) -> None:
+    """A connection of the parent stays as it is, also when nothing knows it any more."""
+    path = tmp_path / "payouts.db"
+    connection = connect(path)
+    connection.execute("begin immediate")
+    lose(path, connection)
+    del connection
+    gc.collect()
+    other = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("begin immediate")
+    other.close()
+    lose(tmp_path / "unopened.db", None)
+    for lost in (path, tmp_path / "unopened.db"):
+        with pytest.raises(JournalError, match="forked while the journal was being written"):
+            connect(lost)

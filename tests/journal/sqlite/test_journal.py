@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from alphapo_async.journal.sqlite.rows import END, ENLIST, INSERT, UPDATE
 from alphapo_async.supervisor import Supervisor
+from tests.journal.sqlite.test_commit_thread import refuse
 from tests.support.driver_errors import SQLITE, missing_verbs, verbs
 from tests.support.journal_suite import (
     ACCOUNT,
@@ -936,4 +939,95 @@ async def test_a_backup_that_breaks_off_leaves_no_file(path: Path) -> None:
         await journal.backup(path.with_name("copy"))
     file.connection = real
     await journal.backup(path.with_name("copy"))
+    await journal.aclose()
+
+
+FORKING = """
+import asyncio, os, sys, threading, time
+from pathlib import Path
+from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.sqlite.journal import SqliteJournal
+from tests.support.journal_suite import LOST, asked, hear
+
+path, seconds = sys.argv[1], float(sys.argv[2])
+used, unused = SqliteJournal(path), SqliteJournal(path)
+
+async def in_child():
+    told = []
+    for journal in (used, unused, SqliteJournal(path)):
+        began = time.monotonic()
+        try:
+            told.append((await hear(journal, "f", LOST)).attempts)
+        except JournalError as error:
+            told.append("locked" if "forked while" in str(error) else str(error))
+        await journal.aclose()
+        if time.monotonic() - began > 1:
+            told.append("late")
+    return told
+
+async def in_parent():
+    await hear(used, "f", asked("f"))
+    await used.join("default", "h", "w", 1e12)
+    in_transaction = threading.Event()
+    def slow(known):
+        in_transaction.set()
+        time.sleep(seconds)
+        return known, ()
+    writing = asyncio.ensure_future(used.update("default", "f", slow))
+    await asyncio.to_thread(in_transaction.wait, 10)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        await writing
+        print("parent", (await hear(used, "f", LOST)).attempts, flush=True)
+        print("alive", "w" not in dict(await unused.find_dead(0.0)), flush=True)
+        await used.aclose()
+    return child
+
+loop = asyncio.new_event_loop()
+child = loop.run_until_complete(in_parent())
+if not child:
+    asyncio._set_running_loop(None)
+    print("child", asyncio.run(in_child()), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "child", "attempts"), [(0.1, "[1, 2, 3]", 4), (1.3, "['locked', 'locked', 'locked']", 1)]
+)
+def test_after_a_fork_every_journal_works_or_raises_at_once(
+    path: Path, seconds: float, child: str, attempts: int
+) -> None:
+    """Used before or not, and also where the parent was in mid-transaction; in the parent it goes on, and its worker is alive."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, str(path), str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.stdout.splitlines() == [f"child {child}", f"parent {attempts}", "alive True"], done.stderr
+
+
+async def test_a_thread_that_the_system_refuses_is_a_journal_error(path: Path) -> None:
+    """The next call works, and closing closes."""
+    journal = SqliteJournal(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(JournalError, match="can't start new thread"):
+            await journal.find(ACCOUNT, "f")
+    assert await journal.find(ACCOUNT, "f") is None
+    await journal.aclose()
+
+
+async def test_what_a_child_cannot_use_is_left_as_it_is(path: Path) -> None:
+    """Whether the file was open or not when the process was forked."""
+    journal = SqliteJournal(path)
+    await hear(journal, "f", asked("f"))
+    for _ in range(2):
+        journal._lose()
+        with pytest.raises(JournalError, match="forked while"):
+            await journal.find(ACCOUNT, "f")
     await journal.aclose()
