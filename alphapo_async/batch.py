@@ -74,10 +74,6 @@ class _Row(msgspec.Struct, eq=False):
     let_go: LetGo = lambda: None
 
 
-class _Parting(BaseException):
-    """Thrown into a source that holds on to a cancellation."""
-
-
 class Batch:
     """One batch.
 
@@ -214,11 +210,9 @@ class Batch:
             self._fail(error)
         self._part()
 
-    def _part_by_force(self) -> None:
-        """End a source that was cancelled and went on all the same: left alone, it would keep the program from ending."""
+    def _leave_source(self) -> None:
+        """Wait no longer for a source that was cancelled and did not end; cancel it once more."""
         self._part()
-        with contextlib.suppress(Exception, _Parting):
-            self._feeder.get_coro().throw(_Parting())
         self._feeder.cancel()
 
     def _part(self) -> None:
@@ -243,7 +237,7 @@ class Batch:
             self._is_ending = True
             self._feeder.cancel()
             if not self._has_parted:
-                self._parting = asyncio.get_running_loop().call_later(_PARTING, self._part_by_force)
+                self._parting = asyncio.get_running_loop().call_later(_PARTING, self._leave_source)
         if self._timer is not None:
             self._timer.cancel()
         if lets_go and not self._lets_go:
