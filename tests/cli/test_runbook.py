@@ -41,6 +41,7 @@ TOPICS = (
     "loops",
     "engines",
     "new-id",
+    "glossary",
 )
 
 
@@ -125,3 +126,22 @@ def test_every_public_name_it_uses_exists() -> None:
     named = {*re.findall(r"`([A-Z][a-z]\w+)[(`]", guide()), *re.findall(r"from alphapo_async import (\w+)", guide())}
     assert len(named) > 5
     assert sorted(name for name in named if name not in ("True", "False") and not hasattr(alphapo_async, name)) == []
+
+
+def test_the_glossary_explains_the_words_that_errors_and_events_use() -> None:
+    """Each word once, with its meaning."""
+    rows = [line.strip("| ").split(" | ") for line in topics(guide())["glossary"].splitlines()[4:]]
+    words = [word.strip() for names, _ in rows for word in re.split(r"[/,]", names)]
+    assert len(words) == len(set(words)) > 30
+    for word in (
+        "foreign_id",
+        "in doubt",
+        "final",
+        "frozen",
+        "look-up",
+        "lease",
+        "quiet time",
+        "outage",
+        "contradiction",
+    ):
+        assert word in words
