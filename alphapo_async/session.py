@@ -23,7 +23,7 @@ import aiohttp
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply
+from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply, mark_never_left
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.descriptors import affordable, free_descriptors
 from alphapo_async.proxies import check_proxy, proxies_of_environment, proxy_for
@@ -316,7 +316,7 @@ class SessionManager:
         """Send one request and return what came of it; never an exception of the network.
 
         Redirects are not followed, nothing is sent twice, and a reply larger than 1 MiB counts as none. A request that is cancelled or that
-        fails leaves no connection behind on which its bytes could still travel.
+        fails leaves no connection behind on which its bytes could still travel; a cancellation says whether none of them has left.
 
         Args:
             method: `GET` or `POST`; AlphaPo's look-up is a GET with a body.
@@ -335,9 +335,11 @@ class SessionManager:
         exchange.due = alarm.due
         try:
             return await self._opened().send(exchange, Order(method, url, headers, body, limit.of_connecting))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
             exchange.reset()
             if exchange.is_cancelled:
+                if not exchange.has_left:
+                    mark_never_left(cancellation)
                 raise
             if exchange.is_late:
                 return _no_reply(TimeoutError(), exchange)

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply
+from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply, has_never_left
 from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
@@ -1052,6 +1052,23 @@ async def test_bytes_that_had_not_left_yet_never_arrive(way: str) -> None:
             assert await task == NoReply("no answer in time", may_have_left=True)
         fates.go_on.set()
         assert await asyncio.wait_for(fates.fate, 2) == "reset"
+
+
+@both_paths
+@pytest.mark.parametrize("has_connection", [False, True])
+async def test_a_cancellation_says_whether_anything_may_have_left(*, has_connection: bool) -> None:
+    """Cut off while it connects, nothing of the request has left."""
+    fates = Fates()
+    with full_backlog() as port:
+        async with serving(fates) as far, opened() as session:
+            url = far.url if has_connection else f"http://127.0.0.1:{port}"
+            task = asyncio.ensure_future(send(session, url))
+            await (fates.arrived.wait() if has_connection else asyncio.sleep(0.05))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+
+    assert has_never_left(caught.value) is not has_connection
 
 
 @both_paths

@@ -36,9 +36,11 @@ __all__ = [
     "Proof",
     "Rejected",
     "Reply",
+    "has_never_left",
     "judge_look_up",
     "judge_reply",
     "lets_in",
+    "mark_never_left",
     "retry_after_seconds",
 ]
 
@@ -72,6 +74,16 @@ class NoReply(msgspec.Struct, frozen=True, gc=False):
 
     reason: str
     may_have_left: bool
+
+
+def mark_never_left(cancellation: BaseException) -> None:
+    """Have a cancellation say that no byte of the request it ended has left."""
+    cancellation.never_left = True  # type: ignore[attr-defined]
+
+
+def has_never_left(cancellation: BaseException) -> bool:
+    """Return whether a cancellation says that no byte of the request it ended has left."""
+    return getattr(cancellation, "never_left", False)
 
 
 # ── what a reply to a body proves ────────────────────────────────────────────────────────────────────────────────────

@@ -38,6 +38,7 @@ from alphapo_async.core.outcome import (
     NoAnswer,
     NotSent,
     Proof,
+    has_never_left,
     judge_reply,
 )
 from alphapo_async.core.rate_limit import (
@@ -317,11 +318,12 @@ class Flight:
             reply = await context.send_signed("POST", context.withdrawal_url, row.revision.body, signer)
             until = context.lease.clock.latest()
             heard = proof = judge_reply(reply, self._request, until)
+        except BaseException as error:
+            broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
+            await self._apply(Attempt(self._worker, broken_off, began, context.lease.clock.latest()))
+            raise
         finally:
             context.limiter.release(permit, heard)
-            if heard is None:
-                until = context.lease.clock.latest()
-                await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))
         context.keys.judged(row.key, proof, self._loop.time())
         self._has_failed |= isinstance(proof, InDoubt | NotSent) and proof.reason == INTERNAL_ERROR
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)

@@ -16,6 +16,7 @@ from alphapo_async.core.rate_limit import (
     LimiterState,
     Permit,
     Priority,
+    ReplyClass,
     RetryPolicy,
     classify,
     is_outage,
@@ -60,6 +61,10 @@ class RequestLimiter:
         self._supervisor = supervisor
         self._state = LimiterState()
         self._outage_ended = -inf
+        self.is_silent = False
+        """The latest request had no readable answer; an answer that asks to wait changes nothing."""
+        self.recoveries = 0
+        """How often a readable answer, to a body or a look-up, came after one that was none."""
         self._queues: dict[Priority, deque[QueuedRequest]] = {priority: deque() for priority in Priority}
         self._bodies = 0
         self._timer: asyncio.Handle | None = None
@@ -135,6 +140,10 @@ class RequestLimiter:
 
     def _on_reply(self, permit: Permit, judged: Proof | Answer, now: float) -> None:
         before, (what, retry_after) = self._state, classify(judged)
+        if what is ReplyClass.NOTHING:
+            self.is_silent = True
+        elif what is ReplyClass.DEFINITE and self.is_silent:
+            self.is_silent, self.recoveries = False, self.recoveries + 1
         self._state = on_reply(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now

@@ -18,6 +18,7 @@ from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import ClientContext
+from alphapo_async.engine.recovery import Recovery
 from alphapo_async.engine.streaming import as_finished
 
 __all__ = ["WorkLoop"]
@@ -57,6 +58,7 @@ class WorkLoop:
         self._refresh = refresh
         self._concurrency = concurrency
         self._flights = flights
+        self._recovery = Recovery(context)
         self._next_look = 0.0
         self._pause = _IDLE
         self._idle: set[tuple[str, float]] = set()
@@ -116,8 +118,10 @@ class WorkLoop:
         await self._free_what_nobody_works_on()
         keys = context.keys
         due = await context.journal.find_due(context.account, context.runtime.clock(), _PAGE, keys.held_back)
+        are_due = {row.foreign_id for row in due}
+        recovered = [row for row in await self._recovery.claimable() if row.foreign_id not in are_due]
         asking = [partial(context.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
-        jobs: list[Job] = [*asking, *(partial(self._process, row) for row in due)]
+        jobs: list[Job] = [*asking, *(partial(self._process, row) for row in [*due, *recovered])]
         errors = [error async for error in as_finished(_each(jobs), _run, self._concurrency) if error is not None]
         if errors:
             raise errors[0]

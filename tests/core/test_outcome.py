@@ -1,3 +1,4 @@
+import asyncio
 import json
 from email.utils import formatdate
 from typing import Any
@@ -23,9 +24,11 @@ from alphapo_async.core.outcome import (
     Proof,
     Rejected,
     Reply,
+    has_never_left,
     judge_look_up,
     judge_reply,
     lets_in,
+    mark_never_left,
     retry_after_seconds,
 )
 
@@ -642,3 +645,11 @@ def test_what_is_no_json_never_proves_anything(status: int, body: bytes, content
 def test_a_key_is_let_in_where_alphapo_itself_answers_a_question(reply: Reply | NoReply, is_let_in: bool) -> None:  # noqa: FBT001 - a column
     """Not with one of the four codes, and not by its edge, a throttle or a failing server."""
     assert lets_in(reply) is is_let_in
+
+
+def test_a_cancellation_may_say_that_nothing_has_left() -> None:
+    """Otherwise bytes may have left."""
+    cancellation = asyncio.CancelledError()
+    assert not has_never_left(cancellation)
+    mark_never_left(cancellation)
+    assert has_never_left(cancellation)

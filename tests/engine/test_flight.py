@@ -26,7 +26,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply
+from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply, mark_never_left
 from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
@@ -96,6 +96,31 @@ def test_a_programming_error_in_a_look_up_ends_the_flight() -> None:
 
     assert isinstance(told, WithdrawalUnknown)
     assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 1)
+
+
+@pytest.mark.parametrize("never_left", [False, True])
+def test_what_is_cut_off_before_it_has_a_connection_is_not_in_doubt(*, never_left: bool) -> None:
+    """Closing in an outage: a row whose body surely never arrived does not wait for the quiet time."""
+
+    class Connecting(Wire):
+        async def exchange(self, *_: Any, **_how: Any) -> NoReply | Reply:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as cancellation:
+                if never_left:
+                    mark_never_left(cancellation)
+                raise
+            raise AssertionError
+
+    async def story() -> WithdrawalError:
+        async with client(Connecting(), journal=Durable(), close_grace=0.0) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+        with pytest.raises(WithdrawalError) as caught:
+            await paying
+        return caught.value
+
+    assert isinstance(run(story()), WithdrawalNotSent if never_left else WithdrawalUnknown)
 
 
 def test_programming_errors_are_no_outage() -> None:

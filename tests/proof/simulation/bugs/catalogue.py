@@ -698,7 +698,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                'await self._apply(Attempt(self._worker, InDoubt("broken off here"), began, until))',
+                "await self._apply(Attempt(self._worker, broken_off, began, context.lease.clock.latest()))",
                 "pass",
             ),
         ),
