@@ -465,7 +465,7 @@ class AlphapoClient:
         began = loop.time()
         if not context.journal.is_durable:
             raise ConfigurationError(
-                "enqueue needs a journal that outlives the process: name a file, or PostgreSQL. Nothing was written down."
+                "enqueue needs a journal that outlives the process and the machine: a file on a disk, or PostgreSQL. Nothing was recorded."
             )
         if connection is not None:
             self._outbox()

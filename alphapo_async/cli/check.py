@@ -88,9 +88,7 @@ def journal_line(*, is_durable: bool, is_new: bool = False) -> CheckLine:
         return CheckLine("journal", "there was none, and one was made: it is durable")
     if is_durable:
         return CheckLine("journal", "it opens and is durable")
-    return CheckLine(
-        "journal", "it opens and is not durable: it is in memory and forgets with the process what was sent"
-    )
+    return CheckLine("journal", "it opens and is not durable: it is in memory and forgets what was sent when it ends")
 
 
 async def _ask_for_the_time(session: SessionManager, host: str) -> Reply | NoReply:

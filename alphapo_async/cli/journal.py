@@ -72,7 +72,9 @@ def journal_named(name: str | None, environment: Mapping[str, str], *, reads_onl
     if name is None:
         check_path("ALPHAPO_JOURNAL", chosen, is_secret=may_hold_password(chosen))
     opened = existing(open_journal(chosen))
-    return SqliteJournal(opened.path, reads_only=True) if reads_only and isinstance(opened, SqliteJournal) else opened
+    if reads_only and isinstance(opened, SqliteJournal):
+        return SqliteJournal(opened.path, reads_only=True, any_filesystem=opened.any_filesystem)
+    return opened
 
 
 def with_journal(opened: Journal, use: Callable[[Journal], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
 from alphapo_async.core.results import BatchResult
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["result_line", "resume"]
 
@@ -40,7 +40,7 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = existing(access.open_journal())
-    if not opened.is_durable:
+    if not is_shared(opened):
         raise ConfigurationError(
             "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
         )

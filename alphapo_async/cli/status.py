@@ -15,7 +15,7 @@ from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_c
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["status"]
 
@@ -38,7 +38,7 @@ def status(*, foreign_id: str, journal: str | None, base_url: str | None, accoun
     found = contradiction(before, now, answer)
     row = before if found is None else now
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
-    make_console().print(table("", heads, side_by_side(row, answer, is_durable=opened.is_durable)))
+    make_console().print(table("", heads, side_by_side(row, answer, is_durable=is_shared(opened))))
     if isinstance(answer, AlphapoUnavailable):
         click.echo(clean(str(answer)), err=True)
     elif answer is None:

@@ -27,7 +27,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["question", "report", "withdraw"]
 
@@ -104,7 +104,7 @@ def withdraw(
     )
 
     def tell(told: CallOutcome) -> Exit:
-        lines, code = report(told, resuming=access.resuming if opened.is_durable else None)
+        lines, code = report(told, resuming=access.resuming if is_shared(opened) else None)
         codes.append(code)  # first: whatever becomes of the output, this is how it ended
         for line in lines:
             echo(line, err=code is not Exit.ALL_ACCEPTED)
@@ -204,7 +204,7 @@ def question(request: WithdrawalRequest, access: Access, totals: dict[str, Total
             ("host", access.host),
             ("account", access.account),
             ("key", f"fingerprint {access.fingerprint}"),
-            ("journal", "durable" if is_durable else "in memory: forgets with this process what was sent"),
+            ("journal", "durable" if is_durable else "in memory: forgets what was sent when it ends"),
             ("so far", "; ".join(known) or "nothing in this journal"),
             ("foreign_id", request.foreign_id),
             ("total to pay", amount(figure, currency)),

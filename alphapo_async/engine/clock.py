@@ -37,7 +37,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from alphapo_async.core.row import Row
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["COMMIT_GRACE", "BoundedClock"]
 
@@ -120,7 +120,7 @@ class BoundedClock:
 
         A storage that answers late is asked again, for as long as a lease allows, and its quickest answer counts.
         """
-        if not journal.is_durable:
+        if not is_shared(journal):
             return  # no other process shares it
         steady = asyncio.get_running_loop().time
         began, quickest = steady(), await self._look(journal, steady)

@@ -40,7 +40,7 @@ from alphapo_async.engine.lease import MARGIN, Lease
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.waiters import Waiters
-from alphapo_async.journal import Journal, Outbox, Supervised
+from alphapo_async.journal import Journal, Outbox, Supervised, is_shared
 from alphapo_async.session import SessionManager
 from alphapo_async.supervisor import Supervisor
 from alphapo_async.timers import FixedDelayTimers
@@ -367,7 +367,7 @@ class ClientContext:
 
     def _keep_acceptance(self, row: Row) -> None:
         """Keep an acceptance in memory; nothing of a journal that ends with its process can be lost before that."""
-        if row.state not in ("accepted", "failed") or not self.journal.is_durable:
+        if row.state not in ("accepted", "failed") or not is_shared(self.journal):
             return
         self._acceptances[row.account, row.foreign_id] = row
         if len(self._acceptances) > _KEPT_ACCEPTANCES:

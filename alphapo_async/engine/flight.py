@@ -59,6 +59,7 @@ from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.limiter import QueuedRequest
 from alphapo_async.engine.one_shot_event import OneShotEvent
 from alphapo_async.engine.waiters import Waiters
+from alphapo_async.journal import is_shared
 from alphapo_async.retrying import rounds_after
 
 __all__ = ["Flight"]
@@ -286,7 +287,7 @@ class Flight:
 
     def _is_slow(self, row: Row) -> bool:
         """It is a "no", and more time has passed since it was worked out than others allow for."""
-        if row.state not in NEGATIVE_STATES or not self._context.journal.is_durable:
+        if row.state not in NEGATIVE_STATES or not is_shared(self._context.journal):
             return False
         return self._loop.time() - self._worked_out_at > COMMIT_GRACE
 
@@ -334,7 +335,7 @@ class Flight:
 
         A retry asks the journal first, since others may have heard of it; and while it did, AlphaPo may have asked to wait, or gone away.
         """
-        if self._has_sent and self._context.journal.is_durable:
+        if self._has_sent and is_shared(self._context.journal):
             try:
                 known = await self._context.find(self._foreign_id)
                 if known is None:
@@ -494,7 +495,7 @@ class Flight:
     async def _apply(self, evidence: Evidence) -> Row:
         """Add to what was known, in the journal first; what it would not take is kept and offered again."""
         context, before = self._context, self.row
-        if not self._unwritten and context.journal.is_durable:
+        if not self._unwritten and is_shared(context.journal):
             learned = apply(before, evidence, context.runtime.clock(), context.assumptions)
             if learned.state == "accepted":
                 self._noticed(before, learned, evidence)

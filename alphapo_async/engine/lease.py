@@ -15,7 +15,7 @@ from typing import Final
 
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
 from alphapo_async.engine.clock import COMMIT_GRACE, BoundedClock
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["MARGIN", "Lease"]
@@ -87,7 +87,7 @@ class Lease:
                 return
             await self.clock.synchronize(self._journal)
             worker, began = uuid.uuid4().hex, asyncio.get_running_loop().time()
-            until = self.clock.earliest() + self._duration if self._journal.is_durable else inf
+            until = self.clock.earliest() + self._duration if is_shared(self._journal) else inf
             await self._journal.join(self._account, self._host, worker, until)
             if self._is_over:
                 with contextlib.suppress(JournalError):

@@ -241,6 +241,11 @@ class Journal(Protocol):
         ...
 
 
+def is_shared(journal: Journal) -> bool:
+    """Return whether other processes may use the same journal: every durable one, and one that says so itself."""
+    return getattr(journal, "is_shared", False) or journal.is_durable
+
+
 VERBS: Final = tuple(name for name in vars(Journal) if not name.startswith("_") and name not in ("is_durable", "epoch"))
 """What an object must be able to do to be a journal."""
 
@@ -252,7 +257,8 @@ def open_journal(url: str | Path | None = None, schema: str = "alphapo", pool: A
     Args:
         url: a path or `sqlite:///PATH`: a file on this machine, shared by any number of processes on it. `postgresql://…`: a database,
             shared by any number of machines (extra `postgres`). `"memory"`: rows in this process only, which end with it. A name that could
-            be meant otherwise (`:memory:`, `sqlite:payouts.db`, a blank or a line end at its end) is refused.
+            be meant otherwise (`:memory:`, `sqlite:payouts.db`, a blank or a line end at its end) is refused. `?filesystem=any` behind a
+            path says that the file system, which is not one of those known to, locks and flushes like a local disk.
         schema: in PostgreSQL, where the tables are; they are made at first use.
         pool: an asyncpg pool to use instead of a URL; it stays yours to close.
 
@@ -263,19 +269,19 @@ def open_journal(url: str | Path | None = None, schema: str = "alphapo", pool: A
         return _postgres()(url, schema=schema, pool=pool)
     if url is None:
         raise ConfigurationError("Name the journal, or hand in an asyncpg pool. Nothing was sent.")
-    kind, place = read_name(url)
+    kind, place, any_filesystem = read_name(url)
     if kind == "memory":
         return MemoryJournal()
     if kind == "file":
-        return _sqlite(place)
+        return _sqlite(place, any_filesystem=any_filesystem)
     return _postgres()(place, schema=schema, pool=None)
 
 
-def _sqlite(path: str) -> Journal:
+def _sqlite(path: str, *, any_filesystem: bool) -> Journal:
     """Return the journal in a file; only here is its library loaded."""
     with _instead_of("fcntl", "A journal in a file needs Linux or macOS; elsewhere it can be in PostgreSQL."):
         from alphapo_async.journal.sqlite.journal import SqliteJournal  # noqa: PLC0415 - most programs use one journal
-    return SqliteJournal(path)
+    return SqliteJournal(path, any_filesystem=any_filesystem)
 
 
 def _postgres() -> Callable[..., Journal]:

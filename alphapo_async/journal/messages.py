@@ -43,6 +43,11 @@ FILE: Final = {
         "end what reads it (a sqlite3 shell, a backup program); `alphapo journal backup` copies it without that",
         is_passing=True,
     ),
+    "another SQLite": Message(
+        "another process uses it with a write-ahead log, in which the SQLite of this process ({detail}) may lose commits",
+        "end the other process first, or run all of them with the same SQLite, such as from one image",
+        is_passing=True,
+    ),
     "cut off": Message(
         "its last transaction was cut off, and only a process that may write to it can undo that",
         "open it once with write access, or copy it with the file beside it whose name ends with -journal or -wal",

@@ -61,6 +61,8 @@ class JournalName(NamedTuple):
     kind: Literal["memory", "file", "database"]
     place: str
     """The path of a file, or the URL of a database."""
+    any_filesystem: bool = False
+    """The operator says that the file's file system is like a local disk."""
 
 
 def read_name(name: str | Path) -> JournalName:
@@ -82,12 +84,18 @@ def read_name(name: str | Path) -> JournalName:
     if text.strip(":").lower() in ("memory", "sqlite:///:memory"):
         raise _refused(text, 'reads like a journal that ends with the process, which is called "memory" here.')
     if text.startswith("sqlite:///"):
-        return JournalName("file", _checked_path(text.removeprefix("sqlite:///")))
+        return _file(text.removeprefix("sqlite:///"))
     if (found := _has_scheme(text)) or "://" in text:
         raise _refused(text, _ADVICE.get(found[1].lower() if found else "", _UNKNOWN))
-    return JournalName("file", _checked_path(text))
+    return _file(text)
 
 
+def _file(text: str) -> JournalName:
+    path = text.removesuffix(_ANY)
+    return JournalName("file", _checked_path(path), any_filesystem=path != text)
+
+
+_ANY: Final = "?filesystem=any"
 _has_scheme: Final = re.compile(r"(sqlite|file|postgres)(?:ql|3)?(?:\+\w+)?:", re.IGNORECASE).match
 _UNKNOWN: Final = (
     'is no journal: that is a path or sqlite:///PATH (a file), postgresql://USER@HOST:PORT/DATABASE (a database), "memory" (ends with the '
@@ -107,7 +115,7 @@ def _checked_path(path: str) -> str:
     if path[0] in "~$" or "${" in path:
         raise _refused(path, "holds what only a shell replaces (~ or $): write the whole path.")
     if _has_settings(path):
-        raise _refused(path, "has settings after a ?, and a file has none.")
+        raise _refused(path, f"has settings after a ?, of which only {_ANY!r} means something.")
     return path
 
 

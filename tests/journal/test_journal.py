@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.journal import Journal, MemoryJournal, open_journal
+from alphapo_async.journal import Journal, MemoryJournal, is_shared, open_journal
 from alphapo_async.journal.postgres.journal import PostgresJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from tests.support.mounts import mounted
 
 
 def test_memory_is_opened_by_name() -> None:
@@ -94,3 +95,16 @@ def test_a_path_object_is_always_a_file(tmp_path: Path) -> None:
     relative = open_journal(Path("memory"))
     assert isinstance(relative, SqliteJournal)
     assert relative.path == Path("memory").absolute()
+
+
+def test_a_journal_is_shared_where_other_processes_may_use_it(tmp_path: Path) -> None:
+    """A durable one always; a file also on a file system in memory, which is not durable."""
+    with mounted(tmp_path):
+        in_memory = open_journal(tmp_path / "payouts.db")
+        assert (in_memory.is_durable, is_shared(in_memory)) == (False, True)
+    assert not is_shared(MemoryJournal())
+    assert is_shared(open_journal("postgresql://db/payouts"))
+    vouched = open_journal("payouts.db?filesystem=any")
+    assert isinstance(vouched, SqliteJournal)
+    assert vouched.any_filesystem
+    assert vouched.path.name == "payouts.db"

@@ -130,7 +130,13 @@ def test_a_url_that_is_none_is_refused_and_not_shown(url: str, reason: str) -> N
 )
 def test_a_name_is_a_file_a_database_or_memory(name: str | Path, kind: str, place: str) -> None:
     """And nothing else."""
-    assert read_name(name) == (kind, place)
+    assert read_name(name) == (kind, place, False)
+
+
+@pytest.mark.parametrize("name", ["payouts.db?filesystem=any", "sqlite:///payouts.db?filesystem=any"])
+def test_an_operator_may_vouch_for_a_file_system(name: str) -> None:
+    """The setting is no part of the path."""
+    assert read_name(name) == ("file", "payouts.db", True)
 
 
 _ENDS: Final = 'reads like a journal that ends with the process, which is called "memory" here.'
@@ -167,8 +173,10 @@ _NO_URL: Final = "is no URL of a file: write the path alone, or sqlite:/// befor
         ("sqlite:///", "journal is empty."),
         ("sqlite:///payouts.db ", "has leading or trailing spaces"),
         ("sqlite:/// payouts.db", "has leading or trailing spaces"),
-        ("sqlite:///payouts.db?mode=ro", "has settings after a ?, and a file has none."),
-        ("payouts.db?cache=shared", "has settings after a ?, and a file has none."),
+        ("sqlite:///payouts.db?mode=ro", "has settings after a ?, of which only '?filesystem=any' means something."),
+        ("payouts.db?filesystem=nfs", "of which only '?filesystem=any' means something."),
+        ("payouts.db?filesystem=any?filesystem=any", "of which only"),
+        ("payouts.db?cache=shared", "has settings after a ?, of which only '?filesystem=any' means something."),
         ("postgresql:payouts", "is no URL of a database: it begins with postgresql:// in lower case"),
         ("postgres:/db/payouts", "is no URL of a database"),
         ("postgresql+asyncpg://payer:hunter2@db/payouts", "without the name of a driver"),
@@ -197,7 +205,7 @@ def test_a_name_that_would_be_another_journal_is_refused_with_the_reason(name: A
 def test_what_a_name_means_is_what_was_written(name: str) -> None:
     """Of any text that is taken as a file nothing is left out and nothing is replaced."""
     try:
-        kind, place = read_name(name)
+        kind, place, _ = read_name(name)
     except ConfigurationError:
         return
     assert kind in ("memory", "file")

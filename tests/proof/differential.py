@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -325,7 +324,8 @@ def _opened(kind: str) -> Iterator[Journal]:
         yield Durable()
     elif kind == "file":
         with tempfile.TemporaryDirectory(dir=postgres.quick_folder()) as folder:
-            yield open_journal(str(Path(folder) / "payouts.db"))
+            # In memory it would not be durable, and is judged as if it were.
+            yield open_journal(f"{folder}/payouts.db?filesystem=any")
     else:
         yield open_journal(postgres.url(), postgres.schema())
 

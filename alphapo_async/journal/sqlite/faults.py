@@ -12,7 +12,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import BUSY
 
-__all__ = ["HeldByReader", "condition_of", "is_mounted_read_only", "is_unwritable", "journal_error"]
+__all__ = ["HeldByReader", "OtherVersion", "condition_of", "is_mounted_read_only", "is_unwritable", "journal_error"]
 
 
 class HeldByReader(sqlite3.OperationalError):
@@ -21,6 +21,10 @@ class HeldByReader(sqlite3.OperationalError):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+
+class OtherVersion(sqlite3.OperationalError):
+    """Another process has the file open with a write-ahead log, in which this process's SQLite may lose commits; says the version."""
 
 
 _NUMBERS: Final = {
@@ -48,6 +52,8 @@ def condition_of(path: Path, error: Exception) -> str:
     """Return the condition; where the error does not show it, the file is looked at."""
     if isinstance(error, HeldByReader):
         return "a reader holds it"
+    if isinstance(error, OtherVersion):
+        return "another SQLite"
     if isinstance(error, OSError):
         found = _NUMBERS.get(error.errno or 0, "unknown")
     else:

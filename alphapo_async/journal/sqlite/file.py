@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import re
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,9 @@ from urllib.parse import quote
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
-from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
-from alphapo_async.journal.sqlite.faults import is_unwritable, journal_error
+from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
+from alphapo_async.journal.sqlite.faults import OtherVersion, is_unwritable, journal_error
+from alphapo_async.journal.sqlite.places import place_of
 
 __all__ = [
     "APPLICATION",
@@ -24,8 +24,6 @@ __all__ = [
     "SCHEMA",
     "connect",
     "copy_into",
-    "filesystem_of",
-    "is_mounted",
     "is_wal_safe",
     "locks_of",
     "lose",
@@ -41,9 +39,6 @@ DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, Ov
 """All that a call of sqlite3 raises, and of the system where a file is opened."""
 _LOST: Final[set[Path]] = set()
 """Files that a parent of this process was writing when it was forked."""
-_MOUNTS: Final = Path("/proc/self/mountinfo")
-_SHARED: Final = ("nfs", "cifs", "smb", "fuse")
-"""File systems on which locks or flushes cannot be relied on."""
 
 _TABLES: Final = """
 create table accounts (
@@ -132,20 +127,6 @@ def is_wal_safe(version: tuple[int, ...]) -> bool:
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
-def filesystem_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system that holds the path, from the text of `/proc/self/mountinfo`; "" if it does not tell."""
-    best, found = "", ""
-    for line in mounts.splitlines():
-        head, _, tail = line.partition(" - ")
-        fields = head.split(" ")
-        if len(fields) < 5 or not tail:  # noqa: PLR2004 - the fifth field is the mount point
-            continue
-        place = _unescaped(fields[4])
-        if len(place) >= len(best) and (path == Path(place) or Path(place) in path.parents):
-            best, found = place, tail.split(" ")[0]
-    return found
-
-
 def lose(path: Path, connection: sqlite3.Connection | None) -> None:
     """In a forked child: open this file no more, and keep a connection of the parent as it is.
 
@@ -158,15 +139,15 @@ def lose(path: Path, connection: sqlite3.Connection | None) -> None:
 
 
 def connect(
-    path: Path, mounts: Path = _MOUNTS, wait: BusyWait | None = None, *, reads_only: bool = False
+    path: Path, wait: BusyWait | None = None, *, reads_only: bool = False, any_filesystem: bool = False
 ) -> sqlite3.Connection:
     """Open the journal, making it where there is none.
 
     Args:
         path: the file.
-        mounts: the system's list of what is mounted where.
         wait: for other processes that lock the file.
         reads_only: nothing will be written, so that a file that cannot be written is opened all the same.
+        any_filesystem: the operator says that the file system is like a local disk.
 
     Raises:
         JournalError: it is no journal, of a newer release, read-only, damaged, or in a place that cannot keep it.
@@ -175,7 +156,8 @@ def connect(
     if path in _LOST:
         raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['forked'])}.", recorded=None)
     try:
-        _check_place(path, mounts)
+        if caution := place_of(path, is_any=any_filesystem).caution:
+            logger.warning("SQLite: %s", caution, extra={"foreign_id": None})
         is_new = _make(path)
         locks = locks_of(path)
         if is_new and locks.is_dir():
@@ -228,54 +210,6 @@ def locks_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.workers")
 
 
-def is_mounted(path: Path, mounts: str) -> bool:
-    """Tell whether this very file is a mount point, from the text of `/proc/self/mountinfo`."""
-    return any(_unescaped(line.split(" ")[4]) == str(path) for line in mounts.splitlines() if line.count(" ") > 4)  # noqa: PLR2004
-
-
-def _unescaped(place: str) -> str:
-    """Return a mount point as it is: blanks and backslashes are written in octal there."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place)
-
-
-def _check_is_alone(path: Path, mounts: str) -> None:
-    """Pass if the file has one name only: beside another name are other locks and another log, and two processes would not see each other.
-
-    Raises:
-        JournalError: the file is mounted by itself, or has several links.
-    """
-    if is_mounted(path.resolve(), mounts):
-        why, advice = "is a mount point by itself", "mount the folder it is in instead of the file"
-    elif path.is_file() and path.stat().st_nlink > 1:
-        why, advice = f"has {path.stat().st_nlink} hard links", "keep one of them, and mount or link the folder instead"
-    else:
-        return
-    raise JournalError(
-        f"The journal {str(path)!r} {why}, so that processes that use it by another name do not see each other's locks: {advice}. "
-        "Nothing in it was changed.",
-        recorded=None,
-    )
-
-
-def _check_place(path: Path, mounts: Path) -> None:
-    if not path.parent.is_dir():
-        raise JournalError(
-            f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.", recorded=None
-        )
-    try:
-        mounted = mounts.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        mounted = ""  # not Linux: nothing tells
-    _check_is_alone(path, mounted)
-    kind = filesystem_of(path.parent.resolve(), mounted)
-    if kind.startswith(_SHARED):
-        raise JournalError(
-            f"The journal {str(path)!r} is on a file system ({kind}) whose locks and flushes cannot be relied on: "
-            "put it on a local disk, or use PostgreSQL.",
-            recorded=None,
-        )
-
-
 def _make(path: Path) -> bool:
     """Make an empty file that only its owner can read; tell whether there was none."""
     try:
@@ -310,8 +244,7 @@ def _set_up(
     A rollback journal is emptied at each commit, and that is flushed (https://www.sqlite.org/pragma.html#pragma_journal_mode): as
     durable as one that is deleted, whose folder has to be flushed, too, at a third of the time.
     """
-    mode = "wal" if is_wal_safe(version) else "truncate"
-    wait.run(partial(connection.execute, f"pragma journal_mode = {mode}"))
+    mode = _choose_mode(connection, wait, version)
     connection.execute("pragma synchronous = full")
     connection.execute("pragma temp_store = memory")
     # What is written over leaves nothing behind in its page: whoever forgets a withdrawal forgets its earlier places, too.
@@ -331,6 +264,25 @@ def _set_up(
     finally:
         if connection.in_transaction:
             connection.execute("rollback")
+    return mode
+
+
+def _choose_mode(connection: sqlite3.Connection, wait: BusyWait, version: tuple[int, ...]) -> str:
+    """Return the journal mode, which a file keeps: another process, with another SQLite, may have it open.
+
+    A SQLite that may lose commits in a write-ahead log leaves that mode if no other process has the file open.
+
+    Raises:
+        OtherVersion: another process has.
+    """
+    is_new = connection.execute("pragma application_id").fetchone()[0] != APPLICATION
+    is_wal = connection.execute("pragma journal_mode").fetchone()[0] == "wal"
+    mode = "wal" if is_wal_safe(version) and (is_new or is_wal) else "truncate"
+    try:
+        wait.run(partial(connection.execute, f"pragma journal_mode = {mode}"))
+    except sqlite3.OperationalError as error:
+        is_other = is_wal and is_busy(error)
+        raise OtherVersion(".".join(map(str, version))) if is_other else error from None
     return mode
 
 

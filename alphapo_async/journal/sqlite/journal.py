@@ -34,6 +34,7 @@ from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
 from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of, lose
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
+from alphapo_async.journal.sqlite.places import Place, place_of
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
@@ -49,10 +50,18 @@ _CLOSING_WAIT: Final = 0.5  # and to another process that locks the file; a slic
 class _File:
     """The open file, used by the journal's thread alone. What is changed gathers, and is written in one go for each kind."""
 
-    def __init__(self, path: Path, wait: BusyWait, continuity: Continuity, *, reads_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wait: BusyWait,
+        continuity: Continuity,
+        *,
+        reads_only: bool = False,
+        any_filesystem: bool = False,
+    ) -> None:
         self.path = path
         self._continuity = continuity
-        self.connection = connect(path, wait=wait, reads_only=reads_only)
+        self.connection = connect(path, wait, reads_only=reads_only, any_filesystem=any_filesystem)
         self._wait = wait
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
         self._read: dict[_Name, tuple[int, Row] | None] = {}
@@ -223,12 +232,21 @@ class SqliteJournal:
     Args:
         path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
         reads_only: nothing will be written; a file that cannot be written, as on a read-only mount, is read then.
+        any_filesystem: the operator says that its file system locks and flushes like a local disk.
         clock: seconds since the epoch of time.
     """
 
-    is_durable = True
+    is_shared = True
+    """Other processes may use the same file."""
 
-    def __init__(self, path: str | Path, *, reads_only: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        reads_only: bool = False,
+        any_filesystem: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         # Links are followed: two names of one file must mean one folder of workers.
         self.path = Path(os.path.realpath(path))
         self._workers = LivenessLocks(locks_of(self.path))
@@ -241,6 +259,8 @@ class SqliteJournal:
         )
         self._file: _File | None = None
         self._reads_only = reads_only
+        self.any_filesystem = any_filesystem
+        self._place: Place | None = None
         self._is_closed = False
 
     def supervise(self, supervisor: Supervisor) -> None:
@@ -249,6 +269,19 @@ class SqliteJournal:
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(getattr(self, 'path', 'not made: its path was refused'))!r})"
+
+    @property
+    def is_durable(self) -> bool:
+        """What is written survives the machine: not so on a file system in memory."""
+        if self._place is None:
+            with contextlib.suppress(JournalError):
+                return place_of(self.path, is_any=self.any_filesystem).is_durable
+        return self._place is None or self._place.is_durable
+
+    async def cautions(self) -> list[str]:
+        """Return what an operator should know of the file's place."""
+        caution = place_of(self.path, is_any=self.any_filesystem).caution
+        return [] if caution is None else [caution]
 
     @property
     def epoch(self) -> Epoch:
@@ -535,14 +568,20 @@ class SqliteJournal:
         if self._file is not None and not self._continuity.is_same_file():
             self._leave_replaced(self._file)
         if self._file is None:
-            file = _File(self.path, self._busy_wait, self._continuity, reads_only=self._reads_only)
+            file = _File(
+                self.path,
+                self._busy_wait,
+                self._continuity,
+                reads_only=self._reads_only,
+                any_filesystem=self.any_filesystem,
+            )
             try:
                 self._continuity.opened(self._busy_wait.run(partial(rows.hosts, file.connection)))
                 file.epoch = self._busy_wait.run(partial(rows.epoch, file.connection))
             except (JournalError, *DRIVER_ERRORS) as error:
                 file.close()
                 raise error if isinstance(error, JournalError) else journal_error(self.path, error) from None
-            self._file = file
+            self._file, self._place = file, place_of(self.path, is_any=self.any_filesystem)
         return self._file
 
     def _leave_replaced(self, file: _File) -> None:

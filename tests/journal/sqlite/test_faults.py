@@ -21,8 +21,8 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
 from alphapo_async.journal.sqlite.continuity import Continuity
-from alphapo_async.journal.sqlite.faults import HeldByReader, condition_of, is_unwritable, journal_error
-from alphapo_async.journal.sqlite.file import connect, lose
+from alphapo_async.journal.sqlite.faults import HeldByReader, OtherVersion, condition_of, is_unwritable, journal_error
+from alphapo_async.journal.sqlite.file import _set_up, connect, lose
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from tests.support.descriptors import none_left
 from tests.support.mounts import make_read_only, mounted
@@ -124,6 +124,20 @@ def beside_a_reader(folder: Path) -> str:
     return journal_error(path, caught.value).detail
 
 
+def beside_a_newer_sqlite(folder: Path) -> str:
+    """Open it with an older SQLite, as in a rolling change of images."""
+    path = folder / "payouts.db"
+    connections = [sqlite3.connect(path, timeout=0, isolation_level=None) for _ in range(2)]
+    try:
+        _set_up(connections[0], BusyWait(0.0), (3, 51, 3))
+        with pytest.raises(OtherVersion) as caught:
+            _set_up(connections[1], BusyWait(0.0), (3, 40, 1))
+    finally:
+        for connection in connections:
+            connection.close()
+    return journal_error(path, caught.value).detail
+
+
 def cut_off(folder: Path) -> str:
     """Read a journal whose writer died in a commit, where that cannot be undone."""
     with mounted(folder):
@@ -215,6 +229,7 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "damaged": (with_garbage, ""),
     "a writer hangs": (beside_a_writer, SECONDS),
     "a reader holds it": (beside_a_reader, SECONDS),
+    "another SQLite": (beside_a_newer_sqlite, "3.40.1"),
     "cut off": (cut_off, ""),
     "forked": (forked, ""),
     "copied": (copied, ""),
@@ -259,6 +274,13 @@ def test_an_error_has_its_condition(tmp_path: Path, error: Exception, condition:
     assert condition_of(path, error) == condition
     assert condition_of(tmp_path / "nowhere" / "payouts.db", error) == condition
     assert is_unwritable(path, error) is (condition in ("not writable", "not to be opened"))
+
+
+def test_sqlite_does_not_say_that_there_are_too_many_open_files(tmp_path: Path) -> None:
+    """It says that it cannot open its file, and the system says why."""
+    with none_left():
+        found = condition_of(tmp_path / "payouts.db", sqlite3.OperationalError("unable to open database file"))
+    assert found == "too many open files"
 
 
 def test_an_error_without_words_is_named_by_its_kind(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import sqlite3
 from pathlib import Path
 
@@ -12,28 +13,17 @@ import pytest
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.sqlite import file as sqlite_file
 from alphapo_async.journal.sqlite.busy import BusyWait
+from alphapo_async.journal.sqlite.faults import journal_error
 from alphapo_async.journal.sqlite.file import (
     APPLICATION,
     SCHEMA,
     connect,
     copy_into,
-    filesystem_of,
-    is_mounted,
     is_wal_safe,
     lose,
 )
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import die_in_a_commit
-
-MOUNTS = """\
-22 27 0:21 / /proc rw,relatime - proc proc rw
-27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-30 27 0:44 / /srv/team rw - nfs4 server:/team rw
-31 30 0:45 / /srv/team/local\\040disk rw shared:1 - xfs /dev/vdb rw
-32 27 0:46 / /home/me/cloud rw - fuse.rclone remote: rw
-broken line - ext4
-1 2 3 4 - ext4 /dev/vdc rw
-"""
 
 
 @pytest.fixture
@@ -78,14 +68,6 @@ def test_commits_reach_the_disk(path: Path) -> None:
     connection.close()
 
 
-def test_a_mended_sqlite_uses_the_write_ahead_log(path: Path) -> None:
-    """Chosen by the version alone."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    told = sqlite_file._set_up(connection, BusyWait(), (3, 51, 3))
-    assert told == "wal"
-    connection.close()
-
-
 @pytest.mark.parametrize(
     ("version", "is_safe"),
     [
@@ -101,73 +83,76 @@ def test_a_mended_sqlite_uses_the_write_ahead_log(path: Path) -> None:
         ((3, 52, 0), True),
     ],
 )
-def test_the_bug_is_known_by_the_version(
-    version: tuple[int, int, int],
-    is_safe: bool,  # noqa: FBT001 - a column of the table
-) -> None:
-    """Mended in 3.51.3, and in two older lines."""
+def test_the_bug_is_known_by_the_version(version: tuple[int, int, int], *, is_safe: bool) -> None:
+    """Fixed in 3.51.3, and in two older lines."""
     assert is_wal_safe(version) is is_safe
 
 
-@pytest.mark.parametrize(
-    ("place", "kind"),
-    [
-        ("/var/lib", "ext4"),
-        ("/srv/team", "nfs4"),
-        ("/srv/team/payouts", "nfs4"),
-        ("/srv/teamwork", "ext4"),
-        ("/srv/team/local disk/x", "xfs"),
-        ("/home/me/cloud/x", "fuse.rclone"),
-        ("/proc", "proc"),
-    ],
-)
-def test_the_file_system_is_that_of_the_nearest_mount(place: str, kind: str) -> None:
-    """Read from the system's own list."""
-    assert filesystem_of(Path(place), MOUNTS) == kind
+# ── two versions of SQLite on one file, as in a rolling change of images ──────────────────────────────────────────────
+
+OLD, NEW = (3, 40, 1), (3, 51, 3)
 
 
-def test_without_a_list_of_mounts_nothing_is_told() -> None:
-    """Another system than Linux."""
-    assert filesystem_of(Path("/var"), "") == ""
+def opened_by(path: Path, version: tuple[int, ...]) -> sqlite3.Connection:
+    """Open the file as a process with this SQLite does."""
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        sqlite_file._set_up(connection, BusyWait(0.0), version)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "nfs", "cifs", "smb3", "fuse.sshfs", "fuseblk"])
-def test_a_file_system_that_cannot_be_relied_on_is_refused(path: Path, tmp_path: Path, kind: str) -> None:
-    """With its kind, and what to use instead; nothing is made."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"1 1 0:1 / {tmp_path.resolve()} rw - {kind} remote rw\n")
-    with pytest.raises(JournalError, match="use PostgreSQL") as caught:
-        connect(path, mounts)
-    assert kind in str(caught.value)
-    assert not path.exists()
+def mode_of(connection: sqlite3.Connection) -> str:
+    """Return the journal mode in which a connection writes now."""
+    connection.execute("insert or replace into accounts values ('a', 'h')")
+    return str(connection.execute("pragma journal_mode").fetchone()[0])
 
 
-def test_a_file_that_is_mounted_by_itself_is_refused(path: Path, tmp_path: Path) -> None:
-    """With the advice to mount its folder; a folder that is mounted is right, and so is a name with a blank."""
-    mounts = tmp_path / "mounts"
-    line = "1 1 0:1 / {} rw - ext4 disk rw\n"
-    mounts.write_text(line.format(tmp_path.resolve()))
-    connect(path, mounts).close()
-    mounts.write_text(line.format(path.resolve()))
-    with pytest.raises(JournalError, match=r"is a mount point by itself.* mount the folder it is in"):
-        connect(path, mounts)
-    assert is_mounted(Path("/srv/my journal.db"), line.format("/srv/my\\040journal.db") + "short line\n")
-    assert not is_mounted(Path("/srv/my journal.db"), "short line\n")
+def test_a_new_file_gets_the_mode_that_its_sqlite_can_be_trusted_with(tmp_path: Path) -> None:
+    """A write-ahead log is faster."""
+    for version, mode in ((OLD, "truncate"), (NEW, "wal")):
+        with contextlib.closing(opened_by(tmp_path / mode, version)) as connection:
+            assert mode_of(connection) == mode
 
 
-def test_a_file_with_a_second_name_is_refused(path: Path, tmp_path: Path) -> None:
-    """Beside a hard link are other locks and another log; a symbolic link is followed."""
+def test_a_newer_sqlite_leaves_the_mode_of_a_file_as_it_is(path: Path) -> None:
+    """An older one may have it open, and would write a log that it may lose."""
+    with contextlib.closing(opened_by(path, OLD)) as old, contextlib.closing(opened_by(path, NEW)) as new:
+        assert [mode_of(one) for one in (old, new, old)] == ["truncate"] * 3
+
+
+def test_an_older_sqlite_is_refused_beside_a_log_that_it_may_lose(path: Path) -> None:
+    """With the cause; once it is alone it takes the file over, for all that follow."""
+    with contextlib.closing(opened_by(path, NEW)) as new:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            opened_by(path, OLD)
+        said = journal_error(path, caught.value).detail
+        assert mode_of(new) == "wal"
+    assert "the SQLite of this process (3.40.1) may lose commits: end the other process first" in said
+    with contextlib.closing(opened_by(path, OLD)) as old, contextlib.closing(opened_by(path, NEW)) as new:
+        assert [mode_of(one) for one in (old, new)] == ["truncate"] * 2
+
+
+def test_a_file_that_is_locked_for_another_reason_is_busy(path: Path) -> None:
+    """Not every lock is another version."""
     connect(path).close()
-    (tmp_path / "link.db").hardlink_to(path)
-    assert "has 2 hard links" in refused(path)
-    (tmp_path / "link.db").unlink()
-    connect(path).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("pragma journal_mode = truncate")
+        other.execute("begin exclusive")
+        with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+            opened_by(path, OLD)
 
 
-def test_where_nothing_tells_the_file_system_it_is_taken_for_a_local_one(path: Path, tmp_path: Path) -> None:
-    """There is no list of mounts."""
-    connect(path, tmp_path / "no mounts").close()
-    assert path.exists()
+def test_a_place_that_does_not_keep_a_journal_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At each opening."""
+    with mounted(tmp_path):
+        for _ in range(2):
+            connect(tmp_path / "payouts.db").close()
+        connect(tmp_path / "payouts.db", any_filesystem=True).close()
+    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"] * 2
+    assert "is on a file system in memory (tmpfs)" in caplog.text
 
 
 def test_tables_are_made_all_or_none(path: Path) -> None:

@@ -46,6 +46,7 @@ from tests.support.journal_suite import (
     pay,
     same,
 )
+from tests.support.mounts import mounted
 
 
 class TestSqlite(JournalSuite, RememberingSuite, ForgettingSuite):
@@ -1031,3 +1032,21 @@ async def test_what_a_child_cannot_use_is_left_as_it_is(path: Path) -> None:
         with pytest.raises(JournalError, match="forked while"):
             await journal.find(ACCOUNT, "f")
     await journal.aclose()
+
+
+async def test_a_file_in_memory_is_used_and_is_not_durable(tmp_path: Path) -> None:
+    """Before it is opened, and after; the operator is told why."""
+    with mounted(tmp_path):
+        journal = SqliteJournal(tmp_path / "payouts.db")
+        assert not journal.is_durable
+        await journal.totals(ACCOUNT)
+        assert not journal.is_durable
+        assert "is on a file system in memory (tmpfs)" in (await journal.cautions())[0]
+        await journal.aclose()
+    missing = SqliteJournal(tmp_path / "nowhere" / "payouts.db")
+    assert missing.is_durable
+    disk = SqliteJournal(tmp_path / "payouts.db")
+    await disk.totals(ACCOUNT)
+    assert disk.is_durable
+    assert await disk.cautions() == []
+    await disk.aclose()

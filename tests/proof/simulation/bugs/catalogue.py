@@ -619,7 +619,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "if self._has_sent and self._context.journal.is_durable:",
+                "if self._has_sent and is_shared(self._context.journal):",
                 "if row is None:",
             ),
         ),
