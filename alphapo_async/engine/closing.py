@@ -69,19 +69,21 @@ class Closing:
         async def run() -> None:
             await step.run()
 
-        task = self._loop.create_task(run())
-        if await self._has_ended(task, until) and task.cancelled():
-            task = self._loop.create_task(run())  # the loop's owner cancelled it with all other tasks
-        if not await self._has_ended(task, until):
+        for _ in range(2):  # once more where the loop's owner cancelled it with all other tasks
+            task = self._loop.create_task(run())
+            await self._wait_for(task, until)
+            if not task.cancelled():
+                break
+        if not task.done():
             task.cancel()
-            await self._has_ended(task, self._loop.time() + _CANCEL_GRACE)
+            await self._wait_for(task, self._loop.time() + _CANCEL_GRACE)
+        if task.cancelled() or not task.done():
             logger.warning("closing: could not %s in time", step.name, extra={"foreign_id": None})
-        elif not task.cancelled() and (error := task.exception()) is not None:
+        elif (error := task.exception()) is not None:
             logger.error("closing: could not %s", step.name, exc_info=error, extra={"foreign_id": None})
 
-    async def _has_ended(self, task: asyncio.Task[None], until: float) -> bool:
+    async def _wait_for(self, task: asyncio.Task[None], until: float) -> None:
         """Wait for a task until then, also where this task is cancelled meanwhile."""
         while not task.done() and (left := until - self._loop.time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task}, timeout=left)
-        return task.done()

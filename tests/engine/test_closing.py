@@ -129,6 +129,24 @@ def test_a_loop_that_ends_cuts_the_grace_short(begun: bool) -> None:  # noqa: FB
     assert closed.at == [("first", 0.6), ("last", 1.1)]
 
 
+def test_a_step_that_others_cancel_is_taken_once_more_and_no_oftener() -> None:
+    """The task that closes is cancelled first, and waits for its step again."""
+    closed = Closed()
+
+    async def story() -> float:
+        closing = Closing(closed.drain(0.0), [closed.step("first", 2.0, 0.5), closed.step("last", 3.0, 0.5)])
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            [step] = asyncio.all_tasks() - {asyncio.current_task(), closing._task}
+            closing._task.cancel()
+            step.cancel()
+        await closing.wait()
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == pytest.approx(0.7)
+    assert [name for name, _ in closed.at] == ["last"]
+
+
 def test_a_loop_that_was_closed_takes_the_closing_with_it() -> None:
     """Then it is to be begun again, in another loop."""
     closed, loop = Closed(), VirtualLoop()
