@@ -554,6 +554,26 @@ def test_a_shared_session_of_another_loop_is_refused_before_anything_leaves() ->
     other.close()
 
 
+def test_what_a_journal_that_went_back_may_have_forgotten() -> None:
+    """A "no" of before is looked up before it is told again, and a callback of an unknown withdrawal is an event at ERROR."""
+    events: list[Event] = []
+
+    async def story() -> None:
+        journal = Durable()
+        async with client(Wire([INSUFFICIENT]), journal=journal, on_event=events.append) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.enqueue(request())
+            body = called(foreign_id="another")
+            async with alphapo.receive_callback(KEYS.headers(body), body) as callback:
+                assert callback.kind == "not in journal"
+
+    run(story())
+    assert "another" in [event.foreign_id for event in events if event.name == "journal went back"]
+
+
 def test_a_client_is_closed_in_its_own_loop_or_after_that_has_ended() -> None:
     """Closing from another one would end nothing while its own still runs."""
     made: list[AlphapoClient] = []
