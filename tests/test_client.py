@@ -52,6 +52,7 @@ from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
 from tests.support import postgres
 from tests.support.pooler import Pooler
+from tests.support.servers import Peer, serving
 from tests.support.virtual import VirtualLoop, run
 from tests.support.wire import (
     EPOCH,
@@ -2134,3 +2135,23 @@ def test_a_client_that_was_opened_before_a_fork_is_refused_in_the_child() -> Non
                     assert (await made.withdraw(request())).status == "processing"
 
     run(story())
+
+
+async def test_a_proxy_that_hangs_up_on_connect_means_not_sent() -> None:
+    """No byte of the body was handed over, whatever the proxy does: funds may be released, and the same call may come again."""
+
+    async def hang_up(peer: Peer) -> None:
+        await peer.request()
+
+    async with serving(hang_up) as proxy:
+        session = SessionManager(proxy=proxy.url)
+        policy = RetryPolicy(attempts=1, deadline=0.3, attempt_timeout=0.3, wait_initial=0.0)
+        settings: dict[str, Any] = {"journal": "memory", "base_url": "https://127.0.0.1:9", "policy": policy}
+        async with AlphapoClient("made-up-key", "made-up-secret", session=session, **settings) as alphapo:
+            with pytest.raises(WithdrawalNotSent, match="proxy broke off") as caught:
+                await alphapo.withdraw(request())
+        await session.aclose()
+
+    assert caught.value.may_release_funds
+    assert caught.value.reason == "no connection"
+    assert {line.split(b" ")[0] for line in proxy.requests} == {b"CONNECT"}
