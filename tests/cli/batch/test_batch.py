@@ -14,7 +14,7 @@ from tests.cli.batch.forked import FORKS, run_command
 from tests.cli.conftest import clean_environment
 
 KEY, SECRET = "made-up-key", "made-up-secret"
-ROWS, KILLS, SEED = 1_500, 20, 4
+ROWS, KILLS, SEED = 800, 20, 4
 A_MOMENT = 0.05
 """Seconds, at most, from the last payment that is waited for to the kill: a moment counts payments, since machines differ in speed."""
 
