@@ -18,7 +18,7 @@ import pytest
 
 import alphapo_async
 from alphapo_async.sandbox import Sandbox
-from tests.support.documents import text_of
+from tests.support.documents import place_of, text_of
 
 
 def wanted(name: str, value: str) -> pytest.MarkDecorator:
@@ -106,7 +106,7 @@ def test_a_release_passes_all_checks_and_every_session_runs_in_them() -> None:
     """Nothing is published that was not checked; what nox knows is not for one machine alone."""
     assert "needs: [checks, test]" in text_of(".github/workflows/release.yml")
     sessions = re.findall(r"^def (\w+)\(session", text_of("noxfile.py"), re.MULTILINE)
-    (told,) = re.findall(r"session: \[(.*)\]", text_of(".github/workflows/checks.yml"))
-    assert sorted(one.partition("-")[0] for one in told.split(", ")) == sorted(
-        one for one in sessions if not one.startswith("_")
-    )
+    (matrix,) = re.findall(r"session: \[(.*)\]", text_of(".github/workflows/checks.yml"))
+    workflows = " ".join(path.read_text(encoding="utf-8") for path in place_of(".github/workflows").glob("*.yml"))
+    named = {one.partition("-")[0] for one in matrix.split(", ")} | set(re.findall(r"nox -s (\w+)", workflows))
+    assert named == {one for one in sessions if not one.startswith("_")}
