@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
+from alphapo_async.supervisor import log_error
+
 __all__ = ["BOUND", "Closing", "Step"]
 
 logger = logging.getLogger("alphapo_async")
@@ -80,7 +82,7 @@ class Closing:
         if task.cancelled() or not task.done():
             logger.warning("closing: could not %s in time", step.name, extra={"foreign_id": None})
         elif (error := task.exception()) is not None:
-            logger.error("closing: could not %s", step.name, exc_info=error, extra={"foreign_id": None})
+            log_error(f"closing: could not {step.name}", error)
 
     async def _wait_for(self, task: asyncio.Task[None], until: float) -> None:
         """Wait for a task until then, also where this task is cancelled meanwhile."""

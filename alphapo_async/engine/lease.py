@@ -110,6 +110,11 @@ class Lease:
         self._steady_until = began + self._duration if until < inf else inf
 
     @property
+    def is_released(self) -> bool:
+        """Return whether the lease was given back for good: the client is closed."""
+        return self._is_over
+
+    @property
     def is_running(self) -> bool:
         """There is a lease, and it has not ended."""
         return self._remaining() > 0

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from functools import partial
 from typing import Final, TypeAlias
 
-from alphapo_async.core.errors import JournalError
+from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.results import BatchResult
@@ -96,6 +96,8 @@ class WorkLoop:
 
     async def _try_round(self) -> bool:
         """Do what is due now; return whether to rest before the next round, and set for how long."""
+        if self._context.lease.is_released:
+            raise ConfigurationError("The client was closed; nothing more is sent.")
         try:
             is_all = await self._round()
         except JournalError as error:

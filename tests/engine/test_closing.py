@@ -77,7 +77,7 @@ def test_a_step_that_hangs_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_error_of_a_step_is_logged_and_the_next_one_follows(caplog: pytest.LogCaptureFixture) -> None:
-    """With its traceback; whoever closes hears nothing of it."""
+    """With its traceback and without its text, which may hold anything; the caller that closes hears nothing of it."""
     closed = Closed()
 
     async def fail() -> None:
@@ -87,9 +87,9 @@ def test_an_error_of_a_step_is_logged_and_the_next_one_follows(caplog: pytest.Lo
 
     assert [name for name, _ in closed.at] == ["last"]
     [record] = caplog.records
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "closing: could not fail")
-    assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], OSError)
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("closing: could not fail: OSError\n")
+    assert "in fail" in record.getMessage()
 
 
 async def _close(drain: Callable[[], Awaitable[None]], steps: list[Step]) -> Closing:

@@ -11,7 +11,13 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    JournalError,
+    WithdrawalError,
+    WithdrawalUnknown,
+)
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
@@ -944,3 +950,20 @@ def test_a_journal_that_fails_in_the_midst_of_a_page_ends_the_round() -> None:
     assert wire.posts == 5
     assert [event.reason for event in heard if event.name == "journal failed"] == ["The journal is lost."] * 2
     assert "task failed" not in {event.name for event in heard}
+
+
+def test_work_ends_once_the_client_is_closed() -> None:
+    """Also where no row is due; a journal that the client has closed is no failing journal."""
+
+    async def story() -> list[Event]:
+        events: list[Event] = []
+        alphapo = client(Wire(), on_event=events.append)
+        await alphapo.withdraw(request("paid"))
+        working = asyncio.ensure_future(alphapo.work())
+        await asyncio.sleep(0.1)
+        await alphapo.aclose()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await working
+        return events
+
+    assert not any(event.name == "journal failed" for event in run(story()))

@@ -252,8 +252,9 @@ def test_a_command_that_fails_shows_no_secret(
     for variable, value in environment(**{"ALPHAPO_JOURNAL": refusing_database(), **wrong}).items():
         monkeypatch.setenv(variable, value)
     error = error_of(lambda: COMMANDS[name].main(ARGUMENTS[name], standalone_mode=False))
-    # `journal …` needs no secret, and uses the database; a backup it refuses before.
-    uses_it = "ALPHAPO_SECRET" in wrong and name.startswith("journal ") and name != "journal backup"
+    # `journal …` needs no secret, and uses the database; what wants a file is refused before.
+    wants_file = name in ("journal backup", "journal copy")
+    uses_it = "ALPHAPO_SECRET" in wrong and name.startswith("journal ") and not wants_file
     assert isinstance(error, alphapo_async.JournalError) is uses_it
     assert shown_by(error) == []
 
