@@ -66,6 +66,7 @@ from alphapo_async.settings import (
 __all__ = ["AlphapoClient"]
 
 _DAY = 86_400.0
+_REFRESH_WAIT = 2.0  # seconds that a refresh waits for its turn
 _LOOKED_THROUGH = 1_000  # open rows, for the oldest doubt
 _CANCEL_GRACE = 0.8  # seconds that cancelled flights get to record where they stand
 _LAST_GRACE = 0.1  # and those that could not, to end
@@ -477,7 +478,7 @@ class AlphapoClient:
         if not row.revision.is_same_payment(asked.revision):
             raise cast("WithdrawalError", to_outcome(clash(row, request)))
         if is_stale_no(row):
-            await self._refresh(row)
+            await self._refresh(row, Priority.QUESTION)
             row = await context.journal.find(context.account, row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
@@ -613,12 +614,12 @@ class AlphapoClient:
         told = FlightResult(row.foreign_id, msgspec.structs.replace(row, code=code), detail="key refused")
         return result_of(index, row.revision.payment, to_outcome(told))
 
-    async def _refresh(self, row: Row) -> None:
-        """Ask how an accepted row stands now."""
-        signer = self._context.signers.get(row.key, self._signer)
-        answered = await self._context.look_up(
-            row.foreign_id, signer, Priority.QUESTION, partial(self._context.wait_for_slot, self._enter())
-        )
+    async def _refresh(self, row: Row, priority: Priority = Priority.REFRESH) -> None:
+        """Ask how an accepted row stands now; a refresh that nobody waits for is left out where it cannot leave soon."""
+        signer, loop, context = self._context.signers.get(row.key, self._signer), self._enter(), self._context
+        seconds = _REFRESH_WAIT if priority is Priority.REFRESH else context.policy.deadline
+        place = partial(context.limiter.wait, loop=loop, seconds=seconds)
+        answered = await context.look_up(row.foreign_id, signer, priority, place)
         if answered is not None:
             evidence = LookedUp(self._context.lease.worker, *answered)
             self._context.observer.on_evidence(row, await self._context.apply(row, evidence), evidence)

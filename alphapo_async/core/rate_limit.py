@@ -43,6 +43,8 @@ REFILL: Final = 0.5
 """Tokens that a second gives, and that a definite reply to a first request gives."""
 STREAK: Final = 20
 """Attempts in a row without a readable answer that make an outage."""
+REFRESHES: Final = 10.0
+"""Accepted withdrawals that one client looks up again in a second at most."""
 LONGEST_HOLD: Final = 60.0
 """Seconds that one throttled withdrawal holds the others back at most."""
 _RAMP: Final = 2.0
@@ -147,6 +149,8 @@ class Priority(IntEnum):
     """A look-up, or another question, that is the first request of its call."""
     RETRY = 2
     FIRST = 3
+    REFRESH = 4
+    """A look-up of a withdrawal that was accepted and is not final: it has a bucket of its own."""
 
     is_body: bool
     """Carries a withdrawal."""
@@ -155,7 +159,7 @@ class Priority(IntEnum):
 
     def __init__(self, number: int) -> None:
         self.is_body = number in (2, 3)
-        self.is_first = number in (1, 3)
+        self.is_first = number in (1, 3, 4)
 
 
 class ReplyClass(IntEnum):
@@ -190,6 +194,8 @@ class LimiterState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     probe_wait: float = 0.0
     held_until: float = 0.0
     """Throttled until then."""
+    refresh_at: float = 0.0
+    """When the next refresh may leave: after the one before, or throttled until then."""
     window: float = inf
     """Bodies that may be under way at once while sending opens again."""
     start_at: float = 0.0
@@ -217,6 +223,8 @@ def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: floa
     """
     is_probe = priority.is_body and is_outage(state)
     when = max(state.held_until, now if priority.is_first or is_probe else _token_at(state, now))
+    if priority is Priority.REFRESH:
+        return inf if is_outage(state) else max(when, state.refresh_at)
     if not priority.is_body:
         return when
     if is_probe:
@@ -251,6 +259,8 @@ def on_sent(
         return replace(state, probe_at=now + wait, probe_wait=wait), _PERMITS[priority]
     if priority.is_body and max_rate is not None:
         state = replace(state, start_at=max(state.start_at, now if due is None else due) + 1 / max_rate)
+    if priority is Priority.REFRESH:
+        return replace(state, refresh_at=max(state.refresh_at, now) + 1 / REFRESHES), _PERMITS[priority]
     if priority.is_first:
         return state, _PERMITS[priority]
     return replace(state, tokens=_tokens(state, now) - 1, counted_at=now), _PAID[priority]
@@ -310,6 +320,9 @@ def on_reply(
     retry_after: float | None = None,
 ) -> LimiterState:
     """Return the pace after a request came home."""
+    if permit.priority is Priority.REFRESH:
+        hold = policy.wait_initial if retry_after is None else retry_after
+        return replace(state, refresh_at=now + hold) if what is ReplyClass.THROTTLED else state
     if what is ReplyClass.DEFINITE:
         return _paid_back(_answered(state, permit), permit, now)
     if what is ReplyClass.THROTTLED:

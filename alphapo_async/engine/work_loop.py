@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
+from math import inf
 from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.history import Entry, entries_of, noted
+from alphapo_async.core.rate_limit import REFRESHES, is_outage
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.core.transitions import apply
@@ -59,6 +61,7 @@ class WorkLoop:
         self._concurrency = concurrency
         self._flights = flights
         self._recovery = Recovery(context)
+        self._next_refresh = -inf
         self._next_look = 0.0
         self._pause = _IDLE
         self._idle: set[tuple[str, float]] = set()
@@ -120,14 +123,26 @@ class WorkLoop:
         await self._free_what_nobody_works_on()
         keys = context.keys
         due = await context.journal.find_due(context.account, context.runtime.clock(), _PAGE, keys.held_back)
+        to_settle = [row for row in due if row.state == "open"]
         are_due = {row.foreign_id for row in due}
         recovered = [row for row in await self._recovery.claimable() if row.foreign_id not in are_due]
         asking = [partial(context.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
-        jobs: list[Job] = [*asking, *(partial(self._process, row) for row in [*due, *recovered])]
+        jobs: list[Job] = [
+            *asking,
+            *(partial(self._process, row) for row in [*to_settle, *recovered, *self._to_refresh(due)]),
+        ]
         errors = [error async for error in as_finished(_each(jobs), _run, self._concurrency) if error is not None]
         if errors:
             raise errors[0]
-        return len(due) < _PAGE
+        return len(to_settle) < _PAGE
+
+    def _to_refresh(self, due: list[Row]) -> list[Row]:
+        """Return the accepted rows of a page to look up again in this second; none in an outage, or before the second is over."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_refresh or is_outage(self._context.limiter.state):
+            return []
+        self._next_refresh = now + 1.0
+        return [row for row in due if row.state != "open"][: int(REFRESHES)]
 
     async def recover_dead_workers(self) -> None:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""

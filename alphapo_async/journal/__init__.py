@@ -221,7 +221,7 @@ class Journal(Protocol):
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
+        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
         ...
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:

@@ -174,12 +174,13 @@ class MemoryJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
+        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
         if now < self._soonest:
             return []
         self._soonest = min(self._dates.values(), default=inf)
         due = [(when, name) for name, when in self._dates.items() if when <= now and name[0] == account]
-        found = (row for _, name in sorted(due) if (row := self._known(name)) is not None)
+        rows = [row for _, name in sorted(due) if (row := self._known(name)) is not None]
+        found = sorted(rows, key=lambda row: row.state != "open")
         return list(islice((row for row in found if not held_back.holds(row, now)), limit))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:

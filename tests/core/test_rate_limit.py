@@ -138,7 +138,13 @@ def test_jitter_is_full(number: int, chance: float) -> None:
 def test_a_new_pace_holds_nothing_back() -> None:
     """A full bucket, no silence, no outage, no pause and no window."""
     fresh = {"tokens": 100.0, "counted_at": 0.0, "streak": 0, "probe_at": 0.0, "probe_wait": 0.0}
-    assert asdict(LimiterState()) == fresh | {"outage_since": None, "held_until": 0.0, "window": inf, "start_at": 0.0}
+    assert asdict(LimiterState()) == fresh | {
+        "outage_since": None,
+        "held_until": 0.0,
+        "window": inf,
+        "start_at": 0.0,
+        "refresh_at": 0.0,
+    }
 
 
 def test_a_new_flight_has_done_nothing() -> None:
@@ -148,6 +154,26 @@ def test_a_new_flight_has_done_nothing() -> None:
 
 
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refreshes_have_a_bucket_of_their_own() -> None:
+    """Ten a second, free of the budget; none leaves in an outage."""
+    state, permit = on_sent(LimiterState(tokens=0), Priority.REFRESH, 5.0, POLICY)
+    assert (state.tokens, permit.has_paid) == (0, False)
+    assert may_leave_at(state, Priority.REFRESH, 0, 5.0) == 5.1
+    assert may_leave_at(state, Priority.FIRST, 0, 5.0) == 5.0
+    assert may_leave_at(LimiterState(outage_since=0.0), Priority.REFRESH, 0, 5.0) == inf
+
+
+@pytest.mark.parametrize(("asked", "until"), [(7.0, 12.0), (None, 5.0 + POLICY.wait_initial)])
+def test_a_refresh_that_is_throttled_holds_back_refreshes_alone(asked: float | None, until: float) -> None:
+    """Payments go on; and a refresh that gets an answer, or none, changes nothing."""
+    permit, state = Permit(Priority.REFRESH), LimiterState()
+    throttled = on_reply(state, permit, ReplyClass.THROTTLED, 5.0, POLICY, retry_after=asked)
+    assert may_leave_at(throttled, Priority.REFRESH, 0, 5.0) == until
+    assert may_leave_at(throttled, Priority.FIRST, 0, 5.0) == 5.0
+    for what in (ReplyClass.DEFINITE, ReplyClass.NOTHING):
+        assert on_reply(state, permit, what, 5.0, POLICY) is state
 
 
 def test_the_first_request_of_a_call_is_free() -> None:
@@ -428,10 +454,16 @@ def test_every_judgement_has_a_meaning(judged: Proof | Answer, means: tuple[Repl
 
 @pytest.mark.parametrize("priority", Priority)
 def test_kinds_know_what_they_are(priority: Priority) -> None:
-    """Look-ups go before retries, retries before first attempts."""
+    """Look-ups go before retries, retries before first attempts, and refreshes last."""
     assert priority.is_body == (priority in (Priority.RETRY, Priority.FIRST))
-    assert priority.is_first == (priority in (Priority.QUESTION, Priority.FIRST))
-    assert sorted(Priority) == [Priority.LOOK_UP, Priority.QUESTION, Priority.RETRY, Priority.FIRST]
+    assert priority.is_first == (priority in (Priority.QUESTION, Priority.FIRST, Priority.REFRESH))
+    assert sorted(Priority) == [
+        Priority.LOOK_UP,
+        Priority.QUESTION,
+        Priority.RETRY,
+        Priority.FIRST,
+        Priority.REFRESH,
+    ]
 
 
 # ── how long one withdrawal goes on ──────────────────────────────────────────────────────────────────────────────────

@@ -213,7 +213,7 @@ def test_throttling_holds_everything_back(judged: Any, asked: float | None, held
         await asyncio.gather(*(yard.send(priority) for priority in Priority))
         return [when for _, when in yard.log[1:]]
 
-    assert run(story()) == [held] * 4
+    assert run(story()) == [held] * len(Priority)
 
 
 def test_after_throttling_sending_opens_gradually() -> None:
@@ -478,7 +478,7 @@ def test_closing_gives_up_every_place_and_lets_go_of_the_slots() -> None:
         permit = await yard.enter(Priority.QUESTION)
         for_a_slot = [yard.limiter.queue(priority, loop) for priority in Priority]
         yard.limiter.close()
-        assert [await yard.limiter.wait_in(queued) for queued in (for_time, *for_a_slot)] == [None] * 5
+        assert [await yard.limiter.wait_in(queued) for queued in (for_time, *for_a_slot)] == [None] * 6
         yard.limiter.release(permit, NO)
         assert yard.slots.free == 1
         await asyncio.sleep(1000)

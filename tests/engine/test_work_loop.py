@@ -224,6 +224,30 @@ def test_work_refreshes_what_is_accepted_until_it_is_final() -> None:
     assert run(story()) == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
+def test_payments_go_before_refreshes_and_refreshes_ten_a_second() -> None:
+    """With more overdue refreshes than a page holds, what is enqueued is paid at once."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> tuple[list[str], list[float]]:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await asyncio.gather(*(alphapo.withdraw(request(f"old-{number}")) for number in range(120)))
+            await asyncio.sleep(7_200)
+            working, began = asyncio.ensure_future(alphapo.work()), loop.time()
+            await alphapo.enqueue(request("new"))
+            await asyncio.sleep(2)
+            paid = [str(row) for row in wire.accepted if str(row) == "new"]
+            await asyncio.sleep(30)
+            working.cancel()
+        return paid, [when - began for when, method in wire.times if method == "GET"]
+
+    paid, refreshed = run(story())
+
+    assert paid == ["new"]
+    assert len(refreshed) == 120
+    assert all(sum(second <= when < second + 1 for when in refreshed) <= 11 for second in range(32))
+
+
 def test_what_cannot_be_sent_is_tried_until_it_expires_and_then_told() -> None:
     """It never arrived."""
     wire = Wire()

@@ -222,6 +222,13 @@ class JournalSuite:
         assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 9)) == ["left-1", "left-2", "paid"]
         assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 1)) == ["left-1"]
 
+    async def test_payments_come_before_what_is_only_refreshed(self, journal: Journal) -> None:
+        """Whatever was due first."""
+        await pay(journal, "paid", now=3.0)
+        await hear(journal, "left", asked("left", worker=None), now=50_000.0)
+        assert names(await journal.find_due(ACCOUNT, 50_000.0, 9)) == ["left", "paid"]
+        assert names(await journal.find_due(ACCOUNT, 50_000.0, 1)) == ["left"]
+
     async def test_rows_under_refused_keys_are_held_back_until_they_expire(self, journal: Journal) -> None:
         """A row in doubt and a settled one have their own key; what is not in doubt gets the current one."""
         await hear(journal, "plain", asked("plain", worker=None), now=1.0)

@@ -285,8 +285,12 @@ class PostgresJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
-        return await self._select(self._rows.due, account, now, limit, held_back.current, sorted(held_back.keys))
+        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
+        found: list[Row] = []
+        for is_open in (True, False):
+            keys, left = sorted(held_back.keys), limit - len(found)
+            found += await self._select(self._rows.due, account, now, left, held_back.current, keys, is_open)
+        return found
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""

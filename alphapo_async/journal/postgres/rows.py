@@ -169,7 +169,7 @@ class PostgresRows:
         """What is open, oldest first, page by page."""
         self.due = row + (
             "where account = $1 and due_at <= $2 and (case counted_as when 'open' then $4::text else key end <> all($5::text[]) "
-            "or (counted_as = 'open' and (rest->>'expires_at')::float8 <= $2)) order by due_at limit $3"
+            "or (counted_as = 'open' and (rest->>'expires_at')::float8 <= $2)) and (state = 'open') = $6 order by due_at limit $3"
         )
         """What a worker on its rounds should look at: of what is under refused keys only what has expired."""
         self.unreported = row + "where account = $1 and not reported and state <> 'open' order by id limit $2"

@@ -381,7 +381,7 @@ class SqliteJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back, the longest overdue first."""
+        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
         found: list[Row] = await self._ask(
             lambda file: rows.select_due(file.connection, account, now, limit, held_back)
         )

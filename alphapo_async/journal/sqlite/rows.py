@@ -84,11 +84,11 @@ OPEN: Final = _ROW + (
     "where account = ? and state = 'open' and (created_at, id) > (?, ?) order by created_at, id limit ?"
 )
 """What is open, oldest first, page by page."""
-DUE: Final = _ROW + "where account = ? and due_at <= ? order by due_at limit ?"
-"""What a worker on its rounds should look at."""
+DUE: Final = _ROW + "where account = ? and due_at <= ? and (state = 'open') = ? order by due_at limit ?"
+"""What a worker on its rounds should look at: open rows, or settled ones."""
 DUE_BUT: Final = _ROW + (  # noqa: S608 - our own names
     "where account = ? and due_at <= ? and (case counted_as when 'open' then ? else key end not in (select value from json_each(?)) "
-    "or (counted_as = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?)) order by due_at limit ?"
+    "or (counted_as = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?)) and (state = 'open') = ? order by due_at limit ?"
 )
 """Likewise, but for rows under refused keys; of those only what has expired."""
 UNREPORTED: Final = _ROW + "where account = ? and reported = 0 and state <> 'open' order by id limit ?"
@@ -225,11 +225,14 @@ def _place(connection: sqlite3.Connection, account: str, foreign_id: str) -> int
 def select_due(
     connection: sqlite3.Connection, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
 ) -> list[Row]:
-    """Return rows whose time has come and that are not held back, the longest overdue first."""
+    """Return rows whose time has come and that are not held back: open ones first, and the longest overdue first."""
+    statement, values = DUE, (account, now)
     if held_back.keys:
-        keys = json.dumps(sorted(held_back.keys))
-        return [row for _, row in _rows(connection, DUE_BUT, account, now, held_back.current, keys, now, limit)]
-    return [row for _, row in _rows(connection, DUE, account, now, limit)]
+        statement, values = DUE_BUT, (account, now, held_back.current, json.dumps(sorted(held_back.keys)), now)  # type: ignore[assignment]
+    found: list[Row] = []
+    for is_open in (True, False):
+        found += [row for _, row in _rows(connection, statement, *values, is_open, limit - len(found))]
+    return found
 
 
 def select_unreported(connection: sqlite3.Connection, account: str, limit: int) -> list[Row]:

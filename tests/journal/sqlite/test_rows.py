@@ -223,7 +223,7 @@ def test_sums_are_exact(connection: sqlite3.Connection) -> None:
     [
         (rows.FIND, ("a", "f"), "withdrawals_by_foreign_id"),
         (rows.OPEN, ("a", 0.0, 0, 9), "withdrawals_open"),
-        (rows.DUE, ("a", 0.0, 9), "withdrawals_due"),
+        (rows.DUE, ("a", 0.0, True, 9), "withdrawals_due"),
         (rows.UNREPORTED, ("a", 9), "withdrawals_unreported"),
         (rows.HELD, ("w", 9), "withdrawals_held"),
         (rows.UNLISTED, (), "withdrawals_held"),
