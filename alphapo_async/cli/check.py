@@ -85,10 +85,10 @@ NO_EXCERPT: Final = (
 def journal_line(*, is_durable: bool, is_new: bool = False) -> CheckLine:
     """Return what is said of a journal that opens."""
     if is_new:
-        return CheckLine("journal", "there was none, and one was made: it is durable")
+        return CheckLine("journal", "it did not exist and was created: it is durable")
     if is_durable:
         return CheckLine("journal", "it opens and is durable")
-    return CheckLine("journal", "it opens and is not durable: it is in memory and forgets what was sent when it ends")
+    return CheckLine("journal", "it opens and is not durable: it is in memory and is lost when the process ends")
 
 
 async def _ask_for_the_time(session: SessionManager, host: str) -> Reply | NoReply:
@@ -102,7 +102,7 @@ def compare_clocks(reply: Reply | NoReply, now: float) -> CheckLine:
     try:
         apart = now - parsedate_to_datetime(reply.date or "").timestamp()
     except (ValueError, TypeError, OverflowError):
-        return CheckLine("clock", "not compared: AlphaPo's reply tells no time")
+        return CheckLine("clock", "not compared: AlphaPo's reply has no date")
     told = f"{abs(apart):.0f} s {'after' if apart > 0 else 'before'} AlphaPo's"
     return CheckLine("clock", told, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
 
@@ -120,7 +120,7 @@ async def _check_key(client: AlphapoClient) -> CheckLine:
         balances = await client.balances()
     except AlphapoError as error:
         return CheckLine("key", str(error), explain(error)[1])
-    return CheckLine("key", f"AlphaPo accepts it and told {len(balances)} balances")
+    return CheckLine("key", f"AlphaPo accepts it and shows {len(balances)} balances")
 
 
 _CHECK_EPILOG = """\b
@@ -132,7 +132,7 @@ Example:
 @click.command(epilog=_CHECK_EPILOG)
 @access_options
 def check(*, journal: str | None, base_url: str | None, account: str | None) -> None:
-    """Check journal, clock, connection and key; nothing is paid."""
+    """Check journal, clock, connection and key. Nothing is paid."""
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
     worst = run(_check(access))

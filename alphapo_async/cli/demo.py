@@ -76,11 +76,11 @@ class DemoReport(msgspec.Struct, frozen=True):
 
 @click.command(epilog=_EPILOG)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows of the CSV to pay.  [default: all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
+@click.option("--seed", type=int, default=0, show_default=True, help="A different seed gives different faults.")
 def demo(*, rows: int | None, seed: int) -> None:
-    """Pay a bundled CSV while a local AlphaPo fails on purpose, then compare what was told with its books.
+    """Pay a bundled CSV while a local sandbox fails on purpose, then compare the reported outcomes with its ledger.
 
-    Nobody is paid and nothing leaves this machine: addresses are made up, and the AlphaPo is the local sandbox.
+    No money moves and nothing leaves this machine: addresses are made up, and AlphaPo is the local sandbox.
     """
     requests = read_rows()
     if rows is not None and rows > len(requests):
@@ -166,12 +166,12 @@ def _settling(advance: Advance) -> Callable[[str, str], None]:
 
 
 def killed_words(told: Mapping[str, str]) -> str:
-    """Return what is said when the worker was killed: how many callers had heard, and how many of them were told nothing for good."""
+    """Return the sentence for the kill: how many calls had returned, and with how many final outcomes."""
     unknown = list(told.values()).count("unknown")
-    settled = f": {len(told) - unknown} how it ended, {unknown} that nobody can say yet" if unknown else ""
+    settled = f": {len(told) - unknown} with a final outcome, {unknown} unknown" if unknown else ""
     return (
-        f"The worker was killed (SIGKILL) when {len(told)} callers had heard{settled}. Another goes on with its journal: "
-        "what was under way is looked up first, and nobody has to remember anything."
+        f"The worker was killed (SIGKILL) when {len(told)} calls had returned{settled}. Another worker continues with its journal: "
+        "what was under way is looked up first, and no caller has to remember anything."
     )
 
 
@@ -205,11 +205,11 @@ def report_rows(report: DemoReport) -> list[tuple[str, str]]:
         *((name.replace("_", " "), str(outcomes[name])) for name in shown),
         ("retries", str(report.retries)),
         ("look-ups", str(report.look_ups)),
-        ("told before the worker was killed", str(report.killed_after)),
+        ("finished before the worker was killed", str(report.killed_after)),
         ("unknown after the first pass, asked again", str(report.asked_again)),
         ("  settled by that", str(report.asked_again - report.unknown)),
         ("paid more than once (sandbox's ledger)", str(len(report.verdict.paid_twice))),
-        ("told wrong (sandbox's ledger)", str(len(report.verdict.told_wrong))),
+        ("reported wrong (sandbox's ledger)", str(len(report.verdict.told_wrong))),
     ]
 
 
@@ -221,23 +221,23 @@ def closing_words(report: DemoReport) -> list[str]:
     words = []
     if report.ended_later:
         words.append(
-            f"Accepted means that AlphaPo has it. {report.ended_later} of those it cancelled or declined later, as these rows were "
-            "made for: no money moved for them, and `alphapo status` or a callback tells."
+            f"Accepted means that AlphaPo has it. {report.ended_later} of those it cancelled or declined later, as these rows are "
+            "made to be: no money moved for them, and `alphapo status` or a callback shows it."
         )
     if report.unknown:
         words.append(
-            f"Unknown ({report.unknown}): nobody can say yet whether AlphaPo has them. A client that guessed would pay twice or give "
-            "back money that is gone; keep such a withdrawal pending and call again with the same request."
+            f"Unknown ({report.unknown}): nothing proves yet whether AlphaPo has them. A client that guessed would pay twice or "
+            "refund money that is gone; keep such a withdrawal pending and call again with the same request."
         )
     if not report.adds_up:
-        words.append("The totals do not add up: requested is not the sum of what became of it.")
+        words.append("The totals do not reconcile: requested is not the sum of the other columns.")
     broken = sorted({*report.verdict.paid_twice, *report.verdict.told_wrong})
     if broken:
         words.append(f"The promise was broken for: {', '.join(broken)}.")
     else:
         words.append(
             f"Shown in {report.seconds:.1f} s: {len(report.told)} withdrawals under faults and a kill, {report.retries} attempts were "
-            f"retries, none was paid twice, and no caller was told wrong whether money moved."
+            f"retries, none was paid twice, and every caller got the right answer whether money moved."
         )
     return words
 

@@ -121,6 +121,6 @@ def _unexpected(error: Exception) -> str:
     last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
     place = "" if last is None else f" in {PurePath(last.filename).name}, line {last.lineno}"
     return (
-        f"alphapo failed with {type(error).__name__}{place}: a fault of its own. If a withdrawal was under way, nobody can say "
-        "whether AlphaPo has it: keep it pending, and call again with the same request."
+        f"alphapo failed with an internal error ({type(error).__name__}{place}). If a withdrawal was under way, AlphaPo may "
+        "have it: keep it pending, and call again with the same request."
     )

@@ -142,7 +142,7 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
             return value
         seconds = self._seconds(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is no day or moment: write 2026-11-30 or 2026-11-30T12:00:00.", param, ctx)
+            self.fail(f"{value!r} is not a day or moment: write 2026-11-30 or 2026-11-30T12:00:00.", param, ctx)
         return seconds
 
     def _seconds(self, text: str) -> float | None:
@@ -157,24 +157,24 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
     "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl --journal payouts.db",
 )
 @click.option(
-    "--from", "begin", type=Bound(), default=0.0, help="Only what was asked for from this day, or moment, on (UTC)."
+    "--from", "begin", type=Bound(), default=0.0, help="Only withdrawals requested from this day, or moment, on (UTC)."
 )
 @click.option(
     "--to",
     "end",
     type=Bound(is_end=True),
     default=_NEVER_LATER,
-    help="Only what was asked for up to this day, included, or before this moment (UTC).",
+    help="Only withdrawals requested up to and including this day, or before this moment (UTC).",
 )
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
     "--spreadsheet",
     is_flag=True,
-    help="For a spreadsheet: an apostrophe before each text that it would take for a formula. `alphapo batch` refuses such ids.",
+    help="For a spreadsheet: put an apostrophe before each text that it would read as a formula. `alphapo batch` refuses such ids.",
 )
 @journal_options
 def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str | None, account: str | None) -> None:
-    """Write withdrawals to standard output, oldest first: what was asked, what came of it, and how that is known. Every value is exact."""
+    """Write withdrawals to standard output, oldest first: request, outcome, and its evidence. Every value is exact."""
     if spreadsheet and kind != "csv":
         raise click.UsageError("--spreadsheet goes with --format csv.")
     owner = account_of(account, os.environ)

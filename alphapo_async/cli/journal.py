@@ -98,7 +98,7 @@ Examples:
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def journal() -> None:
-    """Look into a journal, and settle by hand what nobody can find out."""
+    """Look into a journal, and settle by hand what no look-up can."""
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal show payout-17 --journal payouts.db")
@@ -113,7 +113,7 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
 
     row, history = with_journal(journal_named(name, os.environ, reads_only=True), use)
     if row is None:
-        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     for line in pairs(row_pairs(row)):
         click.echo(line)
@@ -129,7 +129,9 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
         """Return it."""
         if not re.fullmatch(r"[0-9a-f]{16}", str(value)):
             self.fail(
-                f"{value!r} is no fingerprint: it has 16 hexadecimal digits, and `alphapo check` tells it.", param, ctx
+                f"{value!r} is not a fingerprint: it has 16 hexadecimal digits, and `alphapo check` shows it.",
+                param,
+                ctx,
             )
         return str(value)
 
@@ -140,10 +142,10 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
     "  alphapo journal list --key 5f70bf18a0860070 --journal payouts.db",
 )
 @click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
-@click.option("--key", type=Fingerprint(), help="Only what is signed with the key of this fingerprint.")
+@click.option("--key", type=Fingerprint(), help="Only rows signed with the key of this fingerprint.")
 @journal_options
 def list_open(*, most: int, key: str | None, name: str | None, account: str | None) -> None:
-    """List what is open, oldest first."""
+    """List open rows, oldest first."""
     owner = account_of(account, os.environ)
     opened = journal_named(name, os.environ, reads_only=True)
     rows, others = with_journal(opened, lambda opened: _open(opened, owner, key, most))
@@ -168,7 +170,7 @@ async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tupl
 @journal.command(epilog="\b\nExample:\n  alphapo journal totals --journal payouts.db")
 @journal_options
 def totals(*, name: str | None, account: str | None) -> None:
-    """Show what became of everything asked for, to the last decimal."""
+    """Show the sums of all withdrawals by outcome, to the last decimal."""
     owner = account_of(account, os.environ)
     opened = journal_named(name, os.environ, reads_only=True)
     make_console().print(totals_table(with_journal(opened, lambda journal: journal.totals(owner))))
@@ -183,12 +185,14 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
     async def use(opened: Journal) -> None:
         if not isinstance(opened, SqliteJournal):
             raise ConfigurationError(
-                "Only a file is backed up like this: for PostgreSQL use pg_dump or its own archiving."
+                "Only a journal in a file is backed up by this command: for PostgreSQL use pg_dump or its own archiving."
             )
         await opened.backup(target)
 
     with_journal(journal_named(name, os.environ), use)
-    click.echo(f"Backed up to {target}. Use it with `alphapo resume --restored`, which doubts whatever was open then.")
+    click.echo(
+        f"Backed up to {target}. Use it with `alphapo resume --restored`, which puts every row in doubt that was open at that time."
+    )
 
 
 _COPY_EPILOG = """\b
@@ -227,7 +231,7 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
 @journal.command(epilog="\b\nExample:\n  alphapo journal migrate --journal postgresql://payer@db/payouts")
 @journal_options
 def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 - all accounts
-    """Bring a journal in PostgreSQL to this release's tables, making them where there are none."""
+    """Update the tables of a journal in PostgreSQL to this release, or create them."""
 
     async def use(opened: Journal) -> tuple[int, int]:
         if isinstance(opened, Migratable):

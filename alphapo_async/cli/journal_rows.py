@@ -22,7 +22,7 @@ _WORDS: Final = {
     ("attempt", "KeyRefused"): "the key was not accepted",
     ("attempt", "NotSent"): "not sent",
     ("look-up", "Found"): "found",
-    ("look-up", "NoneFound"): "none found, which proves nothing",
+    ("look-up", "NoneFound"): "none, which proves nothing",
     ("look-up", "NoAnswer"): "no answer",
 }
 _SECONDS: Final = re.compile(r"\b\d{9,}\.\d{3}\b")
@@ -40,7 +40,7 @@ def moment(seconds: float | None) -> str:
 def row_pairs(row: Row) -> list[tuple[str, str]]:
     """Return what a row says, name by name; what it does not say is left out."""
     payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
-    whom = "an address that is forgotten" if payment is None else payment.address
+    whom = "a removed address" if payment is None else payment.address
     told = [
         ("foreign_id", row.foreign_id),
         ("account", row.account),
@@ -90,7 +90,7 @@ def money(row: Row) -> str:
         case "conflict":
             return "none moved for this payment; the existing withdrawal has its own outcome"
         case _:
-            whose = "the person who settled it says so" if is_by_hand(row) else "and none will"
+            whose = "by the operator's decision" if is_by_hand(row) else "and none will"
             return f"none moved, {whose}; the funds may be released"
 
 
@@ -103,7 +103,7 @@ def existing(row: Row) -> str:
     """Return what AlphaPo shows under the foreign_id of a row that is in conflict with it; nothing for every other row."""
     if row.state != "conflict" or row.transaction is None:
         return ""
-    return f"id {row.transaction.id}, {row.transaction.status or 'status not told'}"
+    return f"id {row.transaction.id}, {row.transaction.status or 'status not known'}"
 
 
 def why(row: Row) -> str:
@@ -111,7 +111,7 @@ def why(row: Row) -> str:
     words = {
         "open": _why_ended(row) if is_ended(row) else row.reason,
         "not_sent": row.reason,
-        "rejected": refusal(row) or "AlphaPo refused it; its words are no longer kept",
+        "rejected": refusal(row) or "AlphaPo refused it; its reason is no longer kept",
         "failed": _error(row),
         "conflict": f"the foreign_id was already used for another payment: {existing(row) or 'it is no longer kept'}",
         "key_refused": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",

@@ -12,17 +12,17 @@ __all__ = ["CHECK_THE_KEY", "advice", "happened", "is_key_refused", "spoken_prob
 CHECK_THE_KEY: Final = "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist"
 _KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
 _STEPS: Final = {
-    "rejected": "Correct the request, or give the funds back; --retry-rejected sends the same request again.",
-    "not_sent": "Run the same command again when you like, or give the funds back.",
-    "unknown": f"{_KEEP} Running the same command again is safe and looks for the truth.",
+    "rejected": "Correct the request, or release the funds; --retry-rejected sends the same request again.",
+    "not_sent": "Run the same command again, or release the funds.",
+    "unknown": f"{_KEEP} Running the same command again is safe and looks it up.",
     "key_refused": f"{CHECK_THE_KEY}, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }
 _STEPS_OF_RESUME: Final = {
-    "rejected": "Correct the request, or give the funds back.",
-    "not_sent": "Ask for it again under the same foreign_id when you like, or give the funds back.",
-    "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks for the truth.",
-    "key_refused": f"{CHECK_THE_KEY}, then ask for it again.",
+    "rejected": "Correct the request, or release the funds.",
+    "not_sent": "Request it again under the same foreign_id, or release the funds.",
+    "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks it up.",
+    "key_refused": f"{CHECK_THE_KEY}, then request it again.",
 }
 _PROBLEMS: Final = (
     (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),

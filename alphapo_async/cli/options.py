@@ -52,7 +52,7 @@ _OPTIONS = (
     click.option(
         "--journal",
         callback=no_password,
-        help='Where the journal is: a file, postgresql://…, or "memory". Default: ALPHAPO_JOURNAL.',
+        help='The journal: a file, postgresql://…, or "memory". Default: ALPHAPO_JOURNAL.',
     ),
     click.option("--base-url", help=f"AlphaPo's host. Default: ALPHAPO_BASE_URL, or {PRODUCTION}."),
     click.option("--account", help='Your name for the merchant account. Default: ALPHAPO_ACCOUNT, or "default".'),

@@ -60,7 +60,7 @@ def clean(text: str) -> str:
 def amount(figure: Decimal | None, currency: str | None = None) -> str:
     """Return a figure as a plain decimal, with its currency where one is told."""
     if figure is None:
-        return "not told"
+        return "not known"
     return plain(figure) if currency is None else f"{plain(figure)} {currency}"
 
 
@@ -87,7 +87,7 @@ def withdrawal_pairs(withdrawal: Withdrawal) -> list[tuple[str, str]]:
 
 
 def _told(value: object) -> str:
-    return "not told" if value is None else str(value)
+    return "not known" if value is None else str(value)
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:

@@ -109,7 +109,7 @@ class _Lines(_Bar):
 def progress_line(done: Counter[str], total: int) -> str:
     """Return the progress in a line."""
     outcomes = _outcomes(done)
-    return f"{done.total():,} of {total:,} told{': ' if outcomes else ''}{outcomes}"
+    return f"{done.total():,} of {total:,} finished{': ' if outcomes else ''}{outcomes}"
 
 
 def moving_line(done: Counter[str], total: int, rate: float) -> str:

@@ -29,7 +29,7 @@ __all__ = ["Age", "closing_words", "prune", "redact"]
 
 _PAGE: Final = 500
 _UNITS: Final = {"d": 86_400.0, "h": 3_600.0}
-_BACKUPS: Final = "Backups, exports and AlphaPo keep what they hold."
+_BACKUPS: Final = "Backups, exports and AlphaPo keep what they have."
 
 
 class Age(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
@@ -43,11 +43,11 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # it is generic in the ne
             return value
         told = re.fullmatch(r"(\d{1,6})([dh])", str(value))
         if told is None:
-            self.fail(f"{value!r} is no age: write days or hours, such as 400d or 36h.", param, ctx)
+            self.fail(f"{value!r} is not an age: write days or hours, such as 400d or 36h.", param, ctx)
         return int(told[1]) * _UNITS[told[2]]
 
 
-_YES = click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+_YES = click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal.")
 
 
 @journal.command(
@@ -56,7 +56,7 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask; needed without a te
     "  alphapo journal redact --older-than 400d --yes --journal payouts.db"
 )
 @click.argument("foreign_id", required=False)
-@click.option("--end-user-reference", "reference", help="Everything asked for, for this end user.")
+@click.option("--end-user-reference", "reference", help="All withdrawals of this end user.")
 @click.option("--older-than", "age", type=Age(), help="Everything settled so long ago, such as 400d.")
 @_YES
 @journal_options
@@ -148,10 +148,10 @@ def _forget(
 ) -> None:
     names, not_over, done = found
     if not_over:
-        click.echo(f"{not_over} are not over, or nobody heard of their end yet: they are needed and stay as they are.")
         click.echo(
-            "`alphapo resume` settles what it can and tells what nobody heard of; `alphapo worker` follows the rest."
+            f"{not_over} are not finished, or their outcome was not reported yet: they are needed and stay as they are."
         )
+        click.echo("`alphapo resume` settles what it can and reports outcomes; `alphapo worker` follows the rest.")
     if not names:
         click.echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
         sys.exit(Exit.REFUSED if is_strict and not done else 0)

@@ -32,17 +32,17 @@ Examples:
 @click.command(epilog=_RESUME_EPILOG)
 @click.option("--resend/--no-resend", default=True, help="Send again what look-ups do not find.  [default: resend]")
 @click.option(
-    "--restored", is_flag=True, help="The journal came back from a backup: whatever is open may have been sent."
+    "--restored", is_flag=True, help="The journal was restored from a backup: every open row may have been sent."
 )
 @access_options
 def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
-    """Make one pass over what is open, oldest first, and tell every outcome that nobody heard of yet."""
+    """Make one pass over the open rows, oldest first, and report every outcome that was not reported yet."""
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = existing(access.open_journal())
     if not is_shared(opened):
         raise ConfigurationError(
-            "Name the journal with --journal or ALPHAPO_JOURNAL: one in memory ends with its process, and leaves nothing open."
+            "Name the journal with --journal or ALPHAPO_JOURNAL: a journal in memory ends with its process, and leaves nothing open."
         )
     outcomes, ends, failure = run(_resume(access, opened, resend=resend, restored=restored))
     if failure is not None:

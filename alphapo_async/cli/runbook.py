@@ -34,14 +34,14 @@ def topics(text: str) -> dict[str, str]:
 )
 @click.argument("topic", required=False)
 def runbook(topic: str | None) -> None:
-    """Print the operations guide, or the part of it on TOPIC.
+    """Print the operations guide, or one TOPIC of it.
 
-    From going to production to "my money has not come". In a terminal it is set and paged; in a pipe it comes as it stands.
+    From going to production to "my money has not come". A terminal shows it formatted and paged; a pipe gets the Markdown.
     """
     text = guide()
     parts = topics(text)
     if topic is not None and topic not in parts:
-        raise click.UsageError(f"There is no part on {clean(topic)!r}. There are: {', '.join(parts)}.")
+        raise click.UsageError(f"There is no topic {clean(topic)!r}. Topics: {', '.join(parts)}.")
     show(text.rstrip() if topic is None else parts[topic], make_console())
 
 

@@ -54,7 +54,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
 @click.option(
     "--retired-keys-file",
     metavar="FILE",
-    help="Other keys of the same merchant: one pair a line, key, blank, secret; made up.",
+    help="Other made-up keys of the same merchant: one pair a line, key, space, secret.",
 )
 @click.option(
     "--faults",
@@ -62,14 +62,14 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
     type=click.Choice(list(FAULT_SETS)),
     default="none",
     show_default=True,
-    help="What goes wrong: none, demo, heavy, outage, how all shall end (not_sent, failed, unknown), or one fault by its name; a wrong "
-    "name shows them all.",
+    help="Faults to make: none, demo, heavy, outage, an outcome for all (not_sent, failed, unknown), or one fault by its name; a wrong "
+    "name lists them all.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other faults.")
+@click.option("--seed", type=int, default=0, show_default=True, help="A different seed gives different faults.")
 @click.option(
     "--callback-url",
     callback=_url,
-    help="Where status changes are told, signed; again after 1, 5, 15 … minutes until they are heard.",
+    help="Where signed callbacks are sent; again after 1, 5, 15 … minutes until they are answered.",
 )
 @click.option(
     "--settle-after",
@@ -90,7 +90,7 @@ def sandbox(
     callback_url: str | None,
     settle_after: float,
 ) -> None:
-    """Run the local AlphaPo: it listens on this machine only and pays nobody.
+    """Run the local sandbox, our AlphaPo for tests: it listens on this machine only, and no money moves.
 
     Its first line is its URL. It runs until Ctrl-C or SIGTERM.
     """
@@ -114,7 +114,7 @@ async def _run(local: Sandbox, port: int) -> None:
         try:
             await stack.enter_async_context(local)
         except OSError as error:
-            raise ConfigurationError(f"Port {port} cannot be listened on: {os.strerror(error.errno or 0)}.") from None
+            raise ConfigurationError(f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.") from None
         # The first line is for programs: the URL and nothing else. `echo` flushes.
         click.echo(local.url)
         told = f"export ALPHAPO_BASE_URL={local.url} ALPHAPO_KEY={local.key}"

@@ -33,17 +33,19 @@ __all__ = ["settle", "settle_in"]
     "--accepted/--rejected",
     "is_accepted",
     default=None,
-    help="What AlphaPo's own books say. Rejected: they know none of this foreign_id, not even a cancelled one, so that no money moved and "
-    "none will; its funds may be released then.",
+    help="What AlphaPo's own books show. Rejected: they have no withdrawal with this foreign_id, not even a cancelled one. Then no money "
+    "moved and none will, and the funds may be released.",
 )
 @click.option(
-    "--anyway", is_flag=True, help="Say --rejected although AlphaPo might still accept what was sent a short while ago."
+    "--anyway",
+    is_flag=True,
+    help="Take --rejected although AlphaPo might still accept what was sent a short while ago.",
 )
-@click.option("--by", required=True, help="Your name; it is written down.")
-@click.option("--because", required=True, help="How you know; it is written down.")
+@click.option("--by", required=True, help="Your name; it is recorded.")
+@click.option("--because", required=True, help="How you know; it is recorded.")
 @click.option("--id", "alphapo_id", help="AlphaPo's id of it, with --accepted.")
 @click.option("--without-id", is_flag=True, help="With --accepted: AlphaPo's id could not be read.")
-@click.option("--correct", is_flag=True, help="Amend what was settled by hand before.")
+@click.option("--correct", is_flag=True, help="Replace an earlier decision.")
 @journal_options
 def settle(
     *,
@@ -58,14 +60,14 @@ def settle(
     name: str | None,
     account: str | None,
 ) -> None:
-    """Settle by hand a withdrawal that is open and that no worker works on, or correct what was settled by hand before.
+    """Settle by hand an open withdrawal that no worker holds, or correct an earlier decision.
 
-    A later reply, look-up or callback that disagrees overrides it. --rejected is taken only when the quiet time is over: 30 minutes after
-    the last moment at which something may have been sent.
+    A later reply, look-up or callback that disagrees overrides it. --rejected is taken only after the quiet time: 30 minutes after the last
+    moment at which something may have been sent.
     """
     survive_lost_output()
     if is_accepted is None:
-        raise click.UsageError("Say --accepted or --rejected.")
+        raise click.UsageError("Pass --accepted or --rejected.")
     _check_id(alphapo_id, is_accepted=is_accepted, without_id=without_id)
     owner, now = account_of(account, os.environ), time.time()
     word = OperatorDecision(by, because, is_accepted, alphapo_id, is_correction=correct)
@@ -76,7 +78,7 @@ def settle(
 
     row, is_taken = with_journal(journal_named(name, os.environ), use)
     if row is None:
-        click.echo(f"The journal knows no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     if not is_taken:
         click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient, is_correction=correct)}"), err=True)
@@ -125,7 +127,7 @@ def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) ->
         )
     if alphapo_id is not None and (alphapo_id.strip() != alphapo_id or not alphapo_id.isprintable() or not alphapo_id):
         raise click.UsageError(
-            f"--id {alphapo_id!r} is empty, or has blanks or control characters in it: copy AlphaPo's id alone."
+            f"--id {alphapo_id!r} is empty, or has spaces or control characters in it: copy AlphaPo's id alone."
         )
 
 
@@ -138,17 +140,18 @@ def _is_early(row: Row, now: float) -> bool:
 def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> str:
     """Return why a row cannot be settled by hand, and when it can."""
     if row.holder is not None:
-        return f"{row.holder} works on it. Only what is open and held by no worker can be settled by hand."
+        return f"{row.holder} works on it. Only an open row that no worker holds can be settled by hand."
     if is_correction and not is_by_hand(row):
-        return f"it is {row.state}, and no decision of a person is in force. --correct amends only such a decision."
+        return (
+            f"it is {row.state}, and no decision of an operator is in force. --correct replaces only such a decision."
+        )
     if row.state != "open" and not is_correction:
         if is_by_hand(row):
-            return f"it was {row.word}. --correct amends that."
-        return f"it is {row.state}. Only what is open can be settled by hand."
+            return f"it was {row.word}. --correct replaces that decision."
+        return f"it is {row.state}. Only an open row can be settled by hand."
     if is_patient and _is_early(row, now):
         return (
             f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on "
-            "--rejected may be said: "
-            "that AlphaPo's own books know nothing of this foreign_id, not even a cancelled withdrawal. --anyway says it now."
+            "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. --anyway takes it now."
         )
-    return f"a worker that nobody hears from may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."
+    return f"a worker that does not answer may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."

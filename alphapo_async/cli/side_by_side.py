@@ -58,10 +58,10 @@ def contradiction(before: Row | None, now: Row | None, answer: Transaction | Alp
     if now.contradiction is None:
         return None
     was = f"It was {before.word}; " if before is not None and before.state in NEGATIVE_STATES and before.word else ""
-    return f"{was}AlphaPo says otherwise than was told before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
+    return f"{was}AlphaPo contradicts what was reported before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
 
 
-_LOOK = "Somebody should look at it."
+_LOOK = "A person should look at it."
 
 
 def _state(row: Row) -> str:
@@ -79,7 +79,7 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
 
 def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
     if row is None:
-        return {"known": "nothing" if is_durable else "nothing: a journal in memory knows only its own process"}
+        return {"known": "nothing" if is_durable else "nothing: a journal in memory has only what its own process did"}
     asked, known = row.revision.payment, row.withdrawal or Withdrawal(id=None)
     told = {
         "known": _state(row),

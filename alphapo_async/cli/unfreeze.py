@@ -49,25 +49,25 @@ def unfreeze(
     name: str | None,
     account: str | None,
 ) -> None:
-    """Let workers send what was open when the journal went back, once you know that AlphaPo's books do not have it.
+    """Let workers send rows that were open when the journal went back, once you know that AlphaPo's books do not have them.
 
     See `alphapo runbook failover`.
     """
     if [foreign_id is not None, is_all, nothing_lost].count(True) != 1:
-        raise click.UsageError("Say one of FOREIGN_ID, --all and --nothing-lost.")
+        raise click.UsageError("Pass one of FOREIGN_ID, --all and --nothing-lost.")
     opened = journal_named(name, os.environ)
     if nothing_lost:
         count = with_journal(opened, lambda opened: opened.equate_epochs())
         click.echo(f"Nothing was lost: {count} rows that were recorded before the journal went back count as before.")
         return
     if not because:
-        raise click.UsageError("Say --because: how you know that AlphaPo's books do not have it.")
+        raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
     owner, decision = account_of(account, os.environ), Unfrozen(getpass.getuser(), because)
     done, kept = with_journal(opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision))
     click.echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
     if kept or not done:
         why = "it is not frozen, or a worker holds it" if not is_all else "a worker holds them: call again in a minute"
-        click.echo(f"{kept} left as they are: {why}.", err=True)
+        click.echo(f"{kept} left unchanged: {why}.", err=True)
         sys.exit(Exit.REFUSED)
 
 

@@ -40,7 +40,7 @@ the environment and those of ALPHAPO_RETIRED_KEYS_FILE. Exit code 0: AlphaPo's, 
 )
 @click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
 def verify_callback(*, path: Path, signature: str) -> None:
-    """Say whether a callback was signed with this key, and what it says. It asks nobody, and needs no journal."""
+    """Check whether a callback was signed with this key, and show its content. Sends nothing, and needs no journal."""
     signers = _signers(os.environ)
     with click.open_file(str(path), "rb") as file:
         body = file.read(LARGEST + 1)

@@ -43,7 +43,7 @@ _GRACE = 2.0  # seconds that an answer under way still gets when a person presse
 
 _ONCE_SENT = (
     "note: the journal of this run is in memory and knows nothing of earlier runs. If one of them may have sent this foreign_id, "
-    "this outcome says nothing about it: run again with --attempted-before."
+    "this outcome proves nothing about it: run again with --attempted-before."
 )
 _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run again with --attempted-before."
 
@@ -55,7 +55,7 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
 @click.option("--amount-to", help="How much is to arrive, in --convert-to.")
 @click.option("--convert-to", help="The currency to pay out in, if it is another one.")
 @click.option("--tag", help="Destination tag or memo. A currency of the XRP Ledger needs one, or --no-tag.")
-@click.option("--no-tag", "without_tag", is_flag=True, help="No tag is wanted, on purpose.")
+@click.option("--no-tag", "without_tag", is_flag=True, help="No tag is wanted.")
 @click.option(
     "--foreign-id", required=True, help="Your unique name for this withdrawal; a second call with it never pays again."
 )
@@ -67,14 +67,12 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
     show_default=True,
     help="How amounts are written.",
 )
-@click.option("--deadline", type=float, help="Seconds after which you want to be told. Default: 60.")
+@click.option("--deadline", type=float, help="Seconds after which the command ends at the latest. Default: 60.")
 @click.option(
     "--attempted-before", is_flag=True, help="An earlier run that this journal knows nothing of may have sent it."
 )
-@click.option("--retry-rejected", is_flag=True, help="Send it again although AlphaPo has rejected it before.")
-@click.option(
-    "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal, unless the host is this machine."
-)
+@click.option("--retry-rejected", is_flag=True, help="Send it again although AlphaPo rejected it before.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal, unless the host is this machine.")
 @access_options
 def withdraw(
     *,
@@ -88,7 +86,7 @@ def withdraw(
     account: str | None,
     **fields: Any,
 ) -> None:
-    """Pay one withdrawal, once, and say whether money moved."""
+    """Pay one withdrawal, once, and report whether money moved."""
     survive_lost_output()
     request = WithdrawalRequest(**fields)
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
@@ -156,7 +154,7 @@ def report(told: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]
     elif resuming is None:
         lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
     elif isinstance(told, WithdrawalUnknown):
-        lines.append(f"or: `{resuming}` goes on with it, whoever waits or not.")
+        lines.append(f"or: `{resuming}` continues it.")
     return list(map(clean, lines)), code
 
 
@@ -167,7 +165,7 @@ def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
     """Show what is about to happen, and ask unless told not to."""
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError(
-            f"{access.host} moves real money, and there is no terminal to ask: pass --yes. Nothing was sent."
+            f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. Nothing was sent."
         )
     with nothing_sent(request.foreign_id):
         totals, is_durable = run(_known(access))

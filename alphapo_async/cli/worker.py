@@ -27,7 +27,7 @@ Example:
   alphapo worker --journal payouts.db
 
 \b
-Any number of workers may share a journal. SIGTERM and Ctrl-C end it: what is under way gets --grace seconds.
+Any number of workers may share a journal. SIGTERM and Ctrl-C end a worker: requests under way get --grace seconds.
 """
 
 
@@ -38,13 +38,13 @@ Any number of workers may share a journal. SIGTERM and Ctrl-C end it: what is un
 )
 @access_options
 def worker(*, grace: float, concurrency: int, journal: str | None, base_url: str | None, account: str | None) -> None:
-    """Until told to stop: send what was enqueued, settle what is open, refresh what is accepted and not final."""
+    """Send enqueued rows, settle open ones, refresh accepted ones that are not final, until stopped."""
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
     click.echo(f"Working on account {clean(access.account)} at {access.host}. SIGTERM or Ctrl-C ends it.")
     run(_work(access, opened, grace, concurrency))
-    echo("Stopped; what is still open stays in the journal.")
+    echo("Stopped. Open rows stay in the journal.")
     sys.exit(Exit.ALL_ACCEPTED)
 
 

@@ -67,7 +67,7 @@ async def test_a_journal_that_was_made_just_now_is_told_as_such(tmp_path: Path) 
     async with Sandbox() as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "new.db"))
         told = [line.text for _ in range(2) async for line in check_everything(access) if line.name == "journal"]
-    assert told == ["there was none, and one was made: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
+    assert told == ["it did not exist and was created: it is durable", f"it opens and is durable; {NO_EXCERPT}"]
 
 
 async def test_what_a_database_may_lose_is_told() -> None:

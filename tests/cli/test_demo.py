@@ -57,11 +57,11 @@ def test_a_whole_run() -> None:
     figures = dict(re.findall(r"│ +(\S.*?) +│ +(\d+) │", told.stdout))
     assert figures["requested"] == "60"
     assert figures["paid more than once (sandbox's ledger)"] == "0"
-    assert figures["told wrong (sandbox's ledger)"] == "0"
+    assert figures["reported wrong (sandbox's ledger)"] == "0"
     assert int(figures["accepted"]) >= 50
     assert int(figures["retries"]) + int(figures["look-ups"]) > 0
     assert "requested = open + accepted" in told.stdout
-    assert "60 of 60 told" in told.stdout
+    assert "60 of 60 finished" in told.stdout
     lines = told.stdout.splitlines()
     prose = [line for line in lines if line and not line.startswith(("│", "┃", "┏", "┡", "└"))]
     assert len(prose) == len(set(prose))
@@ -84,7 +84,7 @@ def test_a_run_of_which_nothing_is_unknown_does_not_wait() -> None:
     told = invoke("demo", "--rows", "3")
     assert told.exit_code == 0
     assert "asked again, with" not in told.output
-    assert "3 of 3 told" in told.output
+    assert "3 of 3 finished" in told.output
 
 
 @pytest.mark.parametrize("rows", ["0", "100000", "many"])
@@ -101,7 +101,7 @@ def test_a_wrong_number_of_rows_is_wrong_usage(rows: str) -> None:
         (replace(GOOD, ended_later=2), 0, "2 of those it cancelled or declined later"),
         (PAID_TWICE, 1, "The promise was broken for: demo-0001."),
         (TOLD_WRONG, 1, "The promise was broken for: demo-0002."),
-        (NOT_ADDED_UP, 1, "do not add up"),
+        (NOT_ADDED_UP, 1, "do not reconcile"),
     ],
 )
 def test_the_verdict_decides(report: DemoReport, code: int, words: str) -> None:
@@ -112,9 +112,9 @@ def test_the_verdict_decides(report: DemoReport, code: int, words: str) -> None:
 
 def test_whoever_was_told_nothing_for_good_is_counted_where_the_worker_is_killed() -> None:
     """The bar counts who was told for good: both figures stand in the sentence beside it."""
-    assert "when 2 callers had heard. Another" in killed_words({"a": "accepted", "b": "rejected"})
+    assert "when 2 calls had returned. Another worker" in killed_words({"a": "accepted", "b": "rejected"})
     told = killed_words({"a": "accepted", "b": "unknown", "c": "accepted"})
-    assert "when 3 callers had heard: 2 how it ended, 1 that nobody can say yet. Another" in told
+    assert "when 3 calls had returned: 2 with a final outcome, 1 unknown. Another worker" in told
 
 
 def test_only_a_kept_promise_is_praised() -> None:
@@ -128,7 +128,7 @@ def test_the_table_counts_rows() -> None:
     assert rows["requested"] == rows["unknown"] == "1"
     assert (rows["accepted"], rows["retries"], rows["look-ups"]) == ("0", "3", "4")
     assert rows["  settled by that"] == "0"
-    assert rows["paid more than once (sandbox's ledger)"] == rows["told wrong (sandbox's ledger)"] == "1"
+    assert rows["paid more than once (sandbox's ledger)"] == rows["reported wrong (sandbox's ledger)"] == "1"
     assert "conflict" not in rows
 
 

@@ -47,7 +47,7 @@ def test_what_is_not_known_is_said(path: Path) -> None:
     """Exit code 1."""
     told = invoke("journal", "show", "never", "--journal", str(path))
     assert told.exit_code == 1
-    assert "knows no withdrawal 'never'" in told.stderr
+    assert "has no withdrawal 'never'" in told.stderr
 
 
 def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_is_open_under_a_key_is_listed_alone(tmp_path: Path) -> None:
     assert told.stdout == f"Nothing is open under the key of fingerprint {'2' * 16}; under others 503.\n"
     told = invoke("journal", "list", "--key", "old", "--journal", str(path))
     assert told.exit_code == 2
-    assert "is no fingerprint" in told.stderr
+    assert "is not a fingerprint" in told.stderr
 
 
 def test_totals_are_shown(path: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_a_reply_proved_is_said_in_words(proof: Proof, words: str) -> None:
     ("answer", "words"),
     [
         (Found(Transaction(id=7)), "found"),
-        (NoneFound(), "none found, which proves nothing"),
+        (NoneFound(), "none, which proves nothing"),
         (NoAnswer("HTTP 502"), "no answer: HTTP 502"),
     ],
 )
@@ -169,11 +169,11 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
         (
             replace(REJECTED_ROW, refusal=None),
             "none moved, and none will; the funds may be released",
-            "AlphaPo refused it; its words are no longer kept",
+            "AlphaPo refused it; its reason is no longer kept",
         ),
         (
             replace(REJECTED_ROW, refusal=None, word="rejected by anna: not there"),
-            "none moved, the person who settled it says so; the funds may be released",
+            "none moved, by the operator's decision; the funds may be released",
             "settled by hand: rejected by anna: not there",
         ),
         (NOT_SENT_ROW, "none moved, and none will; the funds may be released", "queue"),
@@ -215,7 +215,7 @@ def test_a_row_says_what_its_state_alone_does_not() -> None:
     assert dict(row_pairs(REFUSED_ROW))["key refused"] == "bad_header_key"
     assert dict(row_pairs(CONFLICT_ROW))["existing withdrawal"] == "id 7, processing"
     unnamed = replace(CONFLICT_ROW, transaction=Transaction(id=7))
-    assert dict(row_pairs(unnamed))["existing withdrawal"] == "id 7, status not told"
+    assert dict(row_pairs(unnamed))["existing withdrawal"] == "id 7, status not known"
     ended = replace(FAILED_ROW, transaction=Transaction(id=7, error="Invalid params"))
     assert dict(row_pairs(ended))["error"] == "Invalid params"
 

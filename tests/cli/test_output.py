@@ -55,7 +55,7 @@ def test_nothing_that_steers_a_terminal_is_shown_as_it_is(text: str, shown: str)
 
 @pytest.mark.parametrize(
     ("figure", "currency", "shown"),
-    [(D("1E-8"), "BTC", "0.00000001 BTC"), (D("5.50"), None, "5.50"), (None, "BTC", "not told")],
+    [(D("1E-8"), "BTC", "0.00000001 BTC"), (D("5.50"), None, "5.50"), (None, "BTC", "not known")],
 )
 def test_a_figure_is_shown_plainly(figure: Decimal | None, currency: str | None, shown: str) -> None:
     """No exponent, no digit lost, and no figure where none was told."""
@@ -76,7 +76,7 @@ def test_a_withdrawal_is_shown_whole() -> None:
     shown = dict(withdrawal_pairs(withdrawal))
     assert shown["outcome"] == "accepted"
     assert (shown["id"], shown["foreign_id"], shown["status"]) == ("7", "payout-17", "processing")
-    assert (shown["sender_amount"], shown["receiver_amount"], shown["type"]) == ("0.5 BTC", "not told", "not told")
+    assert (shown["sender_amount"], shown["receiver_amount"], shown["type"]) == ("0.5 BTC", "not known", "not known")
 
 
 def test_a_table_takes_no_text_for_markup() -> None:

@@ -16,15 +16,15 @@ from alphapo_async.cli.progress import duration, moving_line, progress_line, sho
 
 def test_a_line_tells_the_commonest_outcome_first() -> None:
     """So many of so many, and what was told."""
-    assert progress_line(Counter(), 520) == "0 of 520 told"
-    assert progress_line(Counter(not_sent=1, accepted=3), 5_200) == "4 of 5,200 told: 3 accepted, 1 not sent"
+    assert progress_line(Counter(), 520) == "0 of 520 finished"
+    assert progress_line(Counter(not_sent=1, accepted=3), 5_200) == "4 of 5,200 finished: 3 accepted, 1 not sent"
 
 
 def test_a_line_tells_how_fast_it_goes_and_how_long_it_will_take() -> None:
     """As far as that can be said."""
-    assert moving_line(Counter(), 520, 0.0) == "0 of 520 told, 0/s"
-    assert moving_line(Counter(accepted=20), 520, 0.5) == "20 of 520 told, 0/s, 0:16:40 left: 20 accepted"
-    assert moving_line(Counter(accepted=520), 520, 1_234.5) == "520 of 520 told, 1,234/s: 520 accepted"
+    assert moving_line(Counter(), 520, 0.0) == "0 of 520 finished, 0/s"
+    assert moving_line(Counter(accepted=20), 520, 0.5) == "20 of 520 finished, 0/s, 0:16:40 left: 20 accepted"
+    assert moving_line(Counter(accepted=520), 520, 1_234.5) == "520 of 520 finished, 1,234/s: 520 accepted"
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
         advance("unknown")
         await asyncio.sleep(0.3)
     lines = told.getvalue().splitlines()
-    assert [line.partition(",")[0] for line in lines] == ["1 of 2 told", "2 of 2 told"]
-    assert re.fullmatch(r"2 of 2 told, \d+/s: 1 accepted, 1 unknown", lines[-1])
+    assert [line.partition(",")[0] for line in lines] == ["1 of 2 finished", "2 of 2 finished"]
+    assert re.fullmatch(r"2 of 2 finished, \d+/s: 1 accepted, 1 unknown", lines[-1])
     assert "\x1b" not in told.getvalue()
 
 

@@ -88,11 +88,11 @@ def test_one_withdrawal_is_redacted(path: Path) -> None:
     told = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
     assert (told.exit_code, told.output) == (
         0,
-        "Redacted 1 withdrawals. Backups, exports and AlphaPo keep what they hold.\n",
+        "Redacted 1 withdrawals. Backups, exports and AlphaPo keep what they have.\n",
     )
     assert forgotten(path) == {"one"}
     shown = invoke("journal", "show", "one", "--journal", str(path)).output
-    assert "1 BTC to an address that is forgotten" in shown
+    assert "1 BTC to a removed address" in shown
     assert "redacted: bodies, address, reference and replies" in shown
     assert "id of one" in shown
 
@@ -114,8 +114,8 @@ def test_what_is_old_and_over_is_forgotten(path: Path, command: str) -> None:
     told = invoke(*arguments)
     assert told.exit_code == 0
     assert told.output.startswith(
-        "1 are not over, or nobody heard of their end yet: they are needed and stay as they are.\n"
-        "`alphapo resume` settles what it can and tells what nobody heard of; `alphapo worker` follows the rest.\n"
+        "1 are not finished, or their outcome was not reported yet: they are needed and stay as they are.\n"
+        "`alphapo resume` settles what it can and reports outcomes; `alphapo worker` follows the rest.\n"
     )
     assert f"{command.capitalize()}{'ed' if command == 'redact' else 'd'} 2 withdrawals." in told.output
     assert forgotten(path) == {"one", "three"}
@@ -137,7 +137,7 @@ def test_nothing_happens_without_a_yes(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("foreign_id", "words"),
-    [("processing", "1 are not over"), ("doubt", "1 are not over"), ("nobody", "Nothing to redact.")],
+    [("processing", "1 are not finished"), ("doubt", "1 are not finished"), ("nobody", "Nothing to redact.")],
 )
 def test_what_is_needed_or_not_known_is_refused(path: Path, foreign_id: str, words: str) -> None:
     """Whoever named it learns that it was not done."""
@@ -160,7 +160,7 @@ def test_what_nobody_heard_of_is_kept_until_somebody_has(path: Path) -> None:
     command = ("journal", "redact", "unheard", "--yes", "--journal", str(path))
     told = invoke(*command)
     assert told.exit_code == 1
-    assert "`alphapo resume` settles what it can and tells what nobody heard of" in told.output
+    assert "`alphapo resume` settles what it can and reports outcomes" in told.output
     asyncio.run(happen(Reported()))
     assert invoke(*command).exit_code == 0
     assert forgotten(path) == {"unheard"}
@@ -168,7 +168,7 @@ def test_what_nobody_heard_of_is_kept_until_somebody_has(path: Path) -> None:
 
 def test_another_process_that_reads_is_told_of() -> None:
     """Its view of the file keeps the log from being emptied."""
-    done = "Pruned 2 withdrawals. Backups, exports and AlphaPo keep what they hold."
+    done = "Pruned 2 withdrawals. Backups, exports and AlphaPo keep what they have."
     assert closing_words("prune", 2, is_wiped=True) == [done]
     (first, second) = closing_words("prune", 2, is_wiped=False)
     assert (first, "until the last one is closed" in second) == (done, True)

@@ -40,7 +40,7 @@ def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Pat
     told = local.invoke("resume", "--journal", str(path))
     assert told.exit_code == 0, told.output
     assert "resume-1  accepted  " in told.stdout
-    assert "2 of 2 told: 2 accepted" in told.stdout
+    assert "2 of 2 finished: 2 accepted" in told.stdout
     again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
     assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
 
@@ -95,4 +95,4 @@ def test_every_result_is_a_line() -> None:
     paid = request("f")
     assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
     error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
-    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Ask for it again")
+    assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Request it again")

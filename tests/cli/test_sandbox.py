@@ -46,7 +46,7 @@ def test_a_taken_port_is_told() -> None:
         port = taken.getsockname()[1]
         told = invoke("sandbox", "--port", str(port))
     assert told.exit_code == 2
-    assert f"Port {port} cannot be listened on" in told.stderr
+    assert f"Port {port} cannot be used" in told.stderr
 
 
 async def test_it_calls_back_and_never_begins_with_an_id_again() -> None:

@@ -52,7 +52,9 @@ def test_a_free_open_row_is_settled_by_hand_once(path: str) -> None:
     assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
     again = invoke(*by_hand)
     assert again.exit_code == 1
-    assert "Not settled: it was rejected by anna: not in the dashboard. --correct amends that." in again.stderr
+    assert (
+        "Not settled: it was rejected by anna: not in the dashboard. --correct replaces that decision." in again.stderr
+    )
     shown = invoke("journal", "show", "f", "--journal", path).stdout
     assert shown.count("operator: rejected by anna") == 1
 
@@ -72,9 +74,9 @@ def test_accepted_by_hand_keeps_alphapos_id(path: str) -> None:
         ((*SEEN, "--without-id"), "pass either --id with AlphaPo's id, or --without-id"),
         ((*REJECTED, "--id", "55"), "--id and --without-id belong to --accepted"),
         ((*REJECTED, "--without-id"), "--id and --without-id belong to --accepted"),
-        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", ""), "is empty, or has blanks"),
-        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "55 "), "is empty, or has blanks"),
-        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "5\x075"), "is empty, or has blanks"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", ""), "is empty, or has spaces"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "55 "), "is empty, or has spaces"),
+        ((*ACCEPTED[:1], *ACCEPTED[2:], "--id", "5\x075"), "is empty, or has spaces"),
     ],
 )
 def test_accepted_asks_for_alphapos_id(path: str, words: tuple[str, ...], why: str) -> None:
@@ -104,7 +106,7 @@ def test_only_a_persons_decision_is_corrected(path: str) -> None:
     """What is open has none yet, and what AlphaPo itself has said stands."""
     told = invoke("journal", "settle", "f", *SEEN, "--correct", "--journal", path)
     assert told.exit_code == 1
-    assert "Not settled: it is open, and no decision of a person is in force." in told.stderr
+    assert "Not settled: it is open, and no decision of an operator is in force." in told.stderr
 
 
 def test_a_correction_to_rejected_waits_for_the_quiet_time_too(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_what_alphapo_refused_is_not_settled_by_hand(tmp_path: Path) -> None:
     path = journal_with(tmp_path, Attempt("worker", Rejected({"amount": ["too small"]}), 1.0, 1.0))
     told = invoke("journal", "settle", "f", *SEEN, "--journal", path)
     assert told.exit_code == 1
-    assert "Not settled: it is rejected. Only what is open can be settled by hand." in told.stderr
+    assert "Not settled: it is rejected. Only an open row can be settled by hand." in told.stderr
 
 
 def test_a_held_row_is_not_settled_by_hand(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_what_may_still_be_accepted_is_not_called_rejected(tmp_path: Path) -> No
     assert told.exit_code == 1
     assert "AlphaPo might still accept what was sent" in told.stderr
     assert time.strftime("until %Y-%m-%d %H:", until) in told.stderr
-    assert "not even a cancelled withdrawal. --anyway says it now." in told.stderr
+    assert "not even a cancelled one. --anyway takes it now." in told.stderr
     assert "operator" not in invoke("journal", "show", "f", "--journal", path).stdout
     told = invoke("journal", "settle", "f", *REJECTED, "--anyway", "--journal", path)
     assert (told.exit_code, told.stdout) == (0, "f: rejected by anna: not in the dashboard\n")
@@ -164,18 +166,18 @@ def test_a_row_of_a_worker_that_nobody_hears_from_waits_for_its_lease(tmp_path: 
     for words in (ACCEPTED, (*REJECTED, "--anyway")):
         told = invoke("journal", "settle", "f", *words, "--journal", path)
         assert told.exit_code == 1
-        assert "Not settled: a worker that nobody hears from may send it until " in told.stderr
+        assert "Not settled: a worker that does not answer may send it until " in told.stderr
 
 
 def test_what_is_not_known_is_said(path: str) -> None:
     """Exit code 1."""
     told = invoke("journal", "settle", "never", *ACCEPTED, "--journal", path)
     assert told.exit_code == 1
-    assert "knows no withdrawal 'never'" in told.stderr
+    assert "has no withdrawal 'never'" in told.stderr
 
 
 def test_the_word_must_be_said(path: str) -> None:
     """Neither --accepted nor --rejected is wrong usage."""
     told = invoke("journal", "settle", "f", "--by", "a", "--because", "b", "--journal", path)
     assert told.exit_code == 2
-    assert "Say --accepted or --rejected." in told.stderr
+    assert "Pass --accepted or --rejected." in told.stderr

@@ -66,7 +66,7 @@ def test_both_sides_stand_beside_each_other() -> None:
 def test_a_fresh_memory_journal_says_why_it_knows_nothing() -> None:
     """Nothing in a journal that began with this process is no news."""
     assert lines(None, None, is_durable=False)["known"] == (
-        "nothing: a journal in memory knows only its own process",
+        "nothing: a journal in memory has only what its own process did",
         "not visible to this key",
     )
     assert lines(None, None)["known"][0] == "nothing"
@@ -115,14 +115,14 @@ ACCEPTED = structs.replace(row(), contradiction="accepted after rejected")
 @pytest.mark.parametrize(
     ("before", "now", "answer", "words"),
     [
-        (REJECTED, ACCEPTED, FOUND, "AlphaPo says otherwise than was told before: accepted after rejected. Somebody"),
+        (REJECTED, ACCEPTED, FOUND, "AlphaPo contradicts what was reported before: accepted after rejected. A person"),
         (
             structs.replace(REJECTED, word="rejected by anna: not there"),
             ACCEPTED,
             FOUND,
-            "It was rejected by anna: not there; AlphaPo says otherwise",
+            "It was rejected by anna: not there; AlphaPo contradicts what was reported",
         ),
-        (ACCEPTED, ACCEPTED, FOUND, "AlphaPo says otherwise"),
+        (ACCEPTED, ACCEPTED, FOUND, "AlphaPo contradicts what was reported"),
         (row("not_sent"), row("not_sent"), FOUND, "and it is not taken for this one, which is not sent."),
         (row(), row(), FOUND, None),
         (None, None, FOUND, None),

@@ -23,7 +23,7 @@ def test_status_shows_what_a_look_up_finds(local: Local) -> None:
     told = local.run("status", "asking-1")
     assert told.returncode == 0
     assert "0.50000000 BTC" in told.stdout
-    assert "a journal in memory knows only its own process" in told.stdout
+    assert "a journal in memory has only what its own process did" in told.stdout
 
 
 def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
@@ -83,7 +83,7 @@ def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Pat
     for _ in range(2):
         told = local.invoke("status", "asking-by-hand", "--journal", path)
         assert told.exit_code == 1
-        assert "AlphaPo says otherwise than was told before: accepted after rejected." in told.stderr
+        assert "AlphaPo contradicts what was reported before: accepted after rejected." in told.stderr
         assert "│ known" in told.stdout
         assert "accepted" in told.stdout
 

@@ -62,7 +62,7 @@ def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None
     told = invoke("journal", "unfreeze", "--all", *WHY, "--journal", str(path))
     assert told.exit_code == 1
     assert told.stdout.startswith("2 unfrozen")
-    assert "1 left as they are: a worker holds them: call again in a minute" in told.stderr
+    assert "1 left unchanged: a worker holds them: call again in a minute" in told.stderr
     one = invoke("journal", "unfreeze", "held", *WHY, "--journal", str(path))
     assert "1 left as they are: it is not frozen, or a worker holds it" in one.stderr
 
@@ -77,9 +77,9 @@ def test_nothing_was_lost(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("a", "--all", *WHY), "Say one of FOREIGN_ID, --all and --nothing-lost"),
-        ((), "Say one of FOREIGN_ID"),
-        (("a",), "Say --because"),
+        (("a", "--all", *WHY), "Pass one of FOREIGN_ID, --all and --nothing-lost"),
+        ((), "Pass one of FOREIGN_ID"),
+        (("a",), "Pass --because"),
         (("unknown", *WHY), "is not frozen"),
     ],
 )

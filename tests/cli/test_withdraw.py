@@ -122,9 +122,7 @@ def test_the_outcome_is_told_before_what_is_under_way_is_waited_for(tmp_path: Pa
             assert process.stderr.read() == ""
     assert "its deadline is over" in lines[0]
     assert lines[1] == "may release funds: no\n"
-    assert (
-        lines[3] == f"or: `alphapo resume --journal {path} --base-url {url}` goes on with it, whoever waits or not.\n"
-    )
+    assert lines[3] == f"or: `alphapo resume --journal {path} --base-url {url}` continues it.\n"
 
 
 def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
@@ -218,19 +216,19 @@ def test_the_question_warns_of_a_journal_that_forgets() -> None:
             WithdrawalRejected("no", errors={}),
             "alphapo resume",
             1,
-            "or give the funds back; --retry-rejected sends the same request again.",
+            "or release the funds; --retry-rejected sends the same request again.",
         ),
         (
             WithdrawalRejected("no", errors={}),
             None,
             1,
-            "this outcome says nothing about it: run again with --attempted-before.",
+            "this outcome proves nothing about it: run again with --attempted-before.",
         ),
         (
             WithdrawalUnknown("no", reason="held"),
             "alphapo resume",
             3,
-            "`alphapo resume` goes on with it, whoever waits or not.",
+            "`alphapo resume` continues it.",
         ),
         (WithdrawalUnknown("no", reason="held"), None, 3, "ends with it: run again with --attempted-before."),
     ],

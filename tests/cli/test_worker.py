@@ -57,7 +57,7 @@ def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -
         assert worker.stdout.readline() == "settled  worker-1  accepted\n"
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
-        assert worker.stdout.read() == "Stopped; what is still open stays in the journal.\n"
+        assert worker.stdout.read() == "Stopped. Open rows stay in the journal.\n"
 
 
 def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _is_exponent: Final = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+\d{1,3}").fullmatch
 _has_exponent_above_zero: Final = re.compile(r"[^eE]*[eE]\+?0*[1-9]\d*", re.ASCII).fullmatch
 _MISSING: Final = frozenset({"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL", "(null)", "[NULL]", "<null>", "\\N"})
 """What pandas and SQL clients write where there is no value."""
-_AS_TEXT: Final = "format the column as text, and fill it anew"
+_AS_TEXT: Final = "format the column as text, and fill it again"
 
 _MARKS: Final = " \u00a0\u2009\u202f'\u2019"
 _is_grouped: Final = re.compile(
@@ -88,15 +88,15 @@ def _problem_of_figure(cell: str) -> str | None:
 
 def _problem_of_text(cell: str) -> str | None:
     if _is_exponent(cell):
-        return f"{shown(cell)} is what a spreadsheet shows of a long number: {_AS_TEXT}."
+        return f"{shown(cell)} is how a spreadsheet shows a long number: {_AS_TEXT}."
     if cell.startswith("'") and cell[1:].startswith(FORMULAS):
-        return f"{shown(cell)} has an apostrophe for a spreadsheet, as `alphapo journal export --spreadsheet` writes: export without it."
+        return f"{shown(cell)} begins with an apostrophe, as `alphapo journal export --spreadsheet` writes it: export without that option."
     return _problem_of_any(cell)
 
 
 def _problem_of_any(cell: str) -> str | None:
     if _is_error(cell):
-        return f"{shown(cell)} is an error of a spreadsheet: correct the formula, or {_AS_TEXT}."
+        return f"{shown(cell)} is a spreadsheet error: correct the formula, or {_AS_TEXT}."
     if cell in _MISSING:
-        return f"{shown(cell)} stands for a value that is missing: leave the cell empty, or fill it."
+        return f"{shown(cell)} means a missing value: leave the cell empty, or fill it."
     return None

@@ -49,16 +49,16 @@ Examples:
 \b
 FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal:
   foreign_id, currency, address, amount, end_user_reference, and where needed amount_to, convert_to, tag, ...
-An empty cell, and null in JSON, is an absent field. XRP and CSC need a tag: where none is wanted, write true in a column
+An empty cell, and null in JSON, is an absent field. XRP and CSC need a tag: if none is wanted, write true in a column
 without_tag, or leave the column tag empty and pass --no-tag.
 
 \b
-The same command again goes on where this one ended, and pays nothing twice. Ctrl-C ends it in order: what has not left
-yet is not sent, what is under way gets a minute. Ctrl-C twice ends it at once.
-Results: foreign_id,outcome,id,status,error,line; one line a row, in the order in which rows end.
+The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and
+requests under way get one minute. Ctrl-C twice ends it at once.
+Results: foreign_id,outcome,id,status,error,line; one line per row, in the order in which rows finish.
 
 \b
-The journal is what keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
+The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
 another.
 
 \b
@@ -66,9 +66,9 @@ Exit codes:
   0  all accepted
   1  something refused, failed, invalid or conflicting
   2  wrong usage, input or configuration, or FILE changed meanwhile
-  3  something unknown, not sent, not tried or not written to the results: run again (wins over 1)
+  3  something unknown, not sent, not tried or missing in the results: run again (wins over 1)
   4  key refused
---dry-run: 2 and 4 where the run would end so before a row is paid, 1 if a row cannot be paid, else 0.
+--dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid, else 0.
 """
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -96,23 +96,27 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(epilog=_EPILOG)
 @click.argument("file", type=_FILE)
-@click.option("--results", type=_OUT, help="Where the outcomes go.  [default: FILE.results.csv]")
+@click.option("--results", type=_OUT, help="File for the outcomes.  [default: FILE.results.csv]")
 @click.option(
     "--report",
     "report_to",
     type=_OUT,
-    help="Where the final report goes as JSON, for machines. Nothing but an earlier report is overwritten.",
+    help="File for the final report as JSON, for programs. Only an earlier report is overwritten.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Read everything, say what would be paid and what is wrong, send nothing."
+    "--dry-run", is_flag=True, help="Read the whole file, show what would be paid and every problem, send nothing."
 )
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Rows worked on at once."
 )
 @click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Withdrawals a second, evenly.")
-@click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo has rejected before.")
-@click.option("--give-up-after", callback=_give_up_after, help="End once AlphaPo was silent for so long, such as 2h.")
-@click.option("--no-tag", is_flag=True, help="An empty tag means that none is wanted, on purpose.")
+@click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo rejected before.")
+@click.option(
+    "--give-up-after",
+    callback=_give_up_after,
+    help="End after AlphaPo gave no readable answer for so long, such as 2h.",
+)
+@click.option("--no-tag", is_flag=True, help="An empty tag means that no tag is wanted.")
 @click.option(
     "--amount-format",
     type=click.Choice(AMOUNT_FORMATS),
@@ -120,9 +124,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="How amounts are written.",
 )
-@click.option(
-    "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal, unless the host is this machine."
-)
+@click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal, unless the host is this machine.")
 @access_options
 def batch(
     *,
@@ -141,7 +143,7 @@ def batch(
     base_url: str | None,
     account: str | None,
 ) -> None:
-    """Pay the withdrawals of FILE, each of them once, and write down what became of each."""
+    """Pay the withdrawals of FILE, each of them once, and record the outcome of each."""
     survive_lost_output()
     access = _access(os.environ, file, journal, base_url=base_url, account=account)
     results_to = results or file.with_name(f"{file.name}.results.csv")
@@ -160,7 +162,7 @@ def batch(
             if not work.may_pay(orders, yes=yes):
                 echo("Not confirmed: this call sent nothing.", err=True)
                 sys.exit(Exit.UNKNOWN)
-        with _interruptible("Interrupted. What was sent is in the journal: the same command goes on from there."):
+        with _interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
             sys.exit(work.pay(results_to, reporting, orders))
 
 
@@ -194,8 +196,8 @@ def _interruptible(sentence: str) -> Iterator[None]:
 def _refuse_memory(named: str, access: Access) -> None:
     if named == "memory" and not access.is_local:
         raise ConfigurationError(
-            "A batch needs a journal that outlives it: without one, the same command could not go on from there. Name a file or PostgreSQL "
-            "with --journal. Nothing was sent."
+            "A batch needs a durable journal: without one, the same command could not continue after an interruption. Name a file or "
+            "PostgreSQL with --journal. Nothing was sent."
         )
 
 
@@ -242,7 +244,7 @@ class _Work:
         access = self._access
         if not yes and not access.is_local and not sys.stdin.isatty():
             raise ConfigurationError(
-                f"{access.host} moves real money, and there is no terminal to ask: pass --yes. {_NOTHING}"
+                f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. {_NOTHING}"
             )
         wanted = Wanted() if access.is_local else Wanted(self._sifter, orders.retry_rejected)
         known = run(find_out(access, wanted))
@@ -321,26 +323,26 @@ def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:
 def report_lines(report: BatchReport, results: str) -> list[str]:
     """Return what is said below the tables."""
     lines = [
-        f"Every figure adds up: {'yes' if report.adds_up else 'NO'} (requested is the sum of what became of it, in file and journal).",
+        f"Totals reconcile: {'yes' if report.adds_up else 'NO'}.",
         f"Took {duration(report.seconds)}. Results: {results}",
     ]
     if report.unwritten:
         lines.append(
-            f"{report.unwritten:,} rows were taken, but their results could not be written: the journal has them."
+            f"{report.unwritten:,} rows were taken, but their results could not be written. The journal has them."
         )
     if conflicts := report.outcomes["conflict"]:
         lines.append(
-            f"{conflicts:,} rows conflict with an existing withdrawal or an earlier line, and were not sent. Neither refund them nor pay "
-            "them in another way before you have read their errors in the results."
+            f"{conflicts:,} rows conflict with an existing withdrawal or an earlier line, and were not sent. Read their errors in the "
+            "results before you refund them or pay them in another way."
         )
     reason = "" if report.failed is not None or report.cut_short is None else f": {report.cut_short}"
     if report.not_taken:
         lines.append(f"{report.not_taken:,} rows were not tried{reason or '.'}")
     elif reason:
-        lines.append(f"It ended before everything was settled{reason}")
+        lines.append(f"The run ended before every row was settled{reason}")
     if report.code is Exit.UNKNOWN and report.failed is None:
         lines.append(
-            "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice."
+            "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
         )
     return lines
 

@@ -104,7 +104,7 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
         [
             ("rows", f"{survey.rows:,}"),
             ("to pay now", f"{left.counts.total():,}"),
-            ("in the journal already", _listed(stock.counts)),
+            ("already in the journal", _listed(stock.counts)),
             ("same as an earlier row", f"{survey.same:,}"),
             ("in conflict with an earlier row", f"{survey.conflict:,}"),
             ("invalid", f"{survey.invalid:,}"),
@@ -118,7 +118,7 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     lines += [f"{currency}: {_beside(currency, left, balances)}" for currency in left.to_debit if currency not in asked]
     lines += [f"accepted already: {line}" for line in _asked(stock.accepted).values()]
     unsettled = _asked(stock.unsettled).values()
-    lines += [f"not settled: {line}: looked up first, and sent again only where that is safe" for line in unsettled]
+    lines += [f"not settled: {line}: looked up first, and sent again only if that is safe" for line in unsettled]
     return lines
 
 
@@ -144,7 +144,7 @@ def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> s
     """Return what leaves the balance of a currency, and what it holds."""
     figure, balance = survey.to_debit.get(currency), balances.get(currency)
     leaves = "" if figure in (None, survey.to_pay.get(currency)) else f"{amount(figure)} to leave, "
-    holds = f"balance {'not told' if balance is None else amount(balance)}"
+    holds = f"balance {'not known' if balance is None else amount(balance)}"
     is_short = balance is not None and figure is not None and balance < figure
     return f"{leaves}{holds}{': NOT ENOUGH' if is_short else ''}"
 
@@ -154,7 +154,7 @@ def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -
     so_far = _sums(known.totals.items())
     left_out = survey.rows - survey.counts.total()
     stock = known.stock or InJournal(left=survey)
-    more = (("accepted already", stock.accepted), ("not settled, to be looked up first", stock.unsettled))
+    more = (("accepted already", stock.accepted), ("not settled, looked up first", stock.unsettled))
     return pairs(
         [
             ("host", access.host),

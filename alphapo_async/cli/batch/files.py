@@ -73,7 +73,7 @@ class InputFile:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}. Nothing was sent.") from None
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigurationError(
-                f"{path} is no ordinary file, and a batch is read twice: first to check it, then to pay it. Save it as a file. "
+                f"{path} is not a regular file. A batch reads its file twice, first to check it, then to pay it: save it as a file. "
                 "Nothing was sent."
             )
 
@@ -84,7 +84,7 @@ class InputFile:
         """Yield the rows, from the first on.
 
         Raises:
-            ConfigurationError: it is no such file as it should be.
+            ConfigurationError: it is in the wrong form.
             FileChanged: it is not the file any more that was read before.
         """
         self.check()
@@ -120,8 +120,8 @@ class InputFile:
     def changed(self) -> FileChanged:
         """Return the error that says so."""
         return FileChanged(
-            f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: once the file is "
-            "as it should be, the same command goes on from there and pays nothing twice."
+            f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: correct the file, "
+            "then run the same command again. It continues from there and pays nothing twice."
         )
 
 
@@ -135,7 +135,7 @@ def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterat
         hear(line)
         if number == 1 and line.startswith(_WORKBOOKS):
             raise ConfigurationError(
-                f"{name} is a workbook of a spreadsheet (such as .xlsx): open it there and save it as CSV UTF-8. Nothing was sent."
+                f"{name} is a spreadsheet workbook (such as .xlsx): open it in the spreadsheet and save it as CSV UTF-8. Nothing was sent."
             )
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
@@ -163,7 +163,7 @@ def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iter
     rest = _prepended(first, texts)
     if first.lstrip().startswith("["):
         raise ConfigurationError(
-            f"{name} is a JSON array: write one object a line (jq -c '.[]' does that). Nothing was sent."
+            f"{name} is a JSON array: write one object per line (jq -c '.[]' does that). Nothing was sent."
         )
     is_json = first.lstrip().startswith("{")
     rows = _read_json(rest, begin, no_tag=no_tag) if is_json else read_csv(rest, name, begin, no_tag=no_tag)
@@ -187,19 +187,17 @@ def _check_first(text: str, name: str) -> None:
     """Pass if the line is one, and no mark of a program that wrote the file."""
     if text.startswith(_MARK):
         raise ConfigurationError(
-            f"{name} begins with two byte order marks: a program added one to a file that had one. Save it as UTF-8. Nothing was sent."
+            f"{name} begins with two byte order marks: a program added a second one. Save it as UTF-8. Nothing was sent."
         )
     if re.match(r"\s*\"?sep=", text, re.IGNORECASE):
         raise ConfigurationError(
-            f"{name} begins with {text.strip()!r}, a line for Excel alone: delete that line. Nothing was sent."
+            f"{name} begins with {text.strip()!r}, a line for Excel only: delete that line. Nothing was sent."
         )
     if "\r" in text.strip():
         raise ConfigurationError(f"{name} {_OLD_MAC}")
 
 
-_OLD_MAC: Final = (
-    "has lines that end as on old Macs (CR alone): save it as CSV UTF-8, not as CSV (Macintosh). Nothing was sent."
-)
+_OLD_MAC: Final = "has line ends of old Macs (CR only): save it as CSV UTF-8, not as CSV (Macintosh). Nothing was sent."
 
 
 def _prepended(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -242,7 +240,7 @@ def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = 
         if "new-line character" in str(error):
             raise ConfigurationError(f"{name} {_OLD_MAC}") from None
         raise ConfigurationError(
-            f"{name} is no CSV that can be read safely: {error} in line {begin + reader.line_num - 1}. Is a quote missing? "
+            f"{name} is not a CSV file that can be read safely: {error} in line {begin + reader.line_num - 1}. Is a quote missing? "
             "Nothing was sent."
         ) from None
 
@@ -265,7 +263,7 @@ def _check_header(header: Sequence[str], name: str) -> None:
         )
     if unknown := [column for column in header if column not in _FIELDS]:
         raise ConfigurationError(
-            f"{name}: column {unknown[0]!r} is no field of a withdrawal{_meant(unknown[0])}. Name it right, or leave it out. "
+            f"{name}: column {unknown[0]!r} is not a field of a withdrawal{_meant(unknown[0])}. Correct its name, or leave it out. "
             f"The fields are: {', '.join(_FIELDS)}. Nothing was sent."
         )
     if twice := [column for column in header if header.count(column) > 1]:
@@ -314,13 +312,13 @@ def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[In
         try:
             told = json.loads(text, parse_float=Decimal, parse_constant=_no_figure, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            yield InputLine(number, {}, {"row": f"is no JSON object: {error}."})
+            yield InputLine(number, {}, {"row": f"is not a JSON object: {error}."})
             continue
         except InvalidOperation:
-            yield InputLine(number, {}, {"row": "holds a figure with an exponent that nobody can write out."})
+            yield InputLine(number, {}, {"row": "has a number with an exponent that is too large."})
             continue
         if not isinstance(told, dict):
-            yield InputLine(number, {}, {"row": "is no JSON object."})
+            yield InputLine(number, {}, {"row": "is not a JSON object."})
             continue
         # Only amounts are figures that must be kept as they were written.
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
@@ -330,11 +328,11 @@ def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[In
 
 
 def _no_figure(name: str) -> Any:
-    raise ValueError(f"{name} is no figure")
+    raise ValueError(f"{name} is not a number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     told = dict(pairs)
     if len(told) != len(pairs):
-        raise ValueError("a name stands in it twice")
+        raise ValueError("a name appears in it twice")
     return told

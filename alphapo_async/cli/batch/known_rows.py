@@ -31,7 +31,7 @@ class InJournal(msgspec.Struct):
     accepted: Survey = msgspec.field(default_factory=Survey)
     """What AlphaPo has accepted already."""
     unsettled: Survey = msgspec.field(default_factory=Survey)
-    """What is looked up first, and sent again only where that is safe."""
+    """What is looked up first, and sent again only if that is safe."""
 
     def add(self, request: WithdrawalRequest, row: Row | None, *, retry_rejected: bool) -> None:
         """Count one row of the file, beside what the journal has under its foreign_id."""

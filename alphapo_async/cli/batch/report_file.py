@@ -40,7 +40,7 @@ class ReportFile:
             ) from None
         if not is_free:
             raise ConfigurationError(
-                f"{path} is no report of `alphapo batch`, and would be overwritten: name another file with --report. Nothing was sent."
+                f"{path} is not a report of `alphapo batch`, and would be overwritten: name another file with --report. Nothing was sent."
             )
 
     def __repr__(self) -> str:

@@ -78,7 +78,7 @@ class ResultsFile:
     def _take(self, is_ours: Callable[[str], bool]) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):  # a pipe would be waited for, and a device has no end
             raise ConfigurationError(
-                f"The results file {self._path} is no ordinary file: name another one with --results. Nothing was sent."
+                f"The results file {self._path} is not a regular file: name another one with --results. Nothing was sent."
             )
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,8 +150,8 @@ class ResultsFile:
 
     def _failed(self, error: OSError) -> ResultsError:
         return ResultsError(
-            f"The results file {self._path} cannot be written ({error.strerror}), so nothing more was begun. What was sent is in the "
-            "journal: once the file can be written, the same command goes on from there and pays nothing twice."
+            f"The results file {self._path} cannot be written ({error.strerror}), so no more rows were taken. What was sent is in the "
+            "journal: make the file writable, then run the same command again. It continues from there and pays nothing twice."
         )
 
     def finish(self) -> None:

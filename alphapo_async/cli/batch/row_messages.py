@@ -17,17 +17,17 @@ _PROBLEMS: Final = (
     ),
     (
         r"without_tag=True says that none is wanted\.",
-        "where none is wanted, write true in a column without_tag, or leave a column tag empty and pass --no-tag.",
+        "if none is wanted, write true in a column without_tag, or leave a column tag empty and pass --no-tag.",
     ),
     (r"must be text, not \w+\.", "must be text in quotes."),
     (r"must be a Decimal, str or int, not \w+\.", "must be a number, or one in quotes."),
     (r"must be a mapping, not \w+\.", "must be a JSON object."),
 )
 _STEPS: Final = {
-    "rejected": "Correct the row, or give the funds back; --retry-rejected sends it again as it is.",
-    "not_sent": "Run the same command again when you like, or give the funds back.",
+    "rejected": "Correct the row, or release the funds; --retry-rejected sends it again as it is.",
+    "not_sent": "Run the same command again, or release the funds.",
     "unknown": "Keep it pending: do not refund it and do not pay it under a new foreign_id. Running the same command again is safe and "
-    "looks for the truth.",
+    "looks it up.",
     "key_refused": "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist, then run the same command again.",
     "journal": "Run the same command again once the journal works.",
 }

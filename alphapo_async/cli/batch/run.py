@@ -36,10 +36,8 @@ _FAILURES: Final = (AuthenticationError, JournalError, FileChanged)
 _MINUTE: Final = 60.0
 _IN_ONE_GO: Final = 100
 """Rows that are told without having been tried before everybody else has a turn."""
-_NO_MORE_THAN: Final = "what has not left yet is not sent any more, and what is under way gets a minute"
-_NO_ANSWER_YET: Final = (
-    "what may have left and has no answer yet is unknown, until the same command looks for the truth"
-)
+_NO_MORE_THAN: Final = "nothing more is sent, and requests under way get one minute"
+_NO_ANSWER_YET: Final = "a request without an answer stays unknown until the same command looks it up"
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -124,7 +122,7 @@ class BatchShutdown:
         if self.why is None:
             self.why = why
             self.stop.set()
-            sentence = f"The minute is over: {_NO_ANSWER_YET}."
+            sentence = f"The minute has passed: {_NO_ANSWER_YET}."
             self._last = asyncio.get_running_loop().call_later(self._minute, self._end_at_once, sentence)
 
     def _end_at_once(self, sentence: str) -> None:

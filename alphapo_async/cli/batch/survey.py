@@ -99,7 +99,7 @@ class Sifter:
             on_row: called after each row.
 
         Raises:
-            ConfigurationError: it is no such file as it should be.
+            ConfigurationError: it is in the wrong form.
         """
         survey = Survey()
         with localcontext(prec=EXACT):
@@ -114,8 +114,8 @@ class Sifter:
         if (found := decimal_comma(line.fields)) is not None:
             name, cell = found
             raise ConfigurationError(
-                f"{self._file.name} may have decimal commas (line {line.number}: {name} {shown(cell)}), and 1.234 would then mean 1234: "
-                "write every figure with a decimal point and nothing between thousands. Nothing was sent."
+                f"{self._file.name} may use decimal commas (line {line.number}: {name} {shown(cell)}), and 1.234 would then mean 1234: "
+                "write every number with a decimal point and no thousands separators. Nothing was sent."
             )
 
     def _count(self, survey: Survey, line: InputLine, on_problem: Callable[[str], None]) -> None:
@@ -127,10 +127,10 @@ class Sifter:
             on_problem(f"line {line.number}: {cells[4]}")
             return
         standing = self._index.add(line.number, request.foreign_id, digest(request))
-        about = f"line {line.number}: foreign_id {request.foreign_id!r} stands in line {standing.first}, too, "
+        about = f"line {line.number}: foreign_id {request.foreign_id!r} is also in line {standing.first}, "
         if not standing.is_first and standing.is_same:
             survey.same += 1
-            on_problem(f"{about}with the same payment: it is sent once.")
+            on_problem(f"{about}with the same payment: it is sent only once.")
             return
         figure, currency = request.asked
         if not standing.is_first:
@@ -163,7 +163,7 @@ class Sifter:
             elif not standing.is_same:
                 why = (
                     f"Line {standing.first} asks for another payment under this foreign_id; this one was not sent. "
-                    f"If both lines are the same payout, do nothing: line {standing.first} stands. Only a different payout gets a "
+                    f"If both lines are the same payout, do nothing: line {standing.first} counts. Only a different payout gets a "
                     "foreign_id of its own."
                 )
                 tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number)], request)

@@ -75,12 +75,12 @@ def test_a_figure_with_an_exponent_above_zero_may_have_lost_digits(cell: str, *,
         ("1\u00a0234", r"'1\xa0234': write 1234."),
         (" 1.5 ", "' 1.5 ': write 1.5."),
         ("1.5\u00a0", r"'1.5\xa0': write 1.5."),
-        ("1.23457E+11", "'1.23457E+11' has lost digits: format the column as text, and fill it anew."),
+        ("1.23457E+11", "'1.23457E+11' has lost digits: format the column as text, and fill it again."),
         (
             "#N/A",
-            "'#N/A' is an error of a spreadsheet: correct the formula, or format the column as text, and fill it anew.",
+            "'#N/A' is a spreadsheet error: correct the formula, or format the column as text, and fill it again.",
         ),
-        ("nan", "'nan' stands for a value that is missing: leave the cell empty, or fill it."),
+        ("nan", "'nan' means a missing value: leave the cell empty, or fill it."),
         ("-1,250.00", None),
         ("$1,250.00", None),
         ("(1,250.00)", None),
@@ -101,21 +101,15 @@ _NAMES = ["foreign_id", "currency", "address", "end_user_reference", "tag", "con
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("7.35202E+17", "is what a spreadsheet shows of a long number"),
-        ("7,35202E+17", "is what a spreadsheet shows of a long number"),
-        ("1.00E+15", "is what a spreadsheet shows of a long number"),
-        ("7.35202e+17", "is what a spreadsheet shows of a long number"),
-        ("7E+017", "is what a spreadsheet shows of a long number"),
-        *(
-            (error, "is an error of a spreadsheet")
-            for error in ("#REF!", "#DIV/0!", "#NV", "#NAME?", "#¡REF!", "#¿NOMBRE?")
-        ),
-        *((error, "is an error of a spreadsheet") for error in ("#\u041d/\u0414", "##", "Err:502", "#GETTING_DATA")),
-        *(
-            (word, "stands for a value that is missing")
-            for word in ("NULL", "null", "None", "NaN", "\\N", "[NULL]", "<NA>")
-        ),
-        *((f"'{begin}1", "has an apostrophe for a spreadsheet") for begin in FORMULAS),
+        ("7.35202E+17", "is how a spreadsheet shows a long number"),
+        ("7,35202E+17", "is how a spreadsheet shows a long number"),
+        ("1.00E+15", "is how a spreadsheet shows a long number"),
+        ("7.35202e+17", "is how a spreadsheet shows a long number"),
+        ("7E+017", "is how a spreadsheet shows a long number"),
+        *((error, "is a spreadsheet error") for error in ("#REF!", "#DIV/0!", "#NV", "#NAME?", "#¡REF!", "#¿NOMBRE?")),
+        *((error, "is a spreadsheet error") for error in ("#\u041d/\u0414", "##", "Err:502", "#GETTING_DATA")),
+        *((word, "means a missing value") for word in ("NULL", "null", "None", "NaN", "\\N", "[NULL]", "<NA>")),
+        *((f"'{begin}1", "begins with an apostrophe") for begin in FORMULAS),
     ],
 )
 @pytest.mark.parametrize("name", _NAMES)

@@ -65,7 +65,7 @@ def test_a_file_is_paid_and_the_same_command_again_pays_nothing(local: Local, tm
         told = local.invoke("batch", str(path))
         assert told.exit_code == 0
         assert "│ accepted │    3 │" in told.output
-        assert "Every figure adds up: yes" in told.output
+        assert "Totals reconcile: yes" in told.output
         begins = f"Paying payouts.csv at {local.url}, account default, journal {path}.journal.db.\n"
         assert told.output.startswith(begins)
         assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 3
@@ -160,10 +160,10 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     told = local.invoke("batch", str(path), "--dry-run")
     assert told.exit_code == 1
     lines = told.output.splitlines()
-    assert "line 5: foreign_id 'new' stands in line 4, too, with another payment: this one is not sent." in lines
+    assert "line 5: foreign_id 'new' is also in line 4, with another payment: this one is not sent." in lines
     assert "line 6: amount 'x' is not a decimal number." in lines
     assert "to pay now:                      1" in lines
-    assert "in the journal already:          2 accepted" in lines
+    assert "already in the journal:          2 accepted" in lines
     assert "accepted already: 1.0 BTC in 2 rows" in lines
     assert lines[-1] == "Nothing was sent."
     assert any(line.startswith("to pay now: 1 BTC in 1 rows, balance ") for line in lines)
@@ -199,7 +199,7 @@ def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:
         (("--report", "payouts.csv.journal.db"), "is the journal"),
         (("--report", "payouts.csv.results.csv"), "is the results file"),
         (("--results", "payouts.csv.journal.db"), "is the journal"),
-        (("--report", "notes.txt"), "is no report of"),
+        (("--report", "notes.txt"), "is not a report of"),
         (("--report", "folder/report.json"), "cannot be written"),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_file_that_changes_meanwhile_has_one_exit_code_and_one_instruction(loc
         output = process.stdout.read()
     assert process.returncode == 2
     assert msgspec.json.decode(report.read_bytes())["exit_code"] == 2
-    assert output.count("the same command goes on from there") == 1
+    assert output.count("It continues from there") == 1
     assert "Run the same command again" not in output
 
 
@@ -363,7 +363,7 @@ def test_a_batch_of_real_money_needs_a_journal_that_outlives_it(tmp_path: Path) 
     """Without one the same command could not go on."""
     told = invoke("batch", str(payouts(tmp_path)), "--journal", "memory", "--yes", **ELSEWHERE)
     assert told.exit_code == 2
-    assert "needs a journal that outlives it" in told.output
+    assert "needs a durable journal" in told.output
 
 
 _CONTROLLED = """
@@ -452,8 +452,8 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
     report = BatchReport("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
     ended = BatchReport("f.csv", Survey(rows=1), Counter(unknown=1), 0, {}, {}, 61.0, "it was interrupted")
     assert report_lines(ended, "f.results.csv")[2:] == [
-        "It ended before everything was settled: it was interrupted",
-        "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
+        "The run ended before every row was settled: it was interrupted",
+        "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice.",
     ]
     conflicts = BatchReport("f.csv", Survey(rows=2), Counter(conflict=2), 0, {}, {}, 61.0)
     assert report_lines(conflicts, "f.results.csv")[2].startswith("2 rows conflict with an existing withdrawal")
@@ -461,14 +461,14 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
         "f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN
     )
     assert report_lines(full, "f.results.csv")[2:] == [
-        "7 rows were taken, but their results could not be written: the journal has them.",
+        "7 rows were taken, but their results could not be written. The journal has them.",
         "1,200 rows were not tried.",
     ]
     assert report_lines(report, "f.results.csv") == [
-        "Every figure adds up: NO (requested is the sum of what became of it, in file and journal).",
+        "Totals reconcile: NO.",
         "Took 0:01:01. Results: f.results.csv",
         "1,200 rows were not tried: it was interrupted",
-        "Not everything is settled. Run the same command again: it goes on from here and pays nothing twice.",
+        "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice.",
     ]
 
 

@@ -44,15 +44,15 @@ def test_a_dry_run_shows_totals_beside_balances() -> None:
     assert dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, stock=stock, balances=balances)) == [
         "rows:                            1,205",
         "to pay now:                      1,200",
-        "in the journal already:          1,000 accepted, 3 not sent, 1 rejected",
+        "already in the journal:          1,000 accepted, 3 not sent, 1 rejected",
         "same as an earlier row:          1",
         "in conflict with an earlier row: 2",
         "invalid:                         2",
         "to pay now: 1.50 BTC in 1,000 rows, 1.25 to leave, balance 1: NOT ENOUGH",
         "to pay now: 7 ETH in 200 rows, balance 7",
-        "EUR: 9 to leave, balance not told",
+        "EUR: 9 to leave, balance not known",
         "accepted already: 12.5 BTC in 1,000 rows",
-        "not settled: 2 ETH in 3 rows: looked up first, and sent again only where that is safe",
+        "not settled: 2 ETH in 3 rows: looked up first, and sent again only if that is safe",
     ]
 
 
@@ -85,9 +85,9 @@ def test_rows_without_a_tag_are_counted() -> None:
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
     lines = dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
-    assert "in the journal already:          none" in lines
+    assert "already in the journal:          none" in lines
     assert "AlphaPo did not answer." in lines
-    assert "to pay now: 7 ETH in 200 rows, balance not told" in lines
+    assert "to pay now: 7 ETH in 200 rows, balance not known" in lines
 
 
 def test_whoever_confirms_sees_host_account_key_and_totals() -> None:

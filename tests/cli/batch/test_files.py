@@ -193,19 +193,19 @@ def test_a_file_in_another_encoding_is_refused_with_the_line(path: Path, data: b
     [
         (
             b"PK\x03\x04\x14\x00\x06\x00",
-            "is a workbook of a spreadsheet (such as .xlsx): open it there and save it as CSV UTF-8.",
+            "is a spreadsheet workbook (such as .xlsx): open it in the spreadsheet and save it as CSV UTF-8.",
         ),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is a workbook of a spreadsheet"),
-        (BOM + BOM + FILE.encode(), "begins with two byte order marks: a program added one to a file that had one."),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is a spreadsheet workbook"),
+        (BOM + BOM + FILE.encode(), "begins with two byte order marks: a program added a second one."),
         (BOM + BOM + b'{"foreign_id": "a"}', "begins with two byte order marks"),
         (
             b"sep=;\n" + FILE.replace(",", ";").encode(),
-            "begins with 'sep=;', a line for Excel alone: delete that line.",
+            "begins with 'sep=;', a line for Excel only: delete that line.",
         ),
-        (b'"sep=,"\r\n' + FILE.encode(), "a line for Excel alone: delete that line."),
-        (FILE.replace("\n", "\r").encode(), "has lines that end as on old Macs (CR alone): save it as CSV UTF-8"),
-        (f"{FILE}{TEXT}\r{TEXT}\r".encode(), "has lines that end as on old Macs (CR alone)"),
-        (b'{"foreign_id": "a"}\r{"foreign_id": "b"}\r', "has lines that end as on old Macs (CR alone)"),
+        (b'"sep=,"\r\n' + FILE.encode(), "a line for Excel only: delete that line."),
+        (FILE.replace("\n", "\r").encode(), "has line ends of old Macs (CR only): save it as CSV UTF-8"),
+        (f"{FILE}{TEXT}\r{TEXT}\r".encode(), "has line ends of old Macs (CR only)"),
+        (b'{"foreign_id": "a"}\r{"foreign_id": "b"}\r', "has line ends of old Macs (CR only)"),
     ],
 )
 def test_the_cause_is_named_where_a_program_wrote_something_else(path: Path, data: bytes, words: str) -> None:
@@ -228,7 +228,7 @@ def test_a_header_without_rows_is_refused(path: Path, end: str) -> None:
 @pytest.mark.parametrize("text", ["[]", '[{"foreign_id": "a"}]', '\n  [\n{"foreign_id": "a"}\n]\n'])
 def test_a_json_array_is_refused_with_advice(path: Path, text: str) -> None:
     """With the command that makes lines of it."""
-    assert "is a JSON array: write one object a line (jq -c '.[]' does that)." in refused(path, text)
+    assert "is a JSON array: write one object per line (jq -c '.[]' does that)." in refused(path, text)
 
 
 @pytest.mark.parametrize(
@@ -237,15 +237,21 @@ def test_a_json_array_is_refused_with_advice(path: Path, text: str) -> None:
         ("currency,address,amount", "has no column foreign_id; its header is: currency, address, amount. Add one,"),
         ("Address,Tag,Currency,Amount,Note", "Add one, with a unique foreign_id of your own in every row"),
         ("what somebody wrote", "has no column foreign_id; its header is: what somebody wrote."),
-        (f"{HEADER},Tag", "column 'Tag' is no field of a withdrawal (is it tag?). Name it right, or leave it out."),
-        (HEADER.replace("currency", "curency"), "column 'curency' is no field of a withdrawal (is it currency?)."),
-        (f"{HEADER},colour", "column 'colour' is no field of a withdrawal. Name it right, or leave it out. The fields"),
+        (
+            f"{HEADER},Tag",
+            "column 'Tag' is not a field of a withdrawal (is it tag?). Correct its name, or leave it out.",
+        ),
+        (HEADER.replace("currency", "curency"), "column 'curency' is not a field of a withdrawal (is it currency?)."),
+        (
+            f"{HEADER},colour",
+            "column 'colour' is not a field of a withdrawal. Correct its name, or leave it out. The fields",
+        ),
         (f"{HEADER},", "has 1 columns without a name, the last one among them: delete the empty columns to the right"),
         (
             f"{HEADER},,,",
             "has 3 columns without a name, the last one among them: delete the empty columns to the right",
         ),
-        (HEADER.replace("amount", ""), "column '' is no field of a withdrawal. Name it right, or leave it out."),
+        (HEADER.replace("amount", ""), "column '' is not a field of a withdrawal. Correct its name, or leave it out."),
         (f"{HEADER},tag, tag", "has two columns 'tag': leave one out."),
         (f"{HEADER},foreign_id", "has two columns 'foreign_id': leave one out."),
         ("foreign_id,amount,tag", "has no column currency, address, end_user_reference."),
@@ -282,7 +288,7 @@ def test_a_csv_whose_rows_cannot_be_told_apart_is_refused(
 ) -> None:
     """A quote is missing somewhere: what follows could be read as anything."""
     told = refused(path, f"{above}{HEADER}\n{rows}")
-    assert f"is no CSV that can be read safely: {words}" in told
+    assert f"is not a CSV file that can be read safely: {words}" in told
     assert f" in line {number + len(above)}. Is a quote missing?" in told
 
 
@@ -332,20 +338,20 @@ def test_only_amounts_are_decimals(figure: Decimal, height: float) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[{"foreign_id": "a"}]', "is no JSON object."),
-        ('"a text"', "is no JSON object."),
-        ("17", "is no JSON object."),
-        ("null", "is no JSON object."),
-        (TEXT, "is no JSON object: Expecting value: line 1 column 1 (char 0)."),
-        ('{"foreign_id": "a"', "is no JSON object: Expecting ',' delimiter"),
-        ('{"foreign_id": "a"} {"foreign_id": "b"}', "is no JSON object: Extra data"),
-        ('{"foreign_id": "a\0"}', "is no JSON object: Invalid control character"),
-        ('{"foreign_id": "a", "amount": "1", "amount": "2"}', "is no JSON object: a name stands in it twice."),
-        ('{"sender_data": {"name": "Ann", "name": "Bea"}}', "is no JSON object: a name stands in it twice."),
-        (f'{{"sender_data": {DEEP}', "is no JSON object: maximum recursion depth exceeded"),
-        (f'{{"amount": {"1" * 5_000}}}', "is no JSON object: Exceeds the limit"),
-        ('{"amount": 1e9999999999999999999}', "holds a figure with an exponent that nobody can write out."),
-        ('{"sender_data": [1e-9999999999999999999]}', "holds a figure with an exponent that nobody can write out."),
+        ('[{"foreign_id": "a"}]', "is not a JSON object."),
+        ('"a text"', "is not a JSON object."),
+        ("17", "is not a JSON object."),
+        ("null", "is not a JSON object."),
+        (TEXT, "is not a JSON object: Expecting value: line 1 column 1 (char 0)."),
+        ('{"foreign_id": "a"', "is not a JSON object: Expecting ',' delimiter"),
+        ('{"foreign_id": "a"} {"foreign_id": "b"}', "is not a JSON object: Extra data"),
+        ('{"foreign_id": "a\0"}', "is not a JSON object: Invalid control character"),
+        ('{"foreign_id": "a", "amount": "1", "amount": "2"}', "is not a JSON object: a name appears in it twice."),
+        ('{"sender_data": {"name": "Ann", "name": "Bea"}}', "is not a JSON object: a name appears in it twice."),
+        (f'{{"sender_data": {DEEP}', "is not a JSON object: maximum recursion depth exceeded"),
+        (f'{{"amount": {"1" * 5_000}}}', "is not a JSON object: Exceeds the limit"),
+        ('{"amount": 1e9999999999999999999}', "has a number with an exponent that is too large."),
+        ('{"sender_data": [1e-9999999999999999999]}', "has a number with an exponent that is too large."),
     ],
     ids=range(14),
 )
@@ -395,9 +401,9 @@ def make_nothing(path: Path) -> None:
     ("make", "words"),
     [
         (make_nothing, "cannot be read: No such file or directory. Nothing was sent."),
-        (Path.mkdir, "is no ordinary file, and a batch is read twice: first to check it, then to pay it. Save it"),
-        (os.mkfifo, "is no ordinary file, and a batch is read twice"),
-        (lambda path: path.symlink_to("/dev/null"), "is no ordinary file, and a batch is read twice"),
+        (Path.mkdir, "is not a regular file. A batch reads its file twice, first to check it, then to pay it: save it"),
+        (os.mkfifo, "is not a regular file. A batch reads its file twice"),
+        (lambda path: path.symlink_to("/dev/null"), "is not a regular file. A batch reads its file twice"),
         (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links. Nothing was sent."),
     ],
     ids=["missing", "folder", "pipe", "device", "loop"],
@@ -497,7 +503,7 @@ def test_a_change_between_two_readings_is_noticed(path: Path, change: Callable[[
     with pytest.raises(FileChanged) as caught:
         list(file.read())
     assert f"{path} changed while it was read, so nothing more of it was sent." in str(caught.value)
-    assert "the same command goes on from there and pays nothing twice." in str(caught.value)
+    assert "It continues from there and pays nothing twice." in str(caught.value)
     assert "Nothing was sent" not in str(caught.value)
 
 
@@ -615,4 +621,4 @@ def test_null_in_json_is_an_empty_tag() -> None:
 def test_what_is_no_figure_in_json_is_no_figure_here(figure: str) -> None:
     """Programs write it all the same."""
     [line] = read_lines(iter([f'{{"foreign_id": "a", "amount": {figure}}}\n']), "f.jsonl")
-    assert line.problems == {"row": f"is no JSON object: {figure} is no figure."}
+    assert line.problems == {"row": f"is not a JSON object: {figure} is not a number."}

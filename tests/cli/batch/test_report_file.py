@@ -44,7 +44,9 @@ def test_what_is_no_report_is_not_overwritten(tmp_path: Path, text: bytes) -> No
     """Whatever it is, somebody may need it."""
     path = tmp_path / "report.json"
     path.write_bytes(text)
-    with pytest.raises(ConfigurationError, match=r"is no report .* name another file with --report\. Nothing was sent"):
+    with pytest.raises(
+        ConfigurationError, match=r"is not a report .* name another file with --report\. Nothing was sent"
+    ):
         ReportFile(path)
     assert path.read_bytes() == text
     assert list(tmp_path.iterdir()) == [path]
@@ -54,7 +56,7 @@ def test_where_no_file_can_be_made_is_found_out_before_anything_is_sent(tmp_path
     """No folder, or a folder in its place."""
     with pytest.raises(ConfigurationError, match=r"cannot be written: No such file or directory\. Nothing was sent"):
         ReportFile(tmp_path / "folder" / "report.json")
-    with pytest.raises(ConfigurationError, match="is no report"):
+    with pytest.raises(ConfigurationError, match="is not a report"):
         ReportFile(tmp_path)
 
 

@@ -258,8 +258,8 @@ def make_device(path: Path) -> None:
     [
         (make_nothing, "cannot be written: No such file or directory."),
         (make_folder, "cannot be written: Is a directory."),
-        (make_pipe, "is no ordinary file: name another one with --results."),
-        (make_device, "is no ordinary file: name another one with --results."),
+        (make_pipe, "is not a regular file: name another one with --results."),
+        (make_device, "is not a regular file: name another one with --results."),
     ],
 )
 def test_what_cannot_be_a_results_file_is_refused(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
@@ -293,8 +293,8 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int, why: s
         results.write(ACCEPTED)
         with room_for(path.stat().st_size + room), pytest.raises(ResultsError) as caught:
             results.write(ACCEPTED)
-        assert f"{path} cannot be written ({why}), so nothing more was begun." in str(caught.value)
-        assert "the same command goes on from there and pays nothing twice." in str(caught.value)
+        assert f"{path} cannot be written ({why}), so no more rows were taken." in str(caught.value)
+        assert "It continues from there and pays nothing twice." in str(caught.value)
         assert read(path) == [ACCEPTED]
         results.write(["b", "accepted", "8", "", "", "3"])
     assert read(path) == [ACCEPTED, ["b", "accepted", "8", "", "", "3"]]
@@ -305,7 +305,7 @@ def test_a_file_that_was_closed_cannot_be_written(tmp_path: Path, use: Callable[
     """Neither a line nor to the disk, and the error says what to do."""
     with ResultsFile(tmp_path / "results.csv", is_ours) as results:
         pass
-    with pytest.raises(ResultsError, match=r"cannot be written \(Bad file descriptor\), so nothing more was begun"):
+    with pytest.raises(ResultsError, match=r"cannot be written \(Bad file descriptor\), so no more rows were taken"):
         use(results)
 
 
@@ -336,7 +336,7 @@ def test_a_device_that_takes_nothing_is_a_disk_that_is_full(tmp_path: Path) -> N
                 "rejected",
                 "",
                 "",
-                "No. Correct the row, or give the funds back; --retry-rejected sends it again as it is.",
+                "No. Correct the row, or release the funds; --retry-rejected sends it again as it is.",
             ],
         ),
         (
@@ -374,10 +374,10 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
     with ResultsFile(path, is_ours) as results:
         results.begin()
         results.write(cells_of(BatchResult(0, REQUEST, Withdrawal(id=7), None), 2))
-        results.write(invalid_cells(3, "b", {"row": "is no JSON object."}))
+        results.write(invalid_cells(3, "b", {"row": "is not a JSON object."}))
     told = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert [tuple(line) for line in told] == [COLUMNS, COLUMNS]
-    assert [(line["error"], line["line"]) for line in told] == [("", "2"), ("row is no JSON object.", "3")]
+    assert [(line["error"], line["line"]) for line in told] == [("", "2"), ("row is not a JSON object.", "3")]
 
 
 @pytest.mark.parametrize("left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line"])

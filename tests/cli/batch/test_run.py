@@ -262,7 +262,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
         assert set(report.outcomes) <= {"accepted", "not_sent"}
         assert report.cut_short == "it was interrupted"
         assert report.code is Exit.UNKNOWN
-        assert "Stopping: what has not left yet" in desk.said.getvalue()
+        assert "Stopping: nothing more is sent" in desk.said.getvalue()
         await asyncio.sleep(COMMIT_GRACE)
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 400}
@@ -379,7 +379,7 @@ async def test_whoever_interrupts_again_and_again_closes_it_once() -> None:
             ending.interrupt()
     assert client.graces == [0]
     assert len(said) == 2
-    assert "gets a minute" in said[0]
+    assert "get one minute" in said[0]
     assert ending.stop.is_set()
 
 

@@ -65,8 +65,8 @@ def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     problems: list[str] = []
     sifter(tmp_path / "f.csv").survey(problems.append)
     assert problems == [
-        "line 4: foreign_id 'a' stands in line 2, too, with the same payment: it is sent once.",
-        "line 6: foreign_id 'a' stands in line 2, too, with another payment: this one is not sent.",
+        "line 4: foreign_id 'a' is also in line 2, with the same payment: it is sent only once.",
+        "line 6: foreign_id 'a' is also in line 2, with another payment: this one is not sent.",
         "line 8: foreign_id is required and must not be empty. amount '-1' is negative.",
         "line 9: row has 2 cells, and the header has 7.",
         "line 10: amount '0.12345678901234567890' would be rounded as a JSON number: pass --amount-format string.",
@@ -99,7 +99,7 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
     assert rest[0][1][4:] == [
         (
             "Line 2 asks for another payment under this foreign_id; this one was not sent. "
-            "If both lines are the same payout, do nothing: line 2 stands. Only a different payout gets a foreign_id of its own."
+            "If both lines are the same payout, do nothing: line 2 counts. Only a different payout gets a foreign_id of its own."
         ),
         "6",
     ]
@@ -188,7 +188,7 @@ def test_one_decimal_comma_stops_the_whole_file(tmp_path: Path, rows: str, cell:
     """Before anything is sent: 1.234 in another row would mean 1234."""
     text = f"{HEADER}\n{rows.format(cell)}".replace(",", ";").replace(cell.replace(",", ";"), cell)
     with pytest.raises(
-        ConfigurationError, match=r"may have decimal commas .*1\.234 would then mean 1234.*Nothing was sent"
+        ConfigurationError, match=r"may use decimal commas .*1\.234 would then mean 1234.*Nothing was sent"
     ):
         sifter(tmp_path / "f.csv", text).survey(lambda _: None)
 
@@ -200,6 +200,6 @@ def test_what_a_spreadsheet_did_to_a_cell_is_told_instead_of_what_is_wrong_with_
     sifter(tmp_path / "f.csv", text).survey(problems.append)
     [problem] = problems
     assert problem == (
-        "line 2: amount '1,250.00': write 1250.00. foreign_id '7.35202E+17' is what a spreadsheet shows of a long number: "
-        "format the column as text, and fill it anew."
+        "line 2: amount '1,250.00': write 1250.00. foreign_id '7.35202E+17' is how a spreadsheet shows a long number: "
+        "format the column as text, and fill it again."
     )
