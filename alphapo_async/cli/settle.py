@@ -152,6 +152,7 @@ def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> 
     if is_patient and _is_early(row, now):
         return (
             f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on "
-            "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. --anyway takes it now."
+            "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. "
+            "--anyway takes it now."
         )
     return f"a worker that does not answer may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."

@@ -64,7 +64,7 @@ def test_all_rows_are_unfrozen_but_those_that_a_worker_holds(path: Path) -> None
     assert told.stdout.startswith("2 unfrozen")
     assert "1 left unchanged: a worker holds them: call again in a minute" in told.stderr
     one = invoke("journal", "unfreeze", "held", *WHY, "--journal", str(path))
-    assert "1 left as they are: it is not frozen, or a worker holds it" in one.stderr
+    assert "1 left unchanged: it is not frozen, or a worker holds it" in one.stderr
 
 
 def test_nothing_was_lost(path: Path) -> None:
