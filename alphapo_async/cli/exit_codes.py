@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
-from alphapo_async.cli.messages import advice, happened, is_key_refused, spoken_problem
+from alphapo_async.cli.messages import advice, happened, is_key_refused, option_problem
 from alphapo_async.core.errors import (
     AlphapoError,
     AlphapoUnavailable,
@@ -63,7 +63,7 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
     match error:
         case InvalidRequest():
             problems = [
-                f"  --{field.replace('_', '-')}: {spoken_problem(text)}" for field, text in error.problems.items()
+                f"  --{field.replace('_', '-')}: {option_problem(text)}" for field, text in error.problems.items()
             ]
             return ["The withdrawal request is not valid, nothing was sent.", *problems], Exit.WRONG
         case JournalError() if error.foreign_id is None:

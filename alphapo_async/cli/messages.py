@@ -1,13 +1,14 @@
-"""What errors of one withdrawal say to somebody who types a command: options and commands, and nothing in Python. Pure."""
+"""The messages of errors on the command line: they name options, columns and commands, and no Python. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Literal
 
-from alphapo_async.core.errors import JournalError, WithdrawalError, WithdrawalUnknown
+from alphapo_async.core.errors import AlphapoError, JournalError, WithdrawalError, WithdrawalUnknown
 
-__all__ = ["CHECK_THE_KEY", "advice", "happened", "is_key_refused", "spoken_problem"]
+__all__ = ["CHECK_THE_KEY", "advice", "happened", "is_key_refused", "option_problem", "row_message", "row_problem"]
 
 CHECK_THE_KEY: Final = "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist"
 _KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
@@ -24,28 +25,46 @@ _STEPS_OF_RESUME: Final = {
     "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks it up.",
     "key_refused": f"{CHECK_THE_KEY}, then request it again.",
 }
-_PROBLEMS: Final = (
+_STEPS_BY_COMMAND: Final = {
+    "withdraw": _STEPS,
+    "resume": {**_STEPS, **_STEPS_OF_RESUME},
+    "batch": {
+        **_STEPS,
+        "rejected": "Correct the row, or release the funds; --retry-rejected sends it again as it is.",
+    },
+}
+_OPTION_PROBLEMS: Final = (
     (r'; make the client with amount_format="string"\.', ": pass --amount-format string."),
     (r"; send an internal id, or set allow_personal_reference=True\.", "; give an internal id."),
     (r"without_tag=True says that", "--no-tag says that"),
     (r"together with without_tag:", "together with --no-tag:"),
 )
 
+_ROW_PROBLEMS: Final = (
+    (r"; make the client with amount_format=\"string\"\.", ": pass --amount-format string."),
+    (
+        r"; send an internal id, or set allow_personal_reference=True\.",
+        "; give an internal id, or a column allow_personal_reference with true.",
+    ),
+    (
+        r"without_tag=True says that none is wanted\.",
+        "if none is wanted, write true in a column without_tag, or leave a column tag empty and pass --no-tag.",
+    ),
+    (r"must be text, not \w+\.", "must be text in quotes."),
+    (r"must be a Decimal, str or int, not \w+\.", "must be a number, or one in quotes."),
+    (r"must be a mapping, not \w+\.", "must be a JSON object."),
+)
+
 
 def happened(error: WithdrawalError | JournalError) -> str:
-    """Return what an error says, without its advice to programs."""
+    """Return what happened, without the error's advice to programs."""
     return str(error).removesuffix(error.next_step).rstrip()
 
 
-def advice(error: WithdrawalError | JournalError, *, of_resume: bool = False) -> str:
-    """Return what to do now.
-
-    Args:
-        error: of a withdrawal.
-        of_resume: it was told by a command that was given no request to correct or to repeat.
-    """
+def advice(error: WithdrawalError | JournalError, command: Literal["withdraw", "resume", "batch"] = "withdraw") -> str:
+    """Return what to do now, with the options of the command that reports the error."""
     kind = "journal" if isinstance(error, JournalError) else error.outcome
-    steps = {**_STEPS, **_STEPS_OF_RESUME} if of_resume else _STEPS
+    steps = _STEPS_BY_COMMAND[command]
     if isinstance(error, WithdrawalUnknown) and error.reason == "key":
         return f"{_KEEP} No pass settles it without its key: add the key to that file, then run the same command again."
     if is_key_refused(error):
@@ -58,8 +77,24 @@ def is_key_refused(error: object) -> bool:
     return isinstance(error, WithdrawalUnknown) and error.reason == "key refused"
 
 
-def spoken_problem(text: str) -> str:
-    """Return what is wrong with a field, in the words of `alphapo withdraw`."""
-    for pattern, words in _PROBLEMS:
+def row_message(error: AlphapoError) -> str:
+    """Return what happened to a row of a file, or to the whole run, and what to do now."""
+    if isinstance(error, WithdrawalError | JournalError):
+        return f"{happened(error)} {advice(error, 'batch')}"
+    return str(error)
+
+
+def option_problem(text: str) -> str:
+    """Return the problem with a field of `alphapo withdraw`, which is an option there."""
+    return _with(text, _OPTION_PROBLEMS)
+
+
+def row_problem(text: str) -> str:
+    """Return the problem with a field of a row, which is a cell or a name there."""
+    return _with(text, _ROW_PROBLEMS)
+
+
+def _with(text: str, replacements: Iterable[tuple[str, str]]) -> str:
+    for pattern, words in replacements:
         text = re.sub(pattern, words, text)
     return text

@@ -81,7 +81,7 @@ def result_line(result: BatchResult) -> str:
     """Return what became of one withdrawal, in a line."""
     error = result.error
     if isinstance(error, WithdrawalError | JournalError):
-        told = f"{happened(error)} {advice(error, of_resume=True)}"
+        told = f"{happened(error)} {advice(error, 'resume')}"
         return f"{result.request.foreign_id}  {result.outcome}  {told}"
     known = result.withdrawal
     return f"{result.request.foreign_id}  {result.outcome}  {known.id if known else ''}".rstrip()

@@ -1,12 +1,15 @@
-"""What errors of one withdrawal say to somebody who types a command."""
+"""The messages of errors on the command line."""
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import pytest
 
-from alphapo_async.cli.messages import advice, happened, spoken_problem
+from alphapo_async.cli.messages import advice, happened, option_problem, row_message, row_problem
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
+    AlphapoError,
     AuthenticationError,
     Existing,
     ForeignIdConflict,
@@ -20,7 +23,19 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.models import request_of
 
-_PYTHON = ("=True", "=False", '="', "same request again", "base_url", "Call again", "Calling again")
+Command: TypeAlias = Literal["withdraw", "resume", "batch"]
+COMMANDS: tuple[Command, ...] = ("withdraw", "resume", "batch")
+_PYTHON = (
+    "=True",
+    "=False",
+    '="',
+    "Decimal",
+    "mapping",
+    "same request again",
+    "base_url",
+    "Call again",
+    "Calling again",
+)
 ERRORS: list[WithdrawalError | JournalError] = [
     WithdrawalRejected("No.", errors={}, foreign_id="f"),
     WithdrawalFailed("No.", foreign_id="f"),
@@ -34,11 +49,11 @@ ERRORS: list[WithdrawalError | JournalError] = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("of_resume", [False, True])
-def test_what_to_do_is_said_without_python(error: WithdrawalError, *, of_resume: bool) -> None:
-    """Of every outcome, apart from what happened."""
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_advice_names_no_python(error: WithdrawalError, command: Command) -> None:
+    """For every outcome, apart from what happened."""
     assert happened(error) == "No."
-    told = advice(error, of_resume=of_resume).replace("--retry-rejected sends the same request again", "")
+    told = advice(error, command).replace("--retry-rejected sends the same request again", "")
     assert told
     assert not [word for word in _PYTHON if word in told]
 
@@ -47,19 +62,19 @@ def test_only_who_made_the_request_can_send_it_again() -> None:
     """`resume` has no such option."""
     rejected = ERRORS[0]
     assert "--retry-rejected" in advice(rejected)
-    assert "--retry-rejected" not in advice(rejected, of_resume=True)
+    assert "--retry-rejected" not in advice(rejected, "resume")
 
 
-@pytest.mark.parametrize("of_resume", [False, True])
-def test_a_row_whose_key_is_missing_stays_pending_until_the_key_is_added(*, of_resume: bool) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_row_whose_key_is_missing_stays_pending_until_the_key_is_added(command: Command) -> None:
     """Another pass does not help, so that the advice does not name one."""
     missing = WithdrawalUnknown("No.", reason="key", foreign_id="f")
-    assert advice(missing, of_resume=of_resume) == (
+    assert advice(missing, command) == (
         "Keep it pending: do not refund it and do not pay it under a new foreign_id. No pass settles it without its key: "
         "add the key to that file, then run the same command again."
     )
     other = WithdrawalUnknown("No.", reason="no answer", foreign_id="f")
-    assert "add the key" not in advice(other, of_resume=of_resume)
+    assert "add the key" not in advice(other, command)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +91,35 @@ def test_what_is_wrong_with_a_field_names_the_options(fields: dict[str, object],
     usual = {"foreign_id": "f", "currency": "BTC", "address": "a", "amount": "1", "end_user_reference": "u"}
     with pytest.raises(InvalidRequest) as caught:
         encode_body(request_of({**usual, **fields}), "number")
-    told = spoken_problem(caught.value.problems[name])
+    told = option_problem(caught.value.problems[name])
+    assert told.endswith(words)
+    assert not [word for word in _PYTHON if word in told]
+
+
+def test_a_row_has_what_happened_and_what_to_do() -> None:
+    """With what the file's owner can change; an error without advice stays as it is."""
+    assert row_message(ERRORS[0]).startswith("No. Correct the row, or release the funds; --retry-rejected")
+    assert row_message(ERRORS[3]).startswith("No. Keep it pending")
+    assert "Check ALPHAPO_KEY" in row_message(ERRORS[4])
+    assert row_message(AlphapoError("Why?")) == "Why?"
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "words"),
+    [
+        ({"end_user_reference": "a@b.cd"}, "end_user_reference", "or a column allow_personal_reference with true."),
+        ({"currency": "XRP"}, "tag", "or leave a column tag empty and pass --no-tag."),
+        ({"address": 5}, "address", "must be text in quotes."),
+        ({"amount": []}, "amount", "must be a number, or one in quotes."),
+        ({"sender_data": "x"}, "sender_data", "must be a JSON object."),
+        ({"amount": "x"}, "amount", "is not a decimal number."),
+    ],
+)
+def test_the_problem_of_a_field_names_cells_and_columns(fields: dict[str, object], name: str, words: str) -> None:
+    """What is meant for a program's author becomes what is meant for a file's."""
+    usual = {"foreign_id": "f", "currency": "BTC", "address": "x", "amount": "1", "end_user_reference": "u"}
+    with pytest.raises(InvalidRequest) as caught:
+        request_of({**usual, **fields})
+    told = row_problem(caught.value.problems[name])
     assert told.endswith(words)
     assert not [word for word in _PYTHON if word in told]

@@ -21,11 +21,11 @@ from alphapo_async.cli.batch.paths import check_places
 from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
-from alphapo_async.cli.batch.row_messages import spoken
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
+from alphapo_async.cli.messages import row_message
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
 from alphapo_async.cli.progress import duration
@@ -284,7 +284,7 @@ class _Work:
         for line in report_lines(report, str(results)):
             say(self._console, line)
         if failure is not None:
-            echo(spoken(failure), err=True)
+            echo(row_message(failure), err=True)
 
     def _write_report(
         self, report: BatchReport, _failure: AlphapoError | None, results: Path, reporting: ReportFile | None

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from alphapo_async.cli.batch.row_messages import spoken
+from alphapo_async.cli.messages import row_message
 from alphapo_async.cli.output import clean
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest
 from alphapo_async.core.results import BatchResult
@@ -200,7 +200,7 @@ def cells_of(result: BatchResult, line: int) -> list[str]:
 def _words(error: AlphapoError | None) -> str:
     if isinstance(error, InvalidRequest):
         return _listed(error.problems)
-    return "" if error is None else spoken(error)
+    return "" if error is None else row_message(error)
 
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:

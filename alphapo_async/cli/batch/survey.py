@@ -18,7 +18,7 @@ from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
 from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.results import invalid_cells
-from alphapo_async.cli.batch.row_messages import spoken_problem
+from alphapo_async.cli.messages import row_problem
 from alphapo_async.cli.output import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
 from alphapo_async.core.errors import ConfigurationError, InvalidRequest
@@ -187,7 +187,7 @@ class Sifter:
             encode_body(request, self._amount_format)
         except InvalidRequest as error:
             # Of a row that could not be read, what is missing is no news.
-            found = {field: spoken_problem(text) for field, text in error.problems.items()}
+            found = {field: row_problem(text) for field, text in error.problems.items()}
             return problems if "row" in problems else {**found, **problems}
         return problems or request
 
