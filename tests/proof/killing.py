@@ -73,7 +73,7 @@ def kill_and_resume(
     journal = journal or str(folder / "payouts.db")
     told = folder / "told.txt"
     told.touch()
-    faults = _UntilCalm(named_faults("heavy", seed))
+    faults = UntilCalm(named_faults("heavy", seed))
     dialect = Dialect(visibility="never") if is_blind else Dialect()
     with running_sandbox(
         faults=faults, seed=seed, latency=0.005, slow=0.1, late=0.3, throttle_seconds=0.2, dialect=dialect
@@ -91,7 +91,7 @@ def kill_and_resume(
         return asyncio.run(judge(sandbox, journal, told, is_blind=is_blind))
 
 
-class _UntilCalm:
+class UntilCalm:
     """Faults until AlphaPo has recovered: what is left over is settled then, and not against a budget made for worse times."""
 
     def __init__(self, plan: FaultPlan) -> None:

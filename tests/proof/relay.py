@@ -1,16 +1,20 @@
-"""A relay on loopback: it passes bytes on to a port, can be held, and can be pointed at another port.
+"""A relay on loopback: it passes bytes on to a port, can be held, can end connections in three ways, and can be pointed at another port.
 
-Between a primary and its standby it holds back the write-ahead log; between a client and its database it is the address that moves.
+Between a primary and its standby it holds back the write-ahead log; between a client and its database it is the address that moves, or
+the network that fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from types import TracebackType
 from typing import Self
 
 _CHUNK = 65_536
+_LINGER = struct.pack("ii", 1, 0)
 
 
 class Relay:
@@ -26,6 +30,8 @@ class Relay:
         self._flows = asyncio.Event()
         self._flows.set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        """To the client of each connection."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
@@ -40,8 +46,25 @@ class Relay:
         await self._server.wait_closed()
 
     def hold(self) -> None:
-        """Pass nothing on from the target any more, until `move`."""
+        """Pass nothing on from the target any more, until `release` or `move`."""
         self._flows.clear()
+
+    def release(self) -> None:
+        """Pass on again, and what was held first."""
+        self._flows.set()
+
+    async def reset(self) -> None:
+        """End every connection with a reset; the target sees an ordinary end."""
+        for writer in self._writers:
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+        await self.cut()
+
+    def half_close(self) -> None:
+        """Show every client the end of what its target sends; what the client sends still arrives, until the target answers."""
+        for writer in self._writers:
+            with contextlib.suppress(OSError):  # it has ended
+                writer.write_eof()
 
     async def cut(self) -> None:
         """End every connection."""
@@ -61,8 +84,10 @@ class Relay:
         assert task is not None
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        self._writers.add(writer)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._relay(reader, writer)
+        self._writers.discard(writer)
         writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -21,7 +21,7 @@ import asyncpg
 
 from tests.proof.relay import Relay
 
-__all__ = ["FOLDERS", "PREFIX", "Cluster", "Server"]
+__all__ = ["FOLDERS", "PREFIX", "Cluster", "Server", "free_port", "installed"]
 
 _SETTINGS: Final = """
 listen_addresses = '127.0.0.1'
@@ -43,7 +43,7 @@ PREFIX: Final = "alphapo-failover-"
 """How the folder's name begins; it ends with the process id."""
 
 
-def _installed() -> tuple[Path, str | None]:
+def installed() -> tuple[Path, str | None]:
     """Return the folder of PostgreSQL's programs, and the user that runs them (root must not); None for the present one."""
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     with warnings.catch_warnings():
@@ -62,7 +62,8 @@ def _installed() -> tuple[Path, str | None]:
     return programs, user
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -80,7 +81,7 @@ class Server:
 
     def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._programs = programs
         self._user = user
 
@@ -151,7 +152,7 @@ class Cluster:
         self._made = 0
 
     async def __aenter__(self) -> Self:
-        self._programs, self._user = _installed()
+        self._programs, self._user = installed()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=f"-{os.getpid()}", dir=FOLDERS))
         try:
             if self._user is not None:
