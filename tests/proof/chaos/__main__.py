@@ -27,6 +27,10 @@ def _print(line: str) -> None:
 
 async def _run(scenarios: Sequence[Scenario], withdrawals: int, faults: int, seed: int) -> list[Result]:
     """Play scenarios, each with its share of withdrawals and faults; files of one that went wrong are kept."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     shares = sum(scenario.share for scenario in scenarios)
     results = []
     _print(f"| scenario | withdrawals | faults | seconds | {' | '.join(_KINDS)} |")
@@ -41,6 +45,9 @@ async def _run(scenarios: Sequence[Scenario], withdrawals: int, faults: int, see
             is_clean = result.verdict.is_clean
             _print(_row(scenario.name, [result]))
             _print_problems(result.verdict, folder)
+        except asyncio.CancelledError:
+            is_clean = True  # nothing is known to be wrong
+            raise
         finally:
             if is_clean:
                 shutil.rmtree(folder)
@@ -77,12 +84,9 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     wanted = [scenario for scenario in SCENARIOS if not chosen.only or scenario.name in chosen.only]
     possible = [scenario for scenario in wanted if not lacking(scenario)]
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # ends as by Ctrl-C: servers are ended, their files removed
     try:
         results = asyncio.run(_run(possible, chosen.withdrawals, chosen.faults, chosen.seed))
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         _print("interrupted: servers and processes are ended")
         return 130
     _print(_row("all", results))

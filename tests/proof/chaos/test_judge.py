@@ -14,7 +14,7 @@ PAID = {"a": [Accepted("1", 5.0)]}
 
 def call(outcome: str, *, name: str = "withdraw", **fields: Any) -> Report:
     """Return the answer of a call that lasted from 4 to 6."""
-    usual = {"foreign_id": "a", "began": 4.0, "ended": 6.0, "number": 1}
+    usual: dict[str, Any] = {"foreign_id": "a", "began": 4.0, "ended": 6.0, "number": 1}
     return Report(kind="result", name=name, outcome=outcome, **(usual | fields))
 
 
