@@ -90,7 +90,7 @@ class DemoCounts:
         self.look_ups = 0
 
     def __repr__(self) -> str:
-        return f"Tally(retries={self.retries}, look_ups={self.look_ups})"
+        return f"DemoCounts(retries={self.retries}, look_ups={self.look_ups})"
 
     def notice(self, event: Event) -> None:
         """Count one event."""

@@ -114,4 +114,4 @@ def test_the_tally_counts_retries_and_look_ups() -> None:
     ]:
         tally.notice(Event(name=name, at=0.0, account="default", foreign_id=foreign_id))  # type: ignore[arg-type]
     assert (tally.retries, tally.look_ups) == (2, 1)
-    assert repr(tally) == "Tally(retries=2, look_ups=1)"
+    assert repr(tally) == "DemoCounts(retries=2, look_ups=1)"

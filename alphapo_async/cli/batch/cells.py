@@ -1,7 +1,7 @@
-"""What spreadsheets and other programs have made of a cell, and what to do about it. Pure.
+"""Find cells that a spreadsheet or another program has changed. Pure.
 
-A spreadsheet shows a number in a form of its own and saves what it shows: `7.35202E+17` for any of 100,000 ids, `1.234,56` for an amount.
-What only such a display writes is refused, never guessed at.
+A spreadsheet saves a number as it displays it: `7.35202E+17` for any of 100,000 ids, `1.234,56` for an amount. A cell that only such a
+display can have written is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _is_error: Final = re.compile(
 ).fullmatch
 """What Excel, Google Sheets and LibreOffice show instead of a value, in several languages."""
 _is_exponent: Final = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+\d{1,3}").fullmatch
-"""A number as a display shortens it: one digit, and a signed exponent. An id such as `12e4567` is none."""
+"""A shortened number: one digit and a signed exponent. An id such as `12e4567` does not match."""
 _has_exponent_above_zero: Final = re.compile(r"[^eE]*[eE]\+?0*[1-9]\d*", re.ASCII).fullmatch
 _MISSING: Final = frozenset({"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL", "(null)", "[NULL]", "<null>", "\\N"})
-"""What pandas and SQL clients write where there is no value."""
+"""What pandas and SQL clients write for a missing value."""
 _AS_TEXT: Final = "format the column as text, and fill it again"
 
 _MARKS: Final = " \u00a0\u2009\u202f'\u2019"
 _is_grouped: Final = re.compile(
     rf"\d{{1,3}}([{_MARKS}]\d{{3}})+(\.\d+)?|\d{{1,3}}(,\d{{3}})+\.\d+|\d{{1,3}}(,\d{{3}}){{2,}}", re.ASCII
 )
-"""Thousands are set apart, and the decimal sign can only be a point."""
+"""Thousands are separated, and the decimal sign can only be a point."""
 
 
 def decimal_comma(fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return name and text of a figure of this row that may be written with a decimal comma; None if none is.
+    """Return name and text of an amount in this row that may have a decimal comma; None if there is none.
 
     In the same file `1.234` would then mean 1234.
     """
@@ -56,18 +56,18 @@ def decimal_comma(fields: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _figure_in(cell: str) -> str:
-    """Return the digits of a cell with all that stands between them: without a currency, a sign, and blanks around."""
+    """Return the digits of a cell with what is between them: without currency, sign and surrounding spaces."""
     found = re.search(r"[.,]?\d(.*\d)?", cell, re.ASCII | re.DOTALL)
     return "" if found is None else found[0]
 
 
 def is_exact_figure(cell: str) -> bool:
-    """Return whether this is a figure of which no display has cut digits; `1E-05` is one."""
+    """Return whether this is a number with all its digits; `1E-05` is one."""
     return FIGURE.fullmatch(cell) is not None and _has_exponent_above_zero(cell) is None
 
 
 def problems_of_cells(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with the texts of a row, by field."""
+    """Return the problems of the cells of a row, by field."""
     problems = {name: _problem_of_figure(fields[name]) for name in _FIGURES if isinstance(fields.get(name), str)}
     problems |= {name: _problem_of_text(fields[name]) for name in _TEXTS if isinstance(fields.get(name), str)}
     return {name: problem for name, problem in problems.items() if problem is not None}

@@ -1,4 +1,4 @@
-"""`alphapo batch`: many withdrawals from a file; the same command again goes on where the last one ended."""
+"""`alphapo batch`: many withdrawals from a file; the same command again continues where the last one ended."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds of a time such as `90s`, `15m`, `2h`, `1d`, or `90`.
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, or `90`.
 
     Raises:
         click.BadParameter: it is none.
@@ -168,7 +168,7 @@ def batch(
 
 @hides_arguments
 def _access(environment: Mapping[str, str], file: Path, journal: str | None, **given: str | None) -> Access:
-    """Return which AlphaPo is meant, as whom, and with which journal.
+    """Return the access to AlphaPo and the journal of this run.
 
     Raises:
         ConfigurationError: something is missing or wrong, or the journal would forget what was sent.
@@ -185,7 +185,7 @@ def _path_of(journal: Journal) -> Path | None:
 
 @contextlib.contextmanager
 def _interruptible(sentence: str) -> Iterator[None]:
-    """End with this sentence if Ctrl-C comes where nobody else hears it."""
+    """End with this sentence on a Ctrl-C that no other code handles."""
     try:
         yield
     except KeyboardInterrupt:
@@ -213,7 +213,7 @@ class _Work:
         self._survey = Survey()
 
     def show(self, results: Path, orders: Orders) -> Exit:
-        """Say what would be paid, what is wrong, and what would keep it from being paid."""
+        """Show what would be paid, every problem, and what would forbid the run; return the exit code."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
         wanted = Wanted(self._sifter, orders.retry_rejected, balances=True)
         known = run(find_out(self._access, wanted))
@@ -238,7 +238,7 @@ class _Work:
             pass
 
     def may_pay(self, orders: Orders, *, yes: bool) -> bool:
-        """Read the file, show what is about to happen, and ask where money would move."""
+        """Read the file, show what is about to happen, and ask if money would move; return whether to pay."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
             self._survey = self._sifter.survey(lambda _problem: None)
         access = self._access
@@ -262,7 +262,7 @@ class _Work:
             return False
 
     def pay(self, results: Path, reporting: ReportFile | None, orders: Orders) -> Exit:
-        """Pay, and say what became of it."""
+        """Pay, show the report, and return the exit code."""
         access = self._access
         say(
             self._console,
@@ -321,7 +321,7 @@ def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:
 
 
 def report_lines(report: BatchReport, results: str) -> list[str]:
-    """Return what is said below the tables."""
+    """Return the lines below the tables."""
     lines = [
         f"Totals reconcile: {'yes' if report.adds_up else 'NO'}.",
         f"Took {duration(report.seconds)}. Results: {results}",

@@ -1,4 +1,4 @@
-"""What a person is told before money moves: what the file asks for, and what journal and AlphaPo know beforehand."""
+"""What is shown before money moves: the sums of the file, and what journal and AlphaPo already know."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ __all__ = ["Balances", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", 
 
 
 class Balances(NamedTuple):
-    """What AlphaPo says it holds."""
+    """The balances at AlphaPo."""
 
     held: Mapping[str, Decimal]
     why: str = ""
-    """Why it is not known."""
+    """Why they are not known; empty if they are."""
     is_key_refused: bool = False
 
 
 class PriorKnowledge(msgspec.Struct, frozen=True):
-    """What was known before."""
+    """What journal and AlphaPo know before the run."""
 
     is_durable: bool
     totals: Mapping[str, Totals] = {}
-    """What the journal knows of the account."""
+    """The account's totals in the journal."""
     host: str | None = None
-    """Which host the account belongs to in the journal; None if to none yet."""
+    """The host that the journal binds the account to; None if it is not bound yet."""
     stock: InJournal | None = None
-    """What the journal has of the file's rows, and what is left; None if nobody looked."""
+    """What the journal has of the file's rows, and what is left; None if it was not asked."""
     balances: Balances = Balances({})
 
 
 class Wanted(NamedTuple):
-    """What is to be found out, besides what stands against paying at all."""
+    """What to find out, besides what would forbid the run."""
 
     stock_of: Sifter | None = None
-    """The rows of which to say what the journal has, and what is left."""
+    """Yields the rows to compare with the journal; None for no comparison."""
     retry_rejected: bool = False
     balances: bool = False
-    """AlphaPo's, too."""
+    """Also ask AlphaPo for the balances."""
 
 
 async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
-    """Ask the journal, and AlphaPo for its balances.
+    """Ask the journal, and AlphaPo for the balances if wanted.
 
     Args:
         access: which journal, which AlphaPo.
@@ -97,7 +97,7 @@ async def _balances(access: Access) -> Balances:
 
 
 def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
-    """Return what a dry run says below the problems: of what the journal knows of already, only what is left would be paid now."""
+    """Return the lines of a dry run below the problems; only what the journal does not have yet would be paid now."""
     stock = known.stock or InJournal(left=survey)
     left = stock.left
     lines = pairs(
@@ -128,12 +128,12 @@ def _without_tag(survey: Survey) -> list[tuple[str, str]]:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    """Return how many rows are what; what is accepted, failed or rejected is not sent again."""
+    """Return the counts of rows by state, as text."""
     return ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items())) or "none"
 
 
 def _asked(survey: Survey) -> dict[str, str]:
-    """Return by asked currency how much is asked for in how many rows."""
+    """Return sum and number of rows, by asked currency, as text."""
     return {
         currency: f"{amount(figure, currency)} in {survey.counts[currency]:,} rows"
         for currency, figure in survey.to_pay.items()
@@ -141,7 +141,7 @@ def _asked(survey: Survey) -> dict[str, str]:
 
 
 def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> str:
-    """Return what leaves the balance of a currency, and what it holds."""
+    """Return what the rows take from a balance, and the balance itself."""
     figure, balance = survey.to_debit.get(currency), balances.get(currency)
     leaves = "" if figure in (None, survey.to_pay.get(currency)) else f"{amount(figure)} to leave, "
     holds = f"balance {'not known' if balance is None else amount(balance)}"
@@ -150,7 +150,7 @@ def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> s
 
 
 def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -> list[str]:
-    """Return what a person has to see before money moves."""
+    """Return the lines that a person confirms before money moves."""
     so_far = _sums(known.totals.items())
     left_out = survey.rows - survey.counts.total()
     stock = known.stock or InJournal(left=survey)

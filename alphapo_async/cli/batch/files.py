@@ -1,6 +1,6 @@
-"""The rows of a file, each with the number of its line: CSV with a comma or a semicolon, or JSON Lines.
+"""Read the rows of a file, each with the number of its line: CSV with commas or semicolons, or JSON Lines.
 
-What is wrong with a row is told with the row; what is wrong with the file as a whole is raised, before a row of it is used.
+Problems of a row are returned with the row. Problems of the whole file are raised before a row of it is used.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ class InputLine(msgspec.Struct, frozen=True):
     """The line on which it begins, from 1."""
     fields: Mapping[str, Any]
     problems: Mapping[str, str] = {}
-    """What kept it from being read."""
+    """Why the row could not be read, by field."""
 
 
 Lines: TypeAlias = Callable[[Iterator[str], str], Iterator[InputLine]]
-"""Reads the rows from the lines of a file, whose name it needs for what it raises."""
+"""Reads rows from the lines of a file; the file's name is for errors."""
 
 
 class FileChanged(ConfigurationError):
-    """The file is not the one any more that was read first."""
+    """The file has changed since it was first read."""
 
 
 class InputFile:
-    """A file that is read more than once, and must be the same each time.
+    """A file that is read more than once and must not change.
 
     Args:
         path: of the file.
         lines: reads its rows.
 
     Raises:
-        ConfigurationError: it is no file, or cannot be read.
+        ConfigurationError: the path is not a regular file, or cannot be read.
     """
 
     def __init__(self, path: Path, lines: Lines) -> None:
@@ -84,8 +84,8 @@ class InputFile:
         """Yield the rows, from the first on.
 
         Raises:
-            ConfigurationError: it is in the wrong form.
-            FileChanged: it is not the file any more that was read before.
+            ConfigurationError: the file has the wrong form.
+            FileChanged: the file has changed since it was read before.
         """
         self.check()
         digest = hashlib.sha256()
@@ -105,7 +105,7 @@ class InputFile:
         self._digest = digest.digest()
 
     def check(self) -> None:
-        """Pass if the file's size, time and place are what they were.
+        """Pass if size, time and inode of the file are unchanged.
 
         Raises:
             FileChanged: they are not.
@@ -118,7 +118,7 @@ class InputFile:
             raise self.changed()
 
     def changed(self) -> FileChanged:
-        """Return the error that says so."""
+        """Return the error for a changed file."""
         return FileChanged(
             f"{self._path} changed while it was read, so nothing more of it was sent. What was sent is in the journal: correct the file, "
             "then run the same command again. It continues from there and pays nothing twice."
@@ -149,12 +149,12 @@ def _texts(stream: BinaryIO, name: str, hear: Callable[[bytes], None]) -> Iterat
 
 
 def read_lines(texts: Iterator[str], name: str, *, no_tag: bool = False) -> Iterator[InputLine]:
-    """Yield the rows of a CSV or a JSON Lines file, whichever it is.
+    """Yield the rows of a CSV or JSON Lines file.
 
     Args:
         texts: the lines.
         name: of the file.
-        no_tag: an empty `tag` means that none is wanted, on purpose, unless the row has `without_tag`.
+        no_tag: an empty `tag` means that no tag is wanted, unless the row has `without_tag`.
 
     Raises:
         ConfigurationError: it is neither, is empty, or its header is wrong.
@@ -184,7 +184,7 @@ def _first_line(texts: Iterator[str], name: str) -> tuple[int, str]:
 
 
 def _check_first(text: str, name: str) -> None:
-    """Pass if the line is one, and no mark of a program that wrote the file."""
+    """Pass unless the line is a mark of the program that wrote the file."""
     if text.startswith(_MARK):
         raise ConfigurationError(
             f"{name} begins with two byte order marks: a program added a second one. Save it as UTF-8. Nothing was sent."
@@ -220,7 +220,7 @@ def read_csv(texts: Iterator[str], name: str, begin: int = 1, *, no_tag: bool = 
         texts: the lines, from the header on.
         name: of the file.
         begin: the line of the header.
-        no_tag: an empty `tag` means that none is wanted, on purpose, unless the row has `without_tag`.
+        no_tag: an empty `tag` means that no tag is wanted, unless the row has `without_tag`.
 
     Raises:
         ConfigurationError: the header is wrong, or a quote is missing, so that it is not certain where rows end.
@@ -298,7 +298,7 @@ def _why_too_many(header: Sequence[str], cells: Sequence[str]) -> str:
 
 
 def _object(cell: str) -> Any:
-    """Return what the JSON in a cell says; a text that is none is left to the request to complain about."""
+    """Return the value of the JSON in a cell; other text is returned as it is, and the request refuses it."""
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):
@@ -320,7 +320,7 @@ def _read_json(texts: Iterator[str], begin: int, *, no_tag: bool) -> Iterator[In
         if not isinstance(told, dict):
             yield InputLine(number, {}, {"row": "is not a JSON object."})
             continue
-        # Only amounts are figures that must be kept as they were written.
+        # Only amounts are numbers that must keep their digits.
         told |= {name: json.loads(text)[name] for name in _OBJECTS if name in told}
         if no_tag and told.get("tag", told) in ("", None) and told.get("without_tag") in ("", None):
             told["without_tag"] = True

@@ -1,4 +1,4 @@
-"""Which line of a file came first with its foreign_id: kept in a temporary database on disk, so that memory does not grow with the file."""
+"""The first line of each foreign_id of a file, in a temporary database on disk, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -22,32 +22,30 @@ _CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """Where a row stands among those with its foreign_id."""
+    """The relation of a row to the other rows with its foreign_id."""
 
     first: int
     """The line of the first of them."""
     is_first: bool
     is_same: bool
-    """It asks for the same payment as the first."""
+    """It requests the same payment as the first."""
 
 
 class Later(msgspec.Struct, frozen=True):
-    """A row that asks for the same payment as an earlier one."""
+    """A row that requests the same payment as an earlier one."""
 
     line: int
     foreign_id: str
     first: int
     cells: list[str] | None
-    """What was told of the earlier one; None if nothing was."""
+    """The results line of the earlier row; None if it has none."""
 
 
 class Index:
     """The first line of every foreign_id."""
 
     def __init__(self) -> None:
-        self._connection = sqlite3.connect(
-            "", isolation_level=None
-        )  # a file that has no name and ends with the connection
+        self._connection = sqlite3.connect("", isolation_level=None)  # a nameless file, removed with the connection
         for statement in ("pragma journal_mode = off", "pragma synchronous = off", _CACHE, *_TABLES.split(";\n")):
             self._connection.execute(statement)
         self._connection.execute("begin")
@@ -75,7 +73,7 @@ class Index:
         return Standing(first, is_first=False, is_same=known == payment)
 
     def standing(self, line: int, foreign_id: str, payment: str) -> Standing | None:
-        """Return where a row stands that was taken in before; None if it was not, so that the file is another one."""
+        """Return the relation of a row that was added before; None if it was not, which means that the file has changed."""
         found = self._first(foreign_id)
         if found is None:
             return None
@@ -86,16 +84,16 @@ class Index:
         return Standing(first, is_first=False, is_same=known == payment) if later == (foreign_id, payment) else None
 
     def line_of(self, foreign_id: str) -> int:
-        """Return the line of the first row that has this foreign_id and can be paid; 0 if none has."""
+        """Return the line of the first payable row with this foreign_id; 0 if there is none."""
         found = self._first(foreign_id)
         return 0 if found is None else found[0]
 
     def knows(self, foreign_id: str) -> bool:
-        """Tell whether a row has this foreign_id, one that cannot be paid included."""
+        """Return whether a row has this foreign_id, payable or not."""
         return self._first(foreign_id) is not None or self._is_other(foreign_id)
 
     def note(self, foreign_id: str) -> None:
-        """Keep what a row that cannot be paid has for a foreign_id."""
+        """Record the foreign_id of a row that cannot be paid."""
         self._connection.execute("insert or ignore into others values (?)", (foreign_id,))
 
     def _is_other(self, foreign_id: str) -> bool:
@@ -103,21 +101,21 @@ class Index:
         return found is not None
 
     def tell(self, foreign_id: str, cells: list[str]) -> None:
-        """Keep what was told of a row, if later ones ask for the same payment."""
+        """Record the results line of a row, if later rows request the same payment."""
         if self._connection.execute("select 1 from laters where foreign_id = ?", (foreign_id,)).fetchone():
             self._connection.execute(
                 "insert or replace into told values (?, ?)", (foreign_id, msgspec.json.encode(cells).decode())
             )
 
     def same_again(self) -> Iterator[Later]:
-        """Yield the rows that ask for the same payment as an earlier one, in order."""
+        """Yield the rows that request the same payment as an earlier one, in order."""
         for line, foreign_id, first, cells in self._connection.execute(
             "select line, foreign_id, first, cells from laters left join told using (foreign_id) where is_same order by line"
         ):
             yield Later(line, foreign_id, first, None if cells is None else msgspec.json.decode(cells))
 
     def close(self) -> None:
-        """Let go of it; the file is gone with it."""
+        """Close the database; its file is removed."""
         self._connection.close()
 
     def _first(self, foreign_id: str) -> tuple[int, str] | None:

@@ -1,4 +1,4 @@
-"""What the journal has of a file's rows already, and what is left that a run would pay now."""
+"""What the journal already has of a file's rows, and what a run would pay now."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _STATES: Final = {"not_sent": "not sent", "key_refused": "not sent, key refused"
 
 
 class InJournal(msgspec.Struct):
-    """What the journal has of a file's rows to be paid; in each `Survey` figures and counts of what is to be paid say how much it is."""
+    """The journal's state of a file's rows to pay; each `Survey` has the sums and counts of one group."""
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
-    """Rows that it has, by what they are there."""
+    """Rows that the journal has, by state."""
     left: Survey = msgspec.field(default_factory=Survey)
-    """What a run would pay now."""
+    """Rows that a run would pay now."""
     accepted: Survey = msgspec.field(default_factory=Survey)
-    """What AlphaPo has accepted already."""
+    """Rows that AlphaPo has already accepted."""
     unsettled: Survey = msgspec.field(default_factory=Survey)
     """What is looked up first, and sent again only if that is safe."""
 
     def add(self, request: WithdrawalRequest, row: Row | None, *, retry_rejected: bool) -> None:
-        """Count one row of the file, beside what the journal has under its foreign_id."""
+        """Count one row of the file, compared with the journal's row of its foreign_id."""
         if row is None:
             self.left.take(request)
             return
@@ -50,20 +50,20 @@ class InJournal(msgspec.Struct):
 
 
 def _state_of(row: Row) -> str:
-    """Return what a row is in the journal, in words."""
+    """Return the state of a row in words."""
     return _STATES.get(row.state, row.state)
 
 
 async def take_stock(
     journal: Journal, account: str, requests: AsyncIterable[WithdrawalRequest], *, retry_rejected: bool
 ) -> InJournal:
-    """Return what the journal has of these, and what is left.
+    """Return what the journal has of these requests, and what is left.
 
     Args:
-        journal: what was promised, and what came of it.
-        account: whose.
-        requests: the rows to be paid.
-        retry_rejected: what AlphaPo has rejected before is sent again.
+        journal: it is only read.
+        account: of the journal's rows.
+        requests: the rows to pay.
+        retry_rejected: rows that AlphaPo rejected are sent again.
     """
     stock = InJournal()
 

@@ -1,4 +1,4 @@
-"""Where a batch reads and writes: no two of its files may be one, or the later one would destroy the earlier."""
+"""The files of a batch: no two of them may be the same file, or one would overwrite the other."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from alphapo_async.core.errors import ConfigurationError
 __all__ = ["check_places"]
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal", ".workers")
-"""What SQLite and the journal's workers add to the journal's name for files of their own."""
+"""Suffixes of the files that SQLite and the workers keep beside the journal."""
 
 
 def check_places(file: Path, results: Path, report: Path | None, journal: Path | None) -> None:
-    """Pass if results and report overwrite nothing that is needed.
+    """Pass if results and report overwrite no file that is needed.
 
     Args:
         file: the input.
-        results: where the outcomes go.
-        report: where the report goes; None if there is none.
-        journal: the journal's file; None if it is no file.
+        results: the results file.
+        report: the report's file; None if there is none.
+        journal: the journal's file; None if it is in PostgreSQL or in memory.
 
     Raises:
         ConfigurationError: one of them would.

@@ -1,4 +1,4 @@
-"""What became of a file: counts, and totals to the last decimal. Pure."""
+"""The report on a file: counts of outcomes, and totals to the last decimal. Pure."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _BUCKETS: Final = {"key_refused": "not_sent"}
 
 
 class OutcomeCounts:
-    """Counts what rows are told, as they are told."""
+    """Counts the outcomes of rows."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self._sums: dict[str, dict[str, Decimal]] = {}
 
     def __repr__(self) -> str:
-        return f"Tally({dict(self.outcomes)})"
+        return f"OutcomeCounts({dict(self.outcomes)})"
 
     def add(self, outcome: str, request: WithdrawalRequest | None) -> None:
-        """Count a row; an invalid one asks for nothing."""
+        """Count a row; an invalid one has no sum."""
         self.outcomes[outcome] += 1
         if request is None or outcome == "invalid":
             return
@@ -45,7 +45,7 @@ class OutcomeCounts:
             sums[bucket] = sums.get(bucket, Decimal(0)) + figure
 
     def totals(self, requested: Mapping[str, Decimal], *, is_complete: bool) -> dict[str, Totals]:
-        """Return what became of what was requested, by currency; of a run that was cut short, the rest is open."""
+        """Return the totals by currency; what a run that was cut short did not reach is open."""
         totals = {}
         for currency, figure in requested.items():
             sums = Totals(requested=figure, **self._sums.get(currency, {}))
@@ -56,7 +56,7 @@ class OutcomeCounts:
 
 
 class BatchReport(msgspec.Struct, frozen=True):
-    """What became of a file."""
+    """The outcomes of a file."""
 
     file: str
     survey: Survey
@@ -65,14 +65,14 @@ class BatchReport(msgspec.Struct, frozen=True):
     """Rows that were sent once, with an earlier one."""
     totals: Mapping[str, Totals]
     journal: Mapping[str, Totals]
-    """Of the whole journal, for this account."""
+    """Of the whole journal, for the account."""
     seconds: float
     cut_short: str | None = None
-    """Why it ended before everything was settled; None if nothing is left to be said of that."""
+    """Why the run ended before every row was settled; None if it did not."""
     unwritten: int = 0
-    """Rows that were taken, and have no line in the results file, which took no more: the journal has them."""
+    """Rows without a line in the results file because it could not be written; the journal has them."""
     failed: Exit | None = None
-    """The exit code of what ended it; None if nothing failed as a whole."""
+    """The exit code of the error that ended the run; None if none did."""
 
     @property
     def not_taken(self) -> int:
@@ -81,13 +81,13 @@ class BatchReport(msgspec.Struct, frozen=True):
 
     @property
     def adds_up(self) -> bool:
-        """Of every currency, requested is the sum of what became of it: in the file, and in the journal."""
+        """Return whether requested is the sum of the other columns for every currency, in the file and in the journal."""
         both = (*self.totals.values(), *self.journal.values())
         return all(adds_up(sums) and sums.open >= 0 for sums in both)
 
     @property
     def code(self) -> Exit:
-        """The exit code; wrong input has to be mended before anything else can be."""
+        """The exit code; wrong input must be corrected before anything else and wins over the rest."""
         if self.failed is Exit.WRONG:
             return self.failed
         is_unfinished = self.not_taken or self.unwritten
@@ -104,7 +104,7 @@ def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
 
 
 def report_json(report: BatchReport) -> bytes:
-    """Return the report for machines: figures are strings, exact to the last decimal."""
+    """Return the report for programs: amounts are strings, exact to the last decimal."""
     told: dict[str, Any] = {
         "file": clean(report.file),
         "rows": report.survey.rows,
@@ -123,11 +123,11 @@ def report_json(report: BatchReport) -> bytes:
 
 
 _NAMES: Final = frozenset({"file", "rows", "outcomes", "not_tried", "journal_totals", "adds_up", "exit_code"})
-"""What every report has told from the first one on."""
+"""Fields of every report since the first release."""
 
 
 def is_report(text: bytes) -> bool:
-    """Tell whether this is a report, and not something else that should be kept."""
+    """Return whether this is a report, and not another file that must be kept."""
     try:
         told = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):

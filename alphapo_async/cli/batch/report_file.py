@@ -1,4 +1,4 @@
-"""The report's file: it takes the place of nothing but an earlier report, and all at once."""
+"""The report's file: it replaces only an earlier report, and is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class ReportFile:
     """Where a report will be written.
 
     Args:
-        path: where; what stands there must be an earlier report.
+        path: of the file; an existing file must be an earlier report.
 
     Raises:
-        ConfigurationError: something else stands there, or no file can be made there.
+        ConfigurationError: another file exists there, or none can be created.
     """
 
     def __init__(self, path: Path) -> None:
         self._name = path
-        self._path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
+        self._path = Path(os.path.realpath(path))  # a link stays, and its target is replaced
         self._part = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             is_free = self._is_free()
@@ -62,7 +62,7 @@ class ReportFile:
         return os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
 
     def write(self, text: bytes) -> str | None:
-        """Write it, whole or not at all; return why that was not possible, None if it was."""
+        """Write the whole report or nothing; return the reason if that failed, None otherwise."""
         try:
             with os.fdopen(self._open(), "wb") as file:
                 file.write(text)

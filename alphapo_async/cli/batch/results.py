@@ -1,7 +1,6 @@
-"""The results file: one line a row, whole lines only, written as rows are told.
+"""The results file: one line per row, whole lines only, written as rows finish.
 
-Every run writes it anew: what is settled is told by the journal, so that the file of a finished run is complete, whatever happened to
-the runs before it.
+Every run writes the file from the start: the journal has the outcomes of earlier runs, so that the file of a finished run is complete.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ _SHOWN: Final = 100  # characters of a foreign_id that may be anything
 
 
 class ResultsError(AlphapoError):
-    """The results file cannot be written any more; what was paid is in the journal."""
+    """The results file cannot be written any more. What was paid is in the journal."""
 
 
 class ResultsFile:
-    """A results file, held by one process at a time; what it held before stays until `begin`.
+    """A results file, locked by one process at a time. Its earlier content stays until `begin`.
 
     Args:
-        path: where; made where there is none.
-        is_ours: tells whether a foreign_id is one of this batch.
+        path: of the file; created if it does not exist.
+        is_ours: returns whether a foreign_id is one of this batch.
 
     Raises:
-        ConfigurationError: it is another batch's results, or no results at all, or in use, or cannot be written.
+        ConfigurationError: the file belongs to another batch, is not a results file, is in use, or cannot be written.
     """
 
     def __init__(self, path: Path, is_ours: Callable[[str], bool]) -> None:
@@ -89,7 +88,7 @@ class ResultsFile:
         self._check(is_ours)
 
     def begin(self) -> None:
-        """Write it anew: the run begins.
+        """Write the file from the start.
 
         Raises:
             ConfigurationError: it cannot be written.
@@ -105,7 +104,7 @@ class ResultsFile:
         self._is_unused = False
 
     def _check(self, is_ours: Callable[[str], bool]) -> None:
-        """Pass if there is nothing in the file yet, or this batch's results."""
+        """Pass if the file is empty, or has results of this batch."""
         head = ",".join(COLUMNS).encode()
         if head.startswith(os.pread(self._file, len(head) + 1, 0)):
             return  # no more than a header, or what a crash left of one
@@ -129,7 +128,7 @@ class ResultsFile:
         return ConfigurationError(f"{begin}{advice}name another file with --results. Nothing was sent.")
 
     def write(self, cells: Sequence[str]) -> None:
-        """Write one line, whole.
+        """Write one whole line.
 
         Raises:
             ResultsError: it could not be written; the file ends with the line before.
@@ -155,10 +154,10 @@ class ResultsFile:
         )
 
     def finish(self) -> None:
-        """Have it on the disk.
+        """Flush the file to the disk.
 
         Raises:
-            ResultsError: the disk did not take all of it.
+            ResultsError: it could not be flushed.
         """
         try:
             os.fsync(self._file)
@@ -167,7 +166,7 @@ class ResultsFile:
 
 
 def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) -> str | None:
-    """Return a foreign_id by which these are another batch's results; None if they are this one's, or nobody's."""
+    """Return a foreign_id that shows that the lines belong to another batch; None if no line does."""
     invalid: str | None = None
     has_ours = False
     for line in lines:
@@ -184,7 +183,7 @@ def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) ->
 
 
 def cells_of(result: BatchResult, line: int) -> list[str]:
-    """Return the cells of a row that was tried, and that begins on this line of the input."""
+    """Return the cells of a row that was tried and begins on this line of the input."""
     known = result.withdrawal
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
     return [
@@ -209,7 +208,7 @@ def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) ->
 
 
 def _cut(text: str) -> str:
-    """Return what a person can read: a wrong cell may hold anything, of any length."""
+    """Return the text, shortened: a wrong cell may have any length."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -1,4 +1,4 @@
-"""Paying a file: its rows through one batch, each outcome into the results file, and an orderly end whatever comes between."""
+"""Pay a file: run its rows through one batch, write each outcome into the results file, and stop in order when asked to."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _CONNECTIONS: Final = 100
 _FAILURES: Final = (AuthenticationError, JournalError, FileChanged)
 _MINUTE: Final = 60.0
 _IN_ONE_GO: Final = 100
-"""Rows that are told without having been tried before everybody else has a turn."""
+"""Rows that are reported without being tried before other tasks get a turn."""
 _NO_MORE_THAN: Final = "nothing more is sent, and requests under way get one minute"
 _NO_ANSWER_YET: Final = "a request without an answer stays unknown until the same command looks it up"
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """How a file is to be paid."""
+    """The settings of a run."""
 
     concurrency: int = 64
     retry_rejected: bool = False
     give_up_after: float | None = None
-    """Seconds of an outage after which nothing more is waited for."""
+    """Seconds of an outage after which the run ends."""
     client: dict[str, Any] = {}
-    """Further settings of the client."""
+    """More settings of the client."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -61,13 +61,13 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class BatchShutdown:
-    """What ends a batch before its rows do: a person, once or twice, or an outage that lasts too long.
+    """Ends a batch early: Ctrl-C once or twice, SIGTERM, or an outage that lasts too long.
 
     Args:
-        say: tells a person.
+        say: prints a sentence.
         host: AlphaPo's.
-        give_up_after: seconds of an outage.
-        minute: seconds that what is under way gets.
+        give_up_after: seconds of an outage after which the batch ends; None for never.
+        minute: seconds that requests under way get.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class BatchShutdown:
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"Ending({self.why!r})"
+        return f"BatchShutdown({self.why!r})"
 
     def hear(self, event: Event) -> None:
-        """Take note of an outage, and say what came instead of an answer: of that the next attempt tells, which is written down after."""
+        """Follow outages: print the problem with the next attempt after one began, since that attempt has the reason."""
         if event.name == "attempt":
             self._hear_attempt((event.reason or "").partition(": ")[2])
         elif event.name == "outage began":
@@ -118,7 +118,7 @@ class BatchShutdown:
             self._timer = None
 
     def end(self, why: str) -> None:
-        """Begin nothing more, and end at once when the minute is over."""
+        """Send nothing more, and end at once after a minute."""
         if self.why is None:
             self.why = why
             self.stop.set()
@@ -132,7 +132,7 @@ class BatchShutdown:
 
     @contextlib.asynccontextmanager
     async def listening(self, client: AlphapoClient) -> AsyncIterator[None]:
-        """Have Ctrl-C and SIGTERM end the batch while the block runs: once in order, twice at once."""
+        """End the batch on Ctrl-C and SIGTERM while the block runs: in order the first time, at once the second time."""
         self._client = client
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
@@ -149,7 +149,7 @@ class BatchShutdown:
                 await self._closing
 
     def interrupt(self) -> None:
-        """The first time let what is under way end, the second time end at once."""
+        """Let requests under way end the first time; end at once the second time."""
         if self.why is None:
             self._say(f"Stopping: {_NO_MORE_THAN}. Ctrl-C again stops at once.")
             self.end("it was interrupted")
@@ -158,14 +158,14 @@ class BatchShutdown:
 
 
 def _what_came(host: str, why: str) -> str:
-    """Say what is wrong with an AlphaPo that gives no readable answer."""
+    """Return why AlphaPo gives no readable answer."""
     if why.startswith("no connection"):
         return f"{host} cannot be reached: {why}"
     return f"{host} gives no readable answer: {why}"
 
 
 class _Book:
-    """Counts what rows are told, and writes it down as long as the results file takes it."""
+    """Counts outcomes, and writes them as long as the results file can be written."""
 
     def __init__(self, results: ResultsFile, ending: BatchShutdown, advance: Advance) -> None:
         self.tally = OutcomeCounts()
@@ -177,12 +177,12 @@ class _Book:
         self._advance = advance
 
     def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
-        """A row is told."""
+        """Count and write the outcome of a row."""
         self.tally.add(outcome, request)
         self._write(cells)
 
     def tell_same(self, cells: list[str]) -> None:
-        """A row is told what an earlier one was told."""
+        """Write the outcome of an earlier row with the same payment."""
         self.same += 1
         self._write(cells)
 
@@ -192,11 +192,11 @@ class _Book:
         self.unwritten += self.failure is not None
 
     def finish(self) -> None:
-        """Have it on the disk."""
+        """Flush the results to the disk."""
         self._try(self._results.finish)
 
     def _try(self, use: Callable[[], None]) -> None:
-        """Use the file, until that fails for the first time: then nothing more is begun."""
+        """Use the file; after the first failure, end the batch and use it no more."""
         if self.failure is None:
             try:
                 use()
@@ -214,15 +214,15 @@ async def pay_file(
     console: Console,
     orders: Orders,
 ) -> tuple[BatchReport, AlphapoError | None]:
-    """Pay what is to be paid, and return what became of it, and what ended it before its end.
+    """Pay the file; return the report, and the error that ended the run early, None if none did.
 
     Args:
         job: the file.
-        results: where outcomes go; written over only once the journal has taken the account.
+        results: the file for outcomes; overwritten only after the journal has taken the account.
         access: which AlphaPo, as whom.
-        journal: what was promised and what came of it.
-        console: shows how far it is.
-        orders: how it is to be paid.
+        journal: of this run.
+        console: shows the progress.
+        orders: the settings of the run.
     """
     began = time.monotonic()
     ending = BatchShutdown(partial(say, console), access.host, orders.give_up_after)
@@ -242,7 +242,7 @@ async def pay_file(
 async def _pay_rows(
     job: Job, book: _Book, client: AlphapoClient, orders: Orders, ending: BatchShutdown
 ) -> AlphapoError | None:
-    """Pay row by row, and return what ended it before its end."""
+    """Pay the rows; return the error that ended the run early, None if none did."""
     rows = job.sifter.to_pay(book.tell)
     paying = client.batch(rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=ending.stop)
     try:

@@ -1,7 +1,7 @@
-"""What is to be done with each row of a file: read twice, first to know all of it, then to pay it.
+"""Decide what to do with each row of a file. The file is read twice: first to check it, then to pay it.
 
-The first reading finds what is wrong with the file as a whole before anything is sent, and which line comes first with its foreign_id. The
-second one yields what is to be paid, and nothing that the first one has not seen.
+The first reading finds problems of the whole file before anything is sent, and the first line of each foreign_id. The second reading yields
+the rows to pay, and no row that the first reading has not seen.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from alphapo_async.core.texts import shown
 __all__ = ["EXACT", "Sifter", "Survey", "Tell"]
 
 EXACT: Final = 1_000
-"""Digits to which sums are kept: more than any figure has."""
+"""Digits of sums: more than any amount has."""
 _CHECK_EVERY: Final = 1_000  # rows
 _IN_ONE_GO: Final = 100
-"""Rows that are read before everybody else has a turn: a signal, above all."""
+"""Rows that are read before other tasks and signals get a turn."""
 
 _NONE: Final = Decimal(0)
 
 Tell = Callable[[str, list[str], WithdrawalRequest | None], None]
-"""Called with outcome, results line and request of a row that is told without being tried."""
+"""Called with outcome, results line and request of a row that is reported without being tried."""
 
 
 class Survey(msgspec.Struct):
-    """What a file holds."""
+    """The counts and sums of a file."""
 
     rows: int = 0
     invalid: int = 0
@@ -49,18 +49,18 @@ class Survey(msgspec.Struct):
     conflict: int = 0
     """Rows that ask for another payment under the foreign_id of an earlier one; not sent."""
     to_pay: dict[str, Decimal] = {}
-    """By asked currency: what the rows that are to be paid ask for."""
+    """By asked currency: the sum of the rows to pay."""
     not_to_pay: dict[str, Decimal] = {}
-    """Likewise, of the rows in conflict."""
+    """By asked currency: the sum of the rows in conflict."""
     to_debit: dict[str, Decimal] = {}
-    """By debited currency, of the rows to be paid that say how much is to leave."""
+    """By debited currency: the sum of the rows to pay that have `amount`."""
     counts: Counter[str] = msgspec.field(default_factory=Counter)
-    """Rows to be paid, by asked currency."""
+    """Rows to pay, by asked currency."""
     without_tag: int = 0
-    """Rows to be paid on the XRP Ledger without a tag, on purpose."""
+    """Rows to pay on the XRP Ledger without a tag, on purpose."""
 
     def take(self, request: WithdrawalRequest) -> None:
-        """Count a row that is to be paid."""
+        """Count a row to pay."""
         figure, currency = request.asked
         with localcontext(prec=EXACT):
             self.counts[currency] += 1
@@ -71,7 +71,7 @@ class Survey(msgspec.Struct):
 
     @property
     def requested(self) -> dict[str, Decimal]:
-        """By asked currency: of all rows but the invalid ones and those that say the same again."""
+        """By asked currency: the sum of all rows except invalid ones and repetitions of an earlier row."""
         names = dict.fromkeys((*self.to_pay, *self.not_to_pay))
         with localcontext(prec=EXACT):
             return {name: self.to_pay.get(name, _NONE) + self.not_to_pay.get(name, _NONE) for name in names}
@@ -81,9 +81,9 @@ class Sifter:
     """Reads one file.
 
     Args:
-        file: what is read.
-        index: which line comes first with its foreign_id; filled by the first reading.
-        amount_format: in which amounts must be writable.
+        file: the input.
+        index: the first line of each foreign_id; filled by the first reading.
+        amount_format: every amount must be exact in this format.
     """
 
     def __init__(self, file: InputFile, index: Index, amount_format: AmountFormat) -> None:
@@ -92,10 +92,10 @@ class Sifter:
         self._amount_format: AmountFormat = amount_format
 
     def survey(self, on_problem: Callable[[str], None], on_row: Callable[[], None] = lambda: None) -> Survey:
-        """Read all of it, and say what it holds.
+        """Read the whole file, and return its counts and sums.
 
         Args:
-            on_problem: called with a sentence about every row that will not be paid.
+            on_problem: called with a sentence for every row that will not be paid.
             on_row: called after each row.
 
         Raises:
@@ -141,10 +141,10 @@ class Sifter:
         survey.take(request)
 
     async def to_pay(self, tell: Tell) -> AsyncGenerator[WithdrawalRequest, None]:
-        """Yield what is to be paid, line by line, and tell of the rows that are not.
+        """Yield the rows to pay, in order, and report the rows that are not paid.
 
         Raises:
-            FileChanged: it is not the file that was surveyed.
+            FileChanged: the file has changed since the first reading.
         """
         for place, line in enumerate(self._file.read()):
             if place % _CHECK_EVERY == 0:
@@ -169,7 +169,7 @@ class Sifter:
                 tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number)], request)
 
     def same_again(self) -> Iterator[list[str]]:
-        """Yield the results lines of the rows that ask for what an earlier row was told about."""
+        """Yield the results lines of rows that repeat an earlier row."""
         for later in self._index.same_again():
             if later.cells is not None:
                 *cells, error, _ = later.cells
@@ -177,16 +177,13 @@ class Sifter:
                 yield [*cells, f"{about} {error}".rstrip(), str(later.line)]
 
     def _checked(self, line: InputLine) -> WithdrawalRequest | dict[str, str]:
-        """Return the request that a row makes, or every problem with it.
-
-        What a spreadsheet has done to a cell comes before what is wrong with it otherwise.
-        """
+        """Return the request of a row, or every problem with it; problems made by a spreadsheet replace other problems of the same cell."""
         problems = {**problems_of_cells(line.fields), **line.problems}
         try:
             request = request_of(line.fields)
             encode_body(request, self._amount_format)
         except InvalidRequest as error:
-            # Of a row that could not be read, what is missing is no news.
+            # A row that could not be read misses fields for that reason alone.
             found = {field: row_problem(text) for field, text in error.problems.items()}
             return problems if "row" in problems else {**found, **problems}
         return problems or request

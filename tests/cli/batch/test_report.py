@@ -59,7 +59,7 @@ def test_a_run_that_was_cut_short_leaves_the_rest_open() -> None:
     tally.add("invalid", None)
     [sums] = tally.totals({"BTC": Decimal(2)}, is_complete=False).values()
     assert (sums.accepted, sums.not_sent, sums.open) == (Decimal("0.5"), Decimal("0.25"), Decimal("1.25"))
-    assert repr(tally) == "Tally({'accepted': 1, 'key_refused': 1, 'invalid': 1})"
+    assert repr(tally) == "OutcomeCounts({'accepted': 1, 'key_refused': 1, 'invalid': 1})"
 
 
 @pytest.mark.parametrize(

@@ -424,4 +424,4 @@ async def test_an_outage_that_ends_in_time_ends_nothing() -> None:
             ending.hear(event(name))
         await asyncio.sleep(0.1)
         assert (ending.why, ending.stop.is_set(), said) == (None, False, [])
-    assert repr(ending) == "Ending(None)"
+    assert repr(ending) == "BatchShutdown(None)"
