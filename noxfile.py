@@ -46,6 +46,13 @@ def proofs(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Run processes of ours against every server that this machine has, and have the servers fail."""
+    session.install("-q", "-e", ".[dev,chaos]")
+    session.run("python", "-m", "tests.proof.chaos", *session.posargs)
+
+
+@nox.session
 def uvloop(session: nox.Session) -> None:
     """Run the tests of whatever waits or talks on uvloop's event loop."""
     session.install("-q", "-e", ".[dev]")
