@@ -30,7 +30,7 @@ _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals sh
 
 
 class CheckLine(msgspec.Struct, frozen=True):
-    """One thing that was checked."""
+    """The result of one check."""
 
     name: str
     text: str
@@ -43,7 +43,7 @@ def line_of(found: CheckLine) -> str:
 
 
 async def check_everything(access: Access) -> AsyncIterator[CheckLine]:
-    """Check one thing after the other; each yields its line, whatever the others say."""
+    """Yield one line for each check, also after another has failed."""
     yield await _check_journal(access)
     session = SessionManager(max_connections=2)
     try:
@@ -79,11 +79,11 @@ NO_EXCERPT: Final = (
     "not detected by itself: a restored snapshot or backup, a copied file, an old primary of which no running worker saw newer data "
     "(run `alphapo resume --restored` before any worker starts)"
 )
-"""What no journal can see."""
+"""What no journal detects."""
 
 
 def journal_line(*, is_durable: bool, is_new: bool = False) -> CheckLine:
-    """Return what is said of a journal that opens."""
+    """Return the line of a journal that opens."""
     if is_new:
         return CheckLine("journal", "it did not exist and was created: it is durable")
     if is_durable:
@@ -96,7 +96,7 @@ async def _ask_for_the_time(session: SessionManager, host: str) -> Reply | NoRep
 
 
 def compare_clocks(reply: Reply | NoReply, now: float) -> CheckLine:
-    """Return how far this machine's clock is from AlphaPo's."""
+    """Return the line about the difference between this machine's clock and AlphaPo's."""
     if isinstance(reply, NoReply):
         return CheckLine("clock", f"nothing to compare it with: {reply.reason}", Exit.UNKNOWN)
     try:

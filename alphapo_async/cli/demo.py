@@ -1,4 +1,4 @@
-"""`alphapo demo`: pays a bundled CSV through the library while the local sandbox fails on purpose, and reconciles the books."""
+"""`alphapo demo`: pay a bundled CSV while the local sandbox fails on purpose, and compare the outcomes with its ledger."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ Example:
 
 
 class DemoReport(msgspec.Struct, frozen=True):
-    """What a demo brought about."""
+    """The results of a demo."""
 
     told: Mapping[str, str]
     """Outcome by foreign_id, after the second pass."""
     killed_after: int
-    """Rows whose callers had heard when the first worker was killed."""
+    """Rows with an outcome when the first worker was killed."""
     asked_again: int
     """Rows that were unknown after the first pass, and asked again."""
     retries: int
     look_ups: int
     ended_later: int
-    """Rows told accepted that AlphaPo cancelled or declined afterwards."""
+    """Rows reported as accepted that AlphaPo cancelled or declined later."""
     totals: Mapping[str, Totals]
     verdict: LedgerVerdict
     seconds: float
@@ -99,7 +99,7 @@ def demo(*, rows: int | None, seed: int) -> None:
 
 
 async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> DemoReport:
-    """Pay with a worker that is killed and another that goes on, then the last rows and what nobody could say; read the books."""
+    """Pay with a worker that is killed and another that continues, then the last rows and the unknown ones; read the ledger."""
     tally, began, told = DemoCounts(), time.monotonic(), dict[str, str]()
     first = requests[:-_LATER]
     with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def _hearing(tally: DemoCounts, told: dict[str, str], advance: Advance) -> Calla
 
 
 def _settling(advance: Advance) -> Callable[[str, str], None]:
-    """The bar counts rows that are settled; what is unknown is asked again."""
+    """Return what advances the bar; unknown rows are requested again and do not count."""
     return lambda _foreign_id, outcome: None if outcome == "unknown" else advance(outcome)
 
 
@@ -217,7 +217,7 @@ _ALWAYS = ("accepted", "failed", "rejected", "not_sent", "unknown")
 
 
 def closing_words(report: DemoReport) -> list[str]:
-    """Return what the demo has shown, in sentences."""
+    """Return the closing sentences."""
     words = []
     if report.ended_later:
         words.append(

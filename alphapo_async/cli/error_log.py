@@ -1,4 +1,4 @@
-"""What the library's log says of errors, on standard error: whoever types a command has no other log."""
+"""Errors of the library's log on standard error, since a command has no other log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Complaints(logging.Handler):
 
 @contextlib.contextmanager
 def complaints_heard() -> Iterator[None]:
-    """Say whatever the library logs as an error while the block runs."""
+    """Print what the library logs as an error while the block runs."""
     logger, handler = logging.getLogger("alphapo_async"), _Complaints(logging.ERROR)
     logger.addHandler(handler)
     try:

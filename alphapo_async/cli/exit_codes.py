@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and the sentences that errors become. Pure."""
+"""Exit codes, and the sentences of errors. Pure."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ _CODES = {
 
 
 def code_of(outcomes: Iterable[str]) -> Exit:
-    """Return the exit code of a command that ended with these outcomes; one that is not known counts as unknown."""
+    """Return the exit code for these outcomes; an outcome that is not in the table counts as unknown."""
     return max((_CODES.get(outcome, Exit.UNKNOWN) for outcome in outcomes), default=Exit.ALL_ACCEPTED)
 
 
 def code_of_error(error: WithdrawalError | JournalError) -> Exit:
-    """Return the exit code of a command that ended with this error; a row that stays open for a refused key counts as such."""
+    """Return the exit code for this error; a row that stays open because of a refused key counts as key refused."""
     return Exit.KEY_REFUSED if is_key_refused(error) else code_of([error.outcome])
 
 
 def explain(error: Exception) -> tuple[list[str], Exit]:
-    """Return what to say about an error, line by line, and the exit code."""
+    """Return the lines about an error, and the exit code."""
     match error:
         case InvalidRequest():
             problems = [
@@ -88,13 +88,13 @@ def _is_passing(error: JournalError) -> bool:
 
 @contextlib.contextmanager
 def nothing_sent(foreign_id: str | None = None) -> Iterator[None]:
-    """Say so of a journal that cannot be used while the block runs, from which nothing can leave.
+    """Add "nothing was sent" to errors of a journal; the block must send nothing.
 
     Args:
-        foreign_id: of the only withdrawal that this is about.
+        foreign_id: of the only withdrawal concerned.
 
     Raises:
-        JournalError: with that said.
+        JournalError: with that sentence.
     """
     try:
         yield
@@ -117,7 +117,7 @@ def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:
 
 
 def _unexpected(error: Exception) -> str:
-    """Name the kind and the place, not the text, which may hold anything."""
+    """Return a sentence with kind and place of the error, without its text, which may contain secrets."""
     last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
     place = "" if last is None else f" in {PurePath(last.filename).name}, line {last.lineno}"
     return (

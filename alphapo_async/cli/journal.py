@@ -1,4 +1,4 @@
-"""`alphapo journal …`: the operator's view of what was promised and what came of it. It needs no key, and sends nothing."""
+"""`alphapo journal …`: the operator's view of the journal. It needs no key, and sends nothing."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
 
 
 class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
-    """A key's fingerprint, as `alphapo check` tells it."""
+    """A key's fingerprint, as `alphapo check` shows it."""
 
     name = "fingerprint"
 
@@ -159,7 +159,7 @@ def list_open(*, most: int, key: str | None, name: str | None, account: str | No
 
 
 async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tuple[list[Row], int]:
-    """Return what is open under this key, up to one more than `most`, and how many of the rows that were seen are under others."""
+    """Return open rows under this key, at most one more than `most`, and the number of rows seen under other keys."""
     found, seen, after = list[Row](), 0, None
     while len(found) <= most and (page := await opened.find_open(owner, after, _PAGE)):
         found += [row for row in page if key in (None, row.key)]

@@ -1,4 +1,4 @@
-"""What the journal knows, for people: names and values, tables, plain words and times in UTC. Pure; the journal keeps what it keeps."""
+"""Rows and histories of the journal as names, values and tables, with times in UTC. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORDS: Final = {
 }
 _SECONDS: Final = re.compile(r"\b\d{9,}\.\d{3}\b")
 _HAS_LAST_WORD: Final = ("open", "not_sent")
-"""Elsewhere the last word that did not settle the row is overtaken by what did."""
+"""States that show the last reason; in the other states the outcome replaces it."""
 
 
 def moment(seconds: float | None) -> str:
@@ -38,7 +38,7 @@ def moment(seconds: float | None) -> str:
 
 
 def row_pairs(row: Row) -> list[tuple[str, str]]:
-    """Return what a row says, name by name; what it does not say is left out."""
+    """Return names and values of a row; empty values are left out."""
     payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
     whom = "a removed address" if payment is None else payment.address
     told = [
@@ -95,7 +95,7 @@ def money(row: Row) -> str:
 
 
 def refusal(row: Row) -> str:
-    """Return AlphaPo's words on a payment that it refused, field by field."""
+    """Return AlphaPo's texts about a refused payment, field by field."""
     return "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (row.refusal or {}).items())
 
 
@@ -107,7 +107,7 @@ def existing(row: Row) -> str:
 
 
 def why(row: Row) -> str:
-    """Return why a row is what it is, where its state alone does not say so: the words of AlphaPo, of a person, or of the network."""
+    """Return the reason of a row's state, from AlphaPo, an operator or the network."""
     words = {
         "open": _why_ended(row) if is_ended(row) else row.reason,
         "not_sent": row.reason,
@@ -134,7 +134,7 @@ def _error(row: Row) -> str:
 
 
 def _attempts(row: Row) -> str:
-    """Return how many are known: what is under way is written down only once it has ended, and so never if its worker dies."""
+    """Return the number of known attempts: an attempt is recorded when it has ended, so never if its worker dies."""
     if row.state == "open" and row.holder is not None:
         return f"{row.attempts} known; being worked on since {moment(row.held_since)}, may have been sent"
     was_sent = is_in_doubt(row) or row.state in ("accepted", "failed")
@@ -156,7 +156,7 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
 
 
 def _what(line: Entry) -> str:
-    """Return what a line says, in words: judgements by what they mean, and times by what people call them."""
+    """Return the text of a line, with outcomes and times in plain words."""
     name, colon, reason = line.what.partition(": ")
     words = _WORDS.get((line.kind, name))
     if words is not None:

@@ -1,4 +1,4 @@
-"""What every command that talks to AlphaPo needs: its options, the credentials from the environment, the journal, the client."""
+"""The options, credentials, journal and client of every command that uses AlphaPo."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @hides_arguments
 def no_password(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    """Return the journal's name as it was given; a password must not stand in an argument, which everybody on the machine can read.
+    """Return the journal's name; a password in an argument is refused, because every user of the machine can read it.
 
     Raises:
-        click.UsageError: one does.
+        click.UsageError: the name has a password.
     """
     if name is not None and has_password(name):
         raise click.UsageError(
@@ -38,10 +38,10 @@ def no_password(_context: click.Context, _parameter: click.Parameter, name: str 
 
 
 def existing(journal: Journal) -> Journal:
-    """Return the journal, for whoever only looks into it or works on what is there: a mistyped path must not read as "nothing is open".
+    """Return the journal of a command that only uses an existing one: a mistyped path must not read as "nothing is open".
 
     Raises:
-        ConfigurationError: it is a file that is not there; none is made.
+        ConfigurationError: the file does not exist; none is created.
     """
     if isinstance(journal, SqliteJournal) and not journal.path.exists():
         raise ConfigurationError(f"no such journal: {journal.path}")
@@ -67,14 +67,14 @@ def access_options(command: _Command) -> _Command:
 
 
 class Access:
-    """Which AlphaPo, as whom, and with which journal.
+    """The host, account, key and journal of a command.
 
     Args:
-        environment: holds the credentials, and the defaults of the rest.
-        given: what the options say; None where one was not given.
+        environment: has the credentials, and defaults for the rest.
+        given: the values of options; None for an option that was not given.
 
     Raises:
-        ConfigurationError: something is missing or wrong.
+        ConfigurationError: a setting is missing or wrong.
     """
 
     @hides_arguments
@@ -98,21 +98,21 @@ class Access:
 
     @property
     def resuming(self) -> str:
-        """The command that goes on with what is open, given what this one was given."""
+        """The command that settles the open rows, with the options of this command."""
         given = (f" --{name.replace('_', '-')} {shlex.quote(value)}" for name, value in self._given.items())
         return f"alphapo resume{''.join(given)}"
 
     @property
     def is_local(self) -> bool:
-        """Nobody is paid: the host is this machine."""
+        """Return whether the host is this machine, so that no money moves."""
         return is_loopback(self.host)
 
     @hides_arguments
     def open_journal(self) -> Journal:
-        """Return the journal that was named; the local sandbox may go without.
+        """Return the named journal; for the local sandbox the journal may be left out.
 
         Raises:
-            ConfigurationError: none was named, or its name is not known.
+            ConfigurationError: none was named, or the name is wrong.
         """
         name = self._settings.get("journal")
         if name is None and not self.is_local:
@@ -123,7 +123,7 @@ class Access:
         return open_journal("memory" if name is None else name)
 
     def open_client(self, journal: Journal, **settings: Any) -> AlphapoClient:
-        """Return a client; the journal stays the caller's to close.
+        """Return a client; the caller closes the journal.
 
         Raises:
             ConfigurationError: a setting is wrong.

@@ -1,4 +1,4 @@
-"""What is shown: the console, and tables and lines made from values. Everything but the console is pure."""
+"""The console, and tables and lines made from values. Everything but the console is pure."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "co
 
 
 def make_console(file: IO[str] | None = None) -> Console:
-    """Return the console of standard output, or of another file; it honours NO_COLOR and takes no text for markup."""
+    """Return the console of standard output, or of another file; it honors NO_COLOR and reads no text as markup."""
     console = Console(file=file, markup=False, highlight=False, emoji=False)
     if console.is_terminal:
         return console
-    # What is piped is read by programs and people who search it: values are not to be broken at 80 columns.
+    # Programs read and search what is piped: values must not be broken at 80 columns.
     return Console(file=file, width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
 
 
@@ -58,7 +58,7 @@ def clean(text: str) -> str:
 
 
 def amount(figure: Decimal | None, currency: str | None = None) -> str:
-    """Return a figure as a plain decimal, with its currency where one is told."""
+    """Return a figure as a plain decimal, with its currency if one is given."""
     if figure is None:
         return "not known"
     return plain(figure) if currency is None else f"{plain(figure)} {currency}"
@@ -72,7 +72,7 @@ def pairs(named: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def withdrawal_pairs(withdrawal: Withdrawal) -> list[tuple[str, str]]:
-    """Return what is known of an accepted withdrawal, in AlphaPo's words."""
+    """Return the fields of an accepted withdrawal, under AlphaPo's names."""
     return [
         ("outcome", "accepted"),
         ("foreign_id", _told(withdrawal.foreign_id)),
@@ -101,7 +101,7 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, ri
 
 
 def totals_table(totals: Mapping[str, Totals]) -> Table:
-    """Return what became of everything asked for, by currency: requested is the sum of the columns behind it; empty ones are left out."""
+    """Return the totals by currency: requested is the sum of the columns behind it; empty columns are left out."""
     shown = [name for name in _BUCKETS if name == "accepted" or any(getattr(sums, name) for sums in totals.values())]
     heads = [f"{'=' if place == 0 else '+'} {name.replace('_', ' ')}" for place, name in enumerate(shown)]
     rows = [
@@ -112,7 +112,7 @@ def totals_table(totals: Mapping[str, Totals]) -> Table:
 
 
 def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
-    """Return the table of totals, as a list where it would be wider than the console: a figure is not to be broken."""
+    """Return the table of totals, as a list if it would be wider than the console: a number must not be broken."""
     wide = totals_table(totals)
     room = console.options.update(max_width=_ANY_WIDTH)
     if console.measure(wide, options=room).maximum <= console.width:
@@ -127,6 +127,6 @@ def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
 
 
 def adds_up(sums: Totals) -> bool:
-    """Tell whether requested is the sum of what became of it, to the last decimal."""
+    """Return whether requested is the sum of the other columns, to the last decimal."""
     with localcontext(prec=1_000):  # so that no digit is rounded away
         return sums.requested == sum((getattr(sums, name) for name in _BUCKETS), Decimal(0))

@@ -1,4 +1,4 @@
-"""`alphapo journal redact` and `prune`: what the journal knows of people goes, and what keeps an id from being paid twice stays."""
+"""`alphapo journal redact` and `prune`: remove personal data, and keep what prevents a second payment under an id."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _is_older(row: Row, before: float) -> bool:
 async def _select(
     opened: Journal, owner: str, is_meant: Callable[[Row], bool], leave: Callable[[Row], Row]
 ) -> tuple[list[tuple[str, str]], int, int]:
-    """Return the names of those that are meant and over, and how many are not over, or were done before."""
+    """Return the names of the chosen finished rows, the number that are not finished, and the number done before."""
     over, not_over, done = [], 0, 0
     async for row in _rows(opened, owner):
         if not is_meant(row):
@@ -176,7 +176,7 @@ def _forget(
 
 
 def closing_words(verb: str, count: int, *, is_wiped: bool) -> list[str]:
-    """Return what is said at the end."""
+    """Return the closing lines."""
     done = f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}"
     busy = "Another process uses the file: its log may hold them until the last one is closed."
     return [done] if is_wiped else [done, busy]

@@ -1,4 +1,4 @@
-"""`alphapo resume`: one pass over what is open."""
+"""`alphapo resume`: one pass over the open rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
 async def _resume(
     access: Access, journal: Journal, *, resend: bool, restored: bool
 ) -> tuple[Counter[str], set[Exit], JournalError | None]:
-    """Return the outcomes and their exit codes, and what cut the pass short once it had begun."""
+    """Return the outcomes, their exit codes, and the error that ended the pass early."""
     outcomes: Counter[str] = Counter()
     ends: set[Exit] = set()
     try:
@@ -78,7 +78,7 @@ def _code(result: BatchResult) -> Exit:
 
 
 def result_line(result: BatchResult) -> str:
-    """Return what became of one withdrawal, in a line."""
+    """Return the line for one withdrawal's outcome."""
     error = result.error
     if isinstance(error, WithdrawalError | JournalError):
         told = f"{happened(error)} {advice(error, 'resume')}"

@@ -1,4 +1,4 @@
-"""`alphapo runbook`: the operations guide, whole or one part of it."""
+"""`alphapo runbook`: the operations guide, or one topic of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PART = re.compile(r"^## (?P<topic>[\w-]+): ", re.MULTILINE)
 
 
 def guide() -> str:
-    """Return the whole guide, as it stands in the package."""
+    """Return the whole guide."""
     return (files("alphapo_async") / "OPERATIONS.md").read_text(encoding="utf-8")
 
 
 def topics(text: str) -> dict[str, str]:
-    """Return the parts of the guide by their topics, in order."""
+    """Return the parts of the guide by topic, in order."""
     starts = list(_PART.finditer(text))
     ends = [start.start() for start in starts[1:]] + [len(text)]
     return {start["topic"]: text[start.start() : end].rstrip() for start, end in zip(starts, ends, strict=True)}
@@ -46,12 +46,12 @@ def runbook(topic: str | None) -> None:
 
 
 def show(text: str, console: Console, page: Callable[[str], object] = click.echo_via_pager) -> None:
-    """Print Markdown: as it stands in a pipe, set in a terminal, and through a pager where that is too low for it.
+    """Print Markdown: unchanged into a pipe, formatted on a terminal, through a pager if it is longer than the terminal.
 
     Args:
         text: the Markdown.
-        console: where it goes.
-        page: shows what is longer than the terminal is high.
+        console: of standard output.
+        page: shows a text that is longer than the terminal.
     """
     if not console.is_terminal:
         click.echo(text, file=console.file)

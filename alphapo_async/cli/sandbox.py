@@ -1,4 +1,4 @@
-"""`alphapo sandbox`: the local AlphaPo, until it is told to stop."""
+"""`alphapo sandbox`: the local sandbox, until stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alphapo_async.settings import read_retired_keys
 __all__ = ["KEY", "SECRET", "sandbox", "stop_at_signals"]
 
 KEY = "sandbox-key"
-"""The key of the local sandbox unless told otherwise; made up."""
+"""The default key of the local sandbox; made up."""
 SECRET = "sandbox-secret"  # noqa: S105 - made up, and opens nothing but the local sandbox
 """Its secret."""
 
@@ -103,7 +103,7 @@ def sandbox(
         seed=seed,
         callback_url=callback_url,
         settle_after=check_seconds("--settle-after", settle_after),
-        first_id=time.time_ns() // 1_000,  # a journal may outlive it, and must never meet an id of it again
+        first_id=time.time_ns() // 1_000,  # a journal may outlive the sandbox, and must never meet one of its ids again
     )
     run(_run(local, port))
 

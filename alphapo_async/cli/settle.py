@@ -1,4 +1,4 @@
-"""`alphapo journal settle`: what a person has seen in AlphaPo's own books, said and written down where nobody else can find it out."""
+"""`alphapo journal settle`: record what an operator has seen in AlphaPo's own books, where no look-up can find it out."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def settle_in(
         foreign_id: of the withdrawal.
         word: the decision.
         now: seconds since the epoch.
-        is_patient: leave the row as it is while AlphaPo might still accept what was sent.
+        is_patient: leave the row unchanged while AlphaPo might still accept what was sent.
     """
     found = before = await opened.find(owner, foreign_id)
     if found is None:
@@ -114,10 +114,10 @@ async def settle_in(
 
 
 def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) -> None:
-    """Pass if AlphaPo's id is given, or left out on purpose, with --accepted, and only there.
+    """Pass if --accepted comes with AlphaPo's id or --without-id, and --rejected with neither.
 
     Raises:
-        click.UsageError: it is not; the text says what to pass.
+        click.UsageError: otherwise, with what to pass.
     """
     if not is_accepted and (alphapo_id is not None or without_id):
         raise click.UsageError("--id and --without-id belong to --accepted: what AlphaPo does not have has no id.")
@@ -132,7 +132,7 @@ def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) ->
 
 
 def _is_early(row: Row, now: float) -> bool:
-    """AlphaPo might still accept what was sent, as long as the quiet time lasts."""
+    """Return whether the quiet time still lasts, in which AlphaPo might accept what was sent."""
     is_undecided = row.state == "open" or is_by_hand(row)
     return is_undecided and row.may_send_until is not None and now < quiet_from(row, Assumptions())
 

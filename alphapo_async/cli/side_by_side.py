@@ -36,13 +36,13 @@ _NAMES = (
 def side_by_side(
     row: Row | None, answer: Transaction | AlphapoUnavailable | None, *, is_durable: bool
 ) -> list[tuple[str, str, str]]:
-    """Return name, the journal's word and AlphaPo's word, line by line; what neither tells is left out."""
+    """Return name, the journal's value and AlphaPo's value, line by line; names without a value are left out."""
     left, right = _journal(row, is_durable=is_durable), _alphapo(answer)
     return [(name, left.get(name, ""), right.get(name, "")) for name in _NAMES if left.get(name) or right.get(name)]
 
 
 def contradiction(before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None) -> str | None:
-    """Return a sentence where AlphaPo says otherwise than somebody was told; None where nothing is contradicted.
+    """Return a sentence if AlphaPo contradicts what was reported to a caller; None otherwise.
 
     Args:
         before: what the journal knew before AlphaPo was asked.
@@ -69,7 +69,7 @@ def _state(row: Row) -> str:
 
 
 def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None) -> Exit:
-    """Return the exit code: AlphaPo's word where it has one that fits, the journal's otherwise."""
+    """Return the exit code: from AlphaPo's answer if it is usable, from the journal otherwise."""
     if isinstance(answer, Transaction) and (row is None or row.state != "open"):
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):

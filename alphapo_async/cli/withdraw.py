@@ -1,4 +1,4 @@
-"""`alphapo withdraw`: one withdrawal, and what to do if it does not end in acceptance."""
+"""`alphapo withdraw`: one withdrawal, and what to do if it is not accepted."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def withdraw(
 
     def tell(told: CallOutcome) -> Exit:
         lines, code = report(told, resuming=access.resuming if is_shared(opened) else None)
-        codes.append(code)  # first: whatever becomes of the output, this is how it ended
+        codes.append(code)  # first: the exit code must not depend on the output
         for line in lines:
             echo(line, err=code is not Exit.ALL_ACCEPTED)
         return code
@@ -122,7 +122,7 @@ async def _withdraw(
     calling: dict[str, Any],
     tell: Callable[[CallOutcome], object],
 ) -> None:
-    """Pay, and tell the outcome before closing, which waits for what is still under way."""
+    """Pay, and report the outcome before closing, which waits for requests under way."""
     this = cast("asyncio.Task[Any]", asyncio.current_task())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
@@ -140,11 +140,11 @@ async def _withdraw(
 
 
 def report(told: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]:
-    """Return what to say of a withdrawal's end, line by line, and the exit code.
+    """Return the lines about a withdrawal's outcome, and the exit code.
 
     Args:
-        told: its end.
-        resuming: the command that goes on with what is open; None if the journal ends with this process.
+        told: the outcome.
+        resuming: the command that settles open rows; None if the journal ends with this process.
     """
     if isinstance(told, Withdrawal):
         return pairs(withdrawal_pairs(told)), Exit.ALL_ACCEPTED
@@ -162,7 +162,7 @@ def report(told: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]
 
 
 def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
-    """Show what is about to happen, and ask unless told not to."""
+    """Show what is about to happen, and ask for confirmation unless --yes was given."""
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError(
             f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. Nothing was sent."
@@ -180,7 +180,7 @@ def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
 
 
 async def _known(access: Access) -> tuple[dict[str, Totals], bool]:
-    """Return what the journal knows, and whether it is durable; opened for this alone, since the payment has an event loop of its own."""
+    """Return the journal's totals and whether it is durable; opened for this alone, since the payment has an event loop of its own."""
     journal = access.open_journal()
     try:
         return await journal.totals(access.account), journal.is_durable
@@ -189,7 +189,7 @@ async def _known(access: Access) -> tuple[dict[str, Totals], bool]:
 
 
 def question(request: WithdrawalRequest, access: Access, totals: dict[str, Totals], *, is_durable: bool) -> list[str]:
-    """Return what a person has to see before money moves."""
+    """Return the lines that a person confirms before money moves."""
     figure, currency = request.asked
     known = [
         f"{amount(sums.requested, asked)} requested, {amount(sums.accepted)} accepted" for asked, sums in totals.items()

@@ -1,4 +1,4 @@
-"""`alphapo worker`: sends what was enqueued and settles what is open, until it is stopped."""
+"""`alphapo worker`: send enqueued rows and settle open ones, until stopped."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _work(access: Access, journal: Journal, grace: float, concurrency: int
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, working.cancel)
             try:
-                with contextlib.suppress(asyncio.CancelledError):  # told to stop
+                with contextlib.suppress(asyncio.CancelledError):  # stopped by a signal
                     await working
             finally:
                 for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,11 +72,11 @@ def _tell(event: Event) -> None:
 
 
 def event_line(event: Event) -> str | None:
-    """Return what a worker says of an event; None for what happens too often to be said."""
+    """Return the line for an event; None for frequent events."""
     if event.name in ("begun", "recorded", "attempt", "look-up", "ended"):
         return None
     if event.name == "unknown" and event.reason == "key refused":
-        return None  # `key refused` said so once for all rows
+        return None  # the event `key refused` reports it once for all rows
     if event.name == "key refused":
         about = f"key refused  key of fingerprint {event.key}  {event.reason}"
         return (
