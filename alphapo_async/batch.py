@@ -1,6 +1,6 @@
-"""Many withdrawals, bounded and streamed: each row is paid by one call, and its result handed on as soon as there is one.
+"""Many withdrawals, bounded and streamed: one call pays each row, and its result is yielded as soon as the row has one.
 
-It receives what it calls: how to pay one row, and until when AlphaPo was last out, are the client's.
+The client passes in what a batch calls: how to pay one row, and until when the latest outage lasted.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from alphapo_async.core.results import BatchResult, key_refused, result_of
 __all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
 
 _MOST_RESTING: Final = 256
-"""Rows that may wait out a backoff, or an outage, besides those that are worked on: what bounds the memory."""
+"""Rows that may wait in a backoff or an outage, besides the rows at work. It bounds the memory."""
 _IN_ONE_GO: Final = 64
-"""Rows that are taken before everybody else has a turn: a source that never waits must not keep the loop to itself."""
+"""Rows that are taken before other tasks get a turn: a source that never waits must not block the event loop."""
 _PARTING: Final = 5.0
-"""Seconds that the rows' source has to end once nothing more is taken; one that does not is waited for no longer."""
+"""Seconds that the source of the rows has to end once no more rows are taken. After that the batch ends without it."""
 
 WithdrawOutcome: TypeAlias = Withdrawal | AlphapoError
 Requests: TypeAlias = (
     "Iterable[WithdrawalRequest | Mapping[str, Any]] | AsyncIterable[WithdrawalRequest | Mapping[str, Any]]"
 )
 Rest: TypeAlias = Callable[[float], Awaitable[None]]
-"""Sleeps so many seconds, and lends the row's place to another meanwhile."""
+"""Sleeps so many seconds, and lends the row's place to another row meanwhile."""
 LetGo: TypeAlias = Callable[[], None]
-"""Lets go of a row of which nothing has left yet, so that it ends as not sent."""
+"""Gives up a row that has not been sent yet, so that it ends as not sent."""
 
 
 class Pay(Protocol):
-    """How to pay one row: it returns what is raised elsewhere."""
+    """Pays one row; an error is returned, not raised."""
 
     async def __call__(
         self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
@@ -57,15 +57,15 @@ class Pay(Protocol):
 
         Args:
             request: what to pay.
-            rest: waits out a backoff.
-            is_probe: wait for a probe's turn in an outage; otherwise be back as soon as one keeps the row from being sent.
-            at_end: takes what lets go of the row, to be called if the batch is ended before its rows are.
+            rest: sleeps through a backoff.
+            is_probe: wait for a probe's turn in an outage; otherwise return as soon as an outage prevents the sending.
+            at_end: takes the function that gives up the row, which is called if the batch ends early.
         """
         ...
 
 
 class _Row(msgspec.Struct, eq=False):
-    """One row that was taken and not told yet."""
+    """A row that was taken and has no result yet."""
 
     index: int
     request: WithdrawalRequest
@@ -77,17 +77,17 @@ class _Row(msgspec.Struct, eq=False):
 class Batch:
     """One batch.
 
-    At most `concurrency` rows are worked on at once. A row in backoff lends its place to another. A row that an outage keeps from its
-    end is parked, and goes on afterwards; while the outage lasts nothing new is taken, and one parked row after another probes.
+    At most `concurrency` rows are at work at once. A row in backoff lends its place to another row. A row that an outage stops is parked
+    and continues afterwards; while the outage lasts no row is taken, and one parked row after another probes.
 
     Args:
         pay: pays one row.
-        concurrency: rows worked on at once.
-        outage_until: until when the latest outage lasted: infinite while it lasts, negative if there was none.
-        now: the clock of that figure.
-        sleep: waits.
-        between_probes: seconds from the start of one probing row to the start of the next, at least.
-        key_code: AlphaPo's code if it does not accept the key under which new rows are sent; None while it does.
+        concurrency: rows at work at once.
+        outage_until: returns the end of the latest outage: infinite while it lasts, negative if there was none.
+        now: the clock of that time.
+        sleep: sleeps so many seconds.
+        between_probes: minimum seconds between the starts of two probing rows.
+        key_code: returns AlphaPo's code if it refuses the key for new rows; None if it does not.
     """
 
     def __init__(
@@ -128,16 +128,16 @@ class Batch:
         return f"Batch({len(self._paying)} under way, {self._resting} in backoff, {len(self._parked)} parked)"
 
     async def results(self, requests: Requests, stop: asyncio.Event | None = None) -> AsyncGenerator[BatchResult, None]:
-        """Yield the result of every row as it finishes; closing early waits for what is under way.
+        """Yield the result of every row as it finishes; closing early waits for rows at work.
 
         Args:
-            requests: the rows; asked for the next one only when there is room for it. An async generator is closed.
-            stop: once set, nothing more is taken or waited for, what has not left yet ends as not sent, and the batch with what is under
-                way.
+            requests: the rows; the next one is taken only when there is room for it. An async generator is closed.
+            stop: once set, no row is taken and no outage waited for; rows that were not sent end as not sent, and the batch ends with the
+                rows at work.
 
         Raises:
-            AuthenticationError: AlphaPo refused the key; nothing more was taken, and all that was taken has been yielded. It is about no
-                single row.
+            AuthenticationError: AlphaPo refused the key; no more rows were taken, and each row that was taken has its result. The error is
+                about no single row.
             JournalError: the journal failed; likewise.
             Exception: what `requests` raised; likewise.
         """
@@ -154,14 +154,14 @@ class Batch:
             await self._under_way_has_ended()
             raise
         finally:
-            # Whoever is cancelled waits for nothing: what is under way goes on in tasks of its own.
+            # A cancelled caller does not wait: rows at work continue in tasks of their own.
             self._end(lets_go=True)
             stopper.cancel()
         if self._failure is not None:
             raise self._failure
 
     async def _has_more(self) -> bool:
-        """Wait for the next result; False if all are told."""
+        """Wait for the next result; return False if there are no more."""
         while not self._finished:
             if self._has_parted and not self._paying and not self._parked:
                 return False
@@ -177,13 +177,13 @@ class Batch:
     # ── taking rows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _feed(self, requests: Requests) -> None:
-        """Take one row after another, whenever there is room."""
+        """Take one row after another, as there is room."""
         index = 0
         await self._room.wait()
         async with contextlib.aclosing(_each(requests)) as items:
             async for item in items:
                 if self._is_ending:
-                    return  # its source was told to end, and went on all the same
+                    return  # the source was cancelled, and yielded another row
                 self._take(index, item)
                 index += 1
                 if index % _IN_ONE_GO == 0:
@@ -201,10 +201,10 @@ class Batch:
 
     def _fed(self, feeder: asyncio.Future[None]) -> None:
         if self._has_parted:
-            _ = feeder.cancelled() or feeder.exception()  # heard, and too late to count
+            _ = feeder.cancelled() or feeder.exception()  # retrieved, and too late to count
             return
         if feeder.cancelled():
-            if not self._is_ending:  # it was the rows' own source that was cancelled: they are not all there were
+            if not self._is_ending:  # the source itself was cancelled, so rows may be missing
                 self._fail(asyncio.CancelledError("the rows' source was cancelled"))
         elif (error := feeder.exception()) is not None:
             self._fail(error)
@@ -216,7 +216,7 @@ class Batch:
         self._feeder.cancel()
 
     def _part(self) -> None:
-        """Expect nothing more of the rows' source."""
+        """Expect no more rows of the source."""
         if self._parting is not None:
             self._parting.cancel()
         self._has_parted = True
@@ -228,10 +228,10 @@ class Batch:
             self._end(lets_go=True)
 
     def _end(self, *, lets_go: bool = False) -> None:
-        """Take nothing more, and wait for no outage's end.
+        """Take no more rows, and wait for no outage.
 
         Args:
-            lets_go: nor begin with what has been taken.
+            lets_go: also give up rows that were taken and not sent.
         """
         if not self._is_ending:
             self._is_ending = True
@@ -256,7 +256,7 @@ class Batch:
 
     async def _work_on(self, row: _Row, *, is_probe: bool) -> None:
         try:
-            if self._at_work > self._concurrency:  # its source was slow, and the place it was asked for is taken
+            if self._at_work > self._concurrency:  # the source was slow, and the row's place is taken
                 await self._rest(0.0)
             at_end = partial(self._at_end, row)
             row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
@@ -281,12 +281,12 @@ class Batch:
         self._news.set()
 
     def _is_kept_by_outage(self, row: _Row, told: WithdrawOutcome) -> bool:
-        """An outage fell into the row's time, and another try may bring more."""
+        """Return whether an outage stopped the row, so that another try may help."""
         is_loose = isinstance(told, WithdrawalNotSent | WithdrawalUnknown) and told.reason not in _ENDED
         return is_loose and not self._is_ending and self._outage_until() >= row.began
 
     async def _rest(self, seconds: float) -> None:
-        """Sleep, and lend the place meanwhile; it comes back before any new row gets one."""
+        """Sleep, and lend the place meanwhile; the row gets a place again before any new row."""
         self._resting += 1
         self._step()
         try:
@@ -306,7 +306,7 @@ class Batch:
         self._finish(result_of(row.index, row.request, told))
 
     def _refused_code(self, told: WithdrawOutcome) -> str | None:
-        """Return AlphaPo's code if this row shows that new rows would be refused for their key.
+        """Return AlphaPo's code if this row shows that AlphaPo would refuse the key of new rows.
 
         A row that stays open may have been signed with another key, whose refusal says nothing about new rows.
         """
@@ -322,7 +322,7 @@ class Batch:
         self._failure = self._failure or error
         self._end(lets_go=lets_go)
 
-    # ── who may go on ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── free places ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _at_work(self) -> int:
@@ -330,7 +330,7 @@ class Batch:
 
     @property
     def _has_room(self) -> bool:
-        """One more row may be taken: its result, too, has to find room."""
+        """Return whether one more row may be taken; its result needs room, too."""
         if self._is_ending or self._parked or self._at_work + len(self._finished) >= self._concurrency:
             return False
         if self._is_outage:
@@ -342,7 +342,7 @@ class Batch:
         return self._outage_until() == inf
 
     def _step(self) -> None:
-        """Let whoever may go on do so: rows back from a backoff, then parked ones, then new ones."""
+        """Give free places to rows back from a backoff, then to parked rows, then to new ones."""
         if self._at_work < self._concurrency:
             self._let_one_return()
         if self._parked:
@@ -355,7 +355,7 @@ class Batch:
     def _let_one_return(self) -> None:
         while self._returning:
             place = self._returning.popleft()
-            if not place.done():  # whoever was cancelled waits no more
+            if not place.done():  # a cancelled row does not wait any more
                 place.set_result(None)
                 return
 
@@ -372,7 +372,7 @@ class Batch:
             self._probe()
 
     def _probe(self) -> None:
-        """In an outage, work on one parked row: on one that is in doubt, so that no other gets into doubt."""
+        """In an outage, work on one parked row: one that is in doubt if there is one, so that no other row gets into doubt."""
         now = self._now()
         if now < self._next_probe:
             self._timer = self._timer or asyncio.get_running_loop().call_later(self._next_probe - now, self._on_timer)
@@ -388,12 +388,12 @@ class Batch:
 
 
 _ENDED: Final = ("closing", "closed", "journal", INTERNAL_ERROR)
-"""Reasons that another try does not mend."""
+"""Reasons that another try does not change."""
 
 
 async def _each(requests: Requests) -> AsyncGenerator[Any, None]:
     if isinstance(requests, AsyncGenerator):
-        # Whoever ends early must not leave it, and what it holds open, to the garbage collector.
+        # A batch that ends early must not leave the generator, and what it holds open, to the garbage collector.
         async with contextlib.aclosing(requests):
             async for item in requests:
                 yield item
@@ -406,10 +406,10 @@ async def _each(requests: Requests) -> AsyncGenerator[Any, None]:
 
 
 def check_requests(requests: object) -> None:
-    """Pass if this can be gone through, row by row.
+    """Pass if the argument can be iterated, row by row.
 
     Raises:
-        ConfigurationError: it is one request, a text, or nothing that can be gone through.
+        ConfigurationError: it is a single request, a text, or not iterable.
     """
     is_one = isinstance(requests, WithdrawalRequest | Mapping | str | bytes)
     if is_one or not isinstance(requests, Iterable | AsyncIterable):

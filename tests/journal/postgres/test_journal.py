@@ -598,6 +598,15 @@ async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(jour
     assert journal.epoch.number == 2
 
 
+async def test_a_row_is_forgotten_after_the_failover_has_been_seen(journal: PostgresJournal) -> None:
+    """The first statement finds another identity and changes nothing; the second one runs in the new epoch."""
+    await pay(journal, "f")
+    await postgres.take_identity(journal._server.schema, "x/00000002")
+    assert await journal.forget(ACCOUNT, "f", buried, keeps_history=False)
+    assert journal.epoch.number == 1
+    assert await journal.history(ACCOUNT, "f") == []
+
+
 async def test_a_failover_that_was_not_seen_before_begins_one_epoch(journal: PostgresJournal) -> None:
     """A worker that comes second finds the epoch of the first, and begins none."""
     await hear(journal, "f", asked("f"))
