@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -24,23 +25,23 @@ class Evidence(NamedTuple):
     """When AlphaPo accepted a payment of this foreign_id that moved money, on the clock of the calls."""
     states: Mapping[str, str]
     """Of the journal's rows at the end."""
-    frozen: frozenset[str]
+    frozen: frozenset[str] = frozenset()
     """Rows that were open when the standby became the primary."""
-    abandoned: frozenset[str]
+    abandoned: frozenset[str] = frozenset()
     """Of these, rows that no caller asks for again and no operator unfreezes."""
-    unasked: frozenset[str]
+    unasked: frozenset[str] = frozenset()
     """Frozen rows that nothing settles: AlphaPo does not have them, no call has returned since the failover, and the operator left them."""
-    unfrozen: Mapping[str, float]
+    unfrozen: Mapping[str, float] = MappingProxyType({})
     """When the operator unfroze a row."""
-    silent: Sequence[str]
+    silent: Sequence[str] = ()
     """Processes that lived through the failover and reported no event of it."""
-    unannounced: Sequence[str]
+    unannounced: Sequence[str] = ()
     """Callbacks that the journal had no row for, without an event at ERROR."""
-    announced: Sequence[str]
+    announced: Sequence[str] = ()
     """Processes that reported the event."""
-    loses: bool
+    loses: bool = False
     """Acknowledged commits are lost: the standby is asynchronous."""
-    freezes: bool
+    freezes: bool = False
     """Open rows freeze: the operator has not said that failovers lose nothing."""
 
 

@@ -86,24 +86,16 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _answers(evidence: Evidence) -> failover_judge.Evidence:
-    """Return the evidence about answers alone, as the judge of failovers wants it: nothing freezes, and nothing may be lost."""
+    """Return the evidence about answers alone, for the judge of failovers: nothing freezes, and nothing may be lost."""
     return failover_judge.Evidence(
         calls=list(_calls(evidence)),
         accepted={name: [one.at for one in accepted] for name, accepted in evidence.accepted.items()},
         states=evidence.states,
-        frozen=frozenset(),
-        abandoned=frozenset(),
-        unasked=frozenset(),
-        unfrozen={},
-        silent=(),
-        unannounced=(),
         announced=sorted(
             process
             for process, reports in evidence.reports.items()
             if any(report.name == failover_judge.MOVED_BACK for report in reports)
         ),
-        loses=False,
-        freezes=False,
     )
 
 
