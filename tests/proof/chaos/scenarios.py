@@ -46,6 +46,7 @@ def _is_package(name: str) -> bool:
 
 _HERE: Final[Mapping[str, Callable[[str], bool]]] = {
     "postgresql": lambda _: debian_programs() is not None,
+    "Linux": lambda _: sys.platform == "linux",
     "root on Linux": lambda _: sys.platform == "linux" and os.geteuid() == 0,
     **dict.fromkeys(("gunicorn", "uvicorn-worker", "celery", "redis"), _is_package),
 }
@@ -405,9 +406,9 @@ SCENARIOS: Final = (
     Scenario("postgresql", ("postgresql",), _debian_postgres),
     Scenario("pgbouncer-transaction", ("postgresql", "pgbouncer"), _pooled("transaction")),
     Scenario("pgbouncer-session", ("postgresql", "pgbouncer"), _pooled("session")),
-    Scenario("nginx", ("nginx",), _nginx),
+    Scenario("nginx", ("Linux", "nginx"), _nginx),
     Scenario("haproxy", ("haproxy",), _haproxy),
     Scenario("everything", ("postgresql", "pgbouncer", "haproxy"), _everything),
-    Scenario("gunicorn", ("gunicorn", "uvicorn-worker"), _gunicorn),
-    Scenario("celery", ("celery", "redis", "redis-server"), _celery, share=0.1),
+    Scenario("gunicorn", ("Linux", "gunicorn", "uvicorn-worker"), _gunicorn),
+    Scenario("celery", ("Linux", "celery", "redis", "redis-server"), _celery, share=0.1),
 )

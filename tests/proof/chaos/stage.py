@@ -180,9 +180,8 @@ class Stage:
                         tasks.create_task(_bounded(setting.pay(numbers, seconds), seconds * 2 + plan.patience))
                         tasks.create_task(self._strike(setting.faults, plan.faults))
                 await self._settle(client, setting)
-                for process in self._processes:
-                    if process.is_running:
-                        await process.end()
+                workers = [process for process in self._processes if process.order.verb == "work"]
+                await asyncio.gather(*(worker.end() for worker in workers))
             finally:
                 controls.cancel()
                 await asyncio.gather(controls, *(process.kill() for process in self._processes), return_exceptions=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ NAMED = {scenario.name: scenario for scenario in SCENARIOS}
     ("name", "withdrawals", "faults"),
     [
         ("network", 60, 3),
-        pytest.param("file", 400, 9, marks=LONG),
-        pytest.param("few-descriptors", 400, 6, marks=LONG),
-        pytest.param("postgresql-18", 400, 10, marks=LONG),
+        pytest.param("file", 300, 6, marks=LONG),
+        pytest.param("few-descriptors", 300, 3, marks=LONG),
+        pytest.param("postgresql-18", 300, 8, marks=LONG),
     ],
 )
 async def test_nothing_is_wrong(name: str, withdrawals: int, faults: int, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_the_command_ends_what_it_has_started(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         while not [*tmp_path.glob("*/5-enqueue.log")]:
-            pass
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert b"interrupted" in process.stdout.read()
         assert process.wait(10) == 130
