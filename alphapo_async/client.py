@@ -35,6 +35,7 @@ from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revis
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
+from alphapo_async.core.next_step import is_no_longer_refreshed
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, FlightResult, clash, result_of, to_outcome
@@ -622,7 +623,10 @@ class AlphapoClient:
         answered = await context.look_up(row.foreign_id, signer, priority, place)
         if answered is not None:
             evidence = LookedUp(self._context.lease.worker, *answered)
-            self._context.observer.on_evidence(row, await self._context.apply(row, evidence), evidence)
+            learned = await self._context.apply(row, evidence)
+            self._context.observer.on_evidence(row, learned, evidence)
+            if is_no_longer_refreshed(learned):
+                self._context.observer.on_not_final(learned)
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────────────────────
 

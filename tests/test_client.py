@@ -1167,7 +1167,7 @@ def test_resume_and_work_open_the_journal_themselves() -> None:
         await alphapo.enqueue(request())
         first = [result.outcome async for result in alphapo.resume()]
         working = asyncio.ensure_future(alphapo.work())
-        await asyncio.sleep(3_700)
+        await asyncio.sleep(700)
         working.cancel()
         await journal.update("default", "payout-17", _unreport)
         again = [result.outcome async for result in alphapo.resume()]
@@ -2155,3 +2155,29 @@ async def test_a_proxy_that_hangs_up_on_connect_means_not_sent() -> None:
     assert caught.value.may_release_funds
     assert caught.value.reason == "no connection"
     assert {line.split(b" ")[0] for line in proxy.requests} == {b"CONNECT"}
+
+
+def test_what_is_not_final_after_thirty_days_is_reported_once() -> None:
+    """An event at WARNING leaves it to a callback; the worker asks no more."""
+    wire, journal = Wire(), Durable()
+    events: list[Event] = []
+
+    async def story() -> None:
+        async with client(wire, journal=journal, on_event=events.append) as alphapo:
+            await alphapo.withdraw(request())
+            await journal.update("default", "payout-17", _accepted_a_month_ago)
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(3_600)
+            working.cancel()
+
+    run(story())
+    assert wire.look_ups == 1
+    assert [(event.foreign_id, event.reason) for event in events if event.name == "not final"] == [
+        ("payout-17", "not_confirmed")
+    ]
+
+
+def _accepted_a_month_ago(row: Row | None) -> tuple[Row, list[Entry]]:
+    assert row is not None
+    assert row.settled_at is not None
+    return msgspec.structs.replace(row, settled_at=row.settled_at - 30 * 86_400), []

@@ -19,6 +19,7 @@ EventName = Literal[
     "ended",
     "contradiction",
     "figures differ",
+    "not final",
     "outage began",
     "outage ended",
     "journal failed",
@@ -47,6 +48,8 @@ EventName = Literal[
 - `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
 - `figures differ`: AlphaPo shows a withdrawal under the id that it gave for this one, and not as it was requested: the amount, the address
   or the tag, say; `reason` says which. Its status counts all the same. The event comes once for each new difference.
+- `not final`: an accepted withdrawal has been looked up for 30 days, and AlphaPo still says that it is under way; `reason` is its status.
+  A worker looks it up no more: a callback, or a look-up that somebody asks for, settles it.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
   write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.

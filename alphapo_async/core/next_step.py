@@ -8,6 +8,7 @@ import msgspec
 
 from alphapo_async.core.row import (
     MANY,
+    REFRESH_AFTER,
     Assumptions,
     Row,
     is_ended,
@@ -17,10 +18,12 @@ from alphapo_async.core.row import (
     quiet_from,
 )
 
-__all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "may_send_again", "next_step"]
+__all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "is_no_longer_refreshed", "may_send_again", "next_step"]
 
 HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
+LOOKED_UP_FOR: Final = 30 * DAY
+"""Seconds after which an accepted row that is still not final is left to a callback, or to a look-up that somebody asks for."""
 SOON: Final = 10.0
 """Seconds after which a worker comes back to a row in doubt at the earliest."""
 
@@ -91,17 +94,29 @@ def may_send_again(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS
 def due_at(row: Row) -> float | None:
     """Return when a worker on its rounds should come to the row; None if another holds it, or nothing is left to do.
 
-    A row in doubt is looked at ever more rarely, up to once an hour; one that is accepted and not final from an hour after that on, up to
-    once a day; so is the withdrawal that a row is in conflict with.
+    A row in doubt is looked up ever more rarely, up to once an hour. An accepted row that is not final is looked up after its
+    `refresh_after`, then each time after twice as long, up to once a day, for 30 days; so is the withdrawal that a row is in conflict with.
     """
     if row.state == "open":
         return None if row.holder is not None else _due_while_open(row)
-    shown = row.transaction if row.state == "conflict" else row.withdrawal if row.state == "accepted" else None
-    if shown is None or shown.is_final:
+    if not _is_refreshed(row):
         return None
     settled_at = row.settled_at or row.created_at
     checked_at = max(row.checked_at or 0.0, settled_at)
-    return checked_at + min(max(checked_at - settled_at, HOUR), DAY)
+    if checked_at - settled_at >= LOOKED_UP_FOR:
+        return None
+    return checked_at + min(checked_at - settled_at + (row.refresh_after or REFRESH_AFTER), DAY)
+
+
+def _is_refreshed(row: Row) -> bool:
+    """Return whether AlphaPo may still show another status of the withdrawal that the row has, or is in conflict with."""
+    shown = row.transaction if row.state == "conflict" else row.withdrawal if row.state == "accepted" else None
+    return shown is not None and not shown.is_final
+
+
+def is_no_longer_refreshed(row: Row) -> bool:
+    """Return whether no worker looks up an accepted row any more, although it is not final."""
+    return row.state == "accepted" and _is_refreshed(row) and due_at(row) is None
 
 
 def _due_while_open(row: Row) -> float:

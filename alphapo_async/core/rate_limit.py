@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import INTERNAL_ERROR, Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import REFRESH_AFTER, Row
 from alphapo_async.core.setting_checks import check_count, check_seconds
 
 __all__ = [
@@ -63,6 +63,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         quiet: assumed of AlphaPo (A3): it accepts nothing later than this many seconds after the last byte could have left.
         resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
             body sent now might arrive later than that: `quiet` and `attempt_timeout` before its end.
+        refresh_after: seconds after which `work` looks up an accepted withdrawal that is not final; then each time after twice as long,
+            up to once a day, for 30 days. Rows keep the figure that they were recorded with.
 
     Raises:
         ConfigurationError: a figure is out of range.
@@ -75,10 +77,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     wait_max: float = 20.0
     quiet: float = 1_800.0
     resend_within: float = 86_400.0
+    refresh_after: float = REFRESH_AFTER
 
     def __post_init__(self) -> None:
         check_count("attempts", self.attempts)
-        for name in ("deadline", "attempt_timeout"):
+        for name in ("deadline", "attempt_timeout", "refresh_after"):
             check_seconds(name, getattr(self, name), may_be_zero=False)
         for name in ("wait_initial", "wait_max", "quiet", "resend_within"):
             check_seconds(name, getattr(self, name))

@@ -17,6 +17,7 @@ from alphapo_async.core.models import ENDED, Source, Transaction, Withdrawal
 __all__ = [
     "CORRECTABLE_STATES",
     "NEGATIVE_STATES",
+    "REFRESH_AFTER",
     "STICKY_STATES",
     "WENT_BACK",
     "Assumptions",
@@ -52,6 +53,8 @@ STICKY_STATES: Final = frozenset({"rejected", "conflict"})
 """Asked again with the same payment, these are told again without a request."""
 
 
+REFRESH_AFTER: Final = 600.0
+"""Seconds, by default, after which an accepted row that is not final is looked up."""
 WENT_BACK: Final = "journal went back"
 """The reason of a frozen row."""
 
@@ -146,7 +149,9 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     word: str | None = None
     """Who settled it by hand, and why."""
     checked_at: float | None = None
-    """When AlphaPo was last asked about it, or a worker last let go of it."""
+    """When AlphaPo was last asked about it or called back, or a worker last released it."""
+    refresh_after: float | None = None
+    """Seconds after which a worker looks it up, once it is accepted and not final; None for `REFRESH_AFTER`."""
 
     lines: int = 0
     """How many lines its history has."""
@@ -163,6 +168,8 @@ class Assumptions(msgspec.Struct, frozen=True, gc=False):
     """How late a body may still be accepted."""
     attempt_timeout: float = 15.0
     """How long the bytes of one body may take to leave."""
+    refresh_after: float = REFRESH_AFTER
+    """How long an accepted withdrawal that is not final is left alone at first."""
 
 
 def is_in_doubt(row: Row) -> bool:

@@ -105,6 +105,7 @@ class _Rest(msgspec.Struct, omit_defaults=True):
     contradiction: str | None = None
     word: str | None = None
     checked_at: float | None = None
+    refresh_after: float | None = None
     settled_by: str | None = None
     lines: int = 0
     counted: tuple[CountedLine, ...] = ()

@@ -59,6 +59,7 @@ from alphapo_async.core.row import (
     CORRECTABLE_STATES,
     MANY,
     NEGATIVE_STATES,
+    REFRESH_AFTER,
     STICKY_STATES,
     WENT_BACK,
     Assumptions,
@@ -167,6 +168,7 @@ def new_row(
         needs_look_up=is_forgetful,
         arrivals=MANY if is_forgetful else 0,
         may_send_until=now if is_forgetful else None,
+        refresh_after=None if assumptions.refresh_after == REFRESH_AFTER else assumptions.refresh_after,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
@@ -544,7 +546,9 @@ def _apply_callback(row: Row, called_back: CalledBack, now: float, assumptions: 
     if payment is None or transaction.foreign_id != row.foreign_id:
         return row  # or settled long ago, and only its digest is kept
     shown = withdrawal_from(transaction, "callback")
-    return _merge_shown(row, shown, transaction, compare(payment, transaction), _Sight(now, assumptions))
+    learned = _merge_shown(row, shown, transaction, compare(payment, transaction), _Sight(now, assumptions))
+    # A callback saves the look-up; a repeated one changes nothing.
+    return replace(learned, checked_at=now) if learned != row and learned.state == "accepted" else learned
 
 
 def why_not_ours(row: Row, transaction: Transaction) -> str | None:

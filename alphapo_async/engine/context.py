@@ -96,7 +96,7 @@ class ClientContext:
         self.journal = journal
         self.session = session
         self.policy = policy
-        self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout)
+        self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout, policy.refresh_after)
         self.supervisor = Supervisor(observer.on_task_failed, runtime.sleep)
         if isinstance(journal, Supervised):
             journal.supervise(self.supervisor)

@@ -29,6 +29,7 @@ _LEVELS: dict[EventName, int] = {
     "unknown": logging.WARNING,
     "contradiction": logging.ERROR,
     "figures differ": logging.WARNING,
+    "not final": logging.WARNING,
     "outage began": logging.WARNING,
     "outage ended": logging.INFO,
     "journal failed": logging.ERROR,
@@ -145,6 +146,11 @@ class Observer:
             "allowlist. No money moved; workers send nothing under it, and what is open stays open"
         )
         self._emit(self._event("key refused", reason=code, key=key), about)
+
+    def on_not_final(self, row: Row) -> None:
+        """An accepted withdrawal is looked up no more, and is not final."""
+        status = None if row.withdrawal is None else row.withdrawal.status
+        self._emit(self._event("not final", reason=status, foreign_id=row.foreign_id))
 
     def on_journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""

@@ -79,6 +79,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "key refused",
         "key accepted",
         "task failed",
+        "not final",
     }
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from alphapo_async.core.next_step import Done, LookUp, Send, Wait, due_at, may_send_again, next_step
+from alphapo_async.core.next_step import (
+    Done,
+    LookUp,
+    Send,
+    Wait,
+    due_at,
+    is_no_longer_refreshed,
+    may_send_again,
+    next_step,
+)
 from alphapo_async.core.outcome import (
     NoneFound,
 )
@@ -116,19 +125,29 @@ def test_a_row_in_doubt_is_visited_ever_more_rarely() -> None:
 
 
 def test_what_is_accepted_is_refreshed_until_it_is_final() -> None:
-    """After an hour, then ever more rarely, down to once a day."""
-    assert due_at(ACCEPTED_ROW) == 5.0 + HOUR
-    checks = [due_at(replace(ACCEPTED_ROW, checked_at=at)) for at in (5.0 + HOUR, 5.0 + 3 * HOUR, 5.0 + 10 * DAY)]
-    assert checks == [5.0 + 2 * HOUR, 5.0 + 6 * HOUR, 5.0 + 11 * DAY]
+    """After ten minutes, then each time after twice as long, up to once a day."""
+    assert due_at(ACCEPTED_ROW) == 605.0
+    checks = [due_at(replace(ACCEPTED_ROW, checked_at=at)) for at in (605.0, 1_805.0, 5.0 + 10 * DAY)]
+    assert checks == [1_805.0, 4_205.0, 5.0 + 11 * DAY]
+    assert due_at(replace(ACCEPTED_ROW, refresh_after=60.0)) == 65.0
     assert due_at(asked_about(DOUBTED, found("confirmed"))) is None
     assert due_at(FAILED_ROW) is None
-    assert due_at(row(state="accepted", holder=None, settled_at=7.0, withdrawal=TOLD)) == 7.0 + HOUR
-    assert due_at(row(state="accepted", holder=None, settled_at=0.0, withdrawal=TOLD)) == HOUR
+    assert due_at(row(state="accepted", holder=None, settled_at=7.0, withdrawal=TOLD)) == 607.0
+    assert due_at(row(state="accepted", holder=None, settled_at=0.0, withdrawal=TOLD)) == 600.0
+
+
+def test_what_is_not_final_after_thirty_days_is_refreshed_no_more() -> None:
+    """It is left to a callback, and to a look-up that somebody asks for; a final row, and one in conflict, is no such row."""
+    old = replace(ACCEPTED_ROW, checked_at=5.0 + 30 * DAY)
+    assert (due_at(old), is_no_longer_refreshed(old)) == (None, True)
+    assert not is_no_longer_refreshed(replace(ACCEPTED_ROW, checked_at=4.0 + 30 * DAY))
+    assert not is_no_longer_refreshed(asked_about(old, found("confirmed")))
+    assert not is_no_longer_refreshed(replace(CONFLICT_ROW, checked_at=60 * DAY))
 
 
 def test_what_a_row_is_in_conflict_with_is_looked_up_until_it_is_final() -> None:
     """Like an accepted row: funds may be released once AlphaPo shows it cancelled or declined."""
-    assert due_at(CONFLICT_ROW) == HOUR
-    assert due_at(asked_about(CONFLICT_ROW, found("pending", amount="9", address="z"), 2 * HOUR)) == 4 * HOUR
+    assert due_at(CONFLICT_ROW) == 600.0
+    assert due_at(asked_about(CONFLICT_ROW, found("pending", amount="9", address="z"), 600.0)) == 1_800.0
     assert due_at(asked_about(CONFLICT_ROW, found("declined", amount="9", address="z"), 2 * HOUR)) is None
     assert due_at(replace(CONFLICT_ROW, transaction=None)) is None

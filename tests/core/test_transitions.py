@@ -29,7 +29,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
 )
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.next_step import Done, LookUp, Send, Wait, next_step
+from alphapo_async.core.next_step import Done, LookUp, Send, Wait, due_at, next_step
 from alphapo_async.core.outcome import (
     Accepted,
     Found,
@@ -1947,3 +1947,19 @@ def test_a_remembered_acceptance_adds_nothing_to_what_alphapo_has_shown_since() 
     """Under an id that is counted apart: what is remembered is older, and a final status stays."""
     known = replace(ACCEPTED_ROW, withdrawal=replace(TOLD, id=350, status="confirmed", source="callback"))
     assert apply(known, Remembered("worker", OURS, replace(TOLD, id=7, status="processing"), None), 60.0) is known
+
+
+def test_a_callback_saves_the_look_up_of_an_accepted_row() -> None:
+    """The next look-up counts from it; a repeated callback changes nothing."""
+    pending = replace(ACCEPTED_ROW, withdrawal=replace(TOLD, status="pending"))
+    learned = apply(pending, CalledBack(told("processing")), 300.0)
+    assert (learned.checked_at, due_at(learned)) == (300.0, 300.0 + 295.0 + 600.0)
+    assert apply(learned, CalledBack(told("processing")), 400.0) == learned
+
+
+def test_a_row_keeps_the_refresh_time_of_the_policy_it_was_recorded_under() -> None:
+    """Rows that are already recorded do not follow a changed policy."""
+    assert (
+        new_row("a", "f", ASKED, 1.0, is_durable=True, assumptions=Assumptions(refresh_after=60.0)).refresh_after
+        == 60.0
+    )

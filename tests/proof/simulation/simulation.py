@@ -259,7 +259,7 @@ class Simulation:
 
     def _check_the_end(self) -> None:
         for row in self._open():
-            if self.scenario.is_durable and not self._stays_open(row):
+            if self.scenario.is_durable and not self._stays_open(row) and not self._may_still_arrive(row):
                 self._fail(
                     f"{row.foreign_id}: still open long after faults stopped: in doubt since {row.doubt_since}, {row.reason}"
                 )
