@@ -46,8 +46,6 @@ CLOSE_GRACE: Final = 2.0
 FINAL: Final = frozenset({"accepted", "enqueued", "failed", "rejected", "conflict"})
 """Outcomes after which nobody calls again."""
 _AT_ONCE: Final = 64
-_OPENING: Final = 12.0
-"""Seconds within which `work` may raise that the journal cannot be opened; later it must outlive everything."""
 _NUMBERS: Final = itertools.count(time.monotonic_ns())
 """Of calls: no two processes use the same."""
 
@@ -186,12 +184,14 @@ class _Payer:
 
     async def _work(self, client: AlphapoClient) -> None:
         while True:
-            began, text = time.monotonic(), "work returned"
+            text = "work returned"
             try:
                 await client.work()
             except Exception as error:  # noqa: BLE001 - the judge is shown it
-                is_opening = isinstance(error, JournalError) and time.monotonic() < began + _OPENING
-                text = "" if is_opening else f"work raised {error!r}"
+                is_open = bool(
+                    client._context.lease.worker
+                )  # until then it may raise that the journal cannot be opened
+                text = f"work raised {error!r}" if is_open or not isinstance(error, JournalError) else ""
             if text:
                 self.note("ended", text=text)
             await asyncio.sleep(0.5)
