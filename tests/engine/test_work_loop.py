@@ -216,12 +216,12 @@ def test_work_refreshes_what_is_accepted_until_it_is_final() -> None:
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             await alphapo.withdraw(request("a"))
             working = asyncio.ensure_future(alphapo.work())
-            await asyncio.sleep(20 * 3_600)
+            await asyncio.sleep(3 * 3_600)
             working.cancel()
             assert loop.time() > 0
         return [round(when / 3_600, 1) for when, method in wire.times if method == "GET"]
 
-    assert run(story()) == [0.2, 0.5, 1.2, 2.5, 5.2, 10.5]
+    assert run(story()) == [0.2, 0.5, 1.2, 2.5]
 
 
 def test_payments_go_before_refreshes_and_refreshes_ten_a_second() -> None:

@@ -21,6 +21,7 @@ from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.proof.background import running_sandbox
+from tests.support.long import long_after
 from tests.support.wire import request
 
 TURNS = (*range(40), *range(40, 400, 12))
@@ -115,7 +116,7 @@ def _is_paid_once(sandbox: Sandbox, asked: WithdrawalRequest, told: Withdrawal) 
     assert len({seen.body for seen in sandbox.ledger.requests(asked.foreign_id)}) == 1
 
 
-@pytest.mark.parametrize("style", [by_task_cancel, by_timeout, by_task_group])
+@pytest.mark.parametrize("style", long_after(1, [by_task_cancel, by_timeout, by_task_group]))
 def test_a_cancelled_call_can_be_repeated(sandbox: Sandbox, style: Callable[..., Awaitable[None]]) -> None:
     """Cancelled after any number of turns: the same client, asked again at once, returns the truth, and nothing is left behind."""
 
@@ -132,7 +133,7 @@ def test_a_cancelled_call_can_be_repeated(sandbox: Sandbox, style: Callable[...,
             asyncio.run(story(turns), debug=turns % 5 == 0)
 
 
-@pytest.mark.parametrize("style", [by_task_cancel, by_timeout, by_task_group])
+@pytest.mark.parametrize("style", long_after(1, [by_task_cancel, by_timeout, by_task_group]))
 def test_a_cancelled_call_then_a_closed_client(sandbox: Sandbox, style: Callable[..., Awaitable[None]]) -> None:
     """Cancelled, and the client closed without grace: a new client on the same journal returns the truth."""
 

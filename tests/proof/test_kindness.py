@@ -15,7 +15,7 @@ from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import RetryPolicy
-from tests.support.long import long_after
+from tests.support.long import LONG, long_after
 from tests.support.virtual import run
 from tests.support.wire import HTML_502, NO_CONNECTION, Wire, client, request
 
@@ -47,6 +47,7 @@ class Down(Wire):
         return await super().exchange(method, url, body=body, headers=headers, timeout=timeout)
 
 
+@LONG
 def test_ten_thousand_over_fifty_connections_are_all_accepted() -> None:
     """Each answer takes a second, so that the last one leaves after 200 s: queueing spends no deadline."""
 

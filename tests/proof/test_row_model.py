@@ -69,7 +69,7 @@ from alphapo_async.core.row import (
     seen_in,
 )
 from alphapo_async.core.transitions import apply, new_row
-from tests.support.long import LONG
+from tests.support.long import LONG, long_after
 
 DEPTH: Final = 4
 """The depth of the search in the tests, at which every planted mistake is found; as a command it goes deeper."""
@@ -725,7 +725,7 @@ def explore(
 EYES: Final = ("good", "late", "blind")
 
 
-@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize("eyes", long_after(1, EYES))
 def test_every_promise_is_kept_in_every_state(eyes: str) -> None:
     """Whatever happens, in whatever order: never paid twice, never a no that is none, never other bytes, never back."""
     found = explore(eyes, DEPTH)
@@ -894,6 +894,7 @@ def _stale_no_counts(row: Row, heard: Evidence, now: float, assumptions: Assumpt
     return apply(replace(row, reaffirmed_in=row.journal_epoch.number), heard, now, assumptions)
 
 
+@LONG
 @pytest.mark.parametrize("wrong", [_no_freeze, _frozen_for_a_while], ids=lambda wrong: wrong.__name__.strip("_"))
 def test_sending_what_was_open_when_the_journal_went_back_is_found_out(wrong: NextStep) -> None:
     """A caller got a "no" that the journal lost: a worker pays nothing that no caller asks for again."""

@@ -10,6 +10,7 @@ from tests.proof.simulation.bugs.__main__ import TABLE, hunted, main
 from tests.proof.simulation.bugs.catalogue import BUGS, Bug, Edit
 from tests.proof.simulation.bugs.hunt import by_test
 from tests.proof.simulation.bugs.planting import NotPlantable, applied, planted
+from tests.support.long import LONG
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
@@ -55,6 +56,7 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
     assert (found.violation, found.tries) == (None, 4)
 
 
+@LONG
 def test_a_test_that_finds_a_mistake_finds_none_where_none_is_planted() -> None:
     """And finds the mistake in a copy that has it."""
     [bug] = [bug for bug in BUGS if bug.name == "missing lock means dead"]
