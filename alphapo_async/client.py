@@ -290,7 +290,11 @@ class AlphapoClient:
         await self._context.lease.acquire()
         async with contextlib.aclosing(batch.results(requests, stop)) as results:
             async for result in results:
-                yield await self._as_far_as_known(result)
+                try:
+                    known = await self._as_far_as_known(result)
+                except asyncio.CancelledError as cancelled:
+                    known = await results.athrow(cancelled)  # raises it there: rows at work are not waited for
+                yield known
 
     async def _as_far_as_known(self, result: BatchResult) -> BatchResult:
         """Return the result as it stands; where the journal cannot say, as unknown."""

@@ -2181,3 +2181,32 @@ def _accepted_a_month_ago(row: Row | None) -> tuple[Row, list[Entry]]:
     assert row is not None
     assert row.settled_at is not None
     return msgspec.structs.replace(row, settled_at=row.settled_at - 30 * 86_400), []
+
+
+def test_a_caller_of_a_batch_who_is_cancelled_while_the_journal_is_read_leaves_at_once() -> None:
+    """A result that is negative is compared with the journal before it is returned; rows at work are not waited for then, either."""
+
+    class Silent(Durable):
+        is_silent = False
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            await asyncio.sleep(60.0 if self.is_silent else 0.0)
+            return await super().find(account, foreign_id)
+
+    wire, journal = Wire([INSUFFICIENT]), Silent()
+
+    async def source() -> AsyncIterator[WithdrawalRequest]:
+        yield request("payout-0")
+        await asyncio.sleep(0.001)
+        wire.seconds, journal.is_silent = 10.0, True
+        yield request("payout-1")
+
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal) as alphapo:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    _ = [result async for result in alphapo.batch(source(), 8)]
+            return loop.time()
+
+    assert run(story()) == pytest.approx(1.0, abs=0.1)

@@ -255,7 +255,7 @@ async def _proxy(stage: Stage, name: str, settings: str, *options: str) -> tuple
 
 async def _nginx(stage: Stage) -> Setting:
     daemon, faults = await _proxy(stage, "nginx", _NGINX, "-c")
-    faults |= {"nginx reload": _sends(daemon, signal.SIGHUP), "nginx worker kill": _kills_a_child(daemon, stage)}
+    faults |= {"nginx reload": _sends(daemon, signal.SIGHUP), "nginx worker kill": _kills_a_child(daemon)}
     return Setting(_file(stage), f"http://127.0.0.1:{daemon.port}", faults)
 
 
@@ -272,12 +272,12 @@ def _sends(daemon: Daemon, how: signal.Signals) -> Fault:
     return send
 
 
-def _kills_a_child(daemon: Daemon, stage: Stage, how: signal.Signals = signal.SIGKILL) -> Fault:
+def _kills_a_child(daemon: Daemon, how: signal.Signals = signal.SIGKILL) -> Fault:
     async def kill() -> None:
         children = daemon.children()
-        if children:
+        if children:  # the oldest: Celery gives up where a child ends before it is up
             with contextlib.suppress(ProcessLookupError):
-                os.kill(stage.rng.choice(children), how)
+                os.kill(min(children), how)
 
     return kill
 
@@ -318,8 +318,8 @@ async def _gunicorn(stage: Stage) -> Setting:
                 tasks.create_task(_pay_over_web(stage, session, f"http://127.0.0.1:{port}/payouts", number, until))
 
     faults = {
-        "gunicorn worker kill": _kills_a_child(daemon, stage),
-        "gunicorn worker stop": _kills_a_child(daemon, stage, signal.SIGTERM),
+        "gunicorn worker kill": _kills_a_child(daemon),
+        "gunicorn worker stop": _kills_a_child(daemon, signal.SIGTERM),
         "gunicorn reload": _sends(daemon, signal.SIGHUP),
         "gunicorn restart": daemon.restart,
     }
@@ -390,7 +390,7 @@ async def _celery(stage: Stage) -> Setting:
         await asyncio.sleep(stage.rng.uniform(0.3, 1.5))
         redis.signal(signal.SIGCONT)
 
-    faults = {"celery child kill": _kills_a_child(worker, stage), "redis pause": pause}
+    faults = {"celery child kill": _kills_a_child(worker), "redis pause": pause}
     return Setting(_file(stage), stage.sandbox.url, faults, pay=pay)
 
 
