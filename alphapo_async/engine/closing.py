@@ -65,7 +65,8 @@ class Closing:
             await self._drain()
         end = self._loop.time()
         for step in self._steps:
-            await self._take(step, end + step.ends_after)
+            # A process that stood still meanwhile takes every step all the same.
+            await self._take(step, max(end + step.ends_after, self._loop.time() + _CANCEL_GRACE))
 
     async def _take(self, step: Step, until: float) -> None:
         async def run() -> None:

@@ -90,6 +90,7 @@ class Inbox:
         self._supervisor = supervisor
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
+        self._is_closed = False
         self._freeing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -230,12 +231,15 @@ class Inbox:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:
+        if self._is_closed:
+            return
         task = asyncio.get_running_loop().create_task(self._supervisor.until_done(_RELEASE, job))
         self._freeing.add(task)
         task.add_done_callback(self._freeing.discard)
 
     async def aclose(self) -> None:
         """Free nothing any more: with the worker, all its claims end."""
+        self._is_closed = True  # a block that ends later leaves its claim as it stands
         for task in self._freeing:
             task.cancel()
         await asyncio.gather(*self._freeing, return_exceptions=True)

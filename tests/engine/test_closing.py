@@ -55,6 +55,18 @@ def test_the_steps_follow_the_grace_in_order() -> None:
     assert closed.at == [("one", 2.5), ("two", 3.0)]
 
 
+def test_a_process_that_stood_still_takes_every_step() -> None:
+    """Also where the time of all steps is over; a step that is quick has ended."""
+    closed = Closed()
+
+    async def story() -> None:
+        steps = [closed.step("one", 1.0), closed.step("two", -5.0, 0.04), closed.step("three", -5.0, 1.0)]
+        await Closing(closed.drain(0.0), steps).wait()
+
+    run(story())
+    assert [name for name, _ in closed.at] == ["one", "two"]
+
+
 def test_a_step_that_hangs_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """Also one that does not heed its cancellation; the next one has its time all the same, and the log says what was left."""
     closed = Closed()

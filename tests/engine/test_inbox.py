@@ -424,6 +424,20 @@ def test_a_claim_is_not_let_go_of_while_the_next_delivery_has_its_turn_here() ->
     assert run(story()) == [False, True]
 
 
+def test_a_block_that_ends_after_closing_leaves_its_claim_as_it_stands() -> None:
+    """Its claim ends with the worker; nothing of the inbox is at work any more."""
+
+    async def story() -> set[str]:
+        box = inbox(Failing(3))
+        with contextlib.suppress(ValueError):
+            async with box.claim(told()):
+                await box.aclose()
+                raise ValueError("mine")
+        return {repr(task.get_coro()) for task in asyncio.all_tasks() - {asyncio.current_task()}}
+
+    assert run(story()) == set()
+
+
 def test_closing_frees_nothing_any_more() -> None:
     """With the worker, its claims end."""
 
