@@ -428,7 +428,7 @@ def test_a_block_that_ends_after_closing_leaves_its_claim_as_it_stands() -> None
     """Its claim ends with the worker; nothing of the inbox is at work any more."""
 
     async def story() -> set[str]:
-        box = inbox(Failing(3))
+        box = inbox(Failing(1))
         with contextlib.suppress(ValueError):
             async with box.claim(told()):
                 await box.aclose()
