@@ -76,7 +76,7 @@ def _print_problems(verdict: Verdict, folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Play what this machine has everything for, and name what it lacks."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.chaos")
-    parser.add_argument("--withdrawals", type=int, default=50_000, help="of all scenarios together")
+    parser.add_argument("--withdrawals", type=int, default=50_500, help="of all scenarios together")
     parser.add_argument("--faults", type=int, default=520, help="of all scenarios together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", choices=[scenario.name for scenario in SCENARIOS])

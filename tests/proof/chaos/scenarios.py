@@ -363,8 +363,11 @@ async def _celery(stage: Stage) -> Setting:
     redis = await stage.stack.enter_async_context(Daemon(command, port, stage.folder))
     url = f"redis://127.0.0.1:{port}"
     environment = _environment(stage, CELERY_BROKER_URL=f"{url}/0", CELERY_RESULT_BACKEND=f"{url}/1")
-    work = (sys.executable, "-m", "celery", "-A", "refund_tasks", "worker", "-c", "4", "-l", "WARNING")
+    work = (sys.executable, "-m", "celery", "-A", "refund_tasks", "worker", "-c", "4", "-l", "INFO")
     worker = await stage.stack.enter_async_context(Daemon(work, port, stage.folder, environment=environment))
+    async with asyncio.timeout(stage.plan.patience):
+        while " ready." not in worker.log.read_text(errors="replace"):  # noqa: ASYNC110 - the broker's port says nothing of it
+            await asyncio.sleep(0.1)
 
     async def pay(numbers: Sequence[int], seconds: float) -> None:
         os.environ.update({name: value for name, value in environment.items() if name != "PYTHONPATH"})

@@ -55,6 +55,7 @@ class Daemon:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.port = port
+        self.log = folder / f"{Path(command[0]).name}.log"
         self._command = command
         self._folder = folder
         self._user = user
@@ -75,7 +76,7 @@ class Daemon:
         Raises:
             RuntimeError: it ended at once, or does not listen in time; its log is in the text.
         """
-        with (self._folder / f"{Path(self._command[0]).name}.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdout=log,
@@ -93,7 +94,7 @@ class Daemon:
                         return
                     await asyncio.sleep(_POLL)
         await self.end()
-        raise RuntimeError(f"{self._command[0]} does not listen: {Path(log.name).read_text(errors='replace')[-1_000:]}")
+        raise RuntimeError(f"{self._command[0]} does not listen: {self.log.read_text(errors='replace')[-1_000:]}")
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Signal it and wait for its end; whatever is left of it is killed."""
