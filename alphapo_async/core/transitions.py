@@ -152,8 +152,6 @@ def new_row(
     A journal that may have forgotten the id has it looked up first. If no caller waits for it any more, such a row is frozen: another
     caller may have received a "no" that the journal has forgotten.
     """
-    is_forgetful = may_have_forgotten(epoch, now, assumptions)
-    is_request = asked.is_request or not is_forgetful
     row = Row(
         account=account,
         foreign_id=foreign_id,
@@ -163,18 +161,21 @@ def new_row(
         expires_at=asked.expires_at,
         stays_open=asked.worker is None,
         reported=asked.is_heard,
-        epoch=epoch.number if is_request else epoch.number - 1,
-        new_to_volatile_journal=is_forgetful or not is_durable,
-        needs_look_up=is_forgetful,
-        arrivals=MANY if is_forgetful else 0,
-        may_send_until=now if is_forgetful else None,
-        refresh_after=None if assumptions.refresh_after == REFRESH_AFTER else assumptions.refresh_after,
+        epoch=epoch.number,
+        new_to_volatile_journal=not is_durable,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
+    if assumptions.refresh_after != REFRESH_AFTER:
+        row = replace(row, refresh_after=assumptions.refresh_after)
+    is_forgetful = may_have_forgotten(epoch, now, assumptions)
+    if is_forgetful:
+        row = replace(row, new_to_volatile_journal=True, needs_look_up=True, arrivals=MANY, may_send_until=now)
     if asked.attempted_before:
         row = _attempted_before(row, asked, now)
-    return row if is_request else seen_in(row, epoch)
+    if is_forgetful and not asked.is_request:
+        row = seen_in(replace(row, epoch=epoch.number - 1), epoch)
+    return row
 
 
 def _held(row: Row, asked: Requested, now: float) -> Row:

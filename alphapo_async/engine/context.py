@@ -213,7 +213,8 @@ class ClientContext:
         for number in range(_READINGS):
             again = partial(change, is_repeated=is_repeated or number > 0)
             row = await self.journal.update(self.account, foreign_id, again)
-            await self._watch_epoch()
+            if self.epochs.number != self.journal.epoch.number:
+                await self._watch_epoch()
             is_good = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= COMMIT_GRACE:
                 return row
@@ -361,9 +362,8 @@ class ClientContext:
 
     async def _watch_epoch(self) -> None:
         """Report it where the journal was just seen to have gone back; what the caller asked for does not depend on that."""
-        if self.epochs.number != self.journal.epoch.number:
-            with self.supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
-                await self.epochs.look()
+        with self.supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
+            await self.epochs.look()
 
     def _keep_acceptance(self, row: Row) -> None:
         """Keep an acceptance in memory; nothing of a journal that ends with its process can be lost before that."""

@@ -213,7 +213,9 @@ class Flight:
 
     async def _round(self, _before: Row) -> Row:
         """Ask where an answer is owed, send where that helps, and ask again where only an answer settles a refusal."""
-        row = await self._asked_anew(self.row)
+        row = self.row
+        if is_frozen(row) and not self._is_patient:
+            row = await self._asked_anew(row)
         step = self._next_step(row)
         if isinstance(step, LookUp):
             row = await self._ask_owed(row, step)
@@ -226,9 +228,8 @@ class Flight:
 
     async def _asked_anew(self, row: Row) -> Row:
         """Record the payment anew for the caller that still waits, where the journal went back meanwhile: that ends the freeze."""
-        if is_frozen(row) and not self._is_patient:
-            with contextlib.suppress(JournalError):
-                self._row = row = await self._record()
+        with contextlib.suppress(JournalError):
+            self._row = row = await self._record()
         return row
 
     async def _more_rounds(self, row: Row) -> Row:
