@@ -1770,3 +1770,31 @@ def test_a_request_that_the_journal_may_have_recorded_is_let_go_of() -> None:
             return row.holder, wire.posts
 
     assert run(story()) == (None, 0)
+
+
+def test_a_recorded_no_of_before_the_journal_went_back_is_looked_up_before_it_is_reported() -> None:
+    """A look-up that answers "none" confirms it; nothing is sent."""
+    wire = Wire([INSUFFICIENT])
+
+    async def story() -> None:
+        journal = Durable()
+        async with client(wire, journal=journal) as alphapo:
+            for _ in range(2):
+                with pytest.raises(WithdrawalRejected):
+                    await alphapo.withdraw(request())
+                await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+
+    run(story())
+    assert (wire.posts, wire.look_ups) == (1, 1)
+
+
+class _Blind(_Refusing):
+    """Shows no withdrawal at all."""
+
+    async def exchange(self, method: str, url: str, **told: Any) -> Any:
+        return NOT_FOUND if method == "GET" else await super().exchange(method, url, **told)
+
+
+def test_a_control_that_look_ups_do_not_show_proves_nothing() -> None:
+    """Look-ups with this key may not show what is accepted."""
+    assert isinstance(_quiet_story(_Blind(), control_after=4.0), WithdrawalUnknown)

@@ -353,6 +353,11 @@ LOUDNESS: list[tuple[Callable[[Observer], None], int, str]] = [
     ),
     (lambda n: n.on_outage(has_begun=False), logging.INFO, "outage ended AlphaPo answers again"),
     (lambda n: n.on_journal_failed("The disk is gone."), logging.ERROR, "journal failed The disk is gone."),
+    (
+        lambda n: n.on_not_final(changed(OPEN, withdrawal=Withdrawal(id=7, status="processing"))),
+        logging.WARNING,
+        "not final payout-17 processing",
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
@@ -29,7 +30,19 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import new_row
 from alphapo_async.engine.context import Runtime
 from tests.support.virtual import run
-from tests.support.wire import BAD_KEY, EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
+from tests.support.wire import (
+    BAD_KEY,
+    EPOCH,
+    HTML_502,
+    INSUFFICIENT,
+    LOST,
+    NO_CONNECTION,
+    Durable,
+    Wire,
+    client,
+    reply,
+    request,
+)
 
 THROTTLED = reply(429, {})
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
@@ -991,3 +1004,27 @@ def test_work_ends_once_the_client_is_closed() -> None:
         return events
 
     assert not any(event.name == "journal failed" for event in run(story()))
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_pass_hands_out_a_no_of_before_the_journal_went_back_once_alphapo_confirms_it(*, is_answered: bool) -> None:
+    """What no look-up answers is kept for a later pass."""
+    wire = Wire([INSUFFICIENT], [] if is_answered else [HTML_502] * 9)
+
+    async def story() -> list[str]:
+        journal = Durable()
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            await alphapo.enqueue(request("payout-17"))
+            working = asyncio.ensure_future(alphapo.work())
+            await asyncio.sleep(1.0)
+            working.cancel()
+            await journal.update("default", "payout-17", _unreport)
+            await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+            return [result.outcome async for result in alphapo.resume()]
+
+    assert run(story()) == (["rejected"] if is_answered else [])
+
+
+def _unreport(row: Row | None) -> tuple[Row, tuple[()]]:
+    assert row is not None
+    return replace(row, reported=False), ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -429,3 +431,13 @@ async def test_a_lock_of_the_parent_does_not_live_on_in_its_child() -> None:
             while "w" not in dict(await journal.find_dead(0.0)):  # noqa: ASYNC110 - it happens in the database
                 await asyncio.sleep(0.02)
     await journal.aclose()
+
+
+def test_a_connection_without_a_socket_leaves_nothing_to_replace() -> None:
+    """As after a connection that broke off before the fork, or one of another release of the driver."""
+    with socket.socket() as gone:
+        gone.close()
+        transport = SimpleNamespace(get_extra_info=lambda _name: gone)
+        for connection in (SimpleNamespace(), SimpleNamespace(_transport=None), SimpleNamespace(_transport=transport)):
+            module._replace_socket(connection)
+    assert gone.fileno() == -1
