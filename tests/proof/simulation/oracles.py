@@ -326,7 +326,9 @@ class Oracles:
             self._rule_out(row)
 
     def _records(self, foreign_id: str, payment: WithdrawalRequest) -> list[SandboxWithdrawal]:
-        return [record for record in self._world.named(foreign_id) if _is_of(record, payment)]
+        """Return AlphaPo's records of this payment. Only the journal tells payments apart that differ in end_user_reference alone."""
+        is_same = _is_paid_by if foreign_id in self._forgotten else _is_of
+        return [record for record in self._world.named(foreign_id) if is_same(record, payment)]
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -432,6 +434,11 @@ class Oracles:
 def _is_of(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
     """AlphaPo's record is of exactly this payment."""
     return _payment(payment) == _payment(record.asked)
+
+
+def _is_paid_by(record: SandboxWithdrawal, payment: WithdrawalRequest) -> bool:
+    """AlphaPo's record moves this money to this address, whatever its end_user_reference is."""
+    return _payment(payment)[1:] == _payment(record.asked)[1:]
 
 
 def _payment(asked: WithdrawalRequest | WithdrawalFields) -> tuple[object, ...]:

@@ -263,7 +263,7 @@ class Simulation:
                 self._fail(
                     f"{row.foreign_id}: still open long after faults stopped: in doubt since {row.doubt_since}, {row.reason}"
                 )
-        if self._is_everything_shown() or self._is_all_written():
+        if (self._is_everything_shown() and self._is_readable()) or self._is_all_written():
             self.oracles.stays_true(self.disk.rows())
         for order in self.orders:
             if order.state == "released":
