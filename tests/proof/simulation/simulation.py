@@ -276,7 +276,8 @@ class Simulation:
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
         # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, unless AlphaPo shows it in a way that
         # nobody could know it by.
-        is_anothers = row.id_taken and not (self.oracles.shows(row) and self._is_readable())
+        is_given = self._is_readable() and (self.scenario.dialect.sides == "always" or not self.oracles.has_ended(row))
+        is_anothers = row.id_taken and not (self.oracles.shows(row) and is_given)
         return is_frozen(row) or (is_in_doubt(row) and (is_anothers or is_hidden or is_old))
 
     def _is_readable(self) -> bool:
