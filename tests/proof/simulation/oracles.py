@@ -212,6 +212,10 @@ class Oracles:
         records, now = self._world.named(row.foreign_id), self._clock()
         return len(records) == 1 and records[0].status(now) in _ENDED and self.shows(row)
 
+    def has_ended_all(self, row: Row) -> bool:
+        """Return whether AlphaPo has ended every withdrawal that it has under this name."""
+        return all(record.status(self._clock()) in _ENDED for record in self._world.named(row.foreign_id))
+
     def forgot(self, gone: Row | None, before: Row | None) -> None:
         """The disk has broken its word, and knows this again in place of that."""
         self._count(gone, -1)

@@ -276,7 +276,9 @@ class Simulation:
         is_old = row.doubt_since is not None and self._now() > row.doubt_since + oldest
         # A blamed name waits for whoever has it: if that is this payment, a look-up shows it, unless AlphaPo shows it in a way that
         # nobody could know it by.
-        is_given = self._is_readable() and (self.scenario.dialect.sides == "always" or not self.oracles.has_ended(row))
+        # Nor is an end without figures, or that of another withdrawal under a freed foreign_id, known as this row's.
+        is_plain_end = self.scenario.dialect.sides == "always" and self.oracles.has_ended(row)
+        is_given = self._is_readable() and (is_plain_end or not self.oracles.has_ended_all(row))
         is_anothers = row.id_taken and not (self.oracles.shows(row) and is_given)
         return is_frozen(row) or (is_in_doubt(row) and (is_anothers or is_hidden or is_old))
 
