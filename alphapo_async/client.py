@@ -149,7 +149,7 @@ class AlphapoClient:
             observer=observer,
         )
         self._verifiers = signers
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[str, Flight] = self._context.flights
         self._blocks = ActiveBlocks()
         context = self._context
         self._inbox = Inbox(account, context.journal, lambda: context.lease.worker, context.runtime, context.supervisor)
@@ -543,7 +543,7 @@ class AlphapoClient:
         await self._context.lease.acquire()
         counted = itertools.count()
         settle = partial(self._settle, counted, resend, self._context.keys.refusals)
-        rounds = WorkLoop(self._context, settle, self._refresh, check_count("concurrency", concurrency), self._flights)
+        rounds = WorkLoop(self._context, settle, self._refresh, check_count("concurrency", concurrency))
         passing = rounds.run_once(lambda row: self._result(next(counted), row), restored=restored)
         async with contextlib.aclosing(passing):
             async for result in passing:
@@ -565,9 +565,7 @@ class AlphapoClient:
         self._enter()
         await self._context.lease.acquire()
         settle = partial(self._settle, itertools.count(), True, None)
-        await WorkLoop(
-            self._context, settle, self._refresh, check_count("concurrency", concurrency), self._flights
-        ).run()
+        await WorkLoop(self._context, settle, self._refresh, check_count("concurrency", concurrency)).run()
 
     async def _settle(
         self,

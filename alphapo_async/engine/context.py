@@ -134,6 +134,8 @@ class ClientContext:
             confirm_lease=self.lease.confirm,
             record_again=self._record_again,
         )
+        self.flights: dict[str, Any] = {}
+        """The flights under way, by foreign_id."""
         self.queueing: dict[Waiters, None] = {}
         """The callers of flights that have not had a slot yet."""
 
@@ -381,6 +383,26 @@ class ClientContext:
             await asyncio.gather(
                 *(self.journal.update(row.account, row.foreign_id, _remembering(self, row)) for row in some)
             )
+        # A release may be lost, too: the journal then names this worker as the holder, and it does nothing for the row.
+        for row in await self.journal.find_held(self.lease.worker, _RECORDED_AGAIN_AT_ONCE):
+            if row.foreign_id not in self.flights:
+                await self.free(row)
+
+    async def free(self, found: Row) -> None:
+        """Free a row that this worker holds, unless a flight works on it when the journal makes the change; it is in doubt as of now.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        worker = self.lease.worker
+
+        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+            row, now = known or found, self.runtime.clock()
+            lapsed = LeaseExpired(worker, self.lease.clock.latest())
+            freed = row if row.foreign_id in self.flights else apply(row, lapsed, now, self.assumptions)
+            return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
+
+        await self.journal.update(found.account, found.foreign_id, change)
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:
         def try_again() -> None:

@@ -6,19 +6,16 @@ It receives what it calls: how to settle a row and how to refresh one is the cli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from math import inf
 from typing import Final, TypeAlias
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
-from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.rate_limit import REFRESHES, is_outage
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, has_expired, is_stale_no
-from alphapo_async.core.transitions import apply
-from alphapo_async.core.version import __version__
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.recovery import Recovery
 from alphapo_async.engine.streaming import as_finished
@@ -49,17 +46,13 @@ class WorkLoop:
         settle: works on an open row and tells what is known afterwards.
         refresh: asks AlphaPo how an accepted row stands.
         concurrency: rows worked on at once.
-        flights: the foreign_ids that this client works on now; one is among them before it is written down, and until it is let go of.
     """
 
-    def __init__(
-        self, context: ClientContext, settle: Settle, refresh: Refresh, concurrency: int, flights: Collection[str]
-    ) -> None:
+    def __init__(self, context: ClientContext, settle: Settle, refresh: Refresh, concurrency: int) -> None:
         self._context = context
         self._settle = settle
         self._refresh = refresh
         self._concurrency = concurrency
-        self._flights = flights
         self._recovery = Recovery(context)
         self._next_refresh = -inf
         self._next_look = 0.0
@@ -162,25 +155,13 @@ class WorkLoop:
         context, worker, now = self._context, self._context.lease.worker, self._context.runtime.clock()
         if now < self._next_look:
             return
-        held = await context.journal.find_held(worker, _HELD + len(self._flights))
-        idle = {(row.foreign_id, row.held_since): row for row in held if row.foreign_id not in self._flights}
+        held = await context.journal.find_held(worker, _HELD + len(context.flights))
+        idle = {(row.foreign_id, row.held_since): row for row in held if row.foreign_id not in context.flights}
         for name, row in idle.items():
             if name in self._idle:
-                await self._free(row, worker)
+                await context.free(row)
         self._idle = set(idle)
         self._next_look = now + _BETWEEN_LOOKS
-
-    async def _free(self, found: Row, worker: str) -> None:
-        """Free a row, unless a flight works on it by the time the journal comes to it; it is in doubt as of now."""
-        context = self._context
-
-        def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
-            row, now = known or found, context.runtime.clock()
-            lapsed = LeaseExpired(worker, context.lease.clock.latest())
-            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, context.assumptions)
-            return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
-
-        await context.journal.update(found.account, found.foreign_id, change)
 
     async def _process(self, row: Row) -> None:
         """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""

@@ -804,3 +804,26 @@ def test_an_acceptance_that_the_journal_refuses_unexpectedly_is_offered_again() 
         return heard, found.state
 
     assert run(story()) == (["task failed"], "accepted")
+
+
+def test_what_a_worker_does_nothing_for_is_freed_when_the_journal_went_back() -> None:
+    """Its release was lost with the journal's last commits; a row that a flight works on is kept."""
+
+    async def story() -> list[str | None]:
+        journal = Standby()
+        context = _context(Wire(), journal=journal)
+        await context.lease.acquire()
+        worker = context.lease.worker
+        for name in ("released", "at work"):
+            await context.record(name, replace(ASKED, worker=worker))
+        journal.lag()
+        released = await journal.find("shop", "released")
+        assert released is not None
+        await context.apply(released, Released(worker, "queue", stays_open=True))
+        context.flights["at work"] = object()
+        await journal.fail_over()
+        await context.epochs.look()
+        rows = [await journal.find("shop", name) for name in ("released", "at work")]
+        return [None if row is None or row.holder is None else "held" for row in rows]
+
+    assert run(story()) == [None, "held"]
