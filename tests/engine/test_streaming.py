@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator
 
 import pytest
 
+from alphapo_async.core.errors import JournalError
 from alphapo_async.engine.streaming import as_finished
 from tests.support.virtual import run
 
@@ -108,3 +110,33 @@ def test_several_errors_are_all_heard() -> None:
         run(story())
     gc.collect()
     assert complaints == []
+
+
+def test_a_caller_that_is_cancelled_leaves_at_once_and_its_jobs_continue(caplog: pytest.LogCaptureFixture) -> None:
+    """They end by themselves; of their errors, those that are programming errors are logged."""
+    finished: list[int] = []
+    errors = {1: JournalError("The journal is closed."), 2: ZeroDivisionError()}
+
+    async def job(number: int) -> int:
+        await asyncio.sleep(5)
+        finished.append(number)
+        if number in errors:
+            raise errors[number]
+        if number == 3:
+            raise asyncio.CancelledError
+        return number
+
+    async def story() -> tuple[float, int]:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                _ = [result async for result in as_finished(numbers(9, []), job, 4)]
+        left, before = asyncio.get_running_loop().time(), len(finished)
+        await asyncio.sleep(5)
+        return left, before
+
+    assert run(story()) == (1.0, 0)
+    assert sorted(finished) == [0, 1, 2, 3]
+    gc.collect()
+    assert [record.message.partition("\n")[0] for record in caplog.records] == [
+        "a job whose caller was cancelled: ZeroDivisionError"
+    ]
