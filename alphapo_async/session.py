@@ -429,9 +429,15 @@ def _no_reply(error: Exception, exchange: Exchange) -> NoReply:
         return NoReply(reason, may_have_left=True)
     # The bytes are written in one place only: before that nothing has left, whatever the error.
     if not reason.startswith(_BARRED):
-        is_proxy = not exchange.is_attached and isinstance(error, _BROKEN_OFF)
-        reason = "no connection: proxy broke off" if is_proxy else _BARRED
+        reason = _BARRED if exchange.is_attached else _while_connecting(error)
     return NoReply(reason, may_have_left=False)
+
+
+def _while_connecting(error: Exception) -> str:
+    """Return why there is no connection, after an error that does not say so itself."""
+    if isinstance(error, TimeoutError):
+        return "no connection: connect time-out"
+    return "no connection: proxy broke off" if isinstance(error, _BROKEN_OFF) else _BARRED
 
 
 def _internal_error(error: Exception, exchange: Exchange) -> NoReply:

@@ -27,9 +27,9 @@ from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply, has_never_left
 from alphapo_async.core.rate_limit import Priority, RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
-from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots
+from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _no_reply
 from alphapo_async.supervisor import Supervisor
-from alphapo_async.wire import probe
+from alphapo_async.wire import Exchange, probe
 from tests.support.servers import Handler, Peer, answer, relay, serving
 
 BODY = b'{"amount":0.0015}'
@@ -1609,3 +1609,11 @@ async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -
 def test_a_session_whose_settings_were_refused_has_a_repr() -> None:
     """An error reporter may ask for it."""
     assert repr(SessionManager.__new__(SessionManager)) == "SessionManager(not made: a setting was refused)"
+
+
+async def test_a_time_out_of_the_attempt_while_connecting_is_one_of_the_connection() -> None:
+    """Whichever of the two time-outs comes first."""
+    task = asyncio.current_task()
+    assert task is not None
+    told = _no_reply(TimeoutError(), Exchange(task))
+    assert told == NoReply("no connection: connect time-out", may_have_left=False)
