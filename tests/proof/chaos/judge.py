@@ -11,10 +11,12 @@ import msgspec
 from tests.proof import failover_judge
 from tests.proof.failover_client import Report
 
-__all__ = ["BUSY", "HELD_MOST", "Accepted", "Evidence", "Verdict", "judge"]
+__all__ = ["BUSY", "FINAL", "HELD_MOST", "Accepted", "Evidence", "Verdict", "judge"]
 
 BUSY: Final = 2.0
 """Seconds by which a busy machine may be late."""
+FINAL: Final = frozenset({"accepted", "enqueued", "failed", "rejected", "conflict"})
+"""Outcomes after which no caller calls again."""
 HELD_MOST: Final = 160
 """Descriptors that a process may hold at a time: pooled connections, and its files."""
 
@@ -54,7 +56,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     lost: list[str] = []
     """Acknowledged, and not in the journal."""
     stuck: list[str] = []
-    """Open at the end, although the row does not wait for `quiet`; or a process that did not end."""
+    """Open at the end, or never answered for good, although the row does not wait for `quiet`; or a process that did not end."""
     over: list[str] = []
     """A call past its deadline, or a client that closed too late."""
     ended: list[str] = []
@@ -75,14 +77,20 @@ def judge(evidence: Evidence) -> Verdict:
         doubled=found.doubled,
         misreported=[*found.wrong_no, *found.wrong_yes, *found.contradicts, *found.events, *_wrong_ids(evidence)],
         lost=found.lost,
-        stuck=sorted(
-            name for name, state in evidence.states.items() if state == "open" and name not in evidence.waiting
-        ),
+        stuck=sorted(_left_open(evidence) - evidence.waiting),
     )
     for process, reports in evidence.reports.items():
         for report in reports:
             _judge_report(process, report, evidence, verdict)
     return verdict
+
+
+def _left_open(evidence: Evidence) -> set[str]:
+    """Return rows that are open, and withdrawals that some caller asked for and none has a final answer to."""
+    reports = [report for each in evidence.reports.values() for report in each if report.foreign_id]
+    answered = {report.foreign_id for report in reports if report.kind == "result" and report.outcome in FINAL}
+    asked = {report.foreign_id for report in reports if report.foreign_id}
+    return {name for name, state in evidence.states.items() if state == "open"} | (asked - answered)
 
 
 def _answers(evidence: Evidence) -> failover_judge.Evidence:

@@ -24,13 +24,13 @@ import msgspec
 
 from alphapo_async import AlphapoClient, AlphapoError, JournalError, RetryPolicy, WithdrawalRequest
 from alphapo_async.core.events import Event
+from tests.proof.chaos.judge import FINAL
 from tests.proof.failover_client import KEY, SECRET, Report
 from tests.proof.failover_judge import MOVED_BACK
 
 __all__ = [
     "CLOSE_GRACE",
     "DEADLINE",
-    "FINAL",
     "Order",
     "Verb",
     "open_descriptors",
@@ -43,8 +43,6 @@ __all__ = [
 Verb: TypeAlias = Literal["withdraw", "batch", "enqueue", "work"]
 DEADLINE: Final = 8.0
 CLOSE_GRACE: Final = 2.0
-FINAL: Final = frozenset({"accepted", "enqueued", "failed", "rejected", "conflict"})
-"""Outcomes after which nobody calls again."""
 _AT_ONCE: Final = 64
 _NUMBERS: Final = itertools.count(time.monotonic_ns())
 """Of calls: no two processes use the same."""

@@ -20,7 +20,8 @@ import aiohttp
 import asyncpg
 
 from alphapo_async import derive_foreign_id
-from tests.proof.chaos.payer import FINAL, paced
+from tests.proof.chaos.judge import FINAL
+from tests.proof.chaos.payer import paced
 from tests.proof.chaos.servers import SYSTEM_USER, Daemon, debian_programs, postgres, program
 from tests.proof.chaos.stage import Fault, Scenario, Setting, Stage
 from tests.proof.failover_client import Report
@@ -69,10 +70,12 @@ async def _few_descriptors(stage: Stage) -> Setting:
 
 async def _full_disk(stage: Stage) -> Setting:
     """A small file system of its own, which others fill and empty."""
-    disk = stage.folder / "disk"
+    image, disk = stage.folder / "disk.image", stage.folder / "disk"
     disk.mkdir()
-    size = 4 + stage.plan.withdrawals // 100
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", disk], check=True)  # noqa: S607, ASYNC221
+    with image.open("wb") as file:
+        file.truncate((16 + stage.plan.withdrawals // 100) * 2**20)
+    for command in (("mkfs.ext4", "-q", "-m", "0", image), ("mount", "-o", "loop", image, disk)):
+        subprocess.run(command, check=True)  # noqa: ASYNC221
     stage.stack.callback(lambda: subprocess.run(["umount", "-l", disk], check=True))  # noqa: S607
 
     async def fill() -> None:
@@ -405,7 +408,7 @@ SCENARIOS: Final = (
     Scenario("few-descriptors", (), _few_descriptors),
     Scenario("network", (), _bad_network),
     Scenario("postgresql-18", (), _own_postgres),
-    Scenario("full-disk", ("root on Linux",), _full_disk),
+    Scenario("full-disk", ("root on Linux", "mkfs.ext4"), _full_disk),
     Scenario("postgresql", ("postgresql",), _debian_postgres),
     Scenario("pgbouncer-transaction", ("postgresql", "pgbouncer"), _pooled("transaction")),
     Scenario("pgbouncer-session", ("postgresql", "pgbouncer"), _pooled("session")),

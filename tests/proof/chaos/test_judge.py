@@ -18,6 +18,9 @@ def call(outcome: str, *, name: str = "withdraw", **fields: Any) -> Report:
     return Report(kind="result", name=name, outcome=outcome, **(usual | fields))
 
 
+LATER = call("accepted", number=9, began=20.0, ended=21.0)
+
+
 def event(name: str, number: int = 0, **fields: Any) -> Report:
     """Return something that a process reported."""
     return Report(kind="event", name=name, number=number, **fields)
@@ -51,7 +54,7 @@ def test_what_is_well_is_clean() -> None:
     ("reports", "fields", "kind"),
     [
         pytest.param([call("accepted")], {"accepted": {"a": [*PAID["a"], Accepted("2", 7.0)]}}, "doubled", id="twice"),
-        pytest.param([call("not_sent", may_release=True)], {}, "misreported", id="released, and it was paid"),
+        pytest.param([call("not_sent", may_release=True), LATER], {}, "misreported", id="released, and it was paid"),
         pytest.param(
             [call("rejected", may_release=True, began=1.0, ended=2.0)], {}, "misreported", id="released, and paid later"
         ),
@@ -69,8 +72,9 @@ def test_what_is_well_is_clean() -> None:
             [call("enqueued", name="enqueue")], {"states": {}, "accepted": {}}, "lost", id="enqueued and gone"
         ),
         pytest.param([], {"states": {"a": "open"}}, "stuck", id="open at the end"),
+        pytest.param([call("unknown")], {}, "stuck", id="never answered for good"),
         pytest.param([event("not ended")], {}, "stuck", id="a process that stayed"),
-        pytest.param([call("unknown", ended=12.1 + BUSY)], {}, "over", id="past its deadline"),
+        pytest.param([call("unknown", ended=12.1 + BUSY), LATER], {}, "over", id="past its deadline"),
         pytest.param([event("closed", began=1.0, ended=6.1 + BUSY)], {}, "over", id="closed too late"),
         pytest.param([event("ended", text="heartbeat")], {}, "ended", id="a task that failed"),
         pytest.param([event("held", HELD_MOST + 1)], {}, "leaked", id="too many descriptors"),
@@ -90,11 +94,11 @@ def test_a_row_that_waits_for_the_quiet_time_is_not_stuck() -> None:
 def test_a_call_of_a_killed_process_explains_a_later_payment() -> None:
     """It has no result, and its row may be sent at any time after."""
     refused = call("not_sent", may_release=True, began=1.0, ended=2.0)
-    assert judged(refused, event("asked", 2, foreign_id="a", began=3.0)).is_clean
-    assert kinds(judged(refused, event("asked", 1, foreign_id="a", began=1.0))) == {"misreported"}
+    assert judged(refused, event("asked", 2, foreign_id="a", began=3.0), LATER).is_clean
+    assert kinds(judged(refused, event("asked", 1, foreign_id="a", began=1.0), LATER)) == {"misreported"}
 
 
 def test_a_stopped_process_is_not_late() -> None:
     """What it slept does not count."""
     late = call("unknown", ended=16.0 + BUSY)
-    assert judged(late, pauses={"one": [(1.0, 5.0), (7.0, 11.0)]}).is_clean
+    assert judged(late, LATER, pauses={"one": [(1.0, 5.0), (7.0, 11.0)]}).is_clean
