@@ -301,11 +301,11 @@ class Flight:
             return row
         kind = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
         permit = self._enter_at_once(kind)
-        is_wanted = permit is not None and kind is Priority.FIRST
+        is_wanted = permit is not None and not self._has_sent
         if permit is None and (permit := await self._queue(kind)) is None:
             return row
         if not is_wanted:
-            # It queued, or was sent before: its body may have become too old to be sent again, or others may have settled it.
+            # It queued, or was sent or looked up before: its body may be too old, or another worker may hold or have settled the row.
             try:
                 row, is_wanted = await self._is_still_wanted(row, permit)
             except BaseException:

@@ -89,6 +89,7 @@ class Oracles:
         self._intended: dict[str, list[WithdrawalRequest]] = {}
         self._purposes: dict[tuple[object, ...], str] = {}
         self._handled: dict[tuple[str, str], float] = {}
+        self._went_back_at = -inf
         self._final_handled: set[str] = set()
         self._ended: set[tuple[str, str]] = set()
         self._final_ended: set[str] = set()
@@ -130,6 +131,7 @@ class Oracles:
                 self._settled.setdefault(row.foreign_id, (row.settled_at or 0.0) - EPOCH)
             elif row.holder is None:
                 self._left_open.add(row.foreign_id)
+        self._went_back_at = self._clock()
         self._handled = {one: at for one, at in self._handled.items() if at < since}
         self._final_handled = {id_ for id_, status in self._handled if status in _FINAL}
         self._idle.clear()
@@ -416,8 +418,10 @@ class Oracles:
         if status in _FINAL:
             self._final_ended.add(str(id_))
 
-    def handled(self, id_: object, status: str) -> None:
-        """A block has ended cleanly, and the client knows it."""
+    def handled(self, id_: object, status: str, *, since: float) -> None:
+        """A block has ended cleanly, and the client knows it: recorded since then, which a journal that went back meanwhile may have lost."""
+        if since <= self._went_back_at:
+            return
         self._handled[str(id_), status] = self._clock()
         if status in _FINAL:
             self._final_handled.add(str(id_))

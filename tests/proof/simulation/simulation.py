@@ -898,7 +898,8 @@ class Simulation:
                 if not is_calm and self.chance.happens(rates.handler_raises, "raises", *key):
                     self._raise_as_a_handler()
                 self.oracles.ended(name, str(told.status))
-            self.oracles.handled(name, str(told.status))
+                ended_at = self.loop.time()
+            self.oracles.handled(name, str(told.status), since=ended_at)
         except CallbackError:
             if delivery.what != "forgery" and delivery.headers["X-Processing-Key"] in process.keys:
                 self._fail(f"callback {delivery.id}: a true one was refused")
