@@ -216,7 +216,7 @@ class ClientContext:
             again = partial(change, is_repeated=is_repeated or number > 0)
             row = await self.journal.update(self.account, foreign_id, again)
             if self.epochs.number != self.journal.epoch.number:
-                await self._watch_epoch()
+                await self.watch_epoch()
             is_good = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
             if is_good or time() - read_at <= COMMIT_GRACE:
                 return row
@@ -362,8 +362,8 @@ class ClientContext:
             again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
             self._owe(pause, again)
 
-    async def _watch_epoch(self) -> None:
-        """Report it where the journal was just seen to have gone back; what the caller asked for does not depend on that."""
+    async def watch_epoch(self) -> None:
+        """Confirm the lease in a journal that was just seen to have gone back, and report it; without that nothing is sent."""
         with self.supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
             await self.epochs.look()
 

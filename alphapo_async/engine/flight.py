@@ -344,6 +344,8 @@ class Flight:
                     known = await self._write_again()
             except JournalError:
                 return row, False
+            if self._context.epochs.number != self._context.journal.epoch.number:
+                await self._context.watch_epoch()
             # What is not written down yet, or came while the journal was read, is newer than an open row.
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):

@@ -1798,3 +1798,25 @@ class _Blind(_Refusing):
 def test_a_control_that_look_ups_do_not_show_proves_nothing() -> None:
     """Look-ups with this key may not show what is accepted."""
     assert isinstance(_quiet_story(_Blind(), control_after=4.0), WithdrawalUnknown)
+
+
+def test_a_body_that_follows_a_look_up_leaves_only_while_the_row_is_held() -> None:
+    """The look-up of an id that is new to a journal that went back takes its time: another worker may hold the row when it ends."""
+    wire = Wire(seconds=1.0)
+
+    def take(row: Row | None) -> tuple[Row, tuple[()]]:
+        assert row is not None
+        return msgspec.structs.replace(row, holder="another"), ()
+
+    async def story() -> None:
+        journal = Durable()
+        await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+        async with client(wire, journal=journal, policy=RetryPolicy(deadline=5.0)) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.5)
+            await journal.update("default", "payout-17", take)
+            with pytest.raises(WithdrawalUnknown):
+                await paying
+
+    run(story())
+    assert (wire.posts, wire.look_ups) == (0, 1)

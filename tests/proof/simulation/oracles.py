@@ -419,7 +419,7 @@ class Oracles:
             self._final_ended.add(str(id_))
 
     def handled(self, id_: object, status: str, *, since: float) -> None:
-        """A block has ended cleanly, and the client knows it: recorded since then, which a journal that went back meanwhile may have lost."""
+        """A block has ended cleanly, and the client knows it: recorded since then, which a journal that went back may have lost."""
         if since <= self._went_back_at:
             return
         self._handled[str(id_), status] = self._clock()
