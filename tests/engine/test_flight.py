@@ -1800,23 +1800,37 @@ def test_a_control_that_look_ups_do_not_show_proves_nothing() -> None:
     assert isinstance(_quiet_story(_Blind(), control_after=4.0), WithdrawalUnknown)
 
 
+class _Stuck(Durable):
+    """A journal that can be read, and at times not written to."""
+
+    is_stuck = False
+
+    async def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Row:
+        """Write, or fail."""
+        if self.is_stuck:
+            raise JournalError("the disk is full.")
+        return await super().update(account, foreign_id, change, may_lag=may_lag)
+
+
 def test_a_body_that_follows_a_look_up_leaves_only_while_the_row_is_held() -> None:
-    """The look-up of an id that is new to a journal that went back takes its time: another worker may hold the row when it ends."""
-    wire = Wire(seconds=1.0)
+    """The look-up of an id that is new to a journal that went back may have no answer: another worker may hold the row by then."""
+    wire = Wire(look_ups=[HTML_502], seconds=1.0)
 
     def take(row: Row | None) -> tuple[Row, tuple[()]]:
         assert row is not None
         return msgspec.structs.replace(row, holder="another"), ()
 
     async def story() -> None:
-        journal = Durable()
+        journal = _Stuck()
         await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
         async with client(wire, journal=journal, policy=RetryPolicy(deadline=5.0)) as alphapo:
             paying = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(0.5)
             await journal.update("default", "payout-17", take)
+            journal.is_stuck = True
             with pytest.raises(WithdrawalUnknown):
                 await paying
+            journal.is_stuck = False
 
     run(story())
     assert (wire.posts, wire.look_ups) == (0, 1)
