@@ -27,6 +27,7 @@ from alphapo_async.sandbox.records import MAGIC_CANCELLED
 from alphapo_async.session import LARGEST_REPLY
 from tests.support import documents, postgres
 from tests.support.documents import place_of, text_of
+from tests.support.long import LONG
 
 README = text_of("README.md")
 GUIDE = text_of(documents.GUIDE)
@@ -159,7 +160,11 @@ def _cells() -> list[tuple[str, str]]:
 CELLS = [(seen, code) for seen, code in _cells() if code not in ("throttle_seconds=0", "settle_after")]
 
 
-@pytest.mark.parametrize(("seen", "code"), CELLS, ids=lambda text: text[:40])
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [pytest.param(*one, marks=[LONG] if number % 2 else []) for number, one in enumerate(CELLS)],
+    ids=lambda text: text[:40],
+)
 async def test_the_table_of_tests_says_what_comes(seen: str, code: str) -> None:
     """Every marker and every address in it leads to what stands beside it."""
     if code.startswith("withdraw("):

@@ -71,6 +71,7 @@ async def _work(client: AlphapoClient, seconds: float) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+@LONG
 async def test_a_restored_backup_is_never_paid_from_by_a_worker(cluster: Cluster, sandbox: Sandbox) -> None:
     """A refusal that was reported is not in the backup; after `resume --restored` only a repeated call pays the row."""
     request = request_of("payout-1", "BTC")
@@ -94,6 +95,7 @@ async def test_a_restored_backup_is_never_paid_from_by_a_worker(cluster: Cluster
     assert len(sandbox.ledger.all_accepted()) == 1
 
 
+@LONG
 async def test_a_planned_switchover_is_declared_to_have_lost_nothing(cluster: Cluster, sandbox: Sandbox) -> None:
     """Its open rows freeze like those of any other failover, until the operator says that nothing was lost."""
     sandbox._state._balances["BTC"] = Decimal(1)
@@ -116,6 +118,7 @@ async def test_a_planned_switchover_is_declared_to_have_lost_nothing(cluster: Cl
     assert len(sandbox.ledger.all_accepted()) == 1
 
 
+@LONG
 async def test_a_primary_that_was_lost_gets_nothing_when_it_comes_back(cluster: Cluster, sandbox: Sandbox) -> None:
     """A client that saw the promoted standby records and sends nothing where the old primary answers in its place."""
     sandbox._state._balances["BTC"] = Decimal(1)

@@ -97,6 +97,7 @@ def test_ten_thousand_against_a_dead_server_make_few_requests(answer: Reply | No
     assert now < 62
 
 
+@LONG
 def test_after_recovery_everything_is_normal_again_within_two_seconds_without_a_storm() -> None:
     """Sending opens gradually: after the first answer at most twice as many bodies leave per round trip, and soon all do."""
 

@@ -737,7 +737,7 @@ def test_every_promise_is_kept_in_every_state(eyes: str) -> None:
     assert found.outcomes | unseen == {"open", "accepted", *NEGATIVE_STATES} | {"failed"}
 
 
-@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize("eyes", long_after(1, EYES))
 def test_every_promise_is_kept_in_troubled_worlds(eyes: str) -> None:
     """With dead and paused workers, late words, other keys, an operator and a backup besides."""
     found = explore(eyes, TROUBLED, troubles=TROUBLES)

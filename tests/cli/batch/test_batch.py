@@ -12,6 +12,7 @@ from pathlib import Path
 from alphapo_async.sandbox import Sandbox
 from tests.cli.batch.forked import FORKS, run_command
 from tests.cli.conftest import clean_environment
+from tests.support.long import LONG
 
 KEY, SECRET = "made-up-key", "made-up-secret"
 ROWS, KILLS, SEED = 800, 20, 4
@@ -29,6 +30,7 @@ def _lines(path: Path) -> list[dict[str, str]]:
     return lines
 
 
+@LONG
 async def test_a_batch_killed_at_twenty_moments_is_finished_by_the_same_command(tmp_path: Path) -> None:
     """The results are whole lines at every moment and complete at the end, and every payment was made exactly once."""
     path, results = tmp_path / "payouts.csv", tmp_path / "payouts.csv.results.csv"

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 from tests.coverage_gate import ROOT
+from tests.support.long import LONG
 
 
+@LONG
 def test_a_changed_module_is_killed_by_its_tests() -> None:
     """The one mutant of the release's number does not survive, and the command says so."""
     command = [sys.executable, "-m", "tests.proof.mutation", "core", "core/version.py", "--own", "--workers", "1"]
