@@ -164,7 +164,8 @@ async def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
     assert isinstance(failure, ResultsError)
     assert desk.outcomes() == {"accepted": 4}
     assert report.cut_short == "its disk is full"
-    assert report.outcomes["accepted"] == accepted == 4 + report.unwritten
+    assert report.outcomes["accepted"] == accepted
+    assert accepted <= 4 + report.unwritten  # rows that were taken and not sent have no line either
     assert (report.adds_up, report.code) == (True, Exit.UNKNOWN)
 
 
