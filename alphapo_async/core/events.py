@@ -49,7 +49,7 @@ EventName = Literal[
 - `figures differ`: AlphaPo shows a withdrawal under the id that it gave for this one, and not as it was requested: the amount, the address
   or the tag, say; `reason` says which. Its status counts all the same. The event comes once for each new difference.
 - `not final`: an accepted withdrawal has been looked up for 30 days, and AlphaPo still says that it is under way; `reason` is its status.
-  A worker looks it up no more: a callback, or a look-up that somebody asks for, settles it.
+  No worker looks it up any more: a callback, or a look-up by a caller or the operator, settles it.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
 - `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
   write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.

@@ -151,7 +151,7 @@ def _outcome_of_row(told: FlightResult, row: Row) -> Withdrawal | WithdrawalErro
 
 def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
     if row.state == "rejected" and row.word is not None:
-        said = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not told so."
+        said = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not reported it."
         return WithdrawalRejected(said, errors=row.refusal or {}, **about)
     if row.state == "rejected":
         errors = row.refusal or {}

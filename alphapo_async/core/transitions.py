@@ -716,7 +716,7 @@ def _merge_withdrawal(
 
     Args:
         row: what is known.
-        shown: the withdrawal that AlphaPo has; its status counts whatever the figures are.
+        shown: the withdrawal that AlphaPo has; its status counts also where its figures differ.
         transaction: the same as a look-up or a callback shows it.
         sight: when and by which worker it was seen.
         differences: the fields in which it is not what was requested.

@@ -1,6 +1,6 @@
 """The clock by which workers agree, and the theory of a dated "no".
 
-A caller who is told "rejected" or "not sent" may release the funds. That "no" must then stay true: no request that was made before the
+A caller that receives "rejected" or "not sent" may release the funds. That "no" must then stay true: no request that was made before the
 caller had it may pay the withdrawal afterwards. Requests and outcomes meet in the journal, may wait on the way there, and are compared by
 their times. These rules make the comparison safe; each follows from a sequence of events that broke an earlier version.
 

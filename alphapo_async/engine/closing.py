@@ -1,4 +1,4 @@
-"""Closing a client: one step after the other in a task of its own, within a bound whatever hangs."""
+"""Closing a client: its steps run in order in a task of their own, and end within a bound also where a step hangs."""
 
 from __future__ import annotations
 

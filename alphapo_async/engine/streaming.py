@@ -54,7 +54,7 @@ async def as_finished(items: AsyncIterable[T], job: Callable[[T], Awaitable[R]],
 
 
 def _ended_alone(task: asyncio.Task[Any]) -> None:
-    """Forget a job whose caller was cancelled; an error that no caller can be told is logged."""
+    """Forget a job whose caller was cancelled; log its error, since no caller receives it."""
     _LEFT.discard(task)
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, AlphapoError):
