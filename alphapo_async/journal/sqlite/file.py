@@ -170,7 +170,7 @@ def connect(
             )
         connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
         try:
-            wait.run(partial(_check_kind, connection, path, is_new=is_new))
+            wait.run(partial(_check_kind, connection, path, may_be_empty=True))
             _set_up(connection, wait)
         except BaseException:
             connection.close()
@@ -199,7 +199,7 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
                 f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, uri=True
             )
             undo.callback(connection.close)
-            wait.run(partial(_check_kind, connection, path, is_new=False))
+            wait.run(partial(_check_kind, connection, path, may_be_empty=False))
             undo.pop_all()
             return connection
     raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['cut off'])}.", recorded=None)
@@ -219,17 +219,23 @@ def _make(path: Path) -> bool:
     return True
 
 
-def _check_kind(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None:
-    application = connection.execute("pragma application_id").fetchone()[0]
-    schema = connection.execute("pragma user_version").fetchone()[0]
+def _check_kind(connection: sqlite3.Connection, path: Path, *, may_be_empty: bool) -> None:
+    connection.execute("begin")  # one snapshot: another process may be making the tables at this moment
+    try:
+        application, schema, tables = (
+            connection.execute(query).fetchone()[0]
+            for query in ("pragma application_id", "pragma user_version", "select count(*) from sqlite_schema")
+        )
+    finally:
+        connection.execute("rollback")
     if application == APPLICATION and schema > SCHEMA:
         raise JournalError(
             f"The journal {str(path)!r} was written by a newer release (its schema is {schema}, this release knows {SCHEMA}): "
             "use that release. Nothing in it was changed.",
             recorded=None,
         )
-    has_tables = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
-    if application != APPLICATION and (has_tables or not is_new):
+    is_empty = not (application or schema or tables)
+    if application != APPLICATION and not (is_empty and may_be_empty):
         raise JournalError(
             f"{str(path)!r} is not a journal of this library: name another file. Nothing in it was changed.",
             recorded=None,

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import logging
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -185,6 +187,27 @@ def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "nowhere"
     told = f"The journal's folder {str(folder)!r} does not exist: make it, or name another file. "
     assert refused(folder / "payouts.db").startswith(told)
+
+
+def test_many_processes_may_open_a_journal_that_none_of_them_has_made_yet(tmp_path: Path) -> None:
+    """Each opens the same journal: none takes a file in the making for another program's."""
+
+    def open_at_once(path: Path) -> None:
+        start.wait()
+        connect(path).close()
+
+    start = Barrier(4)
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(15):
+            list(threads.map(open_at_once, [tmp_path / f"{number}.db"] * 4))
+
+
+def test_a_file_in_the_making_is_not_taken_for_another_program_s(path: Path) -> None:
+    """SQLite writes a first page when a file is given a write-ahead log, before the tables are made."""
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("pragma journal_mode = wal")
+        assert path.stat().st_size > 0
+        connect(path).close()
 
 
 def test_another_kind_of_file_is_refused(path: Path) -> None:
