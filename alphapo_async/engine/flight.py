@@ -52,7 +52,7 @@ from alphapo_async.core.rate_limit import (
     still_permits,
 )
 from alphapo_async.core.results import FlightResult, clash
-from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no, seen_in
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
@@ -350,7 +350,9 @@ class Flight:
             is_news = self._row is row and not self._unwritten
             if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
                 self._row = known
-        row, is_let = self.row, still_permits(self._context.limiter.state, permit, self._loop.time())
+        # What is not written yet was worked out in the epoch of before.
+        self._row = row = seen_in(self.row, self._context.journal.epoch)
+        is_let = still_permits(self._context.limiter.state, permit, self._loop.time())
         is_late = self.waiters.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
 

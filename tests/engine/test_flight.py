@@ -1729,6 +1729,35 @@ def test_a_row_that_the_journal_has_forgotten_is_recorded_again_before_its_bytes
     assert asyncio.run(journal.find("default", "payout-17")) is not None
 
 
+class FailingOver(Durable):
+    """A journal that takes nothing after its first statement, until it is read: then it works again, and is of another epoch."""
+
+    writes = 0
+
+    async def update(self, account: str, foreign_id: str, change: Change, **how: Any) -> Row:
+        """Write, but not while the journal is away."""
+        self.writes += 1
+        if self.writes > 1 and self.epoch.number == 0:
+            raise JournalError("away", recorded=None)
+        return await super().update(account, foreign_id, change, **how)
+
+    async def find(self, account: str, foreign_id: str) -> Row | None:
+        """Read, in another epoch."""
+        if self.epoch.number == 0:
+            await self.raise_epoch(asyncio.get_running_loop().time() + EPOCH)
+        return await super().find(account, foreign_id)
+
+
+def test_a_row_whose_attempt_is_not_written_yet_is_frozen_like_every_other() -> None:
+    """The journal went back while it would not take the attempt: the row is recorded anew and looked up before a body leaves."""
+    wire = Wire([LOST], [NOT_FOUND, NOT_FOUND])
+
+    told = paid(wire, journal=FailingOver())
+
+    assert isinstance(told, Withdrawal)
+    assert [method for _, method in wire.times] == ["POST", "GET", "GET", "POST"]
+
+
 def test_a_slot_is_given_back_whatever_the_journal_raises() -> None:
     """Between the slot and the body the journal is asked; each error would cost a slot, and the last one the client."""
 
