@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from alphapo_async.core.events import Event
     from alphapo_async.core.foreign_ids import derive_foreign_id
     from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
-    from alphapo_async.core.rate_limit import RetryPolicy
     from alphapo_async.core.results import BatchResult
+    from alphapo_async.core.retry_policy import RetryPolicy
     from alphapo_async.core.signer import Signer
     from alphapo_async.core.version import __version__ as __version__
     from alphapo_async.journal import open_journal
@@ -85,7 +85,7 @@ _HOMES = {
     "Health": "core.models",
     "InvalidRequest": "core.errors",
     "JournalError": "core.errors",
-    "RetryPolicy": "core.rate_limit",
+    "RetryPolicy": "core.retry_policy",
     "SessionManager": "session",
     "Signer": "core.signer",
     "Totals": "core.models",

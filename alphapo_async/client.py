@@ -37,8 +37,9 @@ from alphapo_async.core.history import EXCERPT, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.next_step import is_no_longer_refreshed
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
-from alphapo_async.core.rate_limit import Priority, RetryPolicy, budget_left, is_outage
+from alphapo_async.core.rate_limit import Priority, budget_left, is_outage
 from alphapo_async.core.results import BatchResult, FlightResult, clash, result_of, to_outcome
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, may_have_forgotten
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer

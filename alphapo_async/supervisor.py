@@ -15,6 +15,7 @@ from math import inf
 from typing import Final, TypeVar
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.retry_policy import backoff
 
 __all__ = ["Supervisor", "log_error"]
 
@@ -106,4 +107,4 @@ class Supervisor:
         if now - self._reported.get(task, -inf) >= _BETWEEN_REPORTS:
             self._reported[task] = now
             self._on_failed(task, error)
-        return min(_FIRST_PAUSE * 2.0 ** min(count - 1, 10), _LONGEST_PAUSE)
+        return backoff(count, _FIRST_PAUSE, _LONGEST_PAUSE)

@@ -23,8 +23,8 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.engine.context import Runtime
 from tests.proof.outage import KINDS, through

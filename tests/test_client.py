@@ -43,7 +43,8 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Health, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import Priority, RetryPolicy
+from alphapo_async.core.rate_limit import Priority
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal

@@ -16,7 +16,7 @@ _HEAD = "Name Stmts Miss Branch BrPart Cover Missing\n-----\n"
 @pytest.mark.parametrize(
     ("report", "told"),
     [
-        (_HEAD + "alphapo_async/engine/one_shot_event.py 10 1 2 0 92% 7\n-----\nTOTAL 10 1 2 0 92%\n", (92.0, "7")),
+        (_HEAD + "alphapo_async/engine/streaming.py 10 1 2 0 92% 7\n-----\nTOTAL 10 1 2 0 92%\n", (92.0, "7")),
         (_HEAD + "-----\nTOTAL 10 0 2 0 100%\n\n1 file skipped due to complete coverage.\n", (100.0, "")),
         ("No data to report.\n", (0.0, "nothing was measured")),
         ("", (0.0, "nothing was measured")),

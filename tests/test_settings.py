@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from alphapo_async.cli import alphapo
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
 from alphapo_async.journal.memory import MemoryJournal

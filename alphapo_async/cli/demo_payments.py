@@ -21,7 +21,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import InvalidRequest, JournalError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 
 __all__ = ["POLICY", "News", "OutcomeReported", "news_of", "open_client", "pay_all", "pay_until_killed", "read_rows"]
 

@@ -1,7 +1,7 @@
-"""How often AlphaPo is asked: backoff, budget, throttling, outages and the pace of all withdrawals of one client together.
+"""How often one client asks AlphaPo: budget, throttling, outages and rate of all its requests together.
 
-Pure like the rest: a `LimiterState` is what the client's gate knows, and every function takes one and the time and returns the
-next one. The figures are those of the promise: a failing AlphaPo is not stormed.
+Pure: a `LimiterState` is what the limiter knows, and every function takes one and the time and returns the next one. A failing AlphaPo
+gets few requests.
 """
 
 from __future__ import annotations
@@ -13,25 +13,18 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.outcome import INTERNAL_ERROR, Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
-from alphapo_async.core.row import REFRESH_AFTER, Row
-from alphapo_async.core.setting_checks import check_count, check_seconds
+from alphapo_async.core.retry_policy import RetryPolicy, backoff
 
 __all__ = [
-    "FlightCounts",
     "LimiterState",
     "Permit",
     "Priority",
     "ReplyClass",
-    "RetryPolicy",
-    "backoff",
     "budget_left",
     "classify",
     "is_outage",
-    "is_worth_another_round",
     "may_leave_at",
-    "may_look_up",
     "on_reply",
     "on_sent",
     "still_permits",
@@ -49,99 +42,6 @@ LONGEST_HOLD: Final = 60.0
 """Seconds that one throttled withdrawal holds the others back at most."""
 _RAMP: Final = 2.0
 """Bodies under way at once when sending opens again."""
-
-
-class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How long and how often one withdrawal is tried; every try carries the same bytes and the same foreign_id.
-
-    Args:
-        attempts: bodies sent at most in one call, the first included; 1 or more.
-        deadline: seconds for one call, from the moment the withdrawal gets its slot or an outage keeps it from one.
-        attempt_timeout: seconds for one request, from a free slot to the last byte of its reply.
-        wait_initial: seconds; the first backoff is drawn between 0 and this, every next one up to twice as much.
-        wait_max: seconds; no backoff is drawn above it. `Retry-After` may ask for more.
-        quiet: assumed of AlphaPo (A3): it accepts nothing later than this many seconds after the last byte could have left.
-        resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
-            body sent now might arrive later than that: `quiet` and `attempt_timeout` before its end.
-        refresh_after: seconds after which `work` looks up an accepted withdrawal that is not final; then each time after twice as long,
-            up to once a day, for 30 days. Rows keep the figure that they were recorded with.
-
-    Raises:
-        ConfigurationError: a figure is out of range.
-    """
-
-    attempts: int = 5
-    deadline: float = 60.0
-    attempt_timeout: float = 15.0
-    wait_initial: float = 0.5
-    wait_max: float = 20.0
-    quiet: float = 1_800.0
-    resend_within: float = 86_400.0
-    refresh_after: float = REFRESH_AFTER
-
-    def __post_init__(self) -> None:
-        check_count("attempts", self.attempts)
-        for name in ("deadline", "attempt_timeout", "refresh_after"):
-            check_seconds(name, getattr(self, name), may_be_zero=False)
-        for name in ("wait_initial", "wait_max", "quiet", "resend_within"):
-            check_seconds(name, getattr(self, name))
-        if self.wait_initial > self.wait_max:
-            raise ConfigurationError(
-                f"wait_initial ({self.wait_initial}) must not be above wait_max ({self.wait_max})."
-            )
-
-    @classmethod
-    def none(cls) -> RetryPolicy:
-        """Return the policy of at most one POST and one look-up, for durable engines that retry by themselves.
-
-        They pass `attempted_before=True` on their own retries.
-        """
-        return cls(attempts=1)
-
-
-# ── one withdrawal ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def backoff(number: int, policy: RetryPolicy, chance: float) -> float:
-    """Return the seconds to wait before the next round: full jitter below an exponential ceiling.
-
-    Args:
-        number: how many rounds there were, from 1.
-        policy: the limits.
-        chance: a draw from 0 to 1.
-    """
-    ceiling = min(policy.wait_max, policy.wait_initial * 2.0 ** min(number - 1, 60))
-    return ceiling * chance
-
-
-class FlightCounts(msgspec.Struct, frozen=True, gc=False):
-    """What one flight has done so far: bodies sent, look-ups made, and look-ups made since AlphaPo was known to have the id."""
-
-    sent: int = 0
-    look_ups: int = 0
-    look_ups_since_taken: int = 0
-
-
-def is_worth_another_round(row: Row, counts: FlightCounts, policy: RetryPolicy) -> bool:
-    """Tell whether another round of look-up and body can still help this flight."""
-    if row.state != "open" or row.code is not None:
-        return False
-    if row.id_taken:
-        return may_look_up(counts, policy) and counts.look_ups_since_taken < policy.attempts
-    if row.refusal is not None and row.needs_look_up:
-        return may_look_up(counts, policy)
-    return counts.sent < policy.attempts or (row.needs_look_up and may_look_up(counts, policy))
-
-
-def may_look_up(counts: FlightCounts, policy: RetryPolicy) -> bool:
-    """Tell whether the flight has look-ups left: one between any two bodies, and as many as bodies at the end.
-
-    With a single attempt that makes a single look-up.
-    """
-    return counts.look_ups < 2 * policy.attempts - 1
-
-
-# ── all withdrawals of a client ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Priority(IntEnum):
@@ -194,7 +94,8 @@ class LimiterState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Attempts in a row without a readable answer."""
     outage_since: float | None = None
     probe_at: float = 0.0
-    probe_wait: float = 0.0
+    probes: int = 0
+    """Probes that this outage has waited for so far."""
     held_until: float = 0.0
     """Throttled until then."""
     refresh_at: float = 0.0
@@ -258,8 +159,9 @@ def on_sent(
     """
     if priority.is_body and is_outage(state):
         # A probe takes no token; the next one waits twice as long.
-        wait = min(state.probe_wait * 2, policy.wait_max)
-        return replace(state, probe_at=now + wait, probe_wait=wait), _PERMITS[priority]
+        probes = state.probes + 1
+        wait = backoff(probes, policy.wait_initial, policy.wait_max)
+        return replace(state, probe_at=now + wait, probes=probes), _PERMITS[priority]
     if priority.is_body and max_rate is not None:
         state = replace(state, start_at=max(state.start_at, now if due is None else due) + 1 / max_rate)
     if priority is Priority.REFRESH:
@@ -367,7 +269,7 @@ def _unanswered(state: LimiterState, now: float, policy: RetryPolicy) -> Limiter
         streak=streak,
         outage_since=now,
         probe_at=now + policy.wait_initial,
-        probe_wait=policy.wait_initial,
+        probes=1,
         window=inf,
     )
 

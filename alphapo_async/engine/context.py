@@ -28,7 +28,8 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, noted, requested
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
-from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
+from alphapo_async.core.rate_limit import Permit, Priority
+from alphapo_async.core.retry_policy import RetryPolicy, backoff
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row, seen_in
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row, why_not_ours
@@ -318,7 +319,7 @@ class ClientContext:
         self._keep_acceptance(after)
         return before, after, evidence, is_news
 
-    def apply_later(self, row: Row, learned: Row, evidence: Evidence, pause: float = _OWED_PAUSE) -> None:
+    def apply_later(self, row: Row, learned: Row, evidence: Evidence, number: int = 1) -> None:
         """Have it written down in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
@@ -327,11 +328,11 @@ class ClientContext:
             row: what was known.
             learned: what the evidence made of it; of a row that has become another meanwhile it is worked out anew.
             evidence: what was heard.
-            pause: seconds after which it is offered again.
+            number: how often it is offered by now.
         """
         self.observer.on_reported_early(row.foreign_id)
         change = _Application(self, row, (evidence,), learned)
-        on_done = partial(self._on_applied_late, row, learned, evidence, pause)
+        on_done = partial(self._on_applied_late, row, learned, evidence, number)
         try:
             update = self.journal.update(row.account, row.foreign_id, change, may_lag=True)
         except Exception as error:  # noqa: BLE001 - as if the journal had not taken it
@@ -342,7 +343,7 @@ class ClientContext:
         writing.add_done_callback(on_done)
 
     def _on_applied_late(
-        self, row: Row, learned: Row, evidence: Evidence, pause: float, writing: asyncio.Future[Row]
+        self, row: Row, learned: Row, evidence: Evidence, number: int, writing: asyncio.Future[Row]
     ) -> None:
         self._lagging.discard(writing)
         if writing.cancelled():
@@ -359,8 +360,8 @@ class ClientContext:
             row.foreign_id, error.detail if isinstance(error, JournalError) else type(error).__name__
         )
         if not self._is_ending:
-            again = partial(self.apply_later, row, learned, evidence, min(2 * pause, _LONGEST_OWED_PAUSE))
-            self._owe(pause, again)
+            again = partial(self.apply_later, row, learned, evidence, number + 1)
+            self._owe(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE), again)
 
     async def watch_epoch(self) -> None:
         """Confirm the lease in a journal that was just seen to have gone back, and report it; without that nothing is sent."""

@@ -41,23 +41,14 @@ from alphapo_async.core.outcome import (
     has_never_left,
     judge_reply,
 )
-from alphapo_async.core.rate_limit import (
-    FlightCounts,
-    Permit,
-    Priority,
-    backoff,
-    is_outage,
-    is_worth_another_round,
-    may_look_up,
-    still_permits,
-)
+from alphapo_async.core.rate_limit import Permit, Priority, is_outage, still_permits
 from alphapo_async.core.results import FlightResult, clash
+from alphapo_async.core.retry_policy import FlightCounts, backoff, is_worth_another_round, may_look_up
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no, seen_in
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.limiter import QueuedRequest
-from alphapo_async.engine.one_shot_event import OneShotEvent
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import is_shared
 from alphapo_async.retrying import rounds_after
@@ -104,10 +95,10 @@ class Flight:
         self._loop = loop
         self._row: Row | None = None
         self._has_journal_answered = False
-        self._is_known = OneShotEvent()
+        self._is_known = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         """Whoever flies it."""
-        self.is_finished = OneShotEvent()
+        self.is_finished = asyncio.Event()
         """Comes by whoever flies it, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
         self._worked_out_at = -inf
@@ -152,13 +143,14 @@ class Flight:
         try:
             row = await self._record()
             self._has_journal_answered = True
-            pause = _HELD_POLL
+            number = 0
             while self._is_held_elsewhere(row):
+                number += 1
+                pause = backoff(number, _HELD_POLL, _LONGEST_HELD_POLL)
                 self._start_clock()
                 if self.waiters.is_late(pause):
                     return self._result(row, "held")
                 row = await self._wait_for(row.holder or "", pause)
-                pause = min(2 * pause, _LONGEST_HELD_POLL)
         except JournalError as error:
             self._may_stand_unheard = error.recorded is not False
             return FlightResult(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
@@ -536,10 +528,10 @@ class Flight:
 
     async def write_what_is_left(self) -> None:
         """Offer it to the journal again until it takes it; without that, nobody could go on with the row."""
-        pause = _OWED_PAUSE
+        number = 0
         while self.owes_the_journal:
-            await self._context.runtime.sleep(pause)
-            pause = min(2 * pause, _LONGEST_OWED_PAUSE)
+            number += 1
+            await self._context.runtime.sleep(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE))
             with contextlib.suppress(JournalError):
                 if self._unwritten:
                     await self._write(self._unwritten[-1])
@@ -571,7 +563,8 @@ class Flight:
         return is_possible and is_worth_another_round(row, self._counts, self._context.policy)
 
     def _wait_before(self, row: Row, number: int) -> float:
-        jitter = backoff(number, self._context.policy, self._context.runtime.chance())
+        policy = self._context.policy
+        jitter = backoff(number, policy.wait_initial, policy.wait_max) * self._context.runtime.chance()
         step = self._next_step(row)
         return max(jitter, step.until - self._context.runtime.clock()) if isinstance(step, Wait) else jitter
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from alphapo_async.core.callbacks import Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.models import Transaction
+from alphapo_async.core.retry_policy import backoff
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
@@ -221,14 +223,12 @@ class Inbox:
 
     async def _let_go_later(self, name: str, taken: Handled) -> None:
         """Free the claim as soon as the journal can; not while a later delivery has its turn here, under the same claim."""
-        pause = _PAUSE
-        while True:
+        for number in itertools.count(1):
             async with self._exclusive(name, None):
                 with contextlib.suppress(JournalError):
                     await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
                     return
-            await self._runtime.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
 
     def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:
         if self._is_closed:

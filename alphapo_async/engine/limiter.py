@@ -17,13 +17,13 @@ from alphapo_async.core.rate_limit import (
     Permit,
     Priority,
     ReplyClass,
-    RetryPolicy,
     classify,
     is_outage,
     may_leave_at,
     on_reply,
     on_sent,
 )
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.session import Slots
 from alphapo_async.supervisor import Supervisor
 

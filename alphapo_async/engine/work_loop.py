@@ -15,6 +15,7 @@ from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import LeaseExpired, Reported
 from alphapo_async.core.rate_limit import REFRESHES, is_outage
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.engine.context import ClientContext
 from alphapo_async.engine.recovery import Recovery
@@ -57,6 +58,8 @@ class WorkLoop:
         self._next_refresh = -inf
         self._next_look = 0.0
         self._pause = _IDLE
+        self._failures = 0
+        """Rounds in a row in which the journal could not be used."""
         self._idle: set[tuple[str, float]] = set()
         """What this worker held at the last look although no flight worked on it, and since when."""
 
@@ -98,9 +101,10 @@ class WorkLoop:
             is_all = await self._round()
         except JournalError as error:
             self._context.observer.on_journal_failed(error.detail)
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._failures += 1
+            self._pause = backoff(self._failures + 1, _IDLE, _LONGEST_PAUSE)
             return True
-        self._pause = _IDLE
+        self._failures, self._pause = 0, _IDLE
         return is_all
 
     async def _round(self) -> bool:

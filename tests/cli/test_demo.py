@@ -13,7 +13,7 @@ from alphapo_async.cli.demo_payments import _pay, read_rows
 from alphapo_async.cli.demo_verdict import LedgerVerdict, payment_of
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from tests.cli.conftest import invoke, run
 
 GOOD = DemoReport(

@@ -11,7 +11,8 @@ import pytest
 from alphapo_async import core
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.rate_limit import LimiterState, RetryPolicy
+from alphapo_async.core.rate_limit import LimiterState
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 
 MODULES = [importlib.import_module(f"{core.__name__}.{module.name}") for module in pkgutil.iter_modules(core.__path__)]

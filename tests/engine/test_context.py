@@ -25,8 +25,9 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, KeyRefused, NoneFound, NoReply, Rejected, Reply
-from alphapo_async.core.rate_limit import Priority, RetryPolicy, is_outage
+from alphapo_async.core.rate_limit import Priority, is_outage
 from alphapo_async.core.results import FlightResult
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply

@@ -27,7 +27,7 @@ from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply, mark_never_left
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row

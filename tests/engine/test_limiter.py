@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
-from alphapo_async.core.rate_limit import Permit, Priority, RetryPolicy
+from alphapo_async.core.rate_limit import Permit, Priority
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import Slots
 from alphapo_async.supervisor import Supervisor

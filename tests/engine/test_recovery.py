@@ -17,7 +17,8 @@ from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.key_state import NOTHING_HELD_BACK
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import LimiterState, RetryPolicy
+from alphapo_async.core.rate_limit import LimiterState
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Assumptions, Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.engine.recovery import PER_SECOND, Recovery

@@ -23,8 +23,8 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import RetryPolicy
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import new_row

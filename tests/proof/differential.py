@@ -28,7 +28,7 @@ from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.evidence import OperatorDecision, Requested, Revision
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Epoch
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.signer import Signer

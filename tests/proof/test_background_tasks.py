@@ -15,7 +15,7 @@ from alphapo_async.core.errors import ConfigurationError, WithdrawalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.history import Change
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal import VERBS

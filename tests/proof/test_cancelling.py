@@ -17,7 +17,7 @@ import pytest
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.proof.background import running_sandbox

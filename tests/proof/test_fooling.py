@@ -10,7 +10,7 @@ import pytest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent, WithdrawalUnknown
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script
 from tests.proof.truth import lies, outcome_of

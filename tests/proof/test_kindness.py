@@ -14,7 +14,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from tests.support.long import LONG, long_after
 from tests.support.virtual import run
 from tests.support.wire import HTML_502, NO_CONNECTION, Wire, client, request

@@ -15,7 +15,7 @@ import pytest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script, covering_dialects
 from alphapo_async.session import SessionManager
 from tests.proof.truth import FlightResult, lies, outcome_of

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.postgres.faults import (
     PRIVILEGES,
@@ -136,7 +137,7 @@ class PostgresConnection:
         loop = self._of_loop()
         # While it is known to be down nobody waits for it: each tries once.
         until = loop.time() + (0.0 if self.is_known_down else self._patience)
-        wait = _FIRST_WAIT
+        failures = 0
         while True:
             connection = None
             try:
@@ -149,11 +150,12 @@ class PostgresConnection:
                     raise await self._explained(error, connection) from None
                 if connection is not None:
                     terminate(connection)
+                failures += 1
+                wait = backoff(failures, _FIRST_WAIT, _LONGEST_WAIT)
                 if loop.time() + wait > until:
                     self.is_known_down = True
                     raise self.journal_error(error) from None
                 await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 self.is_known_down = False
                 return result

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from alphapo_async.core.retry_policy import backoff
 from alphapo_async.journal.copying import Register
 from alphapo_async.journal.postgres.connection import DRIVER_ERRORS, driver, terminate
 from alphapo_async.journal.postgres.identity import IdentityStatements, epoch_of, here
@@ -248,10 +249,10 @@ class LivenessLock:
             self._returning = asyncio.get_running_loop().create_task(returning)
 
     async def _return(self) -> None:
-        wait = _FIRST_WAIT
+        failures = 0
         while self._locks:
             with contextlib.suppress(*DRIVER_ERRORS):  # the lease is renewed elsewhere, which reports it
                 if await self.show(next(iter(self._locks))) is None or self._held >= set(self._locks.values()):
                     return
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
+            failures += 1
+            await asyncio.sleep(backoff(failures, _FIRST_WAIT, _LONGEST_WAIT))

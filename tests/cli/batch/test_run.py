@@ -25,7 +25,7 @@ from alphapo_async.cli.options import Access
 from alphapo_async.core.errors import AlphapoError, AuthenticationError, ConfigurationError, JournalError
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal

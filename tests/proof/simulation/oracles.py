@@ -15,7 +15,7 @@ import msgspec
 
 from alphapo_async.core.errors import JournalError, WithdrawalError
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as, is_ended
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.sandbox.checks import WithdrawalFields, spell

@@ -10,7 +10,8 @@ from typing import Any
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
 from alphapo_async.core.outcome import NoReply, Reply
-from alphapo_async.core.rate_limit import BUDGET, Priority, RetryPolicy, is_outage, on_sent
+from alphapo_async.core.rate_limit import BUDGET, Priority, is_outage, on_sent
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from tests.proof.simulation.chance import Chance
 from tests.proof.simulation.kindness import Kindness

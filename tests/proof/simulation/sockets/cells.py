@@ -14,7 +14,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, NotSent, Proof, Reply, judge_reply
-from alphapo_async.core.rate_limit import RetryPolicy
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
