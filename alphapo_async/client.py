@@ -33,7 +33,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import LookedUp, ReplyExcerpt, Requested, Revision
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.history import EXCERPT, noted, requested
+from alphapo_async.core.history import KEPT_CALLBACK, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.next_step import is_no_longer_refreshed
 from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
@@ -656,7 +656,7 @@ class AlphapoClient:
         """
         self._enter()
         told = read_callback(headers, body, self._verifiers)
-        return self._callback_block(told, ReplyExcerpt(None, bytes(body[:EXCERPT])))
+        return self._callback_block(told, ReplyExcerpt(None, bytes(body[:KEPT_CALLBACK])))
 
     @contextlib.asynccontextmanager
     async def _callback_block(self, told: Transaction, seen: ReplyExcerpt) -> AsyncIterator[Callback]:
@@ -667,6 +667,35 @@ class AlphapoClient:
                 kind = await self._hear(told, seen, is_repeated=claim.is_repeated)
                 await self._inbox.confirm(claim)
                 yield Callback(told, kind, claim.is_new)
+
+    def replay_callback(
+        self, foreign_id: str | int | uuid.UUID, status: str | None = None
+    ) -> contextlib.AbstractAsyncContextManager[Callback]:
+        """Hand out a callback once more that the journal keeps, for a handler that was wrong; its `is_new` is False.
+
+        `async with client.replay_callback("payout-17") as callback: await on_callback(callback)`. Deliveries of the same id wait meanwhile.
+        The row stays as it is, and so does what counts as handled; the history gets a line `replayed`.
+
+        Args:
+            foreign_id: of the withdrawal.
+            status: of the callback; None for the one that was delivered last.
+
+        Raises:
+            CallbackError: the journal keeps no such callback.
+            CallbackBusy: a delivery of it has been handled for more than 10 s.
+            InvalidRequest: no withdrawal can have this foreign_id.
+            JournalError: the journal cannot be used.
+            ConfigurationError: the client is closed or belongs to another event loop.
+        """
+        self._enter()
+        return self._replay_block(foreign_id_text(foreign_id), status)
+
+    @contextlib.asynccontextmanager
+    async def _replay_block(self, foreign_id: str, status: str | None) -> AsyncIterator[Callback]:
+        await self._context.lease.acquire()
+        with self._blocks.one():
+            async with self._inbox.replay(foreign_id, status) as callback:
+                yield callback
 
     async def _hear(self, told: Transaction, seen: ReplyExcerpt, *, is_repeated: bool) -> CallbackKind:
         """Add a callback to what is known of its withdrawal, where that is one of ours."""

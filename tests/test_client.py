@@ -1535,6 +1535,22 @@ def test_a_client_that_only_hears_callbacks_has_a_lease() -> None:
     assert run(story()) is None
 
 
+def test_a_kept_callback_is_handed_out_again() -> None:
+    """With its kind, and not as new; of a withdrawal without one that is an error."""
+
+    async def story() -> Callback:
+        async with client(Wire()) as alphapo:
+            await alphapo.withdraw(request())
+            with pytest.raises(CallbackError, match="keeps no callback"):
+                await alphapo.replay_callback("payout-17").__aenter__()
+            await receive(alphapo, called())
+            async with alphapo.replay_callback("payout-17", "confirmed") as callback:
+                return callback
+
+    callback = run(story())
+    assert (callback.transaction.status, callback.kind, callback.is_new) == ("confirmed", "ours", False)
+
+
 def test_a_callback_says_what_became_of_a_withdrawal_nobody_could_tell() -> None:
     """Unknown, then called back: settled, with its txid in the history, and told by `withdraw` without a request."""
     wire = Wire([LOST], [NOT_FOUND] * 9)

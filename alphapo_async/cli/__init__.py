@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from alphapo_async.cli.batch import batch
+from alphapo_async.cli.callbacks import callbacks
 from alphapo_async.cli.check import check
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import complaints_heard
@@ -26,7 +27,7 @@ from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
 from alphapo_async.cli.worker import worker
 
-__all__ = ["alphapo", "export", "prune", "redact", "settle", "unfreeze"]
+__all__ = ["alphapo", "callbacks", "export", "prune", "redact", "settle", "unfreeze"]
 
 
 class _Alphapo(click.Group):

@@ -26,6 +26,7 @@ __all__ = [
     "Handled",
     "Headers",
     "is_withdrawal",
+    "read_body",
     "read_callback",
     "read_handled",
 ]
@@ -77,7 +78,7 @@ def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> T
     if len(raw) > LARGEST:
         raise CallbackError(f"The callback has {len(raw)} bytes, more than {LARGEST}.", reason="too large")
     _check_signature(headers, raw, signers)
-    return _read(raw)
+    return read_body(raw)
 
 
 def _check_signature(headers: Headers, body: bytes, signers: Iterable[Signer]) -> None:
@@ -122,7 +123,12 @@ def _text(told: str | bytes) -> str:
     return told.decode("latin-1") if isinstance(told, bytes) else str(told)
 
 
-def _read(body: bytes) -> Transaction:
+def read_body(body: bytes) -> Transaction:
+    """Return what the body of a genuine callback says.
+
+    Raises:
+        CallbackError: it cannot be read; the error says why.
+    """
     told = read_json(body)
     if told is UNREADABLE:
         raise CallbackError("The callback is signed, and not JSON.", reason="not JSON")

@@ -102,7 +102,8 @@ class CallbackError(AlphapoError, ValueError):
     """What was delivered is not AlphaPo's, or cannot be read. Nothing was learned from it.
 
     Attributes:
-        reason: `too large`, `missing header`, `unknown key`, `signature`, `not JSON`, `not an object` or `no id or status`.
+        reason: `too large`, `missing header`, `unknown key`, `signature`, `not JSON`, `not an object`,
+            `no id or status`, or `not kept` (a replay).
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

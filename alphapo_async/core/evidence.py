@@ -75,7 +75,7 @@ class ReplyExcerpt(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     """HTTP status; None if no reply came."""
     reply: bytes = b""
-    """The first KiB of its body."""
+    """The first KiB of its body; the first 64 KiB of a callback's."""
 
     def __repr__(self) -> str:
         return f"Seen(status={self.status}, reply=<{len(self.reply)} bytes>)"

@@ -35,7 +35,9 @@ from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.row import CountedLine, Row
 
 __all__ = [
+    "DOES_NOT_FIT",
     "EXCERPT",
+    "KEPT_CALLBACK",
     "Change",
     "Entry",
     "entries_of",
@@ -50,7 +52,11 @@ __all__ = [
 
 EXCERPT: Final = 1_024
 """Bytes of a reply that are kept."""
-_COUNTED: Final = frozenset({"request", "look-up", "callback", "given up"})
+KEPT_CALLBACK: Final = 64 * 1_024
+"""Bytes of a callback that are kept: one that is not longer can be replayed."""
+DOES_NOT_FIT: Final = "does not fit"
+"""How the line of a callback begins that contradicts its row."""
+_COUNTED: Final = frozenset({"request", "look-up", "callback", "given up", "replayed"})
 """What comes again and again: an equal line is counted. Any other line begins anew."""
 _MOST_COUNTED: Final = 8
 """Lines that a row remembers in order to count them."""
@@ -62,14 +68,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     at: float
     kind: str
-    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `remembered`, `unfrozen`, `operator`, `redacted` or
-    `pruned`."""
+    """`request`, `attempt`, `look-up`, `callback`, `control`, `given up`, `lapsed`, `replayed`, `remembered`, `unfrozen`, `operator`,
+    `redacted` or `pruned`."""
     what: str
     worker: str | None = None
     status: int | None = None
     """HTTP status of the reply, None if none came."""
     reply: bytes = b""
-    """The first KiB of the reply."""
+    """The first KiB of the reply; the first 64 KiB of a callback."""
     release: str = ""
     number: int = 0
     """Its place in the history, from 1 on; `noted` gives it."""
@@ -102,7 +108,7 @@ def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
         case LookedUp(worker, answer, seen):
             return Entry(now, "look-up", named(answer), worker, seen.status, seen.reply, release)
         case CalledBack(transaction, seen, doubt):
-            what = f"does not fit: {doubt}" if doubt else _says(transaction)
+            what = f"{DOES_NOT_FIT}: {doubt}" if doubt else _says(transaction)
             return Entry(now, "callback", what, None, seen.status, seen.reply, release)
         case _:
             told = _told(evidence)

@@ -472,6 +472,8 @@ class TransactionPart(msgspec.Struct, frozen=True, gc=False):
     """With `exchange`: what was bought."""
     amount_to: Decimal | None = None
     """With `exchange`: in `currency_to`."""
+    riskscore: str | None = None
+    """AlphaPo's rating of the address, as AlphaPo writes it; only with `blockchain`, and its scale is not documented."""
 
 
 class Fee(msgspec.Struct, frozen=True, gc=False):

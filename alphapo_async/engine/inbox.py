@@ -10,12 +10,16 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
-from alphapo_async.core.callbacks import Handled, read_handled
+from alphapo_async.core.callbacks import Callback, Handled, read_handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
+from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Transaction
+from alphapo_async.core.replays import callback_to_replay
 from alphapo_async.core.retry_policy import backoff
+from alphapo_async.core.row import Row
+from alphapo_async.core.version import __version__
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
@@ -99,8 +103,10 @@ class Inbox:
         return f"Inbox({len(self._locks)} under way)"
 
     @contextlib.asynccontextmanager
-    async def claim(self, told: Transaction) -> AsyncIterator[CallbackClaim]:
+    async def claim(self, told: Transaction, *, is_replay: bool = False) -> AsyncIterator[CallbackClaim]:
         """Wait for the turn of this callback; it counts as handled once the block has ended cleanly, and only then.
+
+        A replay changes nothing of what counts as handled.
 
         Raises:
             CallbackBusy: another delivery of this id took longer than 10 s.
@@ -116,10 +122,26 @@ class Inbox:
             except BaseException:
                 await self._let_go(name, taken)
                 raise
-            if claim.is_new:
+            if claim.is_new and not is_replay:
                 await self._finish(name, taken, told.status)
             else:
                 await self._let_go(name, taken)
+
+    @contextlib.asynccontextmanager
+    async def replay(self, foreign_id: str, status: str | None) -> AsyncIterator[Callback]:
+        """Wait for the turn of a callback that the journal keeps, add a line to the history, and yield the callback.
+
+        Raises:
+            CallbackError: the journal keeps no such callback.
+            CallbackBusy: a delivery of this id took longer than 10 s.
+            JournalError: the journal cannot be used.
+        """
+        callback = callback_to_replay(await self._journal.history(self._account, foreign_id), foreign_id, status)
+        line = Entry(self._runtime.clock(), "replayed", callback.transaction.status or "", release=__version__)
+        async with self.claim(callback.transaction, is_replay=True) as claim:
+            await self._journal.update(self._account, foreign_id, lambda row: noted(cast("Row", row), [line]))
+            await self.confirm(claim)
+            yield callback
 
     @contextlib.asynccontextmanager
     async def _exclusive(self, name: str, until: float | None) -> AsyncIterator[None]:

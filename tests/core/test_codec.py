@@ -610,7 +610,7 @@ def test_the_sample_of_a_confirmed_withdrawal_is_read() -> None:
         b'{"id":123,"foreign_id":"operation_987","end_user_reference":"user_12345","type":"withdrawal",'
         b'"crypto_address":{"id":123,"currency":"BTC","address":"tb1q...","tag":null},'
         b'"transactions":[{"id":999,"currency":"BTC","transaction_type":"blockchain","type":"withdrawal",'
-        b'"address":"tb1q...","tag":null,"amount":"0.01000000","txid":"bb04...","confirmations":"0"}],'
+        b'"address":"tb1q...","tag":null,"amount":"0.01000000","txid":"bb04...","confirmations":"0","riskscore":0.1}],'
         b'"fees":[],"error":"","status":"confirmed"}'
     )
     part = TransactionPart(
@@ -622,6 +622,7 @@ def test_the_sample_of_a_confirmed_withdrawal_is_read() -> None:
         amount=Decimal("0.01"),
         txid="bb04...",
         confirmations="0",
+        riskscore="0.1",
     )
     assert read_transaction(told) == Transaction(
         id=123,

@@ -10,11 +10,13 @@ import pytest
 
 from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
+from alphapo_async.core.evidence import CalledBack, ReplyExcerpt
 from alphapo_async.core.models import Transaction
 from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.supervisor import Supervisor
+from tests.support.journal_suite import hear, pay
 from tests.support.virtual import run
 
 
@@ -539,3 +541,22 @@ def test_an_unexpected_error_of_the_journal_does_not_hide_what_the_block_raised(
         return reported, await handled(inbox(journal, "two"), told())
 
     assert run(story()) == (["release of a callback"], True)
+
+
+def test_a_replay_waits_for_its_turn_and_counts_as_no_delivery() -> None:
+    """The next delivery is as new as before; the history has the replay."""
+
+    async def story() -> tuple[list[str], bool, bool]:
+        journal = MemoryJournal()
+        box = inbox(journal)
+        await pay(journal, "f")
+        body = b'{"id":7,"foreign_id":"f","status":"confirmed"}'
+        await hear(journal, "f", CalledBack(told(), ReplyExcerpt(None, body)))
+        delivery = asyncio.create_task(handled(box, told("pending"), 1.0))
+        await asyncio.sleep(0.1)
+        async with box.replay("f", None) as callback:
+            was_first = delivery.done()
+        lines = [line.kind for line in await journal.history("default", "f")]
+        return lines[-2:], was_first, not callback.is_new and await handled(box, told())
+
+    assert run(story()) == (["callback", "replayed"], True, True)

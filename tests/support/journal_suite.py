@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.errors import CallbackError, ConfigurationError
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
@@ -31,10 +33,13 @@ from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Reje
 from alphapo_async.core.redaction import redacted, tombstone
 from alphapo_async.core.row import Epoch, Row, is_frozen, is_stale_no
 from alphapo_async.core.row_format import to_record
+from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, Redactable
+from alphapo_async.sandbox import Sandbox
 
 ACCOUNT = "default"
+SECRET = "made-up-secret"
 
 
 def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Requested:
@@ -463,6 +468,40 @@ class RememberingSuite:
         swapped = await asyncio.gather(*(journal.swap(ACCOUNT, "turn", "b", f"c{one}") for one in range(9)))
         assert sum(swapped) == 1
         assert await journal.recall(ACCOUNT, "turn") == f"c{swapped.index(True)}"
+
+    async def test_a_callback_is_kept_whole_replayed_and_redacted(self, journal: Any) -> None:
+        """One story for every journal: 60 KB are kept, a replay is a line of the history, and the row stays as it is."""
+        async with Sandbox("made-up-key", SECRET) as sandbox:
+            settings = {"base_url": sandbox.url, "journal": journal}
+            async with AlphapoClient("made-up-key", SECRET, **settings) as client:
+                payment = asked("f").revision.payment
+                assert payment is not None
+                paid = await client.withdraw(payment)
+                told = {"id": paid.id, "foreign_id": "f", "status": "confirmed", "more": "x" * 60_000}
+                body = json.dumps(told).encode()
+                headers = Signer("made-up-key", SECRET).headers(body)
+                with pytest.raises(ZeroDivisionError):
+                    async with client.receive_callback(headers, body):
+                        raise ZeroDivisionError
+                row = await journal.find(ACCOUNT, "f")
+                for status in (None, "confirmed"):
+                    async with client.replay_callback("f", status) as callback:
+                        seen = callback.transaction.id, callback.transaction.status, callback.kind, callback.is_new
+                        assert seen == (paid.id, "confirmed", "ours", False)
+                async with client.receive_callback(headers, body) as callback:
+                    assert callback.is_new, "a replay is no delivery"
+                with pytest.raises(CallbackError, match="statuses that it keeps: confirmed"):
+                    await client.replay_callback("f", "pending").__aenter__()
+                left = replace(await journal.find(ACCOUNT, "f"), lines=row.lines, counted=row.counted)
+                assert same(left, replace(row, checked_at=left.checked_at))
+                kept = [line for line in await journal.history(ACCOUNT, "f") if line.kind in ("callback", "replayed")]
+                assert [(line.kind, line.count) for line in kept] == [("callback", 2), ("replayed", 2)]
+                assert kept[0].reply == body
+                if isinstance(journal, Redactable):
+                    redact = lambda row: (redacted(row), ())  # noqa: E731 - one use
+                    assert await journal.forget(ACCOUNT, "f", redact, keeps_history=True)
+                    with pytest.raises(CallbackError, match="keeps no callback"):
+                        await client.replay_callback("f").__aenter__()
 
 
 class ForgettingSuite:
