@@ -8,21 +8,24 @@ The tests of a module run until they have covered it whole and no further: that 
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import io
 import os
-import subprocess
 import sys
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "alphapo_async"
 WHOLE: Final = 100.0
-_ALONE: Final = "--alone"
 _LOOK_SHARE: Final = 0.05
 """The part of the time that may be spent on looking whether all is covered."""
 
@@ -64,6 +67,10 @@ class UntilCovered:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Remember whom to stop."""
         self._session = session
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Begin with what is quick."""
+        items.sort(key=lambda item: item.get_closest_marker("long") is not None)
 
     def pytest_runtest_logfinish(self) -> None:
         """Look after a test, but seldom where looking takes long."""
@@ -114,14 +121,68 @@ def _measure(module: Path) -> int:
     return int(plugin.has_failures or not (was_stopped or ended is pytest.ExitCode.OK))
 
 
-def covered(module: Path) -> tuple[float, str]:
-    """Return the percentage that the module's own tests cover, and what they leave out."""
-    tests = test_file(module)
-    if not tests.exists():
-        return 0.0, f"no {tests.relative_to(ROOT)}"
-    command = [sys.executable, "-m", "tests.coverage_gate", _ALONE, str(module)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return (0.0, (ran.stdout + ran.stderr)[-1500:]) if ran.returncode else _read(ran.stderr)
+class Running:
+    """The tests of a module, in a process that was forked from this one.
+
+    Args:
+        measure: runs them in the new process, and returns 0 if they passed; the report is the last that it writes.
+    """
+
+    def __init__(self, measure: Callable[[], int]) -> None:
+        self._written = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `result`
+        self.process = os.fork()
+        if self.process == 0:
+            self._measure(measure)
+
+    def _measure(self, measure: Callable[[], int]) -> NoReturn:
+        code, sys.stdout, sys.stderr = 1, self._written, self._written
+        for stream in (1, 2):
+            os.dup2(self._written.fileno(), stream)
+        try:
+            code = measure()
+        except BaseException:  # noqa: BLE001 - whatever it is, this process ends
+            traceback.print_exc()
+        finally:
+            self._written.flush()
+            os._exit(code)
+
+    def result(self, status: int) -> tuple[float, str]:
+        """Return the percentage that the tests cover, and what they leave out, once the process has ended with this status."""
+        with self._written as written:
+            written.seek(0)
+            text = written.read()
+        return (0.0, text[-1500:]) if status else _read(text)
+
+
+def _load() -> None:
+    """Load pytest with its plugins, and the libraries, once for all processes; nothing of what is measured."""
+    conftest = str(ROOT / "tests" / "conftest.py")
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["-n", "0", "-p", "no:cacheprovider", "-p", "no:alphapo", "--collect-only", conftest])
+    for name in ("aiohttp", "aioresponses", "asyncpg", "click", "msgspec", "rich", "tenacity"):
+        importlib.import_module(name)
+
+
+def covered(modules: Iterable[Path], at_once: int) -> Iterator[tuple[Path, float, str]]:
+    """Yield each module, the percentage that its own tests cover, and what they leave out."""
+    running: dict[int, tuple[Path, Running]] = {}
+
+    def ended() -> tuple[Path, float, str]:
+        process, status = os.wait()
+        module, run = running.pop(process)
+        return module, *run.result(status)
+
+    for module in modules:
+        tests = test_file(module)
+        if not tests.exists():
+            yield module, 0.0, f"no {tests.relative_to(ROOT)}"
+            continue
+        if len(running) >= at_once:
+            yield ended()
+        run = Running(partial(_measure, module))
+        running[run.process] = module, run
+    while running:
+        yield ended()
 
 
 def _has_code(module: Path) -> bool:
@@ -130,6 +191,7 @@ def _has_code(module: Path) -> bool:
 
 
 def _read(report: str) -> tuple[float, str]:
+    *_, report = report.rpartition("\nName ")  # before it stands what the tests printed
     lines = [line for line in report.splitlines() if line.startswith(("alphapo_async", "TOTAL"))]
     if not lines:
         return 0.0, "nothing was measured"
@@ -140,15 +202,13 @@ def _read(report: str) -> tuple[float, str]:
 
 def main(names: list[str]) -> int:
     """Check the modules, print a line for each, and return the exit code."""
-    if names[:1] == [_ALONE]:
-        return _measure(Path(names[1]))
     modules = [PACKAGE / name for name in names] or sorted(PACKAGE.rglob("*.py"))
     # What has the largest tests comes first, so that no long one is left over at the end.
     modules = sorted(filter(_has_code, modules), key=_size_of_tests, reverse=True)
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:  # some tests wait while others compute
-        results = list(pool.map(covered, modules))
+    _load()
+    results = list(covered(modules, (os.cpu_count() or 1) + 1))  # some tests wait while others compute
     failed = 0
-    for module, (share, missing) in sorted(zip(modules, results, strict=True)):
+    for module, share, missing in sorted(results):
         failed += share < WHOLE
         name = module.relative_to(PACKAGE)
         print(f"{'ok  ' if share >= WHOLE else 'FAIL'} {share:6.1f} % {name} {missing}")  # noqa: T201 - a command prints

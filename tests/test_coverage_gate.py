@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-import subprocess
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import coverage_gate
 
-_HEAD = "Name Stmts Miss Branch BrPart Cover Missing\n-----\n"
+_HEAD = "\nName Stmts Miss Branch BrPart Cover Missing\n-----\n"
 
 
 @pytest.mark.parametrize(
@@ -28,23 +29,43 @@ def test_a_report_is_read(report: str, told: tuple[float, str]) -> None:
     assert coverage_gate._read(report) == told
 
 
-def test_tests_that_fail_are_no_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module is not covered, whatever else is printed, and what the tests printed is shown."""
+@pytest.mark.parametrize(("code", "share"), [(0, 100.0), (1, 0.0)])
+def test_tests_that_fail_are_no_coverage(code: int, share: float) -> None:
+    """The module is not covered, whatever its report says, and what the tests printed is shown."""
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 1, "1 failed\n", _HEAD + "TOTAL 1 0 0 0 100%")
+    def measure() -> int:
+        print("a test that prints\nalphapo_async/mine.py 7 %")  # noqa: T201 - a test may print
+        sys.stderr.write(_HEAD + "TOTAL 1 0 0 0 100%")
+        return code
 
-    monkeypatch.setattr(subprocess, "run", run)
+    run = coverage_gate.Running(measure)
+    _, status = os.waitpid(run.process, 0)
 
-    share, missing = coverage_gate.covered(coverage_gate.PACKAGE / "settings.py")
+    told, missing = run.result(status)
+
+    assert told == share
+    assert ("a test that prints" in missing) is bool(code)
+
+
+def test_tests_that_break_off_are_no_coverage() -> None:
+    """The process says why it ended."""
+
+    def measure() -> int:
+        raise ZeroDivisionError
+
+    run = coverage_gate.Running(measure)
+    _, status = os.waitpid(run.process, 0)
+
+    share, missing = run.result(status)
 
     assert share == 0.0
-    assert "1 failed" in missing
+    assert "ZeroDivisionError" in missing
 
 
 def test_a_module_without_tests_is_not_covered() -> None:
     """It is named, with the file that should be there."""
-    assert coverage_gate.covered(Path(coverage_gate.PACKAGE / "nothing.py")) == (0.0, "no tests/test_nothing.py")
+    nothing = Path(coverage_gate.PACKAGE / "nothing.py")
+    assert list(coverage_gate.covered([nothing], 1)) == [(nothing, 0.0, "no tests/test_nothing.py")]
 
 
 class Measured:
