@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from alphapo_async.core.events import Event
     from alphapo_async.core.foreign_ids import derive_foreign_id
     from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest
+    from alphapo_async.core.reference_data import Currency, Quote
     from alphapo_async.core.results import BatchResult
     from alphapo_async.core.retry_policy import RetryPolicy
     from alphapo_async.core.signer import Signer
@@ -47,12 +48,14 @@ __all__ = [
     "CallbackBusy",
     "CallbackError",
     "ConfigurationError",
+    "Currency",
     "Event",
     "Existing",
     "ForeignIdConflict",
     "Health",
     "InvalidRequest",
     "JournalError",
+    "Quote",
     "RetryPolicy",
     "SessionManager",
     "Signer",
@@ -79,12 +82,14 @@ _HOMES = {
     "CallbackBusy": "core.errors",
     "CallbackError": "core.errors",
     "ConfigurationError": "core.errors",
+    "Currency": "core.reference_data",
     "Event": "core.events",
     "Existing": "core.errors",
     "ForeignIdConflict": "core.errors",
     "Health": "core.models",
     "InvalidRequest": "core.errors",
     "JournalError": "core.errors",
+    "Quote": "core.reference_data",
     "RetryPolicy": "core.retry_policy",
     "SessionManager": "session",
     "Signer": "core.signer",

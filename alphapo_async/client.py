@@ -20,10 +20,9 @@ import msgspec
 
 from alphapo_async.batch import Batch, LetGo, Requests, Rest, check_requests
 from alphapo_async.core.callbacks import Callback, CallbackKind, Headers, is_withdrawal, read_callback
-from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body, read_balances
+from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat, encode_body
 from alphapo_async.core.errors import (
     AlphapoError,
-    AlphapoUnavailable,
     CallbackBusy,
     ConfigurationError,
     InvalidRequest,
@@ -36,8 +35,9 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import KEPT_CALLBACK, noted, requested
 from alphapo_async.core.models import Health, Totals, Transaction, Withdrawal, WithdrawalRequest, foreign_id_text
 from alphapo_async.core.next_step import is_no_longer_refreshed
-from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, Reply, judge_look_up
+from alphapo_async.core.outcome import Found, NoneFound
 from alphapo_async.core.rate_limit import Priority, budget_left, is_outage
+from alphapo_async.core.reference_data import Currency, Quote, quote_request
 from alphapo_async.core.results import BatchResult, FlightResult, clash, result_of, to_outcome
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, may_have_forgotten
@@ -46,10 +46,11 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import TOO_LITTLE, may_be_on_its_way, new_row, why_not_ours
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.closing import Closing, Step
-from alphapo_async.engine.context import ACCOUNTS, ClientContext, Runtime, host_of
+from alphapo_async.engine.context import ClientContext, Runtime, host_of
 from alphapo_async.engine.flight import Flight
 from alphapo_async.engine.inbox import ActiveBlocks, Inbox
 from alphapo_async.engine.observer import Observer
+from alphapo_async.engine.reference_data import ReferenceData, unavailable
 from alphapo_async.engine.work_loop import WorkLoop
 from alphapo_async.journal import Journal, Outbox
 from alphapo_async.session import SessionManager
@@ -153,6 +154,7 @@ class AlphapoClient:
         self._flights: dict[str, Flight] = self._context.flights
         self._blocks = ActiveBlocks()
         context = self._context
+        self._reference_data = ReferenceData(context, signer)
         self._inbox = Inbox(account, context.journal, lambda: context.lease.worker, context.runtime, context.supervisor)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -754,7 +756,7 @@ class AlphapoClient:
             return answer.transaction
         if isinstance(answer, NoneFound):
             return None
-        raise _unavailable("the look-up", answer)
+        raise unavailable("the look-up", answer)
 
     async def _bear_witness(self, row: Row, evidence: LookedUp) -> None:
         """Whatever shows that AlphaPo has a withdrawal belongs to what is known of it; the rest is nobody's, and proves nothing."""
@@ -770,9 +772,7 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: it is not.
         """
-        reply = await self._context.send_plain(self._enter(), "GET", "/api/v2/ping", None, {})
-        if not isinstance(reply, Reply) or reply.status != _OK:
-            raise _unavailable("the ping", judge_look_up(reply, self._context.runtime.clock()))
+        await self._reference_data.ping(self._enter())
 
     async def balances(self) -> dict[str, Decimal]:
         """Return the balance of every currency, those at zero included (`/accounts/list`).
@@ -780,12 +780,44 @@ class AlphapoClient:
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
         """
-        body = b"{}"
-        reply = await self._context.send_plain(self._enter(), "POST", ACCOUNTS, body, self._signer.headers(body))
-        balances = read_balances(reply.body) if isinstance(reply, Reply) and reply.status == _OK else None
-        if balances is None:
-            raise _unavailable("the balances", judge_look_up(reply, self._context.runtime.clock()))
-        return balances
+        return await self._reference_data.balances(self._enter())
+
+    async def currencies(self) -> dict[str, Currency]:
+        """Return what can be paid, by code: AlphaPo's list for this account (`/currencies/list`, and `/currencies/rates` for conversions).
+
+        `withdraw` does not compare with it: the list may be old by then.
+
+        Raises:
+            AlphapoUnavailable: AlphaPo gave no usable answer; `code` says so if it refused the key.
+        """
+        return await self._reference_data.currencies(self._enter())
+
+    async def quote(
+        self,
+        currency: str,
+        convert_to: str,
+        *,
+        amount: Decimal | str | int | None = None,
+        amount_to: Decimal | str | int | None = None,
+    ) -> Quote:
+        """Return AlphaPo's present figures for a conversion (`/exchange/calculate`), for information only: a withdrawal has its own rate.
+
+        AlphaPo answers 30 of these questions a minute, so do not ask for each row. Then it answers 429: `AlphapoUnavailable`, with
+        `retry_after` where AlphaPo gives it; withdrawals are not held back by that.
+
+        Args:
+            currency: the balance that would be debited.
+            convert_to: the currency that would be paid out.
+            amount: in `currency`. Exactly one of `amount` and `amount_to`.
+            amount_to: in `convert_to`.
+
+        Raises:
+            ConfigurationError: a code or an amount is missing or wrong (nothing was asked), or AlphaPo refuses the pair or the amount.
+            InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
+            AlphapoUnavailable: AlphaPo gave no usable answer.
+        """
+        asked = quote_request(currency, convert_to, amount, amount_to)
+        return await self._reference_data.quote(self._enter(), asked, self._amount_format)
 
     async def totals(self) -> dict[str, Totals]:
         """Return what became of everything asked for under this account, by asked currency, to the last decimal.
@@ -899,23 +931,5 @@ class AlphapoClient:
         return [flight.task for flight in self._flights.values() if flight.task is not None]
 
 
-_OK = 200
-
-
 def _is_no(outcome: Withdrawal | WithdrawalError | JournalError) -> bool:
     return isinstance(outcome, WithdrawalError) and outcome.may_release_funds
-
-
-def _unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
-    """Say why a question had no usable answer."""
-    if not isinstance(answer, NoAnswer):
-        return AlphapoUnavailable(
-            f"AlphaPo did not answer {what}: {'no slot in time' if answer is None else 'unexpected reply'}."
-        )
-    refused = f"; it does not accept the key or the signature ({answer.code})" if answer.code else ""
-    return AlphapoUnavailable(
-        f"AlphaPo did not answer {what}: {answer.reason}{refused}.",
-        status=answer.status,
-        code=answer.code,
-        retry_after=answer.retry_after,
-    )

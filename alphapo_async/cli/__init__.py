@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from alphapo_async.cli.balances import balances
 from alphapo_async.cli.batch import batch
 from alphapo_async.cli.callbacks import callbacks
 from alphapo_async.cli.check import check
+from alphapo_async.cli.currencies import currencies
 from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import complaints_heard
 from alphapo_async.cli.exit_codes import explain
@@ -17,6 +19,7 @@ from alphapo_async.cli.export import export
 from alphapo_async.cli.journal import journal
 from alphapo_async.cli.output import clean
 from alphapo_async.cli.prune import prune, redact
+from alphapo_async.cli.quote import quote
 from alphapo_async.cli.resume import resume
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
@@ -75,5 +78,8 @@ def alphapo() -> None:
     """
 
 
-for _command in (demo, withdraw, batch, status, resume, worker, journal, verify_callback, check, sandbox, runbook):
+for _command in (
+    *(demo, withdraw, batch, status, resume, worker, journal, verify_callback),
+    *(check, balances, currencies, quote, sandbox, runbook),
+):
     alphapo.add_command(_command)

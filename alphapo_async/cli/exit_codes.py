@@ -71,7 +71,7 @@ def explain(error: Exception) -> tuple[list[str], Exit]:
         case WithdrawalError() | JournalError():
             return _explain_withdrawal(error), code_of_error(error)
         case AlphapoUnavailable():
-            return [str(error)], Exit.UNKNOWN if error.code is None else Exit.KEY_REFUSED
+            return [str(error)], Exit.KEY_REFUSED if error.is_key_refused else Exit.UNKNOWN
         case AlphapoError():
             return [str(error)], Exit.WRONG if isinstance(error, ConfigurationError) else Exit.UNKNOWN
         case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -12,13 +12,14 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
-from alphapo_async.journal import Journal, open_journal
+from alphapo_async.journal import Journal, MemoryJournal, open_journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import has_password, shown
 from alphapo_async.settings import PRODUCTION, check_account, check_base_url, from_environment, is_loopback
 
-__all__ = ["Access", "access_options", "existing", "no_password"]
+__all__ = ["Access", "access_options", "existing", "no_password", "question_options"]
 
+_Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -64,6 +65,12 @@ def access_options(command: _Command) -> _Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def question_options(command: _Command) -> _Command:
+    """Add --json and --base-url to a command that only asks AlphaPo: it needs no journal."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+    return _OPTIONS[1](command)
 
 
 class Access:
@@ -129,3 +136,16 @@ class Access:
             ConfigurationError: a setting is wrong.
         """
         return AlphapoClient(**{**self._settings, **settings, "journal": journal})
+
+    async def answer(self, question: Callable[[AlphapoClient], Awaitable[_Answer]], **settings: Any) -> _Answer:
+        """Return AlphaPo's answer to a question that is about no withdrawal; no journal is opened.
+
+        Raises:
+            AlphapoUnavailable: AlphaPo gave no usable answer.
+            ConfigurationError: a setting or the question is wrong.
+        """
+        client = self.open_client(MemoryJournal(), **settings)
+        try:
+            return await question(client)
+        finally:
+            await client.aclose()

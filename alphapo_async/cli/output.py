@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
-from typing import IO
+from typing import IO, Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ __all__ = [
     "clean",
     "echo",
     "fitting_totals",
+    "json_text",
     "make_console",
     "pairs",
     "say",
@@ -55,6 +58,15 @@ def echo(text: str, *, err: bool = False) -> None:
 def clean(text: str) -> str:
     """Return the text with every character that could steer a terminal shown as its escape."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def json_text(value: Any) -> str:
+    """Return values and structs as JSON: figures as plain decimals in strings, everything else than ASCII as escapes."""
+    return json.dumps(value, default=_json_value, indent=2)
+
+
+def _json_value(value: Any) -> Any:
+    return plain(value) if isinstance(value, Decimal) else msgspec.structs.asdict(value)
 
 
 def amount(figure: Decimal | None, currency: str | None = None) -> str:

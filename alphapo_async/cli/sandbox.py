@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import click
@@ -14,8 +15,10 @@ import click
 from alphapo_async.cli.loop import run
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.models import FIGURE
 from alphapo_async.core.setting_checks import check_seconds
 from alphapo_async.sandbox import FAULT_SETS, Sandbox
+from alphapo_async.sandbox.catalogue import is_known
 from alphapo_async.settings import read_retired_keys
 
 __all__ = ["KEY", "SECRET", "sandbox", "stop_at_signals"]
@@ -43,6 +46,17 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
     if url is not None and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
         raise click.BadParameter("must be a URL such as http://127.0.0.1:8000/alphapo/.")
     return url
+
+
+def _minimums(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Decimal]:
+    """Return the amounts by currency."""
+    found = {}
+    for each in given:
+        code, _, figure = each.partition("=")
+        if not is_known(code) or not FIGURE.fullmatch(figure):
+            raise click.BadParameter(f"{each!r} must be a currency of the sandbox and an amount, such as BTC=0.0002.")
+        found[code] = Decimal(figure)
+    return found
 
 
 @click.command(epilog=_EPILOG)
@@ -78,6 +92,14 @@ def _url(_context: click.Context, _parameter: click.Parameter, url: str | None) 
     show_default=True,
     help="Seconds from the acceptance of a withdrawal to its end.",
 )
+@click.option(
+    "--minimum",
+    "minimums",
+    metavar="CODE=AMOUNT",
+    multiple=True,
+    callback=_minimums,
+    help="The least amount of a withdrawal or conversion of a currency; may be given several times.",
+)
 @hides_arguments
 def sandbox(
     *,
@@ -89,6 +111,7 @@ def sandbox(
     seed: int,
     callback_url: str | None,
     settle_after: float,
+    minimums: dict[str, Decimal],
 ) -> None:
     """Run the local sandbox, our AlphaPo for tests: it listens on this machine only, and no money moves.
 
@@ -102,6 +125,7 @@ def sandbox(
         faults=faults,
         seed=seed,
         callback_url=callback_url,
+        minimums=minimums,
         settle_after=check_seconds("--settle-after", settle_after),
         first_id=time.time_ns() // 1_000,  # a journal may outlive the sandbox, and must never meet one of its ids again
     )

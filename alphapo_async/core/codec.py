@@ -34,6 +34,7 @@ __all__ = [
     "UNREADABLE",
     "AmountFormat",
     "Unreadable",
+    "amount_of",
     "decode_body",
     "differing",
     "digest",
@@ -47,6 +48,8 @@ __all__ = [
     "read_reply",
     "read_transaction",
     "read_withdrawal",
+    "text_of",
+    "write_amount",
 ]
 
 AmountFormat = Literal["number", "string"]
@@ -143,6 +146,15 @@ def _as_number(field: str, amount: Decimal) -> msgspec.Raw:
             {field: f"'{text}' would be rounded as a JSON number; make the client with amount_format=\"string\"."}
         )
     return msgspec.Raw(text.encode())
+
+
+def write_amount(field: str, amount: Decimal, amount_format: AmountFormat) -> msgspec.Raw | str:
+    """Return the amount as it is put into a body.
+
+    Raises:
+        InvalidRequest: in `"number"` format, an amount that readers of JSON numbers would round; it names the field.
+    """
+    return _as_string(field, amount) if amount_format == "string" else _as_number(field, amount)
 
 
 class _Payment(msgspec.Struct, omit_defaults=True):
@@ -260,7 +272,7 @@ def read_reply(body: bytes) -> Withdrawal | None:
 
 def _read_usual(shown: _Shown) -> Withdrawal:
     """Read what looks as it usually does: of equal figures only one has to be read."""
-    amount = _amount(shown.amount)
+    amount = amount_of(shown.amount)
     return Withdrawal(
         id=int(bytes(shown.id)),
         foreign_id=shown.foreign_id,
@@ -268,10 +280,10 @@ def _read_usual(shown: _Shown) -> Withdrawal:
         type=shown.type,
         status=shown.status,
         amount=amount,
-        sender_amount=amount if shown.sender_amount == shown.amount else _amount(shown.sender_amount),
+        sender_amount=amount if shown.sender_amount == shown.amount else amount_of(shown.sender_amount),
         sender_currency=shown.sender_currency,
         receiver_currency=shown.receiver_currency,
-        receiver_amount=amount if shown.receiver_amount == shown.amount else _amount(shown.receiver_amount),
+        receiver_amount=amount if shown.receiver_amount == shown.amount else amount_of(shown.receiver_amount),
     )
 
 
@@ -282,15 +294,15 @@ def read_withdrawal(data: dict[str, Any], source: Source = "reply") -> Withdrawa
         return None
     return Withdrawal(
         id=name,
-        foreign_id=_text(data.get("foreign_id")),
-        end_user_reference=_text(data.get("end_user_reference")),
-        type=_text(data.get("type")),
-        status=_text(data.get("status")),
-        amount=_amount(data.get("amount")),
-        sender_amount=_amount(data.get("sender_amount")),
-        sender_currency=_text(data.get("sender_currency")),
-        receiver_currency=_text(data.get("receiver_currency")),
-        receiver_amount=_amount(data.get("receiver_amount")),
+        foreign_id=text_of(data.get("foreign_id")),
+        end_user_reference=text_of(data.get("end_user_reference")),
+        type=text_of(data.get("type")),
+        status=text_of(data.get("status")),
+        amount=amount_of(data.get("amount")),
+        sender_amount=amount_of(data.get("sender_amount")),
+        sender_currency=text_of(data.get("sender_currency")),
+        receiver_currency=text_of(data.get("receiver_currency")),
+        receiver_amount=amount_of(data.get("receiver_amount")),
         has_numbers=_has_numbers(data),
         source=source,
     )
@@ -303,16 +315,16 @@ def read_transaction(data: Any) -> Transaction | None:
         return None
     return Transaction(
         id=name,
-        foreign_id=_text(data.get("foreign_id")),
-        end_user_reference=_text(data.get("end_user_reference")),
-        type=_text(data.get("type")),
-        status=_text(data.get("status")),
+        foreign_id=text_of(data.get("foreign_id")),
+        end_user_reference=text_of(data.get("end_user_reference")),
+        type=text_of(data.get("type")),
+        status=text_of(data.get("status")),
         crypto_address=_address(data.get("crypto_address")),
         currency_sent=_some(Money, data.get("currency_sent")),
         currency_received=_some(Money, data.get("currency_received")),
         transactions=_all(TransactionPart, data.get("transactions")),
         fees=_all(Fee, data.get("fees")),
-        error=_text(data.get("error")) or None,
+        error=text_of(data.get("error")) or None,
         has_numbers=any(map(_has_numbers, _with_figures(data))),
     )
 
@@ -326,7 +338,9 @@ def read_balances(body: bytes) -> dict[str, Decimal] | None:
     accounts = told.get("data") if isinstance(told, dict) else None
     if not isinstance(accounts, list):
         return None
-    balances = {_text(one.get("currency")): _amount(one.get("balance")) for one in accounts if isinstance(one, dict)}
+    balances = {
+        text_of(one.get("currency")): amount_of(one.get("balance")) for one in accounts if isinstance(one, dict)
+    }
     return {currency: balance for currency, balance in balances.items() if currency and balance is not None}
 
 
@@ -367,8 +381,8 @@ def _all(kind: type[_Value], data: Any) -> tuple[_Value, ...]:
 
 def _field(name: str, value: Any) -> Any:
     if name in _FIGURES:
-        return _amount(value)
-    return _id(value) if name == "id" else _text(value)
+        return amount_of(value)
+    return _id(value) if name == "id" else text_of(value)
 
 
 def _id(value: Any) -> int | str | None:
@@ -377,7 +391,8 @@ def _id(value: Any) -> int | str | None:
     return None if value == "" else value
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return a text or a number as text; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
@@ -385,7 +400,7 @@ def _text(value: Any) -> str | None:
     return None
 
 
-def _amount(value: Any) -> Decimal | None:
+def amount_of(value: Any) -> Decimal | None:
     """Return the figure; NaN for anything that is told but is no finite number; None for what is not told."""
     if value is None:
         return None

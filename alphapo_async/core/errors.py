@@ -49,6 +49,12 @@ Outcome: TypeAlias = Literal[
 """How one withdrawal ended, as far as is known."""
 
 
+AUTHENTICATION_CODES = frozenset(
+    {"bad_header_signature", "required_header_signature", "bad_header_key", "required_header_key"}
+)
+"""The four codes AlphaPo's engine documents at status 403 (https://docs.cryptoprocessing.com/api-reference/errors)."""
+
+
 class AlphapoError(Exception):
     """The root: whatever this library raises on purpose is one of these."""
 
@@ -81,7 +87,9 @@ class ConfigurationError(AlphapoError, ValueError):
 
 
 class AlphapoUnavailable(AlphapoError):
-    """A question to AlphaPo (`look_up`, `ping`, `balances`) had no usable answer; it says nothing about any withdrawal.
+    """A question to AlphaPo had no usable answer; it says nothing about any withdrawal.
+
+    The questions are `look_up`, `ping`, `balances`, `currencies` and `quote`.
 
     Attributes:
         status: the HTTP status of the reply, None if there was none.
@@ -96,6 +104,11 @@ class AlphapoUnavailable(AlphapoError):
         self.status = status
         self.code = code
         self.retry_after = retry_after
+
+    @property
+    def is_key_refused(self) -> bool:
+        """AlphaPo does not accept the key or the signature."""
+        return self.code in AUTHENTICATION_CODES
 
 
 class CallbackError(AlphapoError, ValueError):

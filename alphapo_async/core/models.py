@@ -33,6 +33,7 @@ __all__ = [
     "TransactionPart",
     "Withdrawal",
     "WithdrawalRequest",
+    "figure_of",
     "foreign_id_text",
     "recorded_request",
     "request_of",
@@ -341,7 +342,7 @@ def _take_amounts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
     """Keep figures as plain decimals; exactly one of the two, and `amount_to` only together with `convert_to`."""
     given = [name for name in ("amount", "amount_to") if getattr(request, name) is not None]
     for name in given:
-        figure = _figure(getattr(request, name))
+        figure = figure_of(getattr(request, name))
         if isinstance(figure, str):
             problems[name] = figure
         else:
@@ -354,7 +355,7 @@ def _take_amounts(request: WithdrawalRequest, problems: dict[str, str]) -> None:
         problems["convert_to"] = "is required with amount_to, which is counted in it."
 
 
-def _figure(value: object) -> Decimal | str:
+def figure_of(value: object) -> Decimal | str:
     """Return the figure as a decimal that can be written plainly, or the problem."""
     if isinstance(value, float):
         return f"is a float, which cannot hold most decimals exactly; write Decimal({str(value)!r})."

@@ -18,6 +18,7 @@ import msgspec
 
 from alphapo_async.core.codec import read_json, read_reply, read_transaction
 from alphapo_async.core.comparison import Difference, compare_reply
+from alphapo_async.core.errors import AUTHENTICATION_CODES
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
 
 __all__ = [
@@ -43,12 +44,6 @@ __all__ = [
     "mark_never_left",
     "retry_after_seconds",
 ]
-
-AUTHENTICATION_CODES = frozenset(
-    {"bad_header_signature", "required_header_signature", "bad_header_key", "required_header_key"}
-)
-"""The four codes AlphaPo's engine documents at status 403 (https://docs.cryptoprocessing.com/api-reference/errors)."""
-
 
 # ── what comes in from the wire ──────────────────────────────────────────────────────────────────────────────────────
 

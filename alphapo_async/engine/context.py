@@ -27,7 +27,7 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.history import Change, Entry, entries_of, excerpt_of, noted, requested
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.outcome import Answer, NoneFound, NoReply, Reply, judge_look_up
+from alphapo_async.core.outcome import Answer, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Permit, Priority
 from alphapo_async.core.retry_policy import RetryPolicy, backoff
 from alphapo_async.core.row import NEGATIVE_STATES, Assumptions, Row, seen_in
@@ -441,9 +441,16 @@ class ClientContext:
         return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)
 
     async def send_plain(
-        self, loop: asyncio.AbstractEventLoop, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        is_throttled_apart: bool = False,
     ) -> Reply | NoReply:
-        """Put one question that is about no withdrawal."""
+        """Put one question that is about no withdrawal; a 429 to one that has a limit of its own holds back nothing else."""
         permit = await self.wait_for_slot(loop, Priority.QUESTION)
         if permit is None:
             return NoReply("no slot in time", may_have_left=False)
@@ -454,6 +461,8 @@ class ClientContext:
             )
             is_answer = isinstance(reply, Reply) and reply.status == _OK
             answer = NoneFound() if is_answer else judge_look_up(reply, self.runtime.clock())
+            if is_throttled_apart and isinstance(answer, NoAnswer) and answer.is_throttled:
+                answer = None
         finally:
             self.limiter.release(permit, answer)
         return reply

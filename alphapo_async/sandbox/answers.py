@@ -15,7 +15,7 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT, PRECISION
-from alphapo_async.sandbox.checks import AuthenticationProblem, WithdrawalFields
+from alphapo_async.sandbox.checks import AuthenticationProblem, ExchangeFields, WithdrawalFields
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.records import FEE_SHARE, SandboxWithdrawal, shown_id, txid
 from alphapo_async.sandbox.rules import Refusal
@@ -30,6 +30,9 @@ __all__ = [
     "encode",
     "figure",
     "not_let_in",
+    "out_of_scope",
+    "quote",
+    "rates",
     "refused",
     "shown",
     "textual",
@@ -279,25 +282,21 @@ def _split(figure: Decimal) -> tuple[Decimal, Decimal]:
 
 def accounts(balances: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
     """Return every balance (https://docs.cryptoprocessing.com/api-reference/openapi.yaml, accounts/list)."""
-    rows = [
-        {
-            "currency": currency,
-            "type": "fiat" if currency in catalogue.FIAT else "crypto",
-            "balance": figure(balance, dialect),
-        }
-        for currency, balance in balances.items()
-    ]
+    rows = [{**_named(currency), "balance": figure(balance, dialect)} for currency, balance in balances.items()]
     return _json(200, {"data": rows}, dialect)
 
 
-def currencies(dialect: Dialect) -> HttpAnswer:
-    """Return every currency (https://docs.cryptoprocessing.com/api-reference/endpoints/currencies-list)."""
+def currencies(minimums: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
+    """Return every currency (https://docs.cryptoprocessing.com/api-reference/endpoints/currencies-list).
+
+    `minimum_withdrawal_amount` is known from clients only; `minimum_amount` is the minimum of a deposit.
+    """
     rows = [
         {
             "id": number,
-            "type": "fiat" if code in catalogue.FIAT else "crypto",
-            "currency": code,
-            "minimum_amount": figure(catalogue.minimum(code), dialect),
+            **_named(code),
+            "minimum_amount": figure(minimums[code], dialect),
+            "minimum_withdrawal_amount": figure(minimums[code], dialect),
             "deposit_fee_percent": figure(Decimal(0), dialect),
             "withdrawal_fee_percent": figure(Decimal(0), dialect),
             "precision": PRECISION,
@@ -305,3 +304,51 @@ def currencies(dialect: Dialect) -> HttpAnswer:
         for number, code in enumerate(catalogue.VALUES, start=1)
     ]
     return _json(200, {"data": rows}, dialect)
+
+
+def rates(fields: Mapping[str, Any], minimums: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
+    """Return the pairs of currencies, or those that `currency_from` and `currency_to` name (currencies-rates)."""
+    one = Decimal(1)
+    rows = [
+        {
+            "currency_from": {**_named(source), "min_amount": figure(minimums[source], dialect)},
+            "currency_to": _named(target),
+            "rate_from": figure(one, dialect),
+            "rate_to": figure(catalogue.convert(one, source, target), dialect),
+        }
+        for source in catalogue.VALUES
+        for target in catalogue.VALUES
+        if source != target
+        and fields.get("currency_from") in (None, source)
+        and fields.get("currency_to") in (None, target)
+    ]
+    return _json(200, {"data": rows}, dialect)
+
+
+def _named(code: str) -> dict[str, str]:
+    return {"currency": code, "type": "fiat" if code in catalogue.FIAT else "crypto"}
+
+
+def quote(asked: ExchangeFields, sent: Decimal, received: Decimal, dialect: Dialect, today: float) -> HttpAnswer:
+    """Return a quote (https://docs.alphapo.net/api-reference/exchange/calculate-the-exchange-rate)."""
+    data = {
+        "sender_amount": figure(sent, dialect),
+        "sender_currency": asked.sender_currency,
+        "receiver_amount": figure(received, dialect),
+        "receiver_currency": asked.receiver_currency,
+        "fee_amount": figure(Decimal(0), dialect),
+        "fee_currency": asked.sender_currency,
+        "price": figure(catalogue.convert(Decimal(1), asked.sender_currency, asked.receiver_currency), dialect),
+        "ts_fixed": int(today),
+        "ts_release": int(today) + _FIX_PERIOD,
+        "fix_period": _FIX_PERIOD,
+    }
+    return _json(200, {"data": data}, dialect)
+
+
+_FIX_PERIOD = 60
+
+
+def out_of_scope(path: str) -> HttpAnswer:
+    """Return the answer of an endpoint that AlphaPo documents and the local sandbox does not have; AlphaPo itself never says this."""
+    return textual(404, f"The local sandbox does not have {path}: it is for withdrawals only.", "not_in_the_sandbox")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from types import MappingProxyType
 
-__all__ = ["EXACT", "FIAT", "PRECISION", "VALUES", "convert", "is_known", "minimum", "units_needed"]
+__all__ = ["EXACT", "FIAT", "MINIMUMS", "PRECISION", "VALUES", "convert", "is_known", "units_needed"]
 
 EXACT = Context(prec=200)
 """Arithmetic that never rounds the figures the sandbox lets in."""
@@ -41,17 +41,14 @@ VALUES: Mapping[str, Decimal] = MappingProxyType(_values())
 """What one unit of each currency is worth in euro, here and for ever."""
 
 _TINY = Decimal("0.00000001")
-_MINIMUMS = {"XRP": Decimal("0.001")}
+
+MINIMUMS: Mapping[str, Decimal] = MappingProxyType({**dict.fromkeys(VALUES, _TINY), "XRP": Decimal("0.001")})
+"""The least amount of each currency unless told otherwise."""
 
 
 def is_known(currency: str) -> bool:
     """Tell whether the sandbox has this currency."""
     return currency in VALUES
-
-
-def minimum(currency: str) -> Decimal:
-    """Return the least amount that can be sent."""
-    return _MINIMUMS.get(currency, _TINY)
 
 
 def convert(amount: Decimal, currency: str, into: str) -> Decimal:

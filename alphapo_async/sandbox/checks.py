@@ -19,9 +19,11 @@ from alphapo_async.sandbox import catalogue
 __all__ = [
     "AuthenticationProblem",
     "Errors",
+    "ExchangeFields",
     "NotJson",
     "WithdrawalFields",
     "authentication_problem",
+    "check_exchange",
     "check_withdrawal",
     "read_object",
     "spell",
@@ -129,7 +131,11 @@ def text_of(value: Any) -> str | None:
 
 
 def check_withdrawal(
-    fields: Mapping[str, Any], *, strings_only: bool = False, needs_reference: bool = True
+    fields: Mapping[str, Any],
+    *,
+    strings_only: bool = False,
+    needs_reference: bool = True,
+    minimums: Mapping[str, Decimal] = catalogue.MINIMUMS,
 ) -> WithdrawalFields | Errors:
     """Return the withdrawal that was asked for, or what is wrong with every field.
 
@@ -137,6 +143,7 @@ def check_withdrawal(
         fields: the JSON object that was sent.
         strings_only: the dialect in which a foreign_id must be a string.
         needs_reference: the dialect in which an end_user_reference must be given.
+        minimums: the least amount of each currency.
     """
     errors: Errors = {}
     foreign_id = _check_foreign_id(fields.get("foreign_id"), errors, strings_only=strings_only)
@@ -148,8 +155,8 @@ def check_withdrawal(
     tag = _check_optional(fields, "tag", errors)
     amount, amount_to = _check_amounts(fields, errors)
     _check_currencies(currency, convert_to, errors, needs_target=amount_to is not None)
-    _check_least("amount", amount, currency, errors)
-    _check_least("amount_to", amount_to, convert_to, errors)
+    _check_least("amount", amount, minimums.get(currency), errors)
+    _check_least("amount_to", amount_to, minimums.get(convert_to or ""), errors)
     if address == MAGIC_UNSUPPORTED:
         errors["address"] = "Not supported address format."
     if errors:
@@ -253,9 +260,34 @@ def _check_currencies(currency: str, convert_to: str | None, errors: Errors, *, 
         errors["convert_to"] = "The selected convert to is invalid."
 
 
-def _check_least(name: str, figure: Decimal | None, currency: str | None, errors: Errors) -> None:
-    if figure is None or not currency or not catalogue.is_known(currency):
-        return
-    least = catalogue.minimum(currency)
-    if figure < least:
+def _check_least(name: str, figure: Decimal | None, least: Decimal | None, errors: Errors) -> None:
+    if figure is not None and least is not None and figure < least:
         errors[name] = f"The {_words(name)} must be at least {least:f}."
+
+
+class ExchangeFields(msgspec.Struct, frozen=True):
+    """A question for a quote that passed the checks of its fields."""
+
+    sender_currency: str
+    receiver_currency: str
+    sender_amount: Decimal | None
+    receiver_amount: Decimal | None
+
+
+def check_exchange(fields: Mapping[str, Any], minimums: Mapping[str, Decimal]) -> ExchangeFields | Errors:
+    """Return the conversion that was asked for, or what is wrong with every field.
+
+    Source: https://docs.alphapo.net/api-reference/exchange/calculate-the-exchange-rate; the text for an unknown pair is the one of
+    https://github.com/coinspaid/docs.
+    """
+    errors: Errors = {}
+    sender = _check_text(fields, "sender_currency", errors)
+    receiver = _check_text(fields, "receiver_currency", errors)
+    given = [name for name in ("sender_amount", "receiver_amount") if fields.get(name) is not None]
+    if len(given) != 1:
+        errors["sender_amount"] = "Exactly one of sender amount and receiver amount must be present."
+    if not errors and (sender == receiver or not (catalogue.is_known(sender) and catalogue.is_known(receiver))):
+        errors["sender_currency"] = "Exchange is unavailable for given currencies"
+    sent, received = (_check_figure(name, fields.get(name), errors) for name in ("sender_amount", "receiver_amount"))
+    _check_least("sender_amount", sent, minimums.get(sender), errors)
+    return errors or ExchangeFields(sender, receiver, sent, received)

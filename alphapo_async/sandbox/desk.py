@@ -13,13 +13,13 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.answers import HttpAnswer
 from alphapo_async.sandbox.checks import NO_KEY, NotJson, authentication_problem, read_object, spell
-from alphapo_async.sandbox.edge import Behaviour, Way, behaviour
+from alphapo_async.sandbox.edge import Behaviour, Way, behaviour, throttled
 from alphapo_async.sandbox.faults import AllFail, Call, Fault, FaultPlan, RequestKind
 from alphapo_async.sandbox.ledger import Ledger, SeenBody
 from alphapo_async.sandbox.records import CANCELLED, SandboxWithdrawal
 from alphapo_async.sandbox.rules import Judgement, MerchantState, Original, Refusal, asked_by, look_up_problem
 
-__all__ = ["Desk", "Late", "Question", "Reaction"]
+__all__ = ["OUT_OF_SCOPE", "Desk", "Late", "Question", "Reaction"]
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -61,6 +61,22 @@ class _Processed(msgspec.Struct, frozen=True):
 
 _NOTHING = HttpAnswer(200, b"")
 _OK = HttpAnswer(200, b"OK", "text/html; charset=UTF-8")
+_INVALID = 400
+
+OUT_OF_SCOPE = frozenset(
+    {
+        "addresses/take",
+        "crypto/withdrawal_instant",
+        "crypto/withdrawal_instant_exchange",
+        "currencies/pairs",
+        "exchange/fixed",
+        "exchange/now",
+        "futures/confirm",
+        "futures/rates",
+        "invoices/create",
+    }
+)
+"""Documented endpoints that the local sandbox does not have: deposits, invoices, exchanges, instant withdrawals."""
 
 
 class Desk:
@@ -86,6 +102,8 @@ class Desk:
             ("GET", "/api/v2/ping"): self.ping,
             ("POST", "/api/v2/accounts/list"): self.accounts,
             ("POST", "/api/v2/currencies/list"): self.currencies,
+            ("POST", "/api/v2/currencies/rates"): self.rates,
+            ("POST", "/api/v2/exchange/calculate"): self.quote,
             ("GET", "/sandbox/ledger"): self.books,
         }
 
@@ -95,13 +113,16 @@ class Desk:
         Args:
             method: GET or POST.
             path: where it goes; a path that is not there gives 403, not 404
-                (https://docs.cryptoprocessing.com/api-reference/errors).
+                (https://docs.cryptoprocessing.com/api-reference/errors). A documented one that the sandbox does not have gives 404.
             question: its body and the headers that count.
             now: the present moment on the sandbox's clock.
             today: seconds since the epoch, for dates in headers.
         """
         door = self._doors.get((method, path))
-        return door(question, now, today) if door else Reaction(Way.ANSWER, answers.not_let_in(NO_KEY))
+        if door is not None:
+            return door(question, now, today)
+        is_documented = method == "POST" and path.removeprefix("/api/v2/") in OUT_OF_SCOPE
+        return Reaction(Way.ANSWER, answers.out_of_scope(path) if is_documented else answers.not_let_in(NO_KEY))
 
     def books(self, _question: Question, _now: float, _today: float) -> Reaction:
         """Return the ledger: the sandbox's own page, for other processes."""
@@ -213,19 +234,45 @@ class Desk:
 
     def accounts(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/accounts/list."""
-        acting = self._acting("accounts", now, today)
-        refusal = self._let_in(question)
-        if isinstance(refusal, _Processed):
-            return Reaction(acting.way, acting.instead or refusal.answer)
-        told = answers.accounts(self.state.balances(now), self.state.dialect)
-        return Reaction(acting.way, acting.instead or told)
+        told = lambda _fields: answers.accounts(self.state.balances(now), self.state.dialect)  # noqa: E731
+        return self._answered("accounts", question, now, today, told)
 
     def currencies(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/currencies/list."""
-        acting = self._acting("currencies", now, today)
-        refusal = self._let_in(question)
-        told = refusal.answer if isinstance(refusal, _Processed) else answers.currencies(self.state.dialect)
-        return Reaction(acting.way, acting.instead or told)
+        told = lambda _fields: answers.currencies(self.state.minimums, self.state.dialect)  # noqa: E731
+        return self._answered("currencies", question, now, today, told)
+
+    def rates(self, question: Question, now: float, today: float) -> Reaction:
+        """React to POST /api/v2/currencies/rates."""
+        told = lambda fields: answers.rates(fields, self.state.minimums, self.state.dialect)  # noqa: E731
+        return self._answered("rates", question, now, today, told)
+
+    def quote(self, question: Question, now: float, today: float) -> Reaction:
+        """React to POST /api/v2/exchange/calculate."""
+
+        def told(fields: dict[str, Any]) -> HttpAnswer:
+            quoted, dialect = self.state.quote(fields, now), self.state.dialect
+            if quoted is None:
+                return throttled(dialect, self.throttle_seconds, today)
+            if isinstance(quoted, dict):
+                return answers.refused(Refusal(quoted, _INVALID), dialect)
+            return answers.quote(*quoted, dialect, today)
+
+        return self._answered("quote", question, now, today, told)
+
+    def _answered(
+        self,
+        kind: RequestKind,
+        question: Question,
+        now: float,
+        today: float,
+        told: Callable[[dict[str, Any]], HttpAnswer],
+    ) -> Reaction:
+        """React to a signed question that is about no withdrawal."""
+        acting = self._acting(kind, now, today)
+        fields = self._let_in(question)
+        answer = fields.answer if isinstance(fields, _Processed) else told(fields)
+        return Reaction(acting.way, acting.instead or answer)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

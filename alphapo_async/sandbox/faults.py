@@ -103,7 +103,7 @@ _PROCESSED = frozenset(
     }
 )
 
-RequestKind: TypeAlias = Literal["withdrawal", "look-up", "ping", "accounts", "currencies"]
+RequestKind: TypeAlias = Literal["withdrawal", "look-up", "ping", "accounts", "currencies", "rates", "quote"]
 """What a request asks for."""
 
 

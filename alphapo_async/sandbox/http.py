@@ -85,6 +85,7 @@ class Sandbox:
         seed: of the named faults.
         latency: seconds before every answer.
         balances: what the merchant owns; None: plenty of every usual currency.
+        minimums: the least amount of a withdrawal or conversion, by currency; the others take any amount, XRP 0.001.
         callback_url: where status changes are told.
         settle_after: seconds from acceptance to the end of a withdrawal.
         first_id: AlphaPo's id of the first withdrawal. A sandbox that takes the place of another must not begin where that one did: what is
@@ -98,7 +99,7 @@ class Sandbox:
         mischief: what goes wrong with callbacks; None: nothing.
 
     Raises:
-        ValueError: no faults have this name.
+        ValueError: no faults have this name, or there is no such currency.
     """
 
     @hides_arguments
@@ -113,6 +114,7 @@ class Sandbox:
         seed: int = 0,
         latency: float = 0.0,
         balances: Mapping[str, Decimal | str | int] | None = None,
+        minimums: Mapping[str, Decimal | str | int] | None = None,
         callback_url: str | None = None,
         settle_after: float = 1.0,
         first_id: int = FIRST_ID,
@@ -133,7 +135,9 @@ class Sandbox:
         self._seed = seed
         self._clock = clock
         self._signers = {name: Signer(name, secret) for name, secret in [(key, secret), *extra_keys]}
-        self._state = MerchantState(dialect, balances=balances, settle_after=settle_after, first_id=first_id)
+        self._state = MerchantState(
+            dialect, balances=balances, settle_after=settle_after, first_id=first_id, minimums=minimums
+        )
         self.ledger = Ledger(self._state, self.now)
         self._desk = Desk(self._state, self.ledger, self._signers, self._plan(faults))
         self._desk.throttle_seconds = throttle_seconds

@@ -17,7 +17,15 @@ import msgspec
 
 from alphapo_async.sandbox import catalogue
 from alphapo_async.sandbox.catalogue import EXACT
-from alphapo_async.sandbox.checks import Errors, WithdrawalFields, check_withdrawal, spell, text_of
+from alphapo_async.sandbox.checks import (
+    Errors,
+    ExchangeFields,
+    WithdrawalFields,
+    check_exchange,
+    check_withdrawal,
+    spell,
+    text_of,
+)
 from alphapo_async.sandbox.dialects import Dialect, bucket, fold
 from alphapo_async.sandbox.records import (
     FEE_SHARE,
@@ -33,6 +41,7 @@ from alphapo_async.sandbox.records import (
 __all__ = [
     "FIRST_ID",
     "NOT_ENOUGH",
+    "QUOTES_A_MINUTE",
     "TAKEN",
     "Judgement",
     "MerchantState",
@@ -80,6 +89,8 @@ Judgement: TypeAlias = SandboxWithdrawal | Refusal | Original
 
 _INVALID = 400
 _UNPAID = 422
+QUOTES_A_MINUTE = 30
+_MINUTE = 60.0
 
 
 class MerchantState:
@@ -90,6 +101,10 @@ class MerchantState:
         balances: what the merchant owns; None: plenty of everything.
         settle_after: seconds from acceptance to the end of a withdrawal.
         first_id: AlphaPo's id of the first withdrawal; the next ones follow.
+        minimums: the least amount of a withdrawal or conversion of these currencies; the others keep those of the catalogue.
+
+    Raises:
+        ValueError: there is no such currency.
     """
 
     def __init__(
@@ -99,7 +114,13 @@ class MerchantState:
         balances: Mapping[str, Decimal | str | int] | None = None,
         settle_after: float = 1.0,
         first_id: int = FIRST_ID,
+        minimums: Mapping[str, Decimal | str | int] | None = None,
     ) -> None:
+        if unknown := [code for code in minimums or {} if not catalogue.is_known(code)]:
+            raise ValueError(
+                f"The local sandbox has no currency {unknown[0]!r}. It has: {', '.join(catalogue.VALUES)}."
+            )
+        self.minimums = {**catalogue.MINIMUMS, **{code: Decimal(least) for code, least in (minimums or {}).items()}}
         self._first_id = first_id
         self.dialect = dialect or Dialect()
         self.settle_after = settle_after
@@ -109,6 +130,7 @@ class MerchantState:
         self._by_bucket: dict[str, list[SandboxWithdrawal]] = {}
         self._used_up: dict[str, set[str]] = {}
         self._refunds: list[tuple[float, int]] = []
+        self._quoted: list[float] = []
 
     # ── withdrawals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,6 +160,7 @@ class MerchantState:
             fields,
             strings_only=self.dialect.foreign_id_form == "string only",
             needs_reference=self.dialect.end_user_reference == "required",
+            minimums=self.minimums,
         )
         first = self.dialect.reused_order == "before"
         if first and (reuse := self._reuse(fields, asked, now)):
@@ -229,6 +252,24 @@ class MerchantState:
         """Return what the merchant owns at a moment."""
         self._refund(now)
         return dict(self._balances)
+
+    def quote(self, fields: Mapping[str, Any], now: float) -> tuple[ExchangeFields, Decimal, Decimal] | Errors | None:
+        """Return a conversion with what is sent and what is received, or what is wrong with it; None beyond the documented limit.
+
+        30 questions a minute, then a break of one minute (https://docs.alphapo.net/api-reference/exchange/calculate-the-exchange-rate).
+        """
+        self._quoted = [at for at in self._quoted if now - at < _MINUTE][-QUOTES_A_MINUTE:]
+        if len(self._quoted) == QUOTES_A_MINUTE:
+            return None
+        self._quoted.append(now)
+        asked = check_exchange(fields, self.minimums)
+        if not isinstance(asked, ExchangeFields):
+            return asked
+        sender, receiver = asked.sender_currency, asked.receiver_currency
+        if asked.sender_amount is not None:
+            return asked, asked.sender_amount, catalogue.convert(asked.sender_amount, sender, receiver)
+        received = asked.receiver_amount or Decimal(0)
+        return asked, catalogue.units_needed(received, receiver, sender), received
 
     def look_up(self, fields: Mapping[str, Any], key: str, now: float) -> SandboxWithdrawal | None:
         """Return the withdrawal a look-up names, if this key may see it yet.

@@ -24,6 +24,9 @@ COMMANDS = (
     "journal",
     "verify-callback",
     "check",
+    "balances",
+    "currencies",
+    "quote",
     "sandbox",
     "runbook",
 )

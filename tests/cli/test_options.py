@@ -9,7 +9,9 @@ import click
 import pytest
 
 from alphapo_async.cli.options import Access, access_options, existing, no_password
-from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.client import AlphapoClient
+from alphapo_async.contrib.pytest_plugin import RunningSandbox
+from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
 LOOPBACK = "http://127.0.0.1:9"
@@ -132,3 +134,19 @@ def test_a_password_must_not_stand_in_an_argument() -> None:
 def test_what_was_refused_has_a_repr() -> None:
     """An error reporter may ask for it."""
     assert repr(Access.__new__(Access)) == "Access(not made: a setting was refused)"
+
+
+async def test_a_question_needs_no_journal_and_leaves_nothing_open(alphapo_sandbox: RunningSandbox) -> None:
+    """The client is closed, whatever came of the question."""
+    environment = {**alphapo_sandbox.environment, "ALPHAPO_JOURNAL": "/missing/journal.db"}
+    clients: list[AlphapoClient] = []
+
+    async def fail(client: AlphapoClient) -> None:
+        clients.append(client)
+        raise AlphapoUnavailable("No.")
+
+    access = Access(environment)
+    assert "BTC" in await access.answer(AlphapoClient.balances)
+    with pytest.raises(AlphapoUnavailable):
+        await access.answer(fail, amount_format="string")
+    assert "closed" in repr(clients[0])

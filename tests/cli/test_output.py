@@ -17,6 +17,7 @@ from alphapo_async.cli.output import (
     clean,
     echo,
     fitting_totals,
+    json_text,
     make_console,
     pairs,
     say,
@@ -60,6 +61,15 @@ def test_nothing_that_steers_a_terminal_is_shown_as_it_is(text: str, shown: str)
 def test_a_figure_is_shown_plainly(figure: Decimal | None, currency: str | None, shown: str) -> None:
     """No exponent, no digit lost, and no figure where none was told."""
     assert amount(figure, currency) == shown
+
+
+def test_json_has_plain_figures_and_nothing_that_steers_a_terminal() -> None:
+    """Structs become objects; figures are strings without an exponent."""
+    told = json_text({"n": [D("1E-8")], "of": Totals(open=D(5)), "name": "\x1b\u202e"})
+    assert '"0.00000001"' in told
+    assert '"open": "5"' in told
+    assert told.isascii()
+    assert "\x1b" not in told
 
 
 def test_names_and_values_are_aligned() -> None:

@@ -40,6 +40,21 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
     assert (process.returncode, complaints) == (0, "")
 
 
+def test_minimums_are_settable() -> None:
+    """An amount below is refused as AlphaPo does it; a wrong currency or amount is wrong usage."""
+    command = command_line("sandbox", "--minimum", "BTC=0.7", "--minimum", "ETH=5")
+    with started(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        keys = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
+        told = invoke(*withdrawing("small"), ALPHAPO_BASE_URL=url, **keys)
+        process.terminate()
+    assert told.exit_code == 1
+    assert "must be at least 0.7" in told.output
+    for wrong in ("BTX=1", "BTC", "BTC=much"):
+        assert invoke("sandbox", "--minimum", "BTC=1", "--minimum", wrong).exit_code == 2
+
+
 def test_a_taken_port_is_told() -> None:
     """A port in use is a wrong setting: a sentence, exit code 2."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:

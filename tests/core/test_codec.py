@@ -24,6 +24,7 @@ from alphapo_async.core.codec import (
     read_reply,
     read_transaction,
     read_withdrawal,
+    write_amount,
 )
 from alphapo_async.core.errors import InvalidRequest
 from alphapo_async.core.models import (
@@ -779,3 +780,11 @@ def test_what_makes_two_payments_is_named() -> None:
     """However the amounts are written."""
     assert differing(make(), make(amount="0.00150")) == ()
     assert differing(make(), make(amount="7", address="other", tag="x")) == ("address", "amount", "tag")
+
+
+@pytest.mark.parametrize(("amount_format", "written"), [("number", "0.5"), ("string", '"0.5"')])
+def test_an_amount_of_any_body_is_written_in_the_same_forms(amount_format: AmountFormat, written: str) -> None:
+    """An amount that would be rounded as a number is refused under the name of its field."""
+    assert msgspec.json.encode(write_amount("amount", Decimal("0.5"), amount_format)).decode() == written
+    with pytest.raises(InvalidRequest, match="amount_to: "):
+        write_amount("amount_to", Decimal("0.12345678901234567890"), "number")

@@ -290,3 +290,11 @@ def test_an_unknown_outcome_says_what_settles_it(reason: str, words: str) -> Non
     told = WithdrawalUnknown("Unknown.", reason=reason, foreign_id="f").next_step
     assert told.startswith("Keep it pending: do not refund it")
     assert words in told
+
+
+@pytest.mark.parametrize(
+    ("code", "is_key_refused"), [("bad_header_key", True), ("internal_error", False), (None, False)]
+)
+def test_only_the_four_documented_codes_refuse_a_key(code: str | None, *, is_key_refused: bool) -> None:
+    """Any other code says nothing about it."""
+    assert AlphapoUnavailable("No.", code=code).is_key_refused is is_key_refused

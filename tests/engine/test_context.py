@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,10 @@ def test_a_question_is_put_once_whatever_comes_back(answer: Reply | NoReply, hel
         assert await context.send_plain(asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {}) == answer
         assert wire.slots.free == 100
         assert context.limiter.state.held_until == held_until
+        apart = _context(wire)
+        ping = partial(apart.send_plain, asyncio.get_running_loop(), "GET", "/api/v2/ping", None, {})
+        assert await ping(is_throttled_apart=True) == answer
+        assert (wire.slots.free, apart.limiter.state.held_until) == (100, 0.0)
 
     run(story())
 

@@ -11,7 +11,8 @@ import pytest
 
 from alphapo_async.sandbox import answers
 from alphapo_async.sandbox.answers import HttpAnswer
-from alphapo_async.sandbox.checks import AuthenticationProblem
+from alphapo_async.sandbox.catalogue import MINIMUMS
+from alphapo_async.sandbox.checks import AuthenticationProblem, ExchangeFields
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.records import shown_id
 from alphapo_async.sandbox.rules import MerchantState, Refusal
@@ -299,6 +300,34 @@ def test_accounts_and_currencies() -> None:
         {"currency": "BTC", "type": "crypto", "balance": "0.00000000"},
         {"currency": "EUR", "type": "fiat", "balance": "5.00000000"},
     ]
-    currencies = {row["currency"]: row for row in read(answers.currencies(Dialect()))["data"]}
-    assert currencies["XRP"]["minimum_amount"] == "0.00100000"
+    currencies = {row["currency"]: row for row in read(answers.currencies(MINIMUMS, Dialect()))["data"]}
+    assert currencies["XRP"]["minimum_withdrawal_amount"] == "0.00100000"
     assert (currencies["BTC"]["type"], currencies["USD"]["type"]) == ("crypto", "fiat")
+
+
+def test_rates_name_both_currencies_of_each_pair() -> None:
+    """All pairs, or those from or to one currency."""
+    pairs = read(answers.rates({}, MINIMUMS, Dialect()))["data"]
+    assert len(pairs) == len(MINIMUMS) * (len(MINIMUMS) - 1)
+    [pair] = read(answers.rates({"currency_from": "EUR", "currency_to": "BTC"}, MINIMUMS, Dialect()))["data"]
+    assert pair == {
+        "currency_from": {"currency": "EUR", "type": "fiat", "min_amount": "0.00000001"},
+        "currency_to": {"currency": "BTC", "type": "crypto"},
+        "rate_from": "1.00000000",
+        "rate_to": "0.00002000",
+    }
+
+
+def test_a_quote_and_an_endpoint_that_is_not_there() -> None:
+    """A quote has the documented names; what is out of scope says so in a sentence."""
+    asked = ExchangeFields("EUR", "BTC", Decimal(100), None)
+    quote = read(answers.quote(asked, Decimal(100), Decimal("0.002"), Dialect(), 7.5))["data"]
+    assert (quote["sender_amount"], quote["receiver_amount"], quote["price"]) == (
+        "100.00000000",
+        "0.00200000",
+        "0.00002000",
+    )
+    assert (quote["ts_fixed"], quote["ts_release"]) == (7, 67)
+    told = answers.out_of_scope("/api/v2/invoices/create")
+    assert (told.status, read(told)["code"]) == (404, "not_in_the_sandbox")
+    assert "/api/v2/invoices/create" in read(told)["error"]

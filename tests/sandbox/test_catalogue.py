@@ -18,8 +18,8 @@ def test_the_usual_currencies_are_there(currency: str) -> None:
 
 def test_minimums() -> None:
     """Minimums are tiny, but for the one that shows the documented text."""
-    assert catalogue.minimum("BTC") == Decimal("0.00000001")
-    assert catalogue.minimum("XRP") == Decimal("0.001")
+    assert catalogue.MINIMUMS["BTC"] == Decimal("0.00000001")
+    assert catalogue.MINIMUMS["XRP"] == Decimal("0.001")
 
 
 def test_what_the_sender_pays_always_reaches() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from alphapo_async.sandbox.checks import (
     AuthenticationProblem,
+    ExchangeFields,
     NotJson,
     WithdrawalFields,
     authentication_problem,
+    check_exchange,
     check_withdrawal,
     read_object,
     spell,
@@ -209,3 +211,31 @@ def test_any_bytes_are_read_or_not(body: bytes) -> None:
     except NotJson:
         return
     assert isinstance(read, dict)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed"),
+    [
+        ({}, "sender_amount"),
+        ({"sender_amount": 1, "receiver_amount": 1}, "sender_amount"),
+        ({"sender_amount": "much"}, "sender_amount"),
+        ({"sender_amount": "0.9"}, "sender_amount"),
+        ({"sender_amount": 1, "receiver_currency": "EUR"}, "sender_currency"),
+        ({"sender_amount": 1, "receiver_currency": "BTX"}, "sender_currency"),
+        ({"sender_amount": 1, "sender_currency": "BTX"}, "sender_currency"),
+        ({"sender_amount": 1, "sender_currency": None}, "sender_currency"),
+    ],
+)
+def test_a_question_for_a_quote_is_checked(changes: dict[str, Any], blamed: str) -> None:
+    """Exactly one amount, not below the minimum, and two currencies that exist."""
+    errors = check_exchange({"sender_currency": "EUR", "receiver_currency": "BTC", **changes}, {"EUR": Decimal(1)})
+    assert isinstance(errors, dict)
+    assert list(errors) == [blamed]
+
+
+def test_a_right_question_for_a_quote_passes() -> None:
+    """By either amount."""
+    for name in ("sender_amount", "receiver_amount"):
+        asked = check_exchange({"sender_currency": "EUR", "receiver_currency": "BTC", name: 1}, {"EUR": Decimal(1)})
+        assert isinstance(asked, ExchangeFields)
+        assert getattr(asked, name) == 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapo_async.core.signer import Signer
-from alphapo_async.sandbox.desk import Question, Reaction
+from alphapo_async.sandbox.desk import OUT_OF_SCOPE, Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import Way
 from alphapo_async.sandbox.faults import AllFail, Fault, Script
@@ -95,6 +95,8 @@ def test_refused_reused_original() -> None:
         ("GET", "transactions/info"),
         ("POST", "accounts/list"),
         ("POST", "currencies/list"),
+        ("POST", "currencies/rates"),
+        ("POST", "exchange/calculate"),
     ],
 )
 def test_who_is_not_let_in(asked: Question, status: int, code: str, method: str, path: str) -> None:
@@ -117,6 +119,30 @@ def test_a_wrong_path_gives_403() -> None:
     for method, path in (("GET", "/api/v2/withdrawal/crypto"), ("POST", "/api/v3/ping"), ("GET", "/")):
         reaction = counter.desk.react(method, path, question({}), 0.0, 0.0)
         assert (reaction.answer.status, read(reaction)["code"]) == (403, "required_header_key")
+
+
+@pytest.mark.parametrize("path", sorted(OUT_OF_SCOPE))
+def test_a_documented_endpoint_that_is_not_there_says_so(path: str) -> None:
+    """404 with a sentence that names it; by GET it is a wrong path."""
+    counter = Counter()
+    told = counter.desk.react("POST", f"/api/v2/{path}", question({}), 0.0, 0.0)
+    assert told.answer.status == 404
+    assert path in read(told)["error"]
+    assert counter.desk.react("GET", f"/api/v2/{path}", question({}), 0.0, 0.0).answer.status == 403
+
+
+def test_rates_and_quotes() -> None:
+    """Pairs, a quote, a refusal, and 429 beyond 30 questions a minute with a body that is not JSON."""
+    counter = Counter()
+    pairs = counter.desk.react("POST", "/api/v2/currencies/rates", question({"currency_from": "EUR"}), 0.0, 0.0)
+    assert {pair["currency_from"]["currency"] for pair in read(pairs)["data"]} == {"EUR"}
+    asked = {"sender_currency": "EUR", "receiver_currency": "BTC"}
+    for changes, status in (({"sender_amount": 100}, 200), ({}, 400), *(({"sender_amount": 1}, 200),) * 28):
+        told = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, **changes}), 0.0, 0.0)
+        assert told.answer.status == status
+    told = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, "sender_amount": 1}), 0.0, 0.0)
+    assert told.answer.status == 429
+    assert b'{"errors": {"error code' in told.answer.body
 
 
 def test_look_up_by_each_name() -> None:

@@ -14,6 +14,7 @@ from alphapo_async.sandbox.records import CANCELLED, MAGIC_CANCELLED, SandboxWit
 from alphapo_async.sandbox.rules import (
     FIRST_ID,
     NOT_ENOUGH,
+    QUOTES_A_MINUTE,
     TAKEN,
     MerchantState,
     Original,
@@ -21,7 +22,7 @@ from alphapo_async.sandbox.rules import (
     asked_by,
     look_up_problem,
 )
-from tests.support.questions import accepted, fields
+from tests.support.questions import SIGNER, accepted, fields
 
 
 def post(
@@ -263,3 +264,30 @@ def test_money_is_neither_made_nor_lost(payments: list[tuple[Decimal, str, int]]
     paid = sum(record.debit for record in state.records if record.ending.moves_money)
     assert state.balances(99.0)["BTC"] + paid == 100
     assert len({record.asked.foreign_id for record in state.records}) == len(state.records)
+
+
+def test_minimums_are_settable() -> None:
+    """Those that are given; a currency that does not exist is refused."""
+    state = MerchantState(minimums={"BTC": "0.5"})
+    verdict = state.withdraw(fields(amount="0.4"), SIGNER.key, 0.0)
+    assert isinstance(verdict, Refusal)
+    assert verdict.errors == {"amount": "The amount must be at least 0.5."}
+    accepted(state, amount="0.5")
+    accepted(state, foreign_id="eth", currency="ETH", amount="0.00000001")
+    with pytest.raises(ValueError, match="no currency 'BTX'"):
+        MerchantState(minimums={"BTX": 1})
+
+
+def test_quotes_have_a_limit_of_their_own() -> None:
+    """30 a minute; by what is sent, or by what is received; a wrong question counts, too."""
+    state, asked = MerchantState(), {"sender_currency": "EUR", "receiver_currency": "BTC"}
+    by_amount = state.quote({**asked, "sender_amount": 100}, 0.0)
+    assert isinstance(by_amount, tuple)
+    assert by_amount[1:] == (Decimal(100), Decimal("0.002"))
+    by_amount_to = state.quote({**asked, "receiver_amount": "0.002"}, 0.0)
+    assert isinstance(by_amount_to, tuple)
+    assert by_amount_to[1:] == (Decimal(100), Decimal("0.002"))
+    for number in range(QUOTES_A_MINUTE - 2):
+        assert isinstance(state.quote({}, float(number)), dict)
+    assert state.quote({**asked, "sender_amount": 100}, 59.0) is None
+    assert isinstance(state.quote({**asked, "sender_amount": 100}, 60.0), tuple)

@@ -14,9 +14,11 @@ from alphapo_async import (
     AlphapoClient,
     AuthenticationError,
     BatchResult,
+    Currency,
     Event,
     ForeignIdConflict,
     JournalError,
+    Quote,
     RetryPolicy,
     SessionManager,
     Signer,
@@ -97,6 +99,8 @@ async def questions(client: AlphapoClient) -> None:
     """What can be asked besides."""
     assert_type(await client.look_up("payout-17"), Transaction | None)
     assert_type(await client.balances(), dict[str, Decimal])
+    assert_type(await client.currencies(), dict[str, Currency])
+    assert_type(await client.quote("EUR", "BTC", amount="1"), Quote)
     assert_type(await client.totals(), dict[str, Totals])
 
 
