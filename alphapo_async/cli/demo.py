@@ -143,8 +143,7 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
 async def _settle_rest(client: AlphapoClient) -> None:
     """Find out what the first worker told its callers and could not write down any more; a look-up may fail, so in a few passes."""
     for _ in range(_PASSES):
-        async for _result in client.resume():
-            pass
+        _ = [result async for result in client.resume()]
 
 
 def _hearing(tally: DemoCounts, told: dict[str, str], advance: Advance) -> Callable[[News], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -211,6 +212,10 @@ def test_an_empty_option_is_not_taken_for_absent() -> None:
         account_of(None, {"ALPHAPO_ACCOUNT": "ops "})
 
 
+def _without_seconds(output: str) -> str:
+    return re.sub(r"in [0-9.]+ s", "in a while", output)
+
+
 def test_a_journal_on_a_read_only_mount_can_be_looked_into(path: Path, tmp_path: Path) -> None:
     """By the commands that only look; the others say why they cannot."""
     folder = tmp_path / "mounted"
@@ -221,7 +226,8 @@ def test_a_journal_on_a_read_only_mount_can_be_looked_into(path: Path, tmp_path:
         for command in (("list",), ("show", "free"), ("totals",), ("export",)):
             told = invoke("journal", *command, "--journal", place)
             assert told.exit_code == 0, told.output
-            assert told.output == invoke("journal", *command, "--journal", str(path)).output
+            writable = invoke("journal", *command, "--journal", str(path))
+            assert _without_seconds(told.output) == _without_seconds(writable.output)
         told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", place)
         assert told.exit_code == 2
         assert "its file system is mounted read-only" in " ".join(told.output.split())
