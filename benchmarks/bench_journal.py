@@ -26,14 +26,14 @@ from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted
 from alphapo_async.core.row import Row
-from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, MemoryJournal
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite import rows as sqlite_rows
 from alphapo_async.journal.sqlite.commit_thread import ThreadCall
 from alphapo_async.journal.sqlite.file import connect
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.rows import SqliteRows
+from alphapo_async.journal.stored_rows import STORED
 from benchmarks.measuring import Measure, at_once, enough, measured, parser, report, rounds, run, tabled
 
 IN_MEMORY: Final = "ours: in memory"
@@ -232,8 +232,9 @@ def fill(path: Path, settled: int, still_open: int) -> None:
         for first in range(0, settled + still_open, 10_000):
             numbers = range(first, min(first + 10_000, settled + still_open))
             rows = ((number + 1, _row(number, is_settled=number < settled)) for number in numbers)
-            sqlite_rows.insert(connection, rows)
-            sqlite_rows.add_history(connection, _lines(numbers, settled))
+            stored = SqliteRows(connection)
+            stored.insert(rows)
+            stored.add_history(_lines(numbers, settled))
         connection.execute("commit")
 
 
@@ -259,7 +260,7 @@ def fill_postgres(url: str, settled: int, still_open: int) -> int:
 
 def copying(settled: int, still_open: int) -> list[str]:
     """Return the statements that make many rows, with a line of history each, out of the one that is there."""
-    columns = ", ".join((*COLUMNS, "body", "sha256", "digest"))
+    columns = ", ".join(STORED)
     likeness = columns.replace("foreign_id", "'many-' || n").replace("created_at", "n")
     opened = likeness.replace("state,", "'open',").replace("bucket,", "'open',").replace("due_at", "n")
     one = f"from {SCHEMA}.withdrawals where foreign_id = 'payout-0'"

@@ -14,16 +14,14 @@ import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.retry_policy import backoff
-from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.postgres.faults import (
-    PRIVILEGES,
     check_files,
     is_lasting,
     journal_error,
     lacking_privileges,
 )
 from alphapo_async.journal.postgres.rows import Fetch
-from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, statements
+from alphapo_async.journal.postgres.schema import MIGRATIONS, SCHEMA, queries, tables
 from alphapo_async.journal.urls import shown
 from alphapo_async.supervisor import log_error
 
@@ -39,7 +37,6 @@ TIMEOUT: Final = 5.0
 CONNECTIONS: Final = 4
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
-_WHOLE: Final = (*COLUMNS, "body", "sha256", "digest")
 
 DRIVER_ERRORS: Final = (
     OSError,
@@ -109,6 +106,7 @@ class PostgresConnection:
         self._timeout = timeout
         self._migrations = migrations
         self.schema = schema
+        self._sql = queries(schema)
         self.where = f"{shown(url) if url else 'a pool of the caller'}, schema {schema}"
         self._url = url
         self._pool = pool
@@ -189,10 +187,7 @@ class PostgresConnection:
 
     async def cautions(self, fetch: Fetch) -> list[str]:
         """Return what an operator should know of the database: what it may lose, and what it does not show."""
-        [found] = await fetch(
-            "select (select count(*) from pg_stat_replication) as standbys, current_setting('synchronous_standby_names') as names, "
-            f"{self.schema}.identity() as identity"
-        )
+        [found] = await fetch(self._sql["cautions"])
         cautions = []
         if found["standbys"] and not found["names"]:
             cautions.append(
@@ -257,7 +252,7 @@ class PostgresConnection:
         lacking = ""
         if isinstance(error, asyncpg.InsufficientPrivilegeError) and connection is not None:
             with contextlib.suppress(*DRIVER_ERRORS), driver():
-                lacking = lacking_privileges(str(error), await connection.fetch(PRIVILEGES, self.schema))
+                lacking = lacking_privileges(str(error), await connection.fetch(self._sql["privileges"], self.schema))
         return journal_error(self.where, error, lacking)
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,29 +323,25 @@ class PostgresConnection:
     async def _learn_about(self, connection: Any) -> None:
         """Find out what stands between, and whether the journal is there; make it where it is not."""
         async with connection.transaction():
-            [told] = await connection.fetch(
-                "select pg_backend_pid() as pid, current_setting('fsync') as fsync, current_setting('server_version') as version"
-            )
-            self._is_direct = told["pid"] == connection.get_server_pid()
+            [server] = await connection.fetch(self._sql["server"])
+            self._is_direct = server["pid"] == connection.get_server_pid()
             version = await self._version(connection)
             if version is None:
                 await self._make(connection)
-        if told["fsync"] != "on":
+        if server["fsync"] != "on":
             words = "PostgreSQL runs with fsync off: what it acknowledges may be lost with its machine"
             logger.warning(words, extra={"foreign_id": None})
         way = "direct" if self._is_direct else "through a pooler"
-        logger.info("PostgreSQL %s: %s", told["version"], way, extra={"foreign_id": None})
+        logger.info("PostgreSQL %s: %s", server["version"], way, extra={"foreign_id": None})
         if version is not None:
             self._check(version)
         for caution in await self.cautions(_fetch_on(connection)):
             logger.warning("PostgreSQL: %s", caution, extra={"foreign_id": None})
 
     async def _version(self, connection: Any) -> int | None:
-        # Asked of the catalogue itself: what a session remembers of names may be older than the transaction that was waited for.
-        there = "select exists (select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'journal')"
-        if not await connection.fetchval(there, self.schema):
+        if not await connection.fetchval(self._sql["has_tables"], self.schema):
             return None
-        version: int = await connection.fetchval(f"select version from {self.schema}.journal")
+        version: int = await connection.fetchval(self._sql["version"])
         return version
 
     def _check(self, version: int) -> None:
@@ -372,9 +363,9 @@ class PostgresConnection:
         await connection.execute("select pg_advisory_xact_lock(4702958)")
         if await self._version(connection) is not None:
             return
-        if not await connection.fetchval("select exists (select from pg_namespace where nspname = $1)", self.schema):
+        if not await connection.fetchval(self._sql["has_schema"], self.schema):
             await connection.execute(f"create schema {self.schema}")
-        await connection.execute(statements(self.schema, _WHOLE))
+        await connection.execute(tables(self.schema))
 
     async def _migrated(self) -> tuple[int, int]:
         connection = await self._connect() if self._owns_pool else await self._pool.acquire(timeout=self._timeout)
@@ -389,7 +380,7 @@ class PostgresConnection:
                 await connection.execute(f"lock table {self.schema}.journal in access exclusive mode")
                 for version in range(before, SCHEMA):
                     await connection.execute(self._migrations[version].format(s=self.schema))
-                await connection.execute(f"update {self.schema}.journal set version = {SCHEMA}")
+                await connection.execute(self._sql["set_version"], SCHEMA)
                 return before, SCHEMA
         finally:
             await self.disconnect(connection)

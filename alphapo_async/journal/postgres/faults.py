@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from alphapo_async.core.errors import JournalError
 from alphapo_async.journal.messages import DATABASE, sentence
 
-__all__ = ["PRIVILEGES", "check_files", "condition_of", "is_lasting", "journal_error", "lacking_privileges"]
+__all__ = ["check_files", "condition_of", "is_lasting", "journal_error", "lacking_privileges"]
 
 _STATES: Final = {
     "22023": "unknown setting",
@@ -44,21 +44,6 @@ _NAMES: Final = (
 _LASTING: Final = ("statement mode", "startup parameter", "certificate")
 """Conditions that do not pass, though their errors look as if they did."""
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-
-PRIVILEGES: Final = """
-select 'USAGE' as privilege, 'schema' as kind, nspname as name from pg_catalog.pg_namespace
-where nspname = $1 and not pg_catalog.has_schema_privilege(oid, 'USAGE')
-union all
-select one.privilege, 'table', relname from pg_catalog.pg_class
-cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) as one (privilege)
-where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = $1) and relkind = 'r'
-and not pg_catalog.has_table_privilege(oid, one.privilege)
-union all
-select 'EXECUTE', 'function', proname from pg_catalog.pg_proc
-where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = $1)
-and not pg_catalog.has_function_privilege(oid, 'EXECUTE')
-"""
-"""What the user lacks of what a journal needs in a schema."""
 
 
 def condition_of(error: Exception) -> str:
@@ -118,7 +103,7 @@ def lacking_privileges(text: str, lacking: Iterable[Mapping[str, Any]]) -> str:
 
     Args:
         text: what the server says, in its language.
-        lacking: rows of `PRIVILEGES`.
+        lacking: what the query `privileges` found.
     """
     rows = list(lacking)
     words = re.findall(r"\w+", text)

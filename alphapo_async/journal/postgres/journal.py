@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.frames import hides_arguments
@@ -26,6 +26,7 @@ from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.postgres.connection import PostgresConnection, driver, is_transient
 from alphapo_async.journal.postgres.identity import Identity, epoch_of, stamp_of
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
+from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from alphapo_async.journal.urls import check_schema, check_url, read_location
 from alphapo_async.supervisor import Supervisor
@@ -34,7 +35,7 @@ __all__ = ["PostgresJournal"]
 
 logger = logging.getLogger("alphapo_async")
 
-_Statement: TypeAlias = Callable[[Fetch, list[Draft], str], Awaitable[dict[Name, StoredRow]]]
+T = TypeVar("T")
 _CLOSING: Final = 2.0
 """Seconds that closing gives to what is left."""
 _REMEMBERED: Final = 10_000
@@ -109,6 +110,7 @@ class PostgresJournal:
         location = None if url is None else read_location(check_url(url))
         self._is_lossless = location is not None and location.is_lossless
         self._server = PostgresConnection(None if location is None else location.url, check_schema(schema), pool)
+        self._sql = queries(schema)
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = LivenessLock(self._server.connect_for_lock, self._server.disconnect)
@@ -139,7 +141,7 @@ class PostgresJournal:
 
     async def time(self) -> float:
         """Return the database's time, in seconds since the epoch."""
-        [told] = await self._ask(lambda fetch: fetch(self._workers.time))
+        [told] = await self._ask(lambda fetch: fetch(self._sql["time"]))
         now: float = told[0]
         return now
 
@@ -152,14 +154,14 @@ class PostgresJournal:
         """
 
         async def bind(fetch: Fetch) -> str:
-            await fetch(self._workers.bind, account, host)
-            [bound] = await fetch(self._workers.host, account)
+            await fetch(self._sql["bind"], account, host)
+            [bound] = await fetch(self._sql["host"], account)
             return str(bound[0])
 
         check_host(account, await self._ask(bind), host)
 
         async def enlist(fetch: Fetch) -> list[Any]:
-            return await fetch(self._workers.enlist, worker, until, await self._presence.show(worker), self._stamp)
+            return await fetch(self._sql["enlist"], self._stamp, worker, until, await self._presence.show(worker))
 
         try:
             await self._claim(enlist)
@@ -172,7 +174,7 @@ class PostgresJournal:
 
         async def renew(fetch: Fetch) -> list[Any]:
             shown = await self._presence.show(worker)
-            return await fetch(self._workers.renew, worker, until, now, shown, self._stamp)
+            return await fetch(self._sql["renew"], self._stamp, worker, until, now, shown)
 
         return bool(await self._claim(renew))
 
@@ -180,8 +182,8 @@ class PostgresJournal:
         """End the worker's lease; what it still holds is free for others."""
 
         async def leave(fetch: Fetch) -> None:
-            await fetch(self._workers.leave, worker, now)
-            await fetch(self._workers.strike, worker)
+            await fetch(self._sql["leave"], worker, now)
+            await fetch(self._sql["strike"], worker)
 
         self._presence.forget(worker)
         await self._ask(leave)
@@ -189,20 +191,14 @@ class PostgresJournal:
 
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker can send, if its lease is over, or will not be renewed since its connection is gone; else None."""
-        until: float | None = await self._ask(
-            lambda fetch: self._workers.ended(fetch, worker, now, self._presence.workers)
-        )
-        return until
+        return await self._ask(lambda fetch: self._workers.ended(fetch, worker, now, self._presence.workers))
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return those whose lease is over or connection gone, and that have not left, and those on no list that hold something.
 
         The lease of a worker whose connection is gone may end later than now.
         """
-        found: list[tuple[str, float]] = await self._ask(
-            lambda fetch: self._workers.find_dead(fetch, now, self._presence.workers)
-        )
-        return found
+        return await self._ask(lambda fetch: self._workers.find_dead(fetch, now, self._presence.workers))
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,9 +231,9 @@ class PostgresJournal:
                     "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was written "
                     "down."
                 )
-            if not await fetch(self._rows.stay, self._stamp):
+            if not await fetch(self._sql["stay"], self._stamp):
                 await self._server.run(self._look)  # outside of the caller's transaction, which may be rolled back
-                if not await fetch(self._rows.stay, self._stamp):
+                if not await fetch(self._sql["stay"], self._stamp):
                     raise JournalError(
                         f"The journal at {self._server.where} went back while this was asked.", recorded=False
                     )
@@ -253,8 +249,7 @@ class PostgresJournal:
             row, entries = change(before)
             if row is before and not entries:
                 return row
-            write = self._rows.add if known is None else self._rows.change
-            if await write(fetch, [Draft(name, known, row, tuple(entries))], stamp):
+            if await self._rows.write(fetch, [Draft(name, known, row, tuple(entries))], stamp):
                 return row
             await self._look(fetch)
 
@@ -271,16 +266,16 @@ class PostgresJournal:
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
-        return await self._select(self._rows.held, worker, limit)
+        return await self._select("held", worker, limit)
 
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
-        return next(iter(await self._select(self._rows.control, account, key, after)), None)
+        return next(iter(await self._select("control", account, key, after)), None)
 
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         created_at, foreign_id = after or (-1.0, "")
-        return await self._select(self._rows.open, account, created_at, foreign_id, limit)
+        return await self._select("open", account, created_at, foreign_id, limit)
 
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
@@ -289,36 +284,34 @@ class PostgresJournal:
         found: list[Row] = []
         for is_open in (True, False):
             keys, left = sorted(held_back.keys), limit - len(found)
-            found += await self._select(self._rows.due, account, now, left, held_back.current, keys, is_open)
+            found += await self._select("due", account, now, left, held_back.current, keys, is_open)
         return found
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
-        return await self._select(self._rows.unreported, account, limit)
+        return await self._select("unreported", account, limit)
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
         """Return all that was heard of a withdrawal, in order."""
-        found: list[Entry] = await self._ask(lambda fetch: self._rows.history_of(fetch, (account, foreign_id)))
-        return found
+        return await self._ask(lambda fetch: self._rows.history_of(fetch, (account, foreign_id)))
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""
-        found: dict[str, Totals] = await self._ask(lambda fetch: self._rows.totals(fetch, account))
-        return found
+        return await self._ask(lambda fetch: self._rows.totals(fetch, account))
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
-        await self._claim(lambda fetch: fetch(self._workers.remember, account, name, text, self._stamp))
+        await self._claim(lambda fetch: fetch(self._sql["remember"], self._stamp, account, name, text))
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
-        found: list[Any] = await self._ask(lambda fetch: fetch(self._workers.recall, account, name))
+        found: list[Any] = await self._ask(lambda fetch: fetch(self._sql["recall"], account, name))
         return found[0]["text"] if found else None
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
         return bool(
-            await self._claim(lambda fetch: fetch(self._workers.swap, account, name, before, after, self._stamp))
+            await self._claim(lambda fetch: fetch(self._sql["swap"], self._stamp, account, name, before, after))
         )
 
     async def forget(
@@ -344,7 +337,7 @@ class PostgresJournal:
                     return bool(sent)
                 unsure = sent.get(known.turn)
                 sent[known.turn] = after
-                if await self._rows.forget_one(fetch, known, after, entries, self._stamp, keeps_history=keeps_history):
+                if await self._rows.forget(fetch, known, after, entries, self._stamp, keeps_history=keeps_history):
                     return True
                 if unsure is None:
                     del sent[known.turn]
@@ -352,21 +345,19 @@ class PostgresJournal:
             return False
 
         self._known.pop(name, None)
-        return bool(await self._ask(forget))
+        return await self._ask(forget)
 
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
-        return {each[0]: each[1] for each in await self._ask(lambda fetch: fetch(self._workers.hosts))}
+        return {each[0]: each[1] for each in await self._ask(lambda fetch: fetch(self._sql["hosts"]))}
 
     async def register(self) -> Register:
         """Return accounts and workers."""
-        found: Register = await self._ask(self._workers.register)
-        return found
+        return await self._ask(self._workers.register)
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""
-        found: list[Kept] = await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
-        return found
+        return await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
 
     async def load(self, register: Register | None, kept: list[Kept]) -> None:
         """Record what another journal kept; its workers have ended. None: withdrawals alone."""
@@ -411,10 +402,10 @@ class PostgresJournal:
             self._presence.terminate()
             self._server.terminate()
 
-    async def _select(self, statement: str, *values: object) -> list[Row]:
-        return [known.row for known in await self._ask(lambda fetch: self._rows.select(fetch, statement, *values))]
+    async def _select(self, query: str, *values: object) -> list[Row]:
+        return [known.row for known in await self._ask(lambda fetch: self._rows.select(fetch, query, *values))]
 
-    async def _ask(self, work: Callable[[Fetch], Any]) -> Any:
+    async def _ask(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
         """Have it done, after all that was asked for before."""
         self._check_open()
         await self._changes.settle()
@@ -434,30 +425,28 @@ class PostgresJournal:
             await self._begin_epoch(fetch)
             return self._epoch
 
-        raised: Epoch = await self._ask(begin)
-        return raised
+        return await self._ask(begin)
 
     async def equate_epochs(self) -> int:
         """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
 
         async def equate(fetch: Fetch) -> int:
             await self._look(fetch)
-            [found] = await fetch(self._workers.identity.equate)
+            [found] = await fetch(self._sql["equate_epochs"])
             self._known.clear()
             await self._look(fetch)
             return int(found["count"])
 
-        return int(await self._ask(equate))
+        return await self._ask(equate)
 
     async def count_frozen(self, account: str) -> int:
         """Return how many open rows are of an earlier epoch."""
-        [[count]] = await self._ask(lambda fetch: fetch(self._workers.identity.frozen, account))
+        [[count]] = await self._ask(lambda fetch: fetch(self._sql["count_frozen"], account))
         return int(count)
 
     async def cautions(self) -> list[str]:
         """Return what an operator should know of this database: what it may lose, and what it does not show."""
-        found: list[str] = await self._ask(self._server.cautions)
-        return found
+        return await self._ask(self._server.cautions)
 
     async def _claim(self, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
         """Run a statement that compares the identity; once more where the journal has gone back since it was last seen."""
@@ -468,8 +457,7 @@ class PostgresJournal:
                 found = await work(fetch)
             return found
 
-        done: list[Any] = await self._ask(claim)
-        return done
+        return await self._ask(claim)
 
     async def _look(self, fetch: Fetch) -> bool:
         """See where the journal stands; return whether that is another database or epoch than was seen before.
@@ -477,13 +465,12 @@ class PostgresJournal:
         Raises:
             JournalError: this is an old primary.
         """
-        statements = self._workers.identity
-        [found] = await fetch(statements.look)
+        [found] = await fetch(self._sql["look"])
         seen = Identity.read(found["seen"])
         seen.check(self._seen, self._server.where)
         if found["seen"] != found["identity"]:
-            await fetch(statements.see, found["seen"], found["identity"], 0 if self._is_lossless else 1)
-            [found] = await fetch(statements.look)
+            await fetch(self._sql["see"], found["seen"], found["identity"], 0 if self._is_lossless else 1)
+            [found] = await fetch(self._sql["look"])
         epoch, stamp = epoch_of(found), stamp_of(found["identity"], found["epoch_number"])
         is_news = (epoch, stamp) != (self._epoch, self._stamp)
         if is_news:
@@ -492,7 +479,7 @@ class PostgresJournal:
         return is_news
 
     async def _begin_epoch(self, fetch: Fetch) -> None:
-        await fetch(self._workers.identity.raise_epoch, self._epoch.number)
+        await fetch(self._sql["raise_epoch"], self._epoch.number)
         await self._look(fetch)
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -516,9 +503,8 @@ class PostgresJournal:
         found = await self._read(fetch, left) if is_again else _Found(self._stamp, {}, {})
         while left:
             drafts = self._drafts(left, found).values()
-            await self._write(fetch, self._rows.add, [each for each in drafts if each[0].known is None], found.stamp)
-            changed = [each for each in drafts if each[0].known is not None]
-            await self._write(fetch, self._rows.change, changed, found.stamp)
+            await self._write(fetch, [each for each in drafts if each[0].known is None], found.stamp)
+            await self._write(fetch, [each for each in drafts if each[0].known is not None], found.stamp)
             left = [pending for pending in left if not pending.is_done]
             if left:
                 await self._look(fetch)
@@ -539,7 +525,7 @@ class PostgresJournal:
         lines = await self._rows.histories(fetch, unsure) if unsure else {}
         return _Found(stamp, {name: rows.get(name) for name in names}, lines)
 
-    async def _write(self, fetch: Fetch, write: _Statement, drafts: list[_Sheet], stamp: str) -> None:
+    async def _write(self, fetch: Fetch, drafts: list[_Sheet], stamp: str) -> None:
         """Write drafts down, and tell who waits for those that were; of those without an answer it is kept that they were sent."""
         if not drafts:
             return
@@ -548,7 +534,7 @@ class PostgresJournal:
                 pending.attempts.append(_Attempt(draft, row))
         done: dict[Name, StoredRow] | None = {}
         try:
-            done = await write(fetch, [draft for draft, _ in drafts], stamp)
+            done = await self._rows.write(fetch, [draft for draft, _ in drafts], stamp)
         except BaseException as error:
             if not isinstance(error, Exception) or is_transient(error):
                 done = None

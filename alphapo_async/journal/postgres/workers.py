@@ -17,8 +17,9 @@ from typing import Any, Final
 from alphapo_async.core.retry_policy import backoff
 from alphapo_async.journal.copying import Register
 from alphapo_async.journal.postgres.connection import DRIVER_ERRORS, driver, terminate
-from alphapo_async.journal.postgres.identity import IdentityStatements, epoch_of, here
+from alphapo_async.journal.postgres.identity import epoch_of
 from alphapo_async.journal.postgres.rows import Fetch
+from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["LivenessLock", "PostgresWorkers"]
@@ -26,7 +27,6 @@ __all__ = ["LivenessLock", "PostgresWorkers"]
 _BITS: Final = 63
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 5.0
-_NOW: Final = "extract(epoch from clock_timestamp())::float8"
 
 
 class PostgresWorkers:
@@ -37,93 +37,16 @@ class PostgresWorkers:
     """
 
     def __init__(self, schema: str) -> None:
-        durable = "(select set_config('synchronous_commit', 'on', true)) as synchronous"
-        is_gone = (  # locks say nothing about those whom this start of the server has not seen
-            "(session is not null and seen_at > pg_postmaster_start_time() and not worker = any($2::text[]) "
-            f"and identity = {schema}.identity() "  # nor about those whom this primary has not seen
-            "and not exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 1 "
-            "and database = (select oid from pg_database where datname = current_database()) "
-            "and classid::int8 = session >> 32 and objid::int8 = session & 4294967295))"
-        )
-        # Over by the clocks of both: one that is fast cannot end another's lease.
-        is_ended = f"(is_over or until <= least($1::float8, {_NOW}) or {is_gone})"
-        workers = f"{schema}.workers"
-        self.identity: Final = IdentityStatements(schema, durable)
-        self.time: Final = f"select {_NOW}"
-        """The database's time."""
-        self.bind = f"insert into {schema}.accounts (account, host) values ($1, $2) on conflict do nothing"
-        """An account, bound to its host."""
-        self.host = f"select host from {schema}.accounts where account = $1"
-        """The host that an account is bound to."""
-        self.enlist = (
-            f"insert into {workers} (worker, until, session, identity) select $1, $2, $3::int8, {schema}.identity() "
-            f"where exists ({here(schema, '$4')} for share of j) on conflict (worker) do update "
-            f"set until = excluded.until, session = excluded.session, identity = excluded.identity returning {durable}"
-        )
-        """A worker, and the end of its lease."""
-        self.renew = (
-            f"update {workers} set until = $2, seen_at = clock_timestamp(), session = $4::int8, identity = {schema}.identity() "
-            f"where worker = $1 and not is_over and until > $3 and exists ({here(schema, '$5')}) returning {durable}"
-        )
-        """A longer lease, for one that still runs."""
-        self.find_ended = f"update {workers} set is_over = true where {is_ended} returning worker, until, {durable}"
-        """Those that ended; from now on they cannot go on."""
-        self.unlisted = (
-            f"with recursive held (holder) as (select min(holder) from {schema}.withdrawals where holder is not null union all "
-            f"select (select min(holder) from {schema}.withdrawals w where w.holder > held.holder) from held where holder is not null) "
-            f"select holder from held where holder is not null and not exists (select from {workers} where worker = holder)"
-        )
-        """Those who hold something and are on no list: from one holder to the next, not row by row."""
-        self.end_one = (
-            f"with ended as (update {workers} set is_over = true where worker = $3 and {is_ended} returning until) "
-            f"select (select until from ended) as until, exists (select from {workers} where worker = $3) as is_listed, {durable}"
-        )
-        """One, if it ended."""
-        self.leave = (
-            f"update {workers} set until = least(until, $2), is_over = true where worker = $1 returning {durable}"
-        )
-        """The end of the lease of a worker that leaves."""
-        self.strike = (
-            f"delete from {workers} where worker = $1 and not exists (select from {schema}.withdrawals where holder = $1) "
-            f"returning {durable}"
-        )
-        """A worker that holds nothing any more."""
-        self.remember = (
-            f"insert into {schema}.notes (account, name, text) select $1, $2, $3 where exists ({here(schema, '$4')} for share of j) "
-            f"on conflict (account, name) do update set text = excluded.text returning {durable}"
-        )
-        """A text kept for somebody."""
-        self.swap = (
-            f"insert into {schema}.notes (account, name, text) select $1, $2, $4 "
-            f"where ($3::text is null or exists (select from {schema}.notes where account = $1 and name = $2)) "
-            f"and exists ({here(schema, '$5')} for share of j) "
-            f"on conflict (account, name) do update set text = excluded.text where notes.text in ($3, $4) returning {durable}"
-        )
-        """A text kept if that one was kept until now, or if this one is there already."""
-        self.recall = f"select text from {schema}.notes where account = $1 and name = $2"
-        """It."""
-        self.notes = f"select account, name, text from {schema}.notes order by account, name"
-        """All of them."""
-        self.load_notes = (
-            f"insert into {schema}.notes (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])"
-        )
-        """Those that another journal kept."""
-        self.hosts = f"select account, host from {schema}.accounts order by account"
-        """All accounts."""
-        self.leases = f"select worker, until from {workers} order by worker"
-        """All workers."""
-        self.load_hosts = f"insert into {schema}.accounts (account, host) select * from unnest($1::text[], $2::text[])"
-        """Accounts that another journal kept."""
-        self.load_leases = (
-            f"insert into {workers} (worker, until, is_over) "
-            "select worker, until, true from unnest($1::text[], $2::float8[]) as old(worker, until)"
-        )
-        """Workers that another journal kept; they have ended."""
+        self._sql = queries(schema)
 
     async def register(self, fetch: Fetch) -> Register:
         """Return accounts and workers."""
-        hosts, leases, notes = await fetch(self.hosts), await fetch(self.leases), await fetch(self.notes)
-        [epoch] = await fetch(self.identity.look)
+        hosts, leases, notes = (
+            await fetch(self._sql["hosts"]),
+            await fetch(self._sql["leases"]),
+            await fetch(self._sql["notes"]),
+        )
+        [epoch] = await fetch(self._sql["look"])
         return Register(
             {each[0]: each[1] for each in hosts},
             {each[0]: each[1] for each in leases},
@@ -133,20 +56,20 @@ class PostgresWorkers:
 
     async def load(self, fetch: Fetch, register: Register) -> None:
         """Write down accounts, workers and the epoch that another journal kept."""
-        await fetch(self.identity.set_epoch, register.epoch.number, register.epoch.since)
-        await fetch(self.load_hosts, list(register.hosts), list(register.hosts.values()))
-        await fetch(self.load_leases, list(register.leases), list(register.leases.values()))
+        await fetch(self._sql["set_epoch"], register.epoch.number, register.epoch.since)
+        await fetch(self._sql["load_hosts"], list(register.hosts), list(register.hosts.values()))
+        await fetch(self._sql["load_leases"], list(register.leases), list(register.leases.values()))
         accounts, names = [key[0] for key in register.notes], [key[1] for key in register.notes]
-        await fetch(self.load_notes, accounts, names, list(register.notes.values()))
+        await fetch(self._sql["load_notes"], accounts, names, list(register.notes.values()))
 
     async def find_dead(self, fetch: Fetch, now: float, own: list[str]) -> list[tuple[str, float]]:
         """Return those that ended, and those on no list that hold something: they have left, and could send until now at the latest."""
-        ended = [(each["worker"], each["until"]) for each in await fetch(self.find_ended, now, own)]
-        return ended + [(each["holder"], now) for each in await fetch(self.unlisted)]
+        ended = [(each["worker"], each["until"]) for each in await fetch(self._sql["end_all"], now, own)]
+        return ended + [(each["holder"], now) for each in await fetch(self._sql["unlisted"])]
 
     async def ended(self, fetch: Fetch, worker: str, now: float, own: list[str]) -> float | None:
         """Return until when a worker could send, if it ended."""
-        [found] = await fetch(self.end_one, now, own, worker)
+        [found] = await fetch(self._sql["end_one"], now, own, worker)
         until: float | None = found["until"]
         return until if found["is_listed"] else now
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,7 +10,7 @@ from typing import Final, NamedTuple
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import Epoch
 from alphapo_async.journal.messages import FILE, sentence
-from alphapo_async.journal.sqlite import rows
+from alphapo_async.journal.sqlite.rows import SqliteRows
 
 __all__ = ["Continuity", "FileId", "place_of"]
 
@@ -83,7 +82,7 @@ class Continuity:
         self._is_replaced = True
         return False
 
-    def check_content(self, connection: sqlite3.Connection, application: int) -> bool:
+    def check_content(self, rows: SqliteRows, application: int) -> bool:
         """Pass if the content is this journal's, and begin another epoch if it lacks what was recorded; called within a transaction.
 
         Returns:
@@ -93,15 +92,15 @@ class Continuity:
             JournalError: it is another journal's, or none's.
         """
         how = "replaced" if self._is_replaced else "overwritten in place"
-        if connection.execute("pragma application_id").fetchone()[0] != application:
+        if rows.application() != application:
             raise self._error("another file", f"{how} by a database that is not a journal")
-        self._check_accounts(rows.hosts(connection), how)
-        is_whole = not self._is_replaced if self._witness is None else rows.has_line(connection, *self._witness)
-        before = rows.epoch(connection).number
+        self._check_accounts(rows.hosts(), how)
+        is_whole = not self._is_replaced if self._witness is None else rows.has_line(*self._witness)
+        before = rows.epoch().number
         # Another process that saw the same has raised the number already.
         is_behind = not is_whole and before <= self._epoch
-        while is_behind and rows.epoch(connection).number <= self._epoch:
-            rows.raise_epoch(connection, self._clock())
+        while is_behind and rows.epoch().number <= self._epoch:
+            rows.raise_epoch(self._clock())
         return is_behind
 
     def recorded(self, account: str, foreign_id: str, number: int) -> None:

@@ -17,6 +17,7 @@ from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.faults import OtherVersion, is_unwritable, journal_error
 from alphapo_async.journal.sqlite.places import place_of
+from alphapo_async.journal.statements import load
 
 __all__ = [
     "APPLICATION",
@@ -40,83 +41,7 @@ DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, Ov
 _LOST: Final[set[Path]] = set()
 """Files that a parent of this process was writing when it was forked."""
 
-_TABLES: Final = """
-create table accounts (
-  account text primary key,
-  host text not null
-) without rowid;
-
-create table journal (
-  one integer primary key check (one = 1),
-  epoch_number integer not null,
-  epoch_since real
-);
-insert into journal values (1, 0, null);
-
-create table workers (
-  worker text primary key,
-  until real not null,
-  lock_inode integer
-) without rowid;
-
-create table withdrawals (
-  id integer primary key,
-  account text not null,
-  foreign_id text not null,
-  state text not null,
-  counted_as text not null,
-  currency text not null,
-  amount text not null,
-  created_at real not null,
-  settled_at real,
-  due_at real,
-  reported integer not null,
-  holder text,
-  key text not null,
-  source text,
-  alphapo_id text,
-  status text,
-  revision integer not null,
-  epoch integer not null,
-  rest text not null,
-  body blob not null,
-  sha256 text not null,
-  digest text not null
-);
-create unique index withdrawals_by_foreign_id on withdrawals (account, foreign_id);
-create index withdrawals_open on withdrawals (account, created_at, id) where state = 'open';
-create index withdrawals_due on withdrawals (account, due_at) where due_at is not null;
-create index withdrawals_held on withdrawals (holder, id) where holder is not null;
-create index withdrawals_unreported on withdrawals (account, id) where reported = 0 and state <> 'open';
-
-create table revisions (
-  withdrawal integer not null references withdrawals (id),
-  number integer not null,
-  body blob not null,
-  sha256 text not null,
-  digest text not null,
-  primary key (withdrawal, number)
-) without rowid;
-
-create table history (
-  withdrawal integer not null references withdrawals (id),
-  number integer not null,
-  at real not null,
-  kind text not null,
-  what text not null,
-  worker text,
-  status integer,
-  reply blob not null,
-  release text not null,
-  count integer not null,
-  last_at real,
-  primary key (withdrawal, number)
-) without rowid;
-"""
-_NOTES: Final = (
-    "create table if not exists notes "
-    "(account text not null, name text not null, text text not null, primary key (account, name)) without rowid"
-)
+_SCHEMA: Final = load(Path(__file__).with_name("schema.sql"))
 
 
 def is_wal_safe(version: tuple[int, ...]) -> bool:
@@ -260,10 +185,10 @@ def _set_up(
     wait.run(partial(connection.execute, "begin immediate"))
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:
-            for statement in _TABLES.split(";\n"):
+            for statement in _SCHEMA["tables"].split(";\n"):
                 connection.execute(statement)
             connection.execute(f"pragma application_id = {APPLICATION}")
-        connection.execute(_NOTES)
+        connection.execute(_SCHEMA["notes"])
         # Always written: a file that can only be read is found out now, not at the first withdrawal.
         connection.execute(f"pragma user_version = {SCHEMA}")
         wait.run(partial(connection.execute, "commit"))

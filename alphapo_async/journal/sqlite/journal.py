@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry, is_stored
@@ -27,7 +27,6 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.messages import FILE, sentence
-from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
 from alphapo_async.journal.sqlite.continuity import Continuity
@@ -35,12 +34,14 @@ from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
 from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of, lose
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.journal.sqlite.places import Place, place_of
+from alphapo_async.journal.sqlite.rows import Leased, SqliteRows
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
 
 logger = logging.getLogger("alphapo_async")
 
+T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
 _CLOSING: Final = 1.0  # seconds that closing gives to what is left
@@ -61,7 +62,7 @@ class _File:
     ) -> None:
         self.path = path
         self._continuity = continuity
-        self.connection = connect(path, wait, reads_only=reads_only, any_filesystem=any_filesystem)
+        self.rows = SqliteRows(connect(path, wait, reads_only=reads_only, any_filesystem=any_filesystem))
         self._wait = wait
         self._known: OrderedDict[_Name, tuple[int, Row]] = OrderedDict()
         self._read: dict[_Name, tuple[int, Row] | None] = {}
@@ -76,12 +77,12 @@ class _File:
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
         self._epoch_before = self.epoch
-        self._wait.run(partial(self.connection.execute, "begin immediate"))
-        version = self.connection.execute("pragma data_version").fetchone()[0]
+        self._wait.run(partial(self.rows.connection.execute, "begin immediate"))
+        version = self.rows.connection.execute("pragma data_version").fetchone()[0]
         if version != self._version:
             self._known.clear()
-            has_gone_back = self._continuity.check_content(self.connection, APPLICATION)
-            self.epoch = rows.epoch(self.connection)
+            has_gone_back = self._continuity.check_content(self.rows, APPLICATION)
+            self.epoch = self.rows.epoch()
             if has_gone_back:
                 logger.error(
                     "The journal %r lacks what this process recorded in it: it was replaced by an older one",
@@ -95,7 +96,7 @@ class _File:
     def read_ahead(self, names: Iterable[_Name]) -> None:
         """Read what the transaction will change: most of it is new, and to see that one by one takes half as long as to write it."""
         unknown = [name for name in names if name not in self._known]
-        found = rows.find_all(self.connection, unknown) if len(unknown) > 1 else None
+        found = self.rows.find_all(unknown) if len(unknown) > 1 else None
         self._read = {} if found is None else {name: found.get(name) for name in unknown}
 
     def drop(self, name: _Name) -> None:
@@ -106,34 +107,34 @@ class _File:
     def write(self) -> None:
         """Write what has gathered; the commit is still to come."""
         if self._new:
-            rows.insert(self.connection, self._new)
+            self.rows.insert(self._new)
         if self._changed:
-            rows.update(self.connection, self._changed)
+            self.rows.update(self._changed)
         if self._lines:
-            rows.add_history(self.connection, self._lines)
+            self.rows.add_history(self._lines)
         self._clear()
 
     def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch."""
-        rows.raise_epoch(self.connection, now)
+        self.rows.raise_epoch(now)
         return self._read_epoch()
 
     def equate_epochs(self) -> int:
         """Count the rows of the epoch before to the present one."""
-        count = rows.equate_epochs(self.connection)
+        count = self.rows.equate_epochs()
         self._read_epoch()
         return count
 
     def retire(self) -> None:
         """Close the journal for good, and commit that."""
-        rows.retire(self.connection)
+        self.rows.retire()
         self.commit()
         self._version = 0  # the next transaction reads the epoch, and fails
 
     def _read_epoch(self) -> Epoch:
         self._known.clear()
         self._read.clear()
-        self.epoch = rows.epoch(self.connection)
+        self.epoch = self.rows.epoch()
         return self.epoch
 
     def _clear(self) -> None:
@@ -147,7 +148,7 @@ class _File:
             HeldByReader: with a rollback journal, another process has been reading for too long.
         """
         try:
-            self._wait.run(partial(self.connection.execute, "commit"))
+            self._wait.run(partial(self.rows.connection.execute, "commit"))
         except DRIVER_ERRORS as error:
             raise HeldByReader(str(error)) if is_busy(error) else error from None
         self._continuity.committed(self.epoch)
@@ -158,19 +159,19 @@ class _File:
         self._known.clear()
         self._version = 0
         self._clear()
-        if self.connection.in_transaction:
-            self.connection.execute("rollback")
+        if self.rows.connection.in_transaction:
+            self.rows.connection.execute("rollback")
         self.epoch = self._epoch_before
 
     def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
         """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
-        found = rows.find(self.connection, *name)
+        found = self.rows.find(*name)
         if found is None or to_record(found[1]) != to_record(row):
             return False
-        written = {line.number: line for line in rows.history_of(self.connection, *name)}
+        written = {line.number: line for line in self.rows.history(*name)}
         if not all(is_stored(line, written.get(line.number)) for line in entries):
             return False
-        rows.update(self.connection, [found])
+        self.rows.update([found])
         return True
 
     def change(self, name: _Name, change: Change) -> tuple[Row, Sequence[Entry]]:
@@ -194,15 +195,15 @@ class _File:
         if name in self._read:
             return self._read.pop(name)  # once only: it does not tell what this transaction has made of it
         self.write()
-        return rows.find(self.connection, *name)
+        return self.rows.find(*name)
 
     def _next_place(self) -> int:
-        return self._new[-1][0] + 1 if self._new else rows.next_place(self.connection)
+        return self._new[-1][0] + 1 if self._new else self.rows.next_place()
 
     def _replace(self, place: int, before: Row, after: Row) -> None:
         if after.revision.number != before.revision.number:
             self.write()  # the bytes of the revision before are kept as they stand in the file
-            rows.correct(self.connection, place, after.revision)
+            self.rows.correct(place, after.revision)
         self._changed.append((place, after))
 
     def _remember(self, name: _Name, place: int, row: Row) -> None:
@@ -214,16 +215,16 @@ class _File:
 
     def wipe(self) -> bool:
         """Empty the log of what was written; tell whether that could be done."""
-        self.connection.execute("pragma busy_timeout = 0")  # whoever reads may do so for long
+        self.rows.connection.execute("pragma busy_timeout = 0")  # whoever reads may do so for long
         try:
-            is_busy, _, _ = self.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+            is_busy, _, _ = self.rows.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
         finally:
-            self.connection.execute(f"pragma busy_timeout = {SLICE * 1_000:.0f}")
+            self.rows.connection.execute(f"pragma busy_timeout = {SLICE * 1_000:.0f}")
         return not is_busy
 
     def close(self) -> None:
         """Let go of the file."""
-        self.connection.close()
+        self.rows.connection.close()
 
 
 class SqliteJournal:
@@ -302,7 +303,7 @@ class SqliteJournal:
         """
 
         def bind(file: _File) -> str:
-            return rows.bind(file.connection, account, host)
+            return file.rows.bind(account, host)
 
         bound = await self._ask(bind, writes=True)
         check_host(account, bound, host)
@@ -313,8 +314,8 @@ class SqliteJournal:
             raise journal_error(self.path, error) from None
 
         def enlist(file: _File) -> list[str]:
-            rows.enlist(file.connection, worker, until, lock_inode)
-            return [leased.worker for leased in rows.leases(file.connection)]
+            file.rows.enlist(worker, until, lock_inode)
+            return [leased.worker for leased in file.rows.leases()]
 
         try:
             listed = await self._ask(enlist, writes=True)
@@ -325,12 +326,12 @@ class SqliteJournal:
 
     async def renew(self, worker: str, until: float, now: float) -> bool:
         """Prolong the worker's lease, unless it is over."""
-        return bool(await self._ask(lambda file: rows.renew(file.connection, worker, until, now), writes=True))
+        return await self._ask(lambda file: file.rows.renew(worker, until, now), writes=True)
 
     async def leave(self, worker: str, now: float) -> None:
         """End the worker's lease; what it still holds is free for others."""
         try:
-            await self._ask(lambda file: rows.strike(file.connection, worker, now), writes=True)
+            await self._ask(lambda file: file.rows.leave(worker, now), writes=True)
         except BaseException:
             self._workers.unlock(worker)
             raise
@@ -338,26 +339,25 @@ class SqliteJournal:
 
     async def ended(self, worker: str, now: float) -> float | None:
         """Return until when the worker could send, if it has left, died or its lease is over; None while it is not."""
-        leased: rows.Leased | None = await self._ask(lambda file: rows.lease(file.connection, worker))
+        leased: Leased | None = await self._ask(lambda file: file.rows.lease(worker))
         return now if leased is None else self._ended(leased, now)
 
-    def _ended(self, leased: rows.Leased, now: float) -> float | None:
+    def _ended(self, leased: Leased, now: float) -> float | None:
         if leased.until <= now:
             return leased.until
         return now if self._workers.is_gone(leased.worker, leased.lock_inode) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers that died or whose lease is over, and that have not left, and those on no list that hold something."""
-        leases: list[rows.Leased]
+        leases: list[Leased]
         unlisted: list[str]
-        leases, unlisted = await self._ask(lambda file: (rows.leases(file.connection), rows.unlisted(file.connection)))
+        leases, unlisted = await self._ask(lambda file: (file.rows.leases(), file.rows.unlisted()))
         ends = [(leased.worker, self._ended(leased, now)) for leased in leases]
         return [(worker, until) for worker, until in ends if until is not None] + [(worker, now) for worker in unlisted]
 
     async def find_held(self, worker: str, limit: int) -> list[Row]:
         """Return rows that this worker holds."""
-        found: list[Row] = await self._ask(lambda file: rows.select_held(file.connection, worker, limit))
-        return found
+        return await self._ask(lambda file: file.rows.find_held(worker, limit))
 
     def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Awaitable[Row]:
         """Write the row and the history lines that `change` returns, and return the row once both are on disk."""
@@ -365,79 +365,65 @@ class SqliteJournal:
 
     async def find(self, account: str, foreign_id: str) -> Row | None:
         """Return the row, None if the journal has none."""
-        found = await self._ask(lambda file: rows.find(file.connection, account, foreign_id))
+        found = await self._ask(lambda file: file.rows.find(account, foreign_id))
         return None if found is None else found[1]
 
     async def find_control(self, account: str, key: str, after: float) -> Row | None:
         """Return a row of this key that AlphaPo accepted, and that did not exist yet at `after`; None if there is none."""
-        row: Row | None = await self._ask(lambda file: rows.find_control(file.connection, account, key, after))
-        return row
+        return await self._ask(lambda file: file.rows.find_control(account, key, after))
 
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
-        found: list[Row] = await self._ask(lambda file: rows.select_open(file.connection, account, after, limit))
-        return found
+        return await self._ask(lambda file: file.rows.find_open(account, after, limit))
 
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
         """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
-        found: list[Row] = await self._ask(
-            lambda file: rows.select_due(file.connection, account, now, limit, held_back)
-        )
-        return found
+        return await self._ask(lambda file: file.rows.find_due(account, now, limit, held_back))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
-        found: list[Row] = await self._ask(lambda file: rows.select_unreported(file.connection, account, limit))
-        return found
+        return await self._ask(lambda file: file.rows.find_unreported(account, limit))
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
         """Return all that was heard of a withdrawal, in order."""
-        found: list[Entry] = await self._ask(lambda file: rows.history_of(file.connection, account, foreign_id))
-        return found
+        return await self._ask(lambda file: file.rows.history(account, foreign_id))
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""
-        found: dict[str, Totals] = await self._ask(lambda file: rows.sums(file.connection, account))
-        return found
+        return await self._ask(lambda file: file.rows.totals(account))
 
     async def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch: the file was restored from a backup, and everything open in it is frozen."""
-        raised: Epoch = await self._ask(lambda file: file.raise_epoch(now), writes=True)
-        return raised
+        return await self._ask(lambda file: file.raise_epoch(now), writes=True)
 
     async def equate_epochs(self) -> int:
         """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
-        return int(await self._ask(lambda file: file.equate_epochs(), writes=True))
+        return await self._ask(lambda file: file.equate_epochs(), writes=True)
 
     async def count_frozen(self, account: str) -> int:
         """Return how many open rows are of an earlier epoch."""
-        return int(await self._ask(lambda file: rows.count_frozen(file.connection, account)))
+        return await self._ask(lambda file: file.rows.count_frozen(account))
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
-
-        def write(file: _File) -> None:
-            rows.remember(file.connection, account, name, text)
-
-        await self._ask(write, writes=True)
+        await self._ask(lambda file: file.rows.remember(account, name, text), writes=True)
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
-        found: str | None = await self._ask(lambda file: rows.recall(file.connection, account, name))
-        return found
+        return await self._ask(lambda file: file.rows.recall(account, name))
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
 
         def write(file: _File) -> bool:
-            known = rows.recall(file.connection, account, name)
+            known = file.rows.recall(account, name)
             if known == before:
-                rows.remember(file.connection, account, name, after)
+                file.rows.remember(account, name, after)
             return known in (before, after)
 
-        return bool(await self._ask(write, writes=True))
+        return await self._ask(write, writes=True)
 
     async def forget(
         self,
@@ -450,22 +436,22 @@ class SqliteJournal:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
 
         def write(file: _File) -> bool:
-            found = rows.find(file.connection, account, foreign_id)
+            found = file.rows.find(account, foreign_id)
             if found is None:
                 return False
             after, entries = change(found[1])
             if after is found[1]:
                 return False
-            rows.forget(file.connection, found[0], after, keeps_history=keeps_history)
-            rows.add_history(file.connection, [(found[0], entry) for entry in entries])
+            file.rows.forget(found[0], after, keeps_history=keeps_history)
+            file.rows.add_history([(found[0], entry) for entry in entries])
             file.drop((account, foreign_id))
             return True
 
-        return bool(await self._ask(write, writes=True))
+        return await self._ask(write, writes=True)
 
     async def wipe(self) -> bool:
         """Bring the file to where nothing of what was forgotten stands in it or in its log; False while another process reads it."""
-        return bool(await self._ask(_Apart(lambda file: file.wipe())))
+        return await self._ask(_Apart(lambda file: file.wipe()))
 
     async def backup(self, target: str | Path) -> None:
         """Copy the whole journal into a new file, as it stands at one moment, while it is in use.
@@ -473,34 +459,24 @@ class SqliteJournal:
         Raises:
             JournalError: the target exists or cannot be written, or the journal cannot be read.
         """
-        await self._ask(_Apart(lambda file: copy_into(file.connection, Path(target).absolute(), self._busy_wait)))
+        await self._ask(_Apart(lambda file: copy_into(file.rows.connection, Path(target).absolute(), self._busy_wait)))
 
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
-        found: dict[str, str] = await self._ask(lambda file: rows.hosts(file.connection))
-        return found
+        return await self._ask(lambda file: file.rows.hosts())
 
     async def register(self) -> Register:
-        """Return accounts and workers."""
-
-        def read(file: _File) -> Register:
-            leases = {leased.worker: leased.until for leased in rows.leases(file.connection)}
-            return Register(
-                rows.hosts(file.connection), leases, rows.notes(file.connection), rows.epoch(file.connection)
-            )
-
-        found: Register = await self._ask(read)
-        return found
+        """Return accounts, workers, texts and epoch."""
+        return await self._ask(lambda file: file.rows.register())
 
     async def find_living(self, now: float) -> list[str]:
         """Return the workers that may still send."""
-        leases: list[rows.Leased] = await self._ask(lambda file: rows.leases(file.connection))
+        leases: list[Leased] = await self._ask(lambda file: file.rows.leases())
         return [leased.worker for leased in leases if self._ended(leased, now) is None]
 
     async def dump(self, after: int, limit: int) -> list[Kept]:
         """Return withdrawals of all accounts, in order, from behind this place on."""
-        found: list[Kept] = await self._ask(lambda file: rows.select_all(file.connection, after, limit))
-        return found
+        return await self._ask(lambda file: file.rows.dump(after, limit))
 
     async def hold(self) -> None:
         """Lock the file: no other process writes to it until `release` or `retire`."""
@@ -528,15 +504,15 @@ class SqliteJournal:
         finally:
             self._workers.forget()
 
-    def _ask(self, run: Callable[[_File], Any], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[Any]:
+    def _ask(self, run: Callable[[_File], T], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[T]:
         if self._is_closed:
-            closed = asyncio.get_running_loop().create_future()
+            closed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
             closed.set_exception(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
             return closed
         try:
             return self._group.ask(run, writes=writes, may_lag=may_lag)
         except RuntimeError as error:
-            refused = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[T] = asyncio.get_running_loop().create_future()
             refused.set_exception(journal_error(self.path, error))
             return refused
 
@@ -576,8 +552,8 @@ class SqliteJournal:
                 any_filesystem=self.any_filesystem,
             )
             try:
-                self._continuity.opened(self._busy_wait.run(partial(rows.hosts, file.connection)))
-                file.epoch = self._busy_wait.run(partial(rows.epoch, file.connection))
+                self._continuity.opened(self._busy_wait.run(file.rows.hosts))
+                file.epoch = self._busy_wait.run(file.rows.epoch)
             except (JournalError, *DRIVER_ERRORS) as error:
                 file.close()
                 raise error if isinstance(error, JournalError) else journal_error(self.path, error) from None
@@ -589,7 +565,7 @@ class SqliteJournal:
 
         A write-ahead log belongs to a name: the new file would take the old one's for its own.
         """
-        if file.connection.execute("pragma journal_mode").fetchone()[0] == "wal":
+        if file.rows.connection.execute("pragma journal_mode").fetchone()[0] == "wal":
             raise JournalError(
                 f"The journal {str(self.path)!r}: {sentence(FILE['replaced beside a log'])}.", recorded=None
             )
@@ -651,18 +627,18 @@ class SqliteJournal:
     def _lose(self) -> None:
         """In a child that was forked in mid-transaction: leave the file as it is."""
         file, self._file = self._file, None
-        lose(self.path, None if file is None else file.connection)
+        lose(self.path, None if file is None else file.rows.connection)
 
 
-class _Apart:
+class _Apart(Generic[T]):
     """What cannot be done within a transaction: a copy would wait for its end for ever, and a log in use is not emptied."""
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Callable[[_File], Any]) -> None:
+    def __init__(self, run: Callable[[_File], T]) -> None:
         self._run = run
 
-    def __call__(self, file: _File) -> Any:
+    def __call__(self, file: _File) -> T:
         return self._run(file)
 
 

@@ -15,12 +15,10 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
-from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
-from alphapo_async.journal.postgres.schema import statements
-from alphapo_async.journal.postgres.workers import PostgresWorkers
+from alphapo_async.journal.postgres.schema import queries, tables
 from tests.support import postgres
 from tests.support.journal_suite import asked, same
 
@@ -37,13 +35,9 @@ update s.journal set identity = s.identity();
 class Rows(PostgresRows):
     """The statements, for a worker that has seen where the journal stands."""
 
-    async def add(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, StoredRow]:
-        """Write down new rows."""
-        return await super().add(fetch, drafts, stamp)
-
-    async def change(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, StoredRow]:
-        """Write down what became of rows."""
-        return await super().change(fetch, drafts, stamp)
+    async def write(self, fetch: Fetch, drafts: list[Draft], stamp: str = STAMP) -> dict[Name, StoredRow]:
+        """Record rows."""
+        return await super().write(fetch, drafts, stamp)
 
 
 ROWS = Rows("s")
@@ -56,7 +50,7 @@ async def connection() -> AsyncIterator[Any]:
     undone = opened.transaction()
     await undone.start()
     await opened.execute("create schema s")
-    await opened.execute(statements("s", (*COLUMNS, "body", "sha256", "digest")))
+    await opened.execute(tables("s"))
     await opened.execute(HERE)
     yield opened
     await undone.rollback()
@@ -86,34 +80,30 @@ def draft(row: Row, known: StoredRow | None = None, *lines: Entry) -> Draft:
 
 async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetch: Fetch) -> None:
     """Bytes and replies go, lines are added; whoever worked from another turn is told so."""
-    added = await ROWS.add(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
+    added = await ROWS.write(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
     known = added["default", "f"]
-    assert not await ROWS.forget_one(fetch, known._replace(turn=9), redacted(known.row), [], STAMP, keeps_history=True)
-    assert await ROWS.forget_one(fetch, known, redacted(known.row), [line("z", 2)], STAMP, keeps_history=True)
+    assert not await ROWS.forget(fetch, known._replace(turn=9), redacted(known.row), [], STAMP, keeps_history=True)
+    assert await ROWS.forget(fetch, known, redacted(known.row), [line("z", 2)], STAMP, keeps_history=True)
     found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
     assert (found.turn, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
     told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
     assert told == [("x", b""), ("z", line("z").reply)]
-    assert await ROWS.forget_one(fetch, found, redacted(known.row), [], STAMP, keeps_history=False)
+    assert await ROWS.forget(fetch, found, redacted(known.row), [], STAMP, keeps_history=False)
     assert await ROWS.history_of(fetch, ("default", "f")) == []
     assert [one.reply for one in await ROWS.history_of(fetch, ("default", "g"))] == [line("y").reply]
 
 
 async def test_every_statement_is_understood(connection: Any) -> None:
     """Every table, column and type in them is there."""
-    workers = PostgresWorkers("s")
-    told = {**vars(ROWS), **vars(workers), **vars(workers.identity)}
-    del told["identity"]
-    assert len(told) > 20
-    for statement in told.values():
+    for statement in queries("s").values():
         await connection.prepare(statement)
 
 
 async def test_new_rows_are_added_once(fetch: Fetch) -> None:
     """Those that are known already are left out, with their lines."""
-    added = await ROWS.add(fetch, [draft(row("b")), draft(row("a"), None, line("one"), line("two", 2))])
+    added = await ROWS.write(fetch, [draft(row("b")), draft(row("a"), None, line("one"), line("two", 2))])
     assert sorted(name for _, name in added) == ["a", "b"]
-    again = await ROWS.add(fetch, [draft(row("a", "2"), None, line("three")), draft(row("c"))])
+    again = await ROWS.write(fetch, [draft(row("a", "2"), None, line("three")), draft(row("c"))])
     assert [name for _, name in again] == ["c"]
     found = await ROWS.find_many(fetch, [("default", "a"), ("default", "x")])
     assert found == {("default", "a"): added["default", "a"]} or same(found["default", "a"].row, row("a"))
@@ -123,13 +113,13 @@ async def test_new_rows_are_added_once(fetch: Fetch) -> None:
 
 async def test_a_row_is_changed_only_from_the_turn_it_was_known_at(fetch: Fetch) -> None:
     """Whoever comes second changes nothing, neither the row nor its history."""
-    added = await ROWS.add(fetch, [draft(row("a")), draft(row("b"))])
+    added = await ROWS.write(fetch, [draft(row("a")), draft(row("b"))])
     first, other = added["default", "a"], added["default", "b"]
-    changed = await ROWS.change(
+    changed = await ROWS.write(
         fetch, [draft(row("b", attempts=7), other, line("b")), draft(row("a", attempts=1), first, line("a"))]
     )
     assert {name: known.turn for (_, name), known in changed.items()} == {"a": 2, "b": 2}
-    assert await ROWS.change(fetch, [draft(row("a", attempts=2), first, line("late"))]) == {}
+    assert await ROWS.write(fetch, [draft(row("a", attempts=2), first, line("late"))]) == {}
     found = await ROWS.find_many(fetch, [("default", "a")])
     assert (found["default", "a"].turn, found["default", "a"].row.attempts) == (2, 1)
     assert [entry.what for entry in await ROWS.history_of(fetch, ("default", "a"))] == ["a"]
@@ -137,12 +127,12 @@ async def test_a_row_is_changed_only_from_the_turn_it_was_known_at(fetch: Fetch)
 
 async def test_the_bytes_of_earlier_revisions_are_kept(fetch: Fetch) -> None:
     """In order; the newest stand in the row."""
-    [known] = (await ROWS.add(fetch, [draft(row("a"))])).values()
+    [known] = (await ROWS.write(fetch, [draft(row("a"))])).values()
     first = known.row
     for number in (2, 3):
         revision = replace(asked("a", str(number)).revision, number=number)
         corrected = replace(known.row, revision=revision, earlier=(*known.row.earlier, known.row.revision))
-        [known] = (await ROWS.change(fetch, [draft(corrected, known)])).values()
+        [known] = (await ROWS.write(fetch, [draft(corrected, known)])).values()
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
     assert same(found.row, known.row)
     assert [one.number for one in found.row.earlier] == [1, 2]
@@ -152,9 +142,9 @@ async def test_the_bytes_of_earlier_revisions_are_kept(fetch: Fetch) -> None:
 async def test_the_bytes_between_are_kept(fetch: Fetch) -> None:
     """Of a row that is corrected more than once before it is written down."""
     first, second, third, fourth = (replace(asked("a", f"{each}").revision, number=each) for each in range(1, 5))
-    [known] = (await ROWS.add(fetch, [draft(row("a", revision=second, earlier=(first,)))])).values()
+    [known] = (await ROWS.write(fetch, [draft(row("a", revision=second, earlier=(first,)))])).values()
     corrected = row("a", revision=fourth, earlier=(first, second, third))
-    await ROWS.change(fetch, [draft(corrected, known)])
+    await ROWS.write(fetch, [draft(corrected, known)])
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
     assert same(found.row, corrected)
 
@@ -162,7 +152,7 @@ async def test_the_bytes_between_are_kept(fetch: Fetch) -> None:
 async def test_whole_histories_are_read_in_one_go(fetch: Fetch) -> None:
     """Each in order, with the lines as they are stored."""
     lines = line("one\0"), line("two", 2)
-    added = await ROWS.add(fetch, [draft(row("a"), None, *lines), draft(row("b"), None, line("b")), draft(row("c"))])
+    added = await ROWS.write(fetch, [draft(row("a"), None, *lines), draft(row("b"), None, line("b")), draft(row("c"))])
     numbers = {name: known.id for (_, name), known in added.items()}
     found = await ROWS.histories(fetch, [numbers["a"], numbers["b"], numbers["c"]])
     assert found == {numbers["a"]: stored(lines), numbers["b"]: [line("b")]}
@@ -172,9 +162,9 @@ async def test_whole_histories_are_read_in_one_go(fetch: Fetch) -> None:
 async def test_a_line_that_is_repeated_is_counted_where_it_stands(fetch: Fetch) -> None:
     """Also twice in one statement, and where both lines are new to it."""
     first, again = line("x"), [replace(line("x"), at=at, count=count, last_at=at) for count, at in ((2, 2.0), (3, 3.0))]
-    known = (await ROWS.add(fetch, [draft(row("f"), None, first)]))["default", "f"]
-    await ROWS.change(fetch, [draft(known.row, known, *again)])
-    await ROWS.add(fetch, [draft(row("g"), None, first, *again)])
+    known = (await ROWS.write(fetch, [draft(row("f"), None, first)]))["default", "f"]
+    await ROWS.write(fetch, [draft(known.row, known, *again)])
+    await ROWS.write(fetch, [draft(row("g"), None, first, *again)])
     for foreign_id in ("f", "g"):
         assert await ROWS.history_of(fetch, ("default", foreign_id)) == [line("x", count=3, last_at=3.0)]
 
@@ -183,7 +173,7 @@ async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
     """Text in PostgreSQL holds no NUL; what decides is kept as it was."""
     told = Withdrawal(id="i\0d", foreign_id="a", status="st\0at", source="reply")
     strange = row("a", state="accepted", withdrawal=told, transaction=Transaction(id=7, error="\0😀"), reason="\0")
-    await ROWS.add(fetch, [draft(strange, None, line("InDoubt: \0"))])
+    await ROWS.write(fetch, [draft(strange, None, line("InDoubt: \0"))])
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
     assert found.row.withdrawal == told
     assert found.row.transaction == strange.transaction
@@ -197,14 +187,14 @@ async def test_what_was_written_reaches_the_disk_before_it_is_told(connection: A
     """Whatever the database's default is; and a stronger one stays."""
     for default, used in (("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")):
         await connection.execute(f"set local synchronous_commit = {default}")
-        await ROWS.add(connection.fetch, [draft(row(default))])
+        await ROWS.write(connection.fetch, [draft(row(default))])
         assert await connection.fetchval("show synchronous_commit") == used
 
 
 async def test_sums_are_exact(fetch: Fetch) -> None:
     """Figures of any size, by currency."""
     rows = [row("a", "1" + "0" * 60), row("b", "0.00000000000000000001"), row("c", state="accepted")]
-    await ROWS.add(fetch, [draft(each) for each in rows])
+    await ROWS.write(fetch, [draft(each) for each in rows])
     totals = await ROWS.totals(fetch, "default")
     assert totals["BTC"].requested == Decimal("1" + "0" * 59 + "1.00000000000000000001")
     assert totals["BTC"].accepted == Decimal(1)

@@ -9,9 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from alphapo_async.core.row_format import COLUMNS
 from alphapo_async.journal.copying import Register
-from alphapo_async.journal.postgres.schema import statements
+from alphapo_async.journal.postgres.schema import tables
 from alphapo_async.journal.postgres.workers import LivenessLock, PostgresWorkers
 from tests.journal.postgres.test_rows import HERE, STAMP
 from tests.support import postgres
@@ -34,7 +33,7 @@ async def workers(connection: Any) -> PostgresWorkers:
     """Return the statements for new tables."""
     schema = postgres.schema()
     await connection.execute(f"create schema {schema}")
-    await connection.execute(statements(schema, (*COLUMNS, "body", "sha256", "digest")))
+    await connection.execute(tables(schema))
     await connection.execute(HERE.replace("s.", f"{schema}."))
     return PostgresWorkers(schema)
 
@@ -59,7 +58,7 @@ async def until(holds: Any) -> None:
 async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWorkers, connection: Any) -> None:
     """At once, with the lease that it had, until which it may still send; the process itself knows better of its own."""
     presence = LivenessLock(connect, close)
-    await connection.fetch(workers.enlist, "w", FAR, await presence.show("w"), STAMP)
+    await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, await presence.show("w"))
     assert await workers.ended(connection.fetch, "w", FAR / 2, []) is None
     await presence.aclose()
 
@@ -68,27 +67,27 @@ async def test_a_worker_whose_connection_is_gone_has_ended(workers: PostgresWork
 
     assert await workers.ended(connection.fetch, "w", FAR / 2, ["w"]) is None
     await until(is_noticed)
-    assert await connection.fetch(workers.renew, "w", 2 * FAR, 0.0, None, STAMP) == []
+    assert await connection.fetch(workers._sql["renew"], STAMP, "w", 2 * FAR, 0.0, None) == []
 
 
 async def test_a_lock_says_nothing_of_whom_this_start_of_the_server_has_not_seen(
     workers: PostgresWorkers, connection: Any
 ) -> None:
     """After a restart every lock is gone, and nobody need be dead."""
-    await connection.fetch(workers.enlist, "w", FAR, 7, STAMP)
-    schema = workers.renew.split(".")[0].removeprefix("update ")
+    await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, 7)
+    schema = workers._sql["renew"].split(".")[0].removeprefix("update ")
     await connection.execute(f"update {schema}.workers set seen_at = pg_postmaster_start_time() - interval '1 s'")
     assert await workers.ended(connection.fetch, "w", 0.0, []) is None
-    await connection.fetch(workers.renew, "w", FAR, 0.0, 7, STAMP)
+    await connection.fetch(workers._sql["renew"], STAMP, "w", FAR, 0.0, 7)
     assert await workers.ended(connection.fetch, "w", 0.0, []) == FAR
 
 
 async def test_a_clock_that_is_fast_ends_nobodys_lease(workers: PostgresWorkers, connection: Any) -> None:
     """It is over by the database's clock, too."""
-    [now] = await connection.fetch(workers.time)
-    await connection.fetch(workers.enlist, "w", now[0] + 60, None, STAMP)
+    [now] = await connection.fetch(workers._sql["time"])
+    await connection.fetch(workers._sql["enlist"], STAMP, "w", now[0] + 60, None)
     assert await workers.ended(connection.fetch, "w", FAR, []) is None
-    assert await connection.fetch(workers.find_ended, FAR, []) == []
+    assert await connection.fetch(workers._sql["end_all"], FAR, []) == []
 
 
 async def test_nobody_is_known_to_have_ended_of_whom_nothing_is_known() -> None:
@@ -106,7 +105,7 @@ async def test_whoever_holds_something_and_is_on_no_list_is_among_the_dead() -> 
     workers = PostgresWorkers("s")
 
     async def fetch(query: str, *_: object) -> list[Any]:
-        return [{"worker": "gone", "until": 3.0}] if query == workers.find_ended else [{"holder": "ghost"}]
+        return [{"worker": "gone", "until": 3.0}] if query == workers._sql["end_all"] else [{"holder": "ghost"}]
 
     assert await workers.find_dead(fetch, 5.0, []) == [("gone", 3.0), ("ghost", 5.0)]
 
@@ -253,8 +252,8 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     workers: PostgresWorkers, connection: Any
 ) -> None:
     """However many rows the others hold: a worker asks every second."""
-    await connection.fetch(workers.enlist, "w", FAR, None, STAMP)
-    schema = workers.renew.split(".")[0].removeprefix("update ")
+    await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, None)
+    schema = workers._sql["renew"].split(".")[0].removeprefix("update ")
     held = (
         f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, currency, amount, created_at, reported, holder, key, "
         "revision, epoch, rest, body, sha256, digest) "
@@ -264,8 +263,8 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     for holder, many in (("w", 10_000), ("a ghost", 2), ("z ghost", 1)):
         await connection.execute(held, holder, many)
     await connection.execute(f"analyze {schema}.withdrawals")
-    assert sorted(each[0] for each in await connection.fetch(workers.unlisted)) == ["a ghost", "z ghost"]
-    plan = "\n".join(each[0] for each in await connection.fetch(f"explain {workers.unlisted}"))
+    assert sorted(each[0] for each in await connection.fetch(workers._sql["unlisted"])) == ["a ghost", "z ghost"]
+    plan = "\n".join(each[0] for each in await connection.fetch(f"explain {workers._sql['unlisted']}"))
     assert "using withdrawals_held" in plan
     assert "on withdrawals_held" not in plan
     assert "Seq Scan on withdrawals" not in plan
@@ -275,11 +274,11 @@ async def test_a_text_is_swapped_only_for_the_one_that_is_kept(workers: Postgres
     """Or where it is there already."""
 
     async def swap(before: str | None, after: str) -> bool:
-        return bool(await connection.fetch(workers.swap, "a", "turn", before, after, STAMP))
+        return bool(await connection.fetch(workers._sql["swap"], STAMP, "a", "turn", before, after))
 
     told = [await swap(*texts) for texts in (("x", "1"), (None, "1"), (None, "2"), ("1", "2"), ("1", "2"), ("1", "3"))]
     assert told == [False, True, False, True, True, False]
-    assert [each[0] for each in await connection.fetch(workers.recall, "a", "turn")] == ["2"]
+    assert [each[0] for each in await connection.fetch(workers._sql["recall"], "a", "turn")] == ["2"]
 
 
 async def test_another_journals_workers_are_taken_as_ended(workers: PostgresWorkers, connection: Any) -> None:

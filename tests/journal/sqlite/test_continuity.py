@@ -13,11 +13,11 @@ import pytest
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import is_frozen
-from alphapo_async.journal.sqlite import rows
 from alphapo_async.journal.sqlite.busy import BusyWait
 from alphapo_async.journal.sqlite.continuity import Continuity, FileId, place_of
 from alphapo_async.journal.sqlite.file import APPLICATION, connect
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.rows import SqliteRows
 from tests.support.journal_suite import ACCOUNT, asked, hear, pay
 
 FAR = 1e10
@@ -162,7 +162,7 @@ async def test_a_replaced_file_is_not_opened_beside_a_write_ahead_log(
     journal: SqliteJournal, path: Path, tmp_path: Path
 ) -> None:
     """The log belongs to the name, and the new file would take it for its own."""
-    await journal._ask(lambda file: file.connection.execute("pragma journal_mode = wal").fetchone())
+    await journal._ask(lambda file: file.rows.connection.execute("pragma journal_mode = wal").fetchone())
     (await another(tmp_path / "other.db")).replace(path)
     assert "whose names end with -wal and -shm" in await error_of(journal)
 
@@ -197,14 +197,15 @@ def test_what_was_undone_is_no_witness(path: Path) -> None:
     """Only what was committed must be there."""
     continuity = Continuity(path, lambda: 77.0)
     with contextlib.closing(connect(path, wait=BusyWait())) as connection:
+        rows = SqliteRows(connection)
         continuity.opened({})
         continuity.recorded("shop", "f", 1)
         continuity.undone()
-        continuity.committed(rows.epoch(connection))
-        assert not continuity.check_content(connection, APPLICATION)
+        continuity.committed(rows.epoch())
+        assert not continuity.check_content(rows, APPLICATION)
         continuity.recorded("shop", "f", 1)
-        continuity.committed(rows.epoch(connection))
-        assert continuity.check_content(connection, APPLICATION)
+        continuity.committed(rows.epoch())
+        assert continuity.check_content(rows, APPLICATION)
 
 
 def test_where_the_system_does_not_show_open_files_both_are_possible(path: Path, tmp_path: Path) -> None:

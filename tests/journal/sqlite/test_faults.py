@@ -111,12 +111,12 @@ def beside_a_reader(folder: Path) -> str:
     """Commit, with a rollback journal, while another process does not end its reading."""
     path = made(folder / "payouts.db")
     file = _File(path, BusyWait(0.0), Continuity(path, time.time))
-    file.connection.execute("pragma journal_mode = truncate")
+    file.rows.connection.execute("pragma journal_mode = truncate")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("begin")
         other.execute("select * from accounts").fetchall()
         file.begin()
-        file.connection.execute("insert into accounts values ('a', 'h')")
+        file.rows.connection.execute("insert into accounts values ('a', 'h')")
         with pytest.raises(HeldByReader) as caught:
             file.commit()
     file.undo()
@@ -170,7 +170,7 @@ def in_use(folder: Path, harm: Callable[[Path], object], *, mode: str = "truncat
 
     async def story() -> str:
         journal = SqliteJournal(folder / "payouts.db")
-        await journal._ask(lambda file: file.connection.execute(f"pragma journal_mode = {mode}").fetchone())
+        await journal._ask(lambda file: file.rows.connection.execute(f"pragma journal_mode = {mode}").fetchone())
         harm(journal.path)
         with pytest.raises(JournalError) as caught:
             await journal.hosts()

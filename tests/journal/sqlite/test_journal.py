@@ -27,7 +27,7 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
-from alphapo_async.journal.sqlite.rows import END, ENLIST, INSERT, UPDATE
+from alphapo_async.journal.sqlite.rows import QUERIES
 from alphapo_async.supervisor import Supervisor
 from tests.journal.sqlite.test_commit_thread import refuse
 from tests.support.driver_errors import SQLITE, missing_verbs, verbs
@@ -127,7 +127,7 @@ async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
     journal = SqliteJournal(path)
     await hear(journal, "first", asked("first"))
     seen: list[str] = []
-    await journal._group.ask(lambda file: file.connection.set_trace_callback(seen.append))
+    await journal._group.ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     await asyncio.gather(*(pay(journal, f"f-{number}") for number in range(100)))
     assert 1 <= seen.count("commit") <= 5
     await journal.aclose()
@@ -138,7 +138,7 @@ async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
     journal = SqliteJournal(path)
     row = await hear(journal, "f", asked("f"))
     seen: list[str] = []
-    await journal._group.ask(lambda file: file.connection.set_trace_callback(seen.append))
+    await journal._group.ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     assert await journal.update(ACCOUNT, "f", left_alone) is row
     assert "commit" in seen
     assert [statement for statement in seen if statement.startswith("update")] == []
@@ -263,7 +263,7 @@ async def failing(path: Path, script: dict[str, list[str | None]]) -> SqliteJour
     journal = SqliteJournal(path)
     await hear(journal, "old", asked("old"))
     assert journal._file is not None
-    journal._file.connection = Failing(journal._file.connection, script)  # type: ignore[assignment]
+    journal._file.rows.connection = Failing(journal._file.rows.connection, script)  # type: ignore[assignment]
     return journal
 
 
@@ -311,7 +311,7 @@ async def test_a_commit_that_only_seemed_to_fail_is_read_back(path: Path) -> Non
 
 async def test_what_is_read_back_is_written_once_more(path: Path) -> None:
     """The commit may have failed at its last flush: what is acknowledged is flushed, and told as unsure where that fails."""
-    journal = await failing(path, {"commit": ["after:disk I/O error"], UPDATE: [None, "disk I/O error"]})
+    journal = await failing(path, {"commit": ["after:disk I/O error"], QUERIES["update"]: [None, "disk I/O error"]})
     with pytest.raises(JournalError) as caught:
         await hear(journal, "old", LOST)
     assert caught.value.recorded is None
@@ -344,7 +344,7 @@ async def test_several_changes_of_a_row_are_made_once_each_whatever_the_commit_d
 
 async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fails(path: Path) -> None:
     """That the row is as it was does not say that the line was written."""
-    journal = await failing(path, {INSERT: ["disk I/O error"]})
+    journal = await failing(path, {QUERIES["insert"]: ["disk I/O error"]})
     line = Entry(5.0, "callback", "confirmed", release="1.0")
     await in_one_group(
         journal,
@@ -384,7 +384,7 @@ async def test_a_line_that_another_wrote_in_its_place_is_not_taken_for_it(path: 
 
     assert journal._file is not None
     script: dict[str, list[str | None]] = {"commit": ["disk I/O error"]}
-    journal._file.connection = Meanwhile(journal._file.connection, script, write_theirs)  # type: ignore[assignment]
+    journal._file.rows.connection = Meanwhile(journal._file.rows.connection, script, write_theirs)  # type: ignore[assignment]
     await note(journal, ours)
     assert [(line.at, line.what) for line in await journal.history(ACCOUNT, "old")] == [
         (6.0, "sent"),
@@ -553,7 +553,7 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
 
 async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
     """Its companions are."""
-    journal = await failing(path, {INSERT: ["disk I/O error"] * 2})
+    journal = await failing(path, {QUERIES["insert"]: ["disk I/O error"] * 2})
     told = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
     assert [type(one).__name__ for one in told] == ["JournalError", "Row"]
     assert isinstance(told[0], JournalError)
@@ -566,8 +566,8 @@ async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
     [
         {"commit": ["after:disk I/O error"], "begin immediate": [None, "disk I/O error"]},
         {"commit": ["database or disk is full"], "begin immediate": [None, "database is locked"]},
-        {INSERT: ["disk I/O error"], "begin immediate": [None, "database is locked"]},
-        {"commit": ["database or disk is full"], INSERT: [None, "disk I/O error"]},
+        {QUERIES["insert"]: ["disk I/O error"], "begin immediate": [None, "database is locked"]},
+        {"commit": ["database or disk is full"], QUERIES["insert"]: [None, "disk I/O error"]},
     ],
 )
 async def test_what_a_commit_may_have_written_is_never_said_to_be_missing(
@@ -667,7 +667,7 @@ async def test_an_older_copy_in_the_journals_place_is_opened_and_has_gone_back(
     await pay(journal, "after")
     assert journal.epoch.number == 1
     assert "it was replaced by an older one" in caplog.text
-    await journal._ask(lambda file: file.connection.execute("pragma journal_mode = wal").fetchone())
+    await journal._ask(lambda file: file.rows.connection.execute("pragma journal_mode = wal").fetchone())
     await journal.backup(tmp_path / "backup.db")
     (tmp_path / "backup.db").replace(path)
     with pytest.raises(JournalError, match="whose names end with -wal and -shm"):
@@ -807,7 +807,7 @@ async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
     """Nobody waits for a reader, who may take long; and later writers wait for each other as before."""
     journal = SqliteJournal(path)
     await pay(journal, "f")
-    await journal._ask(lambda file: file.connection.execute("pragma journal_mode = wal").fetchone())
+    await journal._ask(lambda file: file.rows.connection.execute("pragma journal_mode = wal").fetchone())
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("begin")
     reader.execute("select count(*) from withdrawals").fetchone()
@@ -816,7 +816,7 @@ async def test_the_log_is_emptied_unless_somebody_reads_it(path: Path) -> None:
     reader.close()
     assert await journal.wipe()
     assert path.with_name("payouts.db-wal").stat().st_size == 0
-    assert await journal._ask(lambda file: file.connection.execute("pragma busy_timeout").fetchone()) == (250,)
+    assert await journal._ask(lambda file: file.rows.connection.execute("pragma busy_timeout").fetchone()) == (250,)
     await journal.aclose()
 
 
@@ -851,15 +851,15 @@ async def test_no_verb_raises_what_sqlite_raises(path: Path) -> None:
     del calls["time"]  # this machine's clock
     file = journal._file
     assert file is not None
-    real = file.connection
+    real = file.rows.connection
     for kind in (*SQLITE, OSError, MemoryError, OverflowError):
         for verb, call in calls.items():
             assert await journal.find(ACCOUNT, "old") is not None
-            file.connection = Raising(kind("made up"))  # type: ignore[assignment]
+            file.rows.connection = Raising(kind("made up"))  # type: ignore[assignment]
             (told,) = await asyncio.gather(call(), return_exceptions=True)  # type: ignore[no-untyped-call]
             assert isinstance(told, JournalError), (verb, kind, told)
             path.with_name("copy").unlink(missing_ok=True)
-            journal._file, file.connection = file, real  # it was let go of where even closing failed
+            journal._file, file.rows.connection = file, real  # it was let go of where even closing failed
             await journal._ask(_File.undo)
     assert missing_verbs(journal) == set()
     await journal.aclose()
@@ -886,7 +886,7 @@ def held_by_us(path: Path) -> tuple[int, int]:
 
 async def test_a_worker_that_cannot_be_recorded_leaves_nothing_behind(path: Path) -> None:
     """Neither a descriptor nor a lock file, however often it is tried: the disk is full, or the caller gives up."""
-    journal = await failing(path, {ENLIST: ["database or disk is full"] * 60})
+    journal = await failing(path, {QUERIES["enlist"]: ["database or disk is full"] * 60})
     before = held_by_us(path)
     for number in range(30):
         with pytest.raises(JournalError, match="disk is full"):
@@ -907,7 +907,7 @@ async def test_a_worker_that_cannot_be_recorded_leaves_nothing_behind(path: Path
 
 async def test_a_worker_that_leaves_a_journal_in_trouble_is_seen_to_be_gone(path: Path) -> None:
     """Its lock is free, in the very file that stands in the journal, and the file goes with the worker."""
-    journal = await failing(path, {END: ["database or disk is full"] * 2})
+    journal = await failing(path, {QUERIES["leave"]: ["database or disk is full"] * 2})
     await journal.join(ACCOUNT, "h", "w", 1e12)
     with pytest.raises(JournalError, match="disk is full"):
         await journal.leave("w", 5.0)
@@ -935,10 +935,10 @@ async def test_a_backup_that_breaks_off_leaves_no_file(path: Path) -> None:
     await hear(journal, "f", asked("f"))
     file = journal._file
     assert file is not None
-    real, file.connection = file.connection, Raising(sqlite3.OperationalError("database or disk is full"))  # type: ignore[assignment]
+    real, file.rows.connection = file.rows.connection, Raising(sqlite3.OperationalError("database or disk is full"))  # type: ignore[assignment]
     with pytest.raises(JournalError, match="disk is full"):
         await journal.backup(path.with_name("copy"))
-    file.connection = real
+    file.rows.connection = real
     await journal.backup(path.with_name("copy"))
     await journal.aclose()
 

@@ -17,15 +17,15 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Epoch, Row, is_frozen
 from alphapo_async.core.row_format import to_record
-from alphapo_async.journal.sqlite import rows
-from alphapo_async.journal.sqlite.file import connect
+from alphapo_async.journal.sqlite.file import APPLICATION, connect
+from alphapo_async.journal.sqlite.rows import QUERIES, SqliteRows
 from tests.support.rows import ACCEPTED_ROW, CORRECTED, DOUBTED, OURS, row
 
 
-def insert(connection: sqlite3.Connection, new: Row) -> int:
-    """Write down one row at the next place, and return the place."""
-    place = rows.next_place(connection)
-    rows.insert(connection, [(place, new)])
+def insert(rows: SqliteRows, new: Row) -> int:
+    """Record one row at the next place, and return the place."""
+    place = rows.next_place()
+    rows.insert([(place, new)])
     return place
 
 
@@ -36,39 +36,45 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield opened
 
 
-def test_a_row_is_inserted_found_and_updated(connection: sqlite3.Connection) -> None:
+@pytest.fixture
+def rows(connection: sqlite3.Connection) -> SqliteRows:
+    """Return its statements."""
+    return SqliteRows(connection)
+
+
+def test_a_row_is_inserted_found_and_updated(rows: SqliteRows) -> None:
     """In its place, and no other."""
-    first = insert(connection, row())
-    insert(connection, row(foreign_id="g"))
-    rows.update(connection, [(first, DOUBTED)])
-    found = rows.find(connection, "default", "f")
+    first = insert(rows, row())
+    insert(rows, row(foreign_id="g"))
+    rows.update([(first, DOUBTED)])
+    found = rows.find("default", "f")
     assert found is not None
     assert (found[0], to_record(found[1])) == (first, to_record(DOUBTED))
-    assert rows.find(connection, "default", "h") is None
+    assert rows.find("default", "h") is None
 
 
-def test_many_rows_are_found_in_one_go(connection: sqlite3.Connection) -> None:
+def test_many_rows_are_found_in_one_go(rows: SqliteRows) -> None:
     """Those that there are, each in its own account, whatever the ids hold."""
     names = ["f", "a 'quoted' one", "ü", "[1]", "5"]
-    places = {name: insert(connection, row(foreign_id=name)) for name in names}
-    other = insert(connection, row(foreign_id="f", account="other"))
+    places = {name: insert(rows, row(foreign_id=name)) for name in names}
+    other = insert(rows, row(foreign_id="f", account="other"))
     asked = [("default", name) for name in (*names, "missing")] + [("other", "f"), ("other", "ü")]
-    found = rows.find_all(connection, asked)
+    found = rows.find_all(asked)
     assert {name: place for name, (place, _) in found.items()} == {
         ("other", "f"): other,
         **{("default", name): place for name, place in places.items()},
     }
     assert all(one.foreign_id == name for (_, name), (_, one) in found.items())
-    assert rows.find_all(connection, []) == {}
+    assert rows.find_all([]) == {}
 
 
-def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> None:
+def test_a_correction_keeps_the_bytes_before(rows: SqliteRows, connection: sqlite3.Connection) -> None:
     """With their hash, for the auditor."""
-    place = insert(connection, row())
+    place = insert(rows, row())
     corrected = row(revision=replace(CORRECTED, number=2), earlier=(OURS,))
-    rows.correct(connection, place, corrected.revision)
-    rows.update(connection, [(place, corrected)])
-    found = rows.find(connection, "default", "f")
+    rows.correct(place, corrected.revision)
+    rows.update([(place, corrected)])
+    found = rows.find("default", "f")
     assert found is not None
     assert found[1].revision.body == CORRECTED.body
     assert [one.body for one in found[1].earlier] == [OURS.body]
@@ -77,126 +83,125 @@ def test_a_correction_keeps_the_bytes_before(connection: sqlite3.Connection) -> 
 
 
 @pytest.mark.parametrize("keeps_history", [True, False])
-def test_what_is_forgotten_leaves_its_figure(connection: sqlite3.Connection, *, keeps_history: bool) -> None:
+def test_what_is_forgotten_leaves_its_figure(rows: SqliteRows, *, keeps_history: bool) -> None:
     """Of this withdrawal alone: bytes and replies go, or the whole history with the earlier revisions."""
-    places = [insert(connection, row(foreign_id=name)) for name in "fg"]
+    places = [insert(rows, row(foreign_id=name)) for name in "fg"]
     for place in places:
-        rows.add_history(
-            connection, [(place, Entry(1.0, "callback", "confirmed; txid bb04", "w", 200, b"bc1q", "1.0"))]
-        )
+        rows.add_history([(place, Entry(1.0, "callback", "confirmed; txid bb04", "w", 200, b"bc1q", "1.0"))])
         corrected = row(revision=replace(CORRECTED, number=2), foreign_id="fg"[place - 1])
-        rows.correct(connection, place, corrected.revision)
-        rows.update(connection, [(place, corrected)])
-    known = rows.find(connection, "default", "f")
+        rows.correct(place, corrected.revision)
+        rows.update([(place, corrected)])
+    known = rows.find("default", "f")
     assert known is not None
-    rows.forget(connection, places[0], redacted(known[1]), keeps_history=keeps_history)
-    found = rows.find(connection, "default", "f")
+    rows.forget(places[0], redacted(known[1]), keeps_history=keeps_history)
+    found = rows.find("default", "f")
     assert found is not None
     assert (found[1].revision.body, found[1].revision.asked) == (b"", (Decimal(2), "BTC"))
     assert found[1].revision.digest == CORRECTED.digest
     assert [(one.body, one.digest) for one in found[1].earlier] == ([(b"", OURS.digest)] if keeps_history else [])
-    told = [(line.what, line.reply) for line in rows.history_of(connection, "default", "f")]
+    told = [(line.what, line.reply) for line in rows.history("default", "f")]
     assert told == ([("confirmed", b"")] if keeps_history else [])
-    assert rows.history_of(connection, "default", "g")[0].reply == b"bc1q"
-    assert len(rows.find(connection, "default", "g")[1].earlier[0].body) > 0  # type: ignore[index]
+    assert rows.history("default", "g")[0].reply == b"bc1q"
+    assert len(rows.find("default", "g")[1].earlier[0].body) > 0  # type: ignore[index]
 
 
-def test_open_rows_of_one_moment_come_in_the_order_of_writing(connection: sqlite3.Connection) -> None:
+def test_open_rows_of_one_moment_come_in_the_order_of_writing(rows: SqliteRows) -> None:
     """Paging neither repeats nor misses any of them."""
     for name in "cab":
-        insert(connection, row(foreign_id=name))
+        insert(rows, row(foreign_id=name))
     seen: list[str] = []
     after = None
-    while page := rows.select_open(connection, "default", after, 1):
+    while page := rows.find_open("default", after, 1):
         seen += [one.foreign_id for one in page]
         after = (page[0].created_at, page[0].foreign_id)
     assert seen == ["c", "a", "b"]
-    assert rows.select_open(connection, "default", (-1.0, "unknown"), 1)[0].foreign_id == "c"
+    assert rows.find_open("default", (-1.0, "unknown"), 1)[0].foreign_id == "c"
 
 
-def test_lists_know_their_rows(connection: sqlite3.Connection) -> None:
+def test_lists_know_their_rows(rows: SqliteRows) -> None:
     """Due, unreported, held, and fit for a control."""
-    insert(connection, row())
-    insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
-    insert(connection, row(foreign_id="free", holder=None))
-    assert [one.foreign_id for one in rows.select_due(connection, "default", 1e9, 9)] == ["free", "paid"]
-    assert [one.foreign_id for one in rows.select_unreported(connection, "default", 9)] == ["paid"]
-    assert [one.foreign_id for one in rows.select_held(connection, "worker", 9)] == ["f"]
-    control = rows.find_control(connection, "default", "key", -1.0)
+    insert(rows, row())
+    insert(rows, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
+    insert(rows, row(foreign_id="free", holder=None))
+    assert [one.foreign_id for one in rows.find_due("default", 1e9, 9)] == ["free", "paid"]
+    assert [one.foreign_id for one in rows.find_unreported("default", 9)] == ["paid"]
+    assert [one.foreign_id for one in rows.find_held("worker", 9)] == ["f"]
+    control = rows.find_control("default", "key", -1.0)
     assert control is not None
     assert control.foreign_id == "paid"
 
 
-def test_due_rows_under_refused_keys_are_held_back(connection: sqlite3.Connection) -> None:
+def test_due_rows_under_refused_keys_are_held_back(rows: SqliteRows) -> None:
     """A row in doubt has its own key, and one that is not in doubt gets the current one."""
-    insert(connection, row(foreign_id="plain", holder=None))
-    insert(connection, replace(DOUBTED, foreign_id="doubted", holder=None, key="old"))
+    insert(rows, row(foreign_id="plain", holder=None))
+    insert(rows, replace(DOUBTED, foreign_id="doubted", holder=None, key="old"))
     for keys, current, due in (
         ({"old"}, "new", ["plain"]),
         ({"new"}, "new", ["doubted"]),
         ({"old", "new"}, "new", []),
     ):
-        found = rows.select_due(connection, "default", 1e9, 9, HeldBack(frozenset(keys), current))
+        found = rows.find_due("default", 1e9, 9, HeldBack(frozenset(keys), current))
         assert [one.foreign_id for one in found] == due
 
 
-def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(connection: sqlite3.Connection) -> None:
+def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(rows: SqliteRows) -> None:
     """Only open ones, and only those of the epoch before are counted to it; an acceptance needs neither."""
-    insert(connection, row(foreign_id="oldest", holder=None))
-    rows.raise_epoch(connection, 40.0)
-    insert(connection, replace(row(foreign_id="older", holder=None), epoch=1))
-    insert(connection, replace(ACCEPTED_ROW, foreign_id="paid", epoch=1))
-    rows.raise_epoch(connection, 50.0)
-    assert rows.epoch(connection) == Epoch(2, 50.0)
-    assert (rows.count_frozen(connection, "default"), rows.count_frozen(connection, "other")) == (2, 0)
-    assert rows.equate_epochs(connection) == 1
-    assert rows.epoch(connection) == Epoch(2)
-    assert rows.count_frozen(connection, "default") == 1
-    assert [is_frozen(one) for one in rows.select_open(connection, "default", None, 9)] == [True, False]
+    insert(rows, row(foreign_id="oldest", holder=None))
+    rows.raise_epoch(40.0)
+    insert(rows, replace(row(foreign_id="older", holder=None), epoch=1))
+    insert(rows, replace(ACCEPTED_ROW, foreign_id="paid", epoch=1))
+    rows.raise_epoch(50.0)
+    assert rows.epoch() == Epoch(2, 50.0)
+    assert rows.application() == APPLICATION
+    assert (rows.count_frozen("default"), rows.count_frozen("other")) == (2, 0)
+    assert rows.equate_epochs() == 1
+    assert rows.epoch() == Epoch(2)
+    assert rows.count_frozen("default") == 1
+    assert [is_frozen(one) for one in rows.find_open("default", None, 9)] == [True, False]
 
 
-def test_the_history_is_added_to(connection: sqlite3.Connection) -> None:
+def test_the_history_is_added_to(rows: SqliteRows) -> None:
     """In order, a repeated line as a count, and read by foreign_id."""
-    place = insert(connection, row())
+    place = insert(rows, row())
     attempt = Entry(1.0, "attempt", "Accepted", "w", 201, b"{}", "1.0", number=1)
     left = Entry(2.0, "given up", "queue", "w", number=2)
     again = replace(left, at=3.0, count=2, last_at=3.0)
-    rows.add_history(connection, [(place, line) for line in (attempt, left, again)])
-    assert rows.history_of(connection, "default", "f") == [attempt, replace(left, count=2, last_at=3.0)]
+    rows.add_history([(place, line) for line in (attempt, left, again)])
+    assert rows.history("default", "f") == [attempt, replace(left, count=2, last_at=3.0)]
 
 
-def test_an_account_keeps_its_first_host(connection: sqlite3.Connection) -> None:
+def test_an_account_keeps_its_first_host(rows: SqliteRows) -> None:
     """Whoever comes later hears it."""
-    assert rows.bind(connection, "default", "one") == "one"
-    assert rows.bind(connection, "default", "two") == "one"
+    assert rows.bind("default", "one") == "one"
+    assert rows.bind("default", "two") == "one"
 
 
-def test_leases_are_given_prolonged_and_ended(connection: sqlite3.Connection) -> None:
+def test_leases_are_given_prolonged_and_ended(rows: SqliteRows) -> None:
     """One that has ended is not prolonged; one that holds rows stays on the list."""
-    rows.enlist(connection, "worker", 50.0, 7)
-    assert rows.renew(connection, "worker", 90.0, 49.0)
-    assert not rows.renew(connection, "worker", 200.0, 90.0)
-    assert rows.lease(connection, "worker") == ("worker", 90.0, 7)
-    insert(connection, row())
-    rows.strike(connection, "worker", 60.0)
-    assert rows.leases(connection) == [("worker", 60.0, 7)]
-    rows.update(connection, [(1, ACCEPTED_ROW)])
-    rows.strike(connection, "worker", 70.0)
-    assert rows.leases(connection) == []
-    assert rows.lease(connection, "worker") is None
+    rows.enlist("worker", 50.0, 7)
+    assert rows.renew("worker", 90.0, 49.0)
+    assert not rows.renew("worker", 200.0, 90.0)
+    assert rows.lease("worker") == ("worker", 90.0, 7)
+    insert(rows, row())
+    rows.leave("worker", 60.0)
+    assert rows.leases() == [("worker", 60.0, 7)]
+    rows.update([(1, ACCEPTED_ROW)])
+    rows.leave("worker", 70.0)
+    assert rows.leases() == []
+    assert rows.lease("worker") is None
 
 
 def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_index(
-    connection: sqlite3.Connection,
+    rows: SqliteRows, connection: sqlite3.Connection
 ) -> None:
     """However many rows the others hold: a worker asks every second."""
-    rows.enlist(connection, "worker", 50.0, 7)
+    rows.enlist("worker", 50.0, 7)
     connection.execute("begin")
     for number in range(1_000):
-        insert(connection, row(foreign_id=f"{number}"))
+        insert(rows, row(foreign_id=f"{number}"))
     connection.execute("commit")
     for name, holder in (("a", "a ghost"), ("b", "z ghost"), ("c", None)):
-        insert(connection, row(foreign_id=name, holder=holder))
+        insert(rows, row(foreign_id=name, holder=holder))
     steps = 0
 
     def count() -> int:
@@ -205,65 +210,63 @@ def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_the_in
         return 0
 
     connection.set_progress_handler(count, 1)
-    assert rows.unlisted(connection) == ["a ghost", "z ghost"]
+    assert rows.unlisted() == ["a ghost", "z ghost"]
     assert steps < 300
 
 
-def test_sums_are_exact(connection: sqlite3.Connection) -> None:
+def test_sums_are_exact(rows: SqliteRows) -> None:
     """To the last decimal, however large."""
-    insert(connection, row())
-    insert(connection, replace(ACCEPTED_ROW, foreign_id="g"))
-    assert rows.sums(connection, "default") == {
-        "BTC": Totals(requested=Decimal(2), open=Decimal(1), accepted=Decimal(1))
-    }
+    insert(rows, row())
+    insert(rows, replace(ACCEPTED_ROW, foreign_id="g"))
+    assert rows.totals("default") == {"BTC": Totals(requested=Decimal(2), open=Decimal(1), accepted=Decimal(1))}
 
 
 @pytest.mark.parametrize(
-    ("statement", "values", "index"),
+    ("query", "values", "index"),
     [
-        (rows.FIND, ("a", "f"), "withdrawals_by_foreign_id"),
-        (rows.OPEN, ("a", 0.0, 0, 9), "withdrawals_open"),
-        (rows.DUE, ("a", 0.0, True, 9), "withdrawals_due"),
-        (rows.UNREPORTED, ("a", 9), "withdrawals_unreported"),
-        (rows.HELD, ("w", 9), "withdrawals_held"),
-        (rows.UNLISTED, (), "withdrawals_held"),
+        ("find", ("a", "f"), "withdrawals_by_foreign_id"),
+        ("open", ("a", 0.0, "f", 9), "withdrawals_open"),
+        ("due", ("a", 0.0, True, 9), "withdrawals_due"),
+        ("unreported", ("a", 9), "withdrawals_unreported"),
+        ("held", ("w", 9), "withdrawals_held"),
+        ("unlisted", (), "withdrawals_held"),
     ],
 )
 def test_what_is_asked_often_uses_its_index(
-    connection: sqlite3.Connection, statement: str, values: tuple[object, ...], index: str
+    connection: sqlite3.Connection, query: str, values: tuple[object, ...], index: str
 ) -> None:
     """Without a sort of the whole table."""
-    plan = " ".join(line[3] for line in connection.execute(f"explain query plan {statement}", values))
+    plan = " ".join(line[3] for line in connection.execute(f"explain query plan {QUERIES[query]}", values))
     assert f"INDEX {index}" in plan
     assert "TEMP B-TREE" not in plan
 
 
-def test_all_that_is_kept_is_handed_on_in_order(connection: sqlite3.Connection) -> None:
+def test_all_that_is_kept_is_handed_on_in_order(rows: SqliteRows) -> None:
     """Accounts, texts, earlier revisions and histories."""
     line = Entry(1.0, "attempt", "InDoubt", "worker", 502, b"x", "1.0")
-    rows.insert(connection, [(1, row()), (2, row(foreign_id="g"))])
+    rows.insert([(1, row()), (2, row(foreign_id="g"))])
     corrected = row(revision=replace(CORRECTED, number=2))
-    rows.correct(connection, 1, corrected.revision)
-    rows.update(connection, [(1, corrected)])
-    rows.add_history(connection, [(1, line)])
-    rows.bind(connection, "default", "h")
-    rows.remember(connection, "default", "callback 7", "text")
-    assert rows.has_line(connection, "default", row().foreign_id, line.number)
-    assert not rows.has_line(connection, "default", "g", 0)
-    assert rows.hosts(connection) == {"default": "h"}
-    assert rows.notes(connection) == {("default", "callback 7"): "text"}
-    assert rows.recall(connection, "default", "callback 7") == "text"
-    assert rows.recall(connection, "default", "another") is None
-    [first] = rows.select_all(connection, 0, 1)
-    [second] = rows.select_all(connection, first.place, 9)
+    rows.correct(1, corrected.revision)
+    rows.update([(1, corrected)])
+    rows.add_history([(1, line)])
+    rows.bind("default", "h")
+    rows.remember("default", "callback 7", "text")
+    assert rows.has_line("default", row().foreign_id, line.number)
+    assert not rows.has_line("default", "g", 0)
+    assert rows.hosts() == {"default": "h"}
+    assert rows.register().notes == {("default", "callback 7"): "text"}
+    assert rows.recall("default", "callback 7") == "text"
+    assert rows.recall("default", "another") is None
+    [first] = rows.dump(0, 1)
+    [second] = rows.dump(first.place, 9)
     assert (first.row.revision.body, first.entries) == (CORRECTED.body, (line,))
     assert [one.body for one in first.row.earlier] == [row().revision.body]
     assert second.row.foreign_id == "g"
 
 
-def test_no_row_of_a_retired_file_is_found(connection: sqlite3.Connection) -> None:
+def test_no_row_of_a_retired_file_is_found(rows: SqliteRows) -> None:
     """The statement fails by itself."""
-    rows.insert(connection, [(1, row())])
-    rows.retire(connection)
+    rows.insert([(1, row())])
+    rows.retire()
     with pytest.raises(sqlite3.OperationalError, match="no such table: journal"):
-        rows.find(connection, "default", "f")
+        rows.find("default", "f")

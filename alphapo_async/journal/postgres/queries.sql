@@ -1,0 +1,344 @@
+-- Every statement is atomic by itself: a pooler may hand out another connection for the next one.
+-- Nothing but our own names and the checked schema stands in a statement; every value is a parameter.
+
+-- part durable --
+-- Report the transaction only when it is on disk, whatever the database's default is.
+(
+  select set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, true)
+) as synchronous
+
+-- part here --
+-- Find the journal's row only where the journal has not gone back since the worker saw it so; $1 is what `stamp_of` returned.
+select from {s}.journal j, (select {s}.identity() as seen) now
+where j.identity = now.seen and now.seen || ' ' || j.epoch_number = $1::text
+
+-- part row --
+-- Begin each query that returns rows; `unpack` reads them in this order.
+select id, turn, body, digest, epoch_number, epoch_since, {columns_as_text}
+from {s}.withdrawals w cross join {s}.journal
+
+-- part rows --
+-- Take the rows that were handed over: a JSON list in UTF-8, whose text no codec of a caller's pool touches.
+select * from json_populate_recordset(null::{s}.withdrawals, convert_from($2, 'UTF8')::json)
+
+-- part note --
+-- Add the lines that were handed over to the histories of `made`; a repeated line changes its count alone.
+insert into {s}.history (withdrawal, {line})
+select made.id, {line}
+from made join json_populate_recordset(null::{s}.history, convert_from($3, 'UTF8')::json) line on line.withdrawal = made.place
+on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at
+
+-- part between --
+-- Take the revisions that were corrected before the journal recorded them.
+json_populate_recordset(null::{s}.revisions, convert_from($4, 'UTF8')::json) between
+
+-- insert --
+-- Record new withdrawals, each handed over under its place, with the first lines of their histories; leave out those that are known.
+with asked as materialized ({rows}), added as (
+  insert into {s}.withdrawals ({stored})
+  select {stored_values} from asked where exists ({here}) order by account, foreign_id
+  on conflict (account, foreign_id) do nothing
+  returning id, account, foreign_id
+), made as (
+  select added.id, asked.id as place from added join asked using (account, foreign_id)
+), corrected as (
+  insert into {s}.revisions (withdrawal, number, body, sha256, digest)
+  select made.id, number, body, sha256, digest from made join {between} on between.withdrawal = made.place
+), noted as ({note})
+select id, place, {durable} from made
+
+-- update --
+-- Record changes of withdrawals, locked in the order of their ids; leave out those whose turn is another one by now.
+with asked as materialized ({rows}), held as materialized (
+  select w.id from {s}.withdrawals w join asked on asked.id = w.id and asked.turn = w.turn
+  where exists ({here}) order by w.id for update of w
+), kept as (
+  insert into {s}.revisions (withdrawal, number, body, sha256, digest)
+  select w.id, w.revision, w.body, w.sha256, w.digest
+  from {s}.withdrawals w join held using (id) join asked using (id) where asked.body is not null
+  union all
+  select held.id, number, body, sha256, digest from held join {between} on between.withdrawal = held.id
+), changed as (
+  update {s}.withdrawals w set turn = w.turn + 1, {changing},
+    body = coalesce(asked.body, w.body), sha256 = coalesce(asked.sha256, w.sha256), digest = coalesce(asked.digest, w.digest)
+  from asked join held using (id) where w.id = asked.id
+  returning w.id
+), made as (
+  select id, id as place from changed
+), noted as ({note})
+select id, place, {durable} from made
+
+-- forget --
+-- Remove a withdrawal's bytes and AlphaPo's words, or its whole history; leave it as it is if its turn is another one by now.
+with held as materialized (
+  select id from {s}.withdrawals where id = $4 and turn = $5 and exists ({here}) for update
+), bodies as (
+  update {s}.revisions r set body = '', sha256 = '' from held where r.withdrawal = held.id and $6
+), replies as (
+  update {s}.history h set reply = '',
+    what = case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit' else split_part(what, ';', 1) end
+  from held where h.withdrawal = held.id and $6
+), dropped as (
+  delete from {s}.revisions r using held where r.withdrawal = held.id and not $6
+), silenced as (
+  delete from {s}.history h using held where h.withdrawal = held.id and not $6
+), changed as (
+  update {s}.withdrawals w set turn = w.turn + 1, body = '', sha256 = '', rest = convert_from($2, 'UTF8')::json
+  from held where w.id = held.id
+  returning w.id
+), made as (
+  select id, id as place from changed
+), noted as ({note})
+select id, {durable} from changed
+
+-- find --
+-- Return the rows of withdrawals.
+{row}
+join unnest($1::text[], $2::text[]) as asked(a, f) on w.account = asked.a and w.foreign_id = asked.f
+
+-- earlier --
+-- Return the earlier revisions of withdrawals.
+select withdrawal, number, body, digest from {s}.revisions where withdrawal = any($1::int8[]) order by number
+
+-- open --
+-- Return open rows, oldest first, page by page.
+{row}
+where account = $1 and state = 'open'
+  and (created_at, id) > ($2, coalesce((select id from {s}.withdrawals where account = $1 and foreign_id = $3), 0))
+order by created_at, id limit $4
+
+-- due --
+-- Return rows, open ones or settled ones, that a worker should look at: of those under refused keys only what has expired.
+{row}
+where account = $1 and due_at <= $2 and (
+  case counted_as when 'open' then $4::text else key end <> all($5::text[])
+  or (counted_as = 'open' and (rest ->> 'expires_at')::float8 <= $2)
+) and (state = 'open') = $6
+order by due_at limit $3
+
+-- unreported --
+-- Return settled rows whose outcome was not handed out.
+{row}
+where account = $1 and not reported and state <> 'open' order by id limit $2
+
+-- control --
+-- Return a row of this key that AlphaPo accepted and that did not exist before.
+{row}
+where account = $1 and key = $2 and created_at > $3 and state = 'accepted' and source = 'reply'
+order by created_at desc, id desc limit 1
+
+-- held --
+-- Return rows that a worker holds.
+{row}
+where holder = $1 order by id limit $2
+
+-- everything --
+-- Return all rows, page by page.
+{row}
+where id > $1 order by id limit $2
+
+-- history --
+-- Return the lines of a withdrawal, in order.
+select {line} from {s}.history
+where withdrawal = (select id from {s}.withdrawals where account = $1 and foreign_id = $2) order by number
+
+-- histories --
+-- Return the lines of withdrawals, in order.
+select withdrawal, {line} from {s}.history where withdrawal = any($1::int8[]) order by withdrawal, number
+
+-- sums --
+-- Return the sums of everything requested; what was open when the journal went back is unknown.
+select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, sum(amount)::text
+from {s}.withdrawals cross join {s}.journal where account = $1 group by 1, 2 order by 1
+
+-- stay --
+-- Return a row if the journal is here, and keep it here until the transaction ends.
+{here} for share of j
+
+-- look --
+-- Return the database's identity, the one that the journal last saw, and the journal's epoch.
+select {s}.identity() as seen, identity, epoch_number, epoch_since from {s}.journal
+
+-- see --
+-- Record the first sight of another identity, which begins another epoch unless failovers lose nothing ($3 is then 0).
+update {s}.journal set identity = $1, epoch_number = epoch_number + $3::int4,
+  epoch_since = case $3::int4 when 0 then epoch_since else extract(epoch from clock_timestamp()) end
+where identity = $2 and {s}.identity() = $1
+returning {durable}
+
+-- raise_epoch --
+-- Begin another epoch, for what the identity does not show; once, however many workers ask.
+update {s}.journal set epoch_number = epoch_number + 1, epoch_since = extract(epoch from clock_timestamp())
+where epoch_number = $1
+returning {durable}
+
+-- equate_epochs --
+-- Count the rows of the epoch before to the present one: nothing was lost between them.
+with equal as (
+  update {s}.journal set epoch_since = null returning epoch_number
+), counted as (
+  update {s}.withdrawals w set epoch = w.epoch + 1, turn = turn + 1 from equal
+  where w.epoch + 1 = equal.epoch_number and state not in ('accepted', 'failed')
+  returning w.id
+)
+select count(*) as count, {durable} from counted
+
+-- count_frozen --
+-- Return how many rows were open when the journal went back.
+select count(*) from {s}.withdrawals w cross join {s}.journal where account = $1 and state = 'open' and epoch < epoch_number
+
+-- set_epoch --
+-- Record the epoch of a journal that was copied here.
+update {s}.journal set epoch_number = $1, epoch_since = $2
+
+-- part now --
+-- Return the database's time, in seconds since the epoch.
+extract(epoch from clock_timestamp())::float8
+
+-- part ended --
+-- Hold for a worker that has ended by the clocks of both ($1 and the database's: one that is fast cannot end another's lease), or whose lock
+-- is free. A free lock counts only where this start of the server, and this primary, have seen the worker; $2 are this process's own workers.
+(
+  is_over or until <= least($1::float8, {now})
+  or (
+    session is not null and seen_at > pg_postmaster_start_time() and not worker = any($2::text[]) and identity = {s}.identity()
+    and not exists (
+      select from pg_locks where locktype = 'advisory' and granted and objsubid = 1
+      and database = (select oid from pg_database where datname = current_database())
+      and classid::int8 = session >> 32 and objid::int8 = session & 4294967295
+    )
+  )
+)
+
+-- time --
+-- Return the database's time.
+select {now}
+
+-- bind --
+-- Bind an account to its host, unless it is bound already.
+insert into {s}.accounts (account, host) values ($1, $2) on conflict do nothing
+
+-- host --
+-- Return the host that an account is bound to.
+select host from {s}.accounts where account = $1
+
+-- enlist --
+-- Record a worker and the end of its lease.
+insert into {s}.workers (worker, until, session, identity)
+select $2, $3, $4::int8, {s}.identity() where exists ({here} for share of j)
+on conflict (worker) do update set until = excluded.until, session = excluded.session, identity = excluded.identity
+returning {durable}
+
+-- renew --
+-- Prolong a lease that still runs.
+update {s}.workers set until = $3, seen_at = clock_timestamp(), session = $5::int8, identity = {s}.identity()
+where worker = $2 and not is_over and until > $4 and exists ({here})
+returning {durable}
+
+-- end_all --
+-- End the leases of all workers that have ended, and return those: they are not prolonged any more.
+update {s}.workers set is_over = true where {ended} returning worker, until, {durable}
+
+-- end_one --
+-- End the lease of one worker if it has ended.
+with ended as (update {s}.workers set is_over = true where worker = $3 and {ended} returning until)
+select (select until from ended) as until, exists (select from {s}.workers where worker = $3) as is_listed, {durable}
+
+-- unlisted --
+-- Return the holders of rows that are on no list: from one holder to the next, not row by row.
+with recursive held (holder) as (
+  select min(holder) from {s}.withdrawals where holder is not null
+  union all
+  select (select min(holder) from {s}.withdrawals w where w.holder > held.holder) from held where holder is not null
+)
+select holder from held where holder is not null and not exists (select from {s}.workers where worker = holder)
+
+-- leave --
+-- End the lease of a worker that leaves.
+update {s}.workers set until = least(until, $2), is_over = true where worker = $1 returning {durable}
+
+-- strike --
+-- Remove a worker that holds nothing any more.
+delete from {s}.workers where worker = $1 and not exists (select from {s}.withdrawals where holder = $1) returning {durable}
+
+-- remember --
+-- Keep a text.
+insert into {s}.notes (account, name, text) select $2, $3, $4 where exists ({here} for share of j)
+on conflict (account, name) do update set text = excluded.text
+returning {durable}
+
+-- swap --
+-- Keep a text ($5) if another one ($4, null for none) was kept until now, or if it is there already.
+insert into {s}.notes (account, name, text)
+select $2, $3, $5 where ($4::text is null or exists (select from {s}.notes where account = $2 and name = $3))
+  and exists ({here} for share of j)
+on conflict (account, name) do update set text = excluded.text where notes.text in ($4, $5)
+returning {durable}
+
+-- recall --
+-- Return a text that is kept.
+select text from {s}.notes where account = $1 and name = $2
+
+-- notes --
+-- Return all texts that are kept.
+select account, name, text from {s}.notes order by account, name
+
+-- hosts --
+-- Return all accounts.
+select account, host from {s}.accounts order by account
+
+-- leases --
+-- Return all workers.
+select worker, until from {s}.workers order by worker
+
+-- load_notes --
+-- Record the texts that another journal kept.
+insert into {s}.notes (account, name, text) select * from unnest($1::text[], $2::text[], $3::text[])
+
+-- load_hosts --
+-- Record the accounts that another journal kept.
+insert into {s}.accounts (account, host) select * from unnest($1::text[], $2::text[])
+
+-- load_leases --
+-- Record the workers that another journal kept; they have ended.
+insert into {s}.workers (worker, until, is_over)
+select worker, until, true from unnest($1::text[], $2::float8[]) as old(worker, until)
+
+-- server --
+-- Return what the server is, and the process behind this connection.
+select pg_backend_pid() as pid, current_setting('fsync') as fsync, current_setting('server_version') as version
+
+-- cautions --
+-- Return what an operator should know of the database: whether standbys follow and commits wait for them, and its identity.
+select (select count(*) from pg_stat_replication) as standbys, current_setting('synchronous_standby_names') as names,
+  {s}.identity() as identity
+
+-- has_schema --
+-- Return whether the schema is there.
+select exists (select from pg_catalog.pg_namespace where nspname = $1)
+
+-- has_tables --
+-- Return whether the tables are there, by the catalogue: what a session remembers of names may be older than a transaction it waited for.
+select exists (select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'journal')
+
+-- version --
+-- Return the version of the tables.
+select version from {s}.journal
+
+-- set_version --
+-- Record the version of the tables after a migration.
+update {s}.journal set version = $1
+
+-- privileges --
+-- Return what the user lacks of the privileges that a journal needs in a schema.
+select 'USAGE' as privilege, 'schema' as kind, nspname as name from pg_catalog.pg_namespace
+where nspname = $1 and not pg_catalog.has_schema_privilege(oid, 'USAGE')
+union all
+select one.privilege, 'table', relname from pg_catalog.pg_class
+cross join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) as one (privilege)
+where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = $1) and relkind = 'r'
+and not pg_catalog.has_table_privilege(oid, one.privilege)
+union all
+select 'EXECUTE', 'function', proname from pg_catalog.pg_proc
+where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = $1)
+and not pg_catalog.has_function_privilege(oid, 'EXECUTE')

@@ -1,0 +1,201 @@
+-- part row --
+-- Begin each query that returns rows; `unpack` reads them in this order.
+select id, body, digest, epoch_number, epoch_since, {columns} from withdrawals cross join journal
+
+-- find --
+-- Return the row of a withdrawal.
+{row} where account = ? and foreign_id = ?
+
+-- find_all --
+-- Return the rows of many withdrawals of an account: a tenth of the time for each.
+{row} where account = ? and foreign_id in (select value from json_each(?))
+
+-- open --
+-- Return open rows, oldest first, page by page.
+{row}
+where account = ?1 and state = 'open'
+  and (created_at, id) > (?2, coalesce((select id from withdrawals where account = ?1 and foreign_id = ?3), 0))
+order by created_at, id limit ?4
+
+-- due --
+-- Return rows, open ones or settled ones, that a worker should look at.
+{row} where account = ? and due_at <= ? and (state = 'open') = ? order by due_at limit ?
+
+-- due_with_refused_keys --
+-- Return rows that a worker should look at: of those under refused keys only what has expired.
+{row}
+where account = ?1 and due_at <= ?2 and (
+  case counted_as when 'open' then ?5 else key end not in (select value from json_each(?6))
+  or (counted_as = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?2)
+) and (state = 'open') = ?3
+order by due_at limit ?4
+
+-- unreported --
+-- Return settled rows whose outcome was not handed out.
+{row} where account = ? and reported = 0 and state <> 'open' order by id limit ?
+
+-- control --
+-- Return a row of this key that AlphaPo accepted and that did not exist before.
+{row}
+where account = ? and key = ? and created_at > ? and state = 'accepted' and source = 'reply' order by id desc limit 1
+
+-- held --
+-- Return rows that a worker holds.
+{row} where holder = ? order by id limit ?
+
+-- everything --
+-- Return all rows, page by page.
+{row} where id > ? order by id limit ?
+
+-- earlier --
+-- Return the earlier revisions of a withdrawal.
+select number, body, digest from revisions where withdrawal = ? order by number
+
+-- next_place --
+-- Return the place of the next new withdrawal.
+select coalesce(max(id), 0) + 1 from withdrawals
+
+-- insert --
+-- Record a new withdrawal.
+insert into withdrawals (id, {stored}) values (?, {stored_values})
+
+-- update --
+-- Record a change of a withdrawal.
+update withdrawals set {changing} where id = ?
+
+-- correct --
+-- Record the bytes of the next revision of a withdrawal.
+update withdrawals set body = ?, sha256 = ?, digest = ? where id = ?
+
+-- keep_revision --
+-- Keep the bytes of the present revision of a withdrawal, before it is corrected.
+insert into revisions (withdrawal, number, body, sha256, digest)
+select id, revision, body, sha256, digest from withdrawals where id = ?
+
+-- add_line --
+-- Add a line to a history.
+insert into history (withdrawal, {line}) values (?, {line_values})
+
+-- count_line --
+-- Record how often a line of a history was repeated.
+insert into history (withdrawal, {line}) values (?, {line_values})
+on conflict (withdrawal, number) do update set count = excluded.count, last_at = excluded.last_at
+
+-- history --
+-- Return the lines of a withdrawal, in order.
+select {line} from history where withdrawal = (select id from withdrawals where account = ? and foreign_id = ?) order by number
+
+-- has_line --
+-- Return whether a history has reached this line.
+select exists (
+  select 1 from history join withdrawals on withdrawals.id = withdrawal where account = ? and foreign_id = ? and number >= ?
+)
+
+-- figures --
+-- Return everything requested, for the sums; what was open when the journal went back is unknown.
+select currency, case when state = 'open' and epoch < epoch_number then 'unknown' else counted_as end, amount
+from withdrawals cross join journal where account = ?
+
+-- forget --
+-- Remove the bytes of a withdrawal.
+update withdrawals set body = x'', sha256 = '', rest = ? where id = ?
+
+-- forget_revisions --
+-- Remove the bytes of its earlier revisions.
+update revisions set body = x'', sha256 = '' where withdrawal = ?
+
+-- forget_replies --
+-- Remove AlphaPo's words from its history: the times, the kinds and what they prove stay.
+update history set reply = x'', what = case when kind <> 'callback' then what when what like 'does not fit%' then 'does not fit'
+  else substr(what, 1, instr(what || ';', ';') - 1) end
+where withdrawal = ?
+
+-- drop_revisions --
+-- Remove its earlier revisions.
+delete from revisions where withdrawal = ?
+
+-- drop_history --
+-- Remove its history.
+delete from history where withdrawal = ?
+
+-- bind --
+-- Bind an account to its host, unless it is bound already.
+insert into accounts (account, host) values (?, ?) on conflict do nothing
+
+-- host --
+-- Return the host that an account is bound to.
+select host from accounts where account = ?
+
+-- hosts --
+-- Return all accounts.
+select account, host from accounts order by account
+
+-- remember --
+-- Keep a text.
+insert or replace into notes (account, name, text) values (?, ?, ?)
+
+-- recall --
+-- Return a text that is kept.
+select text from notes where account = ? and name = ?
+
+-- notes --
+-- Return all texts that are kept.
+select account, name, text from notes order by account, name
+
+-- enlist --
+-- Record a worker, the end of its lease, and the inode of the file that it locked.
+insert into workers (worker, until, lock_inode) values (?, ?, ?)
+
+-- renew --
+-- Prolong a lease that still runs.
+update workers set until = ? where worker = ? and until > ?
+
+-- leave --
+-- End the lease of a worker that leaves.
+update workers set until = min(until, ?) where worker = ?
+
+-- strike --
+-- Remove a worker that holds nothing any more.
+delete from workers where worker = ?1 and not exists (select 1 from withdrawals where holder = ?1)
+
+-- lease --
+-- Return a worker's lease.
+select worker, until, lock_inode from workers where worker = ?
+
+-- leases --
+-- Return all leases.
+select worker, until, lock_inode from workers
+
+-- unlisted --
+-- Return the holders of rows that are on no list: from one holder to the next, not row by row.
+with recursive held (holder) as (
+  select min(holder) from withdrawals where holder is not null
+  union all
+  select (select min(holder) from withdrawals where holder > held.holder) from held where holder is not null
+)
+select holder from held where holder is not null and holder not in (select worker from workers)
+
+-- epoch --
+-- Return the journal's epoch.
+select epoch_number, epoch_since from journal
+
+-- raise_epoch --
+-- Begin another epoch: the journal went back.
+update journal set epoch_number = epoch_number + 1, epoch_since = ?
+
+-- equate_rows --
+-- Count the rows of the epoch before to the present one: nothing was lost between them.
+update withdrawals set epoch = epoch + 1
+where epoch + 1 = (select epoch_number from journal) and state not in ('accepted', 'failed')
+
+-- equate_epochs --
+-- Record that no id was forgotten when the present epoch began.
+update journal set epoch_since = null
+
+-- count_frozen --
+-- Return how many rows were open when the journal went back.
+select count(*) from withdrawals cross join journal where account = ? and state = 'open' and epoch < epoch_number
+
+-- retire --
+-- Close a file that was copied to PostgreSQL: every statement on a row reads `journal`, and fails from then on.
+alter table journal rename to journal_before_copy

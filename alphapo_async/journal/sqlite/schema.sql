@@ -1,0 +1,84 @@
+-- Times are seconds since the epoch.
+
+-- tables --
+-- Make the tables.
+create table accounts (
+  account text primary key,
+  host text not null
+) without rowid;
+
+create table journal (
+  one integer primary key check (one = 1),
+  epoch_number integer not null,
+  epoch_since real
+);
+insert into journal values (1, 0, null);
+
+create table workers (
+  worker text primary key,
+  until real not null,
+  lock_inode integer
+) without rowid;
+
+create table withdrawals (
+  id integer primary key,
+  account text not null,
+  foreign_id text not null,
+  state text not null,
+  counted_as text not null,
+  currency text not null,
+  amount text not null,
+  created_at real not null,
+  settled_at real,
+  due_at real,
+  reported integer not null,
+  holder text,
+  key text not null,
+  source text,
+  alphapo_id text,
+  status text,
+  revision integer not null,
+  epoch integer not null,
+  rest text not null,
+  body blob not null,
+  sha256 text not null,
+  digest text not null
+);
+create unique index withdrawals_by_foreign_id on withdrawals (account, foreign_id);
+create index withdrawals_open on withdrawals (account, created_at, id) where state = 'open';
+create index withdrawals_due on withdrawals (account, due_at) where due_at is not null;
+create index withdrawals_held on withdrawals (holder, id) where holder is not null;
+create index withdrawals_unreported on withdrawals (account, id) where reported = 0 and state <> 'open';
+
+create table revisions (
+  withdrawal integer not null references withdrawals (id),
+  number integer not null,
+  body blob not null,
+  sha256 text not null,
+  digest text not null,
+  primary key (withdrawal, number)
+) without rowid;
+
+create table history (
+  withdrawal integer not null references withdrawals (id),
+  number integer not null,
+  at real not null,
+  kind text not null,
+  what text not null,
+  worker text,
+  status integer,
+  reply blob not null,
+  release text not null,
+  count integer not null,
+  last_at real,
+  primary key (withdrawal, number)
+) without rowid;
+
+-- notes --
+-- Make the table of texts, where an earlier release did not.
+create table if not exists notes (
+  account text not null,
+  name text not null,
+  text text not null,
+  primary key (account, name)
+) without rowid;
