@@ -154,7 +154,7 @@ async def test_every_attempt_carries_the_same_bytes(sandbox: Sandbox) -> None:
 
 
 async def test_two_thousand_callers_and_an_outage_over_real_sockets(sandbox: Sandbox) -> None:
-    """Under the default policy an outage of 3 s costs 2,000 callers nothing but time: all are served within 5 s of its end, on a quiet machine."""
+    """Under the default policy an outage of 3 s costs 2,000 callers only time: on a quiet machine all are served within 5 s of its end."""
     async with _client(sandbox, policy=RetryPolicy()) as client:
         await sandbox.stop_listening()
         calls = [asyncio.ensure_future(client.withdraw(request(f"payout-{one}"))) for one in range(2_000)]
