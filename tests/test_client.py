@@ -1653,7 +1653,7 @@ def test_figures_that_differ_under_the_same_id_are_a_warning() -> None:
         names = ("contradiction", "figures differ")
         return callback.kind, [(event.name, event.reason) for event in events if event.name in names]
 
-    reason = "address: asked 'bc1qmadeup', AlphaPo tells 'another'"
+    reason = "address: asked 'bc1qmadeup', AlphaPo shows 'another'"
     assert run(story()) == ("ours", [("figures differ", reason)])
 
 

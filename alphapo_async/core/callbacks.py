@@ -1,4 +1,4 @@
-"""Callbacks: whether one is AlphaPo's, what it says, and which of them were handled. Pure.
+"""Callbacks: whether one is AlphaPo's, what it contains, and which of them were handled. Pure.
 
 Signature and headers: https://docs.alphapo.net/integration-guide/get-callbacks. One URL gets everything, deposits included; deliveries are
 repeated, late and in any order.
@@ -47,7 +47,7 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
     """One delivery that AlphaPo signed."""
 
     transaction: Transaction
-    """What it says, as it says it: an unknown status or type is kept, and is not final."""
+    """What AlphaPo shows in it, unchanged: an unknown status or type is kept, and is not final."""
     kind: CallbackKind
     """`ours`: of a withdrawal in the journal, which has learned from it. `not in journal`: of a withdrawal that it does not know, or of
     which it remembers no more than how it ended.
@@ -59,7 +59,7 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
 
 @hides_arguments
 def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> Transaction:
-    """Return what a genuine callback says.
+    """Return what a genuine callback contains.
 
     Args:
         headers: of the delivery; names in any case.
@@ -67,7 +67,7 @@ def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> T
         signers: the client's keys.
 
     Raises:
-        CallbackError: it is not AlphaPo's, or cannot be read; it says which.
+        CallbackError: it is not AlphaPo's, or cannot be read; the error names which.
         ConfigurationError: the body is not bytes.
     """
     if not isinstance(body, bytes | bytearray | memoryview):
@@ -82,30 +82,30 @@ def read_callback(headers: Headers, body: bytes, signers: Iterable[Signer]) -> T
 
 
 def _check_signature(headers: Headers, body: bytes, signers: Iterable[Signer]) -> None:
-    told = _told(headers)
+    values = _headers_of(headers)
     for name in (_KEY, _SIGNATURE):
-        if len(told[name]) != 1:
+        if len(values[name]) != 1:
             raise CallbackError(f"The callback must have the header {name}, once.", reason="missing header")
-    key, signature = told[_KEY][0].encode(errors="replace"), told[_SIGNATURE][0].lower()
+    key, signature = values[_KEY][0].encode(errors="replace"), values[_SIGNATURE][0].lower()
     named = [signer for signer in signers if hmac.compare_digest(signer.key.encode(), key)]
     if not named:
         raise CallbackError("The callback names a key that is not among this client's keys.", reason="unknown key")
     if len(signature) != _DIGITS or not _HEXADECIMAL.issuperset(signature):
         raise CallbackError(f"The callback's signature is not {_DIGITS} hexadecimal digits.", reason="signature")
-    # Every secret of the key is tried, so that the time tells nothing about which one it was.
+    # Every secret of the key is tried, so that the time does not show which one it was.
     tried = [signer.is_genuine(body, signature) for signer in named]
     if not any(tried):
         raise CallbackError("The callback's signature is not that of its body.", reason="signature")
 
 
-def _told(headers: Headers) -> dict[str, list[str]]:
+def _headers_of(headers: Headers) -> dict[str, list[str]]:
     """Return the values of the two headers that count."""
-    told: dict[str, list[str]] = {_KEY: [], _SIGNATURE: []}
+    values: dict[str, list[str]] = {_KEY: [], _SIGNATURE: []}
     for name, value in _pairs(headers):
-        known = told.get(_text(name).lower())
+        known = values.get(_text(name).lower())
         if known is not None:
             known.append(_text(value).strip())
-    return told
+    return values
 
 
 def _pairs(headers: Headers) -> list[tuple[str | bytes, str | bytes]]:
@@ -115,38 +115,38 @@ def _pairs(headers: Headers) -> list[tuple[str | bytes, str | bytes]]:
         return [(name, value) for name, value in pairs]
     except (TypeError, ValueError):
         raise ConfigurationError(
-            "A callback's headers must be a mapping or (name, value) pairs; nothing was heard."
+            "A callback's headers must be a mapping or (name, value) pairs; the callback was not read."
         ) from None
 
 
-def _text(told: str | bytes) -> str:
-    return told.decode("latin-1") if isinstance(told, bytes) else str(told)
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def read_body(body: bytes) -> Transaction:
-    """Return what the body of a genuine callback says.
+    """Return what the body of a genuine callback contains.
 
     Raises:
-        CallbackError: it cannot be read; the error says why.
+        CallbackError: it cannot be read; the error gives the reason.
     """
-    told = read_json(body)
-    if told is UNREADABLE:
+    content = read_json(body)
+    if content is UNREADABLE:
         raise CallbackError("The callback is signed, and not JSON.", reason="not JSON")
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise CallbackError("The callback is signed, and no JSON object.", reason="not an object")
-    transaction = read_transaction(told)
+    transaction = read_transaction(content)
     if transaction is None or not transaction.status:
         raise CallbackError("The callback is signed, and has no id or no status.", reason="no id or status")
     return transaction
 
 
-def is_withdrawal(told: Transaction) -> bool:
-    """Tell whether it is about a withdrawal, of whatever sort; one that does not say may be.
+def is_withdrawal(transaction: Transaction) -> bool:
+    """Return whether it is about a withdrawal of any type; one without a type may be.
 
-    A deposit may carry a foreign_id that is a withdrawal's, too: it is another thing's name.
+    A deposit may carry a foreign_id that a withdrawal has as well: there it names something else.
     """
     # AlphaPo's page of look-ups spells `withrawal_exchange`.
-    return not told.type or "drawal" in told.type.lower()
+    return not transaction.type or "drawal" in transaction.type.lower()
 
 
 class Handled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -158,7 +158,7 @@ class Handled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The worker that handles one right now."""
 
     def is_new(self, status: str | None) -> bool:
-        """Tell whether no block has ended cleanly for this status, nor for a later one; what nobody knows is never older."""
+        """Return whether no block has ended cleanly for this status or a later one; an unknown status is never older."""
         if status in self.statuses:
             return False
         return status not in KNOWN or not any(is_older(status, known) for known in self.statuses)
@@ -168,16 +168,16 @@ class Handled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return Handled(self.statuses, worker)
 
     def done(self, status: str | None) -> Handled:
-        """Return it with one more status handled, by nobody any more."""
+        """Return it with one more status handled, and with no handler at work."""
         known = tuple(one for one in self.statuses if one != status)
         return Handled((*known, status or "")[-_MOST_STATUSES:])
 
     def added(self, status: str | None) -> Handled:
-        """Return it with one more status handled, and whoever handles one now still at it."""
+        """Return it with one more status handled, and with the present handler still at work."""
         return Handled(self.done(status).statuses, self.by)
 
     def let_go(self) -> Handled:
-        """Return it by nobody any more."""
+        """Return it with no handler at work."""
         return Handled(self.statuses)
 
     def text(self) -> str:

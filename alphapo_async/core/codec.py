@@ -1,4 +1,4 @@
-"""Bytes and values: a request becomes the exact bytes to sign, and a reply becomes the values it tells.
+"""Bytes and values: a request becomes the exact bytes to sign, and a reply becomes the values that it gives.
 
 Writing: AlphaPo's field names letter for letter, absent fields left out, amounts as plain decimals (msgspec alone would
 write `1E-8`).
@@ -265,8 +265,8 @@ def read_reply(body: bytes) -> Withdrawal | None:
         shown = None
     if shown is not None and _USUAL_ID(shown.id):
         return _read_usual(shown)
-    told = read_json(body)
-    data = told.get("data") if isinstance(told, dict) else None
+    content = read_json(body)
+    data = content.get("data") if isinstance(content, dict) else None
     return read_withdrawal(data) if isinstance(data, dict) else None
 
 
@@ -330,12 +330,12 @@ def read_transaction(data: Any) -> Transaction | None:
 
 
 def read_balances(body: bytes) -> dict[str, Decimal] | None:
-    """Return the balance of every currency, or None where the bytes tell no list of accounts.
+    """Return the balance of every currency, or None where the bytes hold no list of accounts.
 
     Source: https://docs.cryptoprocessing.com/api-reference/openapi.yaml (`/accounts/list`)
     """
-    told = read_json(body)
-    accounts = told.get("data") if isinstance(told, dict) else None
+    content = read_json(body)
+    accounts = content.get("data") if isinstance(content, dict) else None
     if not isinstance(accounts, list):
         return None
     balances = {
@@ -345,8 +345,8 @@ def read_balances(body: bytes) -> dict[str, Decimal] | None:
 
 
 def _address(data: Any) -> CryptoAddress | None:
-    told = _some(CryptoAddress, data)
-    return told and msgspec.structs.replace(told, tag_is_told="tag" in data)
+    address = _some(CryptoAddress, data)
+    return address and msgspec.structs.replace(address, tag_is_given="tag" in data)
 
 
 _Value = TypeVar("_Value", Money, CryptoAddress, TransactionPart, Fee)
@@ -370,7 +370,7 @@ def _with_figures(data: dict[str, Any]) -> list[Any]:
 def _some(kind: type[_Value], data: Any) -> _Value | None:
     if not isinstance(data, dict):
         return None
-    names = (name for name in kind.__struct_fields__ if name in data and name != "tag_is_told")
+    names = (name for name in kind.__struct_fields__ if name in data and name != "tag_is_given")
     return kind(**{name: _field(name, data[name]) for name in names})
 
 
@@ -401,7 +401,7 @@ def text_of(value: Any) -> str | None:
 
 
 def amount_of(value: Any) -> Decimal | None:
-    """Return the figure; NaN for anything that is told but is no finite number; None for what is not told."""
+    """Return the figure; NaN for anything that is given but is no finite number; None for what is not given."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -23,10 +23,10 @@ class Difference(msgspec.Struct, frozen=True, gc=False):
 
     field: str
     asked: str | None
-    told: str | None
+    shown: str | None
 
     def __str__(self) -> str:
-        return f"{self.field}: asked {self.asked!r}, AlphaPo tells {self.told!r}"
+        return f"{self.field}: asked {self.asked!r}, AlphaPo shows {self.shown!r}"
 
 
 class Comparison(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +88,7 @@ def _of_transaction(request: WithdrawalRequest, transaction: Transaction) -> Ite
     place = transaction.crypto_address
     if place is not None and place.address is not None:
         yield "address", request.address, place.address, not _forms(request.address).isdisjoint(_forms(place.address))
-    if place is not None and place.tag_is_told:
+    if place is not None and place.tag_is_given:
         yield "tag", request.tag, place.tag, _is_same_tag(request.tag or None, place.tag or None)
     figures = [money or Money() for money in _our_side(request, transaction)]
     yield from _of_figures(request, figures, _named_fees(request, transaction), has_numbers=transaction.has_numbers)

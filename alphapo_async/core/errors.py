@@ -1,4 +1,4 @@
-"""What can go wrong, told so that the caller knows three things: did money move, which foreign_id, and what to do now.
+"""What can go wrong. Each error answers three questions of the caller: did money move, which foreign_id, and what to do now.
 
     AlphapoError
     ├── InvalidRequest (ValueError)         wrong input; nothing was sent
@@ -7,7 +7,7 @@
     │   ├── WithdrawalRejected              AlphaPo refused; no money moved
     │   ├── WithdrawalFailed                AlphaPo had it and ended it; no money moved
     │   ├── WithdrawalNotSent               it never arrived; no money moved
-    │   ├── WithdrawalUnknown               nobody can say yet: keep it pending
+    │   ├── WithdrawalUnknown               not known yet: keep it pending
     │   ├── ForeignIdConflict               the foreign_id was already used for another payment, which stands
     │   └── AuthenticationError             AlphaPo does not accept the key or the signature
     ├── JournalError                        nothing was sent; the journal could not be used
@@ -56,7 +56,7 @@ AUTHENTICATION_CODES = frozenset(
 
 
 class AlphapoError(Exception):
-    """The root: whatever this library raises on purpose is one of these."""
+    """The root of every error that this library raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with `args` alone, which loses what was passed by name.
@@ -77,9 +77,9 @@ class InvalidRequest(AlphapoError, ValueError):
     def __init__(self, problems: dict[str, str], foreign_id: str | None = None) -> None:
         self.problems = problems
         self.foreign_id = foreign_id
-        told = " ".join(f"{field}: {text}" for field, text in problems.items())
+        listed = " ".join(f"{field}: {text}" for field, text in problems.items())
         which = "The withdrawal request" if foreign_id is None else f"Withdrawal {foreign_id!r}"
-        super().__init__(f"{which} is not valid, nothing was sent. {told}")
+        super().__init__(f"{which} is not valid, nothing was sent. {listed}")
 
 
 class ConfigurationError(AlphapoError, ValueError):
@@ -87,7 +87,7 @@ class ConfigurationError(AlphapoError, ValueError):
 
 
 class AlphapoUnavailable(AlphapoError):
-    """A question to AlphaPo had no usable answer; it says nothing about any withdrawal.
+    """A question to AlphaPo had no usable answer; it proves nothing about any withdrawal.
 
     The questions are `look_up`, `ping`, `balances`, `currencies` and `quote`.
 
@@ -134,7 +134,7 @@ class CallbackBusy(AlphapoError):
 
 
 class _AboutOne(AlphapoError):
-    """What an error about one withdrawal tells besides its text."""
+    """What an error about one withdrawal carries besides its text."""
 
     outcome: ClassVar[Outcome]
     """One of `failed`, `rejected`, `not_sent`, `unknown`, `conflict`, `key_refused`."""
@@ -166,7 +166,7 @@ class _AboutOne(AlphapoError):
 
 
 class WithdrawalError(_AboutOne):
-    """One withdrawal did not end in acceptance; the subclass says whether money can have moved."""
+    """One withdrawal did not end in acceptance; the subclass shows whether money can have moved."""
 
     foreign_id: str  # pyright: ignore[reportIncompatibleVariableOverride] - never None here
     """The withdrawal this is about, as text."""
@@ -193,7 +193,7 @@ class WithdrawalFailed(WithdrawalError):
     """AlphaPo had the withdrawal and ended it. No money moved.
 
     Attributes:
-        transaction: what AlphaPo last said of it, None if only its status is still known.
+        transaction: what AlphaPo last showed of it, None if only its status is still known.
     """
 
     outcome: ClassVar[Outcome] = "failed"
@@ -350,7 +350,7 @@ class AuthenticationError(WithdrawalError):
 
     @property
     def may_release_funds(self) -> bool:
-        """Yes where it is about one withdrawal; the error of a whole batch says nothing about any row."""
+        """Yes where it is about one withdrawal; the error of a whole batch proves nothing about any row."""
         return self.foreign_id is not None
 
 
@@ -359,7 +359,7 @@ class JournalError(_AboutOne):
 
     Attributes:
         recorded: whether the withdrawal stands in the journal. False only if the journal did not know it and could not take it. If it
-            stands there, or if nobody can say (None), an earlier call may have sent it, and `resume` may send it later.
+            stands there, or if that is not known (None), an earlier call may have sent it, and `resume` may send it later.
     """
 
     is_retry_safe = True
@@ -383,10 +383,10 @@ class JournalError(_AboutOne):
 
     @property
     def outcome(self) -> Outcome:  # type: ignore[override]
-        """`not_sent` if it is certain that nothing was written down, else `unknown`."""
+        """`not_sent` if it is certain that nothing was recorded, else `unknown`."""
         return "not_sent" if self.recorded is False else "unknown"
 
     @property
     def may_release_funds(self) -> bool:
-        """Only if it is certain that nothing was written down."""
+        """True only if it is certain that nothing was recorded."""
         return self.recorded is False

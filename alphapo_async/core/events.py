@@ -1,4 +1,4 @@
-"""What a client tells its owner while it works: plain frozen values for logs, metrics and alarms."""
+"""What a client reports while it works: plain frozen values for logs, metrics and alarms."""
 
 from __future__ import annotations
 
@@ -30,39 +30,40 @@ EventName = Literal[
 ]
 """What happened. More names may come in a minor release.
 
-- `begun`: this client begins to work on a withdrawal; whoever asked for it is the current context.
+- `begun`: this client begins to work on a withdrawal, in the context of the caller who asked for it.
 - `recorded`: the journal has it; that took it from `begun` until now.
-- `attempt`: a body was sent, or could not be; `reason` says what the reply proves: `Accepted`, `Mismatched`, `Rejected` or `Duplicate`;
+- `attempt`: a body was sent, or could not be; `reason` is what the reply proves: `Accepted`, `Mismatched`, `Rejected` or `Duplicate`;
   `InDoubt: …`, such as `InDoubt: HTTP 502`; `NotSent: …`, such as `NotSent: throttled`; `KeyRefused: …`, with AlphaPo's code.
-- `look-up`: AlphaPo was asked by foreign_id; `reason` says what it answered: `Found`, `NoneFound`, or `NoAnswer: …`, such as
+- `look-up`: AlphaPo was asked by foreign_id; `reason` is its answer: `Found`, `NoneFound`, or `NoAnswer: …`, such as
   `NoAnswer: HTTP 502`.
-- `callback`: AlphaPo told of it by itself; `reason` is the status, in AlphaPo's words.
-- `settled`: the withdrawal's outcome is known and written down: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
+- `callback`: AlphaPo sent a signed callback; `reason` is the status, in AlphaPo's words.
+- `settled`: the withdrawal's outcome is known and recorded: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
   `key_refused`. A later witness may settle it otherwise.
 - `unknown`: a flight ended without knowing; the row stays open. `outcome` is `unknown` where an attempt may have arrived, and `open` where
-  none has, so that a worker sends it yet; `reason` is the last word that did not settle it, such as `HTTP 502`, None if there was none.
+  none has, so that a worker will send it; `reason` is the last answer that did not settle it, such as `HTTP 502`, None if there was none.
   A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
-- `ended`: this client's work on it is over; `outcome` says what whoever asked is told: what `settled` says, or `unknown`. `reason` is
+- `ended`: this client's work on it has ended; `outcome` is what its caller gets: the outcome of `settled`, or `unknown`. `reason` is
   None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or
   `internal error`. Each `begun` is followed by one.
-- `contradiction`: AlphaPo now says otherwise than it did; `reason` says what, such as `accepted after rejected`. Somebody should look.
+- `contradiction`: AlphaPo now shows the opposite of what it showed before; `reason` says what, such as `accepted after rejected`. An
+  operator should look.
 - `figures differ`: AlphaPo shows a withdrawal under the id that it gave for this one, and not as it was requested: the amount, the address
-  or the tag, say; `reason` says which. Its status counts all the same. The event comes once for each new difference.
-- `not final`: an accepted withdrawal has been looked up for 30 days, and AlphaPo still says that it is under way; `reason` is its status.
+  or the tag; `reason` names them. Its status counts all the same. The event comes once for each new difference.
+- `not final`: an accepted withdrawal has been looked up for 30 days, and AlphaPo still shows it under way; `reason` is its status.
   No worker looks it up any more: a callback, or a look-up by a caller or the operator, settles it.
 - `outage began`, `outage ended`: AlphaPo stopped giving readable answers, or gives them again.
-- `journal failed`: the journal cannot be used; `reason` says what is wrong. With a `foreign_id` a call for this withdrawal could not
-  write it down, or what was heard of it; without one a worker on its rounds, which sends nothing and tries again.
+- `journal failed`: the journal cannot be used; `reason` is its error. With a `foreign_id` a call for this withdrawal could not
+  be recorded, or its reply could not; without one a worker in its loop, which sends nothing and tries again.
 - `key refused`: AlphaPo answered a body with one of its four codes, in `reason`; `key` is the key's fingerprint. It comes once, until
   `key accepted`: a body under that key was answered otherwise. In between a worker claims nothing under that key.
 - `journal went back`: the journal's database lost commits that it had acknowledged (a failover to a lagging standby, a restored backup).
-  Without a `foreign_id` the reason says how many rows are frozen; it is repeated daily while there are any. With one, a callback tells of
+  Without a `foreign_id` the reason gives the number of frozen rows; it is repeated daily while there are any. With one, a callback shows
   a withdrawal that the journal does not know.
 - `task failed`: a background task of this client (`work`, `heartbeat`, `late write`, `release of a callback`, `limiter`, `timers`, or one
   of the journal's) met an unexpected error; `reason` names the task and the error's type, and the log has the traceback. The task restarts
   after 1 to 30 s. The event comes at most once a minute for each task.
 
-Where nothing is said of them, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
+Where they are not described here, `outcome` and `reason` are None. What stands behind a colon, and the words of `contradiction` and
 `journal failed`, are for people: they may change.
 """
 
@@ -76,7 +77,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     name: EventName
     """What happened."""
     at: float
-    """When it was told, in seconds since the epoch."""
+    """When it was reported, in seconds since the epoch."""
     account: str
     """The client's account."""
     foreign_id: str | None = None
@@ -84,7 +85,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     outcome: EventOutcome | None = None
     """Of `settled`, `unknown` and `ended`."""
     reason: str | None = None
-    """In a few words; `EventName` says which."""
+    """In a few words; `EventName` lists them."""
     attempts: int = 0
     """Bodies that left or may have left, all that the row has seen."""
     look_ups: int = 0
@@ -92,7 +93,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     began: float | None = None
     """When an attempt or a look-up began, in seconds since the epoch."""
     until: float | None = None
-    """When its reply was there, or none came any more, in seconds since the epoch."""
+    """When its reply was there, or the attempt ended without one, in seconds since the epoch."""
     status: int | None = None
     """HTTP status of the reply to an attempt or a look-up, None if none came."""
     base_url: str = ""

@@ -1,4 +1,4 @@
-"""Evidence: whatever can happen to a row, as plain values."""
+"""Evidence: everything that can change a row, as plain values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def asked(self) -> tuple[Decimal, str]:
-        """Figure and currency; nothing of no currency where nobody remembers."""
+        """Figure and currency; zero and an empty currency where the journal no longer knows them."""
         if self.payment is not None:
             return self.payment.asked
         return self.kept_asked or (Decimal(0), "")
@@ -70,7 +70,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplyExcerpt(msgspec.Struct, frozen=True, gc=False):
-    """What came back, kept for whoever reads the history: it decides nothing."""
+    """What came back, kept for readers of the history: it decides nothing."""
 
     status: int | None = None
     """HTTP status; None if no reply came."""
@@ -88,7 +88,7 @@ NO_EXCERPT = ReplyExcerpt()
 
 
 class Requested(msgspec.Struct, frozen=True, gc=False):
-    """A caller asked for this payment, and a worker took it on; or, without a worker, left it to whoever works.
+    """A caller asked for this payment, and a worker took it on; or, without a worker, left it to the workers.
 
     `expires_at` ends the trying of a payment that was left to the workers.
     """
@@ -104,7 +104,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
     is_heard: bool = True
     """Somebody waits for the outcome; if not, it has to be reported."""
     requested_at: float | None = None
-    """When; None for now. A "no" that is younger answers it: whoever heard that "no" may rely on it."""
+    """When; None for now. A "no" that is younger is the answer to it: its caller may rely on that "no"."""
     requested_by: str | None = None
     """The worker that was asked, also where it is left to others; its clock is `requested_at`'s."""
     max_skew: float = 0.0
@@ -139,7 +139,7 @@ class LookedUp(msgspec.Struct, frozen=True, gc=False):
 
 
 class CalledBack(msgspec.Struct, frozen=True, gc=False):
-    """AlphaPo told of it by itself, signed."""
+    """AlphaPo sent a signed callback."""
 
     transaction: Transaction
     seen: ReplyExcerpt = NO_EXCERPT
@@ -160,11 +160,11 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     worker: str
     reason: str
     stays_open: bool = False
-    """Nobody was told that it was not sent: whoever resumes goes on."""
+    """No caller was told that it was not sent: a later `resume` or worker continues with it."""
 
 
 class LeaseExpired(msgspec.Struct, frozen=True, gc=False):
-    """The worker that held the row let go of it without a word: it is gone, or its lease is over."""
+    """The worker that held the row let go of it without a report: the worker is gone, or its lease has ended."""
 
     worker: str
     until: float
@@ -188,7 +188,7 @@ class Unfrozen(msgspec.Struct, frozen=True, gc=False):
 
 
 class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
-    """A person looked at AlphaPo's books and says what became of a withdrawal."""
+    """The operator looked at AlphaPo's books and records what became of a withdrawal."""
 
     by: str
     because: str
@@ -196,7 +196,7 @@ class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
     id: str | None = None
     """AlphaPo's id, where the person read it."""
     is_correction: bool = False
-    """It amends what a person said earlier."""
+    """It amends an earlier decision of the operator."""
 
     @property
     def text(self) -> str:
@@ -208,13 +208,13 @@ class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reaffirmed(msgspec.Struct, frozen=True, gc=False):
-    """A "no" is told later than it was worked out, by this worker: it counts from now on, by its clock."""
+    """This worker reports a "no" later than it decided it: the "no" counts from now on, by this worker's clock."""
 
     worker: str
 
 
 class Reported(msgspec.Struct, frozen=True, gc=False):
-    """An outcome was handed out: that of this state, revision and asking, not what the row has become since; None for whatever it is."""
+    """An outcome was handed to a caller: the outcome of this state, revision and request, not a later one; None: any outcome."""
 
     state: str | None = None
     revision: int = 0

@@ -1,4 +1,4 @@
-"""Names for withdrawals that have no name of their own: derived, so that the same step gets the same one each time."""
+"""Names for withdrawals that have no name of their own: derived: the same step gets the same name each time."""
 
 from __future__ import annotations
 

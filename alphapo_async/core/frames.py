@@ -1,6 +1,6 @@
 """Frames: what an exception's traceback shows of the functions that it came through.
 
-An error reporter writes down the local variables of every frame. Functions that are handed keys, secrets or passwords therefore raise
+An error reporter records the local variables of every frame. Functions that are handed keys, secrets or passwords therefore raise
 from a frame that no longer has them.
 """
 

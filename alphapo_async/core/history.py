@@ -1,7 +1,7 @@
 """The history: the audit trail of one withdrawal, line by line. Lines are only added, and counted up where an equal one follows.
 
 `noted(row, lines)` numbers the lines. The row knows how many there are, and which of them an equal line counts up, so that every kind of
-journal stores the same history: it writes each line under its number, and a count over the one that stands there.
+journal stores the same history: it writes each line under its number, and a count over the line that stands there.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 Change: TypeAlias = Callable[[Row | None], tuple[Row, Sequence[Entry]]]
 """Returns the new row, made from the one on record (None if there is none), and the lines that this adds to its history.
 
-It depends on nothing but the row, so that a journal may call it again: the lines that count are those returned with the row that counts.
+It depends on nothing but the row, so that a journal may call it again: valid are the lines that are returned with the row that is stored.
 """
 
 
@@ -101,18 +101,18 @@ def excerpt_of(reply: Reply | NoReply) -> ReplyExcerpt:
 
 
 def entry_of(evidence: Evidence, now: float, release: str) -> Entry | None:
-    """Return the line for this evidence; None for what says nothing about the withdrawal itself."""
+    """Return the line for this evidence; None for evidence that is not about the withdrawal itself."""
     match evidence:
         case Attempt(worker, proof, _, _, seen):
             return Entry(now, "attempt", named(proof), worker, seen.status, seen.reply, release)
         case LookedUp(worker, answer, seen):
             return Entry(now, "look-up", named(answer), worker, seen.status, seen.reply, release)
         case CalledBack(transaction, seen, doubt):
-            what = f"{DOES_NOT_FIT}: {doubt}" if doubt else _says(transaction)
+            what = f"{DOES_NOT_FIT}: {doubt}" if doubt else _shown(transaction)
             return Entry(now, "callback", what, None, seen.status, seen.reply, release)
         case _:
-            told = _told(evidence)
-            return None if told is None else Entry(now, *told, release=release)
+            described = _described(evidence)
+            return None if described is None else Entry(now, *described, release=release)
 
 
 def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[Entry, ...]:
@@ -194,7 +194,7 @@ def _mark(line: Entry) -> str:
 
 
 def is_stored(line: Entry, found: Entry | None) -> bool:
-    """Tell whether the line found under this number is this one, or counts it, whatever has been counted since."""
+    """Return whether the line found under this number is this one, or counts it, whatever was counted since."""
     if found is None:
         return False
     if line.count > 1:
@@ -211,14 +211,19 @@ def merged(lines: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(found.values())
 
 
-def _says(told: Transaction) -> str:
-    """Return status, txids, fees and error text of a transaction, where they are told."""
-    fees = ", ".join(f"{fee.amount} {fee.currency} {fee.type}" for fee in told.fees)
-    parts = (("", told.status), ("txid ", ", ".join(told.txids)), ("fees ", fees), ("error ", told.error))
+def _shown(described: Transaction) -> str:
+    """Return status, txids, fees and error text of a transaction, where they are given."""
+    fees = ", ".join(f"{fee.amount} {fee.currency} {fee.type}" for fee in described.fees)
+    parts = (
+        ("", described.status),
+        ("txid ", ", ".join(described.txids)),
+        ("fees ", fees),
+        ("error ", described.error),
+    )
     return "; ".join(f"{name}{text}" for name, text in parts if text)
 
 
-def _told(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PLR0911 - a table
+def _described(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noqa: PLR0911 - a table
     match evidence:
         case ControlFound(worker, accepted_at):
             return "control", f"another withdrawal, accepted at {accepted_at:.3f}, is shown", worker

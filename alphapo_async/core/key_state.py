@@ -70,7 +70,7 @@ def key_for(row: Row, current: str) -> str:
 
 
 class HeldBack(NamedTuple):
-    """What a worker claims nothing of: the rows under refused keys, but for those that have expired, which no body follows."""
+    """The rows that a worker does not claim: those under refused keys, except rows that have expired, which are never sent."""
 
     keys: frozenset[str] = frozenset()
     current: str = ""

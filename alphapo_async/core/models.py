@@ -1,6 +1,6 @@
-"""What is asked of AlphaPo, and what AlphaPo says it has: plain frozen values in AlphaPo's own words.
+"""What is requested from AlphaPo, and what AlphaPo shows: plain frozen values in AlphaPo's own words.
 
-A `WithdrawalRequest` checks itself when it is made and names every problem at once, so that whatever reaches the wire
+A `WithdrawalRequest` checks itself when it is made and names every problem at once, so that every request that reaches the wire
 is well formed. What comes back is taken as it comes: any field may be missing (`None`), and a figure that is no finite
 number is kept as `Decimal("NaN")`.
 """
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Source = Literal["reply", "look-up", "callback", "journal"]
-"""Which witness told of a withdrawal."""
+"""Where a withdrawal was seen last."""
 
 ENDED = frozenset({"cancelled", "declined"})
 """AlphaPo ended it and no money moved (https://docs.alphapo.net/withdrawals/statuses)."""
@@ -56,7 +56,7 @@ _BITS = 1_000  # an int with more of them has too many digits for any field, and
 FIGURE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in text; `Decimal` itself would take `1_000`, ` 1` and digits of any script."""
 _XRP_LEDGER = frozenset({"XRP", "CSC"})
-"""Currencies of the XRP Ledger, where exchanges tell their users apart by a destination tag."""
+"""Currencies of the XRP Ledger, where exchanges distinguish their users by a destination tag."""
 _HIGHEST_TAG = 4_294_967_295
 """A destination tag is an unsigned integer of 32 bits (https://xrpl.org/docs/references/protocol/transactions/types/payment)."""
 _is_plain_integer = re.compile(r"0|[1-9]\d{0,9}", re.ASCII).fullmatch
@@ -142,8 +142,8 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return hash((self.foreign_id, self.currency, self.address, self.amount, self.amount_to, self.convert_to))
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"WithdrawalRequest({told})"
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"WithdrawalRequest({fields})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         # Names and birthdays of sender and receiver stay out of logs.
@@ -381,7 +381,7 @@ def _problem_of_figure(figure: Decimal) -> str | None:
 
 
 def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
-    """Copy sender_data and receiver_data, so that a later change of the caller's objects changes nothing here."""
+    """Copy sender_data and receiver_data, so that a later change of the caller's objects has no effect here."""
     for name in ("sender_data", "receiver_data"):
         value = getattr(request, name)
         if value is None:
@@ -428,11 +428,11 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     amount: Decimal | None = None
     """In `currency`, in whole units: BTC, not satoshi."""
     amount_minus_fee: Decimal | None = None
-    """What is left of `amount` without a fee, in `currency`; told of `currency_received` alone, and not always."""
+    """What is left of `amount` without a fee, in `currency`; given for `currency_received` alone, and not always."""
 
 
 class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
-    """Where a transaction went. `tag_is_told` keeps "no tag" and "nothing said of a tag" apart."""
+    """Where a transaction went. `tag_is_given` distinguishes "no tag" from "no word about a tag"."""
 
     id: int | str | None = None
     """AlphaPo's number of the address."""
@@ -442,10 +442,10 @@ class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
     """Of the receiver."""
     tag: str | None = None
     """Destination tag or memo."""
-    tag_is_told: bool = False
-    """AlphaPo said something of the tag: a `tag` of None is then none."""
+    tag_is_given: bool = False
+    """AlphaPo gave a tag, or null: a `tag` of None then means that there is none."""
     convert_to: str | None = None
-    """The currency converted to, where AlphaPo tells one."""
+    """The currency converted to, where AlphaPo gives one."""
 
 
 class TransactionPart(msgspec.Struct, frozen=True, gc=False):
@@ -489,7 +489,7 @@ class Fee(msgspec.Struct, frozen=True, gc=False):
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What AlphaPo answers to a look-up, and sends in a callback. What it does not tell is `None`.
+    """What AlphaPo answers to a look-up, and sends in a callback. What it does not give is `None`.
 
     Source: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata
     """
@@ -499,11 +499,11 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     foreign_id: str | None = None
     """Yours, as text."""
     end_user_reference: str | None = None
-    """Yours; told only where AlphaPo was given data on the user."""
+    """Yours; given only where AlphaPo was given data on the user."""
     type: str | None = None
     """`withdrawal`, `withdrawal_exchange`, `exchange` or `deposit`; others may come."""
     status: str | None = None
-    """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come. `processing` is told as
+    """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come. `processing` is reported as
     `not_confirmed` in a look-up."""
     crypto_address: CryptoAddress | None = None
     """Where it goes."""
@@ -532,12 +532,12 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def txids(self) -> tuple[str, ...]:
-        """The names of the blockchain transactions, where AlphaPo tells them."""
+        """The names of the blockchain transactions, where AlphaPo gives them."""
         return tuple(part.txid for part in self.transactions if part.txid)
 
 
 class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A withdrawal that AlphaPo has. What the witness does not tell is `None`.
+    """A withdrawal that AlphaPo has. What its source does not give is `None`.
 
     Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto
     """
@@ -565,11 +565,11 @@ class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     has_numbers: bool = False
     """AlphaPo wrote a figure as a JSON number, which may have the noise of a double: 0.0015000000000000001 for 0.0015."""
     source: Source = "reply"
-    """Which witness told of it last; `journal`: it was known before, and nothing was asked."""
+    """Where it was seen last; `journal`: it was known before, and AlphaPo was not asked."""
 
     @property
     def is_final(self) -> bool:
-        """Nothing more will happen: AlphaPo says `confirmed`, `cancelled` or `declined`."""
+        """Nothing more will happen: AlphaPo shows `confirmed`, `cancelled` or `declined`."""
         return self.status in FINAL
 
 
@@ -593,7 +593,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     not_sent: Decimal = Decimal(0)
     """It never arrived, or the key was refused."""
     unknown: Decimal = Decimal(0)
-    """An attempt may have arrived, and nobody can say yet."""
+    """An attempt may have arrived, and nothing proves it yet."""
     conflict: Decimal = Decimal(0)
     """The foreign_id is another payment's."""
 

@@ -23,7 +23,7 @@ __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "is_no_longer_ref
 HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
 LOOKED_UP_FOR: Final = 30 * DAY
-"""Seconds after which an accepted row that is still not final is left to a callback, or to a look-up that somebody asks for."""
+"""Seconds after which an accepted row that is still not final is left to a callback, or to a look-up that a caller asks for."""
 SOON: Final = 10.0
 """Seconds after which a worker comes back to a row in doubt at the earliest."""
 
@@ -72,7 +72,7 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
 def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumptions: Assumptions) -> Step:
     quiet = quiet_from(row, assumptions)
     if row.may_send_until is not None and now < row.may_send_until:
-        # A worker that nobody hears from has a lease until then: no two send at the same time.
+        # A silent worker has a lease until then: no two workers send at the same time.
         return Wait(row.may_send_until)
     if row.refusal is not None and now < quiet:
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
@@ -87,7 +87,7 @@ def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumptions: A
 
 
 def may_send_again(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> bool:
-    """Tell whether a worker on its rounds may send: whatever is in doubt only once each quiet time."""
+    """Return whether a worker in its loop may send: a row in doubt only once each quiet time."""
     return row.doubt_since is None or now >= quiet_from(row, assumptions)
 
 
@@ -115,7 +115,7 @@ def _is_refreshed(row: Row) -> bool:
 
 
 def is_no_longer_refreshed(row: Row) -> bool:
-    """Return whether no worker looks up an accepted row any more, although it is not final."""
+    """Return whether an accepted row that is not final is no longer looked up by workers."""
     return row.state == "accepted" and _is_refreshed(row) and due_at(row) is None
 
 

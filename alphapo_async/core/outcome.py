@@ -208,21 +208,21 @@ def _judge_success(reply: Reply, asked: WithdrawalRequest) -> Proof:
 def _judge_refusal(reply: Reply) -> Proof | None:
     if reply.status not in _CLIENT_ERROR or reply.status in _NEVER_A_NO or _is_html(reply):
         return None
-    told = read_json(reply.body)
-    if not isinstance(told, dict):
+    content = read_json(reply.body)
+    if not isinstance(content, dict):
         return None
-    errors = _errors(told.get("errors"))
+    errors = _errors(content.get("errors"))
     if errors and _blames_foreign_id(errors):
         return Duplicate(errors)
-    if _shows_a_withdrawal(told):
+    if _shows_a_withdrawal(content):
         return None
-    return Rejected(errors) if errors else _judge_code(reply.status, told)
+    return Rejected(errors) if errors else _judge_code(reply.status, content)
 
 
-def _judge_code(status: int, told: dict[str, Any]) -> Proof | None:
-    code = _code(told)
+def _judge_code(status: int, content: dict[str, Any]) -> Proof | None:
+    code = _code(content)
     if status == _BAD_REQUEST and code == "bad_content_format":
-        return Rejected({"body": [str(told.get("error", "Bad content format"))]})
+        return Rejected({"body": [str(content.get("error", "Bad content format"))]})
     if status == _FORBIDDEN and code is not None and code in AUTHENTICATION_CODES:
         return KeyRefused(code)
     return None
@@ -232,21 +232,21 @@ def _is_html(reply: Reply) -> bool:
     return "html" in reply.content_type.lower()
 
 
-def _shows_a_withdrawal(told: dict[str, Any]) -> bool:
+def _shows_a_withdrawal(content: dict[str, Any]) -> bool:
     """A "no" that shows a withdrawal in the same breath is neither a "no" nor a "none"."""
-    return read_transaction(told.get("data")) is not None
+    return read_transaction(content.get("data")) is not None
 
 
-def _code(told: dict[str, Any]) -> str | None:
-    code = told.get("code")
+def _code(content: dict[str, Any]) -> str | None:
+    code = content.get("code")
     return code if isinstance(code, str) else None
 
 
-def _errors(told: Any) -> dict[str, list[str]] | None:
+def _errors(content: Any) -> dict[str, list[str]] | None:
     """Return the validation errors, each field with a list of texts; None for any other shape."""
-    if not isinstance(told, dict) or not told:
+    if not isinstance(content, dict) or not content:
         return None
-    errors = {field: [texts] if isinstance(texts, str) else texts for field, texts in told.items()}
+    errors = {field: [texts] if isinstance(texts, str) else texts for field, texts in content.items()}
     return errors if all(_are_texts(texts) for texts in errors.values()) else None
 
 
@@ -282,38 +282,42 @@ def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
         return NoAnswer(reply.reason)
     if reply.status == _THROTTLED:
         return NoAnswer(THROTTLED, reply.status, retry_after=retry_after_seconds(reply, now))
-    told = read_json(reply.body)
+    content = read_json(reply.body)
     if reply.status in _OK:
-        return _judge_look_up_success(reply, told)
-    if _says_none(reply, told):
+        return _judge_look_up_success(reply, content)
+    if _says_none(reply, content):
         return NoneFound()
-    code = _code(told) if isinstance(told, dict) else None
+    code = _code(content) if isinstance(content, dict) else None
     return NoAnswer(f"HTTP {reply.status}", reply.status, code)
 
 
-def _judge_look_up_success(reply: Reply, told: Any) -> Answer:
+def _judge_look_up_success(reply: Reply, content: Any) -> Answer:
     # The object stands alone on AlphaPo's page; one wrapped in `data`, as its POSTs are, is the same witness.
-    bare = told["data"] if isinstance(told, dict) and "id" not in told and isinstance(told.get("data"), dict) else told
+    bare = (
+        content["data"]
+        if isinstance(content, dict) and "id" not in content and isinstance(content.get("data"), dict)
+        else content
+    )
     transaction = read_transaction(bare)
     if transaction is not None:
         return Found(transaction)
-    if reply.status == _OK[0] and (told is None or told == {}):
+    if reply.status == _OK[0] and (content is None or content == {}):
         return NoneFound()
     return NoAnswer(f"HTTP {reply.status} without a withdrawal", reply.status)
 
 
-def _says_none(reply: Reply, told: Any) -> bool:
+def _says_none(reply: Reply, content: Any) -> bool:
     """A JSON 404, a 400 that blames foreign_id, or a 403 with a code that is not about the key.
 
     "The foreign id field is required" is no answer: it says that the question was lost on its way.
     """
-    if not isinstance(told, dict) or _is_html(reply) or _shows_a_withdrawal(told):
+    if not isinstance(content, dict) or _is_html(reply) or _shows_a_withdrawal(content):
         return False
     if reply.status == _NOT_FOUND:
         return True
     if reply.status == _BAD_REQUEST:
-        return _blames_foreign_id(_errors(told.get("errors")) or {})
-    code = _code(told)
+        return _blames_foreign_id(_errors(content.get("errors")) or {})
+    code = _code(content)
     return reply.status == _FORBIDDEN and code is not None and code not in AUTHENTICATION_CODES
 
 
@@ -327,9 +331,9 @@ def lets_in(reply: Reply | NoReply) -> bool:
     """
     if isinstance(reply, NoReply) or reply.status not in (*_OK, *_CLIENT_ERROR) or _is_html(reply):
         return False
-    told = read_json(reply.body)
-    is_answer = reply.status not in (_REQUEST_TIMEOUT, _THROTTLED) and isinstance(told, dict)
-    return is_answer and _code(told) not in AUTHENTICATION_CODES
+    content = read_json(reply.body)
+    is_answer = reply.status not in (_REQUEST_TIMEOUT, _THROTTLED) and isinstance(content, dict)
+    return is_answer and _code(content) not in AUTHENTICATION_CODES
 
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)

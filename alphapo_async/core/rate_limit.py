@@ -74,7 +74,7 @@ class ReplyClass(IntEnum):
     NOTHING = 2
     """Nothing readable."""
     IGNORED = 3
-    """A programming error of ours: it says nothing about AlphaPo."""
+    """A programming error of ours: it proves nothing about AlphaPo."""
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):
@@ -117,7 +117,7 @@ def budget_left(state: LimiterState, now: float) -> float:
 
 
 def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: float) -> float:
-    """Return when a request of this kind may leave: at once if that is not after `now`, never before something is heard if infinite.
+    """Return when a request of this kind may leave: at once if that is not after `now`, never before the next reply if infinite.
 
     Args:
         state: what is known.
@@ -209,7 +209,7 @@ def classify(judged: Proof | Answer) -> tuple[ReplyClass, float | None]:
 
 
 _FAILING: Final = 500
-"""From this HTTP status on it is AlphaPo that fails, whatever code it names."""
+"""From this HTTP status on AlphaPo itself fails, with any code."""
 _DEFINITE: Final = (ReplyClass.DEFINITE, None)
 _NOTHING: Final = (ReplyClass.NOTHING, None)
 _IGNORED: Final = (ReplyClass.IGNORED, None)
@@ -256,7 +256,7 @@ def _answered(state: LimiterState, permit: Permit) -> LimiterState:
 
 
 _OPEN: Final = 512.0
-"""A window this wide is no limit any more."""
+"""A window this wide limits nothing."""
 
 
 def _unanswered(state: LimiterState, now: float, policy: RetryPolicy) -> LimiterState:

@@ -1,6 +1,7 @@
-"""Forgetting: what a journal may let go of once a withdrawal is over, and what it never does.
+"""Forgetting: what a journal may drop once a withdrawal has ended, and what it keeps for ever.
 
-The id stays known, with the digest of its payment, its outcome and AlphaPo's id: so nobody is paid twice under it, and the sums stay exact.
+The id stays known, with the digest of its payment, its outcome and AlphaPo's id: no payment is made twice under it, and the sums stay
+exact.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def is_about(row: Row, end_user_reference: str) -> bool:
 
 
 def redacted(row: Row) -> Row:
-    """Return the row without what says whom it was for: bodies, address, reference and AlphaPo's words."""
+    """Return the row without what shows its recipient: bodies, address, reference and AlphaPo's texts."""
     known = row.withdrawal
     return replace(
         row,
@@ -45,7 +46,7 @@ def redacted(row: Row) -> Row:
 
 
 def tombstone(row: Row) -> Row:
-    """Return what keeps the id known, and no more."""
+    """Return only what keeps the id known."""
     known = row.withdrawal
     kept = None
     if known is not None:

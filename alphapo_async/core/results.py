@@ -73,20 +73,20 @@ def clash(row: Row, request: WithdrawalRequest) -> FlightResult:
     return FlightResult(request.foreign_id, None, "clash", detail, existing=existing)
 
 
-def to_outcome(told: FlightResult) -> Withdrawal | WithdrawalError | JournalError:
+def to_outcome(result: FlightResult) -> Withdrawal | WithdrawalError | JournalError:
     """Return the withdrawal that AlphaPo has accepted, or the error to raise."""
-    if told.why and not (told.why == "journal" and _is_accepted(told.row)):
-        return _error_of_flight(told)
-    assert told.row is not None  # noqa: S101 - a flight with nothing to hold back has its row
-    return _outcome_of_row(told, told.row)
+    if result.why and not (result.why == "journal" and _is_accepted(result.row)):
+        return _error_of_flight(result)
+    assert result.row is not None  # noqa: S101 - a flight with nothing to hold back has its row
+    return _outcome_of_row(result, result.row)
 
 
 def _is_accepted(row: Row | None) -> bool:
     return row is not None and row.state == "accepted"
 
 
-def _about(told: FlightResult) -> dict[str, Any]:
-    return {"foreign_id": told.foreign_id, "attempts": told.attempts, "retry_after": told.retry_after}
+def _about(result: FlightResult) -> dict[str, Any]:
+    return {"foreign_id": result.foreign_id, "attempts": result.attempts, "retry_after": result.retry_after}
 
 
 _LESS = {
@@ -98,36 +98,36 @@ _LESS = {
 }
 
 
-def _error_of_flight(told: FlightResult) -> WithdrawalError | JournalError:
-    about = _about(told)
-    if told.why == "clash":
-        assert told.existing is not None  # noqa: S101 - a clash is one with something
-        return _conflict(told.detail, existing=told.existing, **about)
-    if told.why == "unrecorded":
-        whose = "" if told.recorded is False else " by this call"
+def _error_of_flight(result: FlightResult) -> WithdrawalError | JournalError:
+    about = _about(result)
+    if result.why == "clash":
+        assert result.existing is not None  # noqa: S101 - a clash is one with something
+        return _conflict(result.detail, existing=result.existing, **about)
+    if result.why == "unrecorded":
+        whose = "" if result.recorded is False else " by this call"
         return JournalError(
-            f"Withdrawal {told.foreign_id!r} was not sent{whose}: {told.detail}", recorded=told.recorded, **about
+            f"Withdrawal {result.foreign_id!r} was not sent{whose}: {result.detail}", recorded=result.recorded, **about
         )
-    less = _LESS[told.why]
-    if told.why == "journal" and not told.attempts:
-        less = "was not sent by this call, but the journal could not record that, so that a worker may still send it"
-    return WithdrawalUnknown(f"Withdrawal {told.foreign_id!r} {less}.", reason=told.why, **about)
+    what = _LESS[result.why]
+    if result.why == "journal" and not result.attempts:
+        what = "was not sent by this call, but the journal could not record that, so that a worker may still send it"
+    return WithdrawalUnknown(f"Withdrawal {result.foreign_id!r} {what}.", reason=result.why, **about)
 
 
 def _conflict(detail: str, **about: Any) -> ForeignIdConflict:
-    said = f"Withdrawal {about['foreign_id']!r}: this foreign_id was already used for another payment ({detail})."
-    return ForeignIdConflict(f"{said} This payment was not sent, and no worker will send it.", **about)
+    text = f"Withdrawal {about['foreign_id']!r}: this foreign_id was already used for another payment ({detail})."
+    return ForeignIdConflict(f"{text} This payment was not sent, and no worker will send it.", **about)
 
 
-def _outcome_of_row(told: FlightResult, row: Row) -> Withdrawal | WithdrawalError:
-    about, name = _about(told), f"Withdrawal {told.foreign_id!r}"
+def _outcome_of_row(result: FlightResult, row: Row) -> Withdrawal | WithdrawalError:
+    about, name = _about(result), f"Withdrawal {result.foreign_id!r}"
     if is_stale_no(row):
-        said = f"{name} is recorded as {row.state.replace('_', ' ')} from before the journal went back in time"
-        return WithdrawalUnknown(f"{said}, and AlphaPo has not confirmed that yet.", reason=WENT_BACK, **about)
+        text = f"{name} is recorded as {row.state.replace('_', ' ')} from before the journal went back in time"
+        return WithdrawalUnknown(f"{text}, and AlphaPo has not confirmed that yet.", reason=WENT_BACK, **about)
     match row.state:
         case "accepted":
             assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
-            return replace(row.withdrawal, source="journal") if told.is_from_journal else row.withdrawal
+            return replace(row.withdrawal, source="journal") if result.is_from_journal else row.withdrawal
         case "failed":
             status = row.withdrawal.status if row.withdrawal else "ended"
             return WithdrawalFailed(
@@ -139,24 +139,24 @@ def _outcome_of_row(told: FlightResult, row: Row) -> Withdrawal | WithdrawalErro
             return _negative_outcome(name, row, about)
         case "not_sent":
             return WithdrawalNotSent(
-                f"{name} never arrived ({_in_words(told.detail or row.reason)}). No money moved.",
-                reason=_not_sent(told, row),
+                f"{name} never arrived ({_in_words(result.detail or row.reason)}). No money moved.",
+                reason=_not_sent(result, row),
                 **about,
             )
         case "open":
-            return _unknown_outcome(name, row, told, about)
+            return _unknown_outcome(name, row, result, about)
         case _:
             assert_never(row.state)
 
 
 def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalError:
     if row.state == "rejected" and row.word is not None:
-        said = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not reported it."
-        return WithdrawalRejected(said, errors=row.refusal or {}, **about)
+        text = f"{name} was settled by hand, as {row.word}. AlphaPo itself has not reported it."
+        return WithdrawalRejected(text, errors=row.refusal or {}, **about)
     if row.state == "rejected":
         errors = row.refusal or {}
         return WithdrawalRejected(
-            f"{name}: AlphaPo refused it ({_told_errors(errors)}). No money moved.", errors=errors, **about
+            f"{name}: AlphaPo refused it ({_errors_text(errors)}). No money moved.", errors=errors, **about
         )
     if row.state == "conflict":
         return _conflict(f"AlphaPo shows it: {_figures(row)}", existing=existing_of(row), **about)
@@ -168,25 +168,25 @@ def key_refused(code: str | None) -> str:
     return f"AlphaPo does not accept the key or the signature{f' ({code})' if code else ''}"
 
 
-def _unknown_outcome(name: str, row: Row, told: FlightResult, about: dict[str, Any]) -> WithdrawalUnknown:
-    reason, _, detail = told.detail.partition(": ")
+def _unknown_outcome(name: str, row: Row, result: FlightResult, about: dict[str, Any]) -> WithdrawalUnknown:
+    reason, _, detail = result.detail.partition(": ")
     if reason != "key" and not is_in_doubt(row):
-        reason = _not_sent(told, row)
-        why = _in_words(told.detail or row.reason) if reason != "key refused" else key_refused(row.code)
+        reason = _not_sent(result, row)
+        why = _in_words(result.detail or row.reason) if reason != "key refused" else key_refused(row.code)
         return WithdrawalUnknown(
             f"{name} was not sent by this call: {why}. It stays open, and a worker may still send it.",
             reason=reason,
             **about,
         )
     if reason != "key" and is_ended(row):
-        return _tell_ended(name, row, about)
+        return _ended_outcome(name, row, about)
     if reason != "key":
-        reason = _unknown(told, row)
+        reason = _unknown(result, row)
         detail = _figures(row) if row.differences else _in_words(row.reason)
     return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 
-def _tell_ended(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
+def _ended_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:
     status, wait = row.withdrawal and row.withdrawal.status, about["retry_after"]
     until = "the quiet time is over" if wait is None else f"the quiet time is over, in {wait:.0f} s,"
     why = f"AlphaPo shows it {status}, and an earlier attempt may still arrive"
@@ -194,9 +194,9 @@ def _tell_ended(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown
     return WithdrawalUnknown(f"{name}: {why}. {then}.", reason="ended", **about)
 
 
-def _unknown(told: FlightResult, row: Row) -> str:
+def _unknown(result: FlightResult, row: Row) -> str:
     """One of `internal error`, `mismatch`, `journal went back`, `taken`, `key refused`, `refused`, `no answer`."""
-    if told.detail == INTERNAL_ERROR:
+    if result.detail == INTERNAL_ERROR:
         return INTERNAL_ERROR
     if row.differences:
         return "mismatch"
@@ -204,14 +204,14 @@ def _unknown(told: FlightResult, row: Row) -> str:
         return WENT_BACK
     if row.id_taken:
         return "taken"
-    if row.code is not None or told.detail == "key refused":
+    if row.code is not None or result.detail == "key refused":
         return "key refused"
     return "refused" if row.refusal is not None else "no answer"
 
 
-def _not_sent(told: FlightResult, row: Row) -> str:
+def _not_sent(result: FlightResult, row: Row) -> str:
     """One of `no connection`, `throttled`, `outage`, `queue`, `closed`, `key refused`, `internal error`."""
-    return (told.detail or row.reason).partition(":")[0]
+    return (result.detail or row.reason).partition(":")[0]
 
 
 _WORDS = {
@@ -235,9 +235,9 @@ def _in_words(reason: str) -> str:
 _LONGEST = 300
 
 
-def _told_errors(errors: dict[str, list[str]]) -> str:
-    told = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in errors.items())
-    return (told[:_LONGEST] + "…" if len(told) > _LONGEST else told) or "its words are no longer kept"
+def _errors_text(errors: dict[str, list[str]]) -> str:
+    result = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in errors.items())
+    return (result[:_LONGEST] + "…" if len(result) > _LONGEST else result) or "its words are no longer kept"
 
 
 def _figures(row: Row) -> str:
@@ -264,8 +264,8 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
         return cast("Outcome", getattr(self.error, "outcome", "invalid"))
 
 
-def result_of(index: int, request: WithdrawalRequest | Any, told: Withdrawal | AlphapoError) -> BatchResult:
+def result_of(index: int, request: WithdrawalRequest | Any, result: Withdrawal | AlphapoError) -> BatchResult:
     """Return the result that this outcome makes."""
-    if isinstance(told, Withdrawal):
-        return BatchResult(index, request, told, None)
-    return BatchResult(index, request, None, told)
+    if isinstance(result, Withdrawal):
+        return BatchResult(index, request, result, None)
+    return BatchResult(index, request, None, result)

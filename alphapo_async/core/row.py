@@ -1,6 +1,6 @@
 """The row: what the journal knows of one withdrawal, and what its fields mean together.
 
-`transitions.apply` changes a row, `next_step.next_step` says what would help next.
+`transitions.apply` changes a row, `next_step.next_step` returns what would help next.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NEGATIVE_STATES: Final = frozenset({"rejected", "not_sent", "conflict", "key_ref
 CORRECTABLE_STATES: Final = NEGATIVE_STATES - {"conflict"}
 """Another payment under the same foreign_id becomes the row's next revision."""
 STICKY_STATES: Final = frozenset({"rejected", "conflict"})
-"""Asked again with the same payment, these are told again without a request."""
+"""When the same payment is requested again, these are reported again without a request to AlphaPo."""
 
 
 REFRESH_AFTER: Final = 600.0
@@ -68,7 +68,7 @@ class CountedLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     number: int
     kind: str
     mark: str
-    """What it says, or a digest of it."""
+    """Its text, or a digest of it."""
     count: int = 1
 
 
@@ -99,7 +99,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: State = "open"
     settled_at: float | None = None
     settled_by: str | None = None
-    """The worker by whose clock that is: it held the row then, or has told the "no" since."""
+    """The worker by whose clock that is: it held the row then, or has reported the "no" since."""
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0
@@ -108,7 +108,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     stays_open: bool = False
     """It was enqueued, or open before the call that holds it: only AlphaPo's answer or `expires_at` settles it."""
     reported: bool = True
-    """Somebody heard the outcome, or waits for it."""
+    """A caller got the outcome, or waits for it."""
 
     new_to_volatile_journal: bool = False
     """The journal does not outlive its process and the id was new to it: an earlier life may have sent it."""
@@ -145,7 +145,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transaction: Transaction | None = None
     differences: tuple[Difference, ...] = ()
     contradiction: str | None = None
-    """What was told before and is now known to be wrong."""
+    """What was reported before and is now known to be wrong."""
     word: str | None = None
     """Who settled it by hand, and why."""
     checked_at: float | None = None
@@ -189,7 +189,7 @@ def is_ended(row: Row) -> bool:
 
 
 def has_expired(row: Row, now: float) -> bool:
-    """The row was left to the workers until now, and nothing of it is in doubt: it is not sent any more."""
+    """The row was left to the workers until now, and nothing of it is in doubt: it is no longer sent."""
     is_over = row.expires_at is not None and now >= row.expires_at
     return row.state == "open" and is_over and not is_in_doubt(row)
 
@@ -211,22 +211,22 @@ def is_by_hand(row: Row) -> bool:
 
 
 def is_refused_after(row: Row, when: float) -> bool:
-    """The last word to the body was a "no", and nothing sent before it can be accepted any more."""
+    """The last reply to the body was a "no", and no body sent before it can still be accepted."""
     return row.refusal is not None and row.refused_at is not None and row.refused_at >= when
 
 
 def quiet_from(row: Row, assumptions: Assumptions) -> float:
-    """Return the time from which nothing sent so far can be accepted any more (A3)."""
+    """Return the time from which no body sent so far can still be accepted (A3)."""
     return (row.may_send_until or 0.0) + assumptions.quiet
 
 
 def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
-    """Return the withdrawal that the row knows, as told by this witness."""
+    """Return the withdrawal that the row knows, as this source showed it."""
     return row.withdrawal and replace(row.withdrawal, source=source)
 
 
 def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
-    """Return the row settled: held by nobody, owing nothing, and knowing what was learned besides."""
+    """Return the row settled: held by nobody, owing nothing, with these further changes."""
     since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
     return replace(row, state=state, settled_at=since, settled_by=by, holder=None, needs_look_up=False, **learned)
 
@@ -236,7 +236,7 @@ def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: in
 
     `arrivals` is the number of attempts in that time.
 
-    A settled "no" that somebody's late attempt puts in doubt again is open again: its holder was not alone.
+    A settled "no" that a late attempt of another worker puts in doubt is open again: its holder was not alone.
     """
     if row.state in ("accepted", "failed"):
         return row

@@ -1,4 +1,4 @@
-"""The record: a row as a journal writes it down, in columns that an auditor can read and another release can finish."""
+"""The record: a row as a journal stores it, in columns that an auditor can read and another release can finish."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def to_record(row: Row) -> Record:
 
 
 def written(revision: Revision) -> Written:
-    """Return a revision as it is written down."""
+    """Return a revision as it is stored."""
     body = revision.body
     return Written(revision.number, body, hashlib.sha256(body).hexdigest() if body else "", revision.digest)
 

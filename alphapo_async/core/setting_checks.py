@@ -110,8 +110,8 @@ def check_web_address(name: str, value: object, example: str) -> SplitResult:
     problem = _problem_of_web_address(text)
     if problem is None:
         return urlsplit(text)
-    told = "" if is_secret else f" {shown(text)}"
-    raise ConfigurationError(f"{name}{told} {problem} It must be like {example!r}. Nothing was sent.")
+    value = "" if is_secret else f" {shown(text)}"
+    raise ConfigurationError(f"{name}{value} {problem} It must be like {example!r}. Nothing was sent.")
 
 
 def _problem_of_web_address(text: str) -> str | None:

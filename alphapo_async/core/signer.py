@@ -1,4 +1,4 @@
-"""Turns a body into a signed request, and tells whether a signature is genuine.
+"""Turns a body into a signed request, and checks whether a signature is genuine.
 
 AlphaPo signs with HMAC-SHA512 over the exact bytes of the body, hexadecimal, lower case; no time, path or header is
 part of it (https://docs.alphapo.net/api-reference/authentication). So the bytes are encoded once, and these bytes are

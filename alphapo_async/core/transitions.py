@@ -1,7 +1,7 @@
 """How evidence changes a row: `apply(row, evidence, now) -> row`. Pure; every path to AlphaPo goes through it.
 
-A caller's flight, a worker, `resume`, a callback and the operator add their evidence here; `next_step.next_step(row, now)` says what would
-help next. The rules, in the order in which they bind:
+A caller's flight, a worker, `resume`, a callback and the operator add their evidence here; `next_step.next_step(row, now)` returns what
+would help next. The rules, in the order in which they bind:
 
 1. Evidence that AlphaPo has the withdrawal is taken from any source, at any time, and beats an earlier "no"; that is then a
    contradiction. An open row takes a withdrawal for its own if nothing disagrees and enough is given; an accepted or failed row is
@@ -760,7 +760,7 @@ def _may_another_arrive(row: Row, sight: _Sight) -> bool:
 def _ended(row: Row, sight: _Sight, **learned: Any) -> Row:
     """Return the row open, for look-ups only, with the withdrawal that AlphaPo has ended.
 
-    Where its holder may be sending the second attempt, the holder's own next evidence says whether there was one.
+    Where its holder may be sending the second attempt, the holder's own next evidence shows whether there was one.
     """
     is_waiting = row.arrivals >= MANY
     return replace(

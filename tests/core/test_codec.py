@@ -631,7 +631,7 @@ def test_the_sample_of_a_confirmed_withdrawal_is_read() -> None:
         end_user_reference="user_12345",
         type="withdrawal",
         status="confirmed",
-        crypto_address=CryptoAddress(id=123, currency="BTC", address="tb1q...", tag_is_told=True),
+        crypto_address=CryptoAddress(id=123, currency="BTC", address="tb1q...", tag_is_given=True),
         transactions=(part,),
     )
 
@@ -650,7 +650,7 @@ def test_the_sample_of_a_converted_withdrawal_is_read() -> None:
         )
     )
     assert transaction is not None
-    assert transaction.crypto_address == CryptoAddress(id=1, address="x", convert_to="BTC", tag_is_told=False)
+    assert transaction.crypto_address == CryptoAddress(id=1, address="x", convert_to="BTC", tag_is_given=False)
     assert transaction.currency_sent == Money("EUR", Decimal("804.25693204"))
     assert transaction.currency_received == Money("BTC", Decimal("0.01"), Decimal("0.0099"))
     assert transaction.transactions[0].amount == Decimal(381)
@@ -690,10 +690,10 @@ def test_parts_of_another_shape_are_left_out(shape: object) -> None:
 @pytest.mark.parametrize(("data", "is_told"), [({}, False), ({"tag": None}, True), ({"tag": "5"}, True)])
 def test_no_tag_and_nothing_said_of_a_tag_are_kept_apart(data: dict[str, Any], is_told: bool) -> None:  # noqa: FBT001
     """Only a witness that mentions the tag can contradict ours."""
-    transaction = read_transaction({"id": 1, "crypto_address": data | {"tag_is_told": "hostile"}})
+    transaction = read_transaction({"id": 1, "crypto_address": data | {"tag_is_given": "hostile"}})
     assert transaction is not None
     assert transaction.crypto_address is not None
-    assert transaction.crypto_address.tag_is_told is is_told
+    assert transaction.crypto_address.tag_is_given is is_told
 
 
 def test_what_was_read_can_be_written_down() -> None:

@@ -41,7 +41,7 @@ def shown(**changes: Any) -> Transaction:
     fields: dict[str, Any] = {
         "id": 5,
         "foreign_id": "f-17",
-        "crypto_address": CryptoAddress(address="bc1qAbC", tag_is_told=True),
+        "crypto_address": CryptoAddress(address="bc1qAbC", tag_is_given=True),
         "currency_sent": Money("BTC", Decimal(1)),
         "currency_received": Money("BTC", Decimal(1)),
     }
@@ -418,7 +418,7 @@ def test_every_difference_is_shown_with_both_figures() -> None:
     """Whoever has to decide sees what was asked beside what AlphaPo tells."""
     told = shown(
         foreign_id="x",
-        crypto_address=CryptoAddress(address="y", tag="7", tag_is_told=True),
+        crypto_address=CryptoAddress(address="y", tag="7", tag_is_given=True),
         currency_sent=Money("ETH", Decimal(2)),
     )
     assert compare(asked_for(), told).differences == (
@@ -469,7 +469,7 @@ def test_a_reply_is_compared_on_the_side_that_was_asked() -> None:
 
 def test_a_difference_reads_as_a_sentence() -> None:
     """What was asked and what is told, in words that a message can hold."""
-    assert str(Difference("amount", "1", "2")) == "amount: asked '1', AlphaPo tells '2'"
+    assert str(Difference("amount", "1", "2")) == "amount: asked '1', AlphaPo shows '2'"
 
 
 def test_of_a_row_in_doubt_less_has_to_agree() -> None:

@@ -687,7 +687,7 @@ def test_a_witness_that_tells_nothing_is_all_none() -> None:
 
 def test_a_place_tells_nothing_of_a_tag_unless_it_says_so() -> None:
     """No tag and nothing said of one are not the same."""
-    assert not CryptoAddress(address="bc1q9x").tag_is_told
+    assert not CryptoAddress(address="bc1q9x").tag_is_given
 
 
 def test_totals_begin_at_nothing() -> None:

@@ -317,7 +317,7 @@ def test_a_mismatch_shows_every_difference() -> None:
         Difference("currency", "BTC", "ETH"),
         Difference("amount", "0.0002", "7"),
     )
-    assert str(proof.differences[2]) == "amount: asked '0.0002', AlphaPo tells '7'"
+    assert str(proof.differences[2]) == "amount: asked '0.0002', AlphaPo shows '7'"
 
 
 @pytest.mark.parametrize("told", [5, "5"])

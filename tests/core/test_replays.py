@@ -19,7 +19,7 @@ HISTORY = [
     Entry(1.0, "request", "recorded"),
     line("pending", 2.0, last_at=9.0),
     line("confirmed", 3.0),
-    line("declined", 4.0, what="does not fit: address: asked 'a', AlphaPo tells 'b'"),
+    line("declined", 4.0, what="does not fit: address: asked 'a', AlphaPo shows 'b'"),
     Entry(5.0, "callback", "confirmed", reply=b""),
     Entry(6.0, "callback", "confirmed", reply=b'{"id":7,"foreign_id":"f","sta'),
 ]

@@ -87,7 +87,7 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
         ForeignIdConflict,
         (
             "Withdrawal 'payout-17': this foreign_id was already used for another payment (AlphaPo shows it: amount: asked '0.0015', "
-            "AlphaPo tells '7'; currency: asked 'BTC', AlphaPo tells 'ETH'). This payment was not sent, and no worker will send it."
+            "AlphaPo shows '7'; currency: asked 'BTC', AlphaPo shows 'ETH'). This payment was not sent, and no worker will send it."
         ),
     ),
     (
@@ -174,7 +174,7 @@ def test_a_figure_without_end_is_cut_in_the_text(state: State) -> None:
     """Neither do its figures."""
     differences = (Difference("amount", "1", "9" * 100_000),)
     text = str(error_of(row_with(state, id_taken=True, differences=differences)))
-    assert "amount: asked '1', AlphaPo tells '999" in text
+    assert "amount: asked '1', AlphaPo shows '999" in text
     assert len(text) < 800
 
 
@@ -286,7 +286,7 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
             "ended",
             "It stays pending until the quiet time is over and a look-up then still shows it declined.",
         ),
-        ({"differences": DIFFERENCES, "id_taken": True}, "mismatch", "AlphaPo tells '7'; currency: asked 'BTC'"),
+        ({"differences": DIFFERENCES, "id_taken": True}, "mismatch", "AlphaPo shows '7'; currency: asked 'BTC'"),
     ],
 )
 def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], reason: str, words: str) -> None:

@@ -1009,10 +1009,10 @@ def test_a_row_that_was_never_in_doubt_needs_amount_currency_and_address(
 @pytest.mark.parametrize(
     ("place", "state", "fields"),
     [
-        ({"tag": "7", "tag_is_told": True}, "accepted", []),
+        ({"tag": "7", "tag_is_given": True}, "accepted", []),
         ({}, "open", []),
-        ({"tag": "8", "tag_is_told": True}, "open", ["tag"]),
-        ({"tag": None, "tag_is_told": True}, "open", ["tag"]),
+        ({"tag": "8", "tag_is_given": True}, "open", ["tag"]),
+        ({"tag": None, "tag_is_given": True}, "open", ["tag"]),
     ],
 )
 def test_a_tag_that_was_requested_is_needed_too(place: dict[str, Any], state: str, fields: list[str]) -> None:
@@ -1353,7 +1353,7 @@ def test_an_id_that_an_operator_typed_does_not_count() -> None:
 def test_why_it_does_not_fit_is_said_in_words() -> None:
     """For the history, which keeps them."""
     assert why_not_ours(row(), cut()) == "AlphaPo shows too little"
-    two = "address: asked 'a', AlphaPo tells 'z'; amount: asked '1', AlphaPo tells '9'"
+    two = "address: asked 'a', AlphaPo shows 'z'; amount: asked '1', AlphaPo shows '9'"
     assert why_not_ours(DOUBTED, told(amount="9", address="z")) == two
 
 

@@ -171,7 +171,7 @@ def test_figures_that_differ_are_reported_once() -> None:
     accepted = changed(OPEN, state="accepted", withdrawal=PAID)
     after = changed(accepted, differences=differing)
     found = LookedUp("worker", Found(Transaction(id=7)))
-    reported = ("figures differ", None, "amount: asked '1', AlphaPo tells '2'")
+    reported = ("figures differ", None, "amount: asked '1', AlphaPo shows '2'")
     assert Heard().learned(accepted, after, found) == [("look-up", None, "Found"), reported]
     assert Heard().learned(after, after, found) == [("look-up", None, "Found")]
     assert Heard().learned(after, accepted, found) == [("look-up", None, "Found")]

@@ -127,7 +127,7 @@ def _transaction(name: str, status: str, *, is_cut: bool = False, id_: int = 7) 
         foreign_id="f",
         status=status,
         currency_sent=Money("BTC", Decimal(amount)),
-        crypto_address=CryptoAddress(address=address, tag=tag, tag_is_told=True),
+        crypto_address=CryptoAddress(address=address, tag=tag, tag_is_given=True),
     )
 
 

@@ -462,8 +462,8 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/comparison.py",
-                "    if place is not None and place.tag_is_told:\n",
-                "    if place is not None and place.tag_is_told and not request.tag:\n",
+                "    if place is not None and place.tag_is_given:\n",
+                "    if place is not None and place.tag_is_given and not request.tag:\n",
             ),
             Edit("core/comparison.py", "bool(request.tag)", "False"),
         ),
