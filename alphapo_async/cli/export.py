@@ -8,25 +8,22 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import click
 import msgspec
 
 from alphapo_async.cli.batch.cells import FORMULAS
-from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.output import fees_text, txids_text
 from alphapo_async.core.codec import plain
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal
 
-if TYPE_CHECKING:
-    from alphapo_async.journal.copying import Dumpable
-
 __all__ = ["FIELDS", "export", "fields_of", "line_writer"]
 
-_PAGE: Final = 500
 _NEVER_LATER: Final = 9_999_999_999.0
 FIELDS: Final = (
     "foreign_id",
@@ -48,6 +45,7 @@ FIELDS: Final = (
     "revision",
     "sha256",
     "reason",
+    "fees",
 )
 """The columns, in their order; new ones come at the end."""
 
@@ -70,12 +68,13 @@ def fields_of(row: Row) -> dict[str, Any]:
         "alphapo_id": None if known is None or known.id is None else str(known.id),
         "status": None if known is None else known.status,
         "witness": None if known is None else known.source,
-        "txids": None if told is None else " ".join(told.txids) or None,
+        "txids": txids_text(told) or None,
         "attempts": row.attempts,
         "look_ups": row.look_ups,
         "revision": row.revision.number,
         "sha256": hashlib.sha256(row.revision.body).hexdigest() if row.revision.body else None,
         "reason": row.word or row.contradiction or row.reason or None,
+        "fees": fees_text(told) or None,
     }
 
 
@@ -117,15 +116,6 @@ def _exact(value: object) -> object:
 
 def _guarded(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else _exact(value)
-
-
-async def _rows(opened: Dumpable, account: str, begin: float, end: float) -> AsyncIterator[Row]:
-    after = 0
-    while page := await opened.dump(after, _PAGE):
-        for kept in page:
-            if kept.row.account == account and begin <= kept.row.created_at < end:
-                yield kept.row
-        after = page[-1].place
 
 
 class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
@@ -180,11 +170,12 @@ def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str 
     owner = account_of(account, os.environ)
 
     async def use(opened: Journal) -> int:
-        count, readable = 0, cast("Dumpable", opened)  # as a file and PostgreSQL are
+        count = 0
         write = line_writer(kind, lambda text: click.echo(text, nl=False), for_spreadsheet=spreadsheet)
-        async for row in _rows(readable, owner, begin, end):
-            write(fields_of(row))
-            count += 1
+        async for row in account_rows(opened, owner):
+            if begin <= row.created_at < end:
+                write(fields_of(row))
+                count += 1
         return count
 
     began = time.monotonic()

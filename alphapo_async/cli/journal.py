@@ -6,8 +6,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar, cast
 
 import click
 
@@ -22,13 +22,13 @@ from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row
 from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
-from alphapo_async.journal.copying import CopySource, CopyTarget, copy_journal
+from alphapo_async.journal.copying import CopySource, CopyTarget, Dumpable, copy_journal
 from alphapo_async.journal.sqlite.file import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
 from alphapo_async.settings import check_account
 
-__all__ = ["account_of", "journal", "journal_named", "journal_options", "with_journal"]
+__all__ = ["account_of", "account_rows", "journal", "journal_named", "journal_options", "with_journal"]
 
 _PAGE: Final = 500
 T = TypeVar("T")
@@ -87,6 +87,21 @@ def with_journal(opened: Journal, use: Callable[[Journal], Awaitable[T]]) -> T:
             await opened.aclose()
 
     return run(used())
+
+
+async def account_rows(opened: Journal, account: str) -> AsyncIterator[Row]:
+    """Yield the rows of an account in the order in which they were recorded, in constant memory.
+
+    Args:
+        opened: a journal in a file or in PostgreSQL.
+        account: of the rows.
+    """
+    readable, after = cast("Dumpable", opened), 0
+    while page := await readable.dump(after, _PAGE, with_history=False):
+        for kept in page:
+            if kept.row.account == account:
+                yield kept.row
+        after = page[-1].place
 
 
 _EPILOG = """\b

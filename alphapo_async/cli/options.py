@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -17,7 +18,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import has_password, shown
 from alphapo_async.settings import PRODUCTION, check_account, check_base_url, from_environment, is_loopback
 
-__all__ = ["Access", "access_options", "existing", "no_password", "question_options"]
+__all__ = ["Access", "access_options", "existing", "give_up_after_of", "no_password", "question_options", "seconds_of"]
 
 _Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -47,6 +48,26 @@ def existing(journal: Journal) -> Journal:
     if isinstance(journal, SqliteJournal) and not journal.path.exists():
         raise ConfigurationError(f"no such journal: {journal.path}")
     return journal
+
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, or `90`.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter("must be a time such as 90s, 15m, 2h or 1d.")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def give_up_after_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """Return the seconds that --give-up-after names; None where it is not given."""
+    return None if text is None else seconds_of(text)
 
 
 _OPTIONS = (

@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from alphapo_async.core.codec import plain
-from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.models import Totals, Transaction, Withdrawal
 
 __all__ = [
     "adds_up",
     "amount",
     "clean",
     "echo",
+    "fees_text",
     "fitting_totals",
     "json_text",
     "make_console",
@@ -28,6 +29,7 @@ __all__ = [
     "say",
     "table",
     "totals_table",
+    "txids_text",
     "withdrawal_pairs",
 ]
 
@@ -96,6 +98,17 @@ def withdrawal_pairs(withdrawal: Withdrawal) -> list[tuple[str, str]]:
         ("receiver_amount", amount(withdrawal.receiver_amount, withdrawal.receiver_currency)),
         ("source", withdrawal.source),
     ]
+
+
+def txids_text(shown: Transaction | None) -> str:
+    """Return the txids of a withdrawal, with blanks between them; empty where AlphaPo gives none."""
+    return "" if shown is None else " ".join(shown.txids)
+
+
+def fees_text(shown: Transaction | None) -> str:
+    """Return the fees of a withdrawal, each as figure, currency and type; empty where AlphaPo gives none."""
+    fees = () if shown is None else shown.fees
+    return "; ".join(f"{amount(fee.amount, fee.currency)} {fee.type or ''}".rstrip() for fee in fees)
 
 
 def _told(value: object) -> str:

@@ -7,13 +7,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
@@ -23,7 +23,6 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 if TYPE_CHECKING:
     from alphapo_async.journal import Redactable
-    from alphapo_async.journal.copying import Dumpable
 
 __all__ = ["Age", "closing_words", "prune", "redact"]
 
@@ -114,7 +113,7 @@ async def _select(
 ) -> tuple[list[tuple[str, str]], int, int]:
     """Return the names of the chosen finished rows, the number that are not finished, and the number done before."""
     over, not_over, done = [], 0, 0
-    async for row in _rows(opened, owner):
+    async for row in account_rows(opened, owner):
         if not is_meant(row):
             continue
         if not is_over(row):
@@ -124,15 +123,6 @@ async def _select(
         else:
             over.append((row.account, row.foreign_id))
     return over, not_over, done
-
-
-async def _rows(opened: Journal, owner: str) -> AsyncIterator[Row]:
-    readable, after = cast("Dumpable", opened), 0  # as a file and PostgreSQL are
-    while page := await readable.dump(after, _PAGE):
-        for kept in page:
-            if kept.row.account == owner:
-                yield kept.row
-        after = page[-1].place
 
 
 def _forget(

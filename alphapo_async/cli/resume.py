@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from typing import Final
 
 import click
+import msgspec
 
-from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error
+from alphapo_async.cli.exit_codes import Exit, code_of, code_of_error, explain
+from alphapo_async.cli.following import Following, is_followed
+from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
-from alphapo_async.cli.options import Access, access_options, existing
-from alphapo_async.cli.output import echo
+from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of
+from alphapo_async.cli.output import echo, fees_text, txids_text
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.streams import survive_lost_output
-from alphapo_async.core.errors import ConfigurationError, JournalError, WithdrawalError
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    ConfigurationError,
+    JournalError,
+    WithdrawalError,
+)
 from alphapo_async.core.results import BatchResult
+from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal, is_shared
 
-__all__ = ["result_line", "resume"]
+__all__ = ["result_line", "resume", "row_line", "stopping"]
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _RESUME_EPILOG = """\b
 Examples:
   alphapo resume --journal payouts.db
-  alphapo resume --journal payouts.db --no-resend
-  alphapo resume --journal restored.db --restored
+  alphapo resume --refresh --give-up-after 3h --journal payouts.db
+  alphapo resume --no-resend --journal payouts.db
+  alphapo resume --restored --journal restored.db
+
+\b
+--refresh looks up every withdrawal that AlphaPo has and that is not final: at once, after 1 s, 2 s, 4 s and so on, up to
+every 10 min. It ends when all are final, at --give-up-after, or at Ctrl-C. Exit code 3 while some are not final.
 """
+
+
+class _Pass(msgspec.Struct):
+    """What one pass came to."""
+
+    outcomes: Counter[str] = msgspec.field(default_factory=Counter)
+    ends: set[Exit] = msgspec.field(default_factory=set)
+    """The exit codes of the outcomes."""
+    final: Counter[str] = msgspec.field(default_factory=Counter)
+    """With --refresh: the statuses of the rows that became final."""
+    not_final: int = 0
+    failure: AlphapoError | None = None
+    """What ended the pass early."""
+
+    def tell(self, result: BatchResult) -> None:
+        """Count an outcome and show its line."""
+        self.outcomes[result.outcome] += 1
+        self.ends.add(_code(result))
+        echo(result_line(result))
+
+    def tell_row(self, row: Row, *, is_done: bool) -> None:
+        """Count a row that has changed at AlphaPo, and show its line."""
+        if is_done:
+            self.final[(row.withdrawal and row.withdrawal.status) or row.state] += 1
+            self.ends.add(code_of([counted_as(row)]))
+        echo(row_line(row))
+
+    @property
+    def code(self) -> Exit:
+        """The exit code."""
+        is_unfinished = self.not_final or self.failure is not None
+        ends = {*self.ends, Exit.UNKNOWN if is_unfinished else Exit.ALL_ACCEPTED}
+        return max(ends if self.failure is None else {*ends, explain(self.failure)[1]})
 
 
 @click.command(epilog=_RESUME_EPILOG)
@@ -34,8 +90,23 @@ Examples:
 @click.option(
     "--restored", is_flag=True, help="The journal was restored from a backup: every open row may have been sent."
 )
+@click.option("--refresh", is_flag=True, help="Then look up what is accepted until it is final.")
+@click.option("--max-rate", type=click.FloatRange(min=0, min_open=True), help="Look-ups a second.  [default: 10]")
+@click.option(
+    "--give-up-after", callback=give_up_after_of, help="End --refresh after so long, such as 2h.  [default: 1h]"
+)
 @access_options
-def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
+def resume(
+    *,
+    resend: bool,
+    restored: bool,
+    refresh: bool,
+    max_rate: float | None,
+    give_up_after: float | None,
+    journal: str | None,
+    base_url: str | None,
+    account: str | None,
+) -> None:
     """Make one pass over the open rows, oldest first, and report every outcome that was not reported yet."""
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
@@ -44,32 +115,77 @@ def resume(*, resend: bool, restored: bool, journal: str | None, base_url: str |
         raise ConfigurationError(
             "Name the journal with --journal or ALPHAPO_JOURNAL: a journal in memory ends with its process, and leaves nothing open."
         )
-    outcomes, ends, failure = run(_resume(access, opened, resend=resend, restored=restored))
+    how = {"rate": max_rate, "give_up_after": give_up_after} if refresh else None
+    passed = run(_resume(access, opened, resend=resend, restored=restored, refresh=how))
+    failure = passed.failure
     if failure is not None:
-        echo(f"{failure.detail} The pass was cut short: run the same command again.", err=True)
-    if outcomes or failure is None:
+        detail = failure.detail if isinstance(failure, JournalError) else str(failure)
+        echo(f"{detail} The pass was cut short: run the same command again.", err=True)
+    if passed.outcomes or failure is None:
+        outcomes = passed.outcomes
         echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
-    sys.exit(max(ends, default=Exit.ALL_ACCEPTED) if failure is None else max(Exit.UNKNOWN, *ends))
+    if refresh:
+        statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(passed.final.items()))
+        echo(
+            f"{passed.final.total():,} became final{f': {statuses}' if statuses else ''}. {passed.not_final:,} are not final."
+        )
+    sys.exit(passed.code)
 
 
 async def _resume(
-    access: Access, journal: Journal, *, resend: bool, restored: bool
-) -> tuple[Counter[str], set[Exit], JournalError | None]:
-    """Return the outcomes, their exit codes, and the error that ended the pass early."""
-    outcomes: Counter[str] = Counter()
-    ends: set[Exit] = set()
+    access: Access, journal: Journal, *, resend: bool, restored: bool, refresh: dict[str, float | None] | None
+) -> _Pass:
+    """Return what the pass came to."""
+    passed = _Pass()
     try:
         async with access.open_client(journal) as client:
             try:
                 async for result in client.resume(resend=resend, restored=restored):
-                    outcomes[result.outcome] += 1
-                    ends.add(_code(result))
-                    echo(result_line(result))
-            except JournalError as error:
-                return outcomes, ends, error
+                    passed.tell(result)
+                if refresh is not None:
+                    await _refresh(client, journal, access.account, passed, refresh)
+            except (JournalError, AlphapoUnavailable) as error:
+                passed.failure = error
     finally:
         await journal.aclose()
-    return outcomes, ends, None
+    return passed
+
+
+async def _refresh(
+    client: AlphapoClient, journal: Journal, account: str, passed: _Pass, how: dict[str, float | None]
+) -> None:
+    """Follow every row that is not final, until it is, and show each change."""
+    with stopping() as stop, contextlib.closing(Following(client, journal, account, stop, **how)) as following:
+        async for row in account_rows(journal, account):
+            if is_followed(row):
+                following.add(row.foreign_id)
+        try:
+            async with contextlib.aclosing(following.rows()) as found:
+                async for news in found:
+                    passed.tell_row(news.row, is_done=news.is_done)
+        finally:
+            passed.not_final = len(following)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[asyncio.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set while the block runs."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def row_line(row: Row) -> str:
+    """Return the line for a withdrawal that has changed at AlphaPo: its status, id, txids and fees."""
+    known = row.withdrawal
+    told = (known.status, known.id) if known is not None else (None, None)
+    parts = (row.foreign_id, counted_as(row), *told, txids_text(row.transaction), fees_text(row.transaction))
+    return "  ".join(str(part) for part in parts if part not in (None, ""))
 
 
 def _code(result: BatchResult) -> Exit:

@@ -50,8 +50,8 @@ class Dumpable(Protocol):
         """Return accounts, workers, texts and epoch."""
         ...
 
-    async def dump(self, after: int, limit: int) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on."""
+    async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
+        """Return withdrawals of all accounts, in order, from behind this place on; without their histories where those are not needed."""
         ...
 
     async def totals(self, account: str) -> dict[str, Totals]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alphapo_async.cli.journal import account_of, journal_named
+from alphapo_async.cli.journal import account_of, account_rows, journal_named
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.evidence import Released
 from alphapo_async.journal.sqlite.journal import SqliteJournal
@@ -231,3 +231,13 @@ def test_a_journal_on_a_read_only_mount_can_be_looked_into(path: Path, tmp_path:
         told = invoke("journal", "unfreeze", "--nothing-lost", "--journal", place)
         assert told.exit_code == 2
         assert "its file system is mounted read-only" in " ".join(told.output.split())
+
+
+async def test_the_rows_of_one_account_are_read_in_order(tmp_path: Path) -> None:
+    """Without their histories, and without the rows of other accounts."""
+    journal = SqliteJournal(tmp_path / "payouts.db")
+    await pay(journal, "a", "b")
+    await hear(journal, "c", asked("c"), account="other")
+    assert [row.foreign_id async for row in account_rows(journal, "default")] == ["a", "b"]
+    assert [row.foreign_id async for row in account_rows(journal, "other")] == ["c"]
+    await journal.aclose()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from alphapo_async.cli.options import Access, access_options, existing, no_password
+from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of, no_password, seconds_of
 from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
@@ -150,3 +150,25 @@ async def test_a_question_needs_no_journal_and_leaves_nothing_open(alphapo_sandb
     with pytest.raises(AlphapoUnavailable):
         await access.answer(fail, amount_format="string")
     assert "closed" in repr(clients[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7_200), ("1d", 86_400), (" 3m ", 180)]
+)
+def test_times_are_typed_as_people_say_them(text: str, seconds: float) -> None:
+    """Seconds, minutes, hours, days."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf"])
+def test_other_times_are_refused(text: str) -> None:
+    """None of them is guessed at."""
+    with pytest.raises(click.BadParameter):
+        seconds_of(text)
+
+
+def test_no_time_means_none() -> None:
+    """So that a command has its own default."""
+    context, option = click.Context(click.Command("c")), click.Option(["--give-up-after"])
+    assert give_up_after_of(context, option, None) is None
+    assert give_up_after_of(context, option, "2h") == 7_200

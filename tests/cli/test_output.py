@@ -16,6 +16,7 @@ from alphapo_async.cli.output import (
     amount,
     clean,
     echo,
+    fees_text,
     fitting_totals,
     json_text,
     make_console,
@@ -23,9 +24,10 @@ from alphapo_async.cli.output import (
     say,
     table,
     totals_table,
+    txids_text,
     withdrawal_pairs,
 )
-from alphapo_async.core.models import Totals, Withdrawal
+from alphapo_async.core.models import Fee, Totals, Transaction, TransactionPart, Withdrawal
 from tests.cli.conftest import clean_environment
 
 D = Decimal
@@ -192,3 +194,14 @@ def test_a_line_is_printed_without_what_could_steer_a_terminal(capsys: pytest.Ca
     echo("paid\x1b")
     echo("not\npaid", err=True)
     assert capsys.readouterr() == ("paid\\x1b\n", "not\\npaid\n")
+
+
+def test_txids_and_fees_are_texts() -> None:
+    """Empty where AlphaPo shows none; a fee without a figure says so."""
+    shown = Transaction(
+        id=7,
+        transactions=(TransactionPart(txid="one"), TransactionPart(), TransactionPart(txid="two")),
+        fees=(Fee("mining", "ETH", Decimal("0.0001")), Fee(None, None, None)),
+    )
+    assert (txids_text(shown), fees_text(shown)) == ("one two", "0.0001 ETH mining; not known")
+    assert (txids_text(None), fees_text(None)) == ("", "")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from alphapo_async import AlphapoClient, WithdrawalError, WithdrawalRequest
-from alphapo_async.cli.resume import result_line
+from alphapo_async.cli.resume import result_line, row_line, stopping
 from alphapo_async.core.errors import WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.results import result_of
 from tests.cli.conftest import SECRET, Local
+from tests.support.rows import ACCEPTED_ROW
 
 
 def request(foreign_id: str) -> WithdrawalRequest:
@@ -96,3 +101,50 @@ def test_every_result_is_a_line() -> None:
     assert result_line(result_of(0, paid, Withdrawal(id=7))) == "f  accepted  7"
     error: WithdrawalError = WithdrawalNotSent("f never arrived.", reason="queue")
     assert result_line(result_of(0, paid, error)).startswith("f  not_sent  f never arrived. Request it again")
+
+
+def test_resume_refreshes_until_all_is_final(local: Local, tmp_path: Path) -> None:
+    """A line for each change, with the txid; exit code 0 once all is confirmed; the second time nothing is asked."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "refresh-1", "refresh-2")
+    told = local.invoke("resume", "--refresh", "--max-rate", "100", "--journal", str(path))
+    assert told.exit_code == 0, told.output
+    final = [line for line in told.stdout.splitlines() if "  confirmed  " in line]
+    assert sorted(line.split()[0] for line in final) == ["refresh-1", "refresh-2"]
+    assert all(len(line.split()[-1]) == 64 for line in final)
+    assert told.stdout.endswith("2 became final: 2 confirmed. 0 are not final.\n")
+    again = local.invoke("resume", "--refresh", "--journal", str(path))
+    assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n0 became final. 0 are not final.\n")
+
+
+def test_resume_that_gives_up_before_all_is_final_asks_for_another_run(local: Local, tmp_path: Path) -> None:
+    """Exit code 3."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "refresh-3")
+    told = local.invoke("resume", "--refresh", "--give-up-after", "0.05s", "--journal", str(path))
+    assert told.exit_code == 3, told.output
+    assert told.stdout.endswith("1 are not final.\n")
+
+
+def test_resume_that_meets_a_refused_key_while_it_refreshes_says_so(local: Local, tmp_path: Path) -> None:
+    """Exit code 4, and what is not final stays so."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "refresh-4")
+    assert local.invoke("resume", "--journal", str(path)).exit_code == 0
+    told = local.invoke("resume", "--refresh", "--journal", str(path), ALPHAPO_SECRET="not-the-secret")
+    assert told.exit_code == 4, told.output
+    assert "does not accept the key or the signature" in told.stderr
+    assert told.stdout.endswith("1 are not final.\n")
+
+
+async def test_ctrl_c_and_sigterm_set_an_event_instead_of_ending_the_process() -> None:
+    """While the block runs."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with stopping() as stop:
+            os.kill(os.getpid(), number)
+            await asyncio.wait_for(stop.wait(), 1.0)
+
+
+def test_a_changed_row_is_a_line() -> None:
+    """With whatever is known of it."""
+    assert row_line(replace(ACCEPTED_ROW, withdrawal=None)) == f"{ACCEPTED_ROW.foreign_id}  accepted"

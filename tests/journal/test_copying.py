@@ -167,7 +167,7 @@ class Careless:
     async def register(self) -> Register:
         return self._register
 
-    async def dump(self, after: int, limit: int) -> list[Kept]:
+    async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
         return [kept for kept in self._kept if kept.place > after][:limit]
 
     async def load(self, register: Register | None, kept: list[Kept]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -26,7 +25,7 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import row_message
-from alphapo_async.cli.options import Access, access_options
+from alphapo_async.cli.options import Access, access_options, give_up_after_of
 from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
 from alphapo_async.cli.progress import duration
 from alphapo_async.cli.streams import survive_lost_output
@@ -38,12 +37,13 @@ from alphapo_async.journal import Journal
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
-__all__ = ["batch", "report_lines", "seconds_of"]
+__all__ = ["batch", "report_lines"]
 
 _EPILOG = """\b
 Examples:
   alphapo batch payouts.csv --dry-run
   alphapo batch payouts.csv
+  alphapo batch payouts.csv --follow --give-up-after 3h
   alphapo batch payouts.jsonl --max-rate 20 --give-up-after 2h --report report.json
 
 \b
@@ -55,7 +55,8 @@ without_tag, or leave the column tag empty and pass --no-tag.
 \b
 The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and
 requests under way get one minute. Ctrl-C twice ends it at once.
-Results: foreign_id,outcome,id,status,error,line; one line per row, in the order in which rows finish.
+Results: foreign_id,outcome,id,status,error,line,txid,fees; one line per row, in the order in which rows finish.
+With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
 
 \b
 The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
@@ -66,29 +67,10 @@ Exit codes:
   0  all accepted
   1  something refused, failed, invalid or conflicting
   2  wrong usage, input or configuration, or FILE changed meanwhile
-  3  something unknown, not sent, not tried or missing in the results: run again (wins over 1)
+  3  something unknown, not sent, not tried, missing in the results or, with --follow, not final: run again (wins over 1)
   4  key refused
 --dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid, else 0.
 """
-
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`, or `90`.
-
-    Raises:
-        click.BadParameter: it is none.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter("must be a time such as 90s, 15m, 2h or 1d.")
-    return float(found[1]) * _UNITS[found[2] or "s"]
-
-
-def _give_up_after(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else seconds_of(text)
-
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _OUT: Final = click.Path(path_type=Path, dir_okay=False)
@@ -113,8 +95,14 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--retry-rejected", is_flag=True, help="Send again what AlphaPo rejected before.")
 @click.option(
     "--give-up-after",
-    callback=_give_up_after,
-    help="End after AlphaPo gave no readable answer for so long, such as 2h.",
+    callback=give_up_after_of,
+    help="End after AlphaPo gave no readable answer for so long, such as 2h. With --follow also: follow for so long.  "
+    "[default with --follow: 1h]",
+)
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Then look up what is accepted until it is final: status, txid and fees go to the results.",
 )
 @click.option("--no-tag", is_flag=True, help="An empty tag means that no tag is wanted.")
 @click.option(
@@ -136,6 +124,7 @@ def batch(
     max_rate: float | None,
     retry_rejected: bool,
     give_up_after: float | None,
+    follow: bool,
     no_tag: bool,
     amount_format: AmountFormat,
     yes: bool,
@@ -150,7 +139,7 @@ def batch(
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
     reporting = None if report_to is None else ReportFile(report_to)
     settings = {"max_rate": max_rate, "amount_format": amount_format}
-    orders = Orders(concurrency, retry_rejected, give_up_after, settings)
+    orders = Orders(concurrency, retry_rejected, give_up_after, follow, settings)
     source = InputFile(file, partial(read_lines, no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)
@@ -334,6 +323,10 @@ def report_lines(report: BatchReport, results: str) -> list[str]:
         lines.append(
             f"{conflicts:,} rows conflict with an existing withdrawal or an earlier line, and were not sent. Read their errors in the "
             "results before you refund them or pay them in another way."
+        )
+    if report.not_final:
+        lines.append(
+            f"{report.not_final:,} rows are accepted and not final yet: the same command follows them further."
         )
     reason = "" if report.failed is not None or report.cut_short is None else f": {report.cut_short}"
     if report.not_taken:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+
+from alphapo_async.cli.scratch import Scratch
 
 __all__ = ["Index", "Later", "Standing"]
 
@@ -18,7 +19,6 @@ create index laters_of on laters (foreign_id);
 create table others (foreign_id text primary key) without rowid;
 create table told (foreign_id text primary key, cells text not null) without rowid;
 """
-_CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows there are
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -45,10 +45,7 @@ class Index:
     """The first line of every foreign_id."""
 
     def __init__(self) -> None:
-        self._connection = sqlite3.connect("", isolation_level=None)  # a nameless file, removed with the connection
-        for statement in ("pragma journal_mode = off", "pragma synchronous = off", _CACHE, *_TABLES.split(";\n")):
-            self._connection.execute(statement)
-        self._connection.execute("begin")
+        self._scratch = Scratch(_TABLES)
 
     def __repr__(self) -> str:
         return "Index()"
@@ -61,14 +58,11 @@ class Index:
             foreign_id: its name.
             payment: the digest of what it asks for.
         """
-        inserted = self._connection.execute(
-            "insert into firsts values (?, ?, ?) on conflict do nothing", (foreign_id, line, payment)
-        )
-        if inserted.rowcount:
+        if self._scratch.run("insert into firsts values (?, ?, ?) on conflict do nothing", foreign_id, line, payment):
             return Standing(line, is_first=True, is_same=True)
         first, known = self._first(foreign_id) or (line, payment)
-        self._connection.execute(
-            "insert into laters values (?, ?, ?, ?, ?)", (line, foreign_id, payment, first, known == payment)
+        self._scratch.run(
+            "insert into laters values (?, ?, ?, ?, ?)", line, foreign_id, payment, first, known == payment
         )
         return Standing(first, is_first=False, is_same=known == payment)
 
@@ -80,7 +74,7 @@ class Index:
         first, known = found
         if first == line:
             return Standing(line, is_first=True, is_same=True) if known == payment else None
-        later = self._connection.execute("select foreign_id, payment from laters where line = ?", (line,)).fetchone()
+        later = self._scratch.first("select foreign_id, payment from laters where line = ?", line)
         return Standing(first, is_first=False, is_same=known == payment) if later == (foreign_id, payment) else None
 
     def line_of(self, foreign_id: str) -> int:
@@ -94,32 +88,31 @@ class Index:
 
     def note(self, foreign_id: str) -> None:
         """Record the foreign_id of a row that cannot be paid."""
-        self._connection.execute("insert or ignore into others values (?)", (foreign_id,))
+        self._scratch.run("insert or ignore into others values (?)", foreign_id)
 
     def _is_other(self, foreign_id: str) -> bool:
-        found = self._connection.execute("select 1 from others where foreign_id = ?", (foreign_id,)).fetchone()
-        return found is not None
+        return self._scratch.first("select 1 from others where foreign_id = ?", foreign_id) is not None
 
     def tell(self, foreign_id: str, cells: list[str]) -> None:
         """Record the results line of a row, if later rows request the same payment."""
-        if self._connection.execute("select 1 from laters where foreign_id = ?", (foreign_id,)).fetchone():
-            self._connection.execute(
-                "insert or replace into told values (?, ?)", (foreign_id, msgspec.json.encode(cells).decode())
+        if self._scratch.first("select 1 from laters where foreign_id = ?", foreign_id):
+            self._scratch.run(
+                "insert or replace into told values (?, ?)", foreign_id, msgspec.json.encode(cells).decode()
             )
 
     def same_again(self) -> Iterator[Later]:
         """Yield the rows that request the same payment as an earlier one, in order."""
-        for line, foreign_id, first, cells in self._connection.execute(
+        for line, foreign_id, first, cells in self._scratch.each(
             "select line, foreign_id, first, cells from laters left join told using (foreign_id) where is_same order by line"
         ):
             yield Later(line, foreign_id, first, None if cells is None else msgspec.json.decode(cells))
 
     def close(self) -> None:
         """Close the database; its file is removed."""
-        self._connection.close()
+        self._scratch.close()
 
     def _first(self, foreign_id: str) -> tuple[int, str] | None:
-        found: tuple[int, str] | None = self._connection.execute(
-            "select line, payment from firsts where foreign_id = ?", (foreign_id,)
-        ).fetchone()
+        found: tuple[int, str] | None = self._scratch.first(
+            "select line, payment from firsts where foreign_id = ?", foreign_id
+        )
         return found

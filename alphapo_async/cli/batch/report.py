@@ -71,6 +71,8 @@ class BatchReport(msgspec.Struct, frozen=True):
     """Why the run ended before every row was settled; None if it did not."""
     unwritten: int = 0
     """Rows without a line in the results file because it could not be written; the journal has them."""
+    not_final: int = 0
+    """Rows that were followed, that AlphaPo has accepted, and that are not final yet."""
     failed: Exit | None = None
     """The exit code of the error that ended the run; None if none did."""
 
@@ -90,7 +92,7 @@ class BatchReport(msgspec.Struct, frozen=True):
         """The exit code; wrong input must be corrected before anything else and wins over the rest."""
         if self.failed is Exit.WRONG:
             return self.failed
-        is_unfinished = self.not_taken or self.unwritten
+        is_unfinished = self.not_taken or self.unwritten or self.not_final
         codes = code_of(self.outcomes), Exit.UNKNOWN if is_unfinished else Exit.ALL_ACCEPTED, self.failed
         return max(code for code in codes if code is not None)
 
@@ -112,6 +114,7 @@ def report_json(report: BatchReport) -> bytes:
         "same": report.same,
         "not_tried": report.not_taken,
         "unwritten": report.unwritten,
+        "not_final": report.not_final,
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
         "adds_up": report.adds_up,

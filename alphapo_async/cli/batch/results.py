@@ -18,13 +18,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from alphapo_async.cli.messages import row_message
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import clean, fees_text, txids_text
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest
+from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import BatchResult
 
 __all__ = ["COLUMNS", "ResultsError", "ResultsFile", "cells_of", "invalid_cells"]
 
-COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line")
+COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line", "txid", "fees")
+"""`txid` and `fees` are filled once AlphaPo shows them: in a run with --follow, or in a later one."""
 _LONGEST: Final = 2_000  # characters of what is wrong
 _SHOWN: Final = 100  # characters of a foreign_id that may be anything
 
@@ -182,9 +184,15 @@ def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) ->
     return None if has_ours else invalid or None
 
 
-def cells_of(result: BatchResult, line: int) -> list[str]:
-    """Return the cells of a row that was tried and begins on this line of the input."""
-    known = result.withdrawal
+def cells_of(result: BatchResult, line: int, shown: Transaction | None = None) -> list[str]:
+    """Return the cells of a row that was tried and begins on this line of the input.
+
+    Args:
+        result: of the row.
+        line: its number.
+        shown: what a look-up or a callback has shown of the withdrawal; None where nothing is known.
+    """
+    known = result.withdrawal or getattr(result.error, "transaction", None)
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
     return [
         result.request.foreign_id,
@@ -193,6 +201,8 @@ def cells_of(result: BatchResult, line: int) -> list[str]:
         status,
         _words(result.error),
         str(line),
+        txids_text(shown),
+        fees_text(shown),
     ]
 
 
@@ -204,7 +214,7 @@ def _words(error: AlphapoError | None) -> str:
 
 def invalid_cells(line: int, foreign_id: object, problems: Mapping[str, str]) -> list[str]:
     """Return the cells of a row that was never tried, with every problem."""
-    return [_cut(str(foreign_id)), "invalid", "", "", _cut(_listed(problems)), str(line)]
+    return [_cut(str(foreign_id)), "invalid", "", "", _cut(_listed(problems)), str(line), "", ""]
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -16,26 +16,31 @@ from rich.console import Console
 from alphapo_async.cli.batch.files import FileChanged
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts
-from alphapo_async.cli.batch.results import ResultsError, ResultsFile, cells_of
+from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
+from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import say
 from alphapo_async.cli.progress import Advance, duration, show_progress
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import AlphapoError, AuthenticationError, JournalError
+from alphapo_async.core.codec import decode_body, encode_body
+from alphapo_async.core.errors import AlphapoError, AlphapoUnavailable, AuthenticationError, JournalError
 from alphapo_async.core.events import Event
 from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.results import FlightResult, result_of, to_outcome
+from alphapo_async.core.row import Row
 from alphapo_async.journal import Journal
 
 __all__ = ["BatchShutdown", "Job", "Orders", "pay_file"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CONNECTIONS: Final = 100
-_FAILURES: Final = (AuthenticationError, JournalError, FileChanged)
+_FAILURES: Final = (AuthenticationError, AlphapoUnavailable, JournalError, FileChanged)
 _MINUTE: Final = 60.0
 _IN_ONE_GO: Final = 100
 """Rows that are reported without being tried before other tasks get a turn."""
+_OPEN_ENDED: Final = ("accepted", "unknown")
 _NO_MORE_THAN: Final = "nothing more is sent, and requests under way get one minute"
 _NO_ANSWER_YET: Final = "a request without an answer stays unknown until the same command looks it up"
 
@@ -46,7 +51,9 @@ class Orders(msgspec.Struct, frozen=True):
     concurrency: int = 64
     retry_rejected: bool = False
     give_up_after: float | None = None
-    """Seconds of an outage after which the run ends."""
+    """Seconds of an outage after which the run ends, and seconds for which rows are followed."""
+    follow: bool = False
+    """Look up what is accepted until it is final."""
     client: dict[str, Any] = {}
     """More settings of the client."""
 
@@ -75,7 +82,7 @@ class BatchShutdown:
     ) -> None:
         self.stop = asyncio.Event()
         self.why: str | None = None
-        self._say = say
+        self.say = say
         self._host = host
         self._is_to_be_told = False
         self._give_up_after = give_up_after
@@ -98,18 +105,18 @@ class BatchShutdown:
                 self._timer = asyncio.get_running_loop().call_later(self._give_up_after, self._give_up)
         elif event.name == "outage ended":
             if not self._is_to_be_told:
-                self._say(f"{self._host} answers again.")
+                self.say(f"{self._host} answers again.")
             self._is_to_be_told = False
             self._forget_timer()
 
     def _hear_attempt(self, why: str) -> None:
         if self._is_to_be_told and why:
             self._is_to_be_told = False
-            self._say(f"{_what_came(self._host, why)}. Sending nothing new, and probing until it answers.")
+            self.say(f"{_what_came(self._host, why)}. Sending nothing new, and probing until it answers.")
 
     def _give_up(self) -> None:
         why = f"AlphaPo has given no readable answer for {duration(self._give_up_after or 0)}"
-        self._say(f"Giving up, for {why}: {_NO_MORE_THAN}.")
+        self.say(f"Giving up, for {why}: {_NO_MORE_THAN}.")
         self.end(why)
 
     def _forget_timer(self) -> None:
@@ -127,7 +134,7 @@ class BatchShutdown:
 
     def _end_at_once(self, sentence: str) -> None:
         if self._closing is None and self._client is not None:
-            self._say(sentence)
+            self.say(sentence)
             self._closing = asyncio.ensure_future(self._client.aclose(0))
 
     @contextlib.asynccontextmanager
@@ -151,7 +158,7 @@ class BatchShutdown:
     def interrupt(self) -> None:
         """Let requests under way end the first time; end at once the second time."""
         if self.why is None:
-            self._say(f"Stopping: {_NO_MORE_THAN}. Ctrl-C again stops at once.")
+            self.say(f"Stopping: {_NO_MORE_THAN}. Ctrl-C again stops at once.")
             self.end("it was interrupted")
         else:
             self._end_at_once(f"Stopping at once: {_NO_ANSWER_YET}.")
@@ -171,6 +178,7 @@ class _Book:
         self.tally = OutcomeCounts()
         self.same = 0
         self.unwritten = 0
+        self.not_final = 0
         self.failure: ResultsError | None = None
         self._results = results
         self._ending = ending
@@ -231,36 +239,115 @@ async def pay_file(
             client = await stack.enter_async_context(access.open_client(journal, **_settings(orders, ending)))
             await stack.enter_async_context(ending.listening(client))
         results.begin()
+        following = stack.enter_context(
+            contextlib.closing(Following(client, journal, access.account, ending.stop, **_following(orders)))
+        )
         async with show_progress(console, job.survey.rows) as advance:
             book = _Book(results, ending, advance)
-            failure = await _pay_rows(job, book, client, orders, ending) or book.failure
+            running = _Run(job, book, orders, ending, client=client, following=following)
+            failure = await running.finish(partial(journal.find, access.account)) or book.failure
     journaled = await _totals(journal, access.account)
     seconds = time.monotonic() - began
     return _report(job, book, failure, ending.why, journal=journaled, seconds=seconds), failure
 
 
-async def _pay_rows(
-    job: Job, book: _Book, client: AlphapoClient, orders: Orders, ending: BatchShutdown
-) -> AlphapoError | None:
-    """Pay the rows; return the error that ended the run early, None if none did."""
-    rows = job.sifter.to_pay(book.tell)
-    paying = client.batch(rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=ending.stop)
-    try:
+class _Run:
+    """One run over the rows of a file: they are paid, and then followed where that is wanted."""
+
+    def __init__(
+        self,
+        job: Job,
+        book: _Book,
+        orders: Orders,
+        ending: BatchShutdown,
+        *,
+        client: AlphapoClient,
+        following: Following,
+    ) -> None:
+        self._job = job
+        self._book = book
+        self._orders = orders
+        self._ending = ending
+        self._client = client
+        self._following = following
+
+    async def finish(self, find: Callable[[str], Awaitable[Row | None]]) -> AlphapoError | None:
+        """Give every row its outcome; return the error that ended the run early, None if none did.
+
+        Args:
+            find: returns the journal's row of a foreign_id.
+        """
+        try:
+            await self._pay(find)
+            if self._following:
+                await self._follow()
+        except _FAILURES as error:
+            self._tell_rest()
+            return cast("AlphapoError", error)
+        self._tell_rest()
+        for place, cells in enumerate(self._job.sifter.same_again()):
+            self._book.tell_same(cells)
+            if place % _IN_ONE_GO == 0:
+                await asyncio.sleep(0)
+        self._book.finish()
+        return None
+
+    async def _pay(self, find: Callable[[str], Awaitable[Row | None]]) -> None:
+        rows, orders = self._job.sifter.to_pay(self._book.tell), self._orders
+        paying = self._client.batch(
+            rows, orders.concurrency, resend_rejected=orders.retry_rejected, stop=self._ending.stop
+        )
         async with contextlib.aclosing(paying):
             async for result in paying:
-                line = job.index.line_of(result.request.foreign_id)
-                cells = cells_of(result, line)
-                book.tell(result.outcome, cells, result.request)
-                if job.survey.same:
-                    job.index.tell(result.request.foreign_id, cells)
-    except _FAILURES as error:
-        return cast("AlphapoError", error)
-    for place, cells in enumerate(job.sifter.same_again()):
-        book.tell_same(cells)
-        if place % _IN_ONE_GO == 0:
-            await asyncio.sleep(0)
-    book.finish()
-    return None
+                has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
+                row = await find(result.request.foreign_id) if has_ended else None
+                line = self._job.index.line_of(result.request.foreign_id)
+                cells = cells_of(result, line, None if row is None else row.transaction)
+                if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
+                    self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
+                else:
+                    self._tell(result.outcome, cells, result.request)
+
+    async def _follow(self) -> None:
+        """Look up what is not final, and report each row once nothing more is to be found out about it."""
+        limit = duration(self._orders.give_up_after or GIVE_UP_AFTER)
+        self._ending.say(
+            f"Following {len(self._following):,} rows until they are final, for {limit} at most. Ctrl-C ends it."
+        )
+        async with contextlib.aclosing(self._following.rows()) as found:
+            async for row, _, is_done, kept in found:
+                _, cells, request = _read_kept(kept)
+                result = result_of(0, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
+                cells = cells_of(result, int(cells[_LINE]), row.transaction)
+                if is_done:
+                    self._tell(result.outcome, cells, request)
+                else:
+                    self._following.keep(row.foreign_id, _kept(result.outcome, cells, request))
+
+    def _tell_rest(self) -> None:
+        """Report what is still followed as it was last seen."""
+        for _, kept in self._following.left():
+            outcome, cells, request = _read_kept(kept)
+            self._book.not_final += outcome == "accepted"
+            self._tell(outcome, cells, request)
+
+    def _tell(self, outcome: str, cells: list[str], request: WithdrawalRequest) -> None:
+        self._book.tell(outcome, cells, request)
+        if self._job.survey.same:
+            self._job.index.tell(cells[0], cells)
+
+
+_LINE: Final = COLUMNS.index("line")
+
+
+def _kept(outcome: str, cells: list[str], request: WithdrawalRequest) -> bytes:
+    """Return what is needed to report a row later."""
+    return msgspec.msgpack.encode((outcome, cells, encode_body(request, "string")))
+
+
+def _read_kept(kept: bytes) -> tuple[str, list[str], WithdrawalRequest]:
+    outcome, cells, body = msgspec.msgpack.decode(kept)
+    return outcome, cells, decode_body(body)
 
 
 def _report(
@@ -283,10 +370,15 @@ def _report(
         seconds=seconds,
         cut_short=why if failure is None else str(failure),
         unwritten=book.unwritten,
+        not_final=book.not_final,
         failed=None if failure is None else explain(failure)[1],
     )
     is_settled = report.code in (Exit.ALL_ACCEPTED, Exit.REFUSED)
     return msgspec.structs.replace(report, cut_short=None) if is_settled else report
+
+
+def _following(orders: Orders) -> dict[str, Any]:
+    return {"rate": orders.client.get("max_rate"), "give_up_after": orders.give_up_after}
 
 
 def _settings(orders: Orders, ending: BatchShutdown) -> dict[str, Any]:

@@ -166,15 +166,15 @@ class Sifter:
                     f"If both lines are the same payout, do nothing: line {standing.first} counts. Only a different payout gets a "
                     "foreign_id of its own."
                 )
-                tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number)], request)
+                tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number), "", ""], request)
 
     def same_again(self) -> Iterator[list[str]]:
         """Yield the results lines of rows that repeat an earlier row."""
         for later in self._index.same_again():
             if later.cells is not None:
-                *cells, error, _ = later.cells
                 about = f"The same payment as in line {later.first}, sent once."
-                yield [*cells, f"{about} {error}".rstrip(), str(later.line)]
+                error, _, *shown = later.cells[4:]
+                yield [*later.cells[:4], f"{about} {error}".rstrip(), str(later.line), *shown]
 
     def _checked(self, line: InputLine) -> WithdrawalRequest | dict[str, str]:
         """Return the request of a row, or every problem with it; problems made by a spreadsheet replace other problems of the same cell."""

@@ -355,9 +355,9 @@ class PostgresJournal:
         """Return accounts and workers."""
         return await self._ask(self._workers.register)
 
-    async def dump(self, after: int, limit: int) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on."""
-        return await self._ask(lambda fetch: self._rows.all(fetch, after, limit))
+    async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
+        """Return withdrawals of all accounts, in order, from behind this place on; with their histories unless told otherwise."""
+        return await self._ask(lambda fetch: self._rows.all(fetch, after, limit, with_history=with_history))
 
     async def load(self, register: Register | None, kept: list[Kept]) -> None:
         """Record what another journal kept; its workers have ended. None: withdrawals alone."""

@@ -101,10 +101,10 @@ class PostgresRows:
             found.setdefault(number, []).append(Entry(*line))
         return found
 
-    async def all(self, fetch: Fetch, after: int, limit: int) -> list[Kept]:
-        """Return withdrawals with their histories, in order."""
+    async def all(self, fetch: Fetch, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
+        """Return withdrawals in order, with their histories unless told otherwise."""
         found = await self.select(fetch, "everything", after, limit)
-        lines = await self.histories(fetch, [known.id for known in found])
+        lines = await self.histories(fetch, [known.id for known in found]) if with_history else {}
         return [Kept(known.id, known.row, tuple(lines.get(known.id, ()))) for known in found]
 
     async def totals(self, fetch: Fetch, account: str) -> dict[str, Totals]:

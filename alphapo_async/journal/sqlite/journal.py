@@ -474,9 +474,9 @@ class SqliteJournal:
         leases: list[Leased] = await self._ask(lambda file: file.rows.leases())
         return [leased.worker for leased in leases if self._ended(leased, now) is None]
 
-    async def dump(self, after: int, limit: int) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on."""
-        return await self._ask(lambda file: file.rows.dump(after, limit))
+    async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
+        """Return withdrawals of all accounts, in order, from behind this place on; with their histories unless told otherwise."""
+        return await self._ask(lambda file: file.rows.dump(after, limit, with_history=with_history))
 
     async def hold(self) -> None:
         """Lock the file: no other process writes to it until `release` or `retire`."""

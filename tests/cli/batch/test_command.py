@@ -18,13 +18,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from alphapo_async.cli.batch.command import _interruptible, _Work, report_lines, seconds_of
+from alphapo_async.cli.batch.command import _interruptible, _Work, report_lines
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.report_file import ReportFile
@@ -334,21 +333,6 @@ def test_options_that_make_no_sense_are_refused(local: Local, tmp_path: Path, ar
     assert words in told.output
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7_200), ("1d", 86_400), (" 3m ", 180)]
-)
-def test_times_are_typed_as_people_say_them(text: str, seconds: float) -> None:
-    """Seconds, minutes, hours, days."""
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "2 h", "h", "1w", "1e3", "inf"])
-def test_other_times_are_refused(text: str) -> None:
-    """None of them is guessed at."""
-    with pytest.raises(click.BadParameter):
-        seconds_of(text)
-
-
 # ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -457,6 +441,8 @@ def test_below_the_tables_stands_what_to_do_now() -> None:
     ]
     conflicts = BatchReport("f.csv", Survey(rows=2), Counter(conflict=2), 0, {}, {}, 61.0)
     assert report_lines(conflicts, "f.results.csv")[2].startswith("2 rows conflict with an existing withdrawal")
+    followed = BatchReport("f.csv", Survey(rows=2), Counter(accepted=2), 0, {}, {}, 61.0, not_final=2)
+    assert report_lines(followed, "f.results.csv")[2].startswith("2 rows are accepted and not final yet: the same")
     full = BatchReport(
         "f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN
     )

@@ -9,6 +9,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,13 @@ from alphapo_async.core.errors import (
     AlphapoError,
     ConfigurationError,
     InvalidRequest,
+    WithdrawalFailed,
     WithdrawalRejected,
 )
-from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import BatchResult
 
-HEADER = "foreign_id,outcome,id,status,error,line\n"
+HEADER = "foreign_id,outcome,id,status,error,line,txid,fees\n"
 ACCEPTED = ["a", "accepted", "7", "processing", "", "2"]
 REQUEST = WithdrawalRequest(
     currency="BTC", address="made-up", amount="0.5", foreign_id="a", end_user_reference="user-1"
@@ -127,11 +129,11 @@ def test_the_file_is_written_anew_each_time(tmp_path: Path) -> None:
     [
         "",
         HEADER,
-        HEADER + "a,accepted,7,processing,,2\nb,rejected,,,no,3\n",
-        HEADER + "x,invalid,,,amount is negative.,2\nb,rejected,,,no,3\n,invalid,,,what?,3\n",
-        HEADER + "x,invalid,,,amount is negative.,2\na,invalid,,,what?,3\n",
-        HEADER + ",invalid,,,what?,3\n",
-        HEADER + "a,accepted,7,processing,,2\nx,accepted,7,proc",
+        HEADER + "a,accepted,7,processing,,2,,\nb,rejected,,,no,3,,\n",
+        HEADER + "x,invalid,,,amount is negative.,2,,\nb,rejected,,,no,3,,\n,invalid,,,what?,3,,\n",
+        HEADER + "x,invalid,,,amount is negative.,2,,\na,invalid,,,what?,3,,\n",
+        HEADER + ",invalid,,,what?,3,,\n",
+        HEADER + "a,accepted,7,processing,,2,,\nx,accepted,7,proc",
     ],
 )
 def test_results_of_the_same_batch_are_written_over(tmp_path: Path, text: str) -> None:
@@ -162,16 +164,16 @@ def test_a_last_line_may_have_been_cut_anywhere(tmp_path: Path) -> None:
     ("data", "words"),
     [
         (
-            HEADER.encode() + b"a,accepted,7,,,2\nx,accepted,8,,,3\n",
+            HEADER.encode() + b"a,accepted,7,,,2,,\nx,accepted,8,,,3,,\n",
             "holds the result of foreign_id 'x', which the rows to be paid do not have",
         ),
         (
-            HEADER.encode() + b",accepted,8,,,2\n",
+            HEADER.encode() + b",accepted,8,,,2,,\n",
             "holds the result of foreign_id '', which the rows to be paid do not have",
         ),
         (b"foreign_id,currency,address,amount,end_user_reference\na,BTC,made-up,1,u\n", "is not a results file"),
         (
-            HEADER.encode() + b",invalid,,,,2\nx,invalid,,,,3\ny,invalid,,,,4\n",
+            HEADER.encode() + b",invalid,,,,2,,\nx,invalid,,,,3,,\ny,invalid,,,,4,,\n",
             "the result of foreign_id 'x'",
         ),
         (b"what somebody wrote\n", "is not a results file"),
@@ -200,7 +202,7 @@ def test_a_file_that_is_not_this_batch_s_results_is_refused_and_left_as_it_is(
 def test_a_file_that_was_refused_is_let_go_of(tmp_path: Path) -> None:
     """Whoever it belongs to can take it at once."""
     path = tmp_path / "results.csv"
-    path.write_text(f"{HEADER}x,accepted,8,,,2\n", encoding="utf-8")
+    path.write_text(f"{HEADER}x,accepted,8,,,2,,\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="another batch"):
         ResultsFile(path, is_ours)
     with ResultsFile(path, "x".__eq__):
@@ -351,7 +353,19 @@ def test_a_row_that_was_tried_says_what_became_of_it(
     known: Withdrawal | None, error: AlphapoError | None, cells: list[str]
 ) -> None:
     """What AlphaPo has, or the error in its words; of a wrong request only what is wrong."""
-    assert cells_of(BatchResult(0, REQUEST, known, error), 5) == [*cells, "5"]
+    assert cells_of(BatchResult(0, REQUEST, known, error), 5) == [*cells, "5", "", ""]
+
+
+def test_what_alphapo_shows_fills_id_status_txid_and_fees() -> None:
+    """Also of a row that it has ended."""
+    fees = (Fee("mining", "BTC", Decimal("0.0001")), Fee("withdrawal", "EUR", Decimal("1.50")), Fee(None, "X", None))
+    shown = Transaction(
+        id=7, status="cancelled", fees=fees, transactions=(TransactionPart(txid="one"), TransactionPart(txid="two"))
+    )
+    failed = WithdrawalFailed("It ended.", transaction=shown)
+    cells = cells_of(BatchResult(0, REQUEST, None, failed), 5, shown)
+    assert cells[:4] == ["a", "failed", "7", "cancelled"]
+    assert cells[5:] == ["5", "one two", "0.0001 BTC mining; 1.50 EUR withdrawal; not known"]
 
 
 @pytest.mark.parametrize(("foreign_id", "text"), [("a", "a"), ("", ""), (7, "7"), (None, "None"), (["x"], "['x']")])
@@ -365,6 +379,8 @@ def test_a_row_that_was_never_tried_says_its_line_and_every_problem(foreign_id: 
         "",
         "amount is negative. address is required.",
         "12",
+        "",
+        "",
     ]
 
 
@@ -380,14 +396,16 @@ def test_the_cells_fit_the_columns(tmp_path: Path) -> None:
     assert [(line["error"], line["line"]) for line in told] == [("", "2"), ("row is not a JSON object.", "3")]
 
 
-@pytest.mark.parametrize("left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line"])
+@pytest.mark.parametrize(
+    "left", ["", "f", "foreign_id,outcome,id,sta", "foreign_id,outcome,id,status,error,line,txid,fees"]
+)
 def test_a_header_that_was_cut_by_a_crash_is_no_other_file(tmp_path: Path, left: str) -> None:
     """It is written anew."""
     path = tmp_path / "results.csv"
     path.write_text(left, encoding="utf-8")
     with ResultsFile(path, lambda _: False) as results:
         results.begin()
-    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error,line\n"
+    assert path.read_text(encoding="utf-8") == "foreign_id,outcome,id,status,error,line,txid,fees\n"
 
 
 @pytest.mark.parametrize("left", ["foreign_id\n", "foreign_id\na\n", "foreign_id,outcome\n"])

@@ -22,14 +22,20 @@ from alphapo_async.cli.batch.run import BatchShutdown, Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
-from alphapo_async.core.errors import AlphapoError, AuthenticationError, ConfigurationError, JournalError
+from alphapo_async.core.errors import (
+    AlphapoError,
+    AlphapoUnavailable,
+    AuthenticationError,
+    ConfigurationError,
+    JournalError,
+)
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.models import Totals
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.journal import Journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
-from alphapo_async.sandbox import OutagePlan, Sandbox
+from alphapo_async.sandbox import Dialect, Fault, OutagePlan, Sandbox, Script
 from tests.support.indexes import new_index
 from tests.support.wire import Durable
 
@@ -202,7 +208,9 @@ async def test_nothing_is_written_over_before_the_journal_has_taken_the_account(
     journal = SqliteJournal(tmp_path / "journal.db")
     await journal.join("default", "app.alphapo.net", "worker", 0.0)
     await journal.aclose()
-    desk.results.write_text("foreign_id,outcome,id,status,error,line\np-1,accepted,7,,,2\n", encoding="utf-8")
+    desk.results.write_text(
+        "foreign_id,outcome,id,status,error,line,txid,fees\np-1,accepted,7,,,2,,\n", encoding="utf-8"
+    )
     before = desk.results.read_bytes()
     async with Sandbox(KEY, SECRET) as sandbox:
         with pytest.raises(ConfigurationError, match=r"belongs to 'app\.alphapo\.net'"):
@@ -435,3 +443,77 @@ async def test_an_outage_that_ends_in_time_ends_nothing() -> None:
         await asyncio.sleep(0.1)
         assert (ending.why, ending.stop.is_set(), said) == (None, False, [])
     assert repr(ending) == "BatchShutdown(None)"
+
+
+# ── followed to the end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lines(desk: Desk) -> dict[str, dict[str, str]]:
+    """Return the results by foreign_id; no row has two lines."""
+    with desk.results.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len({line["foreign_id"] for line in found}) == len(found)
+    return {line["foreign_id"]: line for line in found}
+
+
+async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Path) -> None:
+    """A row that AlphaPo cancels later is failed, one that says the same again has the same txid, and no fee is lost."""
+    ended = "cancelled,BTC,12345,0.5,user\nrefused,BTC,unsupported,1,user\n"
+    desk = Desk(tmp_path, rows(5) + ended + "p-1,BTC,made-up-1,0.5,user\n")
+    async with Sandbox(KEY, SECRET, settle_after=0.3, dialect=Dialect(fees="outside")) as sandbox:
+        report, failure = await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+        booked = {one.foreign_id: one for one in sandbox.ledger.all_accepted()}
+    assert (failure, report.code, report.not_final, report.adds_up) == (None, Exit.REFUSED, 0, True)
+    assert report.outcomes == {"accepted": 5, "failed": 1, "rejected": 1}
+    assert "Following 6 rows until they are final, for 1:00:00 at most" in desk.said.getvalue()
+    with desk.results.open(encoding="utf-8", newline="") as file:
+        found = [(line["foreign_id"], line["status"], line["txid"], line["fees"]) for line in csv.DictReader(file)]
+    for number in (*range(5), 1):
+        txid = f"{booked[f'p-{number}'].id:064x}"
+        assert (f"p-{number}", "confirmed", txid, "0.00050000 BTC mining") in found
+    assert len(found) == 8
+    assert ("cancelled", "cancelled", "", "") in found
+
+
+async def test_a_batch_is_followed_no_longer_than_it_is_told(tmp_path: Path) -> None:
+    """Every row has its line, as it was last seen, and the exit code asks for another run; that one goes on."""
+    desk = Desk(tmp_path, rows(3))
+    async with Sandbox(KEY, SECRET, settle_after=0.8) as sandbox:
+        report, _ = await desk.pay(sandbox.url, follow=True, give_up_after=0.1, client={"max_rate": 500.0})
+        assert (report.code, report.not_final, report.outcomes) == (Exit.UNKNOWN, 3, {"accepted": 3})
+        assert {line["status"] for line in lines(desk).values()} == {"not_confirmed"}
+        await asyncio.sleep(0.8)
+        report, _ = await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+    assert (report.code, report.not_final) == (Exit.ALL_ACCEPTED, 0)
+    assert all(line["status"] == "confirmed" and line["txid"] for line in lines(desk).values())
+
+
+async def test_a_run_without_following_writes_the_txids_that_the_journal_has(tmp_path: Path) -> None:
+    """Found by a worker, a callback or an earlier run."""
+    desk = Desk(tmp_path, rows(2))
+    async with Sandbox(KEY, SECRET, settle_after=0.0) as sandbox:
+        await desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0})
+        look_ups = sandbox.ledger.look_ups
+        await desk.pay(sandbox.url)
+        assert sandbox.ledger.look_ups == look_ups
+    assert all(line["txid"] for line in lines(desk).values())
+
+
+async def test_following_ends_in_order_when_it_is_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C loses no line."""
+    desk = Desk(tmp_path, rows(3))
+    async with Sandbox(KEY, SECRET, settle_after=60.0) as sandbox:
+        paying = asyncio.create_task(desk.pay(sandbox.url, follow=True, client={"max_rate": 500.0}))
+        asyncio.get_running_loop().call_later(0.6, os.kill, os.getpid(), signal.SIGINT)
+        report, _ = await paying
+    assert (report.code, report.not_final, len(lines(desk))) == (Exit.UNKNOWN, 3, 3)
+
+
+async def test_a_key_that_is_refused_while_rows_are_followed_ends_the_run(tmp_path: Path) -> None:
+    """Every line is written, and the exit code names the key."""
+    desk = Desk(tmp_path, rows(2))
+    plan = Script({"*": {"look-up": [Fault.REFUSED_KEY]}})
+    async with Sandbox(KEY, SECRET, settle_after=60.0, faults=plan) as sandbox:
+        report, failure = await desk.pay(sandbox.url, follow=True)
+    assert isinstance(failure, AlphapoUnavailable)
+    assert (report.code, report.outcomes, len(lines(desk))) == (Exit.KEY_REFUSED, {"accepted": 2}, 2)

@@ -102,6 +102,8 @@ async def test_the_second_reading_yields_each_payment_once_and_tells_the_rest(tm
             "If both lines are the same payout, do nothing: line 2 counts. Only a different payout gets a foreign_id of its own."
         ),
         "6",
+        "",
+        "",
     ]
 
 
@@ -113,9 +115,9 @@ def test_a_row_that_says_the_same_again_is_told_what_the_first_was_told(tmp_path
     sifting = Sifter(InputFile(path, read_lines), index, "number")
     sifting.survey(lambda _: None)
     assert list(sifting.same_again()) == []
-    index.tell("a", ["a", "accepted", "7", "processing", "", "2"])
+    index.tell("a", ["a", "accepted", "7", "confirmed", "", "2", "bb04", ""])
     assert list(sifting.same_again()) == [
-        ["a", "accepted", "7", "processing", "The same payment as in line 2, sent once.", "4"]
+        ["a", "accepted", "7", "confirmed", "The same payment as in line 2, sent once.", "4", "bb04", ""]
     ]
 
 

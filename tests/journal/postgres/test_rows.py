@@ -254,6 +254,7 @@ async def test_another_journals_rows_are_taken_with_all_that_is_kept_of_them(fet
     kept = [Kept(1, corrected, (line("one"), line("two", 2, count=3, last_at=4.0))), Kept(2, row("b"), ())]
     await ROWS.load(fetch, kept, STAMP)
     [first] = await ROWS.all(fetch, 0, 1)
+    assert await ROWS.all(fetch, 0, 1, with_history=False) == [first._replace(entries=())]
     [second] = await ROWS.all(fetch, first.place, 9)
     assert same(first.row, corrected)
     assert first.entries == (line("one"), line("two", 2, count=3, last_at=4.0))

@@ -258,6 +258,7 @@ def test_all_that_is_kept_is_handed_on_in_order(rows: SqliteRows) -> None:
     assert rows.recall("default", "callback 7") == "text"
     assert rows.recall("default", "another") is None
     [first] = rows.dump(0, 1)
+    assert rows.dump(0, 1, with_history=False) == [first._replace(entries=())]
     [second] = rows.dump(first.place, 9)
     assert (first.row.revision.body, first.entries) == (CORRECTED.body, (line,))
     assert [one.body for one in first.row.earlier] == [row().revision.body]

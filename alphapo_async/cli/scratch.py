@@ -1,0 +1,44 @@
+"""A temporary database on disk, so that the memory of a command does not grow with its input."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final
+
+__all__ = ["Scratch"]
+
+_CACHE: Final = "pragma cache_size = -16384"  # KiB of memory, however many rows there are
+
+
+class Scratch:
+    """A nameless database that is removed when it is closed.
+
+    Args:
+        tables: statements that make its tables, each ended by `;` and a line end.
+    """
+
+    def __init__(self, tables: str) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        for statement in ("pragma journal_mode = off", "pragma synchronous = off", _CACHE, *tables.split(";\n")):
+            self._connection.execute(statement)
+        self._connection.execute("begin")
+
+    def __repr__(self) -> str:
+        return "Scratch()"
+
+    def run(self, statement: str, *values: object) -> int:
+        """Run a statement; return how many rows it changed."""
+        return self._connection.execute(statement, values).rowcount
+
+    def first(self, statement: str, *values: object) -> Any:
+        """Return the first row of a query; None if there is none."""
+        return self._connection.execute(statement, values).fetchone()
+
+    def each(self, statement: str, *values: object) -> Iterable[Any]:
+        """Return the rows of a query, read one by one."""
+        return self._connection.execute(statement, values)
+
+    def close(self) -> None:
+        """Close the database; its file is removed."""
+        self._connection.close()
