@@ -51,21 +51,21 @@ def quote(
     asked = {"amount": sent, "amount_to": received}
     quote_request(currency, convert_to, sent, received)  # wrong input is reported before a setting that is missing
     access = Access(os.environ, base_url=base_url)
-    told = run(access.answer(lambda client: client.quote(currency, convert_to, **asked), amount_format=amount_format))
+    answer = run(access.answer(lambda client: client.quote(currency, convert_to, **asked), amount_format=amount_format))
     if as_json:
-        click.echo(json_text(told))
+        click.echo(json_text(answer))
         return
-    for line in pairs(quote_pairs(told)):
+    for line in pairs(quote_pairs(answer)):
         click.echo(line)
 
 
-def quote_pairs(told: Quote) -> list[tuple[str, str]]:
+def quote_pairs(answer: Quote) -> list[tuple[str, str]]:
     """Return the figures of a quote, name by name."""
-    fee = told.fee
+    fee = answer.fee
     return [
-        ("amount", amount(told.amount, told.currency)),
-        ("amount_to", amount(told.amount_to, told.convert_to)),
-        ("rate", amount(told.rate)),
+        ("amount", amount(answer.amount, answer.currency)),
+        ("amount_to", amount(answer.amount_to, answer.convert_to)),
+        ("rate", amount(answer.rate)),
         ("fee", "not known" if fee is None else amount(fee.amount, fee.currency)),
         ("note", "informative only: a withdrawal has the rate of its own moment"),
     ]

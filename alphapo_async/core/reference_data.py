@@ -176,8 +176,8 @@ def read_exchange_minimums(body: bytes) -> dict[str, Decimal] | None:
 
 def read_quote(body: bytes, asked: QuoteRequest) -> Quote | None:
     """Return the quote, or None where the bytes have none, or one for other currencies."""
-    told = read_json(body)
-    data = told.get("data", told) if isinstance(told, dict) else None
+    reply = read_json(body)
+    data = reply.get("data", reply) if isinstance(reply, dict) else None
     if not isinstance(data, dict):
         return None
     names = text_of(data.get("sender_currency")), text_of(data.get("receiver_currency"))
@@ -200,11 +200,11 @@ def _fee(data: dict[str, Any]) -> Money | None:
 
 def refusal_of(body: bytes) -> str | None:
     """Return AlphaPo's words where the bytes refuse a question field by field; None where they do not."""
-    told = read_json(body)
-    errors = told.get("errors") if isinstance(told, dict) else None
+    reply = read_json(body)
+    errors = reply.get("errors") if isinstance(reply, dict) else None
     if not isinstance(errors, dict):
         return None
-    texts = [text for told in errors.values() for text in (told if isinstance(told, list) else [told]) if text]
+    texts = [text for found in errors.values() for text in (found if isinstance(found, list) else [found]) if text]
     return " ".join(map(str, texts)) or None
 
 
@@ -217,8 +217,8 @@ def nearest_codes(code: str, codes: Iterable[str]) -> list[str]:
 
 
 def _rows(body: bytes) -> Iterator[dict[str, Any]] | None:
-    told = read_json(body)
-    rows = told.get("data") if isinstance(told, dict) else None
+    reply = read_json(body)
+    rows = reply.get("data") if isinstance(reply, dict) else None
     return (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else None
 
 

@@ -307,7 +307,7 @@ def currencies(minimums: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
 
 
 def rates(fields: Mapping[str, Any], minimums: Mapping[str, Decimal], dialect: Dialect) -> HttpAnswer:
-    """Return the pairs of currencies, or those that `currency_from` and `currency_to` name (currencies-rates)."""
+    """Return the pairs of currencies, or the ones with `currency_from` and `currency_to` (currencies-rates)."""
     one = Decimal(1)
     rows = [
         {

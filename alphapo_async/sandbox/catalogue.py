@@ -43,7 +43,7 @@ VALUES: Mapping[str, Decimal] = MappingProxyType(_values())
 _TINY = Decimal("0.00000001")
 
 MINIMUMS: Mapping[str, Decimal] = MappingProxyType({**dict.fromkeys(VALUES, _TINY), "XRP": Decimal("0.001")})
-"""The least amount of each currency unless told otherwise."""
+"""The least amount of each currency, unless the sandbox is given others."""
 
 
 def is_known(currency: str) -> bool:

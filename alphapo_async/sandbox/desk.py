@@ -234,23 +234,23 @@ class Desk:
 
     def accounts(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/accounts/list."""
-        told = lambda _fields: answers.accounts(self.state.balances(now), self.state.dialect)  # noqa: E731
-        return self._answered("accounts", question, now, today, told)
+        answer = lambda _fields: answers.accounts(self.state.balances(now), self.state.dialect)  # noqa: E731
+        return self._answered("accounts", question, now, today, answer)
 
     def currencies(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/currencies/list."""
-        told = lambda _fields: answers.currencies(self.state.minimums, self.state.dialect)  # noqa: E731
-        return self._answered("currencies", question, now, today, told)
+        answer = lambda _fields: answers.currencies(self.state.minimums, self.state.dialect)  # noqa: E731
+        return self._answered("currencies", question, now, today, answer)
 
     def rates(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/currencies/rates."""
-        told = lambda fields: answers.rates(fields, self.state.minimums, self.state.dialect)  # noqa: E731
-        return self._answered("rates", question, now, today, told)
+        answer = lambda fields: answers.rates(fields, self.state.minimums, self.state.dialect)  # noqa: E731
+        return self._answered("rates", question, now, today, answer)
 
     def quote(self, question: Question, now: float, today: float) -> Reaction:
         """React to POST /api/v2/exchange/calculate."""
 
-        def told(fields: dict[str, Any]) -> HttpAnswer:
+        def answer(fields: dict[str, Any]) -> HttpAnswer:
             quoted, dialect = self.state.quote(fields, now), self.state.dialect
             if quoted is None:
                 return throttled(dialect, self.throttle_seconds, today)
@@ -258,7 +258,7 @@ class Desk:
                 return answers.refused(Refusal(quoted, _INVALID), dialect)
             return answers.quote(*quoted, dialect, today)
 
-        return self._answered("quote", question, now, today, told)
+        return self._answered("quote", question, now, today, answer)
 
     def _answered(
         self,
@@ -266,13 +266,13 @@ class Desk:
         question: Question,
         now: float,
         today: float,
-        told: Callable[[dict[str, Any]], HttpAnswer],
+        answer: Callable[[dict[str, Any]], HttpAnswer],
     ) -> Reaction:
         """React to a signed question that is about no withdrawal."""
         acting = self._acting(kind, now, today)
         fields = self._let_in(question)
-        answer = fields.answer if isinstance(fields, _Processed) else told(fields)
-        return Reaction(acting.way, acting.instead or answer)
+        usual = fields.answer if isinstance(fields, _Processed) else answer(fields)
+        return Reaction(acting.way, acting.instead or usual)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,11 +11,11 @@ from tests.cli.conftest import Local, invoke
 def test_balances_are_shown_and_those_at_zero_are_counted() -> None:
     """As a table, or as JSON with plain decimals."""
     with RunningSandbox(balances={"BTC": "0.00000001", "ETH": 0}) as sandbox:
-        told = invoke("balances", **sandbox.environment)
-        assert told.exit_code == 0
-        assert "│ BTC      │ 0.00000001 │" in told.output
-        assert "ETH" not in told.output
-        assert told.output.endswith("1 more at zero: --all shows them.\n")
+        result = invoke("balances", **sandbox.environment)
+        assert result.exit_code == 0
+        assert "│ BTC      │ 0.00000001 │" in result.output
+        assert "ETH" not in result.output
+        assert result.output.endswith("1 more at zero: --all shows them.\n")
         every = invoke("balances", "--all", **sandbox.environment)
         assert "ETH" in every.output
         assert "at zero" not in every.output
@@ -25,7 +25,7 @@ def test_balances_are_shown_and_those_at_zero_are_counted() -> None:
 
 def test_a_refused_key_has_exit_code_4_and_silence_3(local: Local) -> None:
     """With a sentence on standard error."""
-    told = local.invoke("balances", ALPHAPO_SECRET="another")
-    assert (told.exit_code, told.stdout) == (4, "")
-    assert "does not accept the key" in told.stderr
+    result = local.invoke("balances", ALPHAPO_SECRET="another")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "does not accept the key" in result.stderr
     assert local.invoke("balances", "--base-url", "http://127.0.0.1:9").exit_code == 3

@@ -12,11 +12,11 @@ from tests.cli.conftest import Local
 
 
 def test_the_list_is_shown_within_80_columns(local: Local) -> None:
-    """Every currency, or those that are named."""
-    told = local.invoke("currencies", COLUMNS="80")
-    assert told.exit_code == 0
-    assert "│ USDTBASE │" in told.output
-    assert max(map(len, told.output.splitlines())) <= 80
+    """Every currency, or only the named ones."""
+    result = local.invoke("currencies", COLUMNS="80")
+    assert result.exit_code == 0
+    assert "│ USDTBASE │" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
     named = local.invoke("currencies", "XRP", "--json")
     assert json.loads(named.output)["XRP"] == {
         "code": "XRP",
@@ -34,9 +34,9 @@ def test_the_list_is_shown_within_80_columns(local: Local) -> None:
 )
 def test_an_unknown_code_is_wrong_input_with_the_nearest_ones(local: Local, code: str, words: str) -> None:
     """Exit code 2."""
-    told = local.invoke("currencies", code)
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert words in told.stderr
+    result = local.invoke("currencies", code)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
 
 
 def test_what_alphapo_does_not_give_is_a_dash() -> None:

@@ -67,11 +67,11 @@ def test_a_figure_is_shown_plainly(figure: Decimal | None, currency: str | None,
 
 def test_json_has_plain_figures_and_nothing_that_steers_a_terminal() -> None:
     """Structs become objects; figures are strings without an exponent."""
-    told = json_text({"n": [D("1E-8")], "of": Totals(open=D(5)), "name": "\x1b\u202e"})
-    assert '"0.00000001"' in told
-    assert '"open": "5"' in told
-    assert told.isascii()
-    assert "\x1b" not in told
+    result = json_text({"n": [D("1E-8")], "of": Totals(open=D(5)), "name": "\x1b\u202e"})
+    assert '"0.00000001"' in result
+    assert '"open": "5"' in result
+    assert result.isascii()
+    assert "\x1b" not in result
 
 
 def test_names_and_values_are_aligned() -> None:

@@ -14,10 +14,10 @@ ASKED = ("quote", "--currency", "EUR", "--convert-to", "BTC")
 
 
 def test_a_quote_is_shown_as_informative(local: Local) -> None:
-    """Both amounts, rate, fee, and that it binds nobody."""
-    told = local.invoke(*ASKED, "--amount", "381")
-    assert told.exit_code == 0
-    assert told.output.splitlines() == [
+    """Both amounts, rate, fee, and a note that it is not binding."""
+    result = local.invoke(*ASKED, "--amount", "381")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
         "amount:    381.00000000 EUR",
         "amount_to: 0.00762000 BTC",
         "rate:      0.00002000",
@@ -39,9 +39,9 @@ def test_a_quote_is_shown_as_informative(local: Local) -> None:
 )
 def test_wrong_input_has_exit_code_2_and_a_sentence(local: Local, arguments: tuple[str, ...], words: str) -> None:
     """Without a traceback, on standard error."""
-    told = local.invoke(*arguments)
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert words in told.stderr
+    result = local.invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
 
 
 def test_what_alphapo_does_not_give_is_not_known() -> None:

@@ -47,10 +47,10 @@ def test_minimums_are_settable() -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         keys = {"ALPHAPO_KEY": "sandbox-key", "ALPHAPO_SECRET": "sandbox-secret"}
-        told = invoke(*withdrawing("small"), ALPHAPO_BASE_URL=url, **keys)
+        result = invoke(*withdrawing("small"), ALPHAPO_BASE_URL=url, **keys)
         process.terminate()
-    assert told.exit_code == 1
-    assert "must be at least 0.7" in told.output
+    assert result.exit_code == 1
+    assert "must be at least 0.7" in result.output
     for wrong in ("BTX=1", "BTC", "BTC=much"):
         assert invoke("sandbox", "--minimum", "BTC=1", "--minimum", wrong).exit_code == 2
 

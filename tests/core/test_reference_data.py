@@ -103,7 +103,7 @@ def test_the_minimum_of_conversions_is_the_lowest_of_all_pairs() -> None:
 @pytest.mark.parametrize("is_wrapped", [True, False])
 def test_a_quote_is_read(*, is_wrapped: bool) -> None:
     """Wrapped in `data` or not: AlphaPo's pages do not say."""
-    told = {
+    data = {
         "sender_currency": "EUR",
         "sender_amount": "381",
         "receiver_currency": "BTC",
@@ -112,7 +112,7 @@ def test_a_quote_is_read(*, is_wrapped: bool) -> None:
         "fee_amount": "1.5",
         "price": "0.00028562",
     }
-    assert read_quote(encoded({"data": told} if is_wrapped else told), ASKED) == Quote(
+    assert read_quote(encoded({"data": data} if is_wrapped else data), ASKED) == Quote(
         currency="EUR",
         convert_to="BTC",
         amount=Decimal(381),
@@ -123,7 +123,7 @@ def test_a_quote_is_read(*, is_wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "data",
     [
         [],
         {"data": []},
@@ -131,15 +131,15 @@ def test_a_quote_is_read(*, is_wrapped: bool) -> None:
         {"sender_currency": "USD", "receiver_currency": "BTC", "sender_amount": "381"},
     ],
 )
-def test_what_is_no_quote_or_one_for_other_currencies_is_none(told: Any) -> None:
+def test_what_is_no_quote_or_one_for_other_currencies_is_none(data: Any) -> None:
     """A figure for another pair would be worse than none."""
-    assert read_quote(encoded(told), ASKED) is None
+    assert read_quote(encoded(data), ASKED) is None
 
 
 def test_a_quote_without_a_fee_has_none() -> None:
     """And without a price no rate."""
-    told = {"sender_currency": "EUR", "receiver_currency": "BTC", "receiver_amount": "1"}
-    assert read_quote(encoded(told), ASKED) == Quote(currency="EUR", convert_to="BTC", amount_to=Decimal(1))
+    data = {"sender_currency": "EUR", "receiver_currency": "BTC", "receiver_amount": "1"}
+    assert read_quote(encoded(data), ASKED) == Quote(currency="EUR", convert_to="BTC", amount_to=Decimal(1))
 
 
 @given(JSON)
@@ -186,7 +186,7 @@ def test_a_wrong_question_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("data", "words"),
     [
         ({"errors": {"sender_currency": "Exchange is unavailable"}}, "Exchange is unavailable"),
         ({"errors": {"a": ["One.", "Two."], "b": "Three."}}, "One. Two. Three."),
@@ -195,9 +195,9 @@ def test_a_wrong_question_is_refused_with_a_sentence(
         ([], None),
     ],
 )
-def test_a_refusal_has_alphapos_words(told: Any, words: str | None) -> None:
+def test_a_refusal_has_alphapos_words(data: Any, words: str | None) -> None:
     """Of every field, texts or lists of texts."""
-    assert refusal_of(encoded(told)) == words
+    assert refusal_of(encoded(data)) == words
 
 
 @pytest.mark.parametrize(
@@ -211,5 +211,5 @@ def test_a_refusal_has_alphapos_words(told: Any, words: str | None) -> None:
     ],
 )
 def test_the_nearest_codes(code: str, near: list[str]) -> None:
-    """Those that begin with it, the shortest first; else those that look like it."""
+    """Codes that begin with it, the shortest first; else codes that look like it."""
     assert nearest_codes(code, CODES) == near

@@ -328,6 +328,6 @@ def test_a_quote_and_an_endpoint_that_is_not_there() -> None:
         "0.00002000",
     )
     assert (quote["ts_fixed"], quote["ts_release"]) == (7, 67)
-    told = answers.out_of_scope("/api/v2/invoices/create")
-    assert (told.status, read(told)["code"]) == (404, "not_in_the_sandbox")
-    assert "/api/v2/invoices/create" in read(told)["error"]
+    result = answers.out_of_scope("/api/v2/invoices/create")
+    assert (result.status, read(result)["code"]) == (404, "not_in_the_sandbox")
+    assert "/api/v2/invoices/create" in read(result)["error"]

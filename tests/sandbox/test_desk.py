@@ -125,9 +125,9 @@ def test_a_wrong_path_gives_403() -> None:
 def test_a_documented_endpoint_that_is_not_there_says_so(path: str) -> None:
     """404 with a sentence that names it; by GET it is a wrong path."""
     counter = Counter()
-    told = counter.desk.react("POST", f"/api/v2/{path}", question({}), 0.0, 0.0)
-    assert told.answer.status == 404
-    assert path in read(told)["error"]
+    result = counter.desk.react("POST", f"/api/v2/{path}", question({}), 0.0, 0.0)
+    assert result.answer.status == 404
+    assert path in read(result)["error"]
     assert counter.desk.react("GET", f"/api/v2/{path}", question({}), 0.0, 0.0).answer.status == 403
 
 
@@ -138,11 +138,11 @@ def test_rates_and_quotes() -> None:
     assert {pair["currency_from"]["currency"] for pair in read(pairs)["data"]} == {"EUR"}
     asked = {"sender_currency": "EUR", "receiver_currency": "BTC"}
     for changes, status in (({"sender_amount": 100}, 200), ({}, 400), *(({"sender_amount": 1}, 200),) * 28):
-        told = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, **changes}), 0.0, 0.0)
-        assert told.answer.status == status
-    told = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, "sender_amount": 1}), 0.0, 0.0)
-    assert told.answer.status == 429
-    assert b'{"errors": {"error code' in told.answer.body
+        result = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, **changes}), 0.0, 0.0)
+        assert result.answer.status == status
+    result = counter.desk.react("POST", "/api/v2/exchange/calculate", question({**asked, "sender_amount": 1}), 0.0, 0.0)
+    assert result.answer.status == 429
+    assert b'{"errors": {"error code' in result.answer.body
 
 
 def test_look_up_by_each_name() -> None:

@@ -267,7 +267,7 @@ def test_money_is_neither_made_nor_lost(payments: list[tuple[Decimal, str, int]]
 
 
 def test_minimums_are_settable() -> None:
-    """Those that are given; a currency that does not exist is refused."""
+    """Only the given ones; a currency that does not exist is refused."""
     state = MerchantState(minimums={"BTC": "0.5"})
     verdict = state.withdraw(fields(amount="0.4"), SIGNER.key, 0.0)
     assert isinstance(verdict, Refusal)
