@@ -22,7 +22,7 @@ ALL_BUT_THE_LONG = ("--ignore=tests/proof",)
 NOT_ON_UVLOOP = ("hangs_up_on_accepting", "closed_while_a_name_is_looked_up")
 """Two tests hold asyncio's own way of connecting: uvloop tells of a connection that broke off at once before anything is written, and
 looks names up in threads of its own."""
-EXTRAS = ("cli", "postgres", "otel", "uvloop")
+EXTRAS = ("addresses", "cli", "postgres", "otel", "uvloop")
 
 
 @nox.session(python=PYTHONS or [f"{sys.version_info.major}.{sys.version_info.minor}"])
