@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from alphapo_async.core.errors import AlphapoError, JournalError, WithdrawalError, WithdrawalUnknown
 
-__all__ = ["CHECK_THE_KEY", "advice", "happened", "is_key_refused", "option_problem", "row_message", "row_problem"]
+__all__ = [
+    "CHECK_THE_KEY",
+    "advice",
+    "happened",
+    "is_key_refused",
+    "option_problem",
+    "row_message",
+    "row_problem",
+    "warning_text",
+]
 
 CHECK_THE_KEY: Final = "Check ALPHAPO_KEY, ALPHAPO_SECRET, the host and the key's IP allowlist"
 _KEEP: Final = "Keep it pending: do not refund it and do not pay it under a new foreign_id."
@@ -92,6 +101,11 @@ def option_problem(text: str) -> str:
 def row_problem(text: str) -> str:
     """Return the problem with a field of a row, which is a cell or a name there."""
     return _with(text, _ROW_PROBLEMS)
+
+
+def warning_text(warnings: Mapping[str, str]) -> str:
+    """Return the warnings about a row, field by field."""
+    return f"warning: {' '.join(f'{field} {text}' for field, text in warnings.items())}"
 
 
 def _with(text: str, replacements: Iterable[tuple[str, str]]) -> str:

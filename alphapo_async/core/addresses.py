@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from hashlib import sha256
-from operator import xor
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -52,6 +51,8 @@ def check_address(currency: str, address: str, keccak: Keccak = keccak_256) -> A
     if network is None:
         return AddressCheck("not checked", f"no documented network for {shown(currency)}")
     verdict = _FORMATS[network](address, keccak)
+    if verdict == "fine":
+        return AddressCheck("fine")
     if verdict != "wrong network":
         return AddressCheck(verdict, _TEXTS[verdict].format(shown(address)))
     own = next((name for name, check in _FORMATS.items() if check(address, keccak) in ("fine", "not checked")), None)
@@ -60,7 +61,6 @@ def check_address(currency: str, address: str, keccak: Keccak = keccak_256) -> A
 
 
 _TEXTS: Final = {
-    "fine": "",
     "bad checksum": "{} is mistyped or cut: its checksum does not fit.",
     "not checked": "the checksum of 0x… addresses needs the extra addresses: pip install 'alphapo-async[addresses]'",
 }
@@ -93,7 +93,9 @@ _CASH_SIZES: Final = (20, 24, 28, 32, 40, 48, 56, 64)
 
 def _table(*steps: int) -> tuple[int, ...]:
     """Return what each value of the highest five bits adds to a checksum."""
-    return tuple(reduce(xor, (step for bit, step in enumerate(steps) if top >> bit & 1), 0) for top in range(32))
+    return tuple(
+        reduce(int.__xor__, (step for bit, step in enumerate(steps) if top >> bit & 1), 0) for top in range(32)
+    )
 
 
 _BECH32: Final = _table(0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)

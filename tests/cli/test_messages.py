@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import pytest
 
-from alphapo_async.cli.messages import advice, happened, option_problem, row_message, row_problem
+from alphapo_async.cli.messages import advice, happened, option_problem, row_message, row_problem, warning_text
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -123,3 +123,10 @@ def test_the_problem_of_a_field_names_cells_and_columns(fields: dict[str, object
     told = row_problem(caught.value.problems[name])
     assert told.endswith(words)
     assert not [word for word in _PYTHON if word in told]
+
+
+def test_warnings_are_one_sentence_for_each_field() -> None:
+    """In the order of the fields."""
+    assert (
+        warning_text({"amount": "is small.", "address": "is wrong."}) == "warning: amount is small. address is wrong."
+    )

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
+from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, WithdrawalRejected
 from alphapo_async.core.models import Money, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.reference_data import Currency, Quote
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.reference_data import unavailable
-from alphapo_async.sandbox import Dialect, Fault, Sandbox, Script
+from alphapo_async.sandbox import Call, Dialect, Fault, Sandbox, Script
 from alphapo_async.session import SessionManager
 
 QUESTIONS: list[Callable[[AlphapoClient], Awaitable[Any]]] = [
@@ -157,3 +157,20 @@ async def test_too_many_quotes_hold_no_withdrawal_back(throttling: Any) -> None:
 def test_a_question_that_found_no_slot_says_so() -> None:
     """There was no answer at all."""
     assert str(unavailable("the look-up", None)) == "AlphaPo did not answer the look-up: no slot in time."
+
+
+async def test_a_withdrawal_asks_nothing_of_this() -> None:
+    """Not even for a code that the list does not have: the list may be old, and AlphaPo decides."""
+    calls: list[str] = []
+
+    class Noting:
+        def next(self, call: Call, /) -> Fault | None:
+            calls.append(call.kind)
+            return None
+
+    async with Sandbox(faults=Noting()) as sandbox, client_of(sandbox) as client:
+        usual: dict[str, Any] = {"address": "made-up", "amount": "0.123456789", "end_user_reference": "u"}
+        await client.withdraw(WithdrawalRequest(currency="BTC", foreign_id="a", **usual))
+        with pytest.raises(WithdrawalRejected):
+            await client.withdraw(WithdrawalRequest(currency="USDT", foreign_id="b", **usual))
+    assert calls == ["withdrawal", "withdrawal", "look-up"]  # the refusal is looked up: the journal is in memory

@@ -24,7 +24,7 @@ from alphapo_async.cli.batch.run import Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.messages import row_message
+from alphapo_async.cli.messages import row_message, warning_text
 from alphapo_async.cli.options import Access, access_options, give_up_after_of
 from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
 from alphapo_async.cli.progress import duration
@@ -32,6 +32,7 @@ from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.engine.context import host_of
 from alphapo_async.journal import Journal
 from alphapo_async.journal.host_binding import check_host
@@ -69,7 +70,9 @@ Exit codes:
   2  wrong usage, input or configuration, or FILE changed meanwhile
   3  something unknown, not sent, not tried, missing in the results or, with --follow, not final: run again (wins over 1)
   4  key refused
---dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid, else 0.
+--dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid or a balance is
+not enough, else 0. It compares each row with AlphaPo's list of currencies and checks its address: the warnings change no
+exit code without --strict.
 """
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -87,6 +90,11 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option(
     "--dry-run", is_flag=True, help="Read the whole file, show what would be paid and every problem, send nothing."
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Compare the file with AlphaPo's list of currencies and the balances first, and send nothing if there is a warning (exit code 2).",
 )
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Rows worked on at once."
@@ -120,6 +128,7 @@ def batch(
     results: Path | None,
     report_to: Path | None,
     dry_run: bool,
+    strict: bool,
     concurrency: int,
     max_rate: float | None,
     retry_rejected: bool,
@@ -147,8 +156,8 @@ def batch(
         work = _Work(source, index=index, sifter=sifter, access=access, console=console)
         with _interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
-                sys.exit(work.show(results_to, orders))
-            if not work.may_pay(orders, yes=yes):
+                sys.exit(work.show(results_to, orders, strict=strict))
+            if not work.may_pay(orders, yes=yes, strict=strict):
                 echo("Not confirmed: this call sent nothing.", err=True)
                 sys.exit(Exit.UNKNOWN)
         with _interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
@@ -201,14 +210,15 @@ class _Work:
         self._console = console
         self._survey = Survey()
 
-    def show(self, results: Path, orders: Orders) -> Exit:
+    def show(self, results: Path, orders: Orders, *, strict: bool) -> Exit:
         """Show what would be paid, every problem, and what would forbid the run; return the exit code."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
-        wanted = Wanted(self._sifter, orders.retry_rejected, balances=True)
-        known = run(find_out(self._access, wanted))
+        known = run(find_out(self._access, Wanted(self._sifter, orders.retry_rejected, self._warn)))
         for line in dry_run_lines(self._survey, known):
             say(self._console, line)
-        refusals = [*_refused(partial(self._check_host, known)), *_refused(partial(self._check_results, results))]
+        checks = [partial(self._check_host, known), partial(self._check_results, results)]
+        checks += [partial(_check_warnings, known)] if strict else []
+        refusals = [refusal for check in checks for refusal in _refused(check)]
         for refusal in refusals:
             say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
         say(self._console, _NOTHING)
@@ -216,7 +226,13 @@ class _Work:
             return Exit.WRONG
         if known.balances.is_key_refused:
             return Exit.KEY_REFUSED
-        return Exit.REFUSED if self._survey.invalid or self._survey.conflict else Exit.ALL_ACCEPTED
+        if strict and known.balances.error is not None:
+            return Exit.UNKNOWN
+        cannot_be_paid = self._survey.invalid or self._survey.conflict or known.short_of
+        return Exit.REFUSED if cannot_be_paid else Exit.ALL_ACCEPTED
+
+    def _warn(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> None:
+        say(self._console, f"line {self._index.line_of(request.foreign_id)}: {warning_text(warnings)}")
 
     def _check_host(self, known: PriorKnowledge) -> None:
         if known.host is not None:
@@ -226,7 +242,7 @@ class _Work:
         with ResultsFile(results, self._index.knows):
             pass
 
-    def may_pay(self, orders: Orders, *, yes: bool) -> bool:
+    def may_pay(self, orders: Orders, *, yes: bool, strict: bool) -> bool:
         """Read the file, show what is about to happen, and ask if money would move; return whether to pay."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
             self._survey = self._sifter.survey(lambda _problem: None)
@@ -235,9 +251,13 @@ class _Work:
             raise ConfigurationError(
                 f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. {_NOTHING}"
             )
-        wanted = Wanted() if access.is_local else Wanted(self._sifter, orders.retry_rejected)
+        asks = strict or not access.is_local
+        wanted = Wanted(self._sifter, orders.retry_rejected, self._warn if strict else None) if asks else Wanted()
         known = run(find_out(access, wanted))
         self._check_host(known)
+        if strict:
+            _check_answer(known)
+            _check_warnings(known)
         return access.is_local or self._is_agreed(known, yes=yes)
 
     def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
@@ -299,6 +319,28 @@ class _Work:
             )
         finally:
             await journal.aclose()
+
+
+def _check_answer(known: PriorKnowledge) -> None:
+    """Pass if AlphaPo gave the balances and its list of currencies.
+
+    Raises:
+        AlphapoUnavailable: it did not.
+    """
+    if known.balances.error is not None:
+        raise known.balances.error
+
+
+def _check_warnings(known: PriorKnowledge) -> None:
+    """Pass if there is no warning.
+
+    Raises:
+        ConfigurationError: there is one, and --strict was given.
+    """
+    found = [f"{known.warned:,} rows have warnings"] if known.warned else []
+    found += [f"the balance is not enough for {currency}" for currency in known.short_of]
+    if found:
+        raise ConfigurationError(f"With --strict a warning is an error: {'; '.join(found)}. {_NOTHING}")
 
 
 def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -12,21 +13,29 @@ from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import amount, pairs
+from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoUnavailable
-from alphapo_async.core.models import Totals
+from alphapo_async.core.models import Totals, WithdrawalRequest
+from alphapo_async.core.preflight import preflight
+from alphapo_async.core.reference_data import Currency
 from alphapo_async.journal import HostBinding, Journal, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
-__all__ = ["Balances", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
+__all__ = ["Balances", "OnWarning", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
 
 
 class Balances(NamedTuple):
-    """The balances at AlphaPo."""
+    """The balances at AlphaPo, and its list of currencies."""
 
     held: Mapping[str, Decimal]
-    why: str = ""
-    """Why they are not known; empty if they are."""
-    is_key_refused: bool = False
+    error: AlphapoUnavailable | None = None
+    """Why they are not known, or only the balances are."""
+    currencies: Mapping[str, Currency] = {}
+
+    @property
+    def is_key_refused(self) -> bool:
+        """AlphaPo does not accept the key or the signature."""
+        return self.error is not None and self.error.is_key_refused
 
 
 class PriorKnowledge(msgspec.Struct, frozen=True):
@@ -40,6 +49,19 @@ class PriorKnowledge(msgspec.Struct, frozen=True):
     stock: InJournal | None = None
     """What the journal has of the file's rows, and what is left; None if it was not asked."""
     balances: Balances = Balances({})
+    warned: int = 0
+    """Rows with warnings, among those that a run would pay now."""
+    unchecked: Mapping[str, int] = {}
+    """Rows whose address was not checked, by the reason."""
+
+    @property
+    def short_of(self) -> list[str]:
+        """The currencies of which the balance is not enough."""
+        left = {} if self.stock is None else self.stock.left.to_debit
+        return [code for code, figure in left.items() if _is_short(self.balances.held.get(code), figure)]
+
+
+OnWarning: TypeAlias = Callable[[WithdrawalRequest, Mapping[str, str]], None]
 
 
 class Wanted(NamedTuple):
@@ -48,12 +70,12 @@ class Wanted(NamedTuple):
     stock_of: Sifter | None = None
     """Yields the rows to compare with the journal; None for no comparison."""
     retry_rejected: bool = False
-    balances: bool = False
-    """Also ask AlphaPo for the balances."""
+    on_warning: OnWarning | None = None
+    """Called with each row to pay that has warnings; with it, AlphaPo is asked for the balances and its list of currencies."""
 
 
 async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
-    """Ask the journal, and AlphaPo for the balances if wanted.
+    """Ask the journal, and AlphaPo for the balances and its list of currencies if wanted.
 
     Args:
         access: which journal, which AlphaPo.
@@ -66,9 +88,11 @@ async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
         known = await _ask(journal, access.account) if is_there else PriorKnowledge(journal.is_durable)
-        stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted)
-        balances = await _balances(access) if wanted.balances else known.balances
-        return msgspec.structs.replace(known, stock=stock, balances=balances)
+        balances = known.balances if wanted.on_warning is None else await _balances(access)
+        comparing = _Comparing(balances.currencies, wanted.on_warning)
+        stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted, comparing.take)
+        warned, unchecked = comparing.warned, comparing.unchecked
+        return msgspec.structs.replace(known, stock=stock, balances=balances, warned=warned, unchecked=unchecked)
     finally:
         await journal.aclose()
 
@@ -79,21 +103,47 @@ async def _ask(journal: Journal, account: str) -> PriorKnowledge:
     return PriorKnowledge(journal.is_durable, totals, hosts.get(account))
 
 
-async def _stock(journal: Journal, account: str, wanted: Wanted) -> InJournal | None:
+class _Comparing:
+    """Compares each row to pay with AlphaPo's list of currencies."""
+
+    def __init__(self, currencies: Mapping[str, Currency], on_warning: OnWarning | None) -> None:
+        self.warned = 0
+        self.unchecked: Counter[str] = Counter()
+        self._currencies = currencies
+        self._on_warning = on_warning
+
+    def take(self, request: WithdrawalRequest) -> None:
+        if self._on_warning is None:
+            return
+        found = preflight(request, self._currencies)
+        if found.warnings:
+            self.warned += 1
+            self._on_warning(request, found.warnings)
+        if found.unchecked:
+            self.unchecked[found.unchecked] += 1
+
+
+async def _stock(
+    journal: Journal, account: str, wanted: Wanted, on_left: Callable[[WithdrawalRequest], None]
+) -> InJournal | None:
     if wanted.stock_of is None:
         return None
     rows = wanted.stock_of.to_pay(lambda *_: None)
-    return await take_stock(journal, account, rows, retry_rejected=wanted.retry_rejected)
+    return await take_stock(journal, account, rows, retry_rejected=wanted.retry_rejected, on_left=on_left)
 
 
 async def _balances(access: Access) -> Balances:
-    client = access.open_client(MemoryJournal())
+    held: Mapping[str, Decimal] = {}
+
+    async def ask(client: AlphapoClient) -> Balances:
+        nonlocal held
+        held = await client.balances()
+        return Balances(held, currencies=await client.currencies())
+
     try:
-        return Balances(await client.balances())
+        return await access.answer(ask)
     except AlphapoUnavailable as error:
-        return Balances({}, str(error), is_key_refused=error.code is not None)
-    finally:
-        await client.aclose()
+        return Balances(held, error)
 
 
 def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
@@ -108,11 +158,13 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
             ("same as an earlier row", f"{survey.same:,}"),
             ("in conflict with an earlier row", f"{survey.conflict:,}"),
             ("invalid", f"{survey.invalid:,}"),
+            *([("with warnings", f"{known.warned:,}")] if known.warned else []),
+            *(("address not checked", f"{count:,} ({reason})") for reason, count in known.unchecked.items()),
             *_without_tag(survey),
         ]
     )
     balances = known.balances.held
-    lines += [known.balances.why] if known.balances.why else []
+    lines += [] if known.balances.error is None else [str(known.balances.error)]
     asked = _asked(left)
     lines += [f"to pay now: {line}, {_beside(currency, left, balances)}" for currency, line in asked.items()]
     lines += [f"{currency}: {_beside(currency, left, balances)}" for currency in left.to_debit if currency not in asked]
@@ -145,8 +197,11 @@ def _beside(currency: str, survey: Survey, balances: Mapping[str, Decimal]) -> s
     figure, balance = survey.to_debit.get(currency), balances.get(currency)
     leaves = "" if figure in (None, survey.to_pay.get(currency)) else f"{amount(figure)} to leave, "
     holds = f"balance {'not known' if balance is None else amount(balance)}"
-    is_short = balance is not None and figure is not None and balance < figure
-    return f"{leaves}{holds}{': NOT ENOUGH' if is_short else ''}"
+    return f"{leaves}{holds}{': NOT ENOUGH' if figure is not None and _is_short(balance, figure) else ''}"
+
+
+def _is_short(balance: Decimal | None, figure: Decimal) -> bool:
+    return balance is not None and balance.is_finite() and balance < figure
 
 
 def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -> list[str]:

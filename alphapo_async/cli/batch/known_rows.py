@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -33,20 +33,22 @@ class InJournal(msgspec.Struct):
     unsettled: Survey = msgspec.field(default_factory=Survey)
     """What is looked up first, and sent again only if that is safe."""
 
-    def add(self, request: WithdrawalRequest, row: Row | None, *, retry_rejected: bool) -> None:
-        """Count one row of the file, compared with the journal's row of its foreign_id."""
+    def add(self, request: WithdrawalRequest, row: Row | None, *, retry_rejected: bool) -> bool:
+        """Count one row of the file, compared with the journal's row of its foreign_id; return whether a run would pay it now."""
         if row is None:
             self.left.take(request)
-            return
+            return True
         is_same = row.revision.is_same_payment(Revision(b"", request))
         self.counts[_state_of(row) if is_same else f"another payment, {_state_of(row)}"] += 1
         is_sent_again = row.state in NEGATIVE_STATES and (row.state not in STICKY_STATES or retry_rejected)
         if is_sent_again if is_same else row.state in CORRECTABLE_STATES:
             self.left.take(request)
-        elif is_same and row.state == "accepted":
+            return True
+        if is_same and row.state == "accepted":
             self.accepted.take(request)
         elif is_same and row.state == "open":
             self.unsettled.take(request)
+        return False
 
 
 def _state_of(row: Row) -> str:
@@ -55,7 +57,12 @@ def _state_of(row: Row) -> str:
 
 
 async def take_stock(
-    journal: Journal, account: str, requests: AsyncIterable[WithdrawalRequest], *, retry_rejected: bool
+    journal: Journal,
+    account: str,
+    requests: AsyncIterable[WithdrawalRequest],
+    *,
+    retry_rejected: bool,
+    on_left: Callable[[WithdrawalRequest], None] = lambda _: None,
 ) -> InJournal:
     """Return what the journal has of these requests, and what is left.
 
@@ -64,13 +71,15 @@ async def take_stock(
         account: of the journal's rows.
         requests: the rows to pay.
         retry_rejected: rows that AlphaPo rejected are sent again.
+        on_left: called with each row that a run would pay now.
     """
     stock = InJournal()
 
     async def add(some: Sequence[WithdrawalRequest]) -> None:
         rows = await asyncio.gather(*(journal.find(account, request.foreign_id) for request in some))
         for request, row in zip(some, rows, strict=True):
-            stock.add(request, row, retry_rejected=retry_rejected)
+            if stock.add(request, row, retry_rejected=retry_rejected):
+                on_left(request)
 
     some: list[WithdrawalRequest] = []
     async for request in requests:

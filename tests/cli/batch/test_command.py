@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from alphapo_async.cli.batch.run import Orders
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
+from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.models import Totals
+from alphapo_async.sandbox import Fault, Script
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
 from tests.support.indexes import new_index
 from tests.support.processes import started
@@ -40,6 +43,7 @@ HEADER = "foreign_id,currency,address,amount,end_user_reference"
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": SECRET}
 ELSEWHERE = {**KEYS, "ALPHAPO_BASE_URL": "https://alphapo.invalid"}
 _numbers = itertools.count()
+BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
 
 
 def payouts(folder: Path, number: int = 3, *more: str) -> Path:
@@ -494,7 +498,7 @@ def test_a_table_that_cannot_be_drawn_changes_no_outcome(
     source, index = InputFile(path, read_lines), new_index()
     sifter = Sifter(source, index, "number")
     work = _Work(source, index=index, sifter=sifter, access=access, console=NoTables(file=io.StringIO()))
-    assert work.may_pay(Orders(), yes=True)
+    assert work.may_pay(Orders(), yes=True, strict=False)
     assert work.pay(results, reporting, Orders()) is Exit.ALL_ACCEPTED
     assert (
         "could not be shown or written (RuntimeError). Everything else is done: the results are in"
@@ -519,3 +523,87 @@ def test_a_setting_that_may_be_meant_otherwise_pays_nobody(tmp_path: Path, given
     assert told.exit_code == Exit.WRONG
     assert "Nothing was sent." in told.output
     assert [path.name for path in tmp_path.iterdir()] == ["payouts.csv"]
+
+
+WARNED = {
+    "usdtt,made-up,1,,": "currency 'usdtt' is not in AlphaPo's list: is it USDTT?",
+    "USDT,made-up,1,,": "currency 'USDT' is not in AlphaPo's list: is it USDTE, USDTT, USDTB?",
+    f"BTC,{BITCOIN},0.123456789,,": "amount 0.123456789 has 9 decimals, and BTC has 8.",
+    f"BTC,{BITCOIN},0.0001,,": "amount 0.0001 is below the minimum of BTC, 0.0002.",
+    f"EUR,{BITCOIN},4,,BTC": "amount 4 is below the minimum of a conversion from EUR, 5.",
+    f"EUR,{BITCOIN},5,,": "convert_to is missing: EUR is fiat, and a withdrawal pays out a cryptocurrency.",
+    f"BTC,{BITCOIN[:-1]}b,1,,": f"address '{BITCOIN[:-1]}b' is mistyped or cut: its checksum does not fit.",
+    f"USDTT,{BITCOIN},1,,": f"address '{BITCOIN}' is an address for Bitcoin, and USDTT needs one for Tron.",
+}
+
+
+def listed(folder: Path, rows: Iterable[str]) -> Path:
+    """Write a file of rows with foreign_ids of their own."""
+    path = folder / "payouts.csv"
+    lines = [f"row-{number},user,{row}" for number, row in enumerate(rows, 1)]
+    head = "foreign_id,end_user_reference,currency,address,amount,amount_to,convert_to"
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_each_warning_is_shown_once_with_its_line(tmp_path: Path) -> None:
+    """In a dry run they change no exit code; with --strict it is 2, with and without --dry-run, and nothing is sent."""
+    path = listed(tmp_path, WARNED)
+    with RunningSandbox(minimums={"BTC": "0.0002", "EUR": 5}) as sandbox:
+        environment = {**sandbox.environment, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
+        shown = invoke("batch", str(path), "--dry-run", **environment)
+        assert shown.exit_code == 0
+        lines = [line for line in shown.output.splitlines() if "warning: " in line]
+        address = "address 'made-up' is no address for"
+        assert [line.partition(f" {address}")[0] for line in lines] == [
+            f"line {number}: warning: {text}" for number, text in enumerate(WARNED.values(), 2)
+        ]
+        assert "with warnings:                   8" in shown.output
+        assert shown.output.count("address not checked:             1 (no documented network for ") == 3
+        for arguments in (("--dry-run",), ()):
+            strict = invoke("batch", str(path), "--strict", *arguments, **environment)
+            assert strict.exit_code == 2
+            assert "With --strict a warning is an error: 8 rows have warnings." in strict.output
+            assert "line 3: warning: currency 'USDT'" in strict.output
+        assert sandbox.ledger.posts == 0
+    assert not list(tmp_path.glob("payouts.db*"))
+
+
+def test_a_balance_that_is_not_enough_ends_a_dry_run_with_1(tmp_path: Path) -> None:
+    """With --strict with 2."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN},1,,", f"BTC,{BITCOIN},1,,"])
+    with RunningSandbox(balances={"BTC": "1.99"}) as sandbox:
+        shown = invoke("batch", str(path), "--dry-run", **sandbox.environment)
+        assert shown.exit_code == 1
+        assert "2 BTC in 2 rows, balance 1.99000000: NOT ENOUGH" in shown.output
+        strict = invoke("batch", str(path), "--strict", **sandbox.environment)
+        assert strict.exit_code == 2
+        assert "the balance is not enough for BTC. Nothing was sent." in strict.output
+        assert sandbox.ledger.posts == 0
+
+
+def test_strict_needs_alphapos_list(tmp_path: Path) -> None:
+    """Without it nothing is sent: exit code 3, and 4 for a refused key; where all is right the file is paid."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN},1,,"])
+    with RunningSandbox(faults=Script({"*": {"currencies": [Fault.HTML_503_BEFORE] * 2}})) as sandbox:
+        for arguments in ((), ("--dry-run",)):
+            strict = invoke("batch", str(path), "--strict", *arguments, **sandbox.environment)
+            assert strict.exit_code == 3
+            assert "AlphaPo did not answer the currencies" in strict.output
+        refused = invoke("batch", str(path), "--strict", **{**sandbox.environment, "ALPHAPO_SECRET": "another"})
+        assert refused.exit_code == 4
+        assert sandbox.ledger.posts == 0
+        assert invoke("batch", str(path), "--strict", **sandbox.environment).exit_code == 0
+        assert sandbox.ledger.posts == 1
+
+
+def test_ten_thousand_right_rows_make_no_warning_and_take_seconds(tmp_path: Path) -> None:
+    """Read twice, compared with the list, and every address checked."""
+    path = listed(tmp_path, (f"BTC,{BITCOIN},0.0{number},," for number in range(1_000, 11_000)))
+    with RunningSandbox() as sandbox:
+        began = time.monotonic()
+        shown = invoke("batch", str(path), "--dry-run", **sandbox.environment)
+        took = time.monotonic() - began
+    assert (shown.exit_code, "warning" in shown.output, "not checked" in shown.output) == (0, False, False)
+    assert "to pay now:                      10,000" in shown.output
+    assert took < 20

@@ -15,9 +15,9 @@ from alphapo_async.cli.batch.known_rows import InJournal
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.client import AlphapoClient
-from alphapo_async.core.errors import AuthenticationError
+from alphapo_async.core.errors import AlphapoUnavailable, AuthenticationError
 from alphapo_async.core.models import Totals, WithdrawalRequest
-from alphapo_async.sandbox import Sandbox
+from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.support.indexes import new_index
 
 SURVEY = Survey(
@@ -84,7 +84,9 @@ def test_rows_without_a_tag_are_counted() -> None:
 
 def test_a_dry_run_without_an_answer_says_why() -> None:
     """The rest is told all the same."""
-    lines = dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, balances=Balances({}, "AlphaPo did not answer.")))
+    lines = dry_run_lines(
+        SURVEY, PriorKnowledge(is_durable=True, balances=Balances({}, AlphapoUnavailable("AlphaPo did not answer.")))
+    )
     assert "already in the journal:          none" in lines
     assert "AlphaPo did not answer." in lines
     assert "to pay now: 7 ETH in 200 rows, balance not known" in lines
@@ -139,13 +141,13 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         sifter = _sifter(tmp_path / "f.csv")
-        wanted = Wanted(sifter, balances=True)
+        wanted = Wanted(sifter, on_warning=lambda *_: None)
         before = await find_out(access, wanted)
         assert before.stock is not None
         assert (before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, None, [])
         assert (before.stock.counts, before.stock.left.to_pay) == ({}, {"BTC": Decimal("1.5")})
         assert before.balances.held["BTC"] > 0
-        assert (before.balances.why, before.balances.is_key_refused) == ("", False)
+        assert (before.balances.error, before.balances.is_key_refused) == (None, False)
         async with AlphapoClient(*KEYS.values(), base_url=sandbox.url, journal=str(tmp_path / "j.db")) as client:
             await client.withdraw(
                 WithdrawalRequest(
@@ -165,8 +167,8 @@ async def test_balances_that_are_not_told_are_no_reason_to_stop(tmp_path: Path, 
     """Why they are not is told in their place."""
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access({**KEYS, "ALPHAPO_SECRET": secret}, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
-        known = await find_out(access, Wanted(balances=True))
-    assert "bad_header_signature" in known.balances.why
+        known = await find_out(access, Wanted(on_warning=lambda *_: None))
+    assert "bad_header_signature" in str(known.balances.error)
     assert known.balances.is_key_refused
 
 
@@ -199,3 +201,49 @@ async def test_rows_are_counted_by_what_they_are_in_the_journal(tmp_path: Path) 
     assert stock is not None
     assert stock.counts == {"accepted": 251, "rejected": 250, "not sent, key refused": 1}
     assert stock.left.counts == {"BTC": 1}
+
+
+def test_warnings_and_unchecked_addresses_are_counted() -> None:
+    """And the balances that are not enough, where they are figures."""
+    stock = InJournal(
+        left=Survey(to_debit={"BTC": Decimal(2), "ETH": Decimal(2), "EUR": Decimal(2), "XRP": Decimal(2)})
+    )
+    balances = Balances({"BTC": Decimal("1.9"), "ETH": Decimal(2), "EUR": Decimal("NaN")})
+    known = PriorKnowledge(is_durable=True, stock=stock, balances=balances, warned=1_200, unchecked={"no network": 3})
+    lines = dry_run_lines(Survey(), known)
+    assert "with warnings:                   1,200" in lines
+    assert "address not checked:             3 (no network)" in lines
+    assert [line for line in lines if "NOT ENOUGH" in line] == ["BTC: 2 to leave, balance 1.9: NOT ENOUGH"]
+    assert known.short_of == ["BTC"]
+    assert PriorKnowledge(is_durable=True).short_of == []
+
+
+async def test_each_row_that_a_run_would_pay_now_is_compared_once(tmp_path: Path) -> None:
+    """With its warnings by field; where AlphaPo gives balances but no list, the addresses alone are checked."""
+    path = tmp_path / "f.csv"
+    path.write_text(
+        "foreign_id,currency,address,amount,end_user_reference\n"
+        "a,BTC,1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa,0.5,u\nb,BTC,made-up,0.00000000001,u\nc,ADA,made-up,1,u\n",
+        encoding="utf-8",
+    )
+    warned: list[tuple[str, list[str]]] = []
+    wanted = Wanted(
+        _sifter_of(path), on_warning=lambda request, found: warned.append((request.foreign_id, list(found)))
+    )
+    async with Sandbox("made-up-key", "made-up-secret") as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
+        known = await find_out(access, wanted)
+        assert (known.warned, warned) == (1, [("b", ["amount", "address"])])
+        assert known.unchecked == {"no documented network for 'ADA'": 1}
+        sandbox.faults = Script({"*": {"currencies": [Fault.HTML_503_BEFORE]}}, then="repeat last")
+        warned.clear()
+        known = await find_out(access, wanted)
+        assert warned == [("b", ["address"])]
+        assert "BTC" in known.balances.held
+        assert "the currencies" in str(known.balances.error)
+
+
+def _sifter_of(path: Path) -> Sifter:
+    sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
+    sifter.survey(lambda _: None)
+    return sifter

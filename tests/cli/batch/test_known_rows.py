@@ -69,8 +69,10 @@ async def test_many_are_asked_for_at_a_time() -> None:
     """However many they are, each is counted once."""
     journal = MemoryJournal()
     await pay(journal, "p-500")
-    stock = await take_stock(journal, "default", _requests(501), retry_rejected=False)
+    left: list[WithdrawalRequest] = []
+    stock = await take_stock(journal, "default", _requests(501), retry_rejected=False, on_left=left.append)
     assert stock.counts == {"accepted": 1}
+    assert [request.foreign_id for request in left] == [f"p-{number}" for number in range(500)]
     assert (stock.left.counts, stock.left.to_pay) == ({"BTC": 500}, {"BTC": Decimal(500)})
     assert stock.accepted == Survey(
         to_pay={"BTC": Decimal(1)}, to_debit={"BTC": Decimal(1)}, counts=stock.accepted.counts
