@@ -29,7 +29,6 @@ from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, MemoryJournal
 from alphapo_async.journal.postgres.journal import PostgresJournal
-from alphapo_async.journal.sqlite.commit_thread import ThreadCall
 from alphapo_async.journal.sqlite.file import connect
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.sqlite.rows import SqliteRows
@@ -87,7 +86,7 @@ class Counting(SqliteJournal):
         super().__init__(path)
         self._counted = groups
 
-    def _serve(self, group: list[ThreadCall]) -> None:  # type: ignore[type-arg]
+    def _serve(self, group: list[Any]) -> None:
         writes = sum(request.writes for request in group)
         self._counted.update([writes] if writes else [])
         super()._serve(group)

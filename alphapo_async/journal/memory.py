@@ -7,9 +7,9 @@ million older ones what keeps an id from being paid twice: the digest of the pay
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from decimal import Context, Decimal
-from itertools import islice
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from itertools import chain, islice
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
@@ -22,12 +22,12 @@ from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row, State, counted_as, is_frozen, seen_in
 from alphapo_async.journal.host_binding import check_host
+from alphapo_async.journal.stored_rows import EXACT, sums
 
 __all__ = ["MemoryJournal"]
 
 WHOLE_ROWS: Final = 10_000
 REMEMBERED: Final = 1_000_000
-_EXACT: Final = Context(prec=1_000)
 
 _Name: TypeAlias = tuple[str, str]  # account and foreign_id
 
@@ -69,7 +69,8 @@ class MemoryJournal:
         self._came = 0
         self._settled: OrderedDict[_Name, Row] = OrderedDict()
         self._old: OrderedDict[_Name, _Essence] = OrderedDict()
-        self._old_sums: dict[str, dict[str, dict[str, Decimal]]] = {}
+        self._old_sums: dict[tuple[str, str, str], Decimal] = {}
+        """By account, currency and what they count in, the figures of the old rows."""
         self._history: dict[_Name, tuple[Entry, ...]] = {}
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
@@ -212,12 +213,12 @@ class MemoryJournal:
 
     async def totals(self, account: str) -> dict[str, Totals]:
         """Return what became of everything asked for, by currency, exact to the last decimal."""
-        sums = {currency: dict(buckets) for currency, buckets in self._old_sums.get(account, {}).items()}
-        for rows in (self._open, self._settled):
-            for row in rows.values():
-                if row.account == account:
-                    _add(sums, counted_as(row), *row.revision.asked, 1)
-        return {currency: _totals(buckets) for currency, buckets in sorted(sums.items())}
+        old = (
+            (currency, counted, figure) for (of, currency, counted), figure in self._old_sums.items() if of == account
+        )
+        kept = (row for row in chain(self._open.values(), self._settled.values()) if row.account == account)
+        rows = ((row.revision.asked[1], counted_as(row), row.revision.asked[0]) for row in kept)
+        return sums(chain(old, rows))
 
     async def raise_epoch(self, now: float) -> Epoch:
         """Begin another epoch: the rows went back in time, or were restored."""
@@ -283,7 +284,7 @@ class MemoryJournal:
         self._dates.pop(name, None)
         self._old[name] = essence = _essence(row)
         self._history.pop(name, None)
-        _add(self._old_sums.setdefault(row.account, {}), essence.counted_as, essence.figure, essence.currency, 1)
+        self._count_old(row.account, essence, EXACT.add)
         if len(self._old) > self._remembered:
             gone, _ = self._old.popitem(last=False)
             del self._places[gone]
@@ -291,7 +292,12 @@ class MemoryJournal:
     def _forget_essence(self, name: _Name) -> None:
         essence = self._old.pop(name, None)
         if essence is not None:
-            _add(self._old_sums[name[0]], essence.counted_as, essence.figure, essence.currency, -1)
+            self._count_old(name[0], essence, EXACT.subtract)
+
+    def _count_old(self, account: str, essence: _Essence, change: Callable[[Decimal, Decimal], Decimal]) -> None:
+        """Count an old row in the sums, or no longer."""
+        counted = account, essence.currency, essence.counted_as
+        self._old_sums[counted] = change(self._old_sums.get(counted, Decimal(0)), essence.figure)
 
 
 def _due(row: Row) -> float:
@@ -335,14 +341,3 @@ def _row_of(name: _Name, essence: _Essence) -> Row:
         state=essence.state,
         withdrawal=known,
     )
-
-
-def _add(sums: dict[str, dict[str, Decimal]], counted_in: str, figure: Decimal, currency: str, sign: int) -> None:
-    buckets = sums.setdefault(currency, {})
-    change = _EXACT.add if sign > 0 else _EXACT.subtract
-    for name in ("requested", counted_in):
-        buckets[name] = change(buckets.get(name, Decimal(0)), figure)
-
-
-def _totals(buckets: dict[str, Decimal]) -> Totals:
-    return Totals(**buckets)

@@ -12,13 +12,14 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.core.row_format import COLUMNS, Record, read_record, read_revision
 
-__all__ = ["COLUMNS", "LINE", "STORED", "sums", "unpack"]
+__all__ = ["COLUMNS", "EXACT", "LINE", "STORED", "sums", "unpack"]
 
 STORED: Final = (*COLUMNS, "body", "sha256", "digest")
 """The columns of a withdrawal, in the order in which they are written."""
 LINE: Final = Entry.__struct_fields__
 """The columns of a line of history."""
-_EXACT: Final = Context(prec=1_000)
+EXACT: Final = Context(prec=1_000)
+"""Adds figures of any size to the last decimal."""
 
 
 def unpack(found: Sequence[Any], earlier: Callable[[], Iterable[tuple[int, bytes, str]]]) -> Row:
@@ -43,5 +44,5 @@ def sums(figures: Iterable[tuple[str, str, Decimal | str]]) -> dict[str, Totals]
     for currency, counted_as, figure in figures:
         counted = found.setdefault(currency, {})
         for name in ("requested", counted_as):
-            counted[name] = _EXACT.add(counted.get(name, Decimal(0)), Decimal(figure))
+            counted[name] = EXACT.add(counted.get(name, Decimal(0)), Decimal(figure))
     return {currency: Totals(**found[currency]) for currency in sorted(found)}

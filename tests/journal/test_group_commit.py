@@ -23,7 +23,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
-        self.gathering: GroupCommit[_Wish] = GroupCommit(self._serve)
+        self.gathering: GroupCommit[_Wish] = GroupCommit(lambda group: asyncio.ensure_future(self._serve(group)))
 
     async def _serve(self, group: list[_Wish]) -> None:
         self.groups.append([pending.number for pending in group])
@@ -104,6 +104,34 @@ def test_nobody_waits_for_company_longer_than_a_moment() -> None:
     assert 0.0 < LAG < 0.1
 
 
+def test_a_write_that_may_lag_and_comes_during_a_group_begins_none_behind_it() -> None:
+    """It waits as long as any other, and a write that may not lag takes it along."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        first = asyncio.ensure_future(store.ask(1))
+        await asyncio.sleep(0.5)
+        lagging = asyncio.ensure_future(store.ask(2, may_lag=True))
+        await first
+        await lagging
+        assert loop.time() == pytest.approx(2 + LAG)
+        assert store.groups == [[1], [2]]
+
+    run(story())
+
+
+def test_an_error_that_no_future_takes_comes_as_another_one() -> None:
+    """A change that a caller hands in may raise anything."""
+
+    async def story() -> None:
+        pending = _Wish(1)
+        pending.fail(StopIteration("mine"))
+        with pytest.raises(RuntimeError, match=r"StopIteration\('mine'\) was raised"):
+            await pending.outcome()
+
+    run(story())
+
+
 def test_settling_waits_for_all_that_was_asked_for() -> None:
     """What lags is not waited for but served; with nothing to do it returns at once."""
 
@@ -163,8 +191,8 @@ def test_settling_waits_for_every_group_of_what_was_asked_for() -> None:
     run(story())
 
 
-def test_whoever_settles_is_not_left_waiting_by_a_group_that_is_broken_off() -> None:
-    """What it was to write is over; what waits behind it is served."""
+def test_a_group_that_is_broken_off_leaves_no_caller_waiting() -> None:
+    """Its writes fail, without a word of whether they are stored; the writes behind it are stored."""
 
     async def story() -> None:
         store = _Store()
@@ -173,10 +201,13 @@ def test_whoever_settles_is_not_left_waiting_by_a_group_that_is_broken_off() -> 
         behind = asyncio.ensure_future(store.ask(2))
         settling = asyncio.ensure_future(store.gathering.settle())
         await asyncio.sleep(0)
-        assert store.gathering._serving is not None
-        store.gathering._serving.cancel()
+        assert store.gathering._stored is not None
+        store.gathering._stored.cancel()
         await settling
-        assert (broken.done(), behind.done()) == (False, True)
+        assert store.gathering.is_idle
+        failed, stored = await asyncio.gather(broken, behind, return_exceptions=True)
+        assert isinstance(failed, JournalError)
+        assert (failed.recorded, stored) == (None, 4)
 
     run(story())
 
@@ -195,7 +226,7 @@ def test_an_unexpected_error_is_reported_and_leaves_nobody_waiting() -> None:
                 pending.resolve(pending.number)
 
         store = _Store()
-        store.gathering = GroupCommit(serve)
+        store.gathering = GroupCommit(lambda group: asyncio.ensure_future(serve(group)))
         store.gathering.supervisor = Supervisor(lambda *told: reported.append(told[0]))
         broken = asyncio.gather(store.ask(1), store.ask(2), return_exceptions=True)
         await asyncio.sleep(0.5)
@@ -204,6 +235,25 @@ def test_an_unexpected_error_is_reported_and_leaves_nobody_waiting() -> None:
         await store.gathering.settle()
         assert [type(one) for one in await broken] == [JournalError] * 2
         assert behind.done()
+        assert reported == ["journal writes"]
+
+    run(story())
+
+
+def test_a_store_that_does_not_even_begin_leaves_no_caller_waiting() -> None:
+    """The error is reported; the writes fail."""
+
+    async def story() -> None:
+        reported: list[str] = []
+
+        def refuse(_: list[_Wish]) -> asyncio.Future[None]:
+            raise ZeroDivisionError
+
+        store = _Store()
+        store.gathering = GroupCommit(refuse)
+        store.gathering.supervisor = Supervisor(lambda task, _: reported.append(task))
+        with pytest.raises(JournalError, match="internal error"):
+            await store.ask(1)
         assert reported == ["journal writes"]
 
     run(story())

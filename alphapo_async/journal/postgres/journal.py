@@ -114,7 +114,7 @@ class PostgresJournal:
         self._rows = PostgresRows(schema)
         self._workers = PostgresWorkers(schema)
         self._presence = LivenessLock(self._server.connect_for_lock, self._server.disconnect)
-        self._changes: GroupCommit[_Write] = GroupCommit(self._serve)
+        self._changes: GroupCommit[_Write] = GroupCommit(self._store)
         self._known: OrderedDict[Name, StoredRow] = OrderedDict()
         self._remembered = _REMEMBERED
         self._is_closed = False
@@ -483,6 +483,9 @@ class PostgresJournal:
         await self._look(fetch)
 
     # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _store(self, group: list[_Write]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(self._serve(group))
 
     async def _serve(self, group: list[_Write]) -> None:
         """Write a group down with as few statements as it takes; one by one where that fails, whatever went wrong."""

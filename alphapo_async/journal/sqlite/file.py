@@ -93,7 +93,7 @@ def connect(
                 locks.name,
                 extra={"foreign_id": None},
             )
-        connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=SLICE, isolation_level=None, check_same_thread=False)
         try:
             wait.run(partial(_check_kind, connection, path, may_be_empty=True))
             _set_up(connection, wait)
@@ -121,7 +121,7 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
     for way in ways:
         with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as undo:
             connection = sqlite3.connect(
-                f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, uri=True
+                f"file:{quote(str(path))}?{way}", timeout=SLICE, isolation_level=None, check_same_thread=False, uri=True
             )
             undo.callback(connection.close)
             wait.run(partial(_check_kind, connection, path, may_be_empty=False))

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry, is_stored
@@ -25,16 +25,17 @@ from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
+from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
-from alphapo_async.journal.sqlite.commit_thread import CommitThread, ThreadCall
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
 from alphapo_async.journal.sqlite.file import APPLICATION, DRIVER_ERRORS, connect, copy_into, locks_of, lose
 from alphapo_async.journal.sqlite.liveness import LivenessLocks
 from alphapo_async.journal.sqlite.places import Place, place_of
 from alphapo_async.journal.sqlite.rows import Leased, SqliteRows
+from alphapo_async.journal.sqlite.thread import JournalThread
 from alphapo_async.supervisor import Supervisor
 
 __all__ = ["SqliteJournal"]
@@ -45,7 +46,7 @@ T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
 _CLOSING: Final = 1.0  # seconds that closing gives to what is left
-_CLOSING_WAIT: Final = 0.5  # and to another process that locks the file; a slice of waiting may follow
+_CLOSING_WAIT: Final = 0.25  # and to another process that locks the file; a slice of waiting follows, and another one for the next group
 
 
 class _File:
@@ -255,18 +256,22 @@ class SqliteJournal:
         self._continuity = Continuity(self.path, clock)
         self._epoch = Epoch()
         """Of the file that was open last."""
-        self._group: CommitThread[_File] = CommitThread(
-            f"journal {self.path.name}", self._serve, self._close, lost=self._lose
-        )
+        self._thread = JournalThread(f"journal {self.path.name}", self._close, self._after_fork)
+        self._commits: dict[asyncio.AbstractEventLoop, GroupCommit[_Call[Any]]] = {}
+        """By the event loop of their callers: several may share the journal, and its thread."""
+        self._supervisor = Supervisor()
         self._file: _File | None = None
         self._reads_only = reads_only
         self.any_filesystem = any_filesystem
         self._place: Place | None = None
         self._is_closed = False
+        self._close_within = _CLOSING
 
     def supervise(self, supervisor: Supervisor) -> None:
         """Have an error of the journal's thread reported by this supervisor from now on."""
-        self._group.supervisor = supervisor
+        self._supervisor = supervisor
+        for commits in self._commits.values():
+            commits.supervisor = supervisor
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(getattr(self, 'path', 'not made: its path was refused'))!r})"
@@ -498,27 +503,51 @@ class SqliteJournal:
         self._is_closed = True
         self._busy_wait.end_within(_CLOSING_WAIT)
         try:
-            await self._group.aclose(
-                _CLOSING, JournalError(f"The journal {str(self.path)!r} was closed.", recorded=None)
-            )
+            async with asyncio.timeout(self._close_within):
+                await asyncio.gather(*(_settled(*each) for each in list(self._commits.items())))
+                await self._thread.aclose()
+        except TimeoutError:
+            logger.warning("The journal %r was closed while it hung", str(self.path), extra={"foreign_id": None})
         finally:
+            closed = JournalError(f"The journal {str(self.path)!r} was closed.", recorded=None)
+            for loop, commits in self._commits.items():
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(commits.abandon, closed)
             self._workers.forget()
 
     def _ask(self, run: Callable[[_File], T], *, writes: bool = False, may_lag: bool = False) -> asyncio.Future[T]:
+        call = _Call(run, writes=writes)
         if self._is_closed:
-            closed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            closed.set_exception(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
-            return closed
+            call.fail(JournalError(f"The journal {str(self.path)!r} is closed.", recorded=None))
+        else:
+            self._commits_here().add(call, may_lag=may_lag)
+        return call.outcome()
+
+    def _commits_here(self) -> GroupCommit[_Call[Any]]:
+        """Return the group commit of the running event loop."""
+        loop = asyncio.get_running_loop()
+        commits = self._commits.get(loop)
+        if commits is None:
+            for ended in [one for one in self._commits if one.is_closed()]:
+                self._commits.pop(ended, None)
+            commits = self._commits[loop] = GroupCommit(self._store)
+            commits.supervisor = self._supervisor
+        return commits
+
+    def _store(self, group: list[_Call[Any]]) -> asyncio.Future[None]:
+        """Have the thread serve a group, and then set what came of each call."""
         try:
-            return self._group.ask(run, writes=writes, may_lag=may_lag)
+            stored = self._thread.run(partial(self._serve, group))
         except RuntimeError as error:
-            refused: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            refused.set_exception(journal_error(self.path, error))
-            return refused
+            _fail(group, journal_error(self.path, error))
+            stored = asyncio.get_running_loop().create_future()
+            stored.set_result(None)
+        stored.add_done_callback(partial(_settle, group))
+        return stored
 
     # ── what its thread does ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _serve(self, group: list[ThreadCall[_File]]) -> None:
+    def _serve(self, group: list[_Call[Any]]) -> None:
         """Serve a group in one transaction, one by one where that fails; then what has to be done outside of any."""
         try:
             file = self._opened()
@@ -571,13 +600,13 @@ class SqliteJournal:
             )
         self._close()
 
-    def _read(self, file: _File, request: ThreadCall[_File]) -> None:
+    def _read(self, file: _File, request: _Call[Any]) -> None:
         try:
             self._busy_wait.run(partial(_run, file, request))
         except DRIVER_ERRORS as error:
             request.error = journal_error(self.path, error)
 
-    def _commit(self, file: _File, group: list[ThreadCall[_File]]) -> Exception | None:
+    def _commit(self, file: _File, group: list[_Call[Any]]) -> Exception | None:
         """Serve a group in one transaction; return what went wrong."""
         changes = [request.run for request in group if isinstance(request.run, _Write)]
         for change in changes:
@@ -600,7 +629,7 @@ class SqliteJournal:
             return error
         return None
 
-    def _serve_alone(self, file: _File, request: ThreadCall[_File]) -> None:
+    def _serve_alone(self, file: _File, request: _Call[Any]) -> None:
         """Once more, with nothing else in the transaction; a commit that fails, now or before, leaves nobody sure."""
         request.result = request.error = None
         error = self._commit(file, [request])
@@ -624,10 +653,25 @@ class SqliteJournal:
             with contextlib.suppress(*DRIVER_ERRORS):  # nothing of it is used again
                 file.close()
 
-    def _lose(self) -> None:
-        """In a child that was forked in mid-transaction: leave the file as it is."""
-        file, self._file = self._file, None
-        lose(self.path, None if file is None else file.rows.connection)
+    def _after_fork(self, is_released: bool) -> None:  # noqa: FBT001 - the thread calls it
+        """In a forked child: leave the parent's calls to the parent, and the file as it is if a transaction was under way."""
+        self._commits.clear()
+        if not is_released:
+            file, self._file = self._file, None
+            lose(self.path, None if file is None else file.rows.connection)
+
+
+class _Call(PendingWrite[T]):
+    """What the thread has to do in a group, and what came of it."""
+
+    __slots__ = ("error", "result", "run", "writes")
+
+    def __init__(self, run: Callable[[_File], T], *, writes: bool) -> None:
+        super().__init__()
+        self.run = run
+        self.writes = writes
+        self.result: Any = None
+        self.error: BaseException | None = None
 
 
 class _Apart(Generic[T]):
@@ -669,7 +713,7 @@ class _Write:
         return self._change(known)
 
 
-def _run(file: _File, request: ThreadCall[_File]) -> None:
+def _run(file: _File, request: _Call[Any]) -> None:
     """Have it done; what a caller's own function raises is his alone."""
     if not isinstance(request.run, _Write):
         file.write()  # it may ask for what has gathered
@@ -681,6 +725,25 @@ def _run(file: _File, request: ThreadCall[_File]) -> None:
         request.error = error
 
 
-def _fail(group: list[ThreadCall[_File]], error: JournalError) -> None:
+def _settle(group: list[_Call[Any]], stored: asyncio.Future[None]) -> None:
+    """Set the results of a group that was served; of any other the group commit takes care."""
+    if stored.cancelled() or stored.exception() is not None:
+        return
+    for call in group:
+        if call.error is None:
+            call.resolve(call.result)
+        else:
+            call.fail(call.error)
+
+
+async def _settled(loop: asyncio.AbstractEventLoop, commits: GroupCommit[_Call[Any]]) -> None:
+    """Wait until all calls of a loop are served, be it this one or another; one that stands still is not waited for."""
+    if loop is asyncio.get_running_loop():
+        await commits.settle()
+    elif loop.is_running() and not commits.is_idle:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(commits.settle(), loop))
+
+
+def _fail(group: list[_Call[Any]], error: JournalError) -> None:
     for request in group:
         request.error = copy(error)

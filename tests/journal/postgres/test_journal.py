@@ -686,7 +686,7 @@ async def test_what_goes_wrong_in_the_background_is_reported(journal: PostgresJo
     reported: list[str] = []
     journal.supervise(Supervisor(lambda task, _: reported.append(task)))
     await journal.find(ACCOUNT, "warm up")
-    journal._changes._serve = None  # type: ignore[assignment]
+    journal._changes._store = None  # type: ignore[assignment]
     with pytest.raises(JournalError, match="internal error"):
         await hear(journal, "f", asked("f"))
     assert reported == ["journal writes"]

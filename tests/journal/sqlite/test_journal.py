@@ -29,7 +29,7 @@ from alphapo_async.journal.sqlite.busy import SLICE, BusyWait
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
 from alphapo_async.journal.sqlite.rows import QUERIES
 from alphapo_async.supervisor import Supervisor
-from tests.journal.sqlite.test_commit_thread import refuse
+from tests.journal.sqlite.test_thread import refuse
 from tests.support.driver_errors import SQLITE, missing_verbs, verbs
 from tests.support.journal_suite import (
     ACCOUNT,
@@ -127,7 +127,7 @@ async def test_a_hundred_at_once_share_a_few_commits(path: Path) -> None:
     journal = SqliteJournal(path)
     await hear(journal, "first", asked("first"))
     seen: list[str] = []
-    await journal._group.ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
+    await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     await asyncio.gather(*(pay(journal, f"f-{number}") for number in range(100)))
     assert 1 <= seen.count("commit") <= 5
     await journal.aclose()
@@ -138,7 +138,7 @@ async def test_a_row_that_stays_as_it_is_is_not_written(path: Path) -> None:
     journal = SqliteJournal(path)
     row = await hear(journal, "f", asked("f"))
     seen: list[str] = []
-    await journal._group.ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
+    await journal._ask(lambda file: file.rows.connection.set_trace_callback(seen.append))
     assert await journal.update(ACCOUNT, "f", left_alone) is row
     assert "commit" in seen
     assert [statement for statement in seen if statement.startswith("update")] == []
@@ -634,8 +634,9 @@ async def test_closing_is_bounded_while_another_process_locks_the_file(path: Pat
     await again.aclose()
 
 
-async def test_closing_is_bounded_where_the_disk_hangs(path: Path) -> None:
-    """The thread is left behind, and every call fails."""
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_closing_is_bounded_where_the_disk_hangs(path: Path, *, is_cancelled: bool) -> None:
+    """The thread is left behind, and every call fails; also where the caller of `aclose` leaves."""
     journal, may_go = SqliteJournal(path), threading.Event()
     await pay(journal, "before")
 
@@ -645,9 +646,13 @@ async def test_closing_is_bounded_where_the_disk_hangs(path: Path) -> None:
 
     asking = [asyncio.ensure_future(journal.update(ACCOUNT, name, hang)) for name in "ab"]
     await asyncio.sleep(0.01)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await journal.aclose()
+    if is_cancelled:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await journal.aclose()
+    else:
+        journal._close_within = 0.05
+        await journal.aclose()
     for told in await asyncio.gather(*asking, return_exceptions=True):
         assert isinstance(told, JournalError)
         assert "was closed" in str(told)
@@ -869,12 +874,13 @@ async def test_what_goes_wrong_in_the_thread_is_reported(path: Path) -> None:
     """To the supervisor that is handed in; whoever asked hears of it, too."""
     reported: list[str] = []
     journal = SqliteJournal(path)
+    await pay(journal, "f")
     journal.supervise(Supervisor(lambda task, _: reported.append(task)))
-    journal._group._serve = None  # type: ignore[assignment]
-    with pytest.raises(TypeError):
+    journal._opened = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(JournalError, match="internal error"):
         await journal.find(ACCOUNT, "f")
     await asyncio.sleep(0)
-    assert reported == ["journal thread"]
+    assert reported == ["journal writes"]
     await journal.aclose()
 
 
@@ -1012,6 +1018,51 @@ def test_after_a_fork_every_journal_works_or_raises_at_once(
     assert done.stdout.splitlines() == [f"child {child}", f"parent {attempts}", "alive True"], done.stderr
 
 
+async def test_several_event_loops_share_a_journal(path: Path) -> None:
+    """Each caller gets its result in its own loop; what ends with its loop is forgotten, and closing serves the other loops' calls."""
+    journal, waits, ends = SqliteJournal(path), threading.Event(), threading.Event()
+    await pay(journal, "f")
+    for name in "gh":
+        assert (await asyncio.to_thread(asyncio.run, hear(journal, name, asked(name)))).foreign_id == name
+    assert len(journal._commits) == 2
+
+    def slow(known: Row | None) -> tuple[Row, Sequence[Entry]]:
+        waits.set()
+        ends.wait(10)
+        assert known is not None
+        return known, ()
+
+    async def elsewhere() -> tuple[Row, Row]:
+        first = asyncio.ensure_future(journal.update(ACCOUNT, "f", slow))
+        await asyncio.to_thread(waits.wait, 10)
+        second = hear(journal, "g", LOST)
+        asyncio.get_running_loop().call_later(0.02, ends.set)
+        return await asyncio.gather(first, second)
+
+    other = asyncio.ensure_future(asyncio.to_thread(asyncio.run, elsewhere()))
+    await asyncio.to_thread(waits.wait, 10)
+    await asyncio.sleep(0.01)
+    await journal.aclose()
+    assert [row.foreign_id for row in await other] == ["f", "g"]
+
+
+async def test_closing_does_not_wait_for_an_event_loop_that_stands_still(path: Path) -> None:
+    """Its calls are not served; closing stays bounded."""
+    journal, loop = SqliteJournal(path), asyncio.new_event_loop()
+    await pay(journal, "f")
+
+    async def ask() -> None:
+        journal.update(
+            ACCOUNT, "g", lambda known: (known or new_row(ACCOUNT, "g", asked("g"), 0.0, is_durable=True), ())
+        )
+
+    await asyncio.to_thread(loop.run_until_complete, ask())
+    began = time.monotonic()
+    await journal.aclose()
+    assert time.monotonic() - began < 2
+    loop.close()
+
+
 async def test_a_thread_that_the_system_refuses_is_a_journal_error(path: Path) -> None:
     """The next call works, and closing closes."""
     journal = SqliteJournal(path)
@@ -1027,8 +1078,10 @@ async def test_what_a_child_cannot_use_is_left_as_it_is(path: Path) -> None:
     """Whether the file was open or not when the process was forked."""
     journal = SqliteJournal(path)
     await hear(journal, "f", asked("f"))
+    journal._after_fork(is_released=True)
+    assert await journal.find(ACCOUNT, "f") is not None
     for _ in range(2):
-        journal._lose()
+        journal._after_fork(is_released=False)
         with pytest.raises(JournalError, match="forked while"):
             await journal.find(ACCOUNT, "f")
     await journal.aclose()
