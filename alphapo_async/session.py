@@ -97,14 +97,14 @@ class Slots:
         self.free -= 1
 
     def give(self) -> None:
-        """Give one back, and tell everyone who may be waiting for it, each time another one first."""
+        """Give one back, and notify every loop that may be waiting for it, each time another one first."""
         self.free += 1
         self._listeners.rotate(-1)
         for listener in self._listeners:
             listener()
 
     def limit_to(self, number: int) -> None:
-        """Have at most so many requests under way from now on; those that are go on."""
+        """Have at most so many requests under way from now on; those that are under way continue."""
         self.free += number - self.number
         self.number = number
 
@@ -404,7 +404,7 @@ class SessionManager:
             )
 
     def _limit(self, seconds: float) -> _Limit:
-        """Connecting ends a little before the whole, so that the two time-outs are told apart."""
+        """Connecting ends a little before the whole, so that the two time-outs can be distinguished."""
         connect = min(self._connect_timeout, seconds * 0.9)
         of_connecting = aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
         limit = self._limits[seconds] = _Limit(FixedDelayTimers(seconds), of_connecting)

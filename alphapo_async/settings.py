@@ -175,7 +175,7 @@ _VARIABLES: Final = {"base_url": "ALPHAPO_BASE_URL", "journal": "ALPHAPO_JOURNAL
 
 @hides_arguments
 def from_environment(environment: Mapping[str, str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the client's arguments: those given, and of the others those that the environment names.
+    """Return the client's arguments: those given, and those that the environment names.
 
     An empty variable is the same as none.
 

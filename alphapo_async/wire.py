@@ -151,7 +151,7 @@ class Exchange:
         """Write the bytes, unless the time is up, the connection is gone, or something has arrived on it since it was last used."""
         protocol = self._connection and self._connection.protocol
         if self.has_left or protocol is None or self._transport is None or self._transport.is_closing():
-            return  # what waits for the answer hears of that
+            return  # what waits for the answer gets that
         if now >= self.due:
             return  # the process stood still, and the alarm goes off next: nothing has left
         # It came since the handover: the loop has read it, or will read it after us.
@@ -200,7 +200,7 @@ class Exchange:
             transport.abort()
         except AttributeError:  # pragma: no cover - as the versions of asyncio have it
             # Where it cannot read the answer aiohttp closes the connection itself. asyncio's TLS transport may then know its connection no
-            # more: it cannot abort it, and would go on flushing. The end of the socket reaches it all the same.
+            # more: it cannot abort it, and would continue to flush. The end of the socket reaches it all the same.
             with contextlib.suppress(*_GONE):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -216,7 +216,7 @@ def abort_socket(connected: socket.socket) -> None:
 
 
 def watch_by_poll(connected: Any) -> Callable[[], bool]:
-    """Return what tells whether bytes, or the connection's end, lie unread in the socket."""
+    """Return a function that returns whether bytes, or the connection's end, lie unread in the socket."""
     look = select.poll()
     look.register(connected, select.POLLIN)
     return lambda: bool(look.poll(0))

@@ -44,7 +44,7 @@ class _Alphapo(click.Group):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # whoever read the output has left; click ends quietly
+                raise  # the reader of the output has left; click ends quietly
             lines, code = explain(error)
             for line in lines:
                 click.echo(clean(line), err=True)

@@ -103,8 +103,8 @@ def compare_clocks(reply: Reply | NoReply, now: float) -> CheckLine:
         apart = now - parsedate_to_datetime(reply.date or "").timestamp()
     except (ValueError, TypeError, OverflowError):
         return CheckLine("clock", "not compared: AlphaPo's reply has no date")
-    told = f"{abs(apart):.0f} s {'after' if apart > 0 else 'before'} AlphaPo's"
-    return CheckLine("clock", told, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
+    difference = f"{abs(apart):.0f} s {'after' if apart > 0 else 'before'} AlphaPo's"
+    return CheckLine("clock", difference, Exit.REFUSED if abs(apart) > _APART else Exit.ALL_ACCEPTED)
 
 
 async def _check_ping(client: AlphapoClient) -> CheckLine:

@@ -49,7 +49,7 @@ Example:
 class DemoReport(msgspec.Struct, frozen=True):
     """The results of a demo."""
 
-    told: Mapping[str, str]
+    reported: Mapping[str, str]
     """Outcome by foreign_id, after the second pass."""
     killed_after: int
     """Rows with an outcome when the first worker was killed."""
@@ -66,7 +66,7 @@ class DemoReport(msgspec.Struct, frozen=True):
     @property
     def unknown(self) -> int:
         """Rows still unknown after the second pass."""
-        return list(self.told.values()).count("unknown")
+        return list(self.reported.values()).count("unknown")
 
     @property
     def adds_up(self) -> bool:
@@ -100,27 +100,27 @@ def demo(*, rows: int | None, seed: int) -> None:
 
 async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -> DemoReport:
     """Pay with a worker that is killed and another that continues, then the last rows and the unknown ones; read the ledger."""
-    tally, began, told = DemoCounts(), time.monotonic(), dict[str, str]()
+    tally, began, reported = DemoCounts(), time.monotonic(), dict[str, str]()
     first = requests[:-_LATER]
     with tempfile.TemporaryDirectory() as folder:
         journal = str(Path(folder) / "payouts.db")
         sandbox = Sandbox(KEY, SECRET, faults="demo", seed=seed, latency=_LATENCY, settle_after=_SETTLES_AFTER)
         async with sandbox:
             async with show_progress(console, len(requests)) as advance:
-                hear = _hearing(tally, told, advance)
+                on_news = _counting(tally, reported, advance)
                 if first:
                     half = max(1, len(first) // 2)
-                    await pay_until_killed(sandbox.url, journal, len(first), hear, kill_after=half)
-                    say(console, killed_words(told))
-                killed_after = len(told)
+                    await pay_until_killed(sandbox.url, journal, len(first), on_news, kill_after=half)
+                    say(console, killed_words(reported))
+                killed_after = len(reported)
                 async with open_client(sandbox.url, journal, tally.notice) as client:
                     settle = _settling(advance)
-                    told |= await pay_all(client, [row for row in first if row.foreign_id not in told], settle)
-                    unknown = [row for row in first if told[row.foreign_id] == "unknown"]
+                    reported |= await pay_all(client, [row for row in first if row.foreign_id not in reported], settle)
+                    unknown = [row for row in first if reported[row.foreign_id] == "unknown"]
                     if unknown:
                         say(console, _waiting(len(unknown)))
                         await asyncio.sleep(POLICY.quiet)
-                    told |= await pay_all(client, [*unknown, *requests[-_LATER:]], settle)
+                    reported |= await pay_all(client, [*unknown, *requests[-_LATER:]], settle)
                     await _settle_rest(client)
                     totals = await client.totals()
             # The books are read once nothing in them can change any more.
@@ -128,35 +128,35 @@ async def _run(requests: list[WithdrawalRequest], seed: int, console: Console) -
             await asyncio.sleep(_SETTLES_AFTER)
             booked = sandbox.ledger.all_accepted()
     return DemoReport(
-        told=told,
+        reported=reported,
         killed_after=killed_after,
         asked_again=len(unknown),
         retries=tally.retries,
         look_ups=tally.look_ups,
-        ended_later=ended_later(told, booked),
+        ended_later=ended_later(reported, booked),
         totals=totals,
-        verdict=reconcile(requests, told, booked),
+        verdict=reconcile(requests, reported, booked),
         seconds=time.monotonic() - began,
     )
 
 
 async def _settle_rest(client: AlphapoClient) -> None:
-    """Find out what the first worker told its callers and could not write down any more; a look-up may fail, so in a few passes."""
+    """Settle what the first worker could not record before it was killed; in a few passes, since a look-up may fail."""
     for _ in range(_PASSES):
         _ = [result async for result in client.resume()]
 
 
-def _hearing(tally: DemoCounts, told: dict[str, str], advance: Advance) -> Callable[[News], None]:
+def _counting(tally: DemoCounts, reported: dict[str, str], advance: Advance) -> Callable[[News], None]:
     settle = _settling(advance)
 
-    def hear(news: News) -> None:
+    def on_news(news: News) -> None:
         if isinstance(news, OutcomeReported):
-            told[news.foreign_id] = news.outcome
+            reported[news.foreign_id] = news.outcome
             settle(news.foreign_id, news.outcome)
         else:
             tally.notice(news.event)
 
-    return hear
+    return on_news
 
 
 def _settling(advance: Advance) -> Callable[[str, str], None]:
@@ -164,12 +164,12 @@ def _settling(advance: Advance) -> Callable[[str, str], None]:
     return lambda _foreign_id, outcome: None if outcome == "unknown" else advance(outcome)
 
 
-def killed_words(told: Mapping[str, str]) -> str:
+def killed_words(reported: Mapping[str, str]) -> str:
     """Return the sentence for the kill: how many calls had returned, and with how many final outcomes."""
-    unknown = list(told.values()).count("unknown")
-    settled = f": {len(told) - unknown} with a final outcome, {unknown} unknown" if unknown else ""
+    unknown = list(reported.values()).count("unknown")
+    settled = f": {len(reported) - unknown} with a final outcome, {unknown} unknown" if unknown else ""
     return (
-        f"The worker was killed (SIGKILL) when {len(told)} calls had returned{settled}. Another worker continues with its journal: "
+        f"The worker was killed (SIGKILL) when {len(reported)} calls had returned{settled}. Another worker continues with its journal: "
         "what was under way is looked up first, and no caller has to remember anything."
     )
 
@@ -197,10 +197,10 @@ def _show(report: DemoReport, console: Console) -> Exit:
 
 def report_rows(report: DemoReport) -> list[tuple[str, str]]:
     """Return the lines of the closing table."""
-    outcomes = Counter(report.told.values())
+    outcomes = Counter(report.reported.values())
     shown = [name for name in OUTCOMES if outcomes[name] or name in _ALWAYS]
     return [
-        ("requested", str(len(report.told))),
+        ("requested", str(len(report.reported))),
         *((name.replace("_", " "), str(outcomes[name])) for name in shown),
         ("retries", str(report.retries)),
         ("look-ups", str(report.look_ups)),
@@ -235,7 +235,7 @@ def closing_words(report: DemoReport) -> list[str]:
         words.append(f"The promise was broken for: {', '.join(broken)}.")
     else:
         words.append(
-            f"Shown in {report.seconds:.1f} s: {len(report.told)} withdrawals under faults and a kill, {report.retries} attempts were "
+            f"Shown in {report.seconds:.1f} s: {len(report.reported)} withdrawals under faults and a kill, {report.retries} attempts were "
             f"retries, none was paid twice, and every caller got the right answer whether money moved."
         )
     return words

@@ -1,7 +1,7 @@
 """The demo's payments, in this process or in a worker that is killed half way.
 
 The worker is a process of its own: it pays the first rows of the bundled CSV and says on its standard output, a JSON line each, what
-happened and what its callers were told.
+happened and what its callers got.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from alphapo_async.core.retry_policy import RetryPolicy
 __all__ = ["POLICY", "News", "OutcomeReported", "news_of", "open_client", "pay_all", "pay_until_killed", "read_rows"]
 
 # Short waits, since the sandbox is near: it answers within a second or not at all, and accepts nothing later than half a second after it
-# arrived. As with the usual figures, a caller is told before the quiet time is over: a refusal after a lost reply is unknown until then.
+# arrived. As with the usual figures, a caller gets its outcome before the quiet time has passed: until then a refusal after a lost reply
+# leaves it unknown.
 POLICY: Final = RetryPolicy(attempts=6, deadline=5.0, attempt_timeout=1.0, wait_initial=0.05, wait_max=1.0, quiet=6.0)
 _AT_ONCE: Final = 64  # withdrawals
 
 
 class OutcomeReported(msgspec.Struct, frozen=True, tag=True):
-    """What the caller of one row was told."""
+    """What the caller of one row got."""
 
     foreign_id: str
     outcome: str
@@ -65,21 +66,21 @@ def open_client(url: str, journal: str, on_event: Callable[[Event], None]) -> Al
 
 
 async def pay_all(
-    client: AlphapoClient, requests: Iterable[WithdrawalRequest], tell: Callable[[str, str], None]
+    client: AlphapoClient, requests: Iterable[WithdrawalRequest], report: Callable[[str, str], None]
 ) -> dict[str, str]:
-    """Pay many at once, each in a task of its own, and return what each caller was told."""
-    told: dict[str, str] = {}
+    """Pay many at once, each in a task of its own, and return what each caller got."""
+    reported: dict[str, str] = {}
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def pay(request: WithdrawalRequest) -> None:
         async with places:
-            told[request.foreign_id] = outcome = await _pay(client, request)
-        tell(request.foreign_id, outcome)
+            reported[request.foreign_id] = outcome = await _pay(client, request)
+        report(request.foreign_id, outcome)
 
     async with asyncio.TaskGroup() as group:
         for request in requests:
             group.create_task(pay(request))
-    return told
+    return reported
 
 
 async def _pay(client: AlphapoClient, request: WithdrawalRequest) -> str:
@@ -101,18 +102,20 @@ def news_of(line: bytes) -> News:
     return news
 
 
-async def pay_until_killed(url: str, journal: str, rows: int, hear: Callable[[News], None], *, kill_after: int) -> None:
-    """Have a worker pay the first rows, and kill it as soon as so many callers were told."""
+async def pay_until_killed(
+    url: str, journal: str, rows: int, on_news: Callable[[News], None], *, kill_after: int
+) -> None:
+    """Have a worker pay the first rows, and kill it as soon as so many callers have their outcome."""
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _WORKER, url, journal, str(rows), stdout=asyncio.subprocess.PIPE
     )
     assert worker.stdout is not None  # noqa: S101 - a pipe was asked for
-    told = 0
+    reported = 0
     async for line in worker.stdout:
         news = news_of(line)
-        hear(news)
-        told += isinstance(news, OutcomeReported)
-        if told >= kill_after:
+        on_news(news)
+        reported += isinstance(news, OutcomeReported)
+        if reported >= kill_after:
             worker.kill()
             break
     await worker.wait()
@@ -121,12 +124,12 @@ async def pay_until_killed(url: str, journal: str, rows: int, hear: Callable[[Ne
 async def work(url: str, journal: str, rows: int, say: Callable[[bytes], object]) -> None:
     """Be that worker."""
 
-    def tell(news: News) -> None:
+    def report(news: News) -> None:
         say(msgspec.json.encode(news) + b"\n")
 
-    async with open_client(url, journal, lambda event: tell(Happened(event))) as client:
+    async with open_client(url, journal, lambda event: report(Happened(event))) as client:
         await pay_all(
-            client, read_rows()[:rows], lambda foreign_id, outcome: tell(OutcomeReported(foreign_id, outcome))
+            client, read_rows()[:rows], lambda foreign_id, outcome: report(OutcomeReported(foreign_id, outcome))
         )
 
 

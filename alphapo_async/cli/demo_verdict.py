@@ -1,4 +1,4 @@
-"""What callers were told against what the sandbox's ledger says, row by row. Pure.
+"""What callers got against what the sandbox's ledger shows, row by row. Pure.
 
 Rows are compared by what is paid (end user, currency, amounts, address, tag, target), never by foreign_id alone: a client that paid
 one row twice under two ids would otherwise look innocent.
@@ -19,7 +19,7 @@ from alphapo_async.sandbox import AcceptedWithdrawal
 __all__ = ["OUTCOMES", "DemoCounts", "LedgerVerdict", "ended_later", "payment_of", "reconcile"]
 
 OUTCOMES = ("accepted", "failed", "rejected", "not_sent", "conflict", "invalid", "key_refused", "unknown")
-"""What a caller can be told of a row."""
+"""What a caller can get for a row."""
 
 _Payment: TypeAlias = tuple[Any, ...]
 
@@ -30,7 +30,7 @@ class LedgerVerdict(msgspec.Struct, frozen=True):
     paid_twice: tuple[str, ...] = ()
     """Rows that moved money more than once."""
     told_wrong: tuple[str, ...] = ()
-    """Rows whose caller was told accepted though nothing was accepted, or was told that no money moved though it did."""
+    """Rows whose caller got `accepted` although nothing was accepted, or got that no money moved although it did."""
 
     @property
     def is_clean(self) -> bool:
@@ -52,13 +52,13 @@ def payment_of(request: WithdrawalRequest) -> _Payment:
 
 
 def reconcile(
-    requests: Iterable[WithdrawalRequest], told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]
+    requests: Iterable[WithdrawalRequest], reported: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]
 ) -> LedgerVerdict:
-    """Compare what was told with what AlphaPo's books say.
+    """Compare what was reported with what AlphaPo's books show.
 
     Args:
         requests: the rows, no two of them with the same payment.
-        told: the outcome of each row by foreign_id.
+        reported: the outcome of each row by foreign_id.
         accepted: all that the ledger holds.
     """
     booked = list(accepted)
@@ -67,7 +67,7 @@ def reconcile(
     rows = [(request.foreign_id, payment_of(request)) for request in requests]
     return LedgerVerdict(
         tuple(name for name, payment in rows if moved[payment] > 1),
-        tuple(name for name, payment in rows if _is_wrong(told[name], (name, payment) in known, moved[payment])),
+        tuple(name for name, payment in rows if _is_wrong(reported[name], (name, payment) in known, moved[payment])),
     )
 
 
@@ -77,9 +77,9 @@ def _is_wrong(outcome: str, is_accepted: bool, moved: int) -> bool:  # noqa: FBT
     return outcome != "unknown" and moved > 0  # "unknown" claims nothing, so it is never wrong
 
 
-def ended_later(told: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]) -> int:
-    """Return how many rows were told accepted, and cancelled or declined by AlphaPo afterwards."""
-    return sum(told.get(entry.foreign_id) == "accepted" and not entry.moved_money for entry in accepted)
+def ended_later(reported: Mapping[str, str], accepted: Iterable[AcceptedWithdrawal]) -> int:
+    """Return how many rows were reported accepted, and cancelled or declined by AlphaPo afterwards."""
+    return sum(reported.get(entry.foreign_id) == "accepted" and not entry.moved_money for entry in accepted)
 
 
 class DemoCounts:

@@ -102,10 +102,10 @@ def nothing_sent(foreign_id: str | None = None) -> Iterator[None]:
         if error.foreign_id is not None:
             raise
         detail = error.detail.removesuffix("Nothing was sent.").rstrip()
-        told = f"{detail} Nothing was sent."
+        text = f"{detail} Nothing was sent."
         if foreign_id is not None:
-            told = f"Withdrawal {foreign_id!r}: nothing was sent by this call. {detail}"
-        raise JournalError(told, recorded=error.recorded) from None
+            text = f"Withdrawal {foreign_id!r}: nothing was sent by this call. {detail}"
+        raise JournalError(text, recorded=error.recorded) from None
 
 
 def _explain_withdrawal(error: WithdrawalError | JournalError) -> list[str]:

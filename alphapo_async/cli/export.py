@@ -52,7 +52,7 @@ FIELDS: Final = (
 
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
-    payment, known, told = row.revision.payment, row.withdrawal, row.transaction
+    payment, known, transaction = row.revision.payment, row.withdrawal, row.transaction
     figure, currency = row.revision.asked
     return {
         "foreign_id": row.foreign_id,
@@ -68,7 +68,7 @@ def fields_of(row: Row) -> dict[str, Any]:
         "alphapo_id": None if known is None or known.id is None else str(known.id),
         "status": None if known is None else known.status,
         "witness": None if known is None else known.source,
-        "txids": txids_text(told) or None,
+        "txids": txids_text(transaction) or None,
         "attempts": row.attempts,
         "look_ups": row.look_ups,
         "revision": row.revision.number,

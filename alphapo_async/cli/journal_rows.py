@@ -41,7 +41,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
     """Return names and values of a row; empty values are left out."""
     payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
     whom = "a removed address" if payment is None else payment.address
-    told = [
+    pairs = [
         ("foreign_id", row.foreign_id),
         ("account", row.account),
         ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
@@ -73,7 +73,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("contradiction", row.contradiction or ""),
         ("last word", why(row) if row.state in _HAS_LAST_WORD else ""),
     ]
-    return [(name, clean(value)) for name, value in told if value]
+    return [(name, clean(value)) for name, value in pairs if value]
 
 
 def money(row: Row) -> str:

@@ -40,10 +40,10 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # it is generic in the ne
         """Return the seconds."""
         if isinstance(value, float):
             return value
-        told = re.fullmatch(r"(\d{1,6})([dh])", str(value))
-        if told is None:
+        match = re.fullmatch(r"(\d{1,6})([dh])", str(value))
+        if match is None:
             self.fail(f"{value!r} is not an age: write days or hours, such as 400d or 36h.", param, ctx)
-        return int(told[1]) * _UNITS[told[2]]
+        return int(match[1]) * _UNITS[match[2]]
 
 
 _YES = click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal.")

@@ -197,7 +197,7 @@ def result_line(result: BatchResult) -> str:
     """Return the line for one withdrawal's outcome."""
     error = result.error
     if isinstance(error, WithdrawalError | JournalError):
-        told = f"{happened(error)} {advice(error, 'resume')}"
-        return f"{result.request.foreign_id}  {result.outcome}  {told}"
+        text = f"{happened(error)} {advice(error, 'resume')}"
+        return f"{result.request.foreign_id}  {result.outcome}  {text}"
     known = result.withdrawal
     return f"{result.request.foreign_id}  {result.outcome}  {known.id if known else ''}".rstrip()

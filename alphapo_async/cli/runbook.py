@@ -58,8 +58,8 @@ def show(text: str, console: Console, page: Callable[[str], object] = click.echo
         return
     with console.capture() as captured:
         console.print(Markdown(text))
-    told = captured.get()
-    if told.count("\n") < console.height:
-        click.echo(told, file=console.file, nl=False)
+    text = captured.get()
+    if text.count("\n") < console.height:
+        click.echo(text, file=console.file, nl=False)
     else:
-        page(told)
+        page(text)

@@ -141,10 +141,12 @@ async def _run(local: Sandbox, port: int) -> None:
             raise ConfigurationError(f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.") from None
         # The first line is for programs: the URL and nothing else. `echo` flushes.
         click.echo(local.url)
-        told = f"export ALPHAPO_BASE_URL={local.url} ALPHAPO_KEY={local.key}"
+        command = f"export ALPHAPO_BASE_URL={local.url} ALPHAPO_KEY={local.key}"
         made_up = local.secret == SECRET
         click.echo(
-            f"{told} ALPHAPO_SECRET={SECRET}" if made_up else f"{told}  # and ALPHAPO_SECRET, the one that was given"
+            f"{command} ALPHAPO_SECRET={SECRET}"
+            if made_up
+            else f"{command}  # and ALPHAPO_SECRET, the one that was given"
         )
         await stopped.wait()
 

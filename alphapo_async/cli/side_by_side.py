@@ -81,7 +81,7 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
     if row is None:
         return {"known": "nothing" if is_durable else "nothing: a journal in memory has only what its own process did"}
     asked, known = row.revision.payment, row.withdrawal or Withdrawal(id=None)
-    told = {
+    shown = {
         "known": _state(row),
         "money": money(row),
         "why": why(row),
@@ -94,9 +94,9 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
         "look-ups": str(row.look_ups),
     }
     if asked is None:
-        return told
+        return shown
     return {
-        **told,
+        **shown,
         "asked": amount(*asked.asked),
         "address": asked.address,
         "tag": asked.tag or "",

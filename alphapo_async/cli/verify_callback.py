@@ -47,7 +47,9 @@ def verify_callback(*, path: Path, signature: str) -> None:
     signer = next((one for one in signers if one.is_genuine(body, signature)), signers[0])
     try:
         # Built in the call, so that no local variable of this frame holds the key.
-        told = read_callback({"X-Processing-Key": signer.key, "X-Processing-Signature": signature}, body, [signer])
+        transaction = read_callback(
+            {"X-Processing-Key": signer.key, "X-Processing-Signature": signature}, body, [signer]
+        )
     except CallbackError as error:
         click.echo(f"Not AlphaPo's: {error}" if error.is_forged else str(error), err=True)
         if not error.is_forged:
@@ -59,7 +61,7 @@ def verify_callback(*, path: Path, signature: str) -> None:
             )
         sys.exit(Exit.REFUSED)
     click.echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
-    for line in pairs(callback_pairs(told)):
+    for line in pairs(callback_pairs(transaction)):
         click.echo(line)
 
 
@@ -70,16 +72,16 @@ def _signers(environment: Mapping[str, str]) -> tuple[Signer, ...]:
     return all_signers(Signer(settings["key"], settings["secret"]), settings.get("retired_keys", ()))
 
 
-def callback_pairs(told: Transaction) -> list[tuple[str, str]]:
+def callback_pairs(transaction: Transaction) -> list[tuple[str, str]]:
     """Return what a callback says, name by name; what it does not say is left out."""
-    place = told.crypto_address
+    place = transaction.crypto_address
     named = [
-        ("id", str(told.id)),
-        ("foreign_id", told.foreign_id),
-        ("type", told.type if is_withdrawal(told) else f"{told.type}: not a withdrawal"),
-        ("status", f"{told.status}{', final' if told.is_final else ''}"),
+        ("id", str(transaction.id)),
+        ("foreign_id", transaction.foreign_id),
+        ("type", transaction.type if is_withdrawal(transaction) else f"{transaction.type}: not a withdrawal"),
+        ("status", f"{transaction.status}{', final' if transaction.is_final else ''}"),
         ("address", place.address if place else None),
-        ("txids", ", ".join(told.txids)),
-        ("error", told.error),
+        ("txids", ", ".join(transaction.txids)),
+        ("error", transaction.error),
     ]
     return [(name, clean(value)) for name, value in named if value]

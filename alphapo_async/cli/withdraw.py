@@ -101,16 +101,16 @@ def withdraw(
         f"Withdrawal {request.foreign_id!r} was interrupted.", foreign_id=request.foreign_id, reason="closing"
     )
 
-    def tell(told: CallOutcome) -> Exit:
-        lines, code = report(told, resuming=access.resuming if is_shared(opened) else None)
+    def show_result(result: CallOutcome) -> Exit:
+        lines, code = report(result, resuming=access.resuming if is_shared(opened) else None)
         codes.append(code)  # first: the exit code must not depend on the output
         for line in lines:
             echo(line, err=code is not Exit.ALL_ACCEPTED)
         return code
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        run(_withdraw(request, access, opened, settings=settings, calling=calling, tell=tell))
-    sys.exit(codes[0] if codes else tell(interrupted))
+        run(_withdraw(request, access, opened, settings=settings, calling=calling, show_result=show_result))
+    sys.exit(codes[0] if codes else show_result(interrupted))
 
 
 async def _withdraw(
@@ -120,7 +120,7 @@ async def _withdraw(
     *,
     settings: dict[str, Any],
     calling: dict[str, Any],
-    tell: Callable[[CallOutcome], object],
+    show_result: Callable[[CallOutcome], object],
 ) -> None:
     """Pay, and report the outcome before closing, which waits for requests under way."""
     this = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -131,29 +131,29 @@ async def _withdraw(
                 opening = access.open_client(journal, close_grace=_GRACE, **settings)
                 client = await stack.enter_async_context(opening)
             try:
-                tell(await client.withdraw(request, **calling))
+                show_result(await client.withdraw(request, **calling))
             except (WithdrawalError, JournalError) as error:
-                tell(error)
+                show_result(error)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await journal.aclose()
 
 
-def report(told: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]:
+def report(result: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exit]:
     """Return the lines about a withdrawal's outcome, and the exit code.
 
     Args:
-        told: the outcome.
+        result: the outcome.
         resuming: the command that settles open rows; None if the journal ends with this process.
     """
-    if isinstance(told, Withdrawal):
-        return pairs(withdrawal_pairs(told)), Exit.ALL_ACCEPTED
-    lines, code = explain(told)
-    if isinstance(told, ForeignIdConflict):
-        lines.append(f"or: `alphapo status {shlex.quote(told.foreign_id)}` shows how the existing withdrawal stands.")
+    if isinstance(result, Withdrawal):
+        return pairs(withdrawal_pairs(result)), Exit.ALL_ACCEPTED
+    lines, code = explain(result)
+    if isinstance(result, ForeignIdConflict):
+        lines.append(f"or: `alphapo status {shlex.quote(result.foreign_id)}` shows how the existing withdrawal stands.")
     elif resuming is None:
-        lines.append(_ONCE_SENT if told.may_release_funds else _STILL_OPEN)
-    elif isinstance(told, WithdrawalUnknown):
+        lines.append(_ONCE_SENT if result.may_release_funds else _STILL_OPEN)
+    elif isinstance(result, WithdrawalUnknown):
         lines.append(f"or: `{resuming}` continues it.")
     return list(map(clean, lines)), code
 

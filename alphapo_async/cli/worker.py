@@ -82,5 +82,5 @@ def event_line(event: Event) -> str | None:
         return (
             f"{about}  Nothing is sent under it, and what is open stays open. {CHECK_THE_KEY}, then restart the worker."
         )
-    told = (event.name, event.foreign_id, event.outcome, event.reason)
-    return "  ".join(word for word in told if word)
+    words = (event.name, event.foreign_id, event.outcome, event.reason)
+    return "  ".join(word for word in words if word)

@@ -1,4 +1,4 @@
-"""What AlphaPo is answered. It sends again whatever is not answered with 200."""
+"""The answers to AlphaPo's callbacks. AlphaPo sends a callback again until it is answered with 200."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def answer(client: Client, handler: Handler, headers: Headers, body: bytes
 
     - 200: it is in the journal, and the handler returned; or it was handled before. A contradiction, too: sending it again cannot help.
     - 400: signed, and unreadable.
-    - 403: not AlphaPo's. Why is not told to whoever sent it.
+    - 403: not AlphaPo's. The sender does not learn why.
     - 413: too large.
     - 500: the handler raised; it is called again with the next delivery.
     - 503: another delivery is being handled, the journal cannot be used, or the client is closed.
@@ -71,7 +71,7 @@ class _NotHandled(Exception):
 
 
 async def _handle(handler: Handler, callback: Callback) -> None:
-    told = callback.transaction
+    transaction = callback.transaction
     try:
         await handler(callback)
     except asyncio.CancelledError:
@@ -79,15 +79,15 @@ async def _handle(handler: Handler, callback: Callback) -> None:
         if task is None or task.cancelling():
             raise
         # Nobody cancelled the request: it is the handler's own.
-        logger.exception(_RAISED, told.id, told.status, extra={"foreign_id": told.foreign_id})
+        logger.exception(_RAISED, transaction.id, transaction.status, extra={"foreign_id": transaction.foreign_id})
         raise _NotHandled from None
     except Exception:
-        logger.exception(_RAISED, told.id, told.status, extra={"foreign_id": told.foreign_id})
+        logger.exception(_RAISED, transaction.id, transaction.status, extra={"foreign_id": transaction.foreign_id})
         raise _NotHandled from None
 
 
 def _of_refusal(error: CallbackError) -> HTTPStatus:
-    logger.warning("callback refused: %s", error, extra={"foreign_id": None})  # whatever it says, nobody vouches for it
+    logger.warning("callback refused: %s", error, extra={"foreign_id": None})  # unsigned: its content proves nothing
     if error.is_forged:
         return HTTPStatus.FORBIDDEN
     is_large = error.reason == "too large"

@@ -52,7 +52,7 @@ class Callbacks:
             await send({"type": "websocket.close", "code": 1000})
         elif scope["method"] != "POST":
             await _respond(send, HTTPStatus.METHOD_NOT_ALLOWED, (b"allow", b"POST"))
-        elif (body := await _body(receive)) is not None:  # else whoever sent it has left, and AlphaPo sends it again
+        elif (body := await _body(receive)) is not None:  # else the sender has left, and AlphaPo sends it again
             await _respond(send, await answer(self._client, self._handler, scope["headers"], body))
 
 

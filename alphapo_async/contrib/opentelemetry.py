@@ -4,20 +4,20 @@
     async with AlphapoClient(key, secret, on_event=telemetry) as client, telemetry.watching(client):
         await client.withdraw(...)
 
-Spans: `withdrawal`, a child of whatever span is current where it is asked for; in it one span of kind client for each attempt and look-up.
+Spans: `withdrawal`, a child of the span that is current where it is requested; in it one span of kind client for each attempt and look-up.
 
 | metric | kind, unit | what |
 | --- | --- | --- |
 | `alphapo.withdrawal.active` | up-down counter, {withdrawal} | being worked on now |
-| `alphapo.withdrawal.duration` | histogram, s | from asked for to told, by `alphapo.outcome` |
+| `alphapo.withdrawal.duration` | histogram, s | from the request to its outcome, by `alphapo.outcome` |
 | `alphapo.withdrawal.outcomes` | counter, {withdrawal} | settled, or left unknown, by `alphapo.outcome` |
 | `alphapo.withdrawal.attempts`, `.look_ups` | counters, {request} | by `alphapo.proof` |
 | `alphapo.withdrawal.oldest_open.age`, `.oldest_doubt.age` | gauges, s | 0 if there is none |
 | `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
-| `alphapo.contradictions` | counter, {contradiction} | AlphaPo says otherwise than it did: somebody should look |
+| `alphapo.contradictions` | counter, {contradiction} | AlphaPo shows the opposite of what it showed before: an operator should look |
 | `alphapo.budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
 | `alphapo.outage` | gauge, 1 | 1 while AlphaPo gives no readable answers |
-| `alphapo.journal.duration` | histogram, s | until a withdrawal was written down |
+| `alphapo.journal.duration` | histogram, s | until a withdrawal was recorded |
 | `alphapo.journal.failures` | counter, {failure} | a worker on its rounds could not use the journal |
 | `http.client.request.duration` | histogram, s | one request, with the attributes of the semantic conventions |
 
@@ -137,7 +137,7 @@ class Telemetry:
     # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _begun(self, event: Event) -> None:
-        """Open a span: the current one in the flight's own context, which ends with it, and so the parent of whatever is done there."""
+        """Open a span: the current one in the flight's own context, which ends with it, and is the parent of all spans there."""
         span = self._tracer.start_span("withdrawal", attributes=_about(event), start_time=_nanoseconds(event.at))
         self._begun_here.set(_Begun(span, event.at))
         context.attach(trace.set_span_in_context(span))
@@ -221,19 +221,21 @@ class _Meters:
         self.duration = measure(
             f"{name}duration",
             "s",
-            "From asked for to told",
+            "From the request to its outcome",
             explicit_bucket_boundaries_advisory=_WITHDRAWAL_SECONDS,
         )
         self.outcomes = count(f"{name}outcomes", "{withdrawal}", "Settled, or left unknown")
         self.attempts = count(f"{name}attempts", "{request}", "Bodies sent")
         self.look_ups = count(f"{name}look_ups", "{request}", "Questions by foreign_id")
         self.callbacks = count("alphapo.callbacks", "{callback}", "Callbacks received")
-        self.contradictions = count("alphapo.contradictions", "{contradiction}", "AlphaPo says otherwise than it did")
+        self.contradictions = count(
+            "alphapo.contradictions", "{contradiction}", "AlphaPo shows the opposite of what it showed before"
+        )
         self.journal_failures = count("alphapo.journal.failures", "{failure}", "A worker could not use the journal")
         self.journal_duration = measure(
             "alphapo.journal.duration",
             "s",
-            "Until a withdrawal was written down",
+            "Until a withdrawal was recorded",
             explicit_bucket_boundaries_advisory=_REQUEST_SECONDS,
         )
         self.requests = measure(
@@ -271,19 +273,19 @@ def _http(event: Event) -> dict[str, Any]:
     """Return what the semantic conventions ask of a client's HTTP request."""
     method, path = _ENDPOINTS[event.name]
     url = urlsplit(event.base_url)
-    told: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "http.request.method": method,
         "server.address": url.hostname or "",
         "server.port": url.port or _PORTS.get(url.scheme, 0),
         "url.full": event.base_url + path,
     }
     if event.status is not None:
-        told["http.response.status_code"] = event.status
+        attributes["http.response.status_code"] = event.status
     if event.status is None:
-        told["error.type"] = (event.reason or "").partition(":")[0]
+        attributes["error.type"] = (event.reason or "").partition(":")[0]
     elif event.status >= _ERRORS_FROM:
-        told["error.type"] = str(event.status)
-    return told
+        attributes["error.type"] = str(event.status)
+    return attributes
 
 
 def _age(since: float | None, now: float) -> float:

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `alphapo_sandbox`, a local AlphaPo that pays nobody, in a thread and an event loop of its own.
+"""The pytest plugin: the fixture `alphapo_sandbox`, a local AlphaPo without money, in a thread and an event loop of its own.
 
 pytest finds it by itself once the package is installed. Nothing of the library is loaded before the fixture is used.
 
@@ -44,7 +44,7 @@ class RunningSandbox:
         from alphapo_async.sandbox import Sandbox  # noqa: PLC0415 - only once it is used
 
         self.sandbox: Sandbox = Sandbox(**settings)
-        """The sandbox itself; whatever it awaits belongs to its own loop."""
+        """The sandbox itself; what it awaits belongs to its own loop."""
         self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._ended_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="alphapo sandbox", daemon=True)
@@ -106,7 +106,7 @@ class RunningSandbox:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it hears it
+        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
             if self._ready.done():
                 self._ended_by = error
             else:

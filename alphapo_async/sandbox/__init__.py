@@ -1,8 +1,8 @@
-"""The local sandbox: AlphaPo's side of the wire, for tests and demonstrations. It pays nobody.
+"""The local sandbox: AlphaPo's side of the wire, for tests and demonstrations. No money moves.
 
 Use `Sandbox` as an async context manager and point a client at its `url`; `Faults`, `Script`, `OutagePlan` and `AllFail` say what goes
-wrong, `Mischief` what becomes of callbacks on their way, `Dialect` says how AlphaPo answers where its documents are silent, and `Ledger`
-tells afterwards who was paid.
+wrong, `Mischief` what happens to callbacks on their way, `Dialect` how AlphaPo answers where its documents are silent, and `Ledger`
+shows afterwards who was paid.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ __all__ = [
 _encode = msgspec.json.Encoder().encode
 _LAST_PLACE = Decimal(1).scaleb(-PRECISION)
 _MAPPED = {"processing": "not_confirmed"}
-"""Statuses are mapped before a look-up tells them (https://docs.cryptoprocessing.com, transactions-info)."""
+"""Statuses are mapped before a look-up shows them (https://docs.cryptoprocessing.com, transactions-info)."""
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def _json(status: int, value: Any, dialect: Dialect | None = None) -> HttpAnswer
 
 
 def figure(value: Decimal, dialect: Dialect) -> str | msgspec.Raw:
-    """Return a figure as the dialect tells it: a string or a JSON number, plain decimals or a double, all places or 8."""
+    """Return a figure as the dialect gives it: a string or a JSON number, plain decimals or a double, all places or 8."""
     if dialect.places != "exact":
         value = value.quantize(_LAST_PLACE, ROUND_DOWN if dialect.places == "cut" else ROUND_HALF_UP, EXACT)
     elif int(value.as_tuple().exponent) > -PRECISION:
@@ -109,8 +109,8 @@ def _type(record: SandboxWithdrawal) -> str:
 
 
 def _foreign_id(record: SandboxWithdrawal, dialect: Dialect) -> str | int:
-    told = record.asked.foreign_id
-    return told.strip() if dialect.foreign_id_form == "trimmed" and isinstance(told, str) else told
+    shown = record.asked.foreign_id
+    return shown.strip() if dialect.foreign_id_form == "trimmed" and isinstance(shown, str) else shown
 
 
 # ── answers to a withdrawal ──────────────────────────────────────────────────────────────────────────────────────────
@@ -177,16 +177,16 @@ def unknown(asked_by: str, dialect: Dialect) -> HttpAnswer:
 
 
 def transaction(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[str, Any]:
-    """Return the object that look-ups and callbacks tell of a withdrawal.
+    """Return the object with which look-ups and callbacks show a withdrawal.
 
     Args:
         record: the withdrawal.
-        dialect: how to tell it.
-        status: AlphaPo's own status; `processing` is told as `not_confirmed`.
+        dialect: how to show it.
+        status: AlphaPo's own status; `processing` is shown as `not_confirmed`.
     """
     asked = record.asked
     place = {"address": _address(asked, dialect), **_tag(asked, dialect)}
-    told: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "id": shown_id(record, dialect),
         "foreign_id": _foreign_id(record, dialect),
         "end_user_reference": asked.end_user_reference,
@@ -194,14 +194,14 @@ def transaction(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dic
         "crypto_address": {"id": record.id, "currency": asked.receiver_currency, **place},
     }
     if dialect.end_user_reference == "optional":
-        del told["end_user_reference"]
+        del shown["end_user_reference"]
     if asked.convert_to is not None:
-        told["crypto_address"]["convert_to"] = asked.convert_to
+        shown["crypto_address"]["convert_to"] = asked.convert_to
     fee_currency, fee = _fee(record, dialect)
     if status in WITH_SIDES[dialect.sides]:
-        told |= _sides(record, dialect, fee)
+        shown |= _sides(record, dialect, fee)
     has_fees = bool(fee) and dialect.fees != "unnamed" and status in {"processing", "confirmed"}
-    return told | {
+    return shown | {
         "transactions": _parts(record, dialect, place, confirmed=status == "confirmed"),
         "fees": [{"type": "mining", "currency": fee_currency, "amount": figure(fee, dialect)}] if has_fees else [],
         "error": record.ending.error if status == record.ending.last else "",
@@ -350,5 +350,5 @@ _FIX_PERIOD = 60
 
 
 def out_of_scope(path: str) -> HttpAnswer:
-    """Return the answer of an endpoint that AlphaPo documents and the local sandbox does not have; AlphaPo itself never says this."""
+    """Return the answer of an endpoint that AlphaPo documents and the local sandbox does not have; AlphaPo itself never answers this."""
     return textual(404, f"The local sandbox does not have {path}: it is for withdrawals only.", "not_in_the_sandbox")

@@ -1,4 +1,4 @@
-"""AlphaPo's signed callbacks: which status changes are told, how often one is repeated until it is heard, and what goes wrong on the way.
+"""AlphaPo's signed callbacks: which status changes are reported, how often one is repeated until AlphaPo gets a 200, and what goes wrong.
 
 Signature and headers: https://docs.alphapo.net/integration-guide/get-callbacks. The repetitions:
 https://docs.cryptoprocessing.com/api-reference/callbacks/callbacks-overview; AlphaPo's own schedule is not published.
@@ -30,7 +30,7 @@ __all__ = [
     "Mischief",
     "Post",
     "Round",
-    "Tell",
+    "Show",
     "What",
     "announcements",
     "deposit",
@@ -50,10 +50,10 @@ Post: TypeAlias = Callable[[bytes, Mapping[str, str]], Awaitable[int | None]]
 """Delivers a body with its headers and returns the status of the answer; None: there was none."""
 
 Changes: TypeAlias = tuple[tuple[float, str], ...]
-"""When which status is told."""
+"""When which status is reported."""
 
-Tell: TypeAlias = Callable[[str], dict[str, Any]]
-"""Returns the object that a callback tells of one and the same thing, in a status."""
+Show: TypeAlias = Callable[[str], dict[str, Any]]
+"""Returns the object with which a callback shows a withdrawal or deposit in a status."""
 
 What: TypeAlias = Literal["withdrawal", "deposit", "forgery"]
 """What a delivery is: a true callback of a withdrawal or a deposit, or one that AlphaPo did not sign."""
@@ -65,7 +65,7 @@ class Mischief(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: bool = False
     """Every callback comes three times: twice at the very same moment, and once more when both are done with."""
     reordering: bool = False
-    """An earlier status comes only when the later one is done with. A withdrawal of which nothing earlier is told is told as
+    """An earlier status comes only when the later one is done with. A withdrawal without an earlier status is reported as
     `pending` afterwards, as if a person had approved it."""
     forgeries: bool = False
     """Before every callback come forged ones that claim another status, each of them once, whatever answers them."""
@@ -101,7 +101,7 @@ class Delivered(NamedTuple):
 
 
 def announcements(record: SandboxWithdrawal) -> Changes:
-    """Return when which status of a withdrawal is told.
+    """Return when which status of a withdrawal is reported.
 
     There is no callback for "processing": https://docs.cryptoprocessing.com/api-reference/callbacks/withdrawal-callbacks.
     """
@@ -114,11 +114,11 @@ def repetitions(time_scale: float) -> tuple[float, ...]:
     return tuple(minutes * 60 * time_scale for minutes in REPEATED_AFTER)
 
 
-# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is reported ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def deposit(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[str, Any]:
-    """Return the object that a callback tells of the deposit beside a withdrawal.
+    """Return the object with which a callback shows the deposit beside a withdrawal.
 
     The foreign_id of a deposit belongs to its address; here it stands where a withdrawal's stands as well, on purpose.
     """
@@ -142,28 +142,28 @@ def deposit(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[st
     }
 
 
-def _signed(what: What, told: dict[str, Any], signer: Signer, dialect: Dialect | None = None) -> Delivery:
-    body = encode(told, dialect)
-    return Delivery(what, told["id"], told["status"], body, signer.headers(body))
+def _signed(what: What, content: dict[str, Any], signer: Signer, dialect: Dialect | None = None) -> Delivery:
+    body = encode(content, dialect)
+    return Delivery(what, content["id"], content["status"], body, signer.headers(body))
 
 
-def forgeries(true: Delivery, tell: Tell, signer: Signer) -> tuple[Delivery, ...]:
-    """Return what somebody without the secret makes of a callback; each claims another status than the true one.
+def forgeries(true: Delivery, show: Show, signer: Signer) -> tuple[Delivery, ...]:
+    """Return what a forger without the secret makes of a callback; each claims another status than the true one.
 
     Args:
         true: the callback; the forger may have overheard it.
-        tell: returns its object in another status.
+        show: returns its object in another status.
         signer: whose key the forger names.
     """
     # The lies that cost most: what was paid is paid again, what was not paid counts as paid.
-    lie = tell("cancelled" if true.status == "confirmed" else "confirmed")
+    lie = show("cancelled" if true.status == "confirmed" else "confirmed")
     strangers = [Signer(signer.key, "a forger's secret"), Signer(f"{signer.key}-forged", "a forger's secret")]
     wrong, unknown = (_signed("forgery", lie, stranger) for stranger in strangers)
     bare = {"Content-Type": "application/json"}
     return wrong, unknown, *(msgspec.structs.replace(wrong, headers=headers) for headers in (true.headers, bare))
 
 
-# ── when it is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── when it is reported ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def plan(
@@ -171,27 +171,27 @@ def plan(
 ) -> tuple[tuple[Round, ...], ...]:
     """Return all that leaves because of a withdrawal, in rows of rounds.
 
-    The rows go on side by side. In a row, a round leaves when it is due and every delivery of the round before is done with.
+    The rows proceed side by side. In a row, a round leaves when it is due and every delivery of the round before is done with.
 
     Args:
         record: the withdrawal.
-        dialect: how it is told.
+        dialect: how it is shown.
         signer: of the key that made it.
         mischief: what goes wrong.
     """
     rows = []
-    for what, tell, changes in _subjects(record, dialect, mischief):
+    for what, show, changes in _subjects(record, dialect, mischief):
         for row in _in_order(changes, mischief):
-            trues = [(due, _signed(what, tell(status), signer, dialect)) for due, status in row]
-            rows.append(tuple(one for due, true in trues for one in _rounds(due, true, tell, signer, mischief)))
+            trues = [(due, _signed(what, show(status), signer, dialect)) for due, status in row]
+            rows.append(tuple(one for due, true in trues for one in _rounds(due, true, show, signer, mischief)))
     return tuple(rows)
 
 
-def _subjects(record: SandboxWithdrawal, dialect: Dialect, mischief: Mischief) -> list[tuple[What, Tell, Changes]]:
+def _subjects(record: SandboxWithdrawal, dialect: Dialect, mischief: Mischief) -> list[tuple[What, Show, Changes]]:
     changes = announcements(record)
     if mischief.reordering and len(changes) == 1:
         changes = ((record.at, "pending"), *changes)
-    subjects: list[tuple[What, Tell, Changes]] = [("withdrawal", partial(transaction, record, dialect), changes)]
+    subjects: list[tuple[What, Show, Changes]] = [("withdrawal", partial(transaction, record, dialect), changes)]
     if mischief.deposits:
         changes = ((record.at, "not_confirmed"), (record.settles_at, "confirmed"))
         subjects.append(("deposit", partial(deposit, record, dialect), changes))
@@ -206,8 +206,8 @@ def _in_order(changes: Changes, mischief: Mischief) -> tuple[Changes, ...]:
     return tuple((change,) for change in changes)
 
 
-def _rounds(due: float, true: Delivery, tell: Tell, signer: Signer, mischief: Mischief) -> tuple[Round, ...]:
-    lies = (Round(due, forgeries(true, tell, signer)),) if mischief.forgeries else ()
+def _rounds(due: float, true: Delivery, show: Show, signer: Signer, mischief: Mischief) -> tuple[Round, ...]:
+    lies = (Round(due, forgeries(true, show, signer)),) if mischief.forgeries else ()
     copies = (Round(due, (true, true)), Round(due, (true,))) if mischief.duplicates else (Round(due, (true,)),)
     return (*lies, *copies)
 
@@ -242,7 +242,7 @@ class Courier:
         self._mischief = mischief or Mischief()
 
     async def announce(self, record: SandboxWithdrawal, dialect: Dialect) -> None:
-        """Tell every change of a withdrawal when it comes, each until it is heard or the repetitions are used up."""
+        """Report every change of a withdrawal when it comes, each until it is answered with 200 or the repetitions are used up."""
         async with asyncio.TaskGroup() as group:
             for row in plan(record, dialect, self._signers[record.key], self._mischief):
                 group.create_task(self._go_through(row))

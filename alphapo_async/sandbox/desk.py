@@ -1,4 +1,4 @@
-"""AlphaPo's desk: takes one request, asks the faults and the rules, writes the ledger, and says how to react. No sockets, no clock."""
+"""AlphaPo's desk: takes one request, asks the faults and the rules, writes the ledger, and returns how to react. No sockets, no clock."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Desk:
 
     Args:
         world: AlphaPo's rules and books.
-        ledger: where every POST is written down.
+        ledger: where every POST is recorded.
         signers: the merchant's keys.
         faults: what goes wrong; may be replaced at any time.
     """
@@ -162,27 +162,27 @@ class Desk:
         if fault is Fault.LATE:
             return _Processed(_NOTHING, "late")
         if acting.processed:
-            return self._process(question, now, tells_other_amount=fault is Fault.OTHER_AMOUNT)
+            return self._process(question, now, has_other_amount=fault is Fault.OTHER_AMOUNT)
         if fault is Fault.OTHER_FOREIGN_ID:
             return self._lie(question, now)
         return _Processed(_NOTHING, "not processed")
 
-    def _process(self, question: Question, now: float, *, tells_other_amount: bool = False) -> _Processed:
+    def _process(self, question: Question, now: float, *, has_other_amount: bool = False) -> _Processed:
         fields = self._let_in(question)
         if isinstance(fields, _Processed):
             return fields
         ends = CANCELLED if isinstance(self.faults, AllFail) else None
         verdict = self.state.withdraw(fields, question.key or "", now, ends)
-        return self._told(verdict, now, tells_other_amount=tells_other_amount)
+        return self._told(verdict, now, has_other_amount=has_other_amount)
 
-    def _told(self, verdict: Judgement, now: float, *, tells_other_amount: bool = False) -> _Processed:
+    def _told(self, verdict: Judgement, now: float, *, has_other_amount: bool = False) -> _Processed:
         dialect = self.state.dialect
         if isinstance(verdict, Refusal):
             return _Processed(answers.refused(verdict, dialect), "reused" if verdict.is_reuse else "refused")
         first = isinstance(verdict, Original)
         record = verdict.record if isinstance(verdict, Original) else verdict
-        told = _another_amount(record) if tells_other_amount else record
-        answer = answers.accepted(told, dialect, now)
+        answered = _another_amount(record) if has_other_amount else record
+        answer = answers.accepted(answered, dialect, now)
         return _Processed(answer, "original" if first else "accepted", record, accepted=not first)
 
     def _lie(self, question: Question, now: float) -> _Processed:

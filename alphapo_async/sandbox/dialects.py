@@ -21,7 +21,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """One plausible AlphaPo. Each field is one undocumented answer."""
 
     success_status: Literal[200, 201] = 201
-    """Status of an accepted withdrawal: 201 in the older pages (https://github.com/coinspaid/docs), not told in the current one."""
+    """Status of an accepted withdrawal: 201 in the older pages (https://github.com/coinspaid/docs), not stated in the current one."""
     reused_status: Literal[400, 409, 422] = 400
     """Status for a reused foreign_id: 400 on the sibling's V2 invoices/create, 422 on its V1, never shown for withdrawals."""
     reused_shape: Literal["text", "list"] = "text"
@@ -60,7 +60,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     entries: Literal["one", "several"] = "one"
     """Whether a payment is one entry of `transactions`, as in every sample, or several that add up. The field is a list; why is unknown."""
     ids: Literal["same", "apart"] = "same"
-    """Whether look-ups and callbacks give the id of the reply, or count apart from it. No page says that it is the same number."""
+    """Whether look-ups and callbacks give the id of the reply, or count apart from it. No page states that it is the same number."""
     receiver_amount: Literal["given", "missing"] = "given"
     """Whether a reply gives `receiver_amount`; a client of 2024 has seen replies without it."""
     end_user_reference: Literal["required", "optional"] = "required"
@@ -73,7 +73,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a fee is taken: from what the receiver gets, on top of what the sender pays, or from `currency_sent` without being named in
     `fees`, as a page about test cases suggests. It depends on the merchant's contract; AlphaPo's form is unknown."""
     places: Literal["exact", "cut", "rounded"] = "exact"
-    """Whether replies tell all decimals, or only 8 (the `precision` in every sample), cut or rounded."""
+    """Whether replies give all decimals, or only 8 (the `precision` in every sample), cut or rounded."""
     address_form: Literal["kept", "other case", "with scheme", "other form"] = "kept"
     """How AlphaPo writes the address: as it was sent, in another case, with a scheme before it, or in another form of the same address,
     such as a classic one for an X-address. Every sample has it as it was sent; the rest is unknown."""
@@ -86,7 +86,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     over_limit_status: Literal["pending", "processing"] = "pending"
     """The status in the reply to a withdrawal that waits for a person's approval."""
     race: Literal["checked", "broken"] = "checked"
-    """Whether two simultaneous requests with one foreign_id are told apart. "broken" breaks an assumption on purpose."""
+    """Whether two simultaneous requests with one foreign_id are distinguished. "broken" breaks an assumption on purpose."""
     race_window: float = 0.05
     """What counts as simultaneous where the race is broken, in seconds."""
 

@@ -1,4 +1,4 @@
-"""What each fault does on the wire: whether the body is processed, how the connection goes on, and what is said instead."""
+"""What each fault does on the wire: whether the body is processed, how the connection continues, and what is answered instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PLAIN", "Behaviour", "Way", "behaviour", "half", "throttled"]
 
 
 class Way(enum.Enum):
-    """How the connection goes on once the request was dealt with."""
+    """How the connection continues after the request."""
 
     ANSWER = "answer"
     SLOW = "slow"

@@ -17,7 +17,7 @@ __all__ = ["AllFail", "Call", "Fault", "FaultPlan", "Faults", "OutagePlan", "Req
 
 
 class Fault(enum.StrEnum):
-    """One way in which a request can go wrong. "Before" and "after" are told from the moment AlphaPo processes the body."""
+    """One way in which a request can go wrong. "Before" and "after" are counted from the moment AlphaPo processes the body."""
 
     RESET_BEFORE = "reset_before"
     """The connection is reset before AlphaPo has processed anything."""
@@ -62,7 +62,7 @@ class Fault(enum.StrEnum):
     OTHER_FOREIGN_ID = "other_foreign_id"
     """A success that names another foreign_id; nothing is processed."""
     OTHER_AMOUNT = "other_amount"
-    """Processed as asked; the reply tells another amount."""
+    """Processed as asked; the reply shows another amount."""
     INSUFFICIENT = "insufficient"
     """A definite refusal: not enough balance."""
     FORBIDDEN_HTML = "forbidden_html"
@@ -192,7 +192,7 @@ class Faults:
 
 
 class OutagePlan:
-    """Nothing gets through for a while, whatever it asks for.
+    """Nothing gets through for a while.
 
     Args:
         start: when it begins, on the clock of `Call.at`.

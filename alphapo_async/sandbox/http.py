@@ -86,10 +86,10 @@ class Sandbox:
         latency: seconds before every answer.
         balances: what the merchant owns; None: plenty of every usual currency.
         minimums: the least amount of a withdrawal or conversion, by currency; the others take any amount, XRP 0.001.
-        callback_url: where status changes are told.
+        callback_url: where status changes are reported.
         settle_after: seconds from acceptance to the end of a withdrawal.
-        first_id: AlphaPo's id of the first withdrawal. A sandbox that takes the place of another must not begin where that one did: what is
-            told of an id is about one withdrawal for ever.
+        first_id: AlphaPo's id of the first withdrawal. A sandbox that takes the place of another must begin at a higher one: an id
+            means one withdrawal for ever.
         extra_keys: other (key, secret) pairs of the same merchant.
         clock: seconds; None: the running loop's time.
         slow: seconds that a `SLOW` answer takes.
@@ -237,7 +237,7 @@ class Sandbox:
             await self._session.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
-                # aiohttp tells nobody when the last handler of a lost connection has ended.
+                # aiohttp does not report when the last handler of a lost connection has ended.
                 while server is not None and server.connections:  # noqa: ASYNC110
                     await asyncio.sleep(_BREATH)
 

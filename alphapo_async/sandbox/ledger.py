@@ -17,7 +17,7 @@ __all__ = ["AcceptedWithdrawal", "Ledger", "PaidTwice", "SeenBody"]
 
 
 class SeenBody(msgspec.Struct, frozen=True, kw_only=True):
-    """One POST of a withdrawal whose bytes arrived, whatever was made of them."""
+    """One POST of a withdrawal whose bytes arrived, accepted or not."""
 
     at: float
     body: bytes
@@ -55,7 +55,7 @@ class AcceptedWithdrawal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payment(self) -> tuple[Any, ...]:
-        """What was paid, whatever it was called."""
+        """What was paid, under any name."""
         return (
             self.end_user_reference,
             self.currency,
@@ -157,7 +157,7 @@ class Ledger:
 
     def to_json(self) -> str:
         """Return the whole ledger as JSON."""
-        told = {
+        shown = {
             "posts": self.posts,
             "look_ups": self.look_ups,
             "pings": self.pings,
@@ -169,14 +169,14 @@ class Ledger:
                 for twice in self.paid_more_than_once()
             ],
         }
-        return msgspec.json.encode(told).decode()
+        return msgspec.json.encode(shown).decode()
 
     def _posts_told(self) -> dict[str, list[dict[str, Any]]]:
-        told: dict[str, list[dict[str, Any]]] = {name: [] for name in self._names}
+        shown: dict[str, list[dict[str, Any]]] = {name: [] for name in self._names}
         for posts in self._requests.values():
             for name, post in posts:
-                told[name].append(_seen(post))
-        return told
+                shown[name].append(_seen(post))
+        return shown
 
     def _fold(self, foreign_id: str) -> str:
         return fold(foreign_id, self._state.dialect)
@@ -212,9 +212,9 @@ def _groups(named: Iterable[tuple[Any, AcceptedWithdrawal]]) -> list[tuple[Accep
 
 
 def _plain(accepted: AcceptedWithdrawal) -> dict[str, Any]:
-    told = msgspec.structs.asdict(accepted)
-    amounts = {name: f"{told[name]:f}" for name in ("amount", "amount_to") if told[name] is not None}
-    return told | amounts | {"moved_money": accepted.moved_money}
+    shown = msgspec.structs.asdict(accepted)
+    amounts = {name: f"{shown[name]:f}" for name in ("amount", "amount_to") if shown[name] is not None}
+    return shown | amounts | {"moved_money": accepted.moved_money}
 
 
 def _seen(seen: SeenBody) -> dict[str, Any]:

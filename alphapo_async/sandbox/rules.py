@@ -53,10 +53,10 @@ __all__ = [
 ]
 
 FIRST_ID = 100_000_001
-"""The id of the first withdrawal unless told otherwise."""
+"""The id of the first withdrawal unless set otherwise."""
 
 RICH = Decimal(1_000_000_000)
-"""What the merchant owns of every currency unless told otherwise."""
+"""What the merchant owns of every currency unless set otherwise."""
 
 NOT_ENOUGH: Mapping[str, str] = MappingProxyType({"amount": "Not enough amount", "currency": "Invalid balance."})
 """The two texts of V1 for an insufficient balance (https://github.com/coinspaid/docs, v1.md); those of V2 are not published."""
@@ -141,7 +141,7 @@ class MerchantState:
             fields: of the body.
             key: the merchant's, that signed it.
             now: the present moment.
-            ends: how it ends at once if it is accepted; None: as its address says, in its time.
+            ends: how it ends at once if it is accepted; None: as its address determines, in its time.
         """
         self._refund(now)
         verdict = self.judge(fields, key, now)
@@ -190,7 +190,7 @@ class MerchantState:
         return Refusal({"foreign_id": TAKEN, **company}, self.dialect.reused_status, is_reuse=True)
 
     def _holder(self, foreign_id: str, now: float) -> SandboxWithdrawal | None:
-        """Return the withdrawal that has this foreign_id, whatever key of the merchant made it."""
+        """Return the withdrawal that has this foreign_id, under any key of the merchant."""
         for record in reversed(self.named(foreign_id)):
             unseen = self.dialect.race == "broken" and now - record.at <= self.dialect.race_window
             freed = self.dialect.cancelled_frees and now >= record.settles_at and not record.ending.moves_money

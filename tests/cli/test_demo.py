@@ -17,7 +17,7 @@ from alphapo_async.core.retry_policy import RetryPolicy
 from tests.cli.conftest import invoke, run
 
 GOOD = DemoReport(
-    told={"demo-0001": "accepted", "demo-0002": "rejected"},
+    reported={"demo-0001": "accepted", "demo-0002": "rejected"},
     killed_after=1,
     asked_again=1,
     retries=3,
@@ -27,7 +27,9 @@ GOOD = DemoReport(
     verdict=LedgerVerdict(),
     seconds=1.0,
 )
-UNKNOWN = replace(GOOD, told={"demo-0001": "unknown"}, totals={"BTC": Totals(requested=Decimal(2), unknown=Decimal(2))})
+UNKNOWN = replace(
+    GOOD, reported={"demo-0001": "unknown"}, totals={"BTC": Totals(requested=Decimal(2), unknown=Decimal(2))}
+)
 PAID_TWICE = replace(GOOD, verdict=LedgerVerdict(paid_twice=("demo-0001",)))
 TOLD_WRONG = replace(GOOD, verdict=LedgerVerdict(told_wrong=("demo-0002",)))
 NOT_ADDED_UP = replace(GOOD, totals={"BTC": Totals(requested=Decimal(2))})
