@@ -93,7 +93,7 @@ class Watched:
                 asked = Requested(
                     worker, Revision(encode_body(request(name)), request(name)), self.client._signer.fingerprint
                 )
-                row = new_row("default", name, asked, now, is_durable=True)
+                row = new_row("default", name, asked, now, is_durable=True, epoch=self.journal.epoch)
                 await self.journal.update("default", name, partial(_become, row))
             await self.journal.join("default", "loopback", ghost, now + 1)
 
