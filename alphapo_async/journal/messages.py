@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["DATABASE", "FILE", "Message", "sentence"]
+from alphapo_async.core.errors import JournalError
+
+__all__ = ["DATABASE", "FILE", "Message", "database_error", "file_error", "sentence"]
 
 
 class Message(NamedTuple):
@@ -16,8 +19,18 @@ class Message(NamedTuple):
     """The same call may do another time; the rest is for a person to change."""
 
 
+_DISK_FULL: Final = Message("its disk is full", "make room, then call again", is_passing=True)
+_TOO_MANY_FILES: Final = Message(
+    "this process has too many open files",
+    "raise its limit (ulimit -n, LimitNOFILE), or look for what it does not close",
+    is_passing=True,
+)
+_NEWER_RELEASE: Final = Message(
+    "it was written by a newer release (its schema is {detail})", "use that release. Nothing in it was changed"
+)
+
 FILE: Final = {
-    "disk full": Message("its disk is full", "make room, then call again", is_passing=True),
+    "disk full": _DISK_FULL,
     "read-only file system": Message(
         "its file system is mounted read-only",
         "mount it with write access, and look into the system's log where it was; `alphapo journal list`, `show`, `totals` and `export` "
@@ -26,11 +39,7 @@ FILE: Final = {
     "not writable": Message("it cannot be written", "check its owner and mode"),
     "not to be opened": Message("it cannot be opened", "check its folder, owner and mode"),
     "a folder": Message("it is a folder", "name a file in it"),
-    "too many open files": Message(
-        "this process has too many open files",
-        "raise its limit (ulimit -n, LimitNOFILE), or look for what it does not close",
-        is_passing=True,
-    ),
+    "too many open files": _TOO_MANY_FILES,
     "no database": Message("it is not a SQLite database", "name another file; nothing in it was changed"),
     "damaged": Message(
         "it is damaged", "keep a copy of it as it is, then restore a backup; nothing in it was overwritten"
@@ -84,6 +93,22 @@ FILE: Final = {
         "call again, and the error says which",
         is_passing=True,
     ),
+    "no folder": Message("its folder does not exist", "make it, or name another file"),
+    "unknown file system": Message(
+        "it is on a file system {detail}, whose locks and flushes are not known to hold",
+        "put it on a local disk (ext4, xfs, btrfs, zfs, apfs), or use PostgreSQL; if the file system locks and flushes like a local disk, "
+        "say so: sqlite:///PATH?filesystem=any. Nothing in it was changed",
+    ),
+    "mounted alone": Message(
+        "it is a mount point by itself, and processes that use it by another name do not see each other's locks",
+        "mount the folder it is in instead of the file. Nothing in it was changed",
+    ),
+    "several links": Message(
+        "it has {detail} hard links, and processes that use it by another name do not see each other's locks",
+        "keep one of them, and mount or link the folder instead. Nothing in it was changed",
+    ),
+    "no journal": Message("it is not a journal of this library", "name another file. Nothing in it was changed"),
+    "newer release": _NEWER_RELEASE,
     "unknown": Message("it cannot be used ({detail})", ""),
 }
 """Of a journal in a file, by the condition."""
@@ -112,7 +137,7 @@ DATABASE: Final = {
     "privilege": Message("the user lacks {detail}", "grant it, or run `alphapo journal migrate` as one who may"),
     "login": Message("it does not accept the user or the password", "check both, and the server's pg_hba.conf"),
     "no such database": Message("the database does not exist", "make it, or name another"),
-    "disk full": Message("its disk is full", "make room, then call again", is_passing=True),
+    "disk full": _DISK_FULL,
     "no primary": Message("none of its hosts takes writes", "name the primary", is_passing=True),
     "standby": Message("it is a standby, which only reads", "name the primary"),
     "too many connections": Message(
@@ -126,11 +151,7 @@ DATABASE: Final = {
         "restart the database server",
         is_passing=True,
     ),
-    "too many open files": Message(
-        "this process has too many open files",
-        "raise its limit (ulimit -n, LimitNOFILE), or look for what it does not close",
-        is_passing=True,
-    ),
+    "too many open files": _TOO_MANY_FILES,
     "no answer": Message(
         "it does not answer in time", "check host, port and network, and what it is busy with", is_passing=True
     ),
@@ -139,6 +160,15 @@ DATABASE: Final = {
     ),
     "lost": Message("its connection was lost", "check whether it runs", is_passing=True),
     "going down": Message("it is being shut down or started", "call again when it runs", is_passing=True),
+    "old primary": Message(
+        "it is an old primary, which writes timeline {detail}",
+        "stop that server, and point the journal at the new primary. Nothing is recorded or sent there",
+    ),
+    "newer release": _NEWER_RELEASE,
+    "older release": Message(
+        "it is of an older release (its schema is {detail})",
+        "stop what uses it, then run `alphapo journal migrate`. Nothing in it was changed",
+    ),
     "unknown": Message("it refused a statement ({detail})", ""),
 }
 """Of a journal in PostgreSQL, by the condition."""
@@ -148,3 +178,13 @@ def sentence(message: Message, detail: str = "") -> str:
     """Return text and advice of a message, with what was found filled in."""
     text = message.text.format(detail=detail)
     return f"{text}: {message.advice}" if message.advice else text
+
+
+def file_error(path: Path, condition: str, detail: str = "", *, recorded: bool | None = None) -> JournalError:
+    """Return the error of a journal in a file: which file, what is the matter, and what to do."""
+    return JournalError(f"The journal {str(path)!r}: {sentence(FILE[condition], detail)}.", recorded=recorded)
+
+
+def database_error(where: str, condition: str, detail: str = "") -> JournalError:
+    """Return the error of a journal in PostgreSQL: which database, what is the matter, and what to do."""
+    return JournalError(f"The journal at {where}: {sentence(DATABASE[condition], detail)}.", recorded=None)

@@ -80,8 +80,8 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
     told = local.invoke(*withdrawing("paying-nowhere"), "--journal", str(path), "--yes", **host)
     assert told.exit_code == 2
     lines = told.output.splitlines()
-    assert lines[0].startswith("Withdrawal 'paying-nowhere': nothing was sent by this call. The journal's folder ")
-    assert lines[0].endswith(f"{str(path.parent)!r} does not exist: make it, or name another file.")
+    assert lines[0].startswith("Withdrawal 'paying-nowhere': nothing was sent by this call. The journal ")
+    assert lines[0].endswith(f"{str(path)!r}: its folder does not exist: make it, or name another file.")
     assert lines[1:] == []
 
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.retry_policy import backoff
+from alphapo_async.journal.messages import database_error
 from alphapo_async.journal.postgres.faults import (
     check_files,
     is_lasting,
@@ -346,17 +347,9 @@ class PostgresConnection:
 
     def _check(self, version: int) -> None:
         if version > SCHEMA:
-            raise JournalError(
-                f"The journal at {self.where} was written by a newer release (its schema is {version}, this release knows {SCHEMA}): "
-                "use that release. Nothing in it was changed.",
-                recorded=None,
-            )
+            raise database_error(self.where, "newer release", f"{version}, this release knows {SCHEMA}")
         if version < SCHEMA:
-            raise JournalError(
-                f"The journal at {self.where} is of an older release (its schema is {version}, this release's is {SCHEMA}): "
-                "stop what uses it, then run `alphapo journal migrate`. Nothing in it was changed.",
-                recorded=None,
-            )
+            raise database_error(self.where, "older release", f"{version}, this release's is {SCHEMA}")
 
     async def _make(self, connection: Any) -> None:
         """Make the tables, unless another process has just done so; that one is waited for."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.journal.messages import DATABASE, sentence
+from alphapo_async.journal.messages import database_error
 
 __all__ = ["check_files", "condition_of", "is_lasting", "journal_error", "lacking_privileges"]
 
@@ -83,7 +83,7 @@ def journal_error(where: str, error: Exception, lacking: str = "") -> JournalErr
     """
     condition = condition_of(error)
     detail = lacking or _detail(condition, error)
-    return JournalError(f"The journal at {where}: {sentence(DATABASE[condition], detail)}.", recorded=None)
+    return database_error(where, condition, detail)
 
 
 def _detail(condition: str, error: Exception) -> str:
@@ -129,6 +129,4 @@ def check_files(where: str, url: str | None) -> None:
                 pass
         except OSError as error:
             detail = f"{name}={path!r} ({error.strerror})"
-            raise JournalError(
-                f"The journal at {where}: {sentence(DATABASE['missing file'], detail)}.", recorded=None
-            ) from None
+            raise database_error(where, "missing file", detail) from None

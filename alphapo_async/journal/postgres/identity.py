@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import Epoch
+from alphapo_async.journal.messages import database_error
 
 __all__ = ["Identity", "epoch_of", "stamp_of"]
 
@@ -37,11 +37,7 @@ class Identity(NamedTuple):
             JournalError: it is; nothing is recorded and sent there.
         """
         if self.is_before(seen):
-            raise JournalError(
-                f"The journal at {where} is an old primary: it writes timeline {self.timeline}, and this worker saw timeline "
-                f"{seen.timeline}. Nothing is recorded or sent there: stop that server, and point the journal at the new primary.",
-                recorded=None,
-            )
+            raise database_error(where, "old primary", f"{self.timeline} (this worker saw timeline {seen.timeline})")
 
 
 def stamp_of(identity: str, number: int) -> str:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.row import Epoch
-from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.rows import SqliteRows
 
 __all__ = ["Continuity", "FileId", "place_of"]
@@ -131,7 +131,7 @@ class Continuity:
         return self._error("moved", repr(str(place)))
 
     def _error(self, condition: str, detail: str = "") -> JournalError:
-        return JournalError(f"The journal {str(self._path)!r}: {sentence(FILE[condition], detail)}.", recorded=None)
+        return file_error(self._path, condition, detail)
 
 
 def place_of(file: FileId, descriptors: Path = _DESCRIPTORS) -> Path | None:

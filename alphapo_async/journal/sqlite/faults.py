@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.busy import BUSY
 
 __all__ = ["HeldByReader", "OtherVersion", "condition_of", "is_mounted_read_only", "is_unwritable", "journal_error"]
@@ -97,7 +97,7 @@ def journal_error(path: Path, error: Exception, *, recorded: bool | None = None)
     """Return the error that says which file, what is the matter, and what to do."""
     condition = condition_of(path, error)
     detail = f"{BUSY:.0f} s" if condition in _WAITED_FOR else str(error) or type(error).__name__
-    return JournalError(f"The journal {str(path)!r}: {sentence(FILE[condition], detail)}.", recorded=recorded)
+    return file_error(path, condition, detail, recorded=recorded)
 
 
 _WAITED_FOR: Final = ("a writer hangs", "a reader holds it")

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from alphapo_async.core.errors import JournalError
-from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.faults import OtherVersion, is_unwritable, journal_error
 from alphapo_async.journal.sqlite.places import place_of
@@ -79,7 +79,7 @@ def connect(
     """
     wait = wait or BusyWait()
     if path in _LOST:
-        raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['forked'])}.", recorded=None)
+        raise file_error(path, "forked")
     try:
         if caution := place_of(path, is_any=any_filesystem).caution:
             logger.warning("SQLite: %s", caution, extra={"foreign_id": None})
@@ -127,7 +127,7 @@ def _connect_to_read(path: Path, wait: BusyWait) -> sqlite3.Connection:
             wait.run(partial(_check_kind, connection, path, may_be_empty=False))
             undo.pop_all()
             return connection
-    raise JournalError(f"The journal {str(path)!r}: {sentence(FILE['cut off'])}.", recorded=None)
+    raise file_error(path, "cut off")
 
 
 def locks_of(path: Path) -> Path:
@@ -154,17 +154,10 @@ def _check_kind(connection: sqlite3.Connection, path: Path, *, may_be_empty: boo
     finally:
         connection.execute("rollback")
     if application == APPLICATION and schema > SCHEMA:
-        raise JournalError(
-            f"The journal {str(path)!r} was written by a newer release (its schema is {schema}, this release knows {SCHEMA}): "
-            "use that release. Nothing in it was changed.",
-            recorded=None,
-        )
+        raise file_error(path, "newer release", f"{schema}, this release knows {SCHEMA}")
     is_empty = not (application or schema or tables)
     if application != APPLICATION and not (is_empty and may_be_empty):
-        raise JournalError(
-            f"{str(path)!r} is not a journal of this library: name another file. Nothing in it was changed.",
-            recorded=None,
-        )
+        raise file_error(path, "no journal")
 
 
 def _set_up(

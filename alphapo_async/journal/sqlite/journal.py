@@ -27,7 +27,7 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
-from alphapo_async.journal.messages import FILE, sentence
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait, is_busy
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, journal_error
@@ -46,7 +46,9 @@ T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
 _CLOSING: Final = 1.0  # seconds that closing gives to what is left
-_CLOSING_WAIT: Final = 0.25  # and to another process that locks the file; a slice of waiting follows, and another one for the next group
+_CLOSING_WAIT: Final = (
+    0.25  # and to another process that locks the file; a slice of waiting follows, and another one for the next group
+)
 
 
 class _File:
@@ -595,9 +597,7 @@ class SqliteJournal:
         A write-ahead log belongs to a name: the new file would take the old one's for its own.
         """
         if file.rows.connection.execute("pragma journal_mode").fetchone()[0] == "wal":
-            raise JournalError(
-                f"The journal {str(self.path)!r}: {sentence(FILE['replaced beside a log'])}.", recorded=None
-            )
+            raise file_error(self.path, "replaced beside a log")
         self._close()
 
     def _read(self, file: _File, request: _Call[Any]) -> None:

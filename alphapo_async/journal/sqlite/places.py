@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from alphapo_async.core.errors import JournalError
+from alphapo_async.journal.messages import file_error
 from alphapo_async.journal.sqlite.faults import journal_error
 
 __all__ = ["Place", "filesystem_of", "is_mounted", "kind_by_statfs", "place_of"]
@@ -85,9 +85,7 @@ def place_of(
         JournalError: the file must not be used there.
     """
     if not path.parent.is_dir():
-        raise JournalError(
-            f"The journal's folder {str(path.parent)!r} does not exist: make it, or name another file.", recorded=None
-        )
+        raise file_error(path, "no folder")
     if ask_system is None and sys.platform == "darwin":  # pragma: no cover - macOS
         ask_system = kind_by_statfs
     try:
@@ -111,13 +109,7 @@ def _judged(path: Path, kind: str) -> Place:
     if kind in _MEMORY:
         caution = f"the journal {str(path)!r} is on a file system in memory ({kind}), which ends with the machine: put it on a disk"
         return Place(is_durable=False, caution=caution)
-    what = f"is on a file system ({kind})" if kind else "is on a file system that the system does not name,"
-    raise JournalError(
-        f"The journal {str(path)!r} {what} whose locks and flushes are not known to hold: put it on a local disk (ext4, xfs, btrfs, zfs, "
-        "apfs), or use PostgreSQL. If it locks and flushes like a local disk, say so: sqlite:///PATH?filesystem=any. "
-        "Nothing in it was changed.",
-        recorded=None,
-    )
+    raise file_error(path, "unknown file system", f"({kind})" if kind else "that the system does not name")
 
 
 def _check_is_alone(path: Path, mounts: str) -> None:
@@ -127,13 +119,6 @@ def _check_is_alone(path: Path, mounts: str) -> None:
         JournalError: the file is mounted by itself, or has several links.
     """
     if is_mounted(path.resolve(), mounts):
-        why, advice = "is a mount point by itself", "mount the folder it is in instead of the file"
-    elif path.is_file() and path.stat().st_nlink > 1:
-        why, advice = f"has {path.stat().st_nlink} hard links", "keep one of them, and mount or link the folder instead"
-    else:
-        return
-    raise JournalError(
-        f"The journal {str(path)!r} {why}, so that processes that use it by another name do not see each other's locks: {advice}. "
-        "Nothing in it was changed.",
-        recorded=None,
-    )
+        raise file_error(path, "mounted alone")
+    if path.is_file() and (links := path.stat().st_nlink) > 1:
+        raise file_error(path, "several links", f"{links}")

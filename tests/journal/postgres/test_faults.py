@@ -22,6 +22,8 @@ from alphapo_async.journal.postgres.faults import (
     journal_error,
     lacking_privileges,
 )
+from alphapo_async.journal.postgres.identity import Identity
+from alphapo_async.journal.postgres.schema import SCHEMA
 from tests.support import postgres
 from tests.support.descriptors import none_left
 from tests.support.pooler import Pooler
@@ -154,6 +156,23 @@ def with_a_file_that_is_no_certificate() -> Coroutine[Any, Any, str]:
     return refusal(with_settings(sslmode="verify-ca", sslrootcert=__file__))
 
 
+async def of_another_release(version: int) -> str:
+    """Open a journal whose tables are of another version."""
+    schema = postgres.schema()
+    opened = PostgresConnection(postgres.url(), schema)
+    await opened.migrate()
+    await opened.aclose()
+    await postgres.execute(f"update {schema}.journal set version = {version}")
+    return await refusal(postgres.url(), schema=schema)
+
+
+async def at_an_old_primary() -> str:
+    """See a lower timeline than before."""
+    with pytest.raises(JournalError) as caught:
+        Identity("x", 2).check(Identity("x", 3), "postgresql://db/payouts")
+    return caught.value.detail
+
+
 CONDITIONS: Final[dict[str, tuple[Provoke, str]]] = {
     "statement mode": (in_statement_mode, ""),
     "startup parameter": (with_a_setting_that_the_pooler_refuses, "lock_timeout"),
@@ -178,6 +197,9 @@ CONDITIONS: Final[dict[str, tuple[Provoke, str]]] = {
     "lost": (over_a_connection_that_is_lost, ""),
     "going down": (raising("57P01"), ""),
     "no primary": (with_another_kind_of_server, ""),
+    "old primary": (at_an_old_primary, "2 (this worker saw timeline 3)"),
+    "newer release": (lambda: of_another_release(SCHEMA + 1), f"{SCHEMA + 1}, this release knows {SCHEMA}"),
+    "older release": (lambda: of_another_release(SCHEMA - 1), f"{SCHEMA - 1}, this release's is {SCHEMA}"),
     "unknown": (lambda: refusal(postgres.url(), "select nothing_of_that_name"), "42703"),
 }
 

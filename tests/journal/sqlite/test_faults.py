@@ -22,8 +22,10 @@ from alphapo_async.journal.messages import FILE, sentence
 from alphapo_async.journal.sqlite.busy import BUSY, BusyWait
 from alphapo_async.journal.sqlite.continuity import Continuity
 from alphapo_async.journal.sqlite.faults import HeldByReader, OtherVersion, condition_of, is_unwritable, journal_error
-from alphapo_async.journal.sqlite.file import _set_up, connect, lose
+from alphapo_async.journal.sqlite.file import SCHEMA, _set_up, connect, lose
 from alphapo_async.journal.sqlite.journal import SqliteJournal, _File
+from alphapo_async.journal.sqlite.places import place_of
+from tests.journal.sqlite.test_places import listed
 from tests.support.descriptors import none_left
 from tests.support.mounts import make_read_only, mounted
 from tests.support.processes import as_nobody, die_in_a_commit
@@ -218,6 +220,33 @@ def with_something_new(folder: Path) -> str:
     return journal_error(folder / "payouts.db", sqlite3.OperationalError("something new")).detail
 
 
+def without_a_folder(folder: Path) -> str:
+    """Open a journal in a folder that is missing."""
+    return refusal(folder / "nowhere" / "payouts.db").replace("nowhere/", "")
+
+
+def on(folder: Path, kind: str, place: Path | None = None) -> str:
+    """Look at the place of a journal in a file system of this kind, mounted there."""
+    with pytest.raises(JournalError) as caught:
+        place_of(folder / "payouts.db", listed(folder, kind, place))
+    return caught.value.detail
+
+
+def under_two_names(folder: Path) -> str:
+    """Open a journal that has a hard link."""
+    (folder / "link.db").hardlink_to(made(folder / "payouts.db"))
+    return refusal(folder / "payouts.db")
+
+
+def with_other_marks(folder: Path, **marks: int) -> str:
+    """Open a database that says of itself what another program or release writes."""
+    path = made(folder / "payouts.db")
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        for name, value in marks.items():
+            other.execute(f"pragma {name} = {value}")
+    return refusal(path)
+
+
 CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "disk full": (on_a_full_disk, ""),
     "read-only file system": (on_a_read_only_mount, ""),
@@ -242,6 +271,15 @@ CONDITIONS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "another file": (lambda folder: in_use(folder, emptied), "replaced by an empty file"),
     "replaced beside a log": (lambda folder: in_use(folder, replaced, mode="wal"), ""),
     "gone just now": (while_it_is_written, ""),
+    "no folder": (without_a_folder, ""),
+    "unknown file system": (lambda folder: on(folder, "nfs4"), "(nfs4)"),
+    "mounted alone": (lambda folder: on(folder, "ext4", (folder / "payouts.db").resolve()), ""),
+    "several links": (under_two_names, "2"),
+    "no journal": (lambda folder: with_other_marks(folder, application_id=7), ""),
+    "newer release": (
+        lambda folder: with_other_marks(folder, user_version=SCHEMA + 1),
+        f"{SCHEMA + 1}, this release knows {SCHEMA}",
+    ),
     "unknown": (with_something_new, "something new"),
 }
 

@@ -87,7 +87,7 @@ def test_every_other_file_system_is_refused_unless_the_operator_vouches_for_it(
     mounts = listed(tmp_path, kind)
     with pytest.raises(JournalError, match="use PostgreSQL") as caught:
         place_of(path, mounts)
-    assert f"is on a file system ({kind}) whose locks and flushes are not known to hold" in caught.value.detail
+    assert f"is on a file system ({kind}), whose locks and flushes are not known to hold" in caught.value.detail
     assert "sqlite:///PATH?filesystem=any" in caught.value.detail
     assert caught.value.recorded is None
     assert place_of(path, mounts, is_any=True) == Place(is_durable=True, caution=None)
