@@ -1,6 +1,6 @@
 """Many withdrawals, bounded and streamed: one call pays each row, and its result is yielded as soon as the row has one.
 
-The client passes in what a batch calls: how to pay one row, and until when the latest outage lasted.
+A `Batch` is handed what it calls: how to pay one row, and until when the latest outage lasted. `pay_many` makes it of a client's parts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
 from alphapo_async.core.outcome import INTERNAL_ERROR
 from alphapo_async.core.results import BatchResult, key_refused, result_of
+from alphapo_async.core.setting_checks import check_count
+from alphapo_async.engine.engine import Engine
+from alphapo_async.engine.recorder import Recorder
 
-__all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests"]
+__all__ = ["Batch", "LetGo", "Pay", "Requests", "Rest", "check_requests", "pay_many"]
 
 _MOST_RESTING: Final = 256
 """Rows that may wait in a backoff or an outage, besides the rows at work. It bounds the memory."""
@@ -385,6 +388,42 @@ class Batch:
     def _on_timer(self) -> None:
         self._timer = None
         self._step()
+
+
+async def pay_many(
+    engine: Engine, requests: Requests, concurrency: int, *, resend_rejected: bool, stop: asyncio.Event | None
+) -> AsyncGenerator[BatchResult, None]:
+    """Pay many with the parts of one client, and yield their results as they finish (`AlphapoClient.batch`)."""
+    loop, context, keys, recorder = engine.lifecycle.enter(), engine.context, engine.keys, engine.recorder
+    check_requests(requests)
+    if stop is not None and not isinstance(stop, asyncio.Event):
+        raise ConfigurationError(f"stop must be an asyncio.Event, not {type(stop).__name__}; nothing was sent.")
+    batch = Batch(
+        partial(engine.registry.pay_row, resend_rejected=resend_rejected),
+        concurrency=check_count("concurrency", concurrency),
+        outage_until=lambda: engine.limiter.outage_until,
+        now=loop.time,
+        sleep=context.runtime.sleep,
+        between_probes=context.policy.wait_max,
+        key_code=lambda: keys.code_of(keys.current),
+    )
+    await engine.lease.acquire()
+    async with contextlib.aclosing(batch.results(requests, stop)) as results:
+        async for result in results:
+            try:
+                known = await _as_far_as_known(recorder, result)
+            except asyncio.CancelledError as cancelled:
+                known = await results.athrow(cancelled)  # raises it there: rows at work are not waited for
+            yield known
+
+
+async def _as_far_as_known(recorder: Recorder, result: BatchResult) -> BatchResult:
+    """Return the result as it stands; where the journal cannot say, as unknown."""
+    try:
+        return await recorder.as_it_stands(result)
+    except JournalError as error:
+        unsure = JournalError(error.detail, recorded=None, foreign_id=result.request.foreign_id)
+        return result_of(result.index, result.request, unsure)
 
 
 _ENDED: Final = ("closing", "closed", "journal", INTERNAL_ERROR)

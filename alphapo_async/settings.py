@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from alphapo_async.core.codec import AMOUNT_FORMATS
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.events import Event
 from alphapo_async.core.frames import hides_arguments
+from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.setting_checks import check_number, check_path, check_text, check_web_address, may_hold_password
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import VERBS, Journal, open_journal
+from alphapo_async.session import SessionManager
 
 __all__ = [
     "all_signers",
@@ -121,6 +125,25 @@ def _kind_of(hook: Callable[..., object]) -> str:
     if any(inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in both):
         return "a generator function, which does nothing when it is called"
     return "an ordinary function (def)"
+
+
+def check_client_settings(
+    account: object, policy: object, session: object, amount_format: object, on_event: Callable[[Event], None] | None
+) -> None:
+    """Pass if these settings of a client are of the right kind.
+
+    Raises:
+        ConfigurationError: one of them is not.
+    """
+    if amount_format not in AMOUNT_FORMATS:
+        raise ConfigurationError(f'amount_format must be "number" or "string", not {amount_format!r}.')
+    check_account(account)
+    if policy is not None and not isinstance(policy, RetryPolicy):
+        raise ConfigurationError(f"policy must be a RetryPolicy, not {type(policy).__name__}.")
+    if session is not None and not isinstance(session, SessionManager):
+        raise ConfigurationError(f"session must be a SessionManager, not {type(session).__name__}.")
+    if on_event is not None:
+        check_hook("on_event", on_event, is_async=False, arguments=1)
 
 
 def all_signers(current: Signer, retired: Iterable[tuple[str, str]]) -> tuple[Signer, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
@@ -894,3 +895,134 @@ def test_a_reply_that_is_lost_is_looked_up_and_paid_once() -> None:
     wire = Wire([LOST])
     assert {result.outcome for result in paid(wire, requests(10))} == {"accepted"}
     assert wire.posts == 20
+
+
+async def test_a_batch_is_stopped_by_an_event_alone() -> None:
+    """Anything else would fail in the background, and the batch would never stop."""
+    async with client(Wire()) as alphapo:
+        with pytest.raises(ConfigurationError, match=r"stop must be an asyncio.Event, not bool; nothing was sent\."):
+            await anext(alphapo.batch([request()], stop=True))  # type: ignore[arg-type]
+
+
+def test_a_batch_pays_every_row_as_withdraw_does() -> None:
+    """What `withdraw` raises is a row's result: a rejection, a conflict, an amount that JSON cannot carry."""
+    wire = Wire()
+    rows = [request("a"), request("b"), request("a", amount="9"), request("c", amount="0.12345678901234567890")]
+
+    async def story() -> dict[int, str]:
+        async with client(wire) as alphapo:
+            return {result.index: result.outcome async for result in alphapo.batch(rows, 2)}
+
+    assert run(story()) == {0: "accepted", 1: "accepted", 2: "conflict", 3: "invalid"}
+
+
+def test_a_batch_checks_its_arguments_before_it_takes_a_row() -> None:
+    """What is no series of rows, and a concurrency that is none."""
+
+    async def story() -> None:
+        async with client(Wire()) as alphapo:
+            for requests, concurrency in ((request(), 1), ([request()], 0)):
+                with pytest.raises(ConfigurationError):
+                    await anext(alphapo.batch(requests, concurrency))  # type: ignore[arg-type]
+
+    run(story())
+
+
+class Unreachable(Wire):
+    """Nothing ever gets through."""
+
+    async def exchange(self, *what: object, **told: object) -> Reply | NoReply:
+        """Say so."""
+        await asyncio.sleep(0.01)
+        return NO_CONNECTION
+
+
+def slow_to_take(journal: Durable, between: Callable[[], Awaitable[Any]]) -> list[tuple[str, str]]:
+    """Take the results of a batch that reached nobody, with this between the first and the second."""
+
+    async def story() -> list[tuple[str, str]]:
+        told = []
+        async with client(Unreachable(), journal=journal, policy=RetryPolicy(attempts=1)) as alphapo:
+            async for result in alphapo.batch([request("a"), request("b")]):
+                told.append((result.request.foreign_id, result.outcome))
+                if len(told) == 1:
+                    await asyncio.sleep(5)
+                    await between()
+        return sorted(told)
+
+    return run(story())
+
+
+def test_a_result_of_a_batch_that_waited_is_told_as_it_stands() -> None:
+    """Somebody else has paid the second one before its "not sent" was taken."""
+    wire, journal = Wire(), Durable()
+
+    async def pay_both() -> None:
+        async with client(wire, journal=journal) as other:
+            for name in "ab":
+                await other.withdraw(request(name))
+
+    told = slow_to_take(journal, pay_both)
+
+    assert sorted(outcome for _, outcome in told) == ["accepted", "not_sent"]  # the first had been taken
+    assert wire.posts == 2
+
+
+def test_a_no_that_waited_is_not_told_where_the_journal_cannot_be_read() -> None:
+    """Somebody may have paid it meanwhile: nobody can say."""
+
+    class Unreadable(Durable):
+        is_down = False
+
+        async def find(self, *args: Any) -> Row | None:
+            if self.is_down:
+                raise JournalError("down", recorded=None)
+            return await super().find(*args)
+
+    journal = Unreadable()
+
+    async def go_down() -> None:
+        journal.is_down = True
+
+    assert sorted(outcome for _, outcome in slow_to_take(journal, go_down)) == ["not_sent", "unknown"]
+
+
+def test_a_conflict_of_a_batch_stays_one() -> None:
+    """The row that the journal has is the other payment's."""
+
+    async def story() -> list[str]:
+        async with client(Wire(), journal="memory") as alphapo:
+            await alphapo.withdraw(request("a"))
+            rows: list[WithdrawalRequest | dict[str, str]] = [request("a", amount="7"), {"foreign_id": "a"}]
+            return [result.outcome async for result in alphapo.batch(rows)]
+
+    assert sorted(run(story())) == ["conflict", "invalid"]
+
+
+def test_a_caller_of_a_batch_who_is_cancelled_while_the_journal_is_read_leaves_at_once() -> None:
+    """A result that is negative is compared with the journal before it is returned; rows at work are not waited for then, either."""
+
+    class Silent(Durable):
+        is_silent = False
+
+        async def find(self, account: str, foreign_id: str) -> Row | None:
+            await asyncio.sleep(60.0 if self.is_silent else 0.0)
+            return await super().find(account, foreign_id)
+
+    wire, journal = Wire([INSUFFICIENT]), Silent()
+
+    async def source() -> AsyncIterator[WithdrawalRequest]:
+        yield request("payout-0")
+        await asyncio.sleep(0.001)
+        wire.seconds, journal.is_silent = 10.0, True
+        yield request("payout-1")
+
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal) as alphapo:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    _ = [result async for result in alphapo.batch(source(), 8)]
+            return loop.time()
+
+    assert run(story()) == pytest.approx(1.0, abs=0.1)

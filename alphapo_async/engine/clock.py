@@ -9,7 +9,7 @@ their times. These rules make the comparison safe; each follows from a sequence 
    Without it: A decides "no" at 0.9 and B asks at 1.0. The write of A ends at 2.0 with the date 0.9, B's request arrives after it, looks
    newer than the "no", and pays what A's caller has released.
 2. **A "no" is reported only if its write ended within `COMMIT_GRACE` of its date.** Otherwise it is recorded again with a new date, and the
-   journal's answer to that is reported (`Flight._standing`, `ClientContext.stands`).
+   journal's answer to that is reported (`Flight._release`, `Recorder.stands`).
    Without it: a "no" is dated 2.0 and its commit stalls until 5.0. B asks at 4.0, cannot see it, and is queued behind the commit. B's
    request is newer than 2.0 and pays; A's caller hears "no" at 5.0.
 3. **Other workers count a "no" as later by `max_skew`**: `COMMIT_GRACE`, and what their clocks may differ by. A request by the same
@@ -68,10 +68,15 @@ class BoundedClock:
 
     Args:
         local: this machine's clock.
+        is_shared: whether other processes share the journal; if not, this machine's clock is all there is.
     """
 
-    def __init__(self, local: Callable[[], float]) -> None:
+    def __init__(self, local: Callable[[], float], *, is_shared: bool = True) -> None:
         self._local = local
+        self.earliest: Callable[[], float] = self._earliest if is_shared else local
+        """Returns the lower reading; where the storage has no clock, the wall clock that all its workers share."""
+        self.latest: Callable[[], float] = self._latest if is_shared else local
+        """Returns the higher reading."""
         self._steady = local
         self._ahead = 0.0
         self._steady_ahead = 0.0
@@ -79,8 +84,7 @@ class BoundedClock:
         self._excess = 0.0
         """Seconds that the storage's answer took beyond `_MAX_SKEW`."""
 
-    def earliest(self) -> float:
-        """Return the lower reading; where the storage has no clock, the wall clock that all its workers share."""
+    def _earliest(self) -> float:
         if not self._is_the_storages:
             return self._local()
         wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
@@ -91,8 +95,7 @@ class BoundedClock:
         """Seconds by which two workers' readings may differ; 0 where all workers share this machine's wall clock."""
         return _MAX_SKEW if self._is_the_storages else 0.0
 
-    def latest(self) -> float:
-        """Return the higher reading."""
+    def _latest(self) -> float:
         wall, steady = self._local() + self._ahead, self._steady() + self._steady_ahead
         return steady if steady - wall > _TICK else wall
 
@@ -114,6 +117,13 @@ class BoundedClock:
             settled_at=latest if row.settled_at == now else row.settled_at,
             may_send_until=latest if has_ended else row.may_send_until,
         )
+
+    def end_of(self, until: float, requested_at: float) -> float:
+        """Return until when a worker can send, where the journal was asked for that at `requested_at` and says that its lease has ended.
+
+        One that was found dead just now may have sent until now, by the later clock. A lease that will not be renewed may still run.
+        """
+        return until if until < requested_at else max(until, self.latest())
 
     async def synchronize(self, journal: Journal) -> None:
         """Ask the storage for its time, where it has a clock; the time its answer took is the error bound.

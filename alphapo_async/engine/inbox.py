@@ -25,7 +25,7 @@ from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
 from alphapo_async.supervisor import Supervisor
 
-__all__ = ["ActiveBlocks", "CallbackClaim", "Inbox"]
+__all__ = ["CallbackClaim", "Inbox"]
 
 _PATIENCE: Final = 10.0
 """Seconds that a delivery waits for another one of the same id."""
@@ -33,24 +33,6 @@ _POLL: Final = 0.05  # seconds between two looks at the claim of another process
 _RELEASE: Final = "release of a callback"
 _PAUSE: Final = 1.0  # seconds before a claim that could not be let go of is tried again
 _LONGEST_PAUSE: Final = 30.0
-
-
-class ActiveBlocks:
-    """The blocks that handle callbacks just now."""
-
-    def __init__(self) -> None:
-        self.under_way: set[asyncio.Future[None]] = set()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Be under way until the block has ended."""
-        block: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.under_way.add(block)
-        try:
-            yield
-        finally:
-            self.under_way.discard(block)
-            block.set_result(None)
 
 
 class CallbackClaim:
@@ -98,9 +80,22 @@ class Inbox:
         self._waiting: dict[str, int] = {}
         self._is_closed = False
         self._freeing: set[asyncio.Task[None]] = set()
+        self.under_way: set[asyncio.Future[None]] = set()
+        """The blocks that handle callbacks now."""
 
     def __repr__(self) -> str:
         return f"Inbox({len(self._locks)} under way)"
+
+    @contextlib.contextmanager
+    def block(self) -> Iterator[None]:
+        """Count the block as under way until it has ended."""
+        block: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.under_way.add(block)
+        try:
+            yield
+        finally:
+            self.under_way.discard(block)
+            block.set_result(None)
 
     @contextlib.asynccontextmanager
     async def claim(self, told: Transaction, *, is_replay: bool = False) -> AsyncIterator[CallbackClaim]:

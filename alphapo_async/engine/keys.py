@@ -41,7 +41,7 @@ class Keys:
         self._wait_max = wait_max
         self._give_up = give_up
         self._on_change = on_change
-        self._states: dict[str, KeyState] = {}
+        self.refused: dict[str, KeyState] = {}
         """Of the keys that are refused."""
         self._finding_out: set[str] = set()
         """Refused keys under which one row is being worked on."""
@@ -50,11 +50,11 @@ class Keys:
         """How many bodies were refused for their key so far; a mark for `is_refused_since`."""
 
     def __repr__(self) -> str:
-        return f"Keys(current={self.current!r}, refused={sorted(self._states)})"
+        return f"Keys(current={self.current!r}, refused={sorted(self.refused)})"
 
     def code_of(self, key: str) -> str | None:
         """Return AlphaPo's code for a refused key; None while the key is accepted."""
-        return self._states.get(key, ACCEPTED).code
+        return self.refused.get(key, ACCEPTED).code
 
     def key_for(self, row: Row) -> str:
         """Return the key under which a row is sent or looked up next."""
@@ -62,22 +62,20 @@ class Keys:
 
     def is_refused_since(self, key: str, mark: int) -> bool:
         """Return whether the key is refused, and a body was refused for it after `refusals` was at this mark."""
-        return key in self._states and self._refusals[key] > mark
+        return key in self.refused and self._refusals[key] > mark
 
     def judged(self, key: str, proof: Proof, now: float) -> None:
         """Take note of what the reply to a body proves about its key."""
-        if not self._states and not isinstance(proof, KeyRefused):
-            return  # nearly always
-        before = self._states.get(key, ACCEPTED)
+        before = self.refused.get(key, ACCEPTED)
         after = after_body(before, proof, now, self._wait_max)
         if isinstance(proof, KeyRefused):
             self.refusals += 1
             self._refusals[key] = self.refusals
             self._let_go_of_queued(key)
         if after.code is None:
-            self._states.pop(key, None)
+            self.refused.pop(key, None)
         else:
-            self._states[key] = after
+            self.refused[key] = after
         if (before.code is None) is not (after.code is None):
             self._on_change(key, after.code)
 
@@ -91,14 +89,14 @@ class Keys:
     @property
     def held_back(self) -> HeldBack:
         """What a worker claims nothing of now."""
-        keys = (key for key, state in self._states.items() if not state.may_send_one or key in self._finding_out)
+        keys = (key for key, state in self.refused.items() if not state.may_send_one or key in self._finding_out)
         return HeldBack(frozenset(keys), self.current)
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
         """Return whether a worker may work on a row under this key while the block runs; under a refused key on one row at a time."""
-        if key not in self._states or key in self.held_back.keys:
-            yield key not in self._states
+        if key not in self.refused or key in self.held_back.keys:
+            yield key not in self.refused
             return
         self._finding_out.add(key)
         try:
@@ -108,10 +106,10 @@ class Keys:
 
     def to_ask(self, now: float) -> list[str]:
         """Return the refused keys with which `accounts/list` is to be asked now."""
-        return [key for key, state in self._states.items() if state.ask_at <= now]
+        return [key for key, state in self.refused.items() if state.ask_at <= now]
 
     def answered(self, key: str, reply: Reply | NoReply, now: float) -> None:
         """Take note of the answer to `accounts/list`."""
-        state = after_question(self._states.get(key, ACCEPTED), reply, now, self._wait_max)
+        state = after_question(self.refused.get(key, ACCEPTED), reply, now, self._wait_max)
         if state.code is not None:
-            self._states[key] = state
+            self.refused[key] = state

@@ -59,7 +59,7 @@ class Lease:
         self._host = host
         self._needed = attempt_timeout + margin
         self._duration = _RENEWALS * self._needed
-        self.clock = BoundedClock(clock)
+        self.clock = BoundedClock(clock, is_shared=is_shared(journal))
         self._sleep = sleep
         self._supervisor = supervisor
         self.max_skew = 0.0

@@ -61,6 +61,8 @@ class RequestLimiter:
         self._supervisor = supervisor
         self._state = LimiterState()
         self._outage_ended = -inf
+        self.outage_listeners: dict[Callable[[bool], None], None] = {}
+        """Called like `on_outage`, too: for flights that have not had a slot yet."""
         self.is_silent = False
         """The latest request had no readable answer; an answer that asks to wait changes nothing."""
         self.recoveries = 0
@@ -147,7 +149,8 @@ class RequestLimiter:
         self._state = on_reply(before, permit, what, now, self._policy, retry_after=retry_after)
         if self._state is not before and is_outage(self._state) is not is_outage(before):
             self._outage_ended = now
-            self._on_outage(not is_outage(before))
+            for listener in (self._on_outage, *self.outage_listeners):
+                listener(not is_outage(before))
 
     def close(self) -> None:
         """Give up every place, and listen to the slots no more."""

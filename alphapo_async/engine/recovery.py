@@ -10,6 +10,9 @@ from alphapo_async.core.next_step import Wait, next_step
 from alphapo_async.core.rate_limit import is_outage
 from alphapo_async.core.row import Row, is_in_doubt
 from alphapo_async.engine.context import ClientContext
+from alphapo_async.engine.keys import Keys
+from alphapo_async.engine.limiter import RequestLimiter
+from alphapo_async.journal import Journal
 
 __all__ = ["PER_SECOND", "Recovery"]
 
@@ -26,14 +29,22 @@ class Recovery:
     A sweep takes each row once. It passes over rows that were looked up within the last `wait_max` and comes back to them.
 
     Args:
-        context: journal, clock, limiter and policy.
+        context: account, policy and clock.
+        journal: where open rows are found.
+        limiter: whether AlphaPo answers.
+        keys: under which nothing is claimed.
         page: rows that are read at once.
     """
 
-    def __init__(self, context: ClientContext, page: int = _PAGE) -> None:
+    def __init__(
+        self, context: ClientContext, journal: Journal, limiter: RequestLimiter, keys: Keys, page: int = _PAGE
+    ) -> None:
         self._context = context
+        self._journal = journal
+        self._limiter = limiter
+        self._keys = keys
         self._size = page
-        self._seen = context.limiter.recoveries
+        self._seen = limiter.recoveries
         self._since: float | None = None
         """When the answer came that began the sweep, by the wall clock; None: there is no sweep."""
         self._has_passed_over = False
@@ -47,7 +58,7 @@ class Recovery:
         Raises:
             JournalError: the journal cannot be read.
         """
-        limiter, now = self._context.limiter, asyncio.get_running_loop().time()
+        limiter, now = self._limiter, asyncio.get_running_loop().time()
         if now < self._next_at:
             return []
         self._next_at = now + 1.0
@@ -88,12 +99,12 @@ class Recovery:
         return sorted(rows, key=lambda row: row.checked_at or 0.0)[:1]
 
     async def _page(self) -> list[Row]:
-        return await self._context.journal.find_open(self._context.account, self._after, self._size)
+        return await self._journal.find_open(self._context.account, self._after, self._size)
 
     def _helps(self, row: Row) -> bool:
         """Return whether a look-up of the row may help now."""
         context, now = self._context, self._context.runtime.clock()
-        if row.holder is not None or not is_in_doubt(row) or context.keys.held_back.holds(row, now):
+        if row.holder is not None or not is_in_doubt(row) or self._keys.held_back.holds(row, now):
             return False
         # The flight looks up whatever is in doubt.
         return not isinstance(next_step(row, now, context.assumptions), Wait)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from decimal import Decimal
 from typing import Any, Final, TypeGuard
 
-from alphapo_async.core.codec import AmountFormat, read_balances
-from alphapo_async.core.errors import AUTHENTICATION_CODES, AlphapoUnavailable, ConfigurationError
-from alphapo_async.core.outcome import Answer, NoAnswer, NoReply, Reply, judge_look_up
+from alphapo_async.core.codec import read_balances
+from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
+from alphapo_async.core.outcome import NoReply, Reply, judge_look_up
 from alphapo_async.core.reference_data import (
     Currency,
     Quote,
@@ -18,10 +17,10 @@ from alphapo_async.core.reference_data import (
     read_quote,
     refusal_of,
 )
-from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import ACCOUNTS, ClientContext
+from alphapo_async.engine.questions import Questions, unavailable
 
-__all__ = ["ReferenceData", "unavailable"]
+__all__ = ["ReferenceData"]
 
 _CURRENCIES: Final = "/api/v2/currencies/list"
 _RATES: Final = "/api/v2/currencies/rates"
@@ -34,57 +33,57 @@ class ReferenceData:
     """Asks AlphaPo.
 
     Args:
-        context: sends the questions.
-        signer: signs them.
+        context: key, amount format and clock.
+        questions: sends the questions.
     """
 
-    def __init__(self, context: ClientContext, signer: Signer) -> None:
+    def __init__(self, context: ClientContext, questions: Questions) -> None:
         self._context = context
-        self._signer = signer
+        self._questions = questions
 
-    async def ping(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def ping(self) -> None:
         """Return if AlphaPo is reachable.
 
         Raises:
             AlphapoUnavailable: it is not.
         """
-        reply = await self._context.send_plain(loop, "GET", "/api/v2/ping", None, {})
+        reply = await self._questions.send_plain("GET", "/api/v2/ping", None, {})
         if not isinstance(reply, Reply) or reply.status != _OK:
             raise self._unavailable("the ping", reply)
 
-    async def balances(self, loop: asyncio.AbstractEventLoop) -> dict[str, Decimal]:
+    async def balances(self) -> dict[str, Decimal]:
         """Return the balance of every currency.
 
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer.
         """
-        reply = await self._ask(loop, ACCOUNTS)
+        reply = await self._ask(ACCOUNTS)
         balances = read_balances(reply.body) if _is_ok(reply) else None
         if balances is None:
             raise self._unavailable("the balances", reply)
         return balances
 
-    async def currencies(self, loop: asyncio.AbstractEventLoop) -> dict[str, Currency]:
+    async def currencies(self) -> dict[str, Currency]:
         """Return every currency, and with it the minimum of its conversions where `/currencies/rates` has a usable answer.
 
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer to `/currencies/list`.
         """
-        listed = await self._ask(loop, _CURRENCIES)
+        listed = await self._ask(_CURRENCIES)
         if not _is_ok(listed) or read_currencies(listed.body) is None:
             raise self._unavailable("the currencies", listed)
-        rates = await self._ask(loop, _RATES)
+        rates = await self._ask(_RATES)
         minimums = read_exchange_minimums(rates.body) if _is_ok(rates) else None
         return read_currencies(listed.body, minimums) or {}
 
-    async def quote(self, loop: asyncio.AbstractEventLoop, asked: QuoteRequest, amount_format: AmountFormat) -> Quote:
+    async def quote(self, asked: QuoteRequest) -> Quote:
         """Return a quote. Its 429 is about this question alone, and holds no withdrawal back.
 
         Raises:
             AlphapoUnavailable: AlphaPo gave no usable answer.
             ConfigurationError: AlphaPo refuses the question: it has no such pair, or the amount is too small.
         """
-        reply = await self._ask(loop, _QUOTE, asked.encode(amount_format), is_throttled_apart=True)
+        reply = await self._ask(_QUOTE, asked.encode(self._context.amount_format), is_throttled_apart=True)
         if isinstance(reply, Reply) and reply.status in _INVALID and (words := refusal_of(reply.body)) is not None:
             raise ConfigurationError(
                 f"AlphaPo gives no quote from {asked.currency} to {asked.convert_to}: {words.rstrip('.')}. "
@@ -95,10 +94,8 @@ class ReferenceData:
             raise self._unavailable("the question for a quote", reply)
         return quote
 
-    async def _ask(
-        self, loop: asyncio.AbstractEventLoop, path: str, body: bytes = b"{}", **how: Any
-    ) -> Reply | NoReply:
-        return await self._context.send_plain(loop, "POST", path, body, self._signer.headers(body), **how)
+    async def _ask(self, path: str, body: bytes = b"{}", **how: Any) -> Reply | NoReply:
+        return await self._questions.send_plain("POST", path, body, self._context.signer.headers(body), **how)
 
     def _unavailable(self, what: str, reply: Reply | NoReply) -> AlphapoUnavailable:
         return unavailable(what, judge_look_up(reply, self._context.runtime.clock()))
@@ -106,20 +103,3 @@ class ReferenceData:
 
 def _is_ok(reply: Reply | NoReply) -> TypeGuard[Reply]:
     return isinstance(reply, Reply) and reply.status == _OK
-
-
-def unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
-    """Return the error of a question without a usable answer."""
-    if not isinstance(answer, NoAnswer):
-        return AlphapoUnavailable(
-            f"AlphaPo did not answer {what}: {'no slot in time' if answer is None else 'unexpected reply'}."
-        )
-    refused = (
-        f"; it does not accept the key or the signature ({answer.code})" if answer.code in AUTHENTICATION_CODES else ""
-    )
-    return AlphapoUnavailable(
-        f"AlphaPo did not answer {what}: {answer.reason}{refused}.",
-        status=answer.status,
-        code=answer.code,
-        retry_after=answer.retry_after,
-    )

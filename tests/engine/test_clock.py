@@ -155,3 +155,22 @@ def test_what_others_compare_against_is_dated_by_the_higher_reading() -> None:
     assert (settled.settled_at, settled.may_send_until) == (latest, None)
     assert (sent.settled_at, sent.may_send_until) == (None, latest)
     assert dated is old
+
+
+async def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() -> None:
+    """A clock that was set back, and is set right again, would make the quiet time too short; the end of a lease is what it is."""
+    wall = Wall()
+    clock = await clock_of(Unclocked(), wall)
+    true = clock.earliest()
+    wall.set_by = -5.0
+    now = clock.earliest()
+    assert true - now == pytest.approx(5.0, abs=0.5)
+    assert clock.end_of(now, now) == pytest.approx(true, abs=0.5)
+    assert clock.end_of(now - 0.5, now) == now - 0.5
+    assert clock.end_of(now + 60.0, now) == now + 60.0
+
+
+def test_where_no_process_shares_the_journal_there_is_one_clock() -> None:
+    """This machine's, which nothing is compared with."""
+    clock = BoundedClock(lambda: 7.0, is_shared=False)
+    assert (clock.earliest(), clock.latest(), clock.max_skew) == (7.0, 7.0, 0.0)

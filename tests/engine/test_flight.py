@@ -525,9 +525,9 @@ def test_a_callback_that_shows_an_end_keeps_the_flight_from_sending_again(*, is_
         async with client(wire, journal=journal, policy=RetryPolicy(wait_initial=5.0)) as alphapo:
             paying = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(0.05)
-            row, heard = alphapo._flights["payout-17"].row, _heard_elsewhere("cancelled")
+            row, heard = alphapo._registry.flights["payout-17"].row, _heard_elsewhere("cancelled")
             known = await journal.update("default", "payout-17", lambda found: (apply(found or row, heard, EPOCH), ()))
-            alphapo._flights["payout-17"].hear(known)
+            alphapo._registry.flights["payout-17"].hear(known)
             with pytest.raises(WithdrawalUnknown) as caught:
                 await paying
             return caught.value
@@ -545,7 +545,7 @@ def test_an_open_row_tells_a_flight_nothing_new() -> None:
         async with client(Wire(seconds=1.0), journal=journal) as alphapo:
             paying = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(0.5)
-            flight = alphapo._flights["payout-17"]
+            flight = alphapo._registry.flights["payout-17"]
             known = flight.row
             flight.hear(msgspec.structs.replace(known, reason="another"))
             return flight.row is known, (await paying).status == "processing"
@@ -869,8 +869,11 @@ def test_a_row_in_doubt_goes_out_under_its_own_key() -> None:
                 await old.withdraw(request())
         wire.headers.clear()
         rotated = client(wire, journal=journal, retired_keys=[("made-up-key", "made-up-secret")])
-        rotated._signer = Signer("newer-key", "newer-secret")
-        rotated._context.signers = {**rotated._context.signers, rotated._signer.fingerprint: rotated._signer}
+        rotated._engine.context.signer = Signer("newer-key", "newer-secret")
+        rotated._engine.context.signers = {
+            **rotated._engine.context.signers,
+            rotated._engine.context.signer.fingerprint: rotated._engine.context.signer,
+        }
         async with rotated:
             return await rotated.withdraw(request())
 
@@ -889,7 +892,7 @@ def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
                 await old.withdraw(request())
         wire.times.clear()
         strange = client(wire, journal=journal)
-        strange._context.signers = {}
+        strange._engine.context.signers = {}
         async with strange:
             with pytest.raises(WithdrawalUnknown) as caught:
                 await strange.withdraw(request())
@@ -1294,7 +1297,7 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
         async with client(wire, journal=Durable(), policy=policy) as alphapo:
             paying = asyncio.ensure_future(alphapo.withdraw(request("a")))
             await asyncio.sleep(1)
-            (flight,) = alphapo._flights.values()
+            (flight,) = alphapo._registry.flights.values()
             flight.let_go(flight.waiters._all[0].future)
             try:
                 await paying
@@ -1315,7 +1318,7 @@ def test_a_flight_on_the_wire_is_let_go_of_only_before_its_first_slot() -> None:
         async with client(wire, max_rate=0.1) as alphapo:
             begun, queues = (asyncio.ensure_future(alphapo.withdraw(request(name))) for name in ("begun", "queues"))
             await asyncio.sleep(0.005)
-            for flight in alphapo._flights.values():
+            for flight in alphapo._registry.flights.values():
                 flight.let_go(flight.waiters._all[0].future)
             return await asyncio.gather(begun, queues, return_exceptions=True)
 

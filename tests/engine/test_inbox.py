@@ -13,7 +13,7 @@ from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.evidence import CalledBack, ReplyExcerpt
 from alphapo_async.core.models import Transaction
 from alphapo_async.engine.context import Runtime
-from alphapo_async.engine.inbox import ActiveBlocks, Inbox
+from alphapo_async.engine.inbox import Inbox
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.supervisor import Supervisor
 from tests.support.journal_suite import hear, pay
@@ -505,8 +505,8 @@ def test_blocks_are_under_way_until_they_end() -> None:
     """However they end."""
 
     async def story() -> list[int]:
-        blocks, seen = ActiveBlocks(), list[int]()
-        with contextlib.suppress(ValueError), blocks.one():
+        blocks, seen = inbox(MemoryJournal()), list[int]()
+        with contextlib.suppress(ValueError), blocks.block():
             seen.append(len(blocks.under_way))
             (block,) = blocks.under_way
             raise ValueError

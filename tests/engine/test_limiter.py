@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
-from alphapo_async.core.rate_limit import Permit, Priority
+from alphapo_async.core.rate_limit import STREAK, Permit, Priority
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import Slots
@@ -628,3 +628,32 @@ def test_a_slot_is_given_back_whatever_is_wrong_with_the_reply() -> None:
         return yard.slots.free
 
     assert run(story()) == 1
+
+
+def test_flights_that_queue_hear_of_an_outage() -> None:
+    """After the client itself, and until they have had a slot."""
+
+    async def story() -> list[tuple[str, bool]]:
+        heard: list[tuple[str, bool]] = []
+        slots = Slots(1)
+        limiter = RequestLimiter(
+            slots, RetryPolicy(), None, lambda begun: heard.append(("client", begun)), Supervisor()
+        )
+
+        def listener(begun: bool) -> None:  # noqa: FBT001 - a bare fact
+            heard.append(("flight", begun))
+
+        limiter.outage_listeners[listener] = None
+        loop = asyncio.get_running_loop()
+        for judged in [InDoubt("silent")] * STREAK:
+            permit = limiter.try_acquire(Priority.FIRST, loop)
+            assert permit is not None
+            limiter.release(permit, judged)
+        del limiter.outage_listeners[listener]
+        await asyncio.sleep(1)
+        permit = limiter.try_acquire(Priority.FIRST, loop)
+        assert permit is not None
+        limiter.release(permit, Rejected({}))
+        return heard
+
+    assert run(story()) == [("client", True), ("flight", True), ("client", False)]

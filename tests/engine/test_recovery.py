@@ -155,17 +155,16 @@ async def test_a_sweep_goes_page_by_page_and_comes_back_to_what_it_passed_over()
     rows = [_in_doubt(f"{number:02}", float(number), 0.0) for number in range(25)]
     rows += [_in_doubt("fresh", 30.0, 995.0), _in_doubt("seen", 31.0, 1_000.0)]
     rows.append(msgspec.structs.replace(_in_doubt("worked on", 32.0, 0.0), holder="another worker"))
-    limiter = SimpleNamespace(recoveries=0, is_silent=False, state=LimiterState())
+    limiter: Any = SimpleNamespace(recoveries=0, is_silent=False, state=LimiterState())
     context: Any = SimpleNamespace(
         account="default",
-        limiter=limiter,
-        journal=Rows(rows),
         policy=POLICY,
         runtime=SimpleNamespace(clock=lambda: now[0]),
-        keys=SimpleNamespace(held_back=NOTHING_HELD_BACK),
         assumptions=Assumptions(),
     )
-    recovery = Recovery(context, page=1)
+    journal: Any = Rows(rows)
+    keys: Any = SimpleNamespace(held_back=NOTHING_HELD_BACK)
+    recovery = Recovery(context, journal, limiter, keys, page=1)
 
     async def names() -> list[str]:
         recovery._next_at = loop.time()

@@ -15,7 +15,7 @@ from alphapo_async.core.models import Money, WithdrawalRequest
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.reference_data import Currency, Quote
 from alphapo_async.core.retry_policy import RetryPolicy
-from alphapo_async.engine.reference_data import unavailable
+from alphapo_async.engine.questions import unavailable
 from alphapo_async.sandbox import Call, Dialect, Fault, Sandbox, Script
 from alphapo_async.session import SessionManager
 

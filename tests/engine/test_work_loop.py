@@ -444,7 +444,7 @@ def test_what_is_freed_may_have_left_until_then_by_the_later_clock(*, is_own: bo
         runtime = Runtime(clock, lambda: 0.5, asyncio.sleep)
         async with client(Wire(), journal=journal, policy=POLICY, _runtime=runtime) as alphapo:
             await asyncio.sleep(30)
-            worker = alphapo._context.lease.worker if is_own else "ghost"
+            worker = alphapo._engine.lease.worker if is_own else "ghost"
             payment = request("lost")
             asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
@@ -470,7 +470,7 @@ def test_what_a_flight_of_this_client_works_on_is_not_freed() -> None:
         async with client(wire, journal=journal, policy=RetryPolicy(attempt_timeout=300.0), close_grace=0.0) as alphapo:
             flying = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in names]
             await asyncio.sleep(1)
-            worker, payment = alphapo._context.lease.worker, request("lost")
+            worker, payment = alphapo._engine.lease.worker, request("lost")
             asked = Requested(worker, Revision(encode_body(payment), payment), "key")
             await journal.update(
                 "default", "lost", lambda _: (new_row("default", "lost", asked, EPOCH, is_durable=True), ())
@@ -513,7 +513,7 @@ def test_what_a_flight_takes_on_while_it_is_to_be_freed_stays_its_own() -> None:
 
     async def story() -> list[str]:
         async with client(wire, journal=journal, close_grace=0.0) as alphapo:
-            worker, payment = alphapo._context.lease.worker, request("a")
+            worker, payment = alphapo._engine.lease.worker, request("a")
             asked = Requested(
                 worker, Revision(encode_body(payment), payment), Signer("made-up-key", "made-up-secret").fingerprint
             )
@@ -1028,3 +1028,19 @@ def test_a_pass_hands_out_a_no_of_before_the_journal_went_back_once_alphapo_conf
 def _unreport(row: Row | None) -> tuple[Row, tuple[()]]:
     assert row is not None
     return replace(row, reported=False), ()
+
+
+def test_a_pass_leaves_alone_what_a_key_refused_since_would_sign() -> None:
+    """Each row is handed out as unknown, and nothing more is sent."""
+    wire, journal = Wire(), Durable()
+    wire.always = reply(403, {"error": "no", "code": "bad_header_key"})
+
+    async def story() -> list[tuple[str, str | None]]:
+        async with client(wire, journal=journal) as alphapo:
+            for name in "abc":
+                await alphapo.enqueue(request(name), expires_in=1_000.0)
+            passing = alphapo.resume(concurrency=1)
+            return [(result.outcome, getattr(result.error, "reason", None)) async for result in passing]
+
+    assert run(story()) == [("unknown", "key refused")] * 3
+    assert wire.posts == 1

@@ -236,13 +236,13 @@ async def _passed(client: AlphapoClient) -> list[Any]:
 
 async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     """Have another worker take a payment on, and never be heard of again."""
-    context = client._context
-    await context.lease.acquire()
+    engine, context = client._engine, client._engine.context
+    await engine.lease.acquire()
     ghost = f"ghost {context.runtime.chance()}"
-    await context.journal.join(context.account, "loopback", ghost, context.runtime.clock() + 15.0)
-    body = client._asked(payment, resend_rejected=False, attempted_before=False).revision
+    await engine.journal.join(context.account, "loopback", ghost, context.runtime.clock() + 15.0)
+    body = client._registry.encode(payment, resend_rejected=False, attempted_before=False).revision
     asked = Requested(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
-    return (await context.record(payment.foreign_id, asked)).holder
+    return (await engine.recorder.record(payment.foreign_id, asked)).holder
 
 
 async def _one_after_the_other(client: AlphapoClient, far_end: FarEnd, chance: random.Random) -> list[Any]:
@@ -265,7 +265,7 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
         return [kind, await _passed(client)]
     if kind == "die":
         return [kind, await _dies(client, _payment(f"{name}-lost"))]
-    journal, now = client._context.journal, client._context.runtime.clock()
+    journal, now = client._engine.journal, client._engine.context.runtime.clock()
     still_open = [row.foreign_id for row in await journal.find_open("default", None, 9)]
     doubtful = chance.choice(still_open or [name])
     too_much = _payment(f"{name}-ltc", currency="LTC", amount="5")
@@ -344,11 +344,11 @@ async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -
         _runtime=runtime,
     ) as client:
         returned = await (_at_once if is_at_once else _one_after_the_other)(client, far_end, chance)
-        await client._context.flush()
+        await client._engine.recorder.flush()
         names = sorted({event.foreign_id for event in events if event.foreign_id})
-        rows = [row for name in names if (row := await client._context.journal.find("default", name)) is not None]
-        history = [await client._context.journal.history("default", name) for name in names]
-        workers = {client._context.lease.worker: "worker"}
+        rows = [row for name in names if (row := await client._engine.journal.find("default", name)) is not None]
+        history = [await client._engine.journal.history("default", name) for name in names]
+        workers = {client._engine.lease.worker: "worker"}
         totals = await client.totals()
     await journal.aclose()
     if is_at_once:

@@ -91,7 +91,9 @@ class Watched:
             now = EPOCH + asyncio.get_running_loop().time()
             for name, worker in ((f"enqueued {number}", None), (f"held {number}", ghost)):
                 asked = Requested(
-                    worker, Revision(encode_body(request(name)), request(name)), self.client._signer.fingerprint
+                    worker,
+                    Revision(encode_body(request(name)), request(name)),
+                    self.client._engine.context.signer.fingerprint,
                 )
                 row = new_row("default", name, asked, now, is_durable=True, epoch=self.journal.epoch)
                 await self.journal.update("default", name, partial(_become, row))
@@ -148,12 +150,12 @@ def test_work_and_its_lease_outlive_whatever_the_journal_raises(verb: str, task:
                 await asyncio.sleep(100)
             assert await watched.has_paid_all()
             assert not working.done()
-            assert alphapo._context.lease.may_send(alphapo._context.lease.worker)
+            assert alphapo._engine.lease.may_send(alphapo._engine.lease.worker)
             assert task in watched.reported
             assert (await alphapo.health()).is_ready
             working.cancel()
-        assert alphapo._context.lease._heartbeat_task is not None
-        assert alphapo._context.lease._heartbeat_task.cancelled()
+        assert alphapo._engine.lease._heartbeat_task is not None
+        assert alphapo._engine.lease._heartbeat_task.cancelled()
 
     run(story())
 
@@ -194,7 +196,7 @@ def test_what_a_flight_owes_the_journal_is_written_whatever_it_raises() -> None:
             await asyncio.sleep(31 * len(ERRORS))
             assert watched.journal.script[verb] == []
             assert watched.reported == {"late write"}
-            assert alphapo._flights == {}
+            assert alphapo._registry.flights == {}
             assert (await alphapo.health()).is_ready
 
     run(story("update"))
@@ -208,7 +210,7 @@ def test_the_claim_of_a_callback_is_released_whatever_the_journal_raises() -> No
         watched = Watched()
         async with watched.client as alphapo:
             body = b'{"id": 7, "foreign_id": "a", "type": "withdrawal", "status": "confirmed"}'
-            headers = alphapo._signer.headers(body)
+            headers = alphapo._engine.context.signer.headers(body)
             with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what the block raises
                 async with alphapo.receive_callback(headers, body):
                     watched.journal.script["swap"] = list(ERRORS)

@@ -166,7 +166,7 @@ async def _last(client: AlphapoClient) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await client._context.session.aclose()
+        await client._engine.session.aclose()
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["closing", "not closing"])

@@ -21,7 +21,7 @@ import pytest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, JournalError
-from alphapo_async.engine.closing import BOUND
+from alphapo_async.engine.lifecycle import BOUND
 from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Fault, Script
 from alphapo_async.session import SessionManager
@@ -163,7 +163,7 @@ async def with_a_silent_database(place: Place) -> None:
     """It takes everything and answers nothing."""
     async with Pooler(postgres.url(), is_pooling=False) as between:
         client = place.client(journal=open_journal(between.url, schema=postgres.schema()))
-        client._owns_journal = True  # as with a URL, which cannot name a schema of its own
+        client._engine.owns_journal = True  # as with a URL, which cannot name a schema of its own
         await client.withdraw(request("paid"))
         between.is_silent = True
         calling = asyncio.ensure_future(client.withdraw(request("waits")))

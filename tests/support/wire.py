@@ -191,6 +191,16 @@ class Standby(Durable):
         await self.raise_epoch(asyncio.get_running_loop().time() + 1_800_000_000.0)
 
 
+class SlowToOpen(Durable):
+    """A journal that the second one to come waits for."""
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        """Let the first one in at once."""
+        if self._workers:
+            await asyncio.sleep(20)
+        await super().join(account, host, worker, until)
+
+
 def request(foreign_id: str = "payout-17", **fields: Any) -> WithdrawalRequest:
     """Return a well-formed request."""
     usual: dict[str, Any] = {

@@ -186,9 +186,7 @@ class _Payer:
             try:
                 await client.work()
             except Exception as error:  # noqa: BLE001 - the judge is shown it
-                is_open = bool(
-                    client._context.lease.worker
-                )  # until then it may raise that the journal cannot be opened
+                is_open = bool(client._engine.lease.worker)  # until then it may raise that the journal cannot be opened
                 text = f"work raised {error!r}" if is_open or not isinstance(error, JournalError) else ""
             if text:
                 self.note("ended", text=text)

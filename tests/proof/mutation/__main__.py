@@ -26,8 +26,10 @@ SHELL = tuple(
         "batch.py",
         "engine/waiters.py",
         "client.py",
-        "engine/context.py",
+        "engine/registry.py",
+        "engine/recorder.py",
         "engine/flight.py",
+        "engine/questions.py",
         "engine/limiter.py",
         "engine/inbox.py",
         "session.py",
@@ -35,6 +37,9 @@ SHELL = tuple(
         "engine/clock.py",
         "engine/lease.py",
         "engine/work_loop.py",
+        "engine/lifecycle.py",
+        "engine/outbox.py",
+        "engine/callbacks.py",
     )
 ) + tuple(sorted((PACKAGE / "journal").glob("*.py")))
 _TOO_SLOW = "test_row_model.py"

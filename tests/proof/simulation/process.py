@@ -134,26 +134,26 @@ class Process:
     @property
     def has_full_budget(self) -> bool:
         """Nothing of the budget is missing, but for what has left just now."""
-        state = self.client._context.limiter.state
+        state = self.client._engine.limiter.state
         after, _ = on_sent(state, Priority.LOOK_UP, self._loop.time(), RetryPolicy())
         return after.tokens > BUDGET - _JUST_NOW
 
     @property
     def has_lease(self) -> bool:
         """Its journal is open, and nobody has to wait for that."""
-        return self.client._context.lease.is_running
+        return self.client._engine.lease.is_running
 
     @property
     def worker(self) -> str:
         """The name under which it holds rows now."""
-        return self.client._context.lease.worker
+        return self.client._engine.lease.worker
 
     def _leaves(self, is_body: bool, foreign_id: str) -> None:  # noqa: FBT001 - called with a bare fact
         """A request leaves, of whatever kind."""
-        state = self.client._context.limiter.state
+        state = self.client._engine.limiter.state
         if state.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {state.tokens} (P9)")
-        flight = self.client._flights.get(foreign_id)
+        flight = self.client._registry.flights.get(foreign_id)
         has_flown = flight is not None and flight._has_sent
         if not has_flown:
             self.first_left[foreign_id] = self._loop.time()
@@ -168,7 +168,7 @@ class Process:
 
     def works_on(self, foreign_id: str) -> bool:
         """Tell whether something is under way for this foreign_id."""
-        return foreign_id in self.client._flights
+        return foreign_id in self.client._registry.flights
 
     def start(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin something in this process."""

@@ -57,9 +57,8 @@ _OF_CALLERS: Final = (
     "Simulation.",
     "Process.",
     "_run",
-    "Rounds._visit",
     "Batch._",
-    "AlphapoClient._settle",
+    "WorkLoop._settle",
     "Storage.",
 )
 """Tasks of whoever still iterates or works when his client is closed, which end at their next step, and the disk's own."""

@@ -33,8 +33,11 @@ class Bug(NamedTuple):
     """How many times as many withdrawals the worlds hold: some mistakes need three that meet."""
 
 
-_SENT: Final = 'reply = await context.send_signed("POST", context.withdrawal_url, row.revision.body, signer)'
-_SENT_OTHERWISE: Final = 'reply = await context.send_signed("POST", context.withdrawal_url, body, signer)'
+_SENT: Final = "context, body = self._context, row.revision.body"
+_SENT_OTHERWISE: Final = "context = self._context"
+_EXCHANGED: Final = (
+    'return self._session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)'
+)
 _REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
 
 _REPLIES: Final = (
@@ -111,12 +114,10 @@ _REPLIES: Final = (
         "Clients that catch refused connections and time-outs only: the library's own error reaches whoever pays, and says nothing.",
         (
             Edit(
-                "engine/context.py",
-                "return self.session.exchange(method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout)",
+                "engine/flight.py",
+                _EXCHANGED,
                 "\n        async def raw() -> Reply | NoReply:\n"
-                "            reply = await self.session.exchange(\n"
-                "                method, url, body=body, headers=headers, timeout=self.policy.attempt_timeout\n"
-                "            )\n"
+                f"            reply = await {_EXCHANGED.removeprefix('return ')}\n"
                 '            if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
                 "                raise OSError(reply.reason)\n"
                 "            return reply\n\n"
@@ -147,8 +148,8 @@ _BODIES: Final = (
                 "engine/flight.py",
                 _SENT,
                 'names = self._foreign_id.encode(), f"{self._foreign_id}-{self._counts.sent}".encode()\n'
-                "            body = row.revision.body.replace(*names) if self._counts.sent else row.revision.body\n"
-                f"            {_SENT_OTHERWISE}",
+                "        body = row.revision.body.replace(*names) if self._counts.sent else row.revision.body\n"
+                f"        {_SENT_OTHERWISE}",
             ),
         ),
     ),
@@ -159,7 +160,7 @@ _BODIES: Final = (
             Edit(
                 "engine/flight.py",
                 _SENT,
-                f'body = row.revision.body + b" " * self._counts.sent\n            {_SENT_OTHERWISE}',
+                f'body = row.revision.body + b" " * self._counts.sent\n        {_SENT_OTHERWISE}',
             ),
         ),
     ),
@@ -233,10 +234,9 @@ _PACE: Final = (
         (
             Edit(
                 "client.py",
-                'due = None if deadline is None else began + check_seconds("deadline", deadline)\n',
-                'due = None if deadline is None else began + check_seconds("deadline", deadline)\n'
-                "        if due is not None:\n"
-                "            due = max(due, self._context.limiter.state.held_until + 1.0)\n",
+                'due = self._lifecycle.enter().time() + check_seconds("deadline", deadline)\n',
+                'due = self._lifecycle.enter().time() + check_seconds("deadline", deadline)\n'
+                "            due = max(due, self._engine.limiter.state.held_until + 1.0)\n",
             ),
         ),
     ),
@@ -295,7 +295,9 @@ _PACE: Final = (
         "Time-outs in the wrong unit, or none: whoever waits for an answer gives up long before it comes.",
         (
             Edit("engine/waiters.py", "self._deadline = deadlines.seconds", "self._deadline = 100 * deadlines.seconds"),
-            Edit("engine/context.py", "FixedDelayTimers(policy.deadline, ", "FixedDelayTimers(100 * policy.deadline, "),
+            Edit(
+                "engine/engine.py", "FixedDelayTimers(self.context.policy", "FixedDelayTimers(100 * self.context.policy"
+            ),
         ),
     ),
     Bug(
@@ -303,16 +305,12 @@ _PACE: Final = (
         "A decorator's state shared by all calls: a call goes on with another's last result.",
         (
             Edit("retrying.py", "from collections.abc", "import asyncio\nfrom collections.abc"),
-            Edit("retrying.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\n_RESULTS: dict = {}\n_RETRYINGS: dict = {}\n'),
+            Edit("retrying.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\n_SHARED: dict = {}\n'),
             Edit(
                 "retrying.py",
-                "results: list[T] = []",
-                "results = _RESULTS.setdefault(asyncio.get_running_loop(), [])",
-            ),
-            Edit(
-                "retrying.py",
-                "return await retrying(one_more)",
-                "return await _RETRYINGS.setdefault(asyncio.get_running_loop(), retrying)(one_more)",
+                "        self._round: AttemptManager | None = None\n",
+                "        self._round: AttemptManager | None = None\n"
+                "        self.__dict__ = _SHARED.setdefault(asyncio.get_running_loop(), self.__dict__)\n",
             ),
         ),
     ),
@@ -494,7 +492,7 @@ _JUDGES: Final = (
     Bug(
         "workers that reopen what was settled",
         "Workers that act on a list they read a while ago: whoever was told no meanwhile has given the funds back.",
-        (Edit("client.py", "requested_at=0.0", "requested_at=None"),),
+        (Edit("engine/registry.py", "requested_at=0.0", "requested_at=None"),),
     ),
     Bug(
         "conflict that may release",
@@ -534,12 +532,12 @@ _JOURNAL: Final = (
         "Clients that log what they did: whoever dies in between has paid, and nobody knows.",
         (
             Edit(
-                "engine/context.py",
-                "            row = await self.journal.update(",
-                "            known = await self.journal.find(self.account, foreign_id)\n"
+                "engine/recorder.py",
+                "            row = await self._journal.update(",
+                "            known = await self._journal.find(self._account, foreign_id)\n"
                 "            if known is None:\n"
-                "                return again(known)[0]\n"
-                "            row = await self.journal.update(",
+                "                return change(known)[0]\n"
+                "            row = await self._journal.update(",
             ),
         ),
     ),
@@ -567,16 +565,16 @@ _JOURNAL: Final = (
                 "client.py",
                 "        if isinstance(outcome, Withdrawal):\n            return outcome\n        raise outcome\n",
                 "        if isinstance(outcome, Withdrawal):\n            return outcome\n"
-                "        if _is_no(outcome):\n"
+                '        if getattr(outcome, "may_release_funds", False):\n'
                 '            self.__dict__.setdefault("_noes", {})[request.foreign_id] = outcome\n'
                 "        raise outcome\n",
             ),
             Edit(
                 "client.py",
-                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+                "        outcome = await self._registry.withdraw(\n",
                 '        if (known := self.__dict__.get("_noes", {}).get(request.foreign_id)) is not None:\n'
                 "            raise known\n"
-                "        asked = self._asked(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)\n",
+                "        outcome = await self._registry.withdraw(\n",
             ),
         ),
     ),
@@ -585,7 +583,7 @@ _JOURNAL: Final = (
         "Clients that close their pool and go: what is under way goes on without one, and nobody hears how it ended.",
         (
             Edit(
-                "client.py",
+                "engine/registry.py",
                 "for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):",
                 "for grace in ():",
             ),
@@ -619,7 +617,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "if self._has_sent and is_shared(self._context.journal):",
+                "if self._has_sent and self._is_shared:",
                 "if row is None:",
             ),
         ),
@@ -662,8 +660,8 @@ _JOURNAL: Final = (
         "Answers taken for news however long they took: another process has paid since, and the old word says that no money moved.",
         (
             Edit(
-                "engine/context.py",
-                "            if is_good or time() - read_at <= COMMIT_GRACE:\n",
+                "engine/recorder.py",
+                "            if is_lasting or time() - read_at <= COMMIT_GRACE:\n",
                 "            if row.state:\n",
             ),
         ),
@@ -674,7 +672,7 @@ _JOURNAL: Final = (
         "Loops that read before they write: the reading took long, and what it says is over.",
         (
             Edit(
-                "engine/context.py",
+                "engine/recorder.py",
                 "            if time() - requested_at <= COMMIT_GRACE:\n",
                 "            if requested_at:\n",
             ),
@@ -698,7 +696,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "await self._apply(Attempt(self._worker, broken_off, began, context.lease.clock.latest()))",
+                "await self._apply(Attempt(self._worker, broken_off, began, latest()))",
                 "pass",
             ),
         ),
@@ -752,9 +750,9 @@ _LIVENESS: Final = (
         "Advisory locks taken for life itself: a promoted standby has none, and every worker's rows are sent once more.",
         (
             Edit(
-                "engine/context.py",
-                "return until if until < requested_at else max(until, self.lease.clock.latest())",
-                "return until if until < requested_at else self.lease.clock.latest()",
+                "engine/clock.py",
+                "return until if until < requested_at else max(until, self.latest())",
+                "return until if until < requested_at else self.latest()",
             ),
         ),
         found_by="test",

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from alphapo_async.engine.closing import BOUND, Closing, Step
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    ConfigurationError,
+)
+from alphapo_async.engine.lifecycle import BOUND, Closing, Step
 from tests.support.virtual import VirtualLoop, run
+from tests.support.wire import (
+    Durable,
+    Wire,
+    client,
+    request,
+)
 
 
 class Closed:
@@ -172,3 +184,94 @@ def test_a_loop_that_was_closed_takes_the_closing_with_it() -> None:
     told.append(closing.is_lost)
     assert told == [False, True]
     closing._task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_closed_client_says_so() -> None:
+    """After closing, every call is refused with a sentence; closing twice is harmless."""
+
+    async def story() -> None:
+        alphapo = client(Wire())
+        async with alphapo:
+            await alphapo.withdraw(request())
+        await alphapo.aclose()
+        for call in (alphapo.withdraw(request()), alphapo.ping(), alphapo.look_up("x"), alphapo.balances()):
+            with pytest.raises(ConfigurationError, match="closed"):
+                await call
+
+    run(story())
+
+
+def test_a_client_belongs_to_one_loop() -> None:
+    """Used from another event loop a client refuses with a clear error."""
+    made: list[AlphapoClient] = []
+
+    async def first() -> None:
+        made.append(client(Wire()))
+        await made[0].withdraw(request())
+
+    async def second() -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"^The client belongs to another event loop, .* nothing\. Make one .* journal\.$"
+        ):
+            await made[0].withdraw(request())
+
+    run(first())
+    run(second())
+
+
+def test_a_closing_that_its_loop_took_with_it_is_begun_again() -> None:
+    """The next loop ends it."""
+    made: list[AlphapoClient] = []
+    under_way: list[asyncio.Future[Any]] = []
+
+    async def begin() -> None:
+        made.append(client(Wire(), journal=Durable()))
+        await made[0].withdraw(request())
+        under_way.append(asyncio.ensure_future(made[0].aclose()))
+        await asyncio.sleep(0)
+
+    loop = VirtualLoop()
+    loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    run(made[0].aclose())
+    assert made[0]._lifecycle._closing is not None
+    assert made[0]._lifecycle._closing._task.done()
+
+
+def test_whoever_closes_second_waits_for_the_first() -> None:
+    """When closing returns, it is closed."""
+    wire = Wire(seconds=5.0)
+
+    async def story() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        alphapo = client(wire)
+        flight = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(1)
+        first = asyncio.ensure_future(alphapo.aclose())
+        await asyncio.sleep(0)
+        await alphapo.aclose()
+        second = loop.time()
+        await first
+        await flight
+        return second, loop.time()
+
+    second, both = run(story())
+    assert second == both == pytest.approx(5.0)
+
+
+def test_a_client_that_was_opened_before_a_fork_is_refused_in_the_child() -> None:
+    """Also in the parent's own event loop; one that was only made is opened there."""
+
+    async def story() -> None:
+        opened, made = client(Wire()), client(Wire())
+        async with opened:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                with pytest.raises(ConfigurationError, match="before this process was forked"):
+                    await opened.withdraw(request())
+                async with made:
+                    assert (await made.withdraw(request())).status == "processing"
+
+    run(story())

@@ -1,0 +1,80 @@
+"""Callbacks: each delivery adds what AlphaPo says to the withdrawal's row, before the caller's block handles it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from alphapo_async.core.callbacks import Callback, CallbackKind, is_withdrawal
+from alphapo_async.core.errors import CallbackBusy, InvalidRequest
+from alphapo_async.core.evidence import ReplyExcerpt
+from alphapo_async.core.models import Transaction, foreign_id_text
+from alphapo_async.core.row import Row, may_have_forgotten
+from alphapo_async.core.transitions import TOO_LITTLE, may_be_on_its_way, why_not_ours
+from alphapo_async.engine.engine import Engine
+
+__all__ = ["Callbacks"]
+
+
+class Callbacks:
+    """Takes deliveries for one client.
+
+    Args:
+        engine: the client's parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._context = engine.context
+        self._journal = engine.journal
+        self._lease = engine.lease
+        self._recorder = engine.recorder
+        self._registry = engine.registry
+        self._inbox = engine.inbox
+        self._observer = engine.observer
+
+    @contextlib.asynccontextmanager
+    async def handle(self, transaction: Transaction, seen: ReplyExcerpt) -> AsyncIterator[Callback]:
+        """Handle one delivery; what the block raises passes through a frame that has neither headers nor body."""
+        await self._lease.acquire()
+        with self._inbox.block():
+            async with self._inbox.claim(transaction) as claim:
+                kind = await self._add(transaction, seen, is_repeated=claim.is_repeated)
+                await self._inbox.confirm(claim)
+                yield Callback(transaction, kind, claim.is_new)
+
+    @contextlib.asynccontextmanager
+    async def replay(self, foreign_id: str, status: str | None) -> AsyncIterator[Callback]:
+        """Hand out a callback again that the journal keeps (`AlphapoClient.replay_callback`)."""
+        await self._lease.acquire()
+        with self._inbox.block():
+            async with self._inbox.replay(foreign_id, status) as callback:
+                yield callback
+
+    async def _add(self, transaction: Transaction, seen: ReplyExcerpt, *, is_repeated: bool) -> CallbackKind:
+        """Add a callback to what is known of its withdrawal, where that is one of ours."""
+        if not is_withdrawal(transaction):
+            return "not a withdrawal"
+        row = await self._find(transaction.foreign_id)
+        if row is None or row.revision.payment is None:
+            now, assumptions = self._context.runtime.clock(), self._context.assumptions
+            if row is None and may_have_forgotten(self._journal.epoch, now, assumptions):
+                self._observer.callback_not_in_journal(transaction)
+            return "not in journal"
+        if may_be_on_its_way(row) and why_not_ours(row, transaction) == TOO_LITTLE:
+            raise CallbackBusy(
+                "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
+                "Answer 503, and AlphaPo sends it again."
+            )
+        before, after, evidence, is_news = await self._recorder.apply_callback(row, transaction, seen)
+        if is_news or not is_repeated:
+            self._observer.on_evidence(before, after, evidence)
+        if (flight := self._registry.flights.get(row.foreign_id)) is not None:
+            flight.hear(after)
+        return "ours" if evidence.doubt is None else "contradicts"
+
+    async def _find(self, foreign_id: str | None) -> Row | None:
+        try:
+            name = foreign_id_text(foreign_id)
+        except InvalidRequest:
+            return None  # no withdrawal of ours can have it
+        return await self._journal.find(self._context.account, name)

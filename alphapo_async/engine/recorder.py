@@ -1,0 +1,462 @@
+"""The recorder: every write of a row and its history, and every reading that has to be true when it is reported.
+
+A change is worked out inside the write, on the row as it stands then, and dated by the clock of then (`engine.clock`, rule 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from msgspec.structs import replace
+
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import (
+    CalledBack,
+    Evidence,
+    LeaseExpired,
+    LookedUp,
+    Reaffirmed,
+    Remembered,
+    ReplyExcerpt,
+    Requested,
+    Revision,
+)
+from alphapo_async.core.history import Change, Entry, entries_of, noted, requested
+from alphapo_async.core.models import Transaction, WithdrawalRequest
+from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_outcome
+from alphapo_async.core.retry_policy import backoff
+from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no, seen_in
+from alphapo_async.core.transitions import apply, new_row, why_not_ours
+from alphapo_async.core.version import __version__
+from alphapo_async.engine.clock import COMMIT_GRACE
+from alphapo_async.engine.context import ClientContext
+from alphapo_async.engine.epoch_watch import EpochWatch
+from alphapo_async.engine.lease import Lease
+from alphapo_async.engine.observer import Observer
+from alphapo_async.journal import Journal, Outbox, is_shared
+from alphapo_async.supervisor import Supervisor
+
+__all__ = ["Recorder"]
+
+_LATE_WRITE: Final = "late write"
+_OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
+_LONGEST_OWED_PAUSE: Final = 30.0
+_KEPT_ACCEPTANCES: Final = 10_000
+_RECORDED_AGAIN_AT_ONCE: Final = 200
+_READINGS: Final = 3
+"""How often the journal is asked for what is long on its way: others may have added to it meanwhile."""
+
+
+_Changed: TypeAlias = tuple[Row, Sequence[Entry]]
+"""A row as a change makes it, and the lines that this adds to its history."""
+
+
+def _always() -> bool:
+    return True
+
+
+class Recorder:
+    """Writes rows and their history for one client.
+
+    Args:
+        context: account, assumptions and clock.
+        journal: where they are written.
+        lease: the worker that writes, and its clock with a bounded error.
+        observer: reports what is written late, and a journal that went back.
+        supervisor: reports unexpected errors of late writes.
+        flights: the flights under way, by foreign_id: their rows are not freed.
+    """
+
+    def __init__(
+        self,
+        context: ClientContext,
+        *,
+        journal: Journal,
+        lease: Lease,
+        observer: Observer,
+        supervisor: Supervisor,
+        flights: Mapping[str, object],
+    ) -> None:
+        self._account = context.account
+        self._assumptions = context.assumptions
+        self._now = context.runtime.clock
+        self._journal = journal
+        self._is_shared = is_shared(journal)
+        self._lease = lease
+        self._clock = lease.clock
+        self._observer = observer
+        self._supervisor = supervisor
+        self._flights = flights
+        self._lagging: set[asyncio.Future[Row]] = set()
+        self._owed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        self._is_ending = False
+        self._acceptances: OrderedDict[tuple[str, str], Row] = OrderedDict()
+        """The newest ones that were recorded: a journal that went back may have lost them."""
+        self.epochs = EpochWatch(
+            journal=journal,
+            account=context.account,
+            observer=observer,
+            clock=self._now,
+            assumptions=context.assumptions,
+            confirm_lease=lease.confirm,
+            record_again=self._record_again,
+        )
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def record(
+        self,
+        foreign_id: str,
+        asked: Requested,
+        *lapses: LeaseExpired,
+        is_repeated: bool = False,
+        is_wanted: Callable[[], bool] = _always,
+    ) -> Row:
+        """Have the journal take a withdrawal on, and return what it knew or now knows.
+
+        Args:
+            foreign_id: of the withdrawal.
+            asked: what is to be paid.
+            lapses: what became of a worker that held it.
+            is_repeated: the same request was made before, and waits: it has a line in the history only where it changes the row.
+            is_wanted: whether a caller still waits. It is asked each time the change is worked out: a journal may retry the statement in a
+                later epoch, where a request whose callers have left must end no freeze.
+
+        Raises:
+            JournalError: it could not be recorded; or its "no" is too long on its way to be relied on.
+        """
+        time = asyncio.get_running_loop().time
+        read_at = 0.0
+
+        def change(known: Row | None) -> _Changed:
+            nonlocal read_at
+            read_at = time()
+            asking = asked if is_wanted() else replace(asked, is_request=False)
+            return self._taken_on(known, foreign_id, asking, lapses, is_repeated=is_repeated)
+
+        for _ in range(_READINGS):
+            row = await self._journal.update(self._account, foreign_id, change)
+            if self.epochs.number != self._journal.epoch.number:
+                await self.watch_epoch()
+            # A "no", and a conflict with another payment, may have been undone while they were on their way.
+            is_lasting = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
+            if is_lasting or time() - read_at <= COMMIT_GRACE:
+                return row
+            is_repeated = True
+        raise _too_slow(foreign_id, recorded=True)
+
+    async def record_within(self, connection: Any, foreign_id: str, asked: Requested) -> Row:
+        """Do as `record`, within the transaction of a database connection of the caller's.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        assert isinstance(self._journal, Outbox)  # noqa: S101 - checked where connections are taken
+        change = partial(self._taken_on, foreign_id=foreign_id, asked=asked, lapses=(), is_repeated=False)
+        return await self._journal.update_within(connection, self._account, foreign_id, change)
+
+    def _taken_on(
+        self,
+        known: Row | None,
+        foreign_id: str,
+        asked: Requested,
+        lapses: tuple[LeaseExpired, ...],
+        *,
+        is_repeated: bool,
+    ) -> _Changed:
+        """Return the row after the request, dated now, and its lines: a new row, or the one on record."""
+        now = self._now()
+        if known is None:
+            row = self._new_row(foreign_id, asked, now)
+            row = row if row.may_send_until is None else self._clock.date(row, now)
+            return noted(row, filter(None, [requested(asked, None, row, now, __version__)]))
+        before = known
+        for lapse in lapses:
+            before = apply(before, lapse, now, self._assumptions)
+        after = apply(before, asked, now, self._assumptions)
+        line = None if is_repeated and after is before else requested(asked, before, after, now, __version__)
+        lines = entries_of(lapses, now, __version__)
+        return noted(self._clock.date(after, now), lines if line is None else (*lines, line))
+
+    def _new_row(self, foreign_id: str, asked: Requested, now: float) -> Row:
+        is_durable, epoch = self._journal.is_durable, self._journal.epoch
+        return new_row(
+            self._account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumptions=self._assumptions
+        )
+
+    # ── readings that are true when they are reported ────────────────────────────────────────────────────────────────
+
+    async def find(self, foreign_id: str) -> Row | None:
+        """Return what the journal knows of a withdrawal now, and not what it knew when it was asked.
+
+        Raises:
+            JournalError: the journal cannot be read; or what it says is too long on its way to be relied on.
+        """
+        time = asyncio.get_running_loop().time
+        for _ in range(_READINGS):
+            requested_at = time()
+            row = await self._journal.find(self._account, foreign_id)
+            if time() - requested_at <= COMMIT_GRACE:
+                return row
+        raise _too_slow(foreign_id, recorded=None)
+
+    async def stands(self, foreign_id: str) -> Row | None:
+        """Return what the journal knows of a withdrawal; a "no" stands until it is reported: no earlier call can undo it.
+
+        Raises:
+            JournalError: the journal cannot be used; or it is too slow for the "no" to be relied on.
+        """
+        time = asyncio.get_running_loop().time
+        row = await self._journal.find(self._account, foreign_id)
+        if row is None or row.state not in NEGATIVE_STATES or self._has_just_settled(row):
+            return row
+        for _ in range(_READINGS):
+            requested_at = time()
+            row = await self.apply(row, Reaffirmed(self._lease.worker))
+            if row.state not in NEGATIVE_STATES or time() - requested_at <= COMMIT_GRACE:
+                return row
+        raise _too_slow(foreign_id, recorded=True)
+
+    def _has_just_settled(self, row: Row) -> bool:
+        """Return whether this worker dated it, by its own clock, and not long ago whichever of its clocks is right."""
+        age = self._clock.latest() - (row.settled_at or 0.0)
+        return row.settled_by == self._lease.worker and age <= COMMIT_GRACE
+
+    async def as_it_stands(self, result: BatchResult) -> BatchResult:
+        """Return the result as it stands: a "no" that had to wait until it was taken may have been undone by a call meanwhile.
+
+        Raises:
+            JournalError: the journal cannot say now whether it stands.
+        """
+        request = result.request
+        if result.outcome not in NEGATIVE_STATES or not isinstance(request, WithdrawalRequest):
+            return result
+        row = await self.stands(request.foreign_id)
+        if row is None or not row.revision.is_same_payment(Revision(b"", request)):
+            return result
+        if row.state == result.outcome and not is_stale_no(row):
+            return result
+        return result_of(result.index, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
+
+    # ── evidence ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def apply(self, row: Row, *evidence: Evidence) -> Row:
+        """Add evidence to a row in the journal and to its history, and return what the journal then knows.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        return (await self.apply_and_compare(row, *evidence))[1]
+
+    async def apply_and_compare(self, row: Row, *evidence: Evidence) -> tuple[Row, Row, float]:
+        """Do as `apply`; return the row before, the row after, and when the change was worked out, by the loop's clock.
+
+        The row before is the journal's: others may have added to it.
+        """
+        time = asyncio.get_running_loop().time
+        before, worked_out_at = row, 0.0
+
+        def change(known: Row | None) -> _Changed:
+            nonlocal before, worked_out_at
+            # A row that the journal has forgotten is of the epoch in which it was recorded.
+            before = seen_in(row, self._journal.epoch) if known is None else known
+            worked_out_at = time()
+            return self._changed(before, evidence)
+
+        after = await self._journal.update(row.account, row.foreign_id, change)
+        if self._is_shared:
+            self._keep_acceptance(after)
+        return before, after, worked_out_at
+
+    def _changed(self, row: Row, evidence: Sequence[Evidence]) -> _Changed:
+        """Return the row with this evidence, dated now, and the evidence's lines."""
+        now = self._now()
+        lines = entries_of(evidence, now, __version__)
+        for one in evidence:
+            # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
+            when = self._clock.latest() if isinstance(one, LookedUp) else now
+            row = apply(row, one, when, self._assumptions)
+        return noted(self._clock.date(row, now), lines)
+
+    async def apply_callback(
+        self, row: Row, transaction: Transaction, excerpt: ReplyExcerpt
+    ) -> tuple[Row, Row, CalledBack, bool]:
+        """Add a callback to a row; whether it fits is judged on the row as it stands when that is recorded.
+
+        Returns:
+            The row before and after, the evidence, and whether that changed more than the history.
+        """
+        now, before, evidence, is_news = self._now(), row, CalledBack(transaction, excerpt), False
+
+        def change(known: Row | None) -> _Changed:
+            nonlocal before, evidence, is_news
+            before = row if known is None else known
+            evidence = CalledBack(transaction, excerpt, why_not_ours(before, transaction))
+            learned = apply(before, evidence, now, self._assumptions)
+            is_news = learned != before
+            return noted(learned, entries_of((evidence,), now, __version__))
+
+        after = await self._journal.update(row.account, row.foreign_id, change)
+        if self._is_shared:
+            self._keep_acceptance(after)
+        return before, after, evidence, is_news
+
+    async def note(self, row: Row, evidence: LookedUp) -> None:
+        """Add a look-up to the history that proves nothing about the row.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        lines = entries_of((evidence,), self._now(), __version__)
+        await self._journal.update(row.account, row.foreign_id, lambda known: noted(known or row, lines))
+
+    async def free(self, found: Row) -> None:
+        """Free a row that this worker holds, unless a flight works on it when the journal makes the change; it is in doubt as of now.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        worker = self._lease.worker
+
+        def change(known: Row | None) -> _Changed:
+            row, now = known or found, self._now()
+            lapsed = LeaseExpired(worker, self._clock.latest())
+            freed = row if row.foreign_id in self._flights else apply(row, lapsed, now, self._assumptions)
+            return noted(freed, () if freed is row else entries_of((lapsed,), now, __version__))
+
+        await self._journal.update(found.account, found.foreign_id, change)
+
+    # ── late writes ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def apply_later(self, row: Row, learned: Row, evidence: Evidence, number: int = 1) -> None:
+        """Have it recorded in the background, a moment late; every later question to the journal finds it.
+
+        What the journal would not take is offered again after a pause, each time after twice as long.
+
+        Args:
+            row: what was known.
+            learned: what the evidence made of it; of a row that has become another meanwhile it is worked out anew.
+            evidence: what was learned.
+            number: how often it is offered by now.
+        """
+        self._observer.on_reported_early(row.foreign_id)
+
+        def change(known: Row | None) -> _Changed:
+            if known is row:
+                return noted(learned, entries_of((evidence,), self._now(), __version__))
+            return self._changed(seen_in(row, self._journal.epoch) if known is None else known, (evidence,))
+
+        on_done = partial(self._on_applied_late, row, learned, evidence, number)
+        try:
+            update = self._journal.update(row.account, row.foreign_id, change, may_lag=True)
+        except Exception as error:  # noqa: BLE001 - as if the journal had not taken it
+            update = asyncio.get_running_loop().create_future()
+            update.set_exception(error)
+        writing = asyncio.ensure_future(update)
+        self._lagging.add(writing)
+        writing.add_done_callback(on_done)
+
+    def _on_applied_late(
+        self, row: Row, learned: Row, evidence: Evidence, number: int, writing: asyncio.Future[Row]
+    ) -> None:
+        self._lagging.discard(writing)
+        if writing.cancelled():
+            return  # the loop is ending
+        error = writing.exception()
+        if error is None:
+            self._keep_acceptance(writing.result())
+            self._observer.on_written(row.foreign_id)
+            self._supervisor.succeeded(_LATE_WRITE)
+            return
+        if not isinstance(error, JournalError):
+            self._supervisor.failed(_LATE_WRITE, error)
+        self._observer.on_not_written(
+            row.foreign_id, error.detail if isinstance(error, JournalError) else type(error).__name__
+        )
+        if not self._is_ending:
+            again = partial(self.apply_later, row, learned, evidence, number + 1)
+            self._owe(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE), again)
+
+    def _owe(self, pause: float, again: Callable[[], None]) -> None:
+        def try_again() -> None:
+            del self._owed[timer]
+            again()
+
+        timer = asyncio.get_running_loop().call_later(pause, try_again)
+        self._owed[timer] = again
+
+    def leave_loop(self) -> None:
+        """Forget what was to be written late in an event loop that is closed: nothing of it comes back there."""
+        self._lagging.clear()
+        self._owed.clear()
+
+    async def flush(self) -> None:
+        """Wait until all that lags is written; what was not taken before is offered for the last time.
+
+        Cancelled, it leaves what is not written: those rows stay open, and are looked up when they come up again.
+        """
+        self._is_ending = True
+        for timer, again in self._owed.items():
+            timer.cancel()
+            again()
+        self._owed.clear()
+        try:
+            while self._lagging:
+                await asyncio.wait(self._lagging)
+        finally:
+            for writing in self._lagging:
+                writing.cancel()
+
+    # ── a journal that went back in time ─────────────────────────────────────────────────────────────────────────────
+
+    async def watch_epoch(self) -> None:
+        """Confirm the lease in a journal that was just seen to have gone back, and report it; without that nothing is sent."""
+        with self._supervisor.attempt("epoch watch"), contextlib.suppress(JournalError):
+            await self.epochs.look()
+
+    def _keep_acceptance(self, row: Row) -> None:
+        """Keep an acceptance in memory; nothing of a journal that ends with its process can be lost before that."""
+        if row.state not in ("accepted", "failed"):
+            return
+        self._acceptances[row.account, row.foreign_id] = row
+        if len(self._acceptances) > _KEPT_ACCEPTANCES:
+            self._acceptances.popitem(last=False)
+
+    async def _record_again(self) -> None:
+        """Record the acceptances in memory again, where the journal has lost them: many in one commit."""
+        rows = list(self._acceptances.values())
+        for first in range(0, len(rows), _RECORDED_AGAIN_AT_ONCE):
+            some = rows[first : first + _RECORDED_AGAIN_AT_ONCE]
+            await asyncio.gather(
+                *(self._journal.update(row.account, row.foreign_id, self._remembering(row)) for row in some)
+            )
+        # A release may be lost, too: the journal then names this worker as the holder, and it does nothing for the row.
+        for row in await self._journal.find_held(self._lease.worker, _RECORDED_AGAIN_AT_ONCE):
+            if row.foreign_id not in self._flights:
+                await self.free(row)
+
+    def _remembering(self, row: Row) -> Change:
+        """Return the change that adds a remembered acceptance, and nothing where the journal knows it."""
+        assert row.withdrawal is not None  # noqa: S101 - accepted on a witness, which is kept
+        evidence = Remembered(self._lease.worker, row.revision, row.withdrawal, row.transaction)
+
+        def change(known: Row | None) -> _Changed:
+            now, before = self._now(), row if known is None else known
+            after = apply(before, evidence, now, self._assumptions)
+            is_known = known is not None and after == before
+            return (before, ()) if is_known else noted(after, entries_of((evidence,), now, __version__))
+
+        return change
+
+
+def _too_slow(foreign_id: str, *, recorded: bool | None) -> JournalError:
+    return JournalError(
+        f"The journal takes more than {COMMIT_GRACE:g} s to answer, and what it says may not be so any more.",
+        recorded=recorded,
+        foreign_id=foreign_id,
+    )

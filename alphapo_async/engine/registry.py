@@ -1,0 +1,264 @@
+"""The registry: at most one flight for each foreign_id in this process (single-flight), shared by all callers of one payment.
+
+It starts flights, lets callers join them, holds another payment's call until the outcome is known, and waits for flights at closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, cast
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest, JournalError, WithdrawalError
+from alphapo_async.core.evidence import Requested, Revision
+from alphapo_async.core.models import Withdrawal, WithdrawalRequest
+from alphapo_async.core.results import FlightResult, clash, to_outcome
+from alphapo_async.core.row import NEGATIVE_STATES, Row
+from alphapo_async.engine.flight import Flight, FlightParts
+
+__all__ = ["Registry"]
+
+_CANCEL_GRACE: Final = 0.8  # seconds that cancelled flights get to record where they stand
+_LAST_GRACE: Final = 0.1  # and those that could not, to end
+
+
+class Registry:
+    """The flights under way.
+
+    Args:
+        parts: what every flight uses.
+        enter: returns the running loop; raises where the client must not be used.
+        flights: the flights under way, by foreign_id.
+    """
+
+    def __init__(
+        self, parts: FlightParts, enter: Callable[[], asyncio.AbstractEventLoop], flights: dict[str, Flight]
+    ) -> None:
+        self.flights = flights
+        self._parts = parts
+        self._context = parts.context
+        self._lease = parts.lease
+        self._recorder = parts.recorder
+        self._observer = parts.observer
+        self._supervisor = parts.supervisor
+        self._enter = enter
+
+    # ── callers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def withdraw(
+        self, request: WithdrawalRequest, due: float | None, *, resend_rejected: bool, attempted_before: bool
+    ) -> Withdrawal | WithdrawalError | JournalError:
+        """Return the outcome of this payment's flight, which is started unless it is under way.
+
+        Args:
+            request: what to pay.
+            due: until when the caller waits, on the loop's clock; None for the policy's deadline.
+            resend_rejected: send again what AlphaPo has rejected before.
+            attempted_before: it may have been sent before, from somewhere the journal knows nothing of.
+
+        Raises:
+            AlphapoError: no flight of this payment was started.
+        """
+        loop, ago = self._enter(), 0.0
+        if not self._lease.is_running:
+            ago = await self.open_journal(request, due)
+        asked = self.encode(request, resend_rejected=resend_rejected, attempted_before=attempted_before, ago=ago)
+        flight = await self._flight_of(asked, request, loop, due)
+        outcome = to_outcome(await flight.waiters.join(due))
+        while attempted_before and not flight.asked.attempted_before and _is_no(outcome):
+            # The flight that was shared did not know of it, and its "no" says nothing about what was sent before.
+            flight = await self._flight_of(asked, request, self._enter(), due)
+            outcome = to_outcome(await flight.waiters.join(due))
+        return outcome
+
+    async def pay_row(
+        self,
+        request: WithdrawalRequest,
+        *,
+        resend_rejected: bool,
+        rest: Callable[[float], Awaitable[None]],
+        is_probe: bool,
+        at_end: Callable[[Callable[[], None]], None],
+    ) -> Withdrawal | AlphapoError:
+        """Do for a row of a batch what `withdraw` does, and return what it raises (`batch.Pay`)."""
+        loop = self._enter()
+        try:
+            asked = self.encode(request, resend_rejected=resend_rejected)
+            flight = await self._flight_of(asked, request, loop, None, rest=rest)
+        except (InvalidRequest, WithdrawalError, JournalError) as error:
+            return error
+        caller = flight.waiters.join(None, fail_fast_in_outage=not is_probe)
+        at_end(partial(flight.let_go, caller))
+        return to_outcome(await caller)
+
+    async def settle(self, row: Row, *, may_resend: bool) -> tuple[WithdrawalRequest | None, Withdrawal | AlphapoError]:
+        """Let one flight work on an open row, or share the one that does; return its payment then, and what is known of it.
+
+        Args:
+            row: as it was found.
+            may_resend: send again what look-ups do not find.
+        """
+        loop = self._enter()
+        while (flight := self.flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
+            await flight.is_finished.wait()  # it corrects this payment, or is turned away because of it
+            row = await self._parts.journal.find(self._context.account, row.foreign_id) or row
+        request = row.revision.payment
+        if row.state != "open" or request is None:
+            return request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True))
+        if flight is None:
+            # What has been settled since it was found stays settled.
+            key = self._context.signer.fingerprint
+            asked = Requested(self._lease.worker, row.revision, key, is_heard=False, requested_at=0.0, is_request=False)
+            flight = self._start(asked, request, loop, is_patient=True, may_resend=may_resend)
+        return request, to_outcome(await flight.waiters.join(None))
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open_journal(self, request: WithdrawalRequest, due: float | None) -> float:
+        """Open the journal in time, and return the seconds that this took.
+
+        Raises:
+            JournalError: it could not be opened, or not in time; nothing was sent.
+            ConfigurationError: the client was closed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        began, wrong, recorded = loop.time(), "it could not be opened in time", None
+        try:
+            async with asyncio.timeout_at(began + self._context.policy.deadline if due is None else due):
+                await self._lease.acquire()
+                self._enter()  # it may have been closed meanwhile
+                return loop.time() - began
+        except TimeoutError:
+            pass
+        except JournalError as error:
+            wrong, recorded = error.detail, error.recorded
+        name = request.foreign_id if isinstance(request, WithdrawalRequest) else None
+        self._observer.on_journal_failed(wrong, name)
+        raise JournalError(
+            f"Withdrawal {name!r} was not sent by this call: {wrong}", recorded=recorded, foreign_id=name
+        )
+
+    def encode(
+        self, request: WithdrawalRequest, *, resend_rejected: bool, attempted_before: bool = False, ago: float = 0.0
+    ) -> Requested:
+        """Encode the payment, once: these bytes are signed, recorded and sent.
+
+        Args:
+            request: what to pay.
+            resend_rejected: send again what AlphaPo has rejected before.
+            attempted_before: it may have been sent before.
+            ago: seconds since the caller asked for it.
+
+        Raises:
+            InvalidRequest: the amount cannot be written exactly.
+            ConfigurationError: it is no request.
+        """
+        if not isinstance(request, WithdrawalRequest):
+            raise ConfigurationError(
+                f"withdraw takes a WithdrawalRequest, not {type(request).__name__}; nothing was sent."
+            )
+        context, lease = self._context, self._lease
+        return Requested(
+            lease.worker,
+            Revision(encode_body(request, context.amount_format), request),
+            context.signer.fingerprint,
+            resend_rejected,
+            attempted_before,
+            has_other_keys=len(context.signers) > 1,
+            requested_at=context.runtime.clock() - ago,
+            requested_by=lease.worker,
+            max_skew=lease.max_skew,
+        )
+
+    # ── flights ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _flight_of(
+        self,
+        asked: Requested,
+        request: WithdrawalRequest,
+        loop: asyncio.AbstractEventLoop,
+        due: float | None,
+        **how: Any,
+    ) -> Flight:
+        """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
+        while (flight := self.flights.get(request.foreign_id)) is not None:
+            if flight.is_for(asked.revision):
+                return flight
+            conflict = await self._clash_with(flight, asked, request, due)
+            if conflict is not None:
+                raise cast("AlphapoError", to_outcome(conflict))
+            self._enter()
+        return self._start(asked, request, loop, **how)
+
+    async def _clash_with(
+        self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None
+    ) -> FlightResult | None:
+        """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
+        until = asyncio.get_running_loop().time() + self._context.policy.deadline if due is None else due
+        try:
+            async with asyncio.timeout_at(until):
+                if not await flight.has_taken_on():
+                    return None
+                row = await self._recorder.find(request.foreign_id) or flight.row
+                if not (row.state in NEGATIVE_STATES or asked.revision.is_same_payment(row.revision)):
+                    return clash(row, request)
+                # That flight does not know yet that it is over, and another caller may work on the row.
+                await flight.is_finished.wait()
+                return None
+        except TimeoutError:
+            return FlightResult(request.foreign_id, None, "in flight")
+        except JournalError as error:
+            return FlightResult(request.foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
+
+    def _start(
+        self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any
+    ) -> Flight:
+        """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
+        flight = self.flights[request.foreign_id] = Flight(self._parts, asked, request, loop, **how)
+        flight.task = loop.create_task(self._fly(flight, request.foreign_id))
+        return flight
+
+    async def _fly(self, flight: Flight, foreign_id: str) -> None:
+        observer, is_cut_short = self._observer, False
+        observer.on_begun(foreign_id)
+        try:
+            result = await flight.run()
+        except Exception as error:  # noqa: BLE001 - no caller may wait for ever, whatever went wrong
+            observer.on_internal_error(foreign_id, error)
+            result = FlightResult(foreign_id, None, "internal error")
+        except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
+            result, is_cut_short = FlightResult(foreign_id, None, "closing"), True
+        observer.on_ended(result)
+        if flight.owes_the_journal and not is_cut_short:
+            flight.waiters.resolve(result)
+            with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands
+                await self._supervisor.until_done("late write", flight.write_what_is_left)
+        # First removed, then reported: a caller that calls again after its outcome gets a new flight.
+        del self.flights[foreign_id]
+        flight.is_finished.set()
+        flight.waiters.resolve(result)
+
+    # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def under_way(self) -> list[asyncio.Task[None]]:
+        """The tasks of all flights."""
+        return [flight.task for flight in self.flights.values() if flight.task is not None]
+
+    async def end(self, wait: Callable[[float], Awaitable[None]]) -> None:
+        """Cancel the flights still under way, and wait until they have recorded where they stand.
+
+        Args:
+            wait: waits so many seconds at most for what is under way.
+        """
+        for grace in (_CANCEL_GRACE, _LAST_GRACE, _LAST_GRACE):
+            for task in self.under_way:
+                task.cancel()  # again where it waits for a journal that takes nothing: what it owes is left as it stands
+            await wait(grace)
+
+
+def _is_no(outcome: Withdrawal | WithdrawalError | JournalError) -> bool:
+    return isinstance(outcome, WithdrawalError) and outcome.may_release_funds

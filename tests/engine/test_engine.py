@@ -1,0 +1,92 @@
+"""The parts of one client: what they share, and how they are closed."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    ConfigurationError,
+    WithdrawalNotSent,
+)
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.session import SessionManager
+from tests.support.virtual import VirtualLoop, run
+from tests.support.wire import (
+    Durable,
+    Wire,
+    client,
+    request,
+)
+
+
+def test_a_client_is_closed_in_its_own_loop_or_after_that_has_ended() -> None:
+    """Closing from another one would end nothing while its own still runs."""
+    made: list[AlphapoClient] = []
+    under_way: list[asyncio.Future[Any]] = []
+
+    async def begin() -> None:
+        made.append(client(Wire(["silent"]), journal=Durable()))
+        under_way.append(asyncio.ensure_future(made[0].withdraw(request())))
+        await asyncio.sleep(0.1)
+
+    async def close() -> str:
+        await made[0].aclose()
+        return repr(made[0])
+
+    loop = VirtualLoop()
+    loop.run_until_complete(begin())
+    with pytest.raises(ConfigurationError, match="close it there"):
+        run(close())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    assert "closed, 0 in flight" in run(close())
+
+
+def test_closing_gives_what_is_under_way_its_grace() -> None:
+    """A flight that ends within the grace ends well."""
+
+    async def story() -> Withdrawal:
+        alphapo = client(Wire(seconds=2.0))
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0.1)
+        await alphapo.aclose(grace=5)
+        return await paying
+
+    assert isinstance(run(story()), Withdrawal)
+
+
+def test_a_session_handed_in_stays_its_owners() -> None:
+    """Closing the client does not close a session that it was given."""
+
+    class Watched(Wire):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    async def story() -> bool:
+        wire = Watched()
+        async with client(wire) as alphapo:
+            await alphapo.withdraw(request())
+        return wire.closed
+
+    assert run(story()) is False
+
+
+async def test_a_client_with_its_own_session_over_a_real_socket() -> None:
+    """Nothing listens there: the withdrawal was not sent, and closing leaves nothing open."""
+    alphapo = AlphapoClient(
+        "made-up-key", "made-up-secret", base_url="http://127.0.0.1:1", policy=RetryPolicy(attempts=2, wait_initial=0)
+    )
+    assert isinstance(alphapo._engine.session, SessionManager)
+
+    async with alphapo:
+        with pytest.raises(WithdrawalNotSent) as caught:
+            await alphapo.withdraw(request())
+
+    assert caught.value.reason == "no connection"
+    assert len(asyncio.all_tasks()) == 1

@@ -1,0 +1,657 @@
+"""What is written of rows and their history, late writes included, and what is true when it is reported."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.core.codec import encode_body
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import (
+    Attempt,
+    LeaseExpired,
+    LookedUp,
+    Released,
+    ReplyExcerpt,
+    Reported,
+    Requested,
+    Revision,
+)
+from alphapo_async.core.history import Entry
+from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
+from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
+from alphapo_async.core.row import Row, is_frozen
+from alphapo_async.core.transitions import apply
+from alphapo_async.engine.engine import Engine
+from alphapo_async.engine.flight import Flight
+from alphapo_async.journal import open_journal
+from alphapo_async.journal.memory import MemoryJournal
+from tests.support import postgres
+from tests.support.engines import engine_of
+from tests.support.virtual import run
+from tests.support.wire import Standby, Wire
+
+# ── what is written down ─────────────────────────────────────────────────────────────────────────────────────────────
+
+PAYMENT = WithdrawalRequest(currency="BTC", address="a", amount="1", foreign_id="f", end_user_reference="u")
+ASKED = Requested("one", Revision(encode_body(PAYMENT), PAYMENT), "key")
+ACCEPTED = Attempt("one", Accepted(Withdrawal(id=7, foreign_id="f")), 0.0, 0.0)
+
+
+def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
+    """Known again, and taken over with a line in its history."""
+
+    async def story() -> None:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        assert (row.holder, row.new_to_volatile_journal) == ("one", True)
+        other = replace(ASKED, worker="two")
+        assert (await engine.recorder.record("f", other)).holder == "one"
+        taken = await engine.recorder.record("f", other, LeaseExpired("one", 0.0))
+        assert (taken.holder, taken.doubt_since) == ("two", 0.0)
+        lines = [(line.kind, line.what) for line in await engine.journal.history("shop", "f") if line.kind == "request"]
+        assert lines == [("request", how) for how in ("recorded", "open already", "taken on")]
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "database"])
+async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind: str, tmp_path: Path) -> None:
+    """Evidence, an acceptance that is stored late, and a callback: each with the row that it changes."""
+    url = {"memory": "memory", "file": str(tmp_path / "payouts.db"), "database": postgres.url()}[kind]
+    engine = engine_of(Wire(), journal=open_journal(url, postgres.schema()))
+    row = await engine.recorder.record("f", ASKED)
+    row = await engine.recorder.record("f", replace(ASKED, worker="two"), LeaseExpired("one", 0.0))
+    row = await engine.recorder.apply(row, Attempt("two", InDoubt("lost"), 0.0, 0.0))
+    engine.recorder.apply_later(row, apply(row, ACCEPTED, 7.0), ACCEPTED)
+    await engine.recorder.flush()
+    await engine.recorder.apply_callback(
+        row, Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES), ReplyExcerpt()
+    )
+    lines = [(line.kind, line.what) for line in await engine.journal.history("shop", "f")]
+    await engine.journal.aclose()
+    assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
+    told = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
+    assert [what for kind, what in lines if kind != "lapsed"] == told
+
+
+def test_a_request_counts_only_if_a_caller_still_waits_when_it_is_written() -> None:
+    """A journal that went back may retry the statement of a call that has ended: that ends no freeze."""
+
+    async def story() -> list[bool]:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        await engine.recorder.apply(row, Released("one", "closed", stays_open=True))
+        await engine.journal.raise_epoch(7.0)
+        return [is_frozen(await engine.recorder.record("f", ASKED, is_wanted=lambda: waits)) for waits in (False, True)]  # noqa: B023 - awaited at once
+
+    assert run(story()) == [True, False]
+
+
+def test_a_withdrawal_can_be_recorded_within_a_transaction() -> None:
+    """Of a journal that has them: the caller's connection is handed on."""
+    asked_of: list[object] = []
+
+    class InDatabase(MemoryJournal):
+        """A journal that writes in transactions of others."""
+
+        async def update_within(self, connection: object, account: str, foreign_id: str, change: Any) -> Row:
+            """Write at once."""
+            asked_of.append(connection)
+            return await self.update(account, foreign_id, change)
+
+        def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float) -> str:
+            """Return nothing that could be run."""
+            return ""
+
+    async def story() -> None:
+        engine = engine_of(Wire())
+        engine.recorder._journal = InDatabase()
+        connection = object()
+        assert (await engine.recorder.record_within(connection, "f", ASKED)).holder == "one"
+        assert asked_of == [connection]
+
+    run(story())
+
+
+def test_evidence_is_added_to_row_and_history_in_order() -> None:
+    """Several pieces at once, too; a row that the journal has lost is learned from what was known."""
+
+    async def story() -> None:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        engine.journal._open.clear()  # type: ignore[attr-defined]
+        lost = Attempt("one", InDoubt("lost"), 0.0, 0.0)
+        after = await engine.recorder.apply(row, lost, Reported(), ACCEPTED)
+        assert (after.state, after.attempts) == ("accepted", 2)
+        lines = [line.what for line in await engine.journal.history("shop", "f")]
+        assert lines == ["recorded", "InDoubt: lost", "Accepted"]
+
+    run(story())
+
+
+def test_a_look_up_that_proves_nothing_is_in_the_history_alone() -> None:
+    """Equal ones as a count; the row is as it was but for its lines."""
+
+    async def story() -> None:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        for _ in range(2):
+            await engine.recorder.note(row, LookedUp("", NoneFound(), ReplyExcerpt(404, b"{}")))
+        found = await engine.journal.find("shop", "f")
+        assert found is not None
+        assert replace(found, lines=row.lines, counted=row.counted) == row
+        [_, line] = await engine.journal.history("shop", "f")
+        assert (line.kind, line.what, line.count) == ("look-up", "NoneFound", 2)
+
+    run(story())
+
+
+def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() -> None:
+    """A look-up was a moment faster: "cancelled" comes after "confirmed", and the history says so; a repeat is counted."""
+
+    async def story() -> tuple[list[str | None], list[tuple[str, int]]]:
+        engine = engine_of(Wire())
+        stale = await engine.recorder.record("f", ASKED)
+        confirmed = Transaction(id=7, foreign_id="f", status="confirmed", **_FIGURES)
+        await engine.recorder.apply(stale, LookedUp("worker", Found(confirmed)))
+        cancelled = replace(confirmed, status="cancelled")
+        doubts = []
+        for told in (cancelled, cancelled, confirmed):
+            _, _, evidence, _ = await engine.recorder.apply_callback(stale, told, ReplyExcerpt())
+            doubts.append(evidence.doubt)
+        history = await engine.journal.history("shop", "f")
+        return doubts, [(line.what, line.count) for line in history if line.kind == "callback"]
+
+    doubts, lines = run(story())
+    assert doubts == ["cancelled after confirmed", "cancelled after confirmed", None]
+    assert lines == [("does not fit: cancelled after confirmed", 2), ("confirmed", 1)]
+
+
+_FIGURES: dict[str, Any] = {
+    "crypto_address": CryptoAddress(address="a"),
+    "currency_sent": Money("BTC", Decimal(1)),
+}
+
+
+def _learn_later(engine: Engine, row: Row) -> Row:
+    """Have an acceptance written down in the background, as a flight does, and return what it makes of the row."""
+    learned = apply(row, ACCEPTED, 7.0)
+    engine.recorder.apply_later(row, learned, ACCEPTED)
+    return learned
+
+
+def test_what_lags_is_written_down_before_closing() -> None:
+    """In the background; a failure is logged and told to nobody."""
+
+    async def story() -> list[str]:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        _learn_later(engine, row)
+        await engine.recorder.flush()
+        found = await engine.journal.find("shop", "f")
+        assert found is not None
+        assert found.state == "accepted"
+        told: list[str] = []
+        engine.observer.on_not_written = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
+        engine.recorder._journal = _Full()
+        _learn_later(engine, row)
+        await engine.recorder.flush()
+        return told
+
+    assert run(story()) == ["f: The disk is full."]
+
+
+def test_closing_leaves_what_a_journal_that_hangs_does_not_take() -> None:
+    """No task is left, and nobody hears more than that the acceptance is not written."""
+
+    async def story() -> int:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        engine.recorder._journal = _Hanging()
+        _learn_later(engine, row)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await engine.recorder.flush()
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert run(story()) == 1
+
+
+def test_what_lagged_in_a_loop_that_is_closed_is_not_waited_for() -> None:
+    """It comes back in that loop, or never."""
+    made: list[Engine] = []
+
+    async def begin() -> None:
+        made.append(engine_of(Wire()))
+        row = await made[0].recorder.record("f", ASKED)
+        made[0].recorder._journal = _Hanging()
+        _learn_later(made[0], row)
+
+    async def end() -> float:
+        made[0].recorder.leave_loop()
+        await made[0].recorder.flush()
+        return asyncio.get_running_loop().time()
+
+    run(begin())
+    assert run(end()) == 0.0
+
+
+def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None:
+    """What was told is written down as it was told; what somebody else has added meanwhile is not lost."""
+
+    async def story() -> tuple[Row, Row, Row]:
+        engine = engine_of(Wire())
+        same, another = await engine.recorder.record("same", ASKED), await engine.recorder.record("another", ASKED)
+        told = _learn_later(engine, same)
+        doubted = await engine.recorder.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
+        _learn_later(engine, another)
+        await engine.recorder.flush()
+        found, mended = await engine.journal.find("shop", "same"), await engine.journal.find("shop", "another")
+        assert found is not None
+        assert mended is not None
+        assert doubted.attempts == 1
+        return told, found, mended
+
+    told, found, mended = run(story())
+    assert replace(found, lines=told.lines, counted=told.counted) == told
+    assert (found.settled_at, found.attempts, found.lines) == (7.0, 1, 2)
+    assert (mended.state, mended.attempts) == ("accepted", 2)
+
+
+def test_what_lags_is_offered_again_until_it_is_taken() -> None:
+    """An acceptance that the journal would not take at first settles its row later on."""
+
+    async def story() -> tuple[str, list[str]]:
+        told: list[str] = []
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        whole, engine.recorder._journal = engine.journal, _Full()
+        engine.observer.on_not_written = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
+        _learn_later(engine, row)
+        await asyncio.sleep(0.5)
+        engine.recorder._journal = whole
+        await asyncio.sleep(1)
+        found = await whole.find("shop", "f")
+        assert found is not None
+        return found.state, told
+
+    assert run(story()) == ("accepted", ["f"])
+
+
+def test_what_lags_is_offered_less_and_less_often() -> None:
+    """After a second, then each time after twice as long, and every half minute in the end."""
+
+    async def story() -> list[float]:
+        offered: list[float] = []
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        engine.recorder._journal = _Full()
+        engine.observer.on_not_written = lambda foreign_id, detail: offered.append(asyncio.get_running_loop().time())  # type: ignore[method-assign]
+        _learn_later(engine, row)
+        await asyncio.sleep(100)
+        return offered
+
+    assert run(story()) == pytest.approx([0, 1, 3, 7, 15, 31, 61, 91])
+
+
+def test_what_lags_is_offered_for_the_last_time_at_closing() -> None:
+    """Closing waits for no pause."""
+
+    async def story() -> tuple[str, float]:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        whole, engine.recorder._journal = engine.journal, _Full()
+        _learn_later(engine, row)
+        await asyncio.sleep(0.5)
+        engine.recorder._journal = whole
+        await engine.recorder.flush()
+        found = await whole.find("shop", "f")
+        assert found is not None
+        return found.state, asyncio.get_running_loop().time()
+
+    assert run(story()) == ("accepted", 0.5)
+
+
+class _Hanging(MemoryJournal):
+    async def update(self, *what: Any, **how: Any) -> Row:
+        await asyncio.sleep(1_000_000.0)
+        return await super().update(*what, **how)
+
+
+class _Full(MemoryJournal):
+    async def update(self, *what: Any, **how: Any) -> Row:
+        raise JournalError("The disk is full.")
+
+
+def test_what_is_recorded_is_as_old_as_its_writing() -> None:
+    """A journal may take its time: what it finds expired by then is settled then, and whoever asked until then is answered by it."""
+
+    class Slow(MemoryJournal):
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(2.0)
+            return await super().update(*args, **how)
+
+    async def story() -> tuple[float, str, float | None]:
+        engine = engine_of(Wire(), journal=Slow(), clock=asyncio.get_running_loop().time)
+        row = await engine.recorder.record("f", replace(ASKED, worker=None, expires_at=3.0))
+        expired = await engine.recorder.record("f", replace(ASKED, requested_at=2.0))
+        return row.created_at, expired.state, expired.settled_at
+
+    assert run(story()) == (2.0, "not_sent", 4.0)
+
+
+class _Slow(MemoryJournal):
+    """A journal whose answers take so many seconds, one after the other."""
+
+    is_durable = True
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.seconds = list(seconds)
+        self.asked = 0
+
+    async def update(self, *args: Any, **how: Any) -> Row:
+        row = await super().update(*args, **how)
+        await self._take_long()
+        return row
+
+    async def find(self, *args: Any) -> Row | None:
+        row = await super().find(*args)
+        await self._take_long()
+        return row
+
+    async def _take_long(self) -> None:
+        self.asked += 1
+        await asyncio.sleep(self.seconds.pop(0) if self.seconds else 0.0)
+
+
+REFUSED = Attempt("one", Rejected({"amount": ["too little"]}), 0.0, 0.0)
+
+
+def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str], list[int]]:
+    """Record and find a withdrawal of which the journal knows so much, and takes so long to say so."""
+
+    async def story() -> tuple[list[str], list[int]]:
+        journal = _Slow()
+        engine = engine_of(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await engine.recorder.apply(await engine.recorder.record("f", ASKED), evidence)
+        told, asked = list[str](), list[int]()
+        for how in (engine.recorder.record("f", ASKED), engine.recorder.find("f")):
+            journal.seconds, journal.asked = list(seconds), 0
+            try:
+                row = await how
+                told.append(str(row and row.state))
+            except JournalError as error:
+                told.append(f"{error.detail} {error.recorded} {error.foreign_id}")
+            asked.append(journal.asked)
+        return told, asked
+
+    return run(story())
+
+
+def test_what_was_long_on_its_way_is_asked_for_again() -> None:
+    """Somebody may have paid meanwhile, after a "no" above all; half a second is not long."""
+    assert _read_late(0.5) == (["rejected"] * 2, [1, 1])
+    assert _read_late(0.6) == (["rejected"] * 2, [2, 2])
+    assert _read_late(9.0, 9.0, 0.1) == (["rejected"] * 2, [3, 3])
+
+
+def test_an_acceptance_stays_true_however_long_it_is_on_its_way() -> None:
+    """Whoever asks to record the withdrawal is answered by it at once."""
+    assert _read_late(9.0, evidence=ACCEPTED) == (["accepted"] * 2, [1, 2])
+
+
+def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
+    """Whether it is still so, nobody can say."""
+    told, asked = _read_late(0.6, 0.6, 0.6)
+    slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
+    assert (told, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
+
+
+def _stands(
+    *seconds: float, evidence: Attempt = REFUSED, age: float = 60.0, teller: str = "one"
+) -> tuple[str, float | None, int]:
+    """Ask so long after worker "one" settled it how a withdrawal stands, of a journal that takes so long each time."""
+
+    async def story() -> tuple[str, float | None, int]:
+        journal = _Slow()
+        engine = engine_of(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await engine.recorder.apply(await engine.recorder.record("f", ASKED), evidence)
+        engine.lease.worker = teller
+        await asyncio.sleep(age)
+        journal.seconds, journal.asked = list(seconds), 0
+        try:
+            row = await engine.recorder.stands("f")
+        except JournalError as error:
+            return error.detail, None, journal.asked
+        return str(row and row.state), None if row is None else row.settled_at, journal.asked
+
+    return run(story())
+
+
+def test_a_no_that_is_told_late_is_written_once_more() -> None:
+    """It counts from then on, so that no call that was made before can undo it; a young one of its own worker stands as it is."""
+    assert _stands() == ("rejected", 60.0, 2)
+    assert _stands(age=0.5) == ("rejected", 0.0, 1)
+    assert _stands(age=0.6) == ("rejected", 0.6, 2)
+    assert _stands(age=0.5, teller="another") == ("rejected", 0.5, 2)
+    assert _stands(0.4, 0.6, 0.1) == ("rejected", 61.0, 3)
+
+
+def test_an_acceptance_needs_no_stamp() -> None:
+    """Nothing undoes it."""
+    assert _stands(9.0, evidence=ACCEPTED) == ("accepted", 0.0, 1)
+
+
+def test_a_no_that_cannot_be_written_in_time_is_not_told() -> None:
+    """However often it is tried."""
+    slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
+    assert _stands(0.0, 0.6, 0.6, 0.6) == (slow, None, 4)
+
+
+def test_a_withdrawal_that_the_journal_does_not_know_does_not_stand_in_it() -> None:
+    """And is not written down by the question."""
+
+    async def story() -> tuple[Row | None, Row | None]:
+        engine = engine_of(Wire(), journal=_Slow())
+        return await engine.recorder.stands("f"), await engine.recorder.find("f")
+
+    assert run(story()) == (None, None)
+
+
+def test_a_conflict_that_was_long_on_its_way_is_asked_for_again() -> None:
+    """Another payment's row may have been settled, and corrected to this one, meanwhile."""
+
+    async def story() -> int:
+        journal = _Slow()
+        engine = engine_of(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
+        await engine.recorder.record("f", ASKED)
+        other = WithdrawalRequest(currency="BTC", address="a", amount="2", foreign_id="f", end_user_reference="u")
+        journal.seconds, journal.asked = [0.6, 0.1], 0
+        await engine.recorder.record("f", replace(ASKED, revision=Revision(encode_body(other), other)))
+        return journal.asked
+
+    assert run(story()) == 2
+
+
+def test_what_lags_may_be_cancelled_with_its_loop() -> None:
+    """Nothing is owed then, and nothing complains."""
+
+    class Slow(MemoryJournal):
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(9.0)
+            return await super().update(*args, **how)
+
+    async def story() -> int:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        engine.recorder._journal = Slow()
+        _learn_later(engine, row)
+        for writing in list(engine.recorder._lagging):
+            writing.cancel()
+        await asyncio.sleep(1)
+        return len(engine.recorder._lagging) + len(engine.recorder._owed)
+
+    assert run(story()) == 0
+
+
+class _Lasting(MemoryJournal):
+    """A journal that counts as outliving its process."""
+
+    is_durable = True
+
+
+@contextlib.asynccontextmanager
+async def _set_back(by: float) -> AsyncIterator[Engine]:
+    """Give a crew that has its lease, ten seconds later, its clock just having been set back."""
+    step, loop = [0.0], asyncio.get_running_loop()
+    engine = engine_of(Wire(), journal=_Lasting(), clock=lambda: loop.time() + step[0])
+    await engine.lease.acquire()
+    await asyncio.sleep(10.0)
+    step[0] = -by
+    yield engine
+    await engine.lease.release()
+
+
+def test_a_no_is_as_young_as_the_later_clock_says() -> None:
+    """A clock that was set back makes none older than a call that it answers; what was taken on is as old as it may be."""
+
+    async def story() -> None:
+        async with _set_back(5.0) as engine:
+            refused = await engine.recorder.apply(await engine.recorder.record("refused", ASKED), REFUSED)
+            assert (refused.created_at, refused.state, refused.settled_at) == (5.0, "rejected", 10.0)
+            await engine.recorder.record("expired", replace(ASKED, worker=None, expires_at=5.0))
+            expired = await engine.recorder.record("expired", ASKED)
+            assert (expired.state, expired.settled_at) == ("not_sent", 10.0)
+
+    run(story())
+
+
+def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
+    """Before this call, under another flight of the worker, of that worker: the quiet time begins no sooner than that."""
+
+    async def story() -> None:
+        async with _set_back(5.0) as engine:
+            before = await engine.recorder.record("before", replace(ASKED, attempted_before=True))
+            assert (before.doubt_since, before.may_send_until) == (5.0, 10.0)
+            held = await engine.recorder.record("held", ASKED)
+            again = await engine.recorder.record("held", ASKED)
+            assert (again.doubt_since, again.may_send_until) == (5.0, 10.0)
+            assert (await engine.recorder.apply(held, Reported())).may_send_until == 10.0
+
+    run(story())
+
+
+@pytest.mark.parametrize("by", [0.0, 5.0])
+def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: float) -> None:
+    """By the later clock, whatever the other one was set to."""
+
+    async def story() -> list[str]:
+        async with _set_back(by) as engine:
+            told = list[str]()
+            for name, since in (("freed", 9.0), ("kept", 11.0)):
+                row = await engine.recorder.record(name, ASKED)
+                doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_seen_at": 9.0}
+                doubtful = replace(row, **doubt)
+                await engine.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
+                told.append((await engine.recorder.apply(row, LookedUp("one", NoneFound()))).state)
+            return told
+
+    assert run(story()) == ["open", "rejected"]
+
+
+def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
+    """By the clock that nobody sets, however long the journal takes to say so."""
+
+    async def story() -> tuple[float, float]:
+        engine = engine_of(Wire(), journal=_Slow(0.0, 3.0))
+        row = await engine.recorder.record("f", ASKED)
+        await asyncio.sleep(2.0)
+        _, _, worked_out_at = await engine.recorder.apply_and_compare(row, REFUSED)
+        return worked_out_at, asyncio.get_running_loop().time()
+
+    assert run(story()) == (2.0, 5.0)
+
+
+def test_the_latest_acceptances_are_recorded_again_in_a_journal_that_went_back() -> None:
+    """Ten thousand are kept in memory, each once; of an older one, and of what is open, nothing is known any more."""
+
+    async def story() -> tuple[bool, bool, str]:
+        journal = Standby()
+        engine = engine_of(Wire(), journal=journal)
+        await engine.lease.acquire()
+        payment = Revision(b"{}", PAYMENT)
+        paid = Withdrawal(id="7", status="processing", source="reply")
+        row = Row(
+            account="shop", foreign_id="", revision=payment, key="k", created_at=0.0, withdrawal=paid, state="accepted"
+        )
+        for number in range(10_002):
+            engine.recorder._keep_acceptance(replace(row, foreign_id=f"payout-{number}"))
+        engine.recorder._keep_acceptance(replace(row, foreign_id="open", state="open"))
+        journal.lag()
+        await journal.fail_over()
+        await engine.recorder.epochs.look()
+        names = ("payout-1", "open", "payout-2")
+        older, unpaid, latest = [await journal.find("shop", name) for name in names]
+        assert latest is not None
+        return older is None, unpaid is None, latest.state
+
+    assert run(story()) == (True, True, "accepted")
+
+
+def test_an_acceptance_that_the_journal_refuses_unexpectedly_is_offered_again() -> None:
+    """Whether it raises at once or when it is awaited; that is reported, with the row and the kind of error."""
+
+    async def story() -> tuple[list[str], str]:
+        heard: list[str] = []
+        journal = MemoryJournal()
+        engine = engine_of(Wire(), heard, journal)
+        row = await engine.recorder.record("f", ASKED)
+        errors = [ZeroDivisionError(), ZeroDivisionError()]
+
+        def update(*values: Any, **more: Any) -> Any:
+            if len(errors) == 2:
+                raise errors.pop()
+            return MemoryJournal.update(journal, *values, **more) if not errors else awaited()
+
+        async def awaited() -> Row:
+            raise errors.pop()
+
+        journal.update = update  # type: ignore[method-assign]
+        _learn_later(engine, row)
+        await asyncio.sleep(10)
+        found = await journal.find("shop", "f")
+        assert found is not None
+        return heard, found.state
+
+    assert run(story()) == (["task failed"], "accepted")
+
+
+def test_what_a_worker_does_nothing_for_is_freed_when_the_journal_went_back() -> None:
+    """Its release was lost with the journal's last commits; a row that a flight works on is kept."""
+
+    async def story() -> list[str | None]:
+        journal = Standby()
+        engine = engine_of(Wire(), journal=journal)
+        await engine.lease.acquire()
+        worker = engine.lease.worker
+        for name in ("released", "at work"):
+            await engine.recorder.record(name, replace(ASKED, worker=worker))
+        journal.lag()
+        released = await journal.find("shop", "released")
+        assert released is not None
+        await engine.recorder.apply(released, Released(worker, "queue", stays_open=True))
+        engine.registry.flights["at work"] = cast("Flight", object())
+        await journal.fail_over()
+        await engine.recorder.epochs.look()
+        rows = [await journal.find("shop", name) for name in ("released", "at work")]
+        return [None if row is None or row.holder is None else "held" for row in rows]
+
+    assert run(story()) == [None, "held"]

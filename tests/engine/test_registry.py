@@ -1,0 +1,570 @@
+"""At most one flight for each foreign_id, and what its callers hear."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.errors import (
+    ConfigurationError,
+    ForeignIdConflict,
+    InvalidRequest,
+    JournalError,
+    WithdrawalError,
+    WithdrawalNotSent,
+    WithdrawalRejected,
+    WithdrawalUnknown,
+)
+from alphapo_async.core.models import Withdrawal
+from alphapo_async.core.outcome import Reply
+from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.core.row import Row
+from alphapo_async.engine.work_loop import WorkLoop
+from alphapo_async.journal.memory import MemoryJournal
+from tests.support.virtual import run
+from tests.support.wire import (
+    HTML_502,
+    INSUFFICIENT,
+    NO_CONNECTION,
+    TAKEN,
+    Durable,
+    SlowToOpen,
+    Wire,
+    client,
+    reply,
+    request,
+)
+
+
+def test_an_amount_that_a_json_number_would_round_is_refused_before_the_journal() -> None:
+    """In "number" format such an amount is refused with advice, and goes out exactly in "string" format."""
+    exact = request(amount="0.123456789012345678")
+
+    async def story() -> list[Any]:
+        journal, wire = MemoryJournal(), Wire()
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(InvalidRequest, match="string"):
+                await alphapo.withdraw(exact)
+            assert await journal.find("default", exact.foreign_id) is None
+        async with client(wire, amount_format="string") as alphapo:
+            await alphapo.withdraw(exact)
+        return wire.bodies[exact.foreign_id]
+
+    (body,) = run(story())
+    assert b'"amount":"0.123456789012345678"' in body
+
+
+def test_something_else_than_a_request_is_refused() -> None:
+    """A mapping is no WithdrawalRequest, and nothing is sent."""
+
+    async def story() -> int:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            with pytest.raises(ConfigurationError):
+                await alphapo.withdraw({"currency": "BTC"})  # type: ignore[arg-type]
+            with pytest.raises(ConfigurationError):
+                await alphapo.withdraw(request(), deadline=-1)
+        return wire.posts
+
+    assert run(story()) == 0
+
+
+def test_callers_of_one_foreign_id_share_a_flight() -> None:
+    """Fifty callers, one POST, and each has a result of his own."""
+
+    async def story() -> tuple[list[Withdrawal], int]:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            told = await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(50)))
+        return told, wire.posts
+
+    told, posts = run(story())
+
+    assert posts == 1
+    assert {withdrawal.foreign_id for withdrawal in told} == {"payout-17"}
+
+
+def test_each_caller_has_an_exception_of_his_own() -> None:
+    """A shared outcome is no shared exception object, whose traceback would grow with every caller."""
+
+    async def story() -> list[Any]:
+        wire = Wire([reply(403, {"error": "Bad key header", "code": "bad_header_key"})])
+        async with client(wire) as alphapo:
+            return await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(3)), return_exceptions=True)
+
+    told = run(story())
+
+    assert len({id(error) for error in told}) == 3
+    assert all(error.__cause__ is None and error.__context__ is None for error in told)
+
+
+def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> None:
+    """The second payload is turned away while the first is under way; nothing of it leaves, and its funds stay where they are."""
+
+    async def story() -> tuple[Any, int]:
+        wire = Wire(seconds=1)
+        async with client(wire) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.1)
+            with pytest.raises(ForeignIdConflict) as caught:
+                await alphapo.withdraw(request(amount="7"))
+            await first
+        return caught.value, wire.posts
+
+    told, posts = run(story())
+
+    assert not told.may_release_funds
+    assert (told.existing.state, told.existing.payment) == ("open", request())
+    assert "wait for its outcome" in told.next_step
+    assert posts == 1
+
+
+def test_a_retry_with_another_amount_is_not_advised_to_pay_again() -> None:
+    """payout-17 is paid with 25.00; its retry says 24.90: the first stands, and the funds are not to be released."""
+
+    async def story() -> tuple[Any, int]:
+        wire = Wire()
+        async with client(wire) as alphapo:
+            await alphapo.withdraw(request(amount="25.00"))
+            with pytest.raises(ForeignIdConflict) as caught:
+                await alphapo.withdraw(request(amount="24.90"))
+        return caught.value, wire.posts
+
+    told, posts = run(story())
+
+    assert (told.may_release_funds, told.is_retry_safe, told.attempts, posts) == (False, False, 0, 1)
+    assert (told.existing.state, told.existing.payment.amount) == ("accepted", Decimal("25.00"))
+    assert told.existing.id is not None
+    assert "If you meant the same payout, do nothing: the existing one stands." in told.next_step
+
+
+def test_a_conflict_is_followed_until_what_alphapo_shows_has_ended() -> None:
+    """A worker looks the existing withdrawal up again, and a later call learns that no money moved under this foreign_id."""
+
+    def shown(status: str) -> Reply:
+        place, sent = {"address": "bc1qother"}, {"currency": "BTC", "amount": "9"}
+        told = {"id": 9, "foreign_id": "payout-17", "status": status, "crypto_address": place, "currency_sent": sent}
+        return reply(200, told)
+
+    async def story() -> list[Any]:
+        wire, told = Wire([TAKEN], [shown("not_confirmed"), shown("cancelled")]), []
+        async with client(wire, journal=Durable()) as alphapo:
+            for _ in range(2):
+                with pytest.raises(ForeignIdConflict) as caught:
+                    await alphapo.withdraw(request())
+                told.append((caught.value.may_release_funds, caught.value.existing.status, wire.posts))
+                working = asyncio.ensure_future(alphapo.work())
+                await asyncio.sleep(2 * 3_600)
+                working.cancel()
+        return told
+
+    assert run(story()) == [(False, "not_confirmed", 1), (True, "cancelled", 1)]
+
+
+class _Slow(MemoryJournal):
+    """A journal that takes a second for everything."""
+
+    async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+        await asyncio.sleep(1)
+        return await super().update(account, foreign_id, change, **how)
+
+
+def test_a_wrong_payload_that_came_first_does_not_turn_the_right_one_away() -> None:
+    """The journal knows the right payment in doubt; a wrong payload is being checked just when the right one is asked for again."""
+
+    async def story() -> tuple[Any, Any]:
+        journal = _Slow()
+        wire = Wire(["accept, lost"], [HTML_502])
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as first:
+            with pytest.raises(WithdrawalUnknown):
+                await first.withdraw(request())
+        async with client(wire, journal=journal) as alphapo:
+            wrong = asyncio.ensure_future(alphapo.withdraw(request(amount="7")))
+            await asyncio.sleep(0.5)
+            right = asyncio.ensure_future(alphapo.withdraw(request()))
+            return await asyncio.gather(wrong, right, return_exceptions=True)
+
+    wrong, right = run(story())
+
+    assert isinstance(wrong, ForeignIdConflict)
+    assert isinstance(right, Withdrawal)
+
+
+def test_three_payloads_under_one_id_are_sorted_out() -> None:
+    """Three payloads arrive together: one is paid, the two others are conflicts, and none waits for ever."""
+
+    async def story() -> tuple[list[Any], int, Any]:
+        wire = Wire()
+        journal = _Slow()
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.withdraw(request(amount="1"))
+            told = await asyncio.gather(
+                *(alphapo.withdraw(request(amount=str(amount))) for amount in (2, 3, 1, 4)), return_exceptions=True
+            )
+            return told, wire.posts, await alphapo.totals()
+
+    told, posts, totals = run(story())
+
+    assert [type(one) for one in told] == [ForeignIdConflict, ForeignIdConflict, Withdrawal, ForeignIdConflict]
+    assert posts == 1
+    assert totals["BTC"].requested == totals["BTC"].accepted == 1
+
+
+def test_closing_without_grace_cancels_what_is_under_way() -> None:
+    """A caller who still waits hears that the client was closed."""
+
+    async def story() -> Any:
+        alphapo = client(Wire(["silent"]))
+        paying = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(0.1)
+        await alphapo.aclose(grace=0)
+        with pytest.raises(WithdrawalUnknown) as caught:
+            await paying
+        return caught.value.reason
+
+    assert run(story()) == "closing"
+
+
+def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """A journal that raises something else than JournalError: the caller hears unknown, and the log says where, not what."""
+
+    class Broken(MemoryJournal):
+        url = "postgresql://user:hush@host"
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            raise KeyError(self.url)
+
+    class BrokenLater(Broken):
+        has_worked = False
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            if self.has_worked:
+                raise KeyError(self.url)
+            self.has_worked = True
+            return await MemoryJournal.update(self, account, foreign_id, change, **how)
+
+    async def story(journal: MemoryJournal) -> WithdrawalError:
+        async with client(Wire([NO_CONNECTION]), journal=journal) as alphapo:
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await alphapo.withdraw(request())
+            return caught.value
+
+    for journal in (Broken(), BrokenLater()):
+        told = run(story(journal))
+        assert isinstance(told, WithdrawalUnknown)
+        assert told.reason == "internal error"
+    assert "KeyError" in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_a_pass_shares_the_flight_of_a_caller() -> None:
+    """One flight for each foreign_id, whoever wants it."""
+    wire, journal = Wire(["silent"]), Durable()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            flight = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            told = [result.outcome async for result in alphapo.resume()]
+            await flight
+            return [*told]
+
+    assert run(story()) == ["accepted"]
+    assert wire.posts == 2
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
+def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
+    """A row found open may be refused and corrected before its turn comes: it waits for the correction, and tells of that."""
+    wire, journal = Wire([INSUFFICIENT, *([INSUFFICIENT] if outcome == "rejected" else ["silent"])]), Durable()
+
+    async def story() -> tuple[Any, str]:
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.enqueue(request())
+            found = await journal.find("default", "payout-17")
+            assert found is not None
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            correcting = asyncio.ensure_future(alphapo.withdraw(request(amount="2")))
+            await asyncio.sleep(0.005)  # it is on the wire
+            result = await WorkLoop(alphapo._engine, 1)._settle(found)
+            await asyncio.gather(correcting, return_exceptions=True)
+            told = await journal.find("default", "payout-17")
+            assert told is not None
+            assert told.settled_by is not None  # what was settled meanwhile is told, and not worked on again
+            return result.request.amount, result.outcome
+
+    assert run(story()) == (Decimal(2), outcome)
+
+
+class _Shy(Durable):
+    """A journal that does not open."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def join(self, account: str, host: str, worker: str, until: float) -> None:
+        await asyncio.sleep(self.seconds)
+        raise JournalError("It is on fire.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "deadline", "says", "recorded"),
+    [
+        (0.0, None, "It is on fire.", False),
+        (90.0, None, "it could not be opened in time", None),
+        (9.0, 1.0, "it could not be opened in time", None),
+    ],
+)
+def test_a_journal_that_does_not_open_is_told_in_time(
+    seconds: float, deadline: float | None, says: str, recorded: object
+) -> None:
+    """Nothing was sent by this call; what stands in the journal only the journal can say."""
+    wire = Wire()
+
+    async def story() -> float:
+        alphapo = client(wire, journal=_Shy(seconds))
+        with pytest.raises(JournalError) as caught:
+            await alphapo.withdraw(request(), deadline=deadline)
+        assert str(caught.value).startswith(f"Withdrawal 'payout-17' was not sent by this call: {says}")
+        assert (caught.value.recorded, caught.value.foreign_id) == (recorded, "payout-17")
+        await alphapo.aclose()
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) <= 60
+    assert wire.times == []
+
+
+def test_an_earlier_attempt_counts_for_whoever_says_it_although_a_flight_is_shared() -> None:
+    """The flight of a caller who knew nothing says "not sent"; the one who knows gets the truth."""
+    wire = Wire([reply(429, {})])
+    wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+
+    async def story() -> list[Any]:
+        async with client(wire, policy=RetryPolicy(attempts=1)) as alphapo:
+            calls = [alphapo.withdraw(request()), alphapo.withdraw(request(), attempted_before=True)]
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    unaware, aware = run(story())
+    assert isinstance(unaware, WithdrawalNotSent)
+    assert isinstance(aware, Withdrawal)
+
+
+def test_another_payment_of_the_same_moment_does_not_wait_for_the_first() -> None:
+    """It hears of the conflict as soon as the journal has answered, and keeps nobody's flight alive."""
+    wire = Wire(["silent"])
+
+    async def story() -> float:
+        async with client(wire, close_grace=0.0) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0)
+            with pytest.raises(ForeignIdConflict):
+                await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
+            told = asyncio.get_running_loop().time()
+            first.cancel()
+            return told
+
+    assert run(story()) < 0.1
+
+
+def test_another_payment_is_told_in_time_if_the_journal_does_not_answer() -> None:
+    """Unknown: the journal may know this very payment."""
+
+    class Slow(MemoryJournal):
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            await asyncio.sleep(30)
+            return await super().update(account, foreign_id, change, **how)
+
+    async def story() -> float:
+        async with client(Wire(), journal=Slow(), close_grace=0.0) as alphapo:
+            first = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0)
+            with pytest.raises(WithdrawalUnknown):
+                await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
+            told = asyncio.get_running_loop().time()
+            first.cancel()
+            return told
+
+    assert run(story()) == pytest.approx(0.5)
+
+
+def test_a_row_that_was_taken_on_unheard_is_free_for_others_in_a_moment() -> None:
+    """The journal took it and its answer was lost: the caller hears so at once, and the flight lets go of the row by itself."""
+
+    class Silent(Durable):
+        calls = 0
+
+        async def update(self, account: str, foreign_id: str, change: Any, **how: Any) -> Row:
+            self.calls += 1
+            written = await super().update(account, foreign_id, change, **how)
+            if self.calls == 1:
+                raise JournalError("The answer was lost.", recorded=None)
+            return written
+
+    journal = Silent()
+
+    async def story() -> tuple[float, str | None]:
+        async with client(Wire(), journal=journal) as alphapo:
+            with pytest.raises(JournalError):
+                await alphapo.withdraw(request())
+            heard = asyncio.get_running_loop().time()
+            await asyncio.sleep(1.5)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            return heard, row.holder
+
+    assert run(story()) == (0.0, None)
+
+
+@pytest.mark.parametrize(("amount", "told"), [("0.0015", "rejected"), ("7", None)])
+@pytest.mark.parametrize("how", [AlphapoClient.withdraw, AlphapoClient.enqueue])
+def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open(
+    how: Any, amount: str, told: str | None
+) -> None:
+    """A "no" that others were told meanwhile answers the same payment, and another payment becomes the next revision: no conflict."""
+    journal = SlowToOpen()
+
+    async def story() -> list[Any]:
+        first, second = client(Wire([INSUFFICIENT]), journal=journal), client(Wire(), journal=journal)
+        async with first:
+            early = asyncio.ensure_future(how(second, request(amount=amount)))
+            await asyncio.sleep(1)
+            told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
+        await second.aclose()
+        return [getattr(one, "outcome", None) for one in told]
+
+    assert run(story()) == ["rejected", told]
+
+
+class Lapsing(SlowToOpen):
+    """A journal that prolongs no lease."""
+
+    async def renew(self, worker: str, until: float, now: float) -> bool:
+        """Fail."""
+        raise JournalError("It is on fire.")
+
+
+def test_a_client_that_is_closed_while_its_journal_opens_begins_nothing() -> None:
+    """Not even where it waits for an earlier withdrawal: the call that opened the journal anew hears that the client is closed."""
+    wire, journal = Wire([reply(429, {}, retry_after="3600")]), Lapsing()
+
+    async def story() -> Row | None:
+        alphapo = client(wire, journal=journal)
+        waiting = asyncio.ensure_future(alphapo.withdraw(request("first"), deadline=7_200))
+        await asyncio.sleep(1_800)
+        assert not alphapo._engine.lease.is_running
+        late = asyncio.ensure_future(alphapo.withdraw(request()))
+        await asyncio.sleep(1)
+        closing = asyncio.ensure_future(alphapo.aclose(grace=60))
+        with pytest.raises(ConfigurationError, match="closed"):
+            await late
+        await closing
+        await asyncio.gather(waiting, return_exceptions=True)
+        return await journal.find("default", "payout-17")
+
+    assert run(story()) is None
+    assert wire.posts == 1
+
+
+def test_another_payment_s_flight_that_is_over_elsewhere_is_no_conflict() -> None:
+    """It was refused, and has not heard so yet; another worker has gone on with the row, and paid this payment."""
+    wire = Wire()
+
+    class Late(Durable):
+        """A journal whose rejections are seen at once, and told three seconds later."""
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            row = await super().update(*args, **how)
+            if row.state == "rejected":
+                await asyncio.sleep(3.0)
+            return row
+
+    async def story() -> list[Any]:
+        journal = Late()
+        async with client(Wire([INSUFFICIENT]), journal=journal) as first, client(wire, journal=journal) as second:
+            refused = asyncio.ensure_future(first.withdraw(request(amount="7")))
+            await asyncio.sleep(1)
+            elsewhere = await second.withdraw(request())
+            here = await first.withdraw(request())
+            return [elsewhere.status, here.status, type((await asyncio.gather(refused, return_exceptions=True))[0])]
+
+    assert run(story()) == ["processing", "processing", ForeignIdConflict]
+    assert wire.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.1, ForeignIdConflict), (9.0, JournalError), (100.0, WithdrawalUnknown)]
+)
+def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, told: type) -> None:
+    """A journal that does not say it in time leaves it open."""
+
+    class Slow(Durable):
+        """A journal that takes so long to be read."""
+
+        async def find(self, *args: Any) -> Row | None:
+            await asyncio.sleep(seconds)
+            return await super().find(*args)
+
+    async def story() -> BaseException:
+        async with client(Wire(["silent"]), journal=Slow()) as alphapo:
+            paying = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            with pytest.raises((WithdrawalError, JournalError)) as error:
+                await alphapo.withdraw(request(amount="7"))
+            paying.cancel()
+            return error.value
+
+    error = run(story())
+    assert type(error) is told
+    if told is ForeignIdConflict:
+        assert "another amount; that one is open" in str(error)
+
+
+def test_what_was_attempted_before_counts_where_a_call_is_shared_that_did_not_know_it() -> None:
+    """It was paid by an earlier system, and the call that came first hears that it never left: not so whoever knew better."""
+    wire = Wire([NO_CONNECTION])
+    wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
+
+    async def story() -> list[Any]:
+        async with client(wire, journal=Durable(), policy=RetryPolicy(attempts=1)) as alphapo:
+            unaware = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(0.001)
+            aware = await alphapo.withdraw(request(), attempted_before=True)
+            return [aware.status, type((await asyncio.gather(unaware, return_exceptions=True))[0])]
+
+    assert run(story()) == ["not_confirmed", WithdrawalNotSent]
+
+
+def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> None:
+    """What a flight owes a journal that is down is left as it stands: closing is bounded, and each caller hears something."""
+
+    class Down(Durable):
+        is_down = False
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            if self.is_down:
+                raise JournalError("down", recorded=None)
+            return await super().update(*args, **how)
+
+    class Hanging(Durable):
+        is_down = False
+
+        async def update(self, *args: Any, **how: Any) -> Row:
+            await asyncio.sleep(1e6 if self.is_down else 0.0)
+            return await super().update(*args, **how)
+
+    async def story(journal: Down | Hanging) -> tuple[str, float, int]:
+        async with client(Wire(["silent"]), journal=journal) as alphapo:
+            calling = asyncio.ensure_future(alphapo.withdraw(request()))
+            await asyncio.sleep(1)
+            journal.is_down = True
+            await alphapo.aclose(2.0)
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await calling
+        return caught.value.reason, asyncio.get_running_loop().time(), len(asyncio.all_tasks())
+
+    assert run(story(Down())) == ("journal", 3.8, 1)
+    assert run(story(Hanging())) == ("closing", 3.9, 1)
