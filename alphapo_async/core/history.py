@@ -47,6 +47,7 @@ __all__ = [
     "merged",
     "named",
     "noted",
+    "recorded",
     "requested",
 ]
 
@@ -125,18 +126,21 @@ def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[
     return tuple(lines)
 
 
-def requested(asked: Requested, before: Row | None, after: Row, now: float, release: str) -> Entry | None:
+def recorded(asked: Requested, now: float, release: str) -> Entry:
+    """Return the line for a request that made a new row."""
+    return Entry(now, "request", "enqueued" if asked.worker is None else "recorded", asked.worker, release=release)
+
+
+def requested(asked: Requested, before: Row, after: Row, now: float, release: str) -> Entry | None:
     """Return the line for a request that made this of a row; None for a worker's round that only takes the row on.
 
     Args:
         asked: the request.
-        before: the row before it, None if there was none.
+        before: the row before it.
         after: the row after it.
         now: seconds since the epoch.
         release: of this library.
     """
-    if before is None:
-        return Entry(now, "request", "enqueued" if asked.worker is None else "recorded", asked.worker, release=release)
     if asked.is_heard or asked.worker is None:
         return Entry(now, "request", _became(asked, before, after), asked.worker, release=release)
     if before.state == "open" and after.state != "open":
@@ -157,8 +161,11 @@ def _became(asked: Requested, before: Row, after: Row) -> str:
     return "taken on" if before.holder != after.holder == asked.worker else "open already"
 
 
-def noted(row: Row, lines: Iterable[Entry]) -> tuple[Row, Sequence[Entry]]:
+def noted(row: Row, lines: Sequence[Entry]) -> tuple[Row, Sequence[Entry]]:
     """Return the row after these lines, and the lines as they are stored: each with its number, a repeated one with its count."""
+    if len(lines) == 1 and (lines[0].kind not in _COUNTED or (row.lines == 0 and lines[0].kind == "request")):
+        number = row.lines + 1  # nearly always
+        return replace(row, lines=number, counted=()), (replace(lines[0], number=number),)
     number, counted = row.lines, row.counted
     stored: list[Entry] = []
     for line in lines:

@@ -121,7 +121,7 @@ def _conflict(detail: str, **about: Any) -> ForeignIdConflict:
 
 def _outcome_of_row(result: FlightResult, row: Row) -> Withdrawal | WithdrawalError:
     about, name = _about(result), f"Withdrawal {result.foreign_id!r}"
-    if is_stale_no(row):
+    if row.state != "accepted" and is_stale_no(row):
         text = f"{name} is recorded as {row.state.replace('_', ' ')} from before the journal went back in time"
         return WithdrawalUnknown(f"{text}, and AlphaPo has not confirmed that yet.", reason=WENT_BACK, **about)
     match row.state:

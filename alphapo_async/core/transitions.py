@@ -168,7 +168,7 @@ def new_row(
     )
     if assumptions.refresh_after != REFRESH_AFTER:
         row = replace(row, refresh_after=assumptions.refresh_after)
-    is_forgetful = may_have_forgotten(epoch, now, assumptions)
+    is_forgetful = epoch.since is not None and may_have_forgotten(epoch, now, assumptions)
     if is_forgetful:
         row = replace(row, new_to_volatile_journal=True, needs_look_up=True, arrivals=MANY, may_send_until=now)
     if asked.attempted_before:

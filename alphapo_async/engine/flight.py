@@ -173,8 +173,8 @@ class Flight:
             if known is not None:
                 return known
             while True:
-                row = await self._look_up_if_in_doubt(self.row)
-                row, permit = await self._permit_to_send(row)
+                row, step = await self._look_up_if_in_doubt(self.row)
+                row, permit = await self._permit_to_send(row, step)
                 if permit is not None:
                     attempt = await self._sign_send_and_judge(row, permit)
                     row = await self._apply(attempt)
@@ -217,7 +217,8 @@ class Flight:
         self._row = row
         if not self.is_for(row.revision):
             return self._result(row)
-        self._observer.on_recorded(row)
+        if self._observer.is_listening:
+            self._observer.on_recorded(row)
         self._is_known.set()
         if row.state == "open":
             return None
@@ -258,10 +259,12 @@ class Flight:
 
     # ── sign, send and judge ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _permit_to_send(self, row: Row) -> tuple[Row, Permit | None]:
+    async def _permit_to_send(self, row: Row, step: Step) -> tuple[Row, Permit | None]:
         """Return the row as it stands, and a permit if its bytes help now, a caller waits for that and the lease lasts long enough."""
-        may_send = self._would_send(row, self._next_step(row)) and self._counts.sent < self._context.policy.attempts
-        if not may_send or row.key not in self._context.signers or self.waiters.is_late(0.0):
+        context = self._context
+        if not self._would_send(row, step) or self._counts.sent >= context.policy.attempts:
+            return row, None
+        if row.key not in context.signers or self.waiters.is_late(0.0):
             return row, None
         priority = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
         permit = self._permit_at_once(priority)
@@ -312,7 +315,7 @@ class Flight:
         try:
             reply = await self._send(row)
             until = latest()
-            proof = judge_reply(reply, self._request, until)
+            proof, seen = judge_reply(reply, self._request, until), excerpt_of(reply)
         except BaseException as error:
             broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
             await self._apply(Attempt(self._worker, broken_off, began, latest()))
@@ -320,7 +323,7 @@ class Flight:
         finally:
             self._limiter.release(permit, proof)
         self._count_body(row.key, proof)
-        return Attempt(self._worker, proof, began, until, excerpt_of(reply))
+        return Attempt(self._worker, proof, began, until, seen)
 
     def _send(self, row: Row) -> Awaitable[Reply | NoReply]:
         """Send the row's bytes, once the result is awaited. It is the one place where a withdrawal leaves."""
@@ -365,13 +368,22 @@ class Flight:
 
     # ── look up ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _look_up_if_in_doubt(self, row: Row) -> Row:
-        """Look the row up before a body, where an answer is owed; a frozen row is first recorded anew for the caller that waits."""
+    async def _look_up_if_in_doubt(self, row: Row) -> tuple[Row, Step]:
+        """Look the row up before a body, where an answer is owed; return it, and what would help next.
+
+        A frozen row is first recorded anew for the caller that waits.
+        """
+        step = self._next_step(row)
+        if isinstance(step, Send):
+            return row, step
         if not self._is_patient and is_frozen(row):
             with contextlib.suppress(JournalError):
                 self._row = row = await self._take_on()
-        step = self._next_step(row)
-        return await self._look_up_owed(row, step) if isinstance(step, LookUp) else row
+            step = self._next_step(row)
+        if isinstance(step, LookUp):
+            row = await self._look_up_owed(row, step)
+            step = self._next_step(row)
+        return row, step
 
     async def _look_up_if_refused(self, row: Row) -> Row:
         """Look the row up after a refusal that settles it only together with an answer."""

@@ -55,6 +55,8 @@ class Observer:
     ) -> None:
         self._account = account
         self._on_event = on_event
+        self.is_listening = on_event is not None
+        """Whether events are delivered; the log is written in any case."""
         self._clock = clock
         self._base_url = base_url
         self._ahead: set[str] = set()
@@ -62,12 +64,12 @@ class Observer:
 
     def on_begun(self, foreign_id: str) -> None:
         """A flight begins."""
-        if self._on_event is not None:
+        if self.is_listening:
             self._emit(self._event("begun", foreign_id=foreign_id))
 
     def on_recorded(self, row: Row) -> None:
         """The journal took the row on."""
-        if self._on_event is not None:
+        if self.is_listening:
             self._tell("recorded", row)
 
     def on_ended(self, told: FlightResult) -> None:

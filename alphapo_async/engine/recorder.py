@@ -26,7 +26,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.history import Change, Entry, entries_of, noted, requested
+from alphapo_async.core.history import Change, Entry, entries_of, noted, recorded, requested
 from alphapo_async.core.models import Transaction, WithdrawalRequest
 from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_outcome
 from alphapo_async.core.retry_policy import backoff
@@ -144,8 +144,8 @@ class Recorder:
             if self.epochs.number != self._journal.epoch.number:
                 await self.watch_epoch()
             # A "no", and a conflict with another payment, may have been undone while they were on their way.
-            is_lasting = row.state not in NEGATIVE_STATES and row.revision.is_same_payment(asked.revision)
-            if is_lasting or time() - read_at <= COMMIT_GRACE:
+            is_ours = row.revision is asked.revision or row.revision.is_same_payment(asked.revision)
+            if (is_ours and row.state not in NEGATIVE_STATES) or time() - read_at <= COMMIT_GRACE:
                 return row
             is_repeated = True
         raise _too_slow(foreign_id, recorded=True)
@@ -174,7 +174,7 @@ class Recorder:
         if known is None:
             row = self._new_row(foreign_id, asked, now)
             row = row if row.may_send_until is None else self._clock.date(row, now)
-            return noted(row, filter(None, [requested(asked, None, row, now, __version__)]))
+            return noted(row, [recorded(asked, now, __version__)])
         before = known
         for lapse in lapses:
             before = apply(before, lapse, now, self._assumptions)
@@ -276,12 +276,13 @@ class Recorder:
     def _changed(self, row: Row, evidence: Sequence[Evidence]) -> _Changed:
         """Return the row with this evidence, dated now, and the evidence's lines."""
         now = self._now()
-        lines = entries_of(evidence, now, __version__)
         for one in evidence:
             # Whether AlphaPo may have freed the id, so that its "none" proves nothing, is for the later clock to say.
             when = self._clock.latest() if isinstance(one, LookedUp) else now
             row = apply(row, one, when, self._assumptions)
-        return noted(self._clock.date(row, now), lines)
+        if self._is_shared:
+            row = self._clock.date(row, now)
+        return noted(row, entries_of(evidence, now, __version__))
 
     async def apply_callback(
         self, row: Row, transaction: Transaction, excerpt: ReplyExcerpt

@@ -223,7 +223,8 @@ class Registry:
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:
         observer, is_cut_short = self._observer, False
-        observer.on_begun(foreign_id)
+        if observer.is_listening:
+            observer.on_begun(foreign_id)
         try:
             result = await flight.run()
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever, whatever went wrong
@@ -231,7 +232,8 @@ class Registry:
             result = FlightResult(foreign_id, None, "internal error")
         except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended
             result, is_cut_short = FlightResult(foreign_id, None, "closing"), True
-        observer.on_ended(result)
+        if observer.is_listening or result.why:
+            observer.on_ended(result)
         if flight.owes_the_journal and not is_cut_short:
             flight.waiters.resolve(result)
             with contextlib.suppress(asyncio.CancelledError):  # at closing it is left as it stands

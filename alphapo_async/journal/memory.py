@@ -149,9 +149,9 @@ class MemoryJournal:
         known = self._known(name)
         row, entries = change(known)
         if entries:
-            lines = (*self._history.get(name, ()), *entries)
-            is_new = entries[0].count == 1 and len(entries) == 1
-            self._history[name] = lines if is_new else merged(lines)
+            before = self._history.get(name, ())
+            is_new = len(entries) == 1 and entries[0].count == 1
+            self._history[name] = (*before, entries[0]) if is_new else merged((*before, *entries))
         if row is not known:
             self._keep(name, row)
         return row

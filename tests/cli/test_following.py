@@ -65,7 +65,7 @@ async def test_each_row_is_yielded_when_it_changes_and_last_when_it_is_final() -
     async with paid(*payments, settle_after=0.2) as (_, client, following):
         await asyncio.sleep(0.2)
         found = await statuses(following)
-        row = await client._context.journal.find("default", "a")
+        row = await client._engine.journal.find("default", "a")
     assert sorted(found) == [
         (one, status, b"accepted") for one, status in (("a", "confirmed"), ("b", "cancelled"), ("c", "declined"))
     ]
@@ -149,7 +149,7 @@ async def test_what_a_reply_already_shows_final_is_looked_up_once_for_its_txid()
         dialect = Dialect(visibility=visibility)  # type: ignore[arg-type]
         async with paid(request("a"), settle_after=0.0, dialect=dialect) as (server, client, following):
             assert await statuses(following) == [("a", "confirmed", b"accepted")]
-            row = await client._context.journal.find("default", "a")
+            row = await client._engine.journal.find("default", "a")
             assert row is not None
             assert len(row.transaction.txids if row.transaction else ()) == parts
             assert server.ledger.look_ups == 1

@@ -32,6 +32,7 @@ from alphapo_async.core.history import (
     merged,
     named,
     noted,
+    recorded,
     requested,
 )
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
@@ -124,9 +125,6 @@ ASKED = Requested("worker", OURS, "key")
 @pytest.mark.parametrize(
     ("asked", "before", "after", "what"),
     [
-        (ASKED, None, row(), "recorded"),
-        (replace(ASKED, worker=None, is_heard=False), None, row(), "enqueued"),
-        (replace(ASKED, is_heard=False), None, row(), "recorded"),
         (ASKED, row(holder=None), row(), "taken on"),
         (ASKED, row(holder="other"), row(holder="other"), "open already"),
         (replace(ASKED, worker=None), row(holder=None), row(holder=None), "open already"),
@@ -137,10 +135,16 @@ ASKED = Requested("worker", OURS, "key")
     ],
 )
 def test_a_request_has_a_line_that_says_what_it_made_of_the_row(
-    asked: Requested, before: Row | None, after: Row, what: str
+    asked: Requested, before: Row, after: Row, what: str
 ) -> None:
     """With the amount that it asks for, where that may be another."""
     assert requested(asked, before, after, 9.0, "1.0") == Entry(9.0, "request", what, asked.worker, release="1.0")
+
+
+def test_a_new_row_has_a_line_that_says_who_is_to_pay_it() -> None:
+    """A call, or a worker."""
+    assert recorded(ASKED, 9.0, "1.0") == Entry(9.0, "request", "recorded", "worker", release="1.0")
+    assert recorded(replace(ASKED, worker=None), 9.0, "1.0") == Entry(9.0, "request", "enqueued", release="1.0")
 
 
 def test_the_round_of_a_worker_is_no_request() -> None:
