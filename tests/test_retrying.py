@@ -1,4 +1,4 @@
-"""Further rounds after a first one that failed; tenacity's part, and nothing of tenacity is seen outside."""
+"""Further rounds after a first one that failed: the part of tenacity, of which nothing is seen outside."""
 
 import asyncio
 from typing import Any
@@ -144,7 +144,7 @@ def test_a_cancellation_passes_through(when: float) -> None:
 
 @settings(derandomize=True, max_examples=50)
 @given(st.lists(st.booleans(), max_size=12), st.integers(0, 15))
-def test_rounds_go_on_exactly_while_they_are_worth_it_and_in_time(worth: list[bool], in_time: int) -> None:
+def test_rounds_follow_exactly_while_they_are_worth_it_and_in_time(worth: list[bool], in_time: int) -> None:
     """The n-th result is the last if it is the first not worth another round, or the first whose wait is too long."""
     values = list(range(len(worth) + 1))
     rounds = Rounds(

@@ -269,18 +269,18 @@ def test_what_lags_is_offered_again_until_it_is_taken() -> None:
     """An acceptance that the journal would not take at first settles its row later on."""
 
     async def story() -> tuple[str, list[str]]:
-        told: list[str] = []
+        errors: list[str] = []
         engine = engine_of(Wire())
         row = await engine.recorder.record("f", ASKED)
         whole, engine.recorder._journal = engine.journal, _Full()
-        engine.observer.on_not_written = lambda foreign_id, detail: told.append(foreign_id)  # type: ignore[method-assign]
+        engine.observer.on_not_written = lambda foreign_id, detail: errors.append(foreign_id)  # type: ignore[method-assign]
         _learn_later(engine, row)
         await asyncio.sleep(0.5)
         engine.recorder._journal = whole
         await asyncio.sleep(1)
         found = await whole.find("shop", "f")
         assert found is not None
-        return found.state, told
+        return found.state, errors
 
     assert run(story()) == ("accepted", ["f"])
 
