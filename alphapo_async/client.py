@@ -31,7 +31,6 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.engine.callbacks import Callbacks
 from alphapo_async.engine.context import ClientContext, Runtime
 from alphapo_async.engine.engine import Engine
-from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.outbox import OutboxWriter
 from alphapo_async.engine.reference_data import ReferenceData
 from alphapo_async.engine.work_loop import WorkLoop
@@ -104,19 +103,18 @@ class AlphapoClient:
         self._verifiers = all_signers(signer, retired_keys)
         base_url = check_base_url(base_url)
         self._close_grace = check_seconds("close_grace", close_grace)
-        runtime = _runtime or Runtime(time.time, random.random, asyncio.sleep)
         self._engine = engine = Engine(
             ClientContext(
                 account=account,
                 base_url=base_url,
                 signers=by_fingerprint(self._verifiers),
                 policy=policy or RetryPolicy(),
-                runtime=runtime,
+                runtime=_runtime or Runtime(time.time, random.random, asyncio.sleep),
                 amount_format=amount_format,
             ),
             the_journal(journal, base_url),
             session or SessionManager(max_connections=max_connections),
-            Observer(account, on_event, runtime.clock, base_url),
+            on_event,
             max_rate=check_rate(max_rate),
             owns_journal=journal is None or isinstance(journal, str | Path),
             owns_session=session is None,

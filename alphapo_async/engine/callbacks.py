@@ -55,16 +55,13 @@ class Callbacks:
         if not is_withdrawal(transaction):
             return "not a withdrawal"
         row = await self._find(transaction.foreign_id)
-        if row is None or row.revision.payment is None:
+        if row is None:
             now, assumptions = self._context.runtime.clock(), self._context.assumptions
-            if row is None and may_have_forgotten(self._journal.epoch, now, assumptions):
+            if may_have_forgotten(self._journal.epoch, now, assumptions):
                 self._observer.callback_not_in_journal(transaction)
+        if row is None or row.revision.payment is None:
             return "not in journal"
-        if may_be_on_its_way(row) and why_not_ours(row, transaction) == TOO_LITTLE:
-            raise CallbackBusy(
-                "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
-                "Answer 503, and AlphaPo sends it again."
-            )
+        _check_not_on_its_way(row, transaction)
         before, after, evidence, is_news = await self._recorder.apply_callback(row, transaction, seen)
         if is_news or not is_repeated:
             self._observer.on_evidence(before, after, evidence)
@@ -78,3 +75,16 @@ class Callbacks:
         except InvalidRequest:
             return None  # no withdrawal of ours can have it
         return await self._journal.find(self._context.account, name)
+
+
+def _check_not_on_its_way(row: Row, transaction: Transaction) -> None:
+    """Pass unless the reply to a body that is being sent will say more than this callback.
+
+    Raises:
+        CallbackBusy: it will.
+    """
+    if may_be_on_its_way(row) and why_not_ours(row, transaction) == TOO_LITTLE:
+        raise CallbackBusy(
+            "The withdrawal of this callback is being sent just now, and the reply will say more; nothing was handled. "
+            "Answer 503, and AlphaPo sends it again."
+        )

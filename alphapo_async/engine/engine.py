@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from alphapo_async.core.events import Event
 from alphapo_async.engine.context import ClientContext, host_of
 from alphapo_async.engine.flight import Flight, FlightParts
 from alphapo_async.engine.inbox import Inbox
@@ -32,7 +34,7 @@ class Engine:
         context: account, keys, policy and runtime.
         journal: where rows are kept.
         session: sends requests.
-        observer: reports events.
+        on_event: called with every event.
         max_rate: bodies per second, None for no limit.
         owns_journal: the journal is closed with the client.
         owns_session: the session is closed with the client.
@@ -43,14 +45,15 @@ class Engine:
         context: ClientContext,
         journal: Journal,
         session: SessionManager,
-        observer: Observer,
+        on_event: Callable[[Event], None] | None,
         *,
         max_rate: float | None,
         owns_journal: bool,
         owns_session: bool,
     ) -> None:
-        self.context, self.journal, self.session, self.observer = context, journal, session, observer
+        self.context, self.journal, self.session = context, journal, session
         self.owns_journal, self.owns_session = owns_journal, owns_session
+        self.observer = observer = Observer(context.account, on_event, context.runtime.clock, context.base_url)
         self.supervisor = Supervisor(observer.on_task_failed, context.runtime.sleep)
         if isinstance(journal, Supervised):
             journal.supervise(self.supervisor)
@@ -73,16 +76,7 @@ class Engine:
             supervisor=self.supervisor,
             flights=self._flights,
         )
-        self.questions = Questions(
-            context,
-            session=session,
-            limiter=self.limiter,
-            keys=self.keys,
-            lease=self.lease,
-            journal=journal,
-            recorder=self.recorder,
-            observer=observer,
-        )
+        self.questions = self._make_questions()
         self.inbox = Inbox(context.account, journal, lambda: self.lease.worker, context.runtime, self.supervisor)
         self.lifecycle = Lifecycle(
             bind=session.bind, leave_loop=self._leave_loop, drain=self._wait_for_work, steps=self._closing_steps
@@ -100,6 +94,18 @@ class Engine:
             sleep=context.runtime.sleep,
             supervisor=self.supervisor,
             margin=context.runtime.lease_margin,
+        )
+
+    def _make_questions(self) -> Questions:
+        return Questions(
+            self.context,
+            session=self.session,
+            limiter=self.limiter,
+            keys=self.keys,
+            lease=self.lease,
+            journal=self.journal,
+            recorder=self.recorder,
+            observer=self.observer,
         )
 
     def _flight_parts(self) -> FlightParts:

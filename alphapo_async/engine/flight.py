@@ -105,6 +105,20 @@ class Flight:
         rest: waits out a backoff; None for the runtime's sleep.
     """
 
+    task: asyncio.Task[None] | None = None
+    """Runs the flight; the registry's."""
+    _row: Row | None = None
+    _has_journal_answered = False
+    _worked_out_at = -inf
+    """When what was last recorded was worked out, by the loop's clock: the wall clock may be set meanwhile."""
+    _may_stand_unheard = False
+    _has_failed = False
+    """A programming error ended one of its requests: it makes no other."""
+    _counts = FlightCounts()
+    _retries: Retries[Row] | None = None
+    _queued: QueuedRequest | None = None
+    _resting: asyncio.Future[None] | None = None
+
     def __init__(
         self,
         parts: FlightParts,
@@ -116,20 +130,16 @@ class Flight:
         may_resend: bool = True,
         rest: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        (
-            self._context,
-            self._journal,
-            self._is_shared,
-            self._recorder,
-            self._questions,
-            self._session,
-            self._limiter,
-            self._keys,
-            self._lease,
-            self._observer,
-            _,
-            deadlines,
-        ) = parts
+        self._context = parts.context
+        self._journal = parts.journal
+        self._is_shared = parts.is_shared
+        self._recorder = parts.recorder
+        self._questions = parts.questions
+        self._session = parts.session
+        self._limiter = parts.limiter
+        self._keys = parts.keys
+        self._lease = parts.lease
+        self._observer = parts.observer
         self.asked = asked
         self._worker = asked.worker or ""
         self._request = request
@@ -137,28 +147,15 @@ class Flight:
         self._loop = loop
         self._is_patient = is_patient
         self._may_resend = may_resend
-        self._rest = rest or self._context.runtime.sleep
-        self._row: Row | None = None
-        self._has_journal_answered = False
+        self._rest = rest or parts.context.runtime.sleep
+        self._refusals = parts.keys.refusals
+        """How many bodies of the client had been refused for their key when this flight began."""
         self._is_known = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        """Runs the flight; the registry's."""
         self.is_finished = asyncio.Event()
         """Set by the registry, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
-        self._worked_out_at = -inf
-        """When what was last recorded was worked out, by the loop's clock: the wall clock may be set meanwhile."""
-        self._may_stand_unheard = False
-        self._has_failed = False
-        """A programming error ended one of its requests: it makes no other."""
-        self._counts = FlightCounts()
-        self._retries: Retries[Row] | None = None
-        self._queued: QueuedRequest | None = None
-        self._refusals = self._keys.refusals
-        """How many bodies of the client had been refused for their key when this flight began."""
-        self._resting: asyncio.Future[None] | None = None
         self._leaving: list[asyncio.Future[FlightResult]] = []
-        self.waiters = Waiters(loop, deadlines, self._on_last_time_up, self._in_flight)
+        self.waiters = Waiters(loop, parts.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,7 +204,7 @@ class Flight:
                 self._start_clock()
                 if self.waiters.is_late(pause):
                     return self._result(row, "held")
-                row = await self._wait_for(row.holder or "", pause)
+                row = await self._wait_for_holder(row, pause)
         except JournalError as error:
             self._may_stand_unheard = error.recorded is not False
             return FlightResult(self._foreign_id, None, "unrecorded", error.detail, recorded=error.recorded)
@@ -235,9 +232,9 @@ class Flight:
     def _is_held_elsewhere(self, row: Row) -> bool:
         return row.state == "open" and row.holder != self._worker and self.is_for(row.revision)
 
-    async def _wait_for(self, holder: str, pause: float) -> Row:
+    async def _wait_for_holder(self, row: Row, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
-        now = self._context.runtime.clock()
+        holder, now = row.holder or "", self._context.runtime.clock()
         until = await self._journal.ended(holder, now)
         if until is not None:
             return await self._take_on(LeaseExpired(holder, self._lease.clock.end_of(until, now)), is_repeated=True)
@@ -261,12 +258,9 @@ class Flight:
 
     async def _permit_to_send(self, row: Row, step: Step) -> tuple[Row, Permit | None]:
         """Return the row as it stands, and a permit if its bytes help now, a caller waits for that and the lease lasts long enough."""
-        context = self._context
-        if not self._would_send(row, step) or self._counts.sent >= context.policy.attempts:
+        if not self._would_send(row, step) or self._is_used_up(row):
             return row, None
-        if row.key not in context.signers or self.waiters.is_late(0.0):
-            return row, None
-        priority = Priority.FIRST if self._is_first_body(row) else Priority.RETRY
+        priority = self._priority_of(row)
         permit = self._permit_at_once(priority)
         is_wanted = permit is not None and not self._has_sent
         if permit is None and (permit := await self._queue(priority)) is None:
@@ -278,10 +272,16 @@ class Flight:
             except BaseException:
                 self._limiter.release(permit, None)
                 raise
-        if is_wanted and row.holder == self._worker and self._lease.may_send(self._worker):
+        if is_wanted and self._is_held_for_long_enough(row):
             return row, permit
         self._limiter.release(permit, None)
         return row, None
+
+    def _is_used_up(self, row: Row) -> bool:
+        """Return whether no body may follow: all attempts are made, its key is not ours, or no caller waits any more."""
+        context = self._context
+        is_last = self._counts.sent >= context.policy.attempts
+        return is_last or row.key not in context.signers or self.waiters.is_late(0.0)
 
     async def _is_still_wanted(self, row: Row, permit: Permit) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
@@ -290,23 +290,31 @@ class Flight:
         """
         if self._has_sent and self._is_shared:
             try:
-                known = await self._recorder.find(self._foreign_id)
-                if known is None:
-                    # The journal went back and has forgotten the row: it is recorded again, as one of before, and frozen.
-                    known = await self._write_again()
+                await self._read_again(row)
             except JournalError:
                 return row, False
-            if self._recorder.epochs.number != self._journal.epoch.number:
-                await self._recorder.watch_epoch()
-            # What is not recorded yet, or came while the journal was read, is newer than an open row.
-            is_news = self._row is row and not self._unwritten
-            if known is not None and (is_news or known.state != "open" or known.holder != self._worker):
-                self._row = known
         # What is not recorded yet was worked out in the epoch of before.
         self._row = row = seen_in(self.row, self._journal.epoch)
         is_let = still_permits(self._limiter.state, permit, self._loop.time())
         is_late = self.waiters.is_late(0.0)
         return row, is_let and not is_late and self._would_send(row, self._next_step(row))
+
+    async def _read_again(self, row: Row) -> None:
+        """Take over what the journal knows of the row now.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        known = await self._recorder.find(self._foreign_id)
+        if known is None:
+            # The journal went back and has forgotten the row: it is recorded again, as one of before, and frozen.
+            known = await self._write_again()
+        if self._recorder.epochs.number != self._journal.epoch.number:
+            await self._recorder.watch_epoch()
+        # What is not recorded yet, or came while the journal was read, is newer than an open row.
+        is_news = self._row is row and not self._unwritten
+        if is_news or known.state != "open" or known.holder != self._worker:
+            self._row = known
 
     async def _sign_send_and_judge(self, row: Row, permit: Permit) -> Attempt:
         """Sign and send the recorded bytes, once; return what the reply proves, and between which times bytes could leave."""
@@ -357,10 +365,19 @@ class Flight:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
         return row.code is not None or self._keys.is_refused_since(row.key, self._refusals)
 
-    def _is_first_body(self, row: Row) -> bool:
-        """Return whether nothing was sent or asked for it; the look-up of an id that the journal may have forgotten counts for nothing."""
-        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and self._counts.look_ups <= 1
-        return self._counts.sent == 0 and (is_only_vouched or self._counts.look_ups == 0)
+    def _is_held_for_long_enough(self, row: Row) -> bool:
+        """Return whether the row is this worker's, and its lease outlasts the attempt."""
+        return row.holder == self._worker and self._lease.may_send(self._worker)
+
+    def _priority_of(self, row: Row) -> Priority:
+        """Return the body's priority: the first one where nothing was sent or asked.
+
+        The look-up of an id that the journal may have forgotten counts for nothing.
+        """
+        counts = self._counts
+        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and counts.look_ups <= 1
+        is_first = counts.sent == 0 and (is_only_vouched or counts.look_ups == 0)
+        return Priority.FIRST if is_first else Priority.RETRY
 
     @property
     def _has_sent(self) -> bool:

@@ -9,7 +9,6 @@ from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import ClientContext, Runtime
 from alphapo_async.engine.engine import Engine
-from alphapo_async.engine.observer import Observer
 from alphapo_async.journal import Journal
 from alphapo_async.journal.memory import MemoryJournal
 from tests.support.wire import Wire
@@ -34,12 +33,11 @@ def engine_of(
         policy=RetryPolicy(deadline=2.0),
         runtime=Runtime(clock, lambda: 0.5, asyncio.sleep),
     )
-    observer = Observer("shop", listen, lambda: 0.0)
     return Engine(
         context,
         journal or MemoryJournal(),
         wire,
-        observer,
+        listen,
         max_rate=None,
         owns_journal=False,
         owns_session=False,
