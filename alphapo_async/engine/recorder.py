@@ -144,8 +144,9 @@ class Recorder:
             if self.epochs.number != self._journal.epoch.number:
                 await self.watch_epoch()
             # A "no", and a conflict with another payment, may have been undone while they were on their way.
-            is_ours = row.revision is asked.revision or row.revision.is_same_payment(asked.revision)
-            if (is_ours and row.state not in NEGATIVE_STATES) or time() - read_at <= COMMIT_GRACE:
+            is_same = row.revision is asked.revision or row.revision.is_same_payment(asked.revision)
+            is_lasting = is_same and row.state not in NEGATIVE_STATES
+            if is_lasting or time() - read_at <= COMMIT_GRACE:
                 return row
             is_repeated = True
         raise _too_slow(foreign_id, recorded=True)
