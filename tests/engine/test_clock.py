@@ -9,25 +9,9 @@ import pytest
 from alphapo_async.core.row import Row, settle
 from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.journal.memory import MemoryJournal
+from tests.support.clocks import ClockedJournal, WallClock
 from tests.support.rows import row
 from tests.support.virtual import run
-
-
-class Clocked(MemoryJournal):
-    """A journal that outlives its process; its clock is a thousand seconds ahead, and each look at it takes these seconds in turn."""
-
-    def __init__(self, *seconds: float) -> None:
-        super().__init__()
-        self.is_durable = True
-        self.looks = 0
-        self._seconds = seconds
-
-    async def time(self) -> float | None:  # type: ignore[override]
-        """Return the time, as it is half way through the answer."""
-        took = self._seconds[min(self.looks, len(self._seconds) - 1)]
-        self.looks += 1
-        await asyncio.sleep(took)
-        return asyncio.get_running_loop().time() + 1_000.0
 
 
 class Unclocked(MemoryJournal):
@@ -40,18 +24,7 @@ class Unclocked(MemoryJournal):
         return None
 
 
-class Wall:
-    """This machine's wall clock, which can be set."""
-
-    def __init__(self) -> None:
-        self.set_by = 0.0
-
-    def __call__(self) -> float:
-        """Return seconds since the epoch."""
-        return asyncio.get_running_loop().time() + self.set_by
-
-
-async def clock_of(journal: MemoryJournal, wall: Wall) -> BoundedClock:
+async def clock_of(journal: MemoryJournal, wall: WallClock) -> BoundedClock:
     """Return a clock that has been synchronized once."""
     clock = BoundedClock(wall)
     await clock.synchronize(journal)
@@ -68,7 +41,7 @@ def test_without_a_storages_clock_the_wall_clock_counts() -> None:
     """All workers of a file share it, so that nothing is allowed for."""
 
     async def story() -> None:
-        wall = Wall()
+        wall = WallClock()
         for journal in (MemoryJournal(), Unclocked()):
             clock = await clock_of(journal, wall)
             wall.set_by = 7.0
@@ -82,8 +55,8 @@ def test_the_storages_clock_counts_and_its_answer_is_the_bound() -> None:
     """An answer within a second is asked for once."""
 
     async def story() -> None:
-        journal = Clocked(0.5)
-        clock = await clock_of(journal, Wall())
+        journal = ClockedJournal(0.5)
+        clock = await clock_of(journal, WallClock())
         assert (*ahead(clock), clock.max_skew, journal.looks) == (1_000.5, 1_000.5, 1.0, 1)
 
     run(story())
@@ -102,8 +75,8 @@ def test_a_late_answer_is_asked_for_again(
     """For as long as a lease allows."""
 
     async def story() -> None:
-        journal = Clocked(*seconds)
-        clock = await clock_of(journal, Wall())
+        journal = ClockedJournal(*seconds)
+        clock = await clock_of(journal, WallClock())
         assert (*ahead(clock), journal.looks) == (earliest, latest, looks)
 
     run(story())
@@ -114,8 +87,8 @@ def test_of_two_clocks_each_question_takes_the_safe_one(by: float, earliest: flo
     """The wall clock is set between two looks at the storage's clock."""
 
     async def story() -> None:
-        wall = Wall()
-        clock = await clock_of(Clocked(0.0), wall)
+        wall = WallClock()
+        clock = await clock_of(ClockedJournal(0.0), wall)
         wall.set_by = by
         assert ahead(clock) == (earliest, latest)
 
@@ -126,8 +99,8 @@ def test_readings_that_nothing_has_set_are_one() -> None:
     """Two clocks are read one after the other."""
 
     async def story() -> None:
-        wall = Wall()
-        clock = await clock_of(Clocked(0.0), wall)
+        wall = WallClock()
+        clock = await clock_of(ClockedJournal(0.0), wall)
         for by in (-0.0005, 0.0005):
             wall.set_by = by
             assert clock.earliest() == clock.latest()
@@ -139,8 +112,8 @@ def test_what_others_compare_against_is_dated_by_the_higher_reading() -> None:
     """An outcome, and the last moment at which a byte could leave; nothing that was dated earlier, and nothing where both agree."""
 
     async def story() -> tuple[float, list[Row], list[Row]]:
-        wall = Wall()
-        clock = await clock_of(Clocked(0.0), wall)
+        wall = WallClock()
+        clock = await clock_of(ClockedJournal(0.0), wall)
         now = clock.earliest()
         unchanged = [row(1.0), settle(row(1.0), "rejected", now)]
         assert [clock.date(one, now) for one in unchanged] == unchanged

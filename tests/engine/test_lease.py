@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.engine.lease import Lease
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.supervisor import Supervisor
+from tests.support.clocks import ClockedJournal, WallClock
 from tests.support.virtual import run
 
 
@@ -45,11 +46,17 @@ class Leases(MemoryJournal):
             raise JournalError("The disk is gone.")
 
 
-def lease(journal: MemoryJournal, host: str = "h") -> Lease:
-    """Return a tenure of 15 s attempts, so 60 s leases, in virtual time."""
+def lease(journal: MemoryJournal, host: str = "h", clock: Callable[[], float] | None = None) -> Lease:
+    """Return a lease of 60 s, for attempts of 15 s, in virtual time."""
     loop = asyncio.get_running_loop()
     return Lease(
-        journal, "default", host, attempt_timeout=15.0, clock=loop.time, sleep=asyncio.sleep, supervisor=Supervisor()
+        journal,
+        "default",
+        host,
+        attempt_timeout=15.0,
+        clock=clock or loop.time,
+        sleep=asyncio.sleep,
+        supervisor=Supervisor(),
     )
 
 
@@ -78,15 +85,8 @@ def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
 def test_the_clock_is_the_storages() -> None:
     """Where it has one: leases end when everybody thinks so, whatever this machine's clock shows."""
 
-    class Elsewhere(Leases):
-        """A journal whose clock is a thousand seconds ahead, and answers after half a second."""
-
-        async def time(self) -> float:  # type: ignore[override]
-            await asyncio.sleep(0.5)
-            return asyncio.get_running_loop().time() + 1_000
-
     async def told() -> None:
-        journal = Elsewhere()
+        journal = ClockedJournal(0.5)
         kept = lease(journal)
         await kept.acquire()
         ahead = kept.clock.earliest() - asyncio.get_running_loop().time()
@@ -103,28 +103,13 @@ def test_the_clock_is_the_storages() -> None:
 def test_a_clock_that_is_set_makes_no_lease_longer_and_nobody_elses_shorter() -> None:
     """Back or forward, between two looks at the storage's clock: the one that says less counts."""
 
-    class FlightResult(Leases):
-        """A journal with a clock of its own."""
-
-        async def time(self) -> float:  # type: ignore[override]
-            return asyncio.get_running_loop().time()
-
     async def told(by: float) -> tuple[float, bool, bool]:
-        loop, step = asyncio.get_running_loop(), [0.0]
-        journal = FlightResult()
-        kept = Lease(
-            journal,
-            "default",
-            "h",
-            attempt_timeout=15.0,
-            clock=lambda: loop.time() + step[0],
-            sleep=asyncio.sleep,
-            supervisor=Supervisor(),
-        )
+        wall = WallClock()
+        kept = lease(ClockedJournal(0.0, ahead=0.0), clock=wall)
         await kept.acquire()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         await asyncio.sleep(30)
-        step[0] = by
+        wall.set_by = by
         seen = kept.clock.earliest(), kept.is_running
         await asyncio.sleep(30)
         return *seen, kept.is_running
@@ -137,25 +122,17 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     """Set back by 20 s between the question and its answer: 60 s are written down from an earlier moment, and end with it."""
 
     async def told() -> tuple[float, list[bool]]:
-        loop, step = asyncio.get_running_loop(), [0.0]
+        wall = WallClock()
 
-        class FlightResult(Leases):
-            """A journal with a clock of its own, during whose answer this machine's clock is set."""
+        class Setting(ClockedJournal):
+            """A journal during whose answer this machine's clock is set."""
 
             async def time(self) -> float:  # type: ignore[override]
-                step[0] = -20.0
-                return loop.time()
+                wall.set_by = -20.0
+                return await super().time()
 
-        journal = FlightResult()
-        kept = Lease(
-            journal,
-            "default",
-            "h",
-            attempt_timeout=15.0,
-            clock=lambda: loop.time() + step[0],
-            sleep=asyncio.sleep,
-            supervisor=Supervisor(),
-        )
+        journal = Setting(0.0, ahead=0.0)
+        kept = lease(journal, clock=wall)
         await kept.acquire()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
         seen = []
@@ -167,33 +144,18 @@ def test_a_clock_that_is_set_while_the_storage_is_asked_makes_no_lease_longer() 
     assert run(told()) == (40.0, [True, False])
 
 
-class Distant(Leases):
-    """A journal whose clock is a thousand seconds ahead, and takes these seconds to be asked, one after the other."""
-
-    def __init__(self, *seconds: float) -> None:
-        super().__init__()
-        self.seconds = list(seconds)
-        self.asked = 0
-
-    async def time(self) -> float:  # type: ignore[override]
-        """Return its time as it is when the question has arrived."""
-        self.asked += 1
-        await asyncio.sleep(self.seconds.pop(0))
-        return asyncio.get_running_loop().time() + 1_000
-
-
 def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
     """Return how often the storage's clock was asked, how far ahead of it ours is, early and late, and how long the lease is taken for."""
 
     async def told() -> tuple[int, float, float, float]:
-        journal = Distant(*seconds)
+        journal = ClockedJournal(*seconds)
         kept = lease(journal)
         await kept.acquire()
         now = asyncio.get_running_loop().time() + 1_000
         assert journal._workers[kept.worker] == pytest.approx(kept.clock.earliest() + 60)
         left = kept._remaining()
         kept._heartbeat_task.cancel()  # type: ignore[union-attr]
-        return journal.asked, kept.clock.earliest() - now, kept.clock.latest() - now, left
+        return journal.looks, kept.clock.earliest() - now, kept.clock.latest() - now, left
 
     return run(told())
 
@@ -218,18 +180,10 @@ def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:
     """Return the time, and what it is at the latest, once this machine's clock was set, and again a round of the lease later."""
 
     async def told() -> list[tuple[float, float]]:
-        loop, step = asyncio.get_running_loop(), [0.0]
-        kept = Lease(
-            journal,
-            "default",
-            "h",
-            attempt_timeout=15.0,
-            clock=lambda: loop.time() + step[0],
-            sleep=asyncio.sleep,
-            supervisor=Supervisor(),
-        )
+        wall = WallClock()
+        kept = lease(journal, clock=wall)
         await kept.acquire()
-        step[0] = by
+        wall.set_by = by
         seen = []
         for _ in range(2):
             await asyncio.sleep(15)
@@ -249,11 +203,7 @@ def test_what_ends_is_dated_by_the_later_clock_where_the_wall_clock_was_set_back
 
 def test_clocks_that_differ_by_less_than_any_is_set_are_one() -> None:
     """Read one after the other they differ by a little: who asks just after a "no" has not asked before it."""
-
-    class FlightResult(Distant):
-        """The same, asked in no time."""
-
-    for journal in (Leases(), FlightResult(*[0.0] * 9)):
+    for journal in (Leases(), ClockedJournal(0.0, ahead=0.0)):
         for by in (-0.0009, 0.0009):
             (now, latest), _ = _set_back(journal, by)
             assert now == latest
