@@ -350,7 +350,7 @@ def test_the_outcome_table_names_every_error_of_a_withdrawal() -> None:
 
 def test_the_readme_is_short() -> None:
     """Whoever wants more finds it in the guide."""
-    assert len(README.splitlines()) < 200
+    assert len(README.splitlines()) < 230
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

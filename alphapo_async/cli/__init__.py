@@ -20,6 +20,7 @@ from alphapo_async.cli.journal import journal
 from alphapo_async.cli.output import clean
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.quote import quote
+from alphapo_async.cli.reconcile import reconcile
 from alphapo_async.cli.resume import resume
 from alphapo_async.cli.runbook import runbook
 from alphapo_async.cli.sandbox import sandbox
@@ -79,7 +80,7 @@ def alphapo() -> None:
 
 
 for _command in (
-    *(demo, withdraw, batch, status, resume, worker, journal, verify_callback),
+    *(demo, withdraw, batch, status, resume, reconcile, worker, journal, verify_callback),
     *(check, balances, currencies, quote, sandbox, runbook),
 ):
     alphapo.add_command(_command)

@@ -22,9 +22,9 @@ from alphapo_async.core.codec import plain
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal
 
-__all__ = ["FIELDS", "export", "fields_of", "line_writer"]
+__all__ = ["FIELDS", "NEVER_LATER", "Bound", "export", "fields_of", "line_writer"]
 
-_NEVER_LATER: Final = 9_999_999_999.0
+NEVER_LATER: Final = 9_999_999_999.0
 FIELDS: Final = (
     "foreign_id",
     "account",
@@ -153,7 +153,7 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
     "--to",
     "end",
     type=Bound(is_end=True),
-    default=_NEVER_LATER,
+    default=NEVER_LATER,
     help="Only withdrawals requested up to and including this day, or before this moment (UTC).",
 )
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)

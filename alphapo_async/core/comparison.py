@@ -15,7 +15,15 @@ import msgspec
 
 from alphapo_async.core.models import Money, Transaction, Withdrawal, WithdrawalRequest
 
-__all__ = ["Comparison", "Difference", "compare", "compare_reply"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "compare",
+    "compare_reply",
+    "figures_agree",
+    "named_fees",
+    "shown_figure",
+]
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):
@@ -91,7 +99,9 @@ def _of_transaction(request: WithdrawalRequest, transaction: Transaction) -> Ite
     if place is not None and place.tag_is_given:
         yield "tag", request.tag, place.tag, _is_same_tag(request.tag or None, place.tag or None)
     figures = [money or Money() for money in _our_side(request, transaction)]
-    yield from _of_figures(request, figures, _named_fees(request, transaction), has_numbers=transaction.has_numbers)
+    yield from _of_figures(
+        request, figures, named_fees(request.asked[1], transaction), has_numbers=transaction.has_numbers
+    )
 
 
 def _of_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> Iterator[_Verdict]:
@@ -105,6 +115,16 @@ def _side_of_reply(request: WithdrawalRequest, withdrawal: Withdrawal) -> tuple[
     if request.amount is None:
         return withdrawal.receiver_amount, withdrawal.receiver_currency
     return withdrawal.sender_amount, withdrawal.sender_currency
+
+
+def shown_figure(request: WithdrawalRequest, transaction: Transaction) -> Money | None:
+    """Return the figure of the requested side that says most; None if the transaction gives none."""
+    return next((money for money in _our_side(request, transaction) if money and money.amount is not None), None)
+
+
+def figures_agree(ours: Decimal, theirs: Decimal, fees: tuple[Decimal, ...] = ()) -> bool:
+    """Return whether two figures are equal, or equal but for rounding (never to fewer than eight places) or one of these fees."""
+    return _agrees(ours, theirs, fees, has_numbers=False)
 
 
 # ── address and tag ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,9 +233,8 @@ _PLACES = 8
 never to fewer."""
 
 
-def _named_fees(request: WithdrawalRequest, transaction: Transaction) -> tuple[Decimal, ...]:
-    """Return each fee in our currency, and their sum."""
-    _, currency = request.asked
+def named_fees(currency: str, transaction: Transaction) -> tuple[Decimal, ...]:
+    """Return each fee in this currency, and their sum."""
     fees = [
         fee.amount
         for fee in transaction.fees

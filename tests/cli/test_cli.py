@@ -20,6 +20,7 @@ COMMANDS = (
     "batch",
     "status",
     "resume",
+    "reconcile",
     "worker",
     "journal",
     "verify-callback",

@@ -35,6 +35,7 @@ TOPICS = (
     "backup",
     "failover",
     "audit",
+    "reconcile",
     "privacy",
     "watching",
     "upgrade",

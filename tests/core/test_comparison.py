@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.codec import read_transaction
-from alphapo_async.core.comparison import Difference, compare, compare_reply
+from alphapo_async.core.comparison import Difference, compare, compare_reply, figures_agree, shown_figure
 from alphapo_async.core.models import (
     CryptoAddress,
     Fee,
@@ -482,3 +482,15 @@ def test_of_a_row_in_doubt_less_has_to_agree() -> None:
     assert (untagged.is_ours(tagged, was_in_doubt=True), untagged.is_ours(tagged, was_in_doubt=False)) == (True, False)
     assert not compare(asked_for(), shown(foreign_id="f-18")).is_ours(asked_for(), was_in_doubt=True)
     assert not compare(asked_for(), shown(crypto_address=None, currency_sent=None)).is_ours(None, was_in_doubt=True)
+
+
+def test_figures_of_other_places_are_compared_by_the_same_rules() -> None:
+    """A row of an export: rounding and a named fee agree, the last of eight decimals does not; a look-up's own figure comes first."""
+    assert figures_agree(Decimal("0.123456789"), Decimal("0.12345678"))
+    assert not figures_agree(Decimal("0.12345678"), Decimal("0.12345679"))
+    assert figures_agree(Decimal(1), Decimal("1.5"), (Decimal("0.5"),))
+    part = TransactionPart(transaction_type="blockchain", currency="BTC", amount=Decimal(2))
+    both = Transaction(id=7, currency_sent=Money("BTC", Decimal(1)), transactions=(part,))
+    assert shown_figure(ASKED, both) == Money("BTC", Decimal(1))
+    assert shown_figure(ASKED, Transaction(id=7, transactions=(part,))) == Money("BTC", Decimal(2))
+    assert shown_figure(ASKED, Transaction(id=7)) is None
