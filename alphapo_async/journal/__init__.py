@@ -1,7 +1,7 @@
 """The journal: what was promised and what came of it.
 
-A journal stores rows and answers a few questions about them; it decides nothing. What a row becomes is worked out by the
-pure function that it is handed, so that every kind of storage follows the same rules.
+A journal stores rows and answers a few questions about them; it decides nothing. A pure function, which the caller
+hands in, computes what a row becomes: every kind of storage follows the same rules.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 @runtime_checkable
 class Migratable(Protocol):
-    """What a journal can do besides, if its tables are not made anew by themselves for each release."""
+    """A journal whose tables are brought to a new release by a command."""
 
     async def migrate(self) -> tuple[int, int]:
         """Bring an older release's tables to this one's; return the versions before and after."""
@@ -48,7 +48,7 @@ class Migratable(Protocol):
 
 @runtime_checkable
 class Cautious(Protocol):
-    """What a journal can do besides, if it stands in a database that may lose what it acknowledged."""
+    """A journal in a database that may lose what it acknowledged."""
 
     async def cautions(self) -> list[str]:
         """Return what an operator should know of the database, a sentence each."""
@@ -57,7 +57,7 @@ class Cautious(Protocol):
 
 @runtime_checkable
 class HostBinding(Protocol):
-    """What a journal can do besides, if it outlives its process: tell what `join` will hold an account to."""
+    """A journal that outlives its process, and returns the hosts to which `join` holds accounts."""
 
     async def hosts(self) -> dict[str, str]:
         """Return the host of each account."""
@@ -66,7 +66,7 @@ class HostBinding(Protocol):
 
 @runtime_checkable
 class KeyValueStore(Protocol):
-    """What a journal can do besides, if it keeps a text for whoever works with it."""
+    """A journal that keeps texts for its users."""
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
@@ -77,16 +77,16 @@ class KeyValueStore(Protocol):
         ...
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
-        """Keep this text if that one was kept until now, None for nothing at all; tell whether it was.
+        """Keep `after` if `before` was kept until now (None: no text); return whether it was.
 
-        After a lost answer that cannot be told, and False says so.
+        After a lost answer that is not known, and the result is False.
         """
         ...
 
 
 @runtime_checkable
 class Outbox(Protocol):
-    """What a journal can do besides, if it lives in the database in which its users keep their own books."""
+    """A journal in the database in which its users keep their own books."""
 
     async def update_within(self, connection: Any, account: str, foreign_id: str, change: Change) -> Row:
         """Write the row and the history lines inside the transaction of the caller's connection: they count only if that commits.
@@ -97,13 +97,13 @@ class Outbox(Protocol):
         ...
 
     def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
-        """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
+        """Return a statement that records this row, with the first line of its history, inside the transaction in which it runs."""
         ...
 
 
 @runtime_checkable
 class Redactable(Protocol):
-    """What a journal can do besides, if it outlives its process: let go of what it knows of people."""
+    """A journal that outlives its process, and removes what it knows of people."""
 
     async def forget(
         self,
@@ -115,23 +115,23 @@ class Redactable(Protocol):
     ) -> bool:
         """Remove a withdrawal's bytes, and keep the row that `change` returns; return whether there was anything to remove.
 
-        Of its history AlphaPo's words are removed, or all of it; then the lines that `change` returns are added. A row that `change`
-        returns as it was is left alone.
+        AlphaPo's words are removed from its history, or the whole history; then the lines that `change` returns are added. A row that
+        `change` returns unchanged stays as it is.
         """
         ...
 
 
 @runtime_checkable
 class Supervised(Protocol):
-    """What a journal can do besides, if it has background tasks or a thread."""
+    """A journal with background tasks or a thread."""
 
     def supervise(self, supervisor: Supervisor) -> None:
-        """Have them reported and restarted by this supervisor from now on."""
+        """Let this supervisor report and restart them from now on."""
         ...
 
 
 class Journal(Protocol):
-    """Storage of a few verbs. Every one may raise `JournalError`, and no other exception but where it says so."""
+    """Storage of a few verbs. Each verb may raise `JournalError`, and another exception only where it says so."""
 
     @property
     def is_durable(self) -> bool:
@@ -140,11 +140,11 @@ class Journal(Protocol):
 
     @property
     def epoch(self) -> Epoch:
-        """The journal's epoch, which rises when it is seen to have gone back in time; in a change, the one that its transaction finds."""
+        """The journal's epoch, which rises when the journal went back in time; within a change, the epoch that its transaction reads."""
         ...
 
     async def raise_epoch(self, now: float) -> Epoch:
-        """Begin another epoch, for a journal that went back in time, and return it: what is open in it is frozen from now on."""
+        """Begin another epoch, for a journal that went back in time, and return it: open rows are frozen from now on."""
         ...
 
     async def equate_epochs(self) -> int:
@@ -172,21 +172,21 @@ class Journal(Protocol):
         ...
 
     async def leave(self, worker: str, now: float) -> None:
-        """End the worker's lease; what it still holds is free for others."""
+        """End the worker's lease; other workers may take the rows that it still holds."""
         ...
 
     async def ended(self, worker: str, now: float) -> float | None:
-        """Return until when the worker can send at the latest, if what it holds is free for others; None while it is not.
+        """Return until when the worker can send at the latest, if other workers may take its rows; None while they may not.
 
         Once this has returned a time, the worker's lease cannot be prolonged any more. The time may be later than now: where only the
-        worker's connection is seen to be gone, what it holds may be looked up at once, and is sent by no other before that time.
+        worker's connection is seen to be gone, its rows may be looked up at once, and no other worker sends them before that time.
         """
         ...
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
         """Return the workers that ended and still hold something, each with the time until when it can send at the latest, as `ended` does.
 
-        Their leases cannot be prolonged any more. Whoever holds a row and is on no list has left, and a change of its own was written down
+        Their leases cannot be prolonged any more. A worker that holds a row and is on no list has left, and its last change was recorded
         late: it could send until now.
         """
         ...
@@ -202,7 +202,7 @@ class Journal(Protocol):
             account: of the withdrawal.
             foreign_id: of the withdrawal.
             change: called once or more; the row and the lines of one and the same call are stored.
-            may_lag: it may be stored a moment later than it could be, together with others.
+            may_lag: the row may be stored a moment later, together with other rows.
         """
         ...
 
@@ -215,13 +215,13 @@ class Journal(Protocol):
         ...
 
     async def find_open(self, account: str, after: tuple[float, str] | None, limit: int) -> list[Row]:
-        """Return open rows, oldest first, from behind the one with this (created_at, foreign_id) on."""
+        """Return open rows, oldest first, behind the row with this (created_at, foreign_id)."""
         ...
 
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
+        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
         ...
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
@@ -229,20 +229,20 @@ class Journal(Protocol):
         ...
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
-        """Return all that was heard of a withdrawal, in order."""
+        """Return the lines of a withdrawal's history, in order."""
         ...
 
     async def totals(self, account: str) -> dict[str, Totals]:
-        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        """Return the sums of everything requested, by currency, exact to the last decimal."""
         ...
 
     async def aclose(self) -> None:
-        """Write down what is left and let go of the storage."""
+        """Record what is left and release the storage."""
         ...
 
 
 def is_shared(journal: Journal) -> bool:
-    """Return whether other processes may use the same journal: every durable one, and one that says so itself."""
+    """Return whether other processes may use the same journal: a durable journal, and one with a true `is_shared`."""
     return getattr(journal, "is_shared", False) or journal.is_durable
 
 
@@ -293,7 +293,7 @@ def _postgres() -> Callable[..., Journal]:
 
 @contextmanager
 def _instead_of(module: str, advice: str) -> Iterator[None]:
-    """Give advice where this module is not there."""
+    """Raise the advice where this module is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

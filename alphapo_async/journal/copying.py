@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 class Register(NamedTuple):
-    """What a journal keeps besides withdrawals."""
+    """What a journal keeps beside withdrawals."""
 
     hosts: dict[str, str]
     """By account."""
@@ -40,7 +40,7 @@ class Register(NamedTuple):
     notes: dict[tuple[str, str], str]
     """By account and name, the texts that it keeps, such as the state of callbacks."""
     epoch: Epoch = Epoch()
-    """The epoch of the journal, in which the copy goes on."""
+    """The epoch of the journal, which the copy keeps."""
 
 
 class Dumpable(Protocol):
@@ -145,7 +145,7 @@ async def _compare(source: CopySource, target: CopyTarget, register: Register) -
             break
         places = [page[-1].place for page in pages]
     if await target.register() != register:
-        raise _differs("what it keeps besides withdrawals")
+        raise _differs("what it keeps beside withdrawals")
     for account in register.hosts:
         if await source.totals(account) != await target.totals(account):
             raise _differs(f"the totals of account {account!r}")

@@ -1,7 +1,7 @@
 """The journal in memory: exact and quick, and gone with the process.
 
-Bounded, so that a service may run for months: rows still open are never forgotten, the newest 10,000 settled rows are kept whole, and of a
-million older ones what keeps an id from being paid twice: the digest of the payment, the outcome and AlphaPo's id.
+A service may run for months: open rows are kept, the newest 10,000 settled rows are kept whole, and of a million older ones the journal
+keeps what prevents a second payment under their ids: the digest of the payment, the outcome and AlphaPo's id.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Essence(NamedTuple):
 
 
 _MOST_NOTES: Final = 100_000
-"""Texts kept for others; the oldest go first."""
+"""Texts kept for the journal's users; the oldest go first."""
 
 
 class MemoryJournal:
@@ -75,14 +75,14 @@ class MemoryJournal:
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
         self._over: set[str] = set()
-        """Workers of which somebody was told that their lease is over: it never runs again."""
+        """Workers whose leases were reported as ended: such a lease never runs again."""
         self.epoch = Epoch()
-        """How often these rows went back in time: never, unless a test has them do so."""
+        """How often these rows went back in time, as tests have them do."""
         self._unseen: dict[_Name, tuple[Row, Row]] = {}
-        """Rows as the present epoch shows them, each with what it was before: nothing of that is stored in other journals either."""
+        """Rows as the present epoch shows them, each with the row before: other journals do not store that change either."""
         self._notes: dict[tuple[str, str], str] = {}
         self._dates: dict[_Name, float] = {}
-        """When a worker should come to a row, for those that it should."""
+        """When each row is due, for the rows that are."""
         self._soonest = inf
         """Before this time no row is due."""
 
@@ -109,7 +109,7 @@ class MemoryJournal:
         return True
 
     async def leave(self, worker: str, now: float) -> None:
-        """End the worker's lease; what it still holds is free for others."""
+        """End the worker's lease; other workers may take the rows that it still holds."""
         if await self.find_held(worker, 1):
             self._workers[worker] = min(now, self._workers.get(worker, now))
         else:
@@ -175,7 +175,7 @@ class MemoryJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
+        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
         if now < self._soonest:
             return []
         self._soonest = min(self._dates.values(), default=inf)
@@ -190,7 +190,7 @@ class MemoryJournal:
         return self._in_order(rows)[:limit]
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
-        """Return all that was heard of a withdrawal, in order; nothing of one that is kept in essence only."""
+        """Return the lines of a withdrawal's history, in order; none where only the essence of the row is kept."""
         return list(self._history.get((account, foreign_id), ()))
 
     async def remember(self, account: str, name: str, text: str) -> None:
@@ -205,14 +205,14 @@ class MemoryJournal:
         return self._notes.get((account, name))
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
-        """Keep this text if that one was kept until now; tell whether it was."""
+        """Keep `after` if `before` was kept until now; return whether it was."""
         if self._notes.get((account, name)) != before:
             return False
         await self.remember(account, name, after)
         return True
 
     async def totals(self, account: str) -> dict[str, Totals]:
-        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        """Return the sums of everything requested, by currency, exact to the last decimal."""
         old = (
             (currency, counted, figure) for (of, currency, counted), figure in self._old_sums.items() if of == account
         )
@@ -231,7 +231,7 @@ class MemoryJournal:
         return self.epoch
 
     async def equate_epochs(self) -> int:
-        """Declare that nothing was lost when the present epoch began; return how many rows that concerns."""
+        """Declare that nothing was lost when the present epoch began; return how many rows are no longer frozen."""
         number, counted = self.epoch.number, 0
         self.epoch = Epoch(number)
         for rows in (self._open, self._settled):
@@ -249,10 +249,10 @@ class MemoryJournal:
         return sum(row.account == account and is_frozen(row) for row in self._open.values())
 
     async def aclose(self) -> None:
-        """Nothing is left to write down; the rows stay as long as this object does."""
+        """Do nothing: the rows stay as long as this object does."""
 
     def _in_order(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the rows in the order in which they came, as other journals read them."""
+        """Return the rows in the order in which they came, as the other kinds of journal do."""
         return sorted(rows, key=lambda row: self._places[row.account, row.foreign_id])
 
     def _known(self, name: _Name) -> Row | None:

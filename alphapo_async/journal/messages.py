@@ -1,4 +1,4 @@
-"""What the errors of journals say: one table of conditions, each with what is the matter and what to do about it. Pure."""
+"""The texts of journals' errors: one table of conditions, each with what is wrong and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["DATABASE", "FILE", "Message", "database_error", "file_error", "sente
 
 
 class Message(NamedTuple):
-    """What is said under one condition. Names in braces are filled in with what was found."""
+    """The text under one condition; `{detail}` stands for a value that was found."""
 
     text: str
     advice: str
     is_passing: bool = False
-    """The same call may do another time; the rest is for a person to change."""
+    """The same call may succeed later; all other conditions are for the operator to change."""
 
 
 _DISK_FULL: Final = Message("its disk is full", "make room, then call again", is_passing=True)
@@ -70,7 +70,7 @@ FILE: Final = {
     ),
     "moved": Message(
         "it was moved to {detail} while it was in use, and nothing was written",
-        "move it back, and this process goes on; or stop this process, and name the new place",
+        "move it back, and this process continues; or stop this process, and name the new place",
     ),
     "deleted": Message(
         "it was deleted while it was in use, and nothing was written; process {detail} still holds its content",
@@ -78,7 +78,7 @@ FILE: Final = {
     ),
     "moved or deleted": Message(
         "it was moved or deleted while it was in use, and nothing was written",
-        "put it back, and this process goes on; or stop this process, and name the new place",
+        "put it back, and this process continues; or stop this process, and name the new place",
     ),
     "another file": Message(
         "it was {detail} while it was in use, and nothing was written",
@@ -111,7 +111,7 @@ FILE: Final = {
     "newer release": _NEWER_RELEASE,
     "unknown": Message("it cannot be used ({detail})", ""),
 }
-"""Of a journal in a file, by the condition."""
+"""Conditions of a journal in a file."""
 
 DATABASE: Final = {
     "statement mode": Message(
@@ -134,7 +134,7 @@ DATABASE: Final = {
         "its certificate is not trusted, or TLS fails ({detail})",
         "check sslrootcert, the host name in the URL and the server's certificate",
     ),
-    "privilege": Message("the user lacks {detail}", "grant it, or run `alphapo journal migrate` as one who may"),
+    "privilege": Message("the user lacks {detail}", "grant it, or run `alphapo journal migrate` as a user who has it"),
     "login": Message("it does not accept the user or the password", "check both, and the server's pg_hba.conf"),
     "no such database": Message("the database does not exist", "make it, or name another"),
     "disk full": _DISK_FULL,
@@ -143,9 +143,7 @@ DATABASE: Final = {
     "too many connections": Message(
         "it has no connection to spare", "raise max_connections, or use fewer processes", is_passing=True
     ),
-    "tables gone": Message(
-        "its tables are not there any more", "keep everything as it is, and look for who dropped them"
-    ),
+    "tables gone": Message("its tables are gone", "keep everything as it is, and find out what dropped them"),
     "server upgraded": Message(
         "the server misses a file of its own (58P01), as after an upgrade of its packages while it ran",
         "restart the database server",
@@ -171,7 +169,7 @@ DATABASE: Final = {
     ),
     "unknown": Message("it refused a statement ({detail})", ""),
 }
-"""Of a journal in PostgreSQL, by the condition."""
+"""Conditions of a journal in PostgreSQL."""
 
 
 def sentence(message: Message, detail: str = "") -> str:

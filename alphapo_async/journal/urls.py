@@ -27,12 +27,12 @@ _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 
 def is_postgres(name: str) -> bool:
-    """Tell whether it names a PostgreSQL database."""
+    """Return whether the name is of a PostgreSQL database."""
     return name.partition("://")[0] in _SCHEMES and "://" in name
 
 
 def has_password(name: str) -> bool:
-    """Tell whether a password stands in it; of what cannot be read that is assumed."""
+    """Return whether the name holds a password; a name that cannot be read counts as one that does."""
     if not is_postgres(name):
         return False
     try:
@@ -123,12 +123,12 @@ _has_settings: Final = re.compile(r"\?\w+=").search
 
 
 def _refused(name: str, problem: str) -> ConfigurationError:
-    told = "" if may_hold_password(name) or "://" in name else f" {shown_text(name)}"
-    return ConfigurationError(f"journal{told} {problem} Nothing was sent.")
+    value = "" if may_hold_password(name) or "://" in name else f" {shown_text(name)}"
+    return ConfigurationError(f"journal{value} {problem} Nothing was sent.")
 
 
 def check_url(url: str) -> str:
-    """Return the URL of a database; it may name several hosts, of which a client uses the one that fits.
+    """Return the URL of a database; it may name several hosts, of which a client uses one that fits.
 
     Raises:
         ConfigurationError: it is none. It is not shown, since it may hold a password.
@@ -182,7 +182,7 @@ _SETTINGS: Final = {
     # ours
     "failover",
 }
-"""What may stand behind the ? of a URL. Others the driver would hand to the server, which refuses what it does not know."""
+"""Settings that a URL may have. The driver would hand any other to the server, which refuses what it does not know."""
 
 
 def _problem_of_url(url: str) -> str:
@@ -200,15 +200,15 @@ def _problem_of_url(url: str) -> str:
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     if not (unknown := [name for name in names if name.lower() not in _SETTINGS]):
         return ""
-    told = "" if "@" in parts.query else f" ({', '.join(unknown)})"  # a password may hold a ?
+    value = "" if "@" in parts.query else f" ({', '.join(unknown)})"  # a password may hold a ?
     return (
-        f"has settings that do not work here{told}; leave them out: time-outs, keepalives and poolers are seen to without, and settings of "
+        f"has settings that do not work here{value}; leave them out: time-outs, keepalives and poolers need none, and settings of "
         "the server can be given to its user (alter role ... set)"
     )
 
 
 class Location(NamedTuple):
-    """Where a journal in PostgreSQL is, and what its operator says of it."""
+    """Where a journal in PostgreSQL is, and what its operator declares of it."""
 
     url: str
     """As asyncpg takes it."""
@@ -217,19 +217,19 @@ class Location(NamedTuple):
 
 
 def read_location(url: str) -> Location:
-    """Return a checked URL without this library's own setting, and what that says.
+    """Return a checked URL without this library's own setting, and the value of that.
 
     Raises:
         ConfigurationError: `failover` is neither left out nor `lossless`.
     """
     parts = urlsplit(url)
     settings = parse_qsl(parts.query, keep_blank_values=True)
-    said = [value for name, value in settings if name == "failover"]
-    if not said:
+    given = [setting for name, setting in settings if name == "failover"]
+    if not given:
         return Location(url, is_lossless=False)
-    if said != ["lossless"]:
+    if given != ["lossless"]:
         raise ConfigurationError(
-            f"failover={said[-1]!r} in the journal's URL means nothing. Leave it out, or say failover=lossless if commits of this "
+            f"failover={given[-1]!r} in the journal's URL means nothing. Leave it out, or write failover=lossless if commits of this "
             "cluster always wait for a standby."
         )
     others = [part for part in parts.query.split("&") if part.partition("=")[0] != "failover"]

@@ -132,7 +132,7 @@ def test_what_others_compare_against_is_dated_by_the_higher_reading() -> None:
 
 async def test_a_worker_that_was_found_dead_could_send_until_now_by_the_later_clock() -> None:
     """A clock that was set back, and is set right again, would make the quiet time too short; the end of a lease is what it is."""
-    wall = Wall()
+    wall = WallClock()
     clock = await clock_of(Unclocked(), wall)
     true = clock.earliest()
     wall.set_by = -5.0

@@ -1,4 +1,4 @@
-"""The only door to asyncpg: connections to the database, what is tried again when one is lost, and errors that say what to do."""
+"""Connections to the database: retries when one is lost, and errors that say what to do. No other module imports asyncpg."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ _PASSING: Final = (
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby that takes over
 )
-"""What may be over in a moment."""
+"""Errors that may be over in a moment."""
 
 
 def is_transient(error: Exception) -> bool:
-    """Tell whether it may be over in a moment; a value that no statement takes is not."""
+    """Return whether the cause may be over in a moment; a value that no statement takes is not."""
     return isinstance(error, _PASSING) and not isinstance(error, ValueError) and not is_lasting(error)
 
 
 @contextlib.contextmanager
 def driver() -> Iterator[None]:
-    """Turn an error that no call of the driver should raise into its internal error: what it did is as unknown, and a retry may help."""
+    """Turn an unexpected error of the driver into its internal error: what it did is as unknown, and a retry may help."""
     try:
         yield
     except (JournalError, ConfigurationError, *DRIVER_ERRORS):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - any other error
         log_error("PostgreSQL's driver", error)
         raise asyncpg.InternalClientError(type(error).__name__) from None
 
@@ -119,22 +119,22 @@ class PostgresConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._connections: WeakSet[Any] = WeakSet()
-        """All that were opened, so that a forked child lets go of them: a lock would outlive the parent that holds it."""
+        """All open connections. A forked child closes its copies: a lock would outlive the parent that holds it."""
         _ALL.add(self)
 
-    # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── work ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, work: Work[T]) -> T:
-        """Have the work done, again from its beginning if the connection is lost meanwhile.
+        """Do the work; start again from its beginning if the connection is lost meanwhile.
 
         Args:
             work: is handed a function that runs one statement in a transaction of its own.
 
         Raises:
-            JournalError: it could not be done; whether some of it was, nobody knows.
+            JournalError: the work failed; whether part of it was done is not known.
         """
         loop = self._of_loop()
-        # While it is known to be down nobody waits for it: each tries once.
+        # While the database is known to be down no call waits for it: each tries once.
         until = loop.time() + (0.0 if self.is_known_down else self._patience)
         failures = 0
         while True:
@@ -163,7 +163,7 @@ class PostgresConnection:
                     await self._release(connection)
 
     async def run_within(self, connection: Any, work: Work[T]) -> T:
-        """Have the work done once, inside the transaction of the caller's connection.
+        """Do the work once, inside the transaction of the caller's connection.
 
         Raises:
             JournalError: the database refused it.
@@ -187,7 +187,7 @@ class PostgresConnection:
             return connection
 
     async def cautions(self, fetch: Fetch) -> list[str]:
-        """Return what an operator should know of the database: what it may lose, and what it does not show."""
+        """Return what an operator should know of the database, a sentence each: what it may lose, and what it hides."""
         [found] = await fetch(self._sql["cautions"])
         cautions = []
         if found["standbys"] and not found["names"]:
@@ -197,7 +197,7 @@ class PostgresConnection:
             )
         if not found["identity"]:
             cautions.append(
-                "it hides its timeline, so that a failover is not detected: run `alphapo resume --restored` after each one, before a "
+                "it hides its timeline, and a failover is not detected: run `alphapo resume --restored` after each one, before a "
                 "worker starts"
             )
         return cautions
@@ -229,7 +229,7 @@ class PostgresConnection:
             raise self.journal_error(error) from None
 
     async def aclose(self) -> None:
-        """Close what is our own."""
+        """Close our own connections."""
         pool, self._is_open = self._pool, False
         if pool is None or not self._owns_pool:
             return
@@ -240,7 +240,7 @@ class PostgresConnection:
             pool.terminate()
 
     def terminate(self) -> None:
-        """End what is our own at once, without a word to the database."""
+        """End our own connections at once, without a message to the database."""
         if self._pool is not None and self._owns_pool:
             self._pool.terminate()
 
@@ -291,8 +291,8 @@ class PostgresConnection:
             self._is_open = True
 
     async def _connect(self) -> Any:
-        """Open a connection that names no statement, so that a pooler may stand between."""
-        retry_for: Any = self._timeout  # whole seconds or not, whatever a type checker reads out of a default
+        """Open a connection without named statements: a pooler may stand between."""
+        retry_for: Any = self._timeout  # a type checker infers whole seconds from a default
         connection = await asyncpg.connect(
             self._url, statement_cache_size=0, timeout=retry_for, command_timeout=retry_for
         )
@@ -317,12 +317,12 @@ class PostgresConnection:
         self._connections.add(connection)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: let go of the sockets, without a word to the database."""
+        """In a forked child: give up the sockets without a message to the database."""
         for connection in list(self._connections):
             _replace_socket(connection)
 
     async def _learn_about(self, connection: Any) -> None:
-        """Find out what stands between, and whether the journal is there; make it where it is not."""
+        """Find out whether a pooler stands between, and whether the journal is there; make it where it is not."""
         async with connection.transaction():
             [server] = await connection.fetch(self._sql["server"])
             self._is_direct = server["pid"] == connection.get_server_pid()
@@ -352,7 +352,7 @@ class PostgresConnection:
             raise database_error(self.where, "older release", f"{version}, this release's is {SCHEMA}")
 
     async def _make(self, connection: Any) -> None:
-        """Make the tables, unless another process has just done so; that one is waited for."""
+        """Make the tables; wait for another process that makes them at this moment."""
         await connection.execute("select pg_advisory_xact_lock(4702958)")
         if await self._version(connection) is not None:
             return
@@ -402,16 +402,16 @@ def _fetch_on(connection: Any) -> Fetch:
 
 
 async def _leave_as_it_is(_connection: object) -> None:
-    """Nothing is left behind on a connection that would have to be reset."""
+    """Reset nothing: no work leaves anything behind on a connection."""
 
 
 async def _close(connection: Any) -> None:
-    with contextlib.suppress(*DRIVER_ERRORS), driver():  # it is let go of all the same
+    with contextlib.suppress(*DRIVER_ERRORS), driver():  # it is given up in any case
         await connection.close(timeout=_LONGEST_WAIT)
 
 
 def _replace_socket(connection: Any) -> None:
-    """Put nothing in the socket's place: its number may still be closed by the objects that know it."""
+    """Put an empty device in the socket's place: the objects that know its number may still close it."""
     transport = getattr(connection, "_transport", None)
     socket = None if transport is None else transport.get_extra_info("socket")
     if socket is not None and socket.fileno() >= 0:
@@ -431,6 +431,6 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
 
 
 def terminate(connection: Any) -> None:
-    """End a connection at once, whatever state it is in."""
+    """End a connection at once, in any state."""
     with contextlib.suppress(*DRIVER_ERRORS), driver():  # it may have noticed by itself
         connection.terminate()

@@ -1,6 +1,6 @@
-"""Which condition of the table in `journal.messages` an error of PostgreSQL, of a pooler or of the way to them is.
+"""Maps errors of PostgreSQL, of a pooler and of the network to the conditions in `journal.messages`.
 
-The driver's own classes are known here by their names, so that one module alone loads it.
+The driver's classes are known here by their names: one module alone imports it.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 def condition_of(error: Exception) -> str:
     """Return the condition; "unknown" where the table has none."""
     # The cause of a lost connection: the server's last words before it closed it.
-    told = error.__cause__ if hasattr(error.__cause__, "sqlstate") else error
-    state = getattr(told, "sqlstate", None)
+    said = error.__cause__ if hasattr(error.__cause__, "sqlstate") else error
+    state = getattr(said, "sqlstate", None)
     if state is not None:
-        found = next((name for words, name in _POOLER if state == "08P01" and words in str(told)), None)
+        found = next((name for words, name in _POOLER if state == "08P01" and words in str(said)), None)
         return found or _STATES.get(state) or _STATES.get(state[:2], "unknown")
     if isinstance(error, OSError):
         return _condition_of_system(error)

@@ -15,14 +15,14 @@ __all__ = ["Identity", "epoch_of", "stamp_of"]
 
 
 class Identity(NamedTuple):
-    """What a database tells of itself."""
+    """What a database shows of itself."""
 
     system: str = ""
     timeline: int = 0
 
     @classmethod
     def read(cls, text: str) -> Identity:
-        """Return the identity that the database wrote so; one that hides its own has none."""
+        """Return the identity from its text; a database that hides it has an empty one."""
         system, _, timeline = text.partition("/")
         return cls(system, int(timeline, 16) if timeline else 0)
 

@@ -1,7 +1,7 @@
 """The journal in PostgreSQL: any number of workers on any number of machines share it.
 
-Whatever is asked for at the same time is written down with one statement. A row is changed only from the turn that the change was worked
-out from, so that nobody waits for anybody, and a statement that was sent twice is done once.
+Changes that come at the same time are stored with one statement. A row is changed only from the turn from which the change was computed:
+no worker waits for another one, and a statement that is sent twice takes effect once.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ T = TypeVar("T")
 _CLOSING: Final = 2.0
 """Seconds that closing gives to what is left."""
 _REMEMBERED: Final = 10_000
-"""Rows that need not be read again: a change of one that others have changed finds that out by itself."""
+"""Rows that are not read again: the statement itself refuses a change from a turn that is no longer the present one."""
 
 
 class _Attempt(NamedTuple):
-    """What was sent and not answered: it may stand, or come to stand later."""
+    """A statement that was sent and not answered: it may have taken effect, or may do later."""
 
     draft: Draft
     made: Row
-    """What the change came to in it: others' changes of the row may have followed in the same draft."""
+    """The row that this change made in it: other changes of the row may have followed in the same draft."""
 
     def stands(self, found: StoredRow, lines: Sequence[Entry]) -> bool:
-        """Tell whether the row, as it was found with these lines, is what the draft made of it, or comes from that."""
+        """Return whether the row, as it was read with these lines, is the one of the draft, or comes from it."""
         _, known, row, entries = self.draft
         ours, changes = stored(entries), found.turn - (0 if known is None else known.turn)
         if changes == 1:
             return to_record(found.row) == to_record(row) and _are_stored(ours, lines)
-        # Others have changed it since. Lines are only ever added, each under a number of its own; a count does not show who counted.
+        # Other changes came since. Lines are only added, each under its own number; a count does not show which change counted.
         added = [line for line in ours if line.count == 1]
         return changes > 1 and bool(added) and _are_stored(added, lines)
 
 
 class _Write(PendingWrite[Row]):
-    """A change that somebody waits for; it can be worked out again."""
+    """A change, which can be computed again."""
 
     __slots__ = ("attempts", "change", "name")
 
@@ -76,14 +76,14 @@ class _Found(NamedTuple):
     """What was read for a group."""
 
     stamp: str
-    """Where the journal stood when this was read; what is made from it is written only there."""
+    """Where the journal stood when this was read; changes of it are stored only there."""
     rows: dict[Name, StoredRow | None]
     lines: dict[int, list[Entry]]
-    """Of rows that may have been written before without a word of it, by their numbers."""
+    """Of rows that may have been stored before without an answer, by their numbers."""
 
 
 _Sheet: TypeAlias = tuple[Draft, list[tuple[_Write, Row]]]
-"""What is to be written of a row, and who waits for it, each with what his change comes to in it."""
+"""A draft of a row, and the changes in it, each with the row that it made."""
 
 
 class PostgresJournal:
@@ -93,7 +93,7 @@ class PostgresJournal:
 
     Args:
         url: `postgresql://USER@HOST:PORT/DATABASE`, as asyncpg takes it; None with a pool. A password is better kept in PGPASSWORD or
-            in a passfile. `?failover=lossless` says that failovers of this cluster lose nothing, so that none freezes a row.
+            in a passfile. `?failover=lossless` says that failovers of this cluster lose nothing: none freezes a row.
         schema: of the tables, which are made there at first use.
         pool: an asyncpg pool to use instead of an own one; it stays the caller's to close, and one of its connections stays in use.
 
@@ -125,7 +125,7 @@ class PostgresJournal:
         """What a statement compares with the journal's row: it writes only where nothing has gone back since it was seen so."""
 
     def supervise(self, supervisor: Supervisor) -> None:
-        """Have the journal's background tasks reported and restarted by this supervisor from now on."""
+        """Let this supervisor report and restart the journal's background tasks from now on."""
         self._presence.supervisor = self._changes.supervisor = supervisor
 
     def __repr__(self) -> str:
@@ -141,9 +141,8 @@ class PostgresJournal:
 
     async def time(self) -> float:
         """Return the database's time, in seconds since the epoch."""
-        [told] = await self._ask(lambda fetch: fetch(self._sql["time"]))
-        now: float = told[0]
-        return now
+        [[now]] = await self._ask(lambda fetch: fetch(self._sql["time"]))
+        return float(now)
 
     async def join(self, account: str, host: str, worker: str, until: float) -> None:
         """Open the database, bind the account to its host, and give the worker a lease until then.
@@ -179,7 +178,7 @@ class PostgresJournal:
         return bool(await self._claim(renew))
 
     async def leave(self, worker: str, now: float) -> None:
-        """End the worker's lease; what it still holds is free for others."""
+        """End the worker's lease; other workers may take the rows that it still holds."""
 
         async def leave(fetch: Fetch) -> None:
             await fetch(self._sql["leave"], worker, now)
@@ -194,7 +193,7 @@ class PostgresJournal:
         return await self._ask(lambda fetch: self._workers.ended(fetch, worker, now, self._presence.workers))
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return those whose lease is over or connection gone, and that have not left, and those on no list that hold something.
+        """Return workers whose lease is over or connection gone, and that have not left, and holders of rows that are on no list.
 
         The lease of a worker whose connection is gone may end later than now.
         """
@@ -228,8 +227,8 @@ class PostgresJournal:
                 is_in_transaction = connection.is_in_transaction()
             if not is_in_transaction:
                 raise ConfigurationError(
-                    "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was written "
-                    "down."
+                    "The connection is in no transaction: call this inside `async with connection.transaction():`. Nothing was "
+                    "recorded."
                 )
             if not await fetch(self._sql["stay"], self._stamp):
                 await self._server.run(self._look)  # outside of the caller's transaction, which may be rolled back
@@ -254,7 +253,7 @@ class PostgresJournal:
             await self._look(fetch)
 
     def enqueue_statement(self, row: Row, line: Entry, host: str, expires_in: float, resend_within: float) -> str:
-        """Return a statement that records this row, with the first line of its history, inside whatever transaction it is run in."""
+        """Return a statement that records this row, with the first line of its history, inside the transaction in which it runs."""
         times = {"expires_in": expires_in, "resend_within": resend_within, "epochs": 0 if self._is_lossless else 1}
         return self._rows.enqueue_statement(row, line, host, times)
 
@@ -280,7 +279,7 @@ class PostgresJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
+        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
         found: list[Row] = []
         for is_open in (True, False):
             keys, left = sorted(held_back.keys), limit - len(found)
@@ -292,11 +291,11 @@ class PostgresJournal:
         return await self._select("unreported", account, limit)
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
-        """Return all that was heard of a withdrawal, in order."""
+        """Return the lines of a withdrawal's history, in order."""
         return await self._ask(lambda fetch: self._rows.history_of(fetch, (account, foreign_id)))
 
     async def totals(self, account: str) -> dict[str, Totals]:
-        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        """Return the sums of everything requested, by currency, exact to the last decimal."""
         return await self._ask(lambda fetch: self._rows.totals(fetch, account))
 
     async def remember(self, account: str, name: str, text: str) -> None:
@@ -309,7 +308,7 @@ class PostgresJournal:
         return found[0]["text"] if found else None
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
-        """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
+        """Keep `after` if `before` was kept until now; return whether it was, or whether `after` is there already."""
         return bool(
             await self._claim(lambda fetch: fetch(self._sql["swap"], self._stamp, account, name, before, after))
         )
@@ -325,7 +324,7 @@ class PostgresJournal:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
         name = account, foreign_id
         sent: dict[int, Row] = {}
-        """What it came to, by the turn of the row, where no answer came."""
+        """The row that was sent, by its turn, where no answer came."""
 
         async def forget(fetch: Fetch) -> bool:
             while (known := (await self._rows.find_many(fetch, [name])).get(name)) is not None:
@@ -356,7 +355,7 @@ class PostgresJournal:
         return await self._ask(self._workers.register)
 
     async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on; with their histories unless told otherwise."""
+        """Return withdrawals of all accounts, in order, from behind this place on; with their histories if wanted."""
         return await self._ask(lambda fetch: self._rows.all(fetch, after, limit, with_history=with_history))
 
     async def load(self, register: Register | None, kept: list[Kept]) -> None:
@@ -379,9 +378,9 @@ class PostgresJournal:
         return await self._server.migrate()
 
     async def aclose(self) -> None:
-        """Write what is left and let go of the database, within 2 s also where it is silent; a pool that was handed in stays open.
+        """Record what is left and release the database, within 2 s also where it is silent; a pool that was handed in stays open.
 
-        What is not written by then fails.
+        Changes that are not stored by then fail.
         """
         self._is_closed = True
         try:
@@ -406,7 +405,7 @@ class PostgresJournal:
         return [known.row for known in await self._ask(lambda fetch: self._rows.select(fetch, query, *values))]
 
     async def _ask(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
-        """Have it done, after all that was asked for before."""
+        """Do the work, after all changes that came before."""
         self._check_open()
         await self._changes.settle()
         return await self._server.run(work)
@@ -445,7 +444,7 @@ class PostgresJournal:
         return int(count)
 
     async def cautions(self) -> list[str]:
-        """Return what an operator should know of this database: what it may lose, and what it does not show."""
+        """Return what an operator should know of this database, a sentence each: what it may lose, and what it hides."""
         return await self._ask(self._server.cautions)
 
     async def _claim(self, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
@@ -482,16 +481,16 @@ class PostgresJournal:
         await fetch(self._sql["raise_epoch"], self._epoch.number)
         await self._look(fetch)
 
-    # ── writing down ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _store(self, group: list[_Write]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(self._serve(group))
 
     async def _serve(self, group: list[_Write]) -> None:
-        """Write a group down with as few statements as it takes; one by one where that fails, whatever went wrong."""
+        """Store a group with as few statements as possible; one by one where that fails, for any reason."""
         try:
             await self._server.run(lambda fetch: self._apply(fetch, group))
-        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, or hear what is wrong with another
+        except Exception as error:  # noqa: BLE001 - each caller gets the error of its own change
             for pending in [pending for pending in group if not pending.is_done]:
                 self._known.pop(pending.name, None)
                 if len(group) == 1 or self._server.is_known_down:
@@ -500,7 +499,7 @@ class PostgresJournal:
                     await self._serve([pending])
 
     async def _apply(self, fetch: Fetch, group: list[_Write]) -> None:
-        """Work the changes out and write them down; those that others were quicker at, again from what these wrote."""
+        """Compute the changes and store them; compute a change again from the row that another worker stored first."""
         left = [pending for pending in group if not pending.is_done]
         is_again = any(pending.attempts for pending in left)
         found = await self._read(fetch, left) if is_again else _Found(self._stamp, {}, {})
@@ -529,7 +528,7 @@ class PostgresJournal:
         return _Found(stamp, {name: rows.get(name) for name in names}, lines)
 
     async def _write(self, fetch: Fetch, drafts: list[_Sheet], stamp: str) -> None:
-        """Write drafts down, and tell who waits for those that were; of those without an answer it is kept that they were sent."""
+        """Store drafts and resolve their changes; keep an attempt for each draft that was sent and not answered."""
         if not drafts:
             return
         for draft, together in drafts:
@@ -544,9 +543,9 @@ class PostgresJournal:
             raise
         finally:
             if done is not None:
-                self._tell(drafts, done)
+                self._resolve(drafts, done)
 
-    def _tell(self, drafts: list[_Sheet], done: dict[Name, StoredRow]) -> None:
+    def _resolve(self, drafts: list[_Sheet], done: dict[Name, StoredRow]) -> None:
         for name, each in done.items():
             self._remember(name, each)
         for draft, together in drafts:
@@ -556,16 +555,16 @@ class PostgresJournal:
                     pending.resolve(row)
 
     def _drafts(self, pending_writes: list[_Write], found: _Found) -> dict[Name, _Sheet]:
-        """Work out what is to be written, one draft for each row, in order; what needs no writing is told."""
+        """Compute what is to be stored, one draft for each row, in order; resolve changes that change nothing."""
         drafts: dict[Name, _Sheet] = {}
         late: set[Name] = set()
         for pending in pending_writes:
             if pending.name in late or not self._add(pending, found, drafts):
-                late.add(pending.name)  # what was asked for later waits with it
+                late.add(pending.name)  # later changes of the row wait with it
         return drafts
 
     def _add(self, pending: _Write, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
-        """Work one out; tell whether that came to something: what is told is worked out from what stands in the database."""
+        """Compute one change; return whether it is done or drafted. A result comes only from a row that was just read."""
         name = pending.name
         is_fresh = name in found.rows
         known = found.rows[name] if is_fresh else self._known.get(name)
@@ -574,12 +573,12 @@ class PostgresJournal:
         made = _made_before(pending, known, found.lines) if is_fresh and known is not None else None
         entries: Sequence[Entry] = ()
         if made is not None and before is not None:
-            # Only the word of it was lost. It is written once more: it may be seen before all that is to keep it does.
+            # Only the answer was lost. The row is stored once more: it may be visible before it is on every disk that has to keep it.
             row = before
         else:
             try:
                 row, entries = pending.change(before)
-            except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
+            except BaseException as error:  # noqa: BLE001 - the caller that handed in the function gets it
                 if is_fresh and draft is None:
                     pending.fail(error)
                 return pending.is_done
@@ -605,7 +604,7 @@ class PostgresJournal:
 
 
 def _made_before(pending: _Write, known: StoredRow, lines: dict[int, list[Entry]]) -> Row | None:
-    """Return what the change came to, if it stands already."""
+    """Return the row that the change made, if it is stored already."""
     return next((one.made for one in pending.attempts if one.stands(known, lines.get(known.id, []))), None)
 
 

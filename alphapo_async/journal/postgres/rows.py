@@ -41,7 +41,7 @@ class StoredRow(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """What is to become of a row, and what is added to its history."""
+    """A row to store, and the lines to add to its history."""
 
     name: Name
     known: StoredRow | None
@@ -66,7 +66,7 @@ class PostgresRows:
         `times` has `expires_in` and `resend_within` in seconds, and `epochs`: by how many the first sight of another identity raises the
         journal's epoch.
 
-        It has no parameters, and no character that any driver takes for one: what it says stands in it as hexadecimal digits.
+        It has no parameters, and no character that any driver takes for one: the row stands in it as hexadecimal digits.
         """
         handed = _row(0, Draft((row.account, row.foreign_id), None, row, ()))
         asked = _encode({"host": host, **times, "row": handed, "what": line.what, "release": line.release})
@@ -75,7 +75,7 @@ class PostgresRows:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_many(self, fetch: Fetch, names: list[Name]) -> dict[Name, StoredRow]:
-        """Return the rows of these withdrawals, those that there are."""
+        """Return the rows of these withdrawals, as far as they are recorded."""
         found = await self.select(fetch, "find", [name[0] for name in names], [name[1] for name in names])
         return {(known.row.account, known.row.foreign_id): known for known in found}
 
@@ -102,7 +102,7 @@ class PostgresRows:
         return found
 
     async def all(self, fetch: Fetch, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals in order, with their histories unless told otherwise."""
+        """Return withdrawals in order, with their histories if wanted."""
         found = await self.select(fetch, "everything", after, limit)
         lines = await self.histories(fetch, [known.id for known in found]) if with_history else {}
         return [Kept(known.id, known.row, tuple(lines.get(known.id, ()))) for known in found]
@@ -114,7 +114,7 @@ class PostgresRows:
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def write(self, fetch: Fetch, drafts: list[Draft], stamp: str) -> dict[Name, StoredRow]:
-        """Record rows, all of them new or none; return those that are new indeed, or that have not changed meanwhile."""
+        """Record rows, all of them new or none; leave out rows that another worker recorded or changed meanwhile, and return the others."""
         named = {_place(place, draft): draft for place, draft in enumerate(drafts, 1)}
         statement = self._sql["insert" if drafts[0].known is None else "update"]
         made = await fetch(statement, stamp, *_packed(named))

@@ -1,6 +1,6 @@
-"""Who is alive: the statements about workers, and the lock that shows that one is.
+"""Which workers are alive: the statements about workers, and the lock that shows that a worker is.
 
-A worker's lock belongs to a connection that does nothing else. When its process dies the connection ends, and the database lets go of the
+A worker's lock belongs to a connection that does nothing else. When its process dies the connection ends, and the database frees the
 lock; a paused process keeps both. A free lock proves only that the connection is gone, which a failover does to every worker: the lease is
 not renewed any more, its rows may be looked up at once, and are sent by no worker before the lease has ended. Through a pooler no lock can
 be held, and leases are judged by time alone.
@@ -63,7 +63,7 @@ class PostgresWorkers:
         await fetch(self._sql["load_notes"], accounts, names, list(register.notes.values()))
 
     async def find_dead(self, fetch: Fetch, now: float, own: list[str]) -> list[tuple[str, float]]:
-        """Return those that ended, and those on no list that hold something: they have left, and could send until now at the latest."""
+        """Return workers that ended, and holders of rows that are on no list: these have left, and could send until now at the latest."""
         ended = [(each["worker"], each["until"]) for each in await fetch(self._sql["end_all"], now, own)]
         return ended + [(each["holder"], now) for each in await fetch(self._sql["unlisted"])]
 
@@ -114,7 +114,7 @@ class LivenessLock:
         return number
 
     async def _update(self) -> None:
-        """Take the locks that are missing, and let go of those whose workers are not shown any more."""
+        """Take the locks that are missing, and free the locks of workers that are not shown any more."""
         wanted = set(self._locks.values())
         for each in wanted - self._held:
             # The database may not have noticed that an earlier connection is gone, whose lock shows as much until then.
@@ -125,7 +125,7 @@ class LivenessLock:
             self._held.discard(each)
 
     async def _ask(self, statement: str) -> bool:
-        """Run a statement on the connection; one that fails is let go of, and a new one takes the locks again."""
+        """Run a statement on the connection; end a connection that fails: a new one takes the locks again."""
         try:
             with driver():
                 return bool(await self._connection.fetchval(statement))
@@ -134,7 +134,7 @@ class LivenessLock:
             raise
 
     async def hide(self, worker: str) -> None:
-        """Let go of this worker's lock."""
+        """Free this worker's lock."""
         self.forget(worker)
         async with self._turn:
             if self._connection is not None and not self._connection.is_closed():
@@ -142,11 +142,11 @@ class LivenessLock:
                     await self._update()
 
     def forget(self, worker: str) -> None:
-        """Show this worker no more; its lock is let go of at the next occasion."""
+        """Show this worker no more; the next statement about a lock frees its lock."""
         self._locks.pop(worker, None)
 
     async def aclose(self) -> None:
-        """Let go of all."""
+        """Free all locks."""
         self._locks.clear()
         if self._returning is not None:
             self._returning.cancel()
@@ -157,7 +157,7 @@ class LivenessLock:
         self._connection = None
 
     def terminate(self) -> None:
-        """Let go of all at once, without a word to the database."""
+        """Free all locks at once, without a message to the database."""
         self._locks.clear()
         if self._returning is not None:
             self._returning.cancel()
@@ -166,7 +166,7 @@ class LivenessLock:
             connection.terminate()
 
     def _on_loss(self, _connection: object) -> None:
-        """Come back at once, so that others do not take this process for dead longer than it takes."""
+        """Connect again at once: until then other workers take this process for dead."""
         if self._locks and (self._returning is None or self._returning.done()):
             returning = self.supervisor.until_done("liveness lock", self._return)
             self._returning = asyncio.get_running_loop().create_task(returning)

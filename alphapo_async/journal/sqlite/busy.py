@@ -1,4 +1,4 @@
-"""Waiting for other processes that lock the journal's file: in short slices, so that closing ends the wait."""
+"""Waiting for other processes that lock the journal's file: in short slices, which closing ends."""
 
 from __future__ import annotations
 

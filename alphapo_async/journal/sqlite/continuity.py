@@ -19,7 +19,7 @@ _DELETED: Final = " (deleted)"
 
 
 class FileId(NamedTuple):
-    """What tells a file from another one of its name."""
+    """What distinguishes a file from another one of its name."""
 
     device: int
     inode: int

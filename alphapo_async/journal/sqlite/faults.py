@@ -1,4 +1,4 @@
-"""Which condition of the table in `journal.messages` an error of a journal's file is."""
+"""Maps errors of a journal's file to the conditions in `journal.messages`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HeldByReader", "OtherVersion", "condition_of", "is_mounted_read_only
 
 
 class HeldByReader(sqlite3.OperationalError):
-    """A commit waited in vain: with a rollback journal nothing is written while another process reads."""
+    """A commit waited too long: with a rollback journal nothing is written while another process reads."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

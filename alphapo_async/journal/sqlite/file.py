@@ -1,4 +1,4 @@
-"""The journal's file: opened only where it can be trusted, and told in a sentence where it cannot."""
+"""The journal's file: opened only where it can be trusted; where it cannot, the error says why."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SCHEMA: Final = load(Path(__file__).with_name("schema.sql"))
 
 
 def is_wal_safe(version: tuple[int, ...]) -> bool:
-    """Tell whether this SQLite is free of the bug by which a checkpoint of one connection can lose commits of another.
+    """Return whether this SQLite is free of the bug by which a checkpoint of one connection can lose commits of another.
 
     Source: https://www.sqlite.org/wal.html (the WAL-reset bug, 3.7.0 to 3.51.2; fixed in 3.51.3, and in 3.50.7 and 3.44.6 of older lines).
     """
@@ -71,7 +71,7 @@ def connect(
     Args:
         path: the file.
         wait: for other processes that lock the file.
-        reads_only: nothing will be written, so that a file that cannot be written is opened all the same.
+        reads_only: nothing will be written: a file that cannot be written is opened as well.
         any_filesystem: the operator says that the file system is like a local disk.
 
     Raises:
@@ -136,7 +136,7 @@ def locks_of(path: Path) -> Path:
 
 
 def _make(path: Path) -> bool:
-    """Make an empty file that only its owner can read; tell whether there was none."""
+    """Make an empty file that only its owner can read; return whether there was none."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -171,10 +171,10 @@ def _set_up(
     mode = _choose_mode(connection, wait, version)
     connection.execute("pragma synchronous = full")
     connection.execute("pragma temp_store = memory")
-    # What is written over leaves nothing behind in its page: whoever forgets a withdrawal forgets its earlier places, too.
+    # Overwritten bytes leave nothing behind in their page: a withdrawal that is forgotten is gone from its earlier places, too.
     connection.execute("pragma secure_delete = on")
-    told = (".".join(map(str, version)), mode)
-    logger.info("SQLite %s: journal mode %s, synchronous full", *told, extra={"foreign_id": None})
+    text = ".".join(map(str, version))
+    logger.info("SQLite %s: journal mode %s, synchronous full", text, mode, extra={"foreign_id": None})
     wait.run(partial(connection.execute, "begin immediate"))
     try:
         if connection.execute("pragma application_id").fetchone()[0] != APPLICATION:

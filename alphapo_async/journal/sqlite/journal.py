@@ -1,7 +1,7 @@
 """The journal in a file: what it acknowledged survives the death of the process and of the machine.
 
-One thread holds the connection; whatever is asked for at the same time is written down in one transaction. Any number of processes on one
-machine may share the file.
+One thread holds the connection; calls that come at the same time share one transaction. Any number of processes on one machine may share
+the file.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ logger = logging.getLogger("alphapo_async")
 
 T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
-_REMEMBERED: Final = 10_000  # rows that need not be read again while nobody else has written
-_CLOSING: Final = 1.0  # seconds that closing gives to what is left
+_REMEMBERED: Final = 10_000  # rows that are not read again while no other process has written
+_CLOSING: Final = 1.0  # seconds that closing gives to the calls that are left
 _CLOSING_WAIT: Final = (
     0.25  # and to another process that locks the file; a slice of waiting follows, and another one for the next group
 )
 
 
 class _File:
-    """The open file, used by the journal's thread alone. What is changed gathers, and is written in one go for each kind."""
+    """The open file, which the journal's thread alone uses. Changes gather, and are written in one go for each kind."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class _File:
         self._lines: list[tuple[int, Entry]] = []
         self._version = 0
         self.epoch = self._epoch_before = Epoch()
-        """Read at the first transaction, and after others have written."""
+        """Read at the first transaction, and after another process has written."""
 
     def begin(self) -> None:
         """Begin a transaction; forget what was remembered if another process has written since."""
@@ -97,7 +97,7 @@ class _File:
             self._version = version
 
     def read_ahead(self, names: Iterable[_Name]) -> None:
-        """Read what the transaction will change: most of it is new, and to see that one by one takes half as long as to write it."""
+        """Read the rows that the transaction will change: most are new, and one query for each takes half the time of writing them."""
         unknown = [name for name in names if name not in self._known]
         found = self.rows.find_all(unknown) if len(unknown) > 1 else None
         self._read = {} if found is None else {name: found.get(name) for name in unknown}
@@ -145,7 +145,7 @@ class _File:
             gathered.clear()
 
     def commit(self) -> None:
-        """Have it on disk.
+        """Commit: the transaction is on disk then.
 
         Raises:
             HeldByReader: with a rollback journal, another process has been reading for too long.
@@ -167,7 +167,7 @@ class _File:
         self.epoch = self._epoch_before
 
     def stands(self, name: _Name, row: Row, entries: Sequence[Entry]) -> bool:
-        """Tell whether the file has this row just so, with these lines; then it is written once more: it may never have been flushed."""
+        """Return whether the file has exactly this row, with these lines; then write it once more: it may never have been flushed."""
         found = self.rows.find(*name)
         if found is None or to_record(found[1]) != to_record(row):
             return False
@@ -196,7 +196,7 @@ class _File:
         if name in self._known:
             return self._known[name]
         if name in self._read:
-            return self._read.pop(name)  # once only: it does not tell what this transaction has made of it
+            return self._read.pop(name)  # once only: it does not show what this transaction has made of the row
         self.write()
         return self.rows.find(*name)
 
@@ -217,8 +217,8 @@ class _File:
                 self._known.popitem(last=False)
 
     def wipe(self) -> bool:
-        """Empty the log of what was written; tell whether that could be done."""
-        self.rows.connection.execute("pragma busy_timeout = 0")  # whoever reads may do so for long
+        """Empty the write-ahead log; return whether that was possible."""
+        self.rows.connection.execute("pragma busy_timeout = 0")  # another process may read for long
         try:
             is_busy, _, _ = self.rows.connection.execute("pragma wal_checkpoint(truncate)").fetchone()
         finally:
@@ -226,7 +226,7 @@ class _File:
         return not is_busy
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.rows.connection.close()
 
 
@@ -234,7 +234,7 @@ class SqliteJournal:
     """Rows in an SQLite file.
 
     Args:
-        path: the file; made, readable by its owner alone, at first use. Made absolute, so that a later change of folder changes nothing.
+        path: the file; made, readable by its owner alone, at first use. Made absolute: a later change of folder changes nothing.
         reads_only: nothing will be written; a file that cannot be written, as on a read-only mount, is read then.
         any_filesystem: the operator says that its file system locks and flushes like a local disk.
         clock: seconds since the epoch of time.
@@ -270,7 +270,7 @@ class SqliteJournal:
         self._close_within = _CLOSING
 
     def supervise(self, supervisor: Supervisor) -> None:
-        """Have an error of the journal's thread reported by this supervisor from now on."""
+        """Let this supervisor report errors of the journal's thread from now on."""
         self._supervisor = supervisor
         for commits in self._commits.values():
             commits.supervisor = supervisor
@@ -296,7 +296,7 @@ class SqliteJournal:
         """The journal's epoch, as it was last read; a change that the journal calls sees the one of its transaction."""
         return self._epoch if self._file is None else self._file.epoch
 
-    # ── what is asked of it ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── verbs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def time(self) -> None:
         """It goes by this machine's clock."""
@@ -336,7 +336,7 @@ class SqliteJournal:
         return await self._ask(lambda file: file.rows.renew(worker, until, now), writes=True)
 
     async def leave(self, worker: str, now: float) -> None:
-        """End the worker's lease; what it still holds is free for others."""
+        """End the worker's lease; other workers may take the rows that it still holds."""
         try:
             await self._ask(lambda file: file.rows.leave(worker, now), writes=True)
         except BaseException:
@@ -355,7 +355,7 @@ class SqliteJournal:
         return now if self._workers.is_gone(leased.worker, leased.lock_inode) else None
 
     async def find_dead(self, now: float) -> list[tuple[str, float]]:
-        """Return the workers that died or whose lease is over, and that have not left, and those on no list that hold something."""
+        """Return workers that died or whose lease is over, and that have not left, and holders of rows that are on no list."""
         leases: list[Leased]
         unlisted: list[str]
         leases, unlisted = await self._ask(lambda file: (file.rows.leases(), file.rows.unlisted()))
@@ -386,7 +386,7 @@ class SqliteJournal:
     async def find_due(
         self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
     ) -> list[Row]:
-        """Return rows that a worker should come to by now and that are not held back: open ones first, and the longest overdue first."""
+        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
         return await self._ask(lambda file: file.rows.find_due(account, now, limit, held_back))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
@@ -394,11 +394,11 @@ class SqliteJournal:
         return await self._ask(lambda file: file.rows.find_unreported(account, limit))
 
     async def history(self, account: str, foreign_id: str) -> list[Entry]:
-        """Return all that was heard of a withdrawal, in order."""
+        """Return the lines of a withdrawal's history, in order."""
         return await self._ask(lambda file: file.rows.history(account, foreign_id))
 
     async def totals(self, account: str) -> dict[str, Totals]:
-        """Return what became of everything asked for, by currency, exact to the last decimal."""
+        """Return the sums of everything requested, by currency, exact to the last decimal."""
         return await self._ask(lambda file: file.rows.totals(account))
 
     async def raise_epoch(self, now: float) -> Epoch:
@@ -422,7 +422,7 @@ class SqliteJournal:
         return await self._ask(lambda file: file.rows.recall(account, name))
 
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
-        """Keep this text if that one was kept until now; tell whether it was, or whether it is there already."""
+        """Keep `after` if `before` was kept until now; return whether it was, or whether `after` is there already."""
 
         def write(file: _File) -> bool:
             known = file.rows.recall(account, name)
@@ -482,7 +482,7 @@ class SqliteJournal:
         return [leased.worker for leased in leases if self._ended(leased, now) is None]
 
     async def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals of all accounts, in order, from behind this place on; with their histories unless told otherwise."""
+        """Return withdrawals of all accounts, in order, from behind this place on; with their histories if wanted."""
         return await self._ask(lambda file: file.rows.dump(after, limit, with_history=with_history))
 
     async def hold(self) -> None:
@@ -498,9 +498,9 @@ class SqliteJournal:
         await self._ask(_Apart(lambda file: file.retire()))
 
     async def aclose(self) -> None:
-        """Write what is left and let go of the file, within 1 s also where another process locks the file or the disk hangs.
+        """Record what is left and close the file, within 1 s also where another process locks the file or the disk hangs.
 
-        What is not written by then fails. The locks of this journal's workers are free from then on.
+        Calls that are not served by then fail. The locks of this journal's workers are free from then on.
         """
         self._is_closed = True
         self._busy_wait.end_within(_CLOSING_WAIT)
@@ -561,7 +561,7 @@ class SqliteJournal:
             apart = [request for request in group if isinstance(request.run, _Apart)]
             together = [request for request in group if not isinstance(request.run, _Apart)]
             failure = self._commit(file, together)
-            if failure is not None and is_busy(failure):  # each alone would wait as long again
+            if failure is not None and is_busy(failure):  # each call alone would wait as long again
                 _fail(together, journal_error(self.path, failure))
             elif isinstance(failure, JournalError):  # it is not this journal any more
                 _fail(together, failure)
@@ -592,7 +592,7 @@ class SqliteJournal:
         return self._file
 
     def _leave_replaced(self, file: _File) -> None:
-        """Let go of a file that another one has taken the place of, so that this one is opened.
+        """Close a file in whose place another one is: the other one is opened next.
 
         A write-ahead log belongs to a name: the new file would take the old one's for its own.
         """
@@ -620,7 +620,7 @@ class SqliteJournal:
             file.write()
             is_committing = True
             file.commit()
-        except Exception as error:  # noqa: BLE001 - what one of them cannot be written for is for that one to hear
+        except Exception as error:  # noqa: BLE001 - the calls are tried again one by one
             self._undo(file)
             left = {change.name: change.made[0] for change in changes if change.made is not None}
             for change in changes:
@@ -630,7 +630,7 @@ class SqliteJournal:
         return None
 
     def _serve_alone(self, file: _File, request: _Call[Any]) -> None:
-        """Once more, with nothing else in the transaction; a commit that fails, now or before, leaves nobody sure."""
+        """Serve one call again in its own transaction; after a commit that failed, now or before, it is not known whether it is stored."""
         request.result = request.error = None
         error = self._commit(file, [request])
         if isinstance(error, DRIVER_ERRORS):
@@ -640,7 +640,7 @@ class SqliteJournal:
         request.error = request.error or error
 
     def _undo(self, file: _File) -> None:
-        """Take back what was not committed; a file that cannot even do that is opened anew at the next request."""
+        """Undo what was not committed; a file where that fails is opened again at the next call."""
         try:
             file.undo()
         except DRIVER_ERRORS:
@@ -650,7 +650,7 @@ class SqliteJournal:
         file, self._file = self._file, None
         if file is not None:
             self._epoch = file.epoch
-            with contextlib.suppress(*DRIVER_ERRORS):  # nothing of it is used again
+            with contextlib.suppress(*DRIVER_ERRORS):  # the file is not used again
                 file.close()
 
     def _after_fork(self, is_released: bool) -> None:  # noqa: FBT001 - the thread calls it
@@ -675,7 +675,7 @@ class _Call(PendingWrite[T]):
 
 
 class _Apart(Generic[T]):
-    """What cannot be done within a transaction: a copy would wait for its end for ever, and a log in use is not emptied."""
+    """Work outside of any transaction: a copy would wait for the end of one without limit, and a log in use is not emptied."""
 
     __slots__ = ("_run",)
 
@@ -697,7 +697,7 @@ class _Write:
         self.made: tuple[Row, Sequence[Entry]] | None = None
         """The row and the lines of the latest call."""
         self.left: Row | None = None
-        """What a transaction whose commit failed, or only seemed to, made of the row in the end; with all that it did to it."""
+        """The row as a transaction left it whose commit failed, or only seemed to."""
         self.is_missing = False
         """The journal was read in this transaction, and did not know the row."""
         self.may_stand = False
@@ -714,19 +714,19 @@ class _Write:
 
 
 def _run(file: _File, request: _Call[Any]) -> None:
-    """Have it done; what a caller's own function raises is his alone."""
+    """Run a call; what a caller's own function raises is the error of this call alone."""
     if not isinstance(request.run, _Write):
-        file.write()  # it may ask for what has gathered
+        file.write()  # the call may read rows whose changes have gathered
     try:
         request.result = request.run(file)
     except DRIVER_ERRORS:
         raise
-    except BaseException as error:  # noqa: BLE001 - told to whoever handed in the function
+    except BaseException as error:  # noqa: BLE001 - the caller that handed in the function gets it
         request.error = error
 
 
 def _settle(group: list[_Call[Any]], stored: asyncio.Future[None]) -> None:
-    """Set the results of a group that was served; of any other the group commit takes care."""
+    """Set the results of a group that was served; the group commit fails the calls of any other."""
     if stored.cancelled() or stored.exception() is not None:
         return
     for call in group:

@@ -1,6 +1,6 @@
-"""Who is alive: each worker of a journal file locks a file of its own, which the system unlocks when its process dies.
+"""Which workers are alive: each worker of a journal file locks a file of its own, which the system unlocks when its process dies.
 
-`flock` belongs to the open file, not to the process: it tells workers of one process apart, and a paused worker keeps its lock.
+`flock` belongs to the open file, not to the process: it distinguishes workers of one process, and a paused worker keeps its lock.
 A free lock proves a death only in the very file that the worker locked; its inode is in the journal. A missing file, or another one of
 that name (a journal mounted as a single file, a copied folder, a cleaned one), proves nothing: then the lease alone counts.
 """
@@ -80,9 +80,9 @@ class LivenessLocks:
                     _remove_if_free(file)
 
     def is_gone(self, worker: str, inode: int | None) -> bool:
-        """Tell whether the lock of this worker is seen to be free in the file with this inode, the one that it locked.
+        """Return whether the lock of this worker is seen to be free in the file that it locked, the one with this inode.
 
-        The file stays until the worker has left the journal, so that every other process sees the same.
+        The file stays until the worker has left the journal: every other process sees the same.
         """
         try:
             place = os.open(self._folder / worker, os.O_RDWR | os.O_CLOEXEC)
@@ -91,7 +91,9 @@ class LivenessLocks:
         try:
             if os.fstat(place).st_ino != inode:
                 return False
-            fcntl.flock(place, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look at once do not hinder each other
+            fcntl.flock(
+                place, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # shared: two processes that look at once do not hinder each other
         except OSError:
             return False
         else:

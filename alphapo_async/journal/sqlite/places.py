@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def filesystem_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system that holds the path, from the text of `/proc/self/mountinfo`; "" if it does not tell."""
+    """Return the type of the file system that holds the path, from the text of `/proc/self/mountinfo`; "" if that does not show it."""
     best, found = "", ""
     for line in mounts.splitlines():
         head, _, tail = line.partition(" - ")
@@ -48,7 +48,7 @@ def filesystem_of(path: Path, mounts: str) -> str:
 
 
 def is_mounted(path: Path, mounts: str) -> bool:
-    """Tell whether this very file is a mount point, from the text of `/proc/self/mountinfo`."""
+    """Return whether this very file is a mount point, from the text of `/proc/self/mountinfo`."""
     return any(_unescaped(line.split(" ")[4]) == str(path) for line in mounts.splitlines() if line.count(" ") > 4)  # noqa: PLR2004
 
 

@@ -104,7 +104,7 @@ class SqliteRows:
         return [row for _, row in self._select("held", worker, limit)]
 
     def dump(self, after: int, limit: int, *, with_history: bool = True) -> list[Kept]:
-        """Return withdrawals in order, with their histories unless told otherwise."""
+        """Return withdrawals in order, with their histories if wanted."""
         found = self._select("everything", after, limit)
         if not with_history:
             return [Kept(place, row, ()) for place, row in found]
@@ -179,7 +179,7 @@ class SqliteRows:
         return None if found is None else str(found[0])
 
     def register(self) -> Register:
-        """Return what is kept besides withdrawals."""
+        """Return what is kept beside withdrawals."""
         notes = {(account, name): text for account, name, text in self._run("notes")}
         return Register(self.hosts(), {leased.worker: leased.until for leased in self.leases()}, notes, self.epoch())
 

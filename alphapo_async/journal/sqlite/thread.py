@@ -30,7 +30,7 @@ class JournalThread:
 
     Args:
         name: of the thread.
-        release: lets go of all that the work uses. The thread calls it at its end; the thread that forks calls it before a fork.
+        release: closes all that the work uses. The journal's thread calls it at its end, the thread that forks before a fork.
         after_fork: called in a forked child with whether all was released in time.
     """
 
@@ -150,7 +150,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _FORKING  # noqa: PLW0603 - the parent's may be held for ever
+    global _FORKING  # noqa: PLW0603 - the parent's may never be released in the child
     _FORKING = threading.RLock()
     for one in list(_ALL):
         one.begin_anew()
