@@ -1,19 +1,26 @@
-"""`alphapo check`: journal, clock, connection and key, one line for each question."""
+"""`alphapo check`: journal, clock, connection and key, and the rows of a file; one line for each question."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
+from alphapo_async.cli.batch.confirmation import Wanted, compare_with_alphapo
+from alphapo_async.cli.batch.files import InputFile, read_lines
+from alphapo_async.cli.batch.index import Index
+from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.loop import run
+from alphapo_async.cli.messages import warning_text
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.output import clean
 from alphapo_async.client import AlphapoClient
@@ -23,7 +30,7 @@ from alphapo_async.journal import Cautious, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.session import SessionManager
 
-__all__ = ["CheckLine", "check", "check_everything", "compare_clocks", "journal_line", "line_of"]
+__all__ = ["CheckLine", "check", "check_everything", "check_file", "compare_clocks", "journal_line", "line_of"]
 
 _SECONDS = 10.0  # for the request that asks for the time
 _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
@@ -35,11 +42,13 @@ class CheckLine(msgspec.Struct, frozen=True):
     name: str
     text: str
     code: Exit = Exit.ALL_ACCEPTED
+    is_warning: bool = False
 
 
 def line_of(found: CheckLine) -> str:
     """Return the line as it is shown."""
-    return f"{'ok' if found.code is Exit.ALL_ACCEPTED else 'failed':<8}{found.name:<9}{found.text}"
+    word = "failed" if found.code is not Exit.ALL_ACCEPTED else "warning" if found.is_warning else "ok"
+    return f"{word:<8}{found.name:<9}{found.text}"
 
 
 async def check_everything(access: Access) -> AsyncIterator[CheckLine]:
@@ -123,25 +132,68 @@ async def _check_key(client: AlphapoClient) -> CheckLine:
     return CheckLine("key", f"AlphaPo accepts it and shows {len(balances)} balances")
 
 
+async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckLine]:
+    """Return one line for each row of a file with a problem or a warning, and one for the whole file.
+
+    Args:
+        file: as `alphapo batch` takes it.
+        access: whose balances and list of currencies.
+        strict: a warning is an error.
+    """
+    severity = Exit.WRONG if strict else Exit.ALL_ACCEPTED
+    lines: list[CheckLine] = []
+
+    def warn(number: int, text: str) -> None:
+        lines.append(CheckLine("file", f"line {number}: {text}", severity, is_warning=True))
+
+    with contextlib.closing(Index()) as index:
+        try:
+            sifter = Sifter(InputFile(file, read_lines), index, "number")
+            survey = sifter.survey(lambda problem: lines.append(CheckLine("file", problem, Exit.REFUSED)))
+        except AlphapoError as error:
+            return [CheckLine("file", str(error), Exit.WRONG)]
+        wanted = Wanted(sifter, on_warning=lambda row, found: warn(index.line_of(row.foreign_id), warning_text(found)))
+        known = await compare_with_alphapo(access, wanted)
+    lines += [
+        CheckLine("file", f"warning: the balance is not enough for {currency}", severity, is_warning=True)
+        for currency in known.short_of
+    ]
+    if (why := known.balances.error) is not None:
+        return [*lines, CheckLine("file", f"not compared: {why}", explain(why)[1])]
+    unchecked = sum(known.unchecked.values())
+    about = f", {unchecked:,} addresses not checked" if unchecked else ""
+    return [*lines, CheckLine("file", f"{survey.rows:,} rows, {known.warned:,} of them with warnings{about}")]
+
+
 _CHECK_EPILOG = """\b
-Example:
+Examples:
   alphapo check --journal memory
+  alphapo check payouts.csv --strict
 """
 
 
 @click.command(epilog=_CHECK_EPILOG)
+@click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--strict", is_flag=True, help="A warning about FILE is an error: exit code 2.")
 @access_options
-def check(*, journal: str | None, base_url: str | None, account: str | None) -> None:
-    """Check journal, clock, connection and key. Nothing is paid."""
+def check(*, file: Path | None, strict: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
+    """Check journal, clock, connection and key. Nothing is paid.
+
+    With FILE, as `alphapo batch` takes it, every row of it is also compared with AlphaPo's list of currencies and the balances, and its
+    address is checked. The journal is not compared: `alphapo batch FILE --dry-run` does that.
+    """
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
-    worst = run(_check(access))
+    worst = run(_check(access, file, strict=strict))
     sys.exit(worst)
 
 
-async def _check(access: Access) -> Exit:
+async def _check(access: Access, file: Path | None, *, strict: bool) -> Exit:
     worst = Exit.ALL_ACCEPTED
     async for found in check_everything(access):
+        _show(found)
+        worst = max(worst, found.code)
+    for found in [] if file is None else await check_file(file, access, strict=strict):
         _show(found)
         worst = max(worst, found.code)
     return worst

@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.parties import ROLES, problems_of_party
 from alphapo_async.core.texts import problem_of_address, problem_of_id, problem_of_text, shown
 
 __all__ = [
@@ -79,11 +80,12 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         convert_to: the currency to pay out in; left out, nothing is converted.
         tag: destination tag or memo. For a currency of the XRP Ledger (XRP, CSC) a whole number from 0 to 4294967295.
         without_tag: no tag is wanted, on purpose; a currency of the XRP Ledger needs `tag` or this. It is not sent.
-        sender_type: `natural` or `legal`; sent only when given, like the next three (documented by AlphaPo's sibling
-            only).
-        sender_data: who sends.
-        receiver_type: `natural` or `legal`.
-        receiver_data: who receives.
+        sender_type: `natural` or `legal`; sent only when given, like the next three, which AlphaPo's sibling alone documents
+            (https://docs.cryptoprocessing.com/api-reference/endpoints/withdrawal-crypto).
+        sender_data: who sends; required with `sender_type`. `natural`: `first_name`, `last_name`, `date_of_birth` (`1990-12-31`);
+            `legal`: `legal_name`, `country_of_registration` (three letters, `DEU`).
+        receiver_type: `natural`, `legal` or `self` (a transfer within a company).
+        receiver_data: who receives, with the same parts.
         allow_personal_reference: lets an e-mail address pass as `end_user_reference`.
 
     Raises:
@@ -134,6 +136,7 @@ class WithdrawalRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         _check_texts(self, problems)
         _take_amounts(self, problems)
         _take_parties(self, problems)
+        _check_parties(self, problems)
         if problems:
             raise InvalidRequest(problems, None if "foreign_id" in problems else str(self.foreign_id))
 
@@ -397,6 +400,13 @@ def _take_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
             force_setattr(request, name, msgspec.json.decode(msgspec.json.encode(dict(value))))
         except (TypeError, ValueError, RecursionError):
             problems[name] = "holds something that JSON cannot say."
+
+
+def _check_parties(request: WithdrawalRequest, problems: dict[str, str]) -> None:
+    for role in ROLES:
+        names = (f"{role}_type", f"{role}_data")
+        if problems.keys().isdisjoint(names):
+            problems |= problems_of_party(role, *(getattr(request, name) for name in names))
 
 
 def _has_no_order(value: object) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alphapo_async.cli.check import NO_EXCERPT, CheckLine, check_everything, compare_clocks, journal_line, line_of
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
+from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.journal import open_journal
-from alphapo_async.sandbox import Sandbox
-from tests.cli.conftest import Local
+from alphapo_async.sandbox import Fault, Sandbox, Script
+from tests.cli.conftest import Local, invoke
 from tests.support import postgres
 from tests.support.journal_suite import asked, hear
 
@@ -145,3 +147,43 @@ def test_a_check_names_host_account_and_key_and_hides_what_steers_a_terminal(loc
     assert re.fullmatch(rf"host {local.url}, account north, key fingerprint \w+", first)
     assert r"missing\x1b[31m, schema alphapo: the database does not exist" in second
     assert "\x1b" not in told.output
+
+
+HEAD = "foreign_id,end_user_reference,currency,address,amount"
+BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "plain", "strict"),
+    [
+        ([f"a,u,BTC,{BITCOIN},1", "b,u,ADA,made-up,1"], {}, 0, 0),
+        (["a,u,usdtt,made-up,1"], {}, 0, 2),
+        ([f"a,u,BTC,{BITCOIN},1"], {"balances": {"BTC": "0.5"}}, 0, 2),
+        ([f"a,u,BTC,{BITCOIN},-1"], {}, 1, 1),
+        (['a,"u'], {}, 2, 2),
+        ([f"a,u,BTC,{BITCOIN},1"], {"faults": Script({"*": {"currencies": [Fault.GARBAGE] * 2}})}, 3, 3),
+    ],
+)
+def test_the_rows_of_a_file_are_compared(
+    tmp_path: Path, rows: list[str], settings: dict[str, Any], plain: int, strict: int
+) -> None:
+    """Warnings change no exit code without --strict; problems of rows, of the file, and silence do. Nothing is paid."""
+    path = tmp_path / "payouts.csv"
+    path.write_text("\n".join([HEAD, *rows]) + "\n", encoding="utf-8")
+    with RunningSandbox(**settings) as sandbox:
+        for arguments, code in (((), plain), (("--strict",), strict)):
+            shown = invoke("check", str(path), *arguments, **sandbox.environment)
+            assert shown.exit_code == code, shown.output
+        assert sandbox.ledger.posts == 0
+
+
+def test_a_warning_about_a_row_has_its_line(local: Local, tmp_path: Path) -> None:
+    """And the last line counts."""
+    path = tmp_path / "payouts.csv"
+    path.write_text(f"{HEAD}\na,u,BTC,{BITCOIN},1\nb,u,ADA,x,1\nc,u,BTC,{BITCOIN},0.123456789\n", encoding="utf-8")
+    assert local.invoke("check", str(path)).output.splitlines()[-2:] == [
+        "warning file     line 4: warning: amount 0.123456789 has 9 decimals, and BTC has 8.",
+        "ok      file     3 rows, 1 of them with warnings, 1 addresses not checked",
+    ]
+    strict = local.invoke("check", str(path), "--strict").output.splitlines()
+    assert strict[-2].startswith("failed  file     line 4: warning: ")

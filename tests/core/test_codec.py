@@ -75,15 +75,15 @@ def test_every_field_given_is_written() -> None:
         convert_to="USDTT",
         tag=7,
         sender_type="legal",
-        sender_data={"legal_name": "ACMÉ"},
-        receiver_type="natural",
+        sender_data={"legal_name": "ACMÉ", "country_of_registration": "FRA"},
+        receiver_type="self",
         receiver_data={"first_name": "Ann"},
         allow_personal_reference=True,
     )
     assert encode_body(request).decode() == (
         '{"currency":"BTC","address":"bc1q9x","foreign_id":"payout-17","end_user_reference":"user-42",'
-        '"convert_to":"USDTT","tag":"7","amount_to":20,"sender_type":"legal","sender_data":{"legal_name":"ACMÉ"},'
-        '"receiver_type":"natural","receiver_data":{"first_name":"Ann"}}'
+        '"convert_to":"USDTT","tag":"7","amount_to":20,"sender_type":"legal","sender_data":{"legal_name":"ACMÉ","country_of_registration":"FRA"},'
+        '"receiver_type":"self","receiver_data":{"first_name":"Ann"}}'
     )
 
 
@@ -181,6 +181,7 @@ PARTIES = st.none() | st.dictionaries(
     ),
     max_size=3,
 )
+COMPANY = {"legal_name": "ACME", "country_of_registration": "FRA"}
 AMOUNTS = st.one_of(
     st.decimals(min_value=0, max_value=10**20, allow_nan=False, allow_infinity=False),
     st.decimals(min_value=0, max_value=10, allow_nan=False, places=8),
@@ -193,7 +194,8 @@ AMOUNTS = st.one_of(
 def any_request(draw: st.DrawFn) -> WithdrawalRequest:
     """Any request that can be made."""
     is_sent = draw(st.booleans())
-    amount = draw(AMOUNTS)
+    amount, data = draw(AMOUNTS), draw(PARTIES)
+    sender_type = draw(st.none() | st.just("legal"))
     return WithdrawalRequest(
         currency=draw(NAMES),
         address=draw(ADDRESSES),
@@ -203,9 +205,9 @@ def any_request(draw: st.DrawFn) -> WithdrawalRequest:
         amount_to=None if is_sent else amount,
         convert_to=draw(st.none() | NAMES) if is_sent else draw(NAMES),
         tag=draw(st.none() | NAMES | st.integers(0, 2**32)),
-        sender_type=draw(st.none() | NAMES),
-        sender_data=draw(PARTIES),
-        receiver_type=draw(st.none() | NAMES),
+        sender_type=sender_type,
+        sender_data=data if sender_type is None else {**(data or {}), **COMPANY},
+        receiver_type=draw(st.none() | st.just("self")),
         receiver_data=draw(PARTIES),
         allow_personal_reference=True,
     )
@@ -308,7 +310,7 @@ def test_equal_payments_are_equal_however_written(one: dict[str, Any], other: di
         {"tag": "1"},
         {"tag": "01"},
         {"amount": None, "amount_to": "0.0015", "convert_to": "BTC"},
-        {"sender_type": "legal"},
+        {"sender_type": "legal", "sender_data": COMPANY},
         {"sender_data": {}},
         {"sender_data": {"a": 1}},
         {"receiver_type": "legal"},
@@ -326,8 +328,8 @@ def test_no_two_of_the_changed_payments_share_a_digest() -> None:
     """The digest tells which field holds what, so that values cannot swap places."""
     made = [
         make(tag="1"),
-        make(sender_type="1"),
-        make(receiver_type="1"),
+        make(sender_type="legal", sender_data=COMPANY),
+        make(receiver_type="legal"),
         make(convert_to="1"),
         make(sender_data={"a": 1}),
         make(receiver_data={"a": 1}),

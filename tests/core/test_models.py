@@ -551,7 +551,13 @@ def test_the_callers_objects_are_copied(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{}, MappingProxyType({"legal_name": "ACME", "n": 1.5, "none": None, "deep": {"a": []}})]
+    "data",
+    [
+        {"legal_name": "ACME", "country_of_registration": "DEU"},
+        MappingProxyType(
+            {"legal_name": "A", "country_of_registration": "FRA", "n": 1.5, "none": None, "deep": {"a": []}}
+        ),
+    ],
 )
 def test_any_mapping_that_json_can_say_is_taken(data: Mapping[str, Any]) -> None:
     """A mapping is kept as a plain dict of what JSON says."""
@@ -846,3 +852,14 @@ def test_a_client_of_which_a_task_keeps_failing_is_not_ready() -> None:
     healthy = Health(**usual, oldest_open=None, oldest_doubt=None, frozen=0)
     assert healthy.is_ready
     assert not msgspec.structs.replace(healthy, failing=("work",)).is_ready
+
+
+def test_sender_and_receiver_follow_the_documented_rules() -> None:
+    """All problems at once; what is no mapping has that one problem alone."""
+    with pytest.raises(InvalidRequest) as caught:
+        make(sender_type="natural", receiver_type="person")
+    assert list(caught.value.problems) == ["sender_data", "receiver_type"]
+    with pytest.raises(InvalidRequest) as caught:
+        make(sender_type="legal", sender_data=5)
+    assert caught.value.problems == {"sender_data": "must be a mapping, not int."}
+    assert make(receiver_type="self").receiver_type == "self"

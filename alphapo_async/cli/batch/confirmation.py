@@ -21,7 +21,16 @@ from alphapo_async.core.reference_data import Currency
 from alphapo_async.journal import HostBinding, Journal, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
-__all__ = ["Balances", "OnWarning", "PriorKnowledge", "Wanted", "dry_run_lines", "find_out", "question"]
+__all__ = [
+    "Balances",
+    "OnWarning",
+    "PriorKnowledge",
+    "Wanted",
+    "compare_with_alphapo",
+    "dry_run_lines",
+    "find_out",
+    "question",
+]
 
 
 class Balances(NamedTuple):
@@ -88,13 +97,28 @@ async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
         known = await _ask(journal, access.account) if is_there else PriorKnowledge(journal.is_durable)
-        balances = known.balances if wanted.on_warning is None else await _balances(access)
-        comparing = _Comparing(balances.currencies, wanted.on_warning)
-        stock = await _stock(journal if is_there else MemoryJournal(), access.account, wanted, comparing.take)
-        warned, unchecked = comparing.warned, comparing.unchecked
-        return msgspec.structs.replace(known, stock=stock, balances=balances, warned=warned, unchecked=unchecked)
+        return await compare_with_alphapo(access, wanted, known, journal if is_there else MemoryJournal())
     finally:
         await journal.aclose()
+
+
+async def compare_with_alphapo(
+    access: Access, wanted: Wanted, known: PriorKnowledge | None = None, journal: Journal | None = None
+) -> PriorKnowledge:
+    """Ask AlphaPo for what is wanted, and compare the rows with it.
+
+    Args:
+        access: which AlphaPo.
+        wanted: what to ask for.
+        known: what the journal knows.
+        journal: has rows of the file that are not to be paid now; None for none.
+    """
+    known = known or PriorKnowledge(is_durable=False)
+    balances = known.balances if wanted.on_warning is None else await _balances(access)
+    comparing = _Comparing(balances.currencies, wanted.on_warning)
+    stock = await _stock(journal or MemoryJournal(), access.account, wanted, comparing.take)
+    warned, unchecked = comparing.warned, comparing.unchecked
+    return msgspec.structs.replace(known, stock=stock, balances=balances, warned=warned, unchecked=unchecked)
 
 
 async def _ask(journal: Journal, account: str) -> PriorKnowledge:
