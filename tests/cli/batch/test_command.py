@@ -597,13 +597,11 @@ def test_strict_needs_alphapos_list(tmp_path: Path) -> None:
         assert sandbox.ledger.posts == 1
 
 
-def test_ten_thousand_right_rows_make_no_warning_and_take_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_many_right_rows_make_no_warning(tmp_path: Path, rows: int) -> None:
     """Read twice, compared with the list, and every address checked."""
-    path = listed(tmp_path, (f"BTC,{BITCOIN},0.0{number},," for number in range(1_000, 11_000)))
+    path = listed(tmp_path, (f"BTC,{BITCOIN},0.0{number},," for number in range(1_000, 1_000 + rows)))
     with RunningSandbox() as sandbox:
-        began = time.monotonic()
         shown = invoke("batch", str(path), "--dry-run", **sandbox.environment)
-        took = time.monotonic() - began
     assert (shown.exit_code, "warning" in shown.output, "not checked" in shown.output) == (0, False, False)
-    assert "to pay now:                      10,000" in shown.output
-    assert took < 20
+    assert f"to pay now:                      {rows:,}" in shown.output
