@@ -22,7 +22,6 @@ Examples:
   alphapo journal callbacks payout-17 --journal payouts.db
   alphapo journal callbacks payout-17 --json --journal payouts.db
 
-\b
 In Python, `async with client.replay_callback("payout-17") as callback:` hands one of them out again.
 """
 

@@ -32,25 +32,27 @@ __all__ = ["reconcile"]
 
 _EPILOG = """\b
 Examples:
-  alphapo reconcile --since 2026-11-01 --until 2026-11-30 --against export.csv --journal payouts.db
-  alphapo reconcile --against export.csv --columns foreign_id=Reference,amount=Sum,txid= --journal payouts.db
-  alphapo reconcile --since 2026-11-30 --max-rate 20 --journal payouts.db
+  alphapo reconcile --since 2026-11-01 --against export.csv
+  alphapo reconcile --against x.csv --columns foreign_id=Ref,amount=Sum,txid=
+  alphapo reconcile --since 2026-11-30 --max-rate 20
 
-\b
 With --against the export alone is compared, AlphaPo is not asked, and no key is needed; --look-up asks, too. Only with
 --against are withdrawals found that AlphaPo has and the journal does not: they are listed first.
+
 AlphaPo does not document the columns of its export: they are guessed from the header and shown before use. Fields:
-  foreign_id, amount, currency, status, txid, and where there are such columns id, address, tag, type
-Lines whose type is no withdrawal are left out. Without a currency column amounts are compared in the asked currency.
+foreign_id, amount, currency, status, txid, and where there are such columns id, address, tag, type. Lines whose type is
+no withdrawal are left out. Without a currency column amounts are compared in the requested currency.
+
+Findings go to standard output as CSV, with the columns finding, foreign_id, field, journal, alphapo, line, source; the
+summary goes to standard error. With --json each finding is a JSON object, and the last line has the summary.
 
 \b
-Findings go to standard output as CSV (finding,foreign_id,field,journal,alphapo,line,source), the summary to standard error:
+Findings:
   missing here   AlphaPo has a withdrawal that the journal does not have
   twice          the export has a foreign_id once more
-  missing there  the journal has it as accepted, and AlphaPo does not show it
+  missing there  the journal has it as accepted, AlphaPo does not show it
   different      one line for each field
   not looked up  AlphaPo gave no answer: run again
-With --json each finding is a JSON object, and the last line has the summary.
 
 \b
 Exit codes:

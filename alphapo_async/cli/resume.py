@@ -42,11 +42,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _RESUME_EPILOG = """\b
 Examples:
   alphapo resume --journal payouts.db
-  alphapo resume --refresh --give-up-after 3h --journal payouts.db
+  alphapo resume --refresh --give-up-after 3h
   alphapo resume --no-resend --journal payouts.db
   alphapo resume --restored --journal restored.db
 
-\b
 --refresh looks up every withdrawal that AlphaPo has and that is not final: at once, after 1 s, 2 s, 4 s and so on, up to
 every 10 min. It ends when all are final, at --give-up-after, or at Ctrl-C. Exit code 3 while some are not final.
 """

@@ -149,7 +149,8 @@ def test_an_export_that_cannot_be_read_is_a_sentence(books: Books) -> None:
     assert "and the export no line: nothing was compared" in told.stderr
 
 
-def test_the_help_fits_80_columns() -> None:
-    """With the kinds of findings and the exit codes."""
-    told = invoke("reconcile", "--help", COLUMNS="80")
-    assert "missing here" in told.output
+@pytest.mark.parametrize("command", [("reconcile",), ("resume",), ("journal", "callbacks")])
+def test_the_help_fits_80_columns(command: tuple[str, ...]) -> None:
+    """Prose and tables alike."""
+    told = invoke(*command, "--help", COLUMNS="80")
+    assert max(map(len, told.output.splitlines())) <= 80

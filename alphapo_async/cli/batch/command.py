@@ -68,7 +68,8 @@ Exit codes:
   0  all accepted
   1  something refused, failed, invalid or conflicting
   2  wrong usage, input or configuration, or FILE changed meanwhile
-  3  something unknown, not sent, not tried, missing in the results or, with --follow, not final: run again (wins over 1)
+  3  something unknown, not sent, not tried, missing in the results or, with --follow,
+     not final: run again (wins over 1)
   4  key refused
 --dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid or a balance is
 not enough, else 0. It compares each row with AlphaPo's list of currencies and checks its address: the warnings change no
