@@ -1,12 +1,17 @@
-"""The event loop of the command line: uvloop's where it is installed (extra `uvloop`), else asyncio's own."""
+"""The event loop of the command line: uvloop's where it is installed (extra `uvloop`), else asyncio's own; and Ctrl-C."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["loop_factory", "run"]
+from alphapo_async.cli.exit_codes import Exit
+from alphapo_async.cli.output import echo
+
+__all__ = ["interruptible", "loop_factory", "run"]
 
 T = TypeVar("T")
 
@@ -24,3 +29,13 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ModuleNotFoundError:
         return None
     return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def interruptible(sentence: str) -> Iterator[None]:
+    """End with this sentence on a Ctrl-C that no other code handles."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        echo(sentence, err=True)
+        sys.exit(Exit.UNKNOWN)

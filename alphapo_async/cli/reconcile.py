@@ -19,6 +19,7 @@ from alphapo_async.cli.alphapo_export import AlphapoExport, columns_of, columns_
 from alphapo_async.cli.comparison import HEADS, Comparison
 from alphapo_async.cli.export import NEVER_LATER, Bound
 from alphapo_async.cli.journal import account_of, account_rows, journal_named, with_journal
+from alphapo_async.cli.loop import interruptible
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.output import clean, make_console, say, table
 from alphapo_async.core.codec import plain
@@ -116,7 +117,8 @@ def reconcile(
     if export is None or asks:
         access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = journal_named(journal, os.environ, reads_only=access is None)
-    with contextlib.closing(Comparison(begin, end)) as comparison:
+    interrupted = interruptible("Interrupted: not all was compared. Run the same command again.")
+    with interrupted, contextlib.closing(Comparison(begin, end)) as comparison:
         if export is not None:
             comparison.load(export)
         with_journal(

@@ -6,7 +6,7 @@ import sys
 import pytest
 import uvloop
 
-from alphapo_async.cli.loop import loop_factory, run
+from alphapo_async.cli.loop import interruptible, loop_factory, run
 
 
 async def kind() -> type[asyncio.AbstractEventLoop]:
@@ -35,3 +35,11 @@ def test_a_command_returns_what_its_story_returns() -> None:
     assert run(asyncio.sleep(0, "told")) == "told"
     with pytest.raises(KeyError, match="mine"):
         run(fails())
+
+
+def test_ctrl_c_where_nobody_else_hears_it_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """While the file is read, or while the report is made."""
+    with pytest.raises(SystemExit) as ended, interruptible("Interrupted."):
+        raise KeyboardInterrupt
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -23,7 +23,7 @@ from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
-from alphapo_async.cli.loop import run
+from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
 from alphapo_async.cli.options import Access, access_options, give_up_after_of
 from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
@@ -155,13 +155,13 @@ def batch(
         sifter = Sifter(source, index, amount_format)
         console = make_console()
         work = _Work(source, index=index, sifter=sifter, access=access, console=console)
-        with _interruptible("Interrupted before anything was sent."), nothing_sent():
+        with interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
                 sys.exit(work.show(results_to, orders, strict=strict))
             if not work.may_pay(orders, yes=yes, strict=strict):
                 echo("Not confirmed: this call sent nothing.", err=True)
                 sys.exit(Exit.UNKNOWN)
-        with _interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
+        with interruptible("Interrupted. What was sent is in the journal: the same command continues from there."):
             sys.exit(work.pay(results_to, reporting, orders))
 
 
@@ -180,16 +180,6 @@ def _access(environment: Mapping[str, str], file: Path, journal: str | None, **g
 
 def _path_of(journal: Journal) -> Path | None:
     return journal.path if isinstance(journal, SqliteJournal) else None
-
-
-@contextlib.contextmanager
-def _interruptible(sentence: str) -> Iterator[None]:
-    """End with this sentence on a Ctrl-C that no other code handles."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        echo(sentence, err=True)
-        sys.exit(Exit.UNKNOWN)
 
 
 def _refuse_memory(named: str, access: Access) -> None:

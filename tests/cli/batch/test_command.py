@@ -24,7 +24,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from alphapo_async.cli.batch.command import _interruptible, _Work, report_lines
+from alphapo_async.cli.batch.command import _Work, report_lines
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.report_file import ReportFile
@@ -403,14 +403,6 @@ def test_a_person_is_asked_before_real_money_moves(tmp_path: Path, answer: bytes
         assert words in shown
     assert SECRET not in shown
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_ctrl_c_where_nobody_else_hears_it_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    """While the file is read, or while the report is made."""
-    with pytest.raises(SystemExit) as ended, _interruptible("Interrupted."):
-        raise KeyboardInterrupt
-    assert ended.value.code == 3
-    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 @pytest.mark.parametrize("typed", [b"n\n", b""])
