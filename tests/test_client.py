@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -651,3 +652,17 @@ async def test_a_proxy_that_hangs_up_on_connect_means_not_sent() -> None:
     assert caught.value.may_release_funds
     assert caught.value.reason == "no connection"
     assert {line.split(b" ")[0] for line in proxy.requests} == {b"CONNECT"}
+
+
+async def test_questions_that_are_about_no_withdrawal() -> None:
+    """Is AlphaPo reachable, what is on the balances, what can be paid, at what rate."""
+    async with (
+        Sandbox(balances={"BTC": "1.5"}, minimums={"BTC": "0.0002"}) as sandbox,
+        AlphapoClient(sandbox.key, sandbox.secret, base_url=sandbox.url, journal="memory") as alphapo,
+    ):
+        await alphapo.ping()
+        assert await alphapo.balances() == {"BTC": Decimal("1.5")}
+        assert (await alphapo.currencies())["BTC"].minimum_withdrawal == Decimal("0.0002")
+        assert (await alphapo.quote("EUR", "BTC", amount="25000")).amount_to == Decimal("0.5")
+        with pytest.raises(ConfigurationError, match="exactly one of amount and amount_to"):
+            await alphapo.quote("EUR", "BTC")
