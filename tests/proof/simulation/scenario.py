@@ -433,7 +433,7 @@ def _confused(chance: Chance, one: int, request: WithdrawalRequest) -> Withdrawa
     """Return another payment under the same name: quite another, or one that differs in a single field."""
     point = chance.draw("confusion", one)
     if request.tag and point < 0.8:
-        return structs.replace(request, tag=f"{request.tag}9")
+        return structs.replace(request, tag=f"{request.tag}9".lstrip("0"))
     if point < 0.4 or request.amount is None:
         return _simple(f"confused-{one}", request.foreign_id, "0.75")
     if point < 0.7:
