@@ -351,8 +351,8 @@ class SessionManager:
                 return _no_reply(error, exchange)
             return _internal_error(error, exchange)
         finally:
-            alarm.cancel()
             exchange.finish()
+            alarm.cancel()
 
     async def aclose(self) -> None:
         """Close the session and its connections; it opens again at the next use, in any event loop.

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from alphapo_async.core.models import FINAL
 from alphapo_async.core.row import (
     MANY,
     REFRESH_AFTER,
@@ -111,7 +112,7 @@ def due_at(row: Row) -> float | None:
 def _is_refreshed(row: Row) -> bool:
     """Return whether AlphaPo may still show another status of the withdrawal that the row has, or is in conflict with."""
     shown = row.transaction if row.state == "conflict" else row.withdrawal if row.state == "accepted" else None
-    return shown is not None and not shown.is_final
+    return shown is not None and shown.status not in FINAL
 
 
 def is_no_longer_refreshed(row: Row) -> bool:

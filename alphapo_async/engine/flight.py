@@ -175,6 +175,8 @@ class Flight:
                 if permit is not None:
                     attempt = await self._sign_send_and_judge(row, permit)
                     row = await self._apply(attempt)
+                    if row.state != "open":
+                        break
                 row = await self._look_up_if_refused(row)
                 if not await self._wait_for_next_round(row):
                     break
@@ -344,7 +346,7 @@ class Flight:
         """Count the body that was sent, and note what its reply says about the key."""
         if self._keys.refused or isinstance(proof, KeyRefused):
             self._keys.judged(key, proof, self._loop.time())
-        self._has_failed |= isinstance(proof, InDoubt | NotSent) and proof.reason == INTERNAL_ERROR
+        self._has_failed |= getattr(proof, "reason", None) == INTERNAL_ERROR
         self._counts = FlightCounts(self._counts.sent + 1, self._counts.look_ups, self._counts.look_ups_since_taken)
 
     def _would_send(self, row: Row, step: Step) -> bool:

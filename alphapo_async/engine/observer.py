@@ -85,6 +85,8 @@ class Observer:
 
     def on_evidence(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
         """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
+        if isinstance(evidence, Attempt) and self._is_unremarkable(after):
+            return
         if isinstance(evidence, Attempt | LookedUp):
             self._tell_exchange(after, evidence)
         elif isinstance(evidence, CalledBack):
@@ -94,6 +96,11 @@ class Observer:
             self._tell("settled", after, outcome=after.state)
         elif isinstance(evidence, Released) and after.state == "open" and not _is_only_the_key(evidence, after):
             self._tell("unknown", after, outcome=counted_as(after), reason=after.reason or None)
+
+    def _is_unremarkable(self, after: Row) -> bool:
+        """Return whether nothing is reported of an attempt that left the row like this: nearly always, without a listener."""
+        is_plain = after.state == "accepted" and after.contradiction is None and not after.differences
+        return is_plain and not self.is_listening and not logger.isEnabledFor(logging.INFO)
 
     def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
         """Emit a contradiction of what was reported; and of a withdrawal that is known by its id, figures that were not requested.

@@ -173,7 +173,15 @@ class Recorder:
         """Return the row after the request, dated now, and its lines: a new row, or the one on record."""
         now = self._now()
         if known is None:
-            row = self._new_row(foreign_id, asked, now)
+            row = new_row(
+                self._account,
+                foreign_id,
+                asked,
+                now,
+                is_durable=self._journal.is_durable,
+                epoch=self._journal.epoch,
+                assumptions=self._assumptions,
+            )
             row = row if row.may_send_until is None else self._clock.date(row, now)
             return noted(row, [recorded(asked, now, __version__)])
         before = known
@@ -183,12 +191,6 @@ class Recorder:
         line = None if is_repeated and after is before else requested(asked, before, after, now, __version__)
         lines = entries_of(lapses, now, __version__)
         return noted(self._clock.date(after, now), lines if line is None else (*lines, line))
-
-    def _new_row(self, foreign_id: str, asked: Requested, now: float) -> Row:
-        is_durable, epoch = self._journal.is_durable, self._journal.epoch
-        return new_row(
-            self._account, foreign_id, asked, now, is_durable=is_durable, epoch=epoch, assumptions=self._assumptions
-        )
 
     # ── readings that are true when they are reported ────────────────────────────────────────────────────────────────
 

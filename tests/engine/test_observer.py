@@ -475,3 +475,23 @@ def test_a_failed_task_is_told_without_the_text_of_its_error() -> None:
     heard.observer.on_task_failed("heartbeat", ZeroDivisionError("hidden"))
     [event] = heard.events
     assert (event.name, event.reason, event.foreign_id) == ("task failed", "heartbeat: ZeroDivisionError", None)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
+def test_an_acceptance_is_logged_only_where_it_is_wanted(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a listener nothing else is done for it; figures that differ are a warning all the same."""
+    quiet = Observer("ops", None, lambda: 42.5)
+    paid = changed(OPEN, state="accepted", withdrawal=PAID)
+    differing = changed(paid, differences=(Difference("amount", "1", "2"),))
+    with caplog.at_level(level, logger="alphapo_async"):
+        quiet.on_evidence(OPEN, paid, attempt(Accepted(PAID)))
+        quiet.on_evidence(OPEN, differing, attempt(Accepted(PAID)))
+    names = {record.getMessage().split(" payout")[0] for record in caplog.records}
+    assert (
+        names
+        == {
+            logging.DEBUG: {"attempt", "settled", "figures differ"},
+            logging.INFO: {"settled", "figures differ"},
+            logging.WARNING: {"figures differ"},
+        }[level]
+    )
