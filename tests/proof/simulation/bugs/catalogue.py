@@ -38,7 +38,23 @@ _SENT_OTHERWISE: Final = "context = self._context"
 _EXCHANGED: Final = (
     'return self._session.exchange("POST", context.withdrawal_url, body=body, headers=headers, timeout=timeout)'
 )
+_ASKED: Final = "return self._session.exchange(method, url, body=body, headers=headers, timeout=timeout)"
 _REFUSAL_JUDGED: Final = '    return _judge_refusal(reply) or InDoubt(f"HTTP {reply.status}")\n'
+
+
+def _raised_raw(file: str, exchanged: str) -> Edit:
+    """Return the edit after which a reply that is cut short is raised."""
+    return Edit(
+        file,
+        exchanged,
+        "\n        async def raw() -> Reply | NoReply:\n"
+        f"            reply = await {exchanged.removeprefix('return ')}\n"
+        '            if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
+        "                raise OSError(reply.reason)\n"
+        "            return reply\n\n"
+        "        return raw()",
+    )
+
 
 _REPLIES: Final = (
     Bug(
@@ -113,16 +129,8 @@ _REPLIES: Final = (
         "a reply that is cut short is raised raw",
         "Clients that catch refused connections and time-outs only: the library's own error reaches whoever pays, and says nothing.",
         (
-            Edit(
-                "engine/flight.py",
-                _EXCHANGED,
-                "\n        async def raw() -> Reply | NoReply:\n"
-                f"            reply = await {_EXCHANGED.removeprefix('return ')}\n"
-                '            if isinstance(reply, NoReply) and reply.reason == "answer cut short":\n'
-                "                raise OSError(reply.reason)\n"
-                "            return reply\n\n"
-                "        return raw()",
-            ),
+            _raised_raw("engine/flight.py", _EXCHANGED),
+            _raised_raw("engine/questions.py", _ASKED),
         ),
     ),
     Bug(
