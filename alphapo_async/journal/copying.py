@@ -133,6 +133,15 @@ async def _copy(source: CopySource, target: CopyTarget, now: float) -> int:
 
 
 async def _compare(source: CopySource, target: CopyTarget, register: Register) -> None:
+    await _compare_rows(source, target)
+    if await target.register() != register:
+        raise _differs("what it keeps beside withdrawals")
+    for account in register.hosts:
+        if await source.totals(account) != await target.totals(account):
+            raise _differs(f"the totals of account {account!r}")
+
+
+async def _compare_rows(source: CopySource, target: CopyTarget) -> None:
     places = [0, 0]
     while True:
         pages = [await each.dump(place, _PAGE) for each, place in zip((source, target), places, strict=True)]
@@ -142,13 +151,8 @@ async def _compare(source: CopySource, target: CopyTarget, register: Register) -
         if len(pages[0]) != len(pages[1]):
             raise _differs("the number of withdrawals")
         if not pages[0]:
-            break
+            return
         places = [page[-1].place for page in pages]
-    if await target.register() != register:
-        raise _differs("what it keeps beside withdrawals")
-    for account in register.hosts:
-        if await source.totals(account) != await target.totals(account):
-            raise _differs(f"the totals of account {account!r}")
 
 
 def _differs(what: str) -> JournalError:

@@ -229,7 +229,7 @@ async def test_a_copy_that_differs_is_found_out(
 async def test_accounts_workers_texts_and_epoch_are_compared_too(both: dict[str, Any]) -> None:
     """They belong to the journal as well."""
     await fill(both["file"])
-    with pytest.raises(JournalError, match="what it keeps besides withdrawals"):
+    with pytest.raises(JournalError, match="what it keeps beside withdrawals"):
         await copy_journal(both["file"], Careless(_as_it_is, keeps_register=False), 100.0)
 
 

@@ -93,7 +93,7 @@ def test_no_password_is_ever_shown(name: str, told: str) -> None:
         ),
         (
             "postgresql://db/payouts?pgbouncer=true",
-            "(pgbouncer); leave them out: time-outs, keepalives and poolers are seen to",
+            "(pgbouncer); leave them out: time-outs, keepalives and poolers need none",
         ),
         ("postgresql://db/payouts?synchronous_commit=off", "(synchronous_commit)"),
         ("postgresql://payer:12?hunter2@db/payouts", "has settings that do not work here; leave them out"),

@@ -564,31 +564,20 @@ class PostgresJournal:
         return drafts
 
     def _add(self, pending: _Write, found: _Found, drafts: dict[Name, _Sheet]) -> bool:
-        """Compute one change; return whether it is done or drafted. A result comes only from a row that was just read."""
-        name = pending.name
-        is_fresh = name in found.rows
+        """Compute one change; return whether it is done or drafted."""
+        name, is_fresh = pending.name, pending.name in found.rows
         known = found.rows[name] if is_fresh else self._known.get(name)
         draft, together = drafts.get(name) or (None, [])
-        before = draft.row if draft is not None else None if known is None else known.row
-        made = _made_before(pending, known, found.lines) if is_fresh and known is not None else None
-        entries: Sequence[Entry] = ()
-        if made is not None and before is not None:
-            # Only the answer was lost. The row is stored once more: it may be visible before it is on every disk that has to keep it.
-            row = before
-        else:
-            try:
-                row, entries = pending.change(before)
-            except BaseException as error:  # noqa: BLE001 - the caller that handed in the function gets it
-                if is_fresh and draft is None:
-                    pending.fail(error)
+        row, lines = (draft.row, draft.entries) if draft else (known.row if known else None, ())
+        # Where only the answer was lost the row is stored once more: it may be visible before it is on every disk that has to keep it.
+        made = _made_before(pending, known, found.lines) if is_fresh else None
+        if made is None or row is None:
+            changed = _change(pending, row, is_alone=draft is None, is_fresh=is_fresh)
+            if changed is None:
                 return pending.is_done
-            if row is before and not entries and draft is None:
-                if is_fresh:
-                    pending.resolve(row)
-                return is_fresh
-            made = row
-        entries = (*(draft.entries if draft else ()), *entries)
-        drafts[name] = Draft(name, known, row, entries), [*together, (pending, made)]
+            made = row = changed[0]
+            lines = (*lines, *changed[1])
+        drafts[name] = Draft(name, known, row, lines), [*together, (pending, made)]
         return True
 
     def _is_overtaken(self, name: Name, found: StoredRow | None) -> bool:
@@ -603,8 +592,34 @@ class PostgresJournal:
             self._known.popitem(last=False)
 
 
-def _made_before(pending: _Write, known: StoredRow, lines: dict[int, list[Entry]]) -> Row | None:
+def _change(
+    pending: _Write, before: Row | None, *, is_alone: bool, is_fresh: bool
+) -> tuple[Row, Sequence[Entry]] | None:
+    """Compute a change; return None where nothing is to be stored. A result comes only from a row that was just read.
+
+    Args:
+        pending: the change.
+        before: the row, or the row of the draft.
+        is_alone: there is no draft of the row yet.
+        is_fresh: the row was just read.
+    """
+    try:
+        row, entries = pending.change(before)
+    except BaseException as error:  # noqa: BLE001 - the caller that handed in the function gets it
+        if is_fresh and is_alone:
+            pending.fail(error)
+        return None
+    if is_alone and row is before and not entries:
+        if is_fresh:
+            pending.resolve(row)
+        return None
+    return row, entries
+
+
+def _made_before(pending: _Write, known: StoredRow | None, lines: dict[int, list[Entry]]) -> Row | None:
     """Return the row that the change made, if it is stored already."""
+    if known is None:
+        return None
     return next((one.made for one in pending.attempts if one.stands(known, lines.get(known.id, []))), None)
 
 

@@ -50,19 +50,23 @@ _WORDS: Final = (
 
 def condition_of(path: Path, error: Exception) -> str:
     """Return the condition; where the error does not show it, the file is looked at."""
+    found = _shown(error)
+    if found == "not writable" and is_mounted_read_only(path):
+        return "read-only file system"
+    return _seen(path) or found if found == "not to be opened" else found
+
+
+def _shown(error: Exception) -> str:
+    """Return the condition that the error itself shows."""
     if isinstance(error, HeldByReader):
         return "a reader holds it"
     if isinstance(error, OtherVersion):
         return "another SQLite"
     if isinstance(error, OSError):
-        found = _NUMBERS.get(error.errno or 0, "unknown")
-    else:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED:
-            return "gone just now"
-        found = next((condition for words, condition in _WORDS if words in str(error)), "unknown")
-    if found == "not writable" and is_mounted_read_only(path):
-        return "read-only file system"
-    return _seen(path) or found if found == "not to be opened" else found
+        return _NUMBERS.get(error.errno or 0, "unknown")
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED:
+        return "gone just now"
+    return next((condition for words, condition in _WORDS if words in str(error)), "unknown")
 
 
 def _seen(path: Path) -> str | None:

@@ -557,19 +557,24 @@ class SqliteJournal:
             _fail(group, error if isinstance(error, JournalError) else journal_error(self.path, error))
             return
         apart = group
-        if any(request.writes for request in group):
-            apart = [request for request in group if isinstance(request.run, _Apart)]
-            together = [request for request in group if not isinstance(request.run, _Apart)]
-            failure = self._commit(file, together)
-            if failure is not None and is_busy(failure):  # each call alone would wait as long again
-                _fail(together, journal_error(self.path, failure))
-            elif isinstance(failure, JournalError):  # it is not this journal any more
-                _fail(together, failure)
-            elif failure is not None:
-                for request in together:
-                    self._serve_alone(file, request)
-        for request in apart:
-            self._read(file, request)
+        if any(call.writes for call in group):
+            apart = [call for call in group if isinstance(call.run, _Apart)]
+            self._serve_together(file, [call for call in group if not isinstance(call.run, _Apart)])
+        for call in apart:
+            self._read(file, call)
+
+    def _serve_together(self, file: _File, group: list[_Call[Any]]) -> None:
+        """Serve calls in one transaction; one by one where that fails, unless it would fail for each of them."""
+        failure = self._commit(file, group)
+        if failure is None:
+            return
+        if is_busy(failure):  # each call alone would wait as long again
+            _fail(group, journal_error(self.path, failure))
+        elif isinstance(failure, JournalError):  # it is not this journal any more
+            _fail(group, failure)
+        else:
+            for call in group:
+                self._serve_alone(file, call)
 
     def _opened(self) -> _File:
         if self._file is not None and not self._continuity.is_same_file():
@@ -600,23 +605,23 @@ class SqliteJournal:
             raise file_error(self.path, "replaced beside a log")
         self._close()
 
-    def _read(self, file: _File, request: _Call[Any]) -> None:
+    def _read(self, file: _File, call: _Call[Any]) -> None:
         try:
-            self._busy_wait.run(partial(_run, file, request))
+            self._busy_wait.run(partial(_run, file, call))
         except DRIVER_ERRORS as error:
-            request.error = journal_error(self.path, error)
+            call.error = journal_error(self.path, error)
 
     def _commit(self, file: _File, group: list[_Call[Any]]) -> Exception | None:
         """Serve a group in one transaction; return what went wrong."""
-        changes = [request.run for request in group if isinstance(request.run, _Write)]
+        changes = [call.run for call in group if isinstance(call.run, _Write)]
         for change in changes:
             change.is_missing = False
         is_committing = False
         try:
             file.begin()
             file.read_ahead(change.name for change in changes)
-            for request in group:
-                _run(file, request)
+            for call in group:
+                _run(file, call)
             file.write()
             is_committing = True
             file.commit()
@@ -629,15 +634,15 @@ class SqliteJournal:
             return error
         return None
 
-    def _serve_alone(self, file: _File, request: _Call[Any]) -> None:
+    def _serve_alone(self, file: _File, call: _Call[Any]) -> None:
         """Serve one call again in its own transaction; after a commit that failed, now or before, it is not known whether it is stored."""
-        request.result = request.error = None
-        error = self._commit(file, [request])
+        call.result = call.error = None
+        error = self._commit(file, [call])
         if isinstance(error, DRIVER_ERRORS):
-            change = request.run
+            change = call.run
             is_known_missing = isinstance(change, _Write) and change.is_missing and not change.may_stand
             error = journal_error(self.path, error, recorded=False if is_known_missing else None)
-        request.error = request.error or error
+        call.error = call.error or error
 
     def _undo(self, file: _File) -> None:
         """Undo what was not committed; a file where that fails is opened again at the next call."""
@@ -713,16 +718,16 @@ class _Write:
         return self._change(known)
 
 
-def _run(file: _File, request: _Call[Any]) -> None:
+def _run(file: _File, call: _Call[Any]) -> None:
     """Run a call; what a caller's own function raises is the error of this call alone."""
-    if not isinstance(request.run, _Write):
+    if not isinstance(call.run, _Write):
         file.write()  # the call may read rows whose changes have gathered
     try:
-        request.result = request.run(file)
+        call.result = call.run(file)
     except DRIVER_ERRORS:
         raise
     except BaseException as error:  # noqa: BLE001 - the caller that handed in the function gets it
-        request.error = error
+        call.error = error
 
 
 def _settle(group: list[_Call[Any]], stored: asyncio.Future[None]) -> None:
@@ -745,5 +750,5 @@ async def _settled(loop: asyncio.AbstractEventLoop, commits: GroupCommit[_Call[A
 
 
 def _fail(group: list[_Call[Any]], error: JournalError) -> None:
-    for request in group:
-        request.error = copy(error)
+    for call in group:
+        call.error = copy(error)

@@ -243,7 +243,7 @@ async def test_inside_a_transaction_of_the_callers_a_refusal_is_told_once() -> N
     connection = await asyncpg.connect(postgres.url())
     async with connection.transaction():
         assert await opened.run_within(connection, one) == 1
-    with pytest.raises(JournalError, match="not there any more"):
+    with pytest.raises(JournalError, match="its tables are gone"):
         await opened.run_within(connection, lambda fetch: fetch("select * from no_such_table"))
     await connection.close()
     await opened.aclose()
