@@ -35,6 +35,11 @@ class BusyWait:
         """End every wait after so many seconds, those included that begin later; called from any thread."""
         self._ends_at = min(self._ends_at, self._time() + seconds)
 
+    @property
+    def has_ended(self) -> bool:
+        """Every wait is over: statements that come later do not wait at all."""
+        return self._time() >= self._ends_at
+
     def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; while the file is locked it is run again from its beginning.
 

@@ -46,9 +46,7 @@ T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that are not read again while no other process has written
 _CLOSING: Final = 1.0  # seconds that closing gives to the calls that are left
-_CLOSING_WAIT: Final = (
-    0.25  # and to another process that locks the file; a slice of waiting follows, and another one for the next group
-)
+_CLOSING_WAIT: Final = 0.25  # and to another process that locks the file; a slice of waiting may follow
 
 
 class _File:
@@ -556,6 +554,8 @@ class SqliteJournal:
         except (JournalError, *DRIVER_ERRORS) as error:
             _fail(group, error if isinstance(error, JournalError) else journal_error(self.path, error))
             return
+        if self._busy_wait.has_ended:  # closing: no call waits for another process any more
+            file.rows.connection.execute("pragma busy_timeout = 0")
         apart = group
         if any(call.writes for call in group):
             apart = [call for call in group if isinstance(call.run, _Apart)]
