@@ -137,7 +137,7 @@ def figure_in(row: Row, currency: str | None) -> Money | None:
     Its amount is None where AlphaPo has not given that figure; the result is None where the row has nothing to do with the currency.
     """
     (figure, asked), known, payment = row.revision.asked, row.withdrawal, row.revision.payment
-    if currency == asked:
+    if asked and currency == asked:
         return Money(asked, figure)
     sides = (
         []

@@ -167,6 +167,8 @@ def test_a_row_without_its_payment_is_compared_by_its_figure() -> None:
     assert fields(differences_in_export(forgotten, line(amount=Decimal(1)))) == ["amount"]
     assert fields(differences_in_export(forgotten, line(currency="EUR"))) == []
     assert fields(differences_in_look_up(forgotten, SHOWN)) == []
+    unknown = replace(forgotten, revision=Revision(b"", None, 1, "1:0"))
+    assert fields(differences_in_export(unknown, line(currency=""))) == []
     other = replace(SHOWN, currency_sent=None, currency_received=Money("BTC", Decimal(1)))
     assert fields(differences_in_look_up(forgotten, other)) == ["amount"]
     assert shown_money(forgotten, SHOWN) == Money("BTC", Decimal("0.50000001"))

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -40,6 +41,8 @@ class Followed(msgspec.Struct):
     statuses: Counter[str]
     wrong: list[str]
     """Lines that the ledger disproves, or that lack something."""
+    waiting: int
+    """Rows that AlphaPo has ended, and that are unknown until the quiet time is over."""
     doubled: int
     """Withdrawals that moved money twice."""
 
@@ -65,19 +68,33 @@ async def follow(
         KEY, SECRET, faults=faults, seed=seed, settle_after=settle_after, dialect=Dialect(parts=parts, fees="outside")
     )
     async with sandbox:
-        runs, code = 0, int(Exit.UNKNOWN)
-        while code == Exit.UNKNOWN and runs < _RUNS:
+        runs, code, wrong, waiting = 0, int(Exit.UNKNOWN), ["not run"], 0
+        while code == Exit.UNKNOWN and wrong and runs < _RUNS:
             runs, code = runs + 1, await _run(path, sandbox.url)
-        await sandbox.drain()
-        booked = {one.foreign_id: one for one in sandbox.ledger.all_accepted()}
+            await sandbox.drain()
+            lines, wrong, waiting = _judged(path, count, {one.foreign_id: one for one in sandbox.ledger.all_accepted()})
         doubled = len(sandbox.ledger.paid_more_than_once("foreign_id"))
+    statuses = Counter(line["status"] for line in lines)
+    return Followed(count, runs, code, time.monotonic() - began, statuses, wrong, waiting, doubled)
+
+
+def _judged(
+    path: Path, count: int, booked: Mapping[str, AcceptedWithdrawal]
+) -> tuple[list[dict[str, str]], list[str], int]:
+    """Return the lines of the results, why some are wrong, and how many wait for the quiet time by rule."""
     with path.with_name(f"{path.name}.results.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    wrong = [f"{line['foreign_id']}: {why}" for line in lines if (why := _wrong(line, booked.get(line["foreign_id"])))]
+    waiting = [line for line in lines if _waits(line, booked.get(line["foreign_id"]))]
+    judged = [line for line in lines if line not in waiting]
+    wrong = [f"{line['foreign_id']}: {why}" for line in judged if (why := _wrong(line, booked.get(line["foreign_id"])))]
     if sorted(line["foreign_id"] for line in lines) != sorted(f"row-{number}" for number in range(count)):
         wrong.append("the lines are not the rows")
-    statuses = Counter(line["status"] for line in lines)
-    return Followed(count, runs, code, time.monotonic() - began, statuses, wrong, doubled)
+    return lines, wrong, len(waiting)
+
+
+def _waits(line: dict[str, str], booked: AcceptedWithdrawal | None) -> bool:
+    """Return whether a row is unknown because AlphaPo ended it, and an earlier attempt may arrive until the quiet time (30 min) is over."""
+    return line["outcome"] == "unknown" and booked is not None and not booked.moved_money
 
 
 async def _run(path: Path, url: str) -> int:
@@ -85,7 +102,7 @@ async def _run(path: Path, url: str) -> int:
     environment = {"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": SECRET, "ALPHAPO_BASE_URL": url, "PATH": os.environ["PATH"]}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     process = await asyncio.create_subprocess_exec(
-        *command, "--give-up-after", "60s", env=environment, stdout=asyncio.subprocess.DEVNULL
+        *command, "--give-up-after", "90s", env=environment, stdout=asyncio.subprocess.DEVNULL
     )
     return await process.wait()
 
@@ -114,7 +131,7 @@ def main() -> None:
             told = asyncio.run(follow(Path(folder), given.rows, parts, given.seed))
         print(
             f"{parts}: {told.rows:,} rows in {told.runs} runs and {told.seconds:.0f} s, exit code {told.code}, {dict(told.statuses)}, "
-            f"{len(told.wrong)} wrong, {told.doubled} doubled"
+            f"{told.waiting} wait for the quiet time, {len(told.wrong)} wrong, {told.doubled} doubled"
         )
         print("".join(f"  {why}\n" for why in told.wrong[:10]), end="")
         bad += len(told.wrong) + told.doubled
