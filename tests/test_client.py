@@ -30,6 +30,7 @@ from alphapo_async.core.models import Health, Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
+from alphapo_async.core.signer import Signer
 from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.session import SessionManager
@@ -666,3 +667,39 @@ async def test_questions_that_are_about_no_withdrawal() -> None:
         assert (await alphapo.quote("EUR", "BTC", amount="25000")).amount_to == Decimal("0.5")
         with pytest.raises(ConfigurationError, match="exactly one of amount and amount_to"):
             await alphapo.quote("EUR", "BTC")
+
+
+def test_what_is_enqueued_is_paid_by_a_batch_or_a_pass() -> None:
+    """Each public method hands over to the part that does it."""
+
+    async def story() -> list[Any]:
+        wire = Wire()
+        async with client(wire, journal=Durable()) as alphapo:
+            await alphapo.enqueue(request("a"))
+            with pytest.raises(ConfigurationError, match="PostgreSQL"):
+                alphapo.enqueue_statement(request("b"))
+            passed = [result.outcome async for result in alphapo.resume()]
+            paid = [result.outcome async for result in alphapo.batch([request("c")])]
+            shown = await alphapo.look_up("a")
+            return [passed, paid, shown is not None and shown.foreign_id, (await alphapo.totals())["BTC"].accepted]
+
+    assert run(story()) == [["accepted"], ["accepted"], "a", Decimal("0.003")]
+
+
+def test_a_callback_is_received_and_handed_out_again() -> None:
+    """Signed with the client's key."""
+    body = b'{"id":7,"foreign_id":"payout-17","type":"withdrawal","status":"confirmed"}'
+    headers = {
+        "X-Processing-Key": "made-up-key",
+        "X-Processing-Signature": Signer("made-up-key", "made-up-secret").sign(body),
+    }
+
+    async def story() -> list[bool]:
+        async with client(Wire()) as alphapo:
+            await alphapo.withdraw(request())
+            async with alphapo.receive_callback(headers, body) as callback:
+                is_new = callback.is_new
+            async with alphapo.replay_callback("payout-17") as again:
+                return [is_new, again.is_new]
+
+    assert run(story()) == [True, False]

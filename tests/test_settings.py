@@ -26,6 +26,7 @@ from alphapo_async.settings import (
     by_fingerprint,
     check_account,
     check_base_url,
+    check_client_settings,
     check_hook,
     check_rate,
     from_environment,
@@ -513,3 +514,22 @@ def test_a_file_of_retired_keys_that_cannot_be_read_is_not_shown(tmp_path: Path,
         read_retired_keys(file, "--retired-keys-file")
     assert "not-a-file" not in str(told.value)
     assert told.value.__cause__ is told.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"amount_format": "float"}, "amount_format"),
+        ({"account": ""}, "account"),
+        ({"policy": 5}, "policy must be a RetryPolicy, not int"),
+        ({"session": "pool"}, "session must be a SessionManager, not str"),
+        ({"on_event": "log"}, "on_event"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(wrong: dict[str, Any], says: str) -> None:
+    """Settings of the right kind pass."""
+    right = {"account": "shop", "policy": None, "session": None, "amount_format": "number", "on_event": print}
+    check_client_settings(**right)  # type: ignore[arg-type]
+    check_client_settings(**{**right, "on_event": None})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=says):
+        check_client_settings(**{**right, **wrong})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, cast
@@ -240,11 +239,13 @@ class Inbox:
 
     async def _let_go_later(self, name: str, taken: Handled) -> None:
         """Free the claim as soon as the journal can; not while a later delivery has its turn here, under the same claim."""
-        for number in itertools.count(1):
+        number = 0
+        while True:
             async with self._exclusive(name, None):
                 with contextlib.suppress(JournalError):
                     await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
                     return
+            number += 1
             await self._runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
 
     def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,8 @@
 """The parts of one client: what they share, and how they are closed."""
 
 import asyncio
+import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,9 @@ from tests.support.wire import (
 )
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # tasks of the closed loop are collected here
 def test_a_client_is_closed_in_its_own_loop_or_after_that_has_ended() -> None:
     """Closing from another one would end nothing while its own still runs."""
     made: list[AlphapoClient] = []
@@ -44,6 +49,10 @@ def test_a_client_is_closed_in_its_own_loop_or_after_that_has_ended() -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
     assert "closed, 0 in flight" in run(close())
+    del task
+    made.clear()
+    under_way.clear()
+    gc.collect()
 
 
 def test_closing_gives_what_is_under_way_its_grace() -> None:
@@ -90,3 +99,11 @@ async def test_a_client_with_its_own_session_over_a_real_socket() -> None:
 
     assert caught.value.reason == "no connection"
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_client_closes_the_journal_and_the_session_that_it_opened(tmp_path: Path) -> None:
+    """The file's thread ends with the client, and so do the connections."""
+    async with AlphapoClient("key", "secret", base_url="http://127.0.0.1:9", journal=tmp_path / "p.db") as alphapo:
+        assert (await alphapo.health()).in_flight == 0
+    assert alphapo._engine.owns_journal
+    assert alphapo._engine.owns_session

@@ -275,3 +275,27 @@ def test_a_client_that_was_opened_before_a_fork_is_refused_in_the_child() -> Non
                     assert (await made.withdraw(request())).status == "processing"
 
     run(story())
+
+
+def test_a_client_says_whether_it_is_open() -> None:
+    """Not before its first use, and not after closing; from another loop it is not closed."""
+    made: list[AlphapoClient] = []
+
+    async def story() -> list[str]:
+        alphapo = client(Wire())
+        made.append(alphapo)
+        states = [alphapo._lifecycle.state]
+        async with alphapo:
+            states.append(alphapo._lifecycle.state)
+        return [*states, alphapo._lifecycle.state]
+
+    async def close() -> None:
+        await made[0].aclose()
+
+    assert run(story()) == ["not opened", "open", "closed"]
+    loop = VirtualLoop()
+    made[0]._lifecycle._loop = loop
+    with pytest.raises(ConfigurationError, match="close it there"):
+        run(close())
+    loop.close()
+    run(close())

@@ -17,6 +17,7 @@ from alphapo_async.core.errors import (
     ForeignIdConflict,
     WithdrawalError,
     WithdrawalNotSent,
+    WithdrawalRejected,
 )
 from alphapo_async.core.outcome import Reply
 from alphapo_async.journal import open_journal
@@ -28,6 +29,7 @@ from tests.support.wire import (
     NO_CONNECTION,
     Durable,
     SlowToOpen,
+    Standby,
     Wire,
     client,
     reply,
@@ -182,3 +184,20 @@ def test_whatever_nobody_will_pay_is_not_taken_for_enqueued(post: Reply) -> None
         return [isinstance(one, WithdrawalError) and one.may_release_funds for one in told]
 
     assert run(story()) == [True, True]
+
+
+def test_a_no_from_before_the_journal_went_back_is_looked_up_first() -> None:
+    """Nothing is enqueued on a "no" that AlphaPo confirms."""
+
+    async def story() -> int:
+        wire, journal = Wire([INSUFFICIENT]), Standby()
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            journal.lag()
+            await journal.fail_over()
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.enqueue(request())
+        return wire.look_ups
+
+    assert run(story()) == 1

@@ -374,3 +374,21 @@ def test_a_refused_key_is_asked_about() -> None:
         return wire.questions
 
     assert run(story()) == 1
+
+
+def test_an_accepted_row_is_looked_up_again() -> None:
+    """Its status is the newer one afterwards."""
+
+    async def story() -> tuple[int, str | None]:
+        wire, journal = Wire(), MemoryJournal()
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.withdraw(request())
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            await alphapo._questions.refresh(row)
+            row = await journal.find("default", "payout-17")
+            assert row is not None
+            assert row.withdrawal is not None
+            return wire.look_ups, row.withdrawal.status
+
+    assert run(story()) == (1, "not_confirmed")

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.errors import JournalError
+from alphapo_async.core.errors import JournalError, WithdrawalRejected
 from alphapo_async.core.evidence import (
     Attempt,
     LeaseExpired,
@@ -25,6 +25,7 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
+from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.engine import Engine
@@ -655,3 +656,27 @@ def test_what_a_worker_does_nothing_for_is_freed_when_the_journal_went_back() ->
         return [None if row is None or row.holder is None else "held" for row in rows]
 
     assert run(story()) == [None, "held"]
+
+
+def test_a_no_that_waited_is_told_as_it_stands() -> None:
+    """What is no "no", is another payment's or is unknown to the journal comes back as it is; a "no" that was undone does not."""
+
+    async def story() -> list[str]:
+        engine = engine_of(Wire(), journal=_Lasting(), clock=asyncio.get_running_loop().time)
+        refused = WithdrawalRejected("No.", foreign_id="f", errors={})
+        no = BatchResult(0, PAYMENT, None, refused)
+        same = [
+            BatchResult(0, PAYMENT, Withdrawal(id=7, foreign_id="f"), None),
+            BatchResult(0, "text", None, refused),
+            no,
+        ]
+        for result in same:
+            assert await engine.recorder.as_it_stands(result) is result
+        row = await engine.recorder.record("f", ASKED)
+        await engine.recorder.apply(row, REFUSED)
+        outcomes: list[str] = [(await engine.recorder.as_it_stands(no)).outcome]
+        await engine.recorder.apply(row, ACCEPTED)
+        outcomes.append((await engine.recorder.as_it_stands(no)).outcome)
+        return outcomes
+
+    assert run(story()) == ["rejected", "accepted"]

@@ -17,6 +17,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
+from alphapo_async.core.events import Event
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.outcome import Reply
 from alphapo_async.core.retry_policy import RetryPolicy
@@ -568,3 +569,46 @@ def test_closing_leaves_nothing_at_work_where_the_journal_takes_nothing() -> Non
 
     assert run(story(Down())) == ("journal", 3.8, 1)
     assert run(story(Hanging())) == ("closing", 3.9, 1)
+
+
+async def _no_rest(_seconds: float) -> None:
+    """Rest for no time."""
+
+
+def test_a_row_of_a_batch_returns_what_withdraw_raises() -> None:
+    """And hands out how to give it up; a listener hears that the flight began."""
+
+    async def story() -> list[Any]:
+        events: list[Event] = []
+        async with client(Wire(), on_event=events.append) as alphapo:
+            let_go: list[Any] = []
+            how: dict[str, Any] = {
+                "resend_rejected": False,
+                "rest": _no_rest,
+                "is_probe": True,
+                "at_end": let_go.append,
+            }
+            paid = await alphapo._registry.pay_row(request(), **how)
+            wrong = await alphapo._registry.pay_row(request("b", amount="0.12345678901234567"), **how)
+            return [type(paid), type(wrong), len(let_go), events[0].name]
+
+    assert run(story()) == [Withdrawal, InvalidRequest, 1, "begun"]
+
+
+def test_an_open_row_is_settled_by_one_flight() -> None:
+    """Without a caller; what is settled already is only reported."""
+
+    async def story() -> list[str]:
+        journal = Durable()
+        async with client(Wire(), journal=journal) as alphapo:
+            await alphapo.enqueue(request())
+            sources: list[str] = []
+            for _ in range(2):
+                row = await journal.find("default", "payout-17")
+                assert row is not None
+                _, outcome = await alphapo._registry.settle(row, may_resend=True)
+                assert isinstance(outcome, Withdrawal)
+                sources.append(outcome.source)
+            return sources
+
+    assert run(story()) == ["reply", "journal"]
