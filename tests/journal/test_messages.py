@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from alphapo_async.cli.runbook import guide, topics
-from alphapo_async.journal.messages import DATABASE, FILE, Message, sentence
+from alphapo_async.journal.messages import DATABASE, FILE, Message, database_error, file_error, sentence
 
 
 def rows_of(messages: dict[str, Message]) -> list[str]:
@@ -36,3 +38,13 @@ def test_a_message_is_what_is_the_matter_and_what_to_do(message: Message) -> Non
     assert "{" not in said
     assert said.startswith(message.text.partition("{")[0])
     assert said == said.strip(" .")
+
+
+def test_an_error_names_its_journal() -> None:
+    """With the value that was found, and whether the call was recorded."""
+    error = file_error(Path("payouts.db"), "several links", "2", recorded=False)
+    assert error.detail.startswith("The journal 'payouts.db': it has 2 hard links, and")
+    assert error.recorded is False
+    error = database_error("postgresql://db/payouts", "privilege", "USAGE on schema s")
+    assert error.detail.startswith("The journal at postgresql://db/payouts: the user lacks USAGE on schema s: grant it")
+    assert error.recorded is None
