@@ -179,8 +179,9 @@ def the_journal(journal: Journal | str | Path | None, base_url: str) -> Journal:
     if journal is None:
         if not is_loopback(base_url):
             raise ConfigurationError(
-                'Name the journal: journal="memory" forgets with the process what was sent, so that P2, P4, P5 and P6 of the '
-                "promise end with it; or pass a Journal of your own, which keeps them. Only a loopback base_url may go without."
+                'Set ALPHAPO_JOURNAL=payouts.db (or journal="payouts.db") to a file on a permanent disk, or to a postgresql:// URL. '
+                "The journal records every withdrawal before it is sent, so that no restart pays it twice. Nothing was sent. Only a "
+                "local sandbox may go without a journal."
             )
         return open_journal("memory")
     if isinstance(journal, str | Path):

@@ -1,6 +1,7 @@
 """The public names."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 import alphapo_async
 from alphapo_async.core import errors
+from tests.support import documents
 
 
 def test_the_public_names_are_sorted_and_there() -> None:
@@ -30,7 +32,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 def test_names_are_loaded_when_they_are_asked_for() -> None:
     """Importing the package alone loads nothing, and a name that does not exist is told as Python does."""
-    assert set(alphapo_async.__all__) < set(dir(alphapo_async))
+    assert dir(alphapo_async) == alphapo_async.__all__
     with pytest.raises(AttributeError, match="module 'alphapo_async' has no attribute 'AlphapoClientt'"):
         _ = alphapo_async.AlphapoClientt
     script = "import sys, alphapo_async; print('aiohttp' in sys.modules); alphapo_async.AlphapoClient; print('aiohttp' in sys.modules)"
@@ -73,3 +75,17 @@ def test_every_log_record_has_its_foreign_id() -> None:
     }
     assert len(calls) > 8
     assert [place for place, has_it in calls.items() if not has_it] == []
+
+
+def test_no_text_that_users_read_names_an_assumption_by_its_letter() -> None:
+    """`P2` or `A1` mean something in the design alone: messages, helps, docstrings and pages say the thing itself."""
+    package = Path(alphapo_async.__file__).parent
+    by_letter = re.compile(r"\b[PA]\d\d?\b")
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in sorted(package.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and by_letter.search(node.value)
+    ]
+    pages = [page for page in documents.PAGES if by_letter.search(documents.text_of(page))]
+    assert (found, pages) == ([], [])

@@ -184,7 +184,7 @@ def test_a_retired_key_is_checked_like_the_current_one() -> None:
 def test_a_journal_may_be_left_out_for_a_loopback_host_only() -> None:
     """Against the sandbox a journal in memory is made; against AlphaPo it has to be asked for."""
     assert isinstance(the_journal(None, "http://127.0.0.1:8080"), MemoryJournal)
-    with pytest.raises(ConfigurationError, match="Name the journal"):
+    with pytest.raises(ConfigurationError, match=r"^Set ALPHAPO_JOURNAL=payouts\.db \(or journal=\"payouts\.db\"\)"):
         the_journal(None, PRODUCTION)
 
 

@@ -167,7 +167,7 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
 
 _CHECK_EPILOG = """\b
 Examples:
-  alphapo check --journal memory
+  alphapo check --journal payouts.db
   alphapo check payouts.csv --strict
 """
 

@@ -68,7 +68,9 @@ def journal_named(name: str | None, environment: Mapping[str, str], *, reads_onl
     """
     chosen = environment.get("ALPHAPO_JOURNAL") if name is None else name
     if not chosen or chosen == "memory":
-        raise ConfigurationError("Name the journal with --journal or ALPHAPO_JOURNAL: a file, or postgresql://…")
+        raise ConfigurationError(
+            "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): the journal is a file, or postgresql://…"
+        )
     if name is None:
         check_path("ALPHAPO_JOURNAL", chosen, is_secret=may_hold_password(chosen))
     opened = existing(open_journal(chosen))

@@ -145,8 +145,8 @@ class Access:
         name = self._settings.get("journal")
         if name is None and not self.is_local:
             raise ConfigurationError(
-                "Name the journal with --journal or ALPHAPO_JOURNAL: it keeps a withdrawal from being paid twice. A file or "
-                'PostgreSQL keeps what was sent; "memory" forgets it with the process.'
+                "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db) to a file on a permanent disk, or to a postgresql:// URL. "
+                "The journal records every withdrawal before it is sent, so that no restart pays it twice. Nothing was sent."
             )
         return open_journal("memory" if name is None else name)
 

@@ -112,7 +112,7 @@ def resume(
     opened = existing(access.open_journal())
     if not is_shared(opened):
         raise ConfigurationError(
-            "Name the journal with --journal or ALPHAPO_JOURNAL: a journal in memory ends with its process, and leaves nothing open."
+            "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): a journal in memory ends with its process, and leaves nothing open."
         )
     how = {"rate": max_rate, "give_up_after": give_up_after} if refresh else None
     passed = run(_resume(access, opened, resend=resend, restored=restored, refresh=how))

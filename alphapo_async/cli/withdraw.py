@@ -34,7 +34,7 @@ __all__ = ["question", "report", "withdraw"]
 _EPILOG = """\b
 Example:
   alphapo withdraw --currency BTC --address bc1q... --amount 0.0015 \\
-      --foreign-id payout-17 --end-user-reference user-42 --journal memory
+      --foreign-id payout-17 --end-user-reference user-42 --journal payouts.db
 """
 
 CallOutcome: TypeAlias = Withdrawal | WithdrawalError | JournalError

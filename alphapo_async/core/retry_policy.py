@@ -26,8 +26,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         attempt_timeout: seconds for one request, from a free slot to the last byte of its reply.
         wait_initial: seconds; the first backoff is drawn between 0 and this, every next one up to twice as much.
         wait_max: seconds; no backoff is drawn above it. `Retry-After` may ask for more.
-        quiet: assumed of AlphaPo (A3): it accepts nothing later than this many seconds after the last byte could have left.
-        resend_within: assumed of AlphaPo (A2): it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
+        quiet: assumed of AlphaPo: it accepts nothing later than this many seconds after the last byte could have left.
+        resend_within: assumed of AlphaPo: it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
             body sent now might arrive later than that: `quiet` and `attempt_timeout` before its end.
         refresh_after: seconds after which `work` looks up an accepted withdrawal that is not final; then each time after twice as long,
             up to once a day, for 30 days. Rows keep the figure that they were recorded with.

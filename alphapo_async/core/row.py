@@ -160,7 +160,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Assumptions(msgspec.Struct, frozen=True, gc=False):
-    """What is assumed of AlphaPo (A2 and A3), and known of ourselves, in seconds."""
+    """What is assumed of AlphaPo, and known of ourselves, in seconds."""
 
     resend_within: float = 86_400.0
     """How long AlphaPo does not free an id."""
@@ -216,7 +216,7 @@ def is_refused_after(row: Row, when: float) -> bool:
 
 
 def quiet_from(row: Row, assumptions: Assumptions) -> float:
-    """Return the time from which no body sent so far can still be accepted (A3)."""
+    """Return the time from which no body sent so far can still be accepted."""
     return (row.may_send_until or 0.0) + assumptions.quiet
 
 

@@ -104,7 +104,7 @@ def test_memory_cannot_be_exported() -> None:
     """It ends with its process."""
     told = invoke("journal", "export", "--journal", "memory")
     assert told.exit_code == 2
-    assert "Name the journal" in told.stderr
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
 
 
 def test_a_row_tells_all_that_it_knows() -> None:

@@ -99,7 +99,7 @@ def test_a_journal_must_be_named(name: str | None) -> None:
     """One in memory has nothing to show."""
     told = invoke("journal", "list", *(() if name is None else ("--journal", name)))
     assert told.exit_code == 2
-    assert "Name the journal with" in told.stderr
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_an_empty_option_is_not_taken_for_absent() -> None:
     assert account_of(None, {"ALPHAPO_ACCOUNT": ""}) == "default"
     with pytest.raises(ConfigurationError, match=r"^account is empty\."):
         account_of("", environment)
-    with pytest.raises(ConfigurationError, match=r"^Name the journal with --journal"):
+    with pytest.raises(ConfigurationError, match=r"^Set ALPHAPO_JOURNAL=payouts\.db \(or --journal"):
         journal_named("", environment)
     with pytest.raises(ConfigurationError, match=r"^ALPHAPO_ACCOUNT 'ops ' has leading or trailing spaces"):
         account_of(None, {"ALPHAPO_ACCOUNT": "ops "})

@@ -78,7 +78,7 @@ def test_resume_wants_a_journal_that_is_there(local: Local, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
     told = local.invoke("resume")
     assert told.exit_code == 2
-    assert "Name the journal" in told.stderr
+    assert "Set ALPHAPO_JOURNAL=payouts.db" in told.stderr
 
 
 def test_a_journal_that_breaks_while_rows_are_resumed_asks_for_another_pass(local: Local, tmp_path: Path) -> None:

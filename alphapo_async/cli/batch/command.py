@@ -185,8 +185,9 @@ def _path_of(journal: Journal) -> Path | None:
 def _refuse_memory(named: str, access: Access) -> None:
     if named == "memory" and not access.is_local:
         raise ConfigurationError(
-            "A batch needs a durable journal: without one, the same command could not continue after an interruption. Name a file or "
-            "PostgreSQL with --journal. Nothing was sent."
+            "Leave --journal and ALPHAPO_JOURNAL out (the journal is then FILE.journal.db), or set them to a file or a postgresql:// URL: "
+            "a journal in memory ends with this command, so that the same command could not continue after an interruption. "
+            "Nothing was sent."
         )
 
 
