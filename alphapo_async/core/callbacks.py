@@ -14,6 +14,7 @@ import msgspec
 
 from alphapo_async.core.codec import UNREADABLE, read_json, read_transaction
 from alphapo_async.core.errors import CallbackError, ConfigurationError
+from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.models import KNOWN, Transaction
 from alphapo_async.core.signer import Signer
@@ -43,6 +44,7 @@ CallbackKind = Literal["ours", "not in journal", "not a withdrawal", "contradict
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 
 
+@with_field_docs
 class Callback(msgspec.Struct, frozen=True, gc=False):
     """One delivery that AlphaPo signed."""
 

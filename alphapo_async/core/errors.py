@@ -21,9 +21,11 @@ Every one survives `pickle` and `copy`, and none holds an exception of the HTTP 
 from __future__ import annotations
 
 import copyreg
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
+
+from alphapo_async.core.field_docs import with_field_docs
 
 __all__ = [
     "AlphapoError",
@@ -48,6 +50,62 @@ Outcome: TypeAlias = Literal[
 ]
 """How one withdrawal ended, as far as is known."""
 
+NotSentReason: TypeAlias = Literal[
+    "throttled",
+    "no connection",
+    "outage",
+    "queue",
+    "closed",
+    "expired",
+    "key refused",
+    "not found",
+    "journal",
+    "internal error",
+]
+"""Why a withdrawal was not sent. `throttled`: AlphaPo asked to wait. `outage`: AlphaPo gives no readable answers. `queue`: the deadline
+passed while it was queued. `closed`: the client was closed. `expired`: `expires_at` passed. `not found`: AlphaPo does not know the
+foreign_id."""
+
+UnknownReason: TypeAlias = (
+    Literal[
+        "in flight", "closing", "held", "no answer", "refused", "taken", "mismatch", "ended", "key", "journal went back"
+    ]
+    | NotSentReason
+)
+"""Why a withdrawal is unknown. `in flight`: the deadline passed first. `held`: another worker works on it. `taken`: AlphaPo refuses the
+foreign_id as used and shows no withdrawal under it. `mismatch`: AlphaPo shows other figures. `ended`: AlphaPo cancelled or declined it,
+and an earlier attempt may still arrive under the foreign_id that this may have freed. `key`: it was signed with a key that this client
+does not have. `key refused`: AlphaPo does not accept the key or the signature, and the row stays open. A row that was enqueued, or was
+open before the call, has the reasons of `NotSentReason`: a worker may still send it."""
+
+CallbackReason: TypeAlias = Literal[
+    "too large",
+    "missing header",
+    "unknown key",
+    "signature",
+    "not JSON",
+    "not an object",
+    "no id or status",
+    "not kept",
+]
+"""Why a delivery is no callback. `not kept`: the journal has no callback to replay."""
+
+ExistingState: TypeAlias = Literal[
+    "open", "in doubt", "accepted", "failed", "rejected", "not_sent", "key_refused", "conflict"
+]
+"""State of a withdrawal that has a foreign_id."""
+
+# AlphaPo may add values, so that any text is allowed, and editors complete the known ones. msgspec, which reads rows, refuses this union.
+if TYPE_CHECKING:
+    Status: TypeAlias = Literal["processing", "not_confirmed", "pending", "confirmed", "cancelled", "declined"] | str
+    """AlphaPo's status of a withdrawal: one of those that it documents, or another that it has added."""
+    AuthenticationCode: TypeAlias = (
+        Literal["bad_header_signature", "required_header_signature", "bad_header_key", "required_header_key"] | str
+    )
+    """AlphaPo's code for a key that it does not accept."""
+else:
+    Status = AuthenticationCode = str
+
 
 AUTHENTICATION_CODES = frozenset(
     {"bad_header_signature", "required_header_signature", "bad_header_key", "required_header_key"}
@@ -63,16 +121,14 @@ class AlphapoError(Exception):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
+@with_field_docs
 class InvalidRequest(AlphapoError, ValueError):
-    """The request is wrong; nothing was sent.
-
-    Attributes:
-        problems: every problem at once, from field name to text.
-        foreign_id: of the withdrawal, None where it is not known, or wrong itself.
-    """
+    """The request is wrong; nothing was sent."""
 
     problems: dict[str, str]
+    """Every problem at once, from field name to text."""
     foreign_id: str | None
+    """Of the withdrawal, None where it is not known, or wrong itself."""
 
     def __init__(self, problems: dict[str, str], foreign_id: str | None = None) -> None:
         self.problems = problems
@@ -86,16 +142,19 @@ class ConfigurationError(AlphapoError, ValueError):
     """The settings are wrong; nothing was sent."""
 
 
+@with_field_docs
 class AlphapoUnavailable(AlphapoError):
     """A question to AlphaPo had no usable answer; it proves nothing about any withdrawal.
 
     The questions are `look_up`, `ping`, `balances`, `currencies` and `quote`.
-
-    Attributes:
-        status: the HTTP status of the reply, None if there was none.
-        code: AlphaPo's error code where it gave one, such as `bad_header_signature`.
-        retry_after: seconds AlphaPo asked to wait, None if it did not.
     """
+
+    status: int | None
+    """The HTTP status of the reply, None if there was none."""
+    code: AuthenticationCode | None
+    """AlphaPo's error code where it gave one, such as `bad_header_signature`."""
+    retry_after: float | None
+    """Seconds AlphaPo asked to wait, None if it did not."""
 
     def __init__(
         self, message: str, *, status: int | None = None, code: str | None = None, retry_after: float | None = None
@@ -111,15 +170,15 @@ class AlphapoUnavailable(AlphapoError):
         return self.code in AUTHENTICATION_CODES
 
 
+@with_field_docs
 class CallbackError(AlphapoError, ValueError):
-    """What was delivered is not AlphaPo's, or cannot be read. Nothing was learned from it.
+    """What was delivered is not AlphaPo's, or cannot be read. Nothing was learned from it."""
 
-    Attributes:
-        reason: `too large`, `missing header`, `unknown key`, `signature`, `not JSON`, `not an object`,
-            `no id or status`, or `not kept` (a replay).
-    """
+    reason: CallbackReason
+    """`too large`, `missing header`, `unknown key`, `signature`, `not JSON`, `not an object`, `no id or status`, or `not kept` (a
+    replay)."""
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: CallbackReason) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -165,6 +224,7 @@ class _AboutOne(AlphapoError):
         return self._may_release_funds
 
 
+@with_field_docs
 class WithdrawalError(_AboutOne):
     """One withdrawal did not end in acceptance; the subclass shows whether money can have moved."""
 
@@ -172,12 +232,12 @@ class WithdrawalError(_AboutOne):
     """The withdrawal this is about, as text."""
 
 
+@with_field_docs
 class WithdrawalRejected(WithdrawalError):
-    """AlphaPo refused. No money moved.
+    """AlphaPo refused. No money moved."""
 
-    Attributes:
-        errors: AlphaPo's words, from field name to texts.
-    """
+    errors: dict[str, list[str]]
+    """AlphaPo's words, from field name to texts."""
 
     outcome: ClassVar[Outcome] = "rejected"
     is_retry_safe = False
@@ -189,12 +249,12 @@ class WithdrawalRejected(WithdrawalError):
         self.errors = errors
 
 
+@with_field_docs
 class WithdrawalFailed(WithdrawalError):
-    """AlphaPo had the withdrawal and ended it. No money moved.
+    """AlphaPo had the withdrawal and ended it. No money moved."""
 
-    Attributes:
-        transaction: what AlphaPo last showed of it, None if only its status is still known.
-    """
+    transaction: Any
+    """What AlphaPo last showed of it, a `Transaction` or a `Withdrawal`; None if only its status is still known."""
 
     outcome: ClassVar[Outcome] = "failed"
     is_retry_safe = False
@@ -206,12 +266,12 @@ class WithdrawalFailed(WithdrawalError):
         self.transaction = transaction
 
 
+@with_field_docs
 class WithdrawalNotSent(WithdrawalError):
-    """It never arrived. No money moved.
+    """It never arrived. No money moved."""
 
-    Attributes:
-        reason: `throttled`, `no connection`, `outage`, `queue`, `closed`, `expired` or `key refused`.
-    """
+    reason: NotSentReason
+    """`throttled`, `no connection`, `outage`, `queue`, `closed`, `expired`, `key refused` or, rarely, another word of `NotSentReason`."""
 
     outcome: ClassVar[Outcome] = "not_sent"
     is_retry_safe = True
@@ -220,25 +280,25 @@ class WithdrawalNotSent(WithdrawalError):
 
     def __init__(self, message: str, *, reason: str, **about: Any) -> None:
         super().__init__(message, **about)
-        self.reason = reason
+        self.reason = cast("NotSentReason", reason)
 
 
+@with_field_docs
 class WithdrawalUnknown(WithdrawalError):
-    """Nobody can say yet whether money moved.
+    """It is not proved yet whether money moved: an attempt may have arrived."""
 
-    Attributes:
-        reason: why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `ended`: AlphaPo cancelled or declined
-            it, and an earlier attempt may still arrive under the foreign_id that this may have freed. `key`: it was signed with a key that
-            this client does not have. `key refused`: AlphaPo does not accept the key or the signature, and the row stays open. Of a row
-            that was enqueued, or open before the call, also why it was not sent: `outage`, `queue`, `throttled` or `no connection`.
-    """
+    reason: UnknownReason
+    """Why, such as `in flight`, `no answer`, `not found`, `closing`, `held` or `journal`. `ended`: AlphaPo cancelled or declined it, and an
+    earlier attempt may still arrive under the foreign_id that this may have freed. `key`: it was signed with a key that this client does
+    not have. `key refused`: AlphaPo does not accept the key or the signature, and the row stays open. Of a row that was enqueued, or open
+    before the call, also why it was not sent: `outage`, `queue`, `throttled` or `no connection`."""
 
     outcome: ClassVar[Outcome] = "unknown"
     is_retry_safe = True
     _may_release_funds = False
 
     def __init__(self, message: str, *, reason: str, **about: Any) -> None:
-        self.reason = reason
+        self.reason = cast("UnknownReason", reason)
         super().__init__(message, **about)
 
     @property
@@ -252,23 +312,21 @@ class WithdrawalUnknown(WithdrawalError):
         return f"{keep} Calling again with the same request is safe and looks for the truth."
 
 
+@with_field_docs
 class Existing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What already has the foreign_id: a row of the journal, or a withdrawal that AlphaPo shows and that is not the journal's.
+    """What already has the foreign_id: a row of the journal, or a withdrawal that AlphaPo shows and that is not the journal's."""
 
-    Attributes:
-        state: `open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `key_refused` only where another call got that
-            outcome in this very moment.
-        payment: the `WithdrawalRequest` of the journal's row; None if the journal keeps only its digest, or if AlphaPo shows it.
-        id: AlphaPo's id, None if it is not known.
-        status: AlphaPo's status, None if it is not known.
-        transaction: what AlphaPo shows, a `Transaction`; None if it is the journal's row.
-    """
-
-    state: str
+    state: ExistingState
+    """`open`, `in doubt`, `accepted` or `failed`; `rejected`, `not_sent` or `key_refused` only where another call got that outcome in
+    this very moment."""
     payment: Any = None
+    """The `WithdrawalRequest` of the journal's row; None if the journal keeps only its digest, or if AlphaPo shows it."""
     id: int | str | None = None
-    status: str | None = None
+    """AlphaPo's id, None if it is not known."""
+    status: Status | None = None
+    """AlphaPo's status, None if it is not known."""
     transaction: Any = None
+    """What AlphaPo shows, a `Transaction`; None if it is the journal's row."""
 
     def __repr__(self) -> str:
         # An error reporter writes the attributes of an exception down: addresses and people stay out.
@@ -300,15 +358,16 @@ _SAME_OR_DIFFERENT = (
 )
 
 
+@with_field_docs
 class ForeignIdConflict(WithdrawalError):
     """This foreign_id was already used for another payment. This payment was not sent, and no worker will send it.
 
     A retry with another amount or address is the usual cause. The funds of the payout may be released only if the existing withdrawal
     failed: in every other state it is paid, or may still be.
-
-    Attributes:
-        existing: the withdrawal that has the foreign_id.
     """
+
+    existing: Existing
+    """The withdrawal that has the foreign_id."""
 
     outcome: ClassVar[Outcome] = "conflict"
     is_retry_safe = False
@@ -329,15 +388,15 @@ class ForeignIdConflict(WithdrawalError):
         return self.existing.state == "failed"
 
 
+@with_field_docs
 class AuthenticationError(WithdrawalError):
     """AlphaPo does not accept the key or the signature. The row is settled, nothing of it is in doubt, and no money moved.
 
     `batch` raises it about no single withdrawal: then `foreign_id` is None, and each row that was taken has its own result.
-
-    Attributes:
-        code: AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`,
-            `required_header_key`.
     """
+
+    code: AuthenticationCode
+    """AlphaPo's code, one of `bad_header_signature`, `required_header_signature`, `bad_header_key`, `required_header_key`."""
 
     outcome: ClassVar[Outcome] = "key_refused"
     is_retry_safe = True
@@ -354,13 +413,13 @@ class AuthenticationError(WithdrawalError):
         return self.foreign_id is not None
 
 
+@with_field_docs
 class JournalError(_AboutOne):
-    """The journal could not be used, and this call sent nothing.
+    """The journal could not be used, and this call sent nothing."""
 
-    Attributes:
-        recorded: whether the withdrawal stands in the journal. False only if the journal did not know it and could not take it. If it
-            stands there, or if that is not known (None), an earlier call may have sent it, and `resume` may send it later.
-    """
+    recorded: bool | None
+    """Whether the withdrawal stands in the journal. False only if the journal did not know it and could not take it. If it stands there,
+    or if that is not known (None), an earlier call may have sent it, and `resume` may send it later."""
 
     is_retry_safe = True
     _may_release_funds = False

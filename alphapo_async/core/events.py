@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from alphapo_async.core.field_docs import with_field_docs
+
 __all__ = ["Event", "EventName", "EventOutcome"]
 
 EventName = Literal[
@@ -71,6 +73,7 @@ EventOutcome = Literal["accepted", "failed", "rejected", "not_sent", "conflict",
 """What `Event.outcome` can be."""
 
 
+@with_field_docs
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing that happened. It never holds a key, a signature or a body. New fields may come in a minor release."""
 

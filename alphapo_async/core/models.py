@@ -19,7 +19,8 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import force_setattr
 
-from alphapo_async.core.errors import InvalidRequest
+from alphapo_async.core.errors import InvalidRequest, Status
+from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.parties import ROLES, problems_of_party
 from alphapo_async.core.texts import problem_of_address, problem_of_id, problem_of_text, shown
 
@@ -430,6 +431,7 @@ _BLANK = WithdrawalRequest(
 force_setattr(_BLANK, "amount", None)
 
 
+@with_field_docs
 class Money(msgspec.Struct, frozen=True, gc=False):
     """A figure and its currency."""
 
@@ -441,6 +443,7 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     """What is left of `amount` without a fee, in `currency`; given for `currency_received` alone, and not always."""
 
 
+@with_field_docs
 class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
     """Where a transaction went. `tag_is_given` distinguishes "no tag" from "no word about a tag"."""
 
@@ -458,6 +461,7 @@ class CryptoAddress(msgspec.Struct, frozen=True, gc=False):
     """The currency converted to, where AlphaPo gives one."""
 
 
+@with_field_docs
 class TransactionPart(msgspec.Struct, frozen=True, gc=False):
     """One entry of `transactions`; select by `transaction_type`, for their order differs between AlphaPo's pages."""
 
@@ -487,6 +491,7 @@ class TransactionPart(msgspec.Struct, frozen=True, gc=False):
     """AlphaPo's rating of the address, as AlphaPo writes it; only with `blockchain`, and its scale is not documented."""
 
 
+@with_field_docs
 class Fee(msgspec.Struct, frozen=True, gc=False):
     """One entry of `fees`."""
 
@@ -498,6 +503,7 @@ class Fee(msgspec.Struct, frozen=True, gc=False):
     """In `currency`."""
 
 
+@with_field_docs
 class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What AlphaPo answers to a look-up, and sends in a callback. What it does not give is `None`.
 
@@ -512,7 +518,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Yours; given only where AlphaPo was given data on the user."""
     type: str | None = None
     """`withdrawal`, `withdrawal_exchange`, `exchange` or `deposit`; others may come."""
-    status: str | None = None
+    status: Status | None = None
     """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come. `processing` is reported as
     `not_confirmed` in a look-up."""
     crypto_address: CryptoAddress | None = None
@@ -546,6 +552,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return tuple(part.txid for part in self.transactions if part.txid)
 
 
+@with_field_docs
 class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A withdrawal that AlphaPo has. What its source does not give is `None`.
 
@@ -560,7 +567,7 @@ class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Yours."""
     type: str | None = None
     """`withdrawal`, or `withdrawal_exchange` with a conversion; others may come."""
-    status: str | None = None
+    status: Status | None = None
     """`processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled` or `declined`; others may come."""
     amount: Decimal | None = None
     """As AlphaPo's reply repeats it. With a conversion AlphaPo does not document in which currency: look at the two below."""
@@ -583,6 +590,7 @@ class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.status in FINAL
 
 
+@with_field_docs
 class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of all that was asked in one currency, to the last decimal.
 
@@ -608,6 +616,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The foreign_id is another payment's."""
 
 
+@with_field_docs
 class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How a client is doing: for alarms and dashboards. Times are seconds since the epoch."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from alphapo_async.core.codec import AmountFormat, amount_of, read_json, text_of, write_amount
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.models import Money, figure_of
 from alphapo_async.core.texts import problem_of_text
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@with_field_docs
 class Currency(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One currency of your account, as AlphaPo lists it. A field that AlphaPo does not give, or gives in another form, is `None`."""
 
@@ -51,6 +53,7 @@ class Currency(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     may need more. AlphaPo changes it at any time."""
 
 
+@with_field_docs
 class Quote(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """AlphaPo's answer to `/exchange/calculate`: informative only. A withdrawal is converted at the rate of its own moment.
 

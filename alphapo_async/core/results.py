@@ -21,6 +21,7 @@ from alphapo_async.core.errors import (
     WithdrawalRejected,
     WithdrawalUnknown,
 )
+from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import INTERNAL_ERROR
 from alphapo_async.core.row import WENT_BACK, Row, is_ended, is_frozen, is_in_doubt, is_stale_no
@@ -59,10 +60,10 @@ def existing_of(row: Row) -> Existing:
     witness = row.transaction if is_shown else row.withdrawal
     id_, status = (None, None) if witness is None else (witness.id, witness.status)
     if is_shown:
-        state = "failed" if status in ENDED else "accepted"
-        return Existing(state=state, id=id_, status=status, transaction=witness)
-    state = "in doubt" if is_in_doubt(row) else row.state
-    return Existing(state=state, payment=row.revision.payment, id=id_, status=status)
+        return Existing(state="failed" if status in ENDED else "accepted", id=id_, status=status, transaction=witness)
+    return Existing(
+        state="in doubt" if is_in_doubt(row) else row.state, payment=row.revision.payment, id=id_, status=status
+    )
 
 
 def clash(row: Row, request: WithdrawalRequest) -> FlightResult:
@@ -244,6 +245,7 @@ def _figures(row: Row) -> str:
     return "; ".join(str(difference)[:_LONGEST] for difference in row.differences) or "its figures are no longer kept"
 
 
+@with_field_docs
 class BatchResult(msgspec.Struct, frozen=True, gc=False):
     """One row: what was asked, and either what AlphaPo has or the error that says what to do."""
 

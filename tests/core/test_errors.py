@@ -1,7 +1,7 @@
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,8 +12,10 @@ from alphapo_async.core.errors import (
     AuthenticationError,
     CallbackBusy,
     CallbackError,
+    CallbackReason,
     ConfigurationError,
     Existing,
+    ExistingState,
     ForeignIdConflict,
     InvalidRequest,
     JournalError,
@@ -115,7 +117,7 @@ def test_only_doubt_a_conflict_and_an_uncertain_journal_hold_funds_back() -> Non
 )
 def test_a_conflict_names_the_state_of_the_existing_withdrawal(state: str, status: str | None, words: str) -> None:
     """A second payment of the same payout is not recommended, whatever the state."""
-    error = ForeignIdConflict("Another's.", existing=Existing(state=state, status=status))
+    error = ForeignIdConflict("Another's.", existing=Existing(state=cast("ExistingState", state), status=status))
     assert error.next_step.startswith(f"The existing withdrawal {words}")
     assert str(error) == f"Another's. {error.next_step}"
     assert ("Only a different payout gets a foreign_id of its own." in error.next_step) is (state != "failed")
@@ -165,7 +167,7 @@ def test_a_message_may_be_named() -> None:
 )
 def test_what_carries_no_signature_of_ours_is_forged(reason: str, is_forged: bool) -> None:  # noqa: FBT001 - a column
     """What is signed and cannot be read is not."""
-    assert CallbackError("No.", reason=reason).is_forged is is_forged
+    assert CallbackError("No.", reason=cast("CallbackReason", reason)).is_forged is is_forged
 
 
 @pytest.mark.parametrize(
