@@ -62,10 +62,13 @@ class GroupCommit(Generic[W]):
 
     Args:
         store: begins to store a group, and returns a future of the end. By then every write has a result or an error.
+        linger: seconds for which a group waits for more writes, where the group before it had more than one.
     """
 
-    def __init__(self, store: Callable[[list[W]], asyncio.Future[None]]) -> None:
+    def __init__(self, store: Callable[[list[W]], asyncio.Future[None]], linger: float = 0.0) -> None:
         self._store = store
+        self._linger = linger
+        self._had_company = False
         self.supervisor = Supervisor()
         """Reports a group that could not be stored."""
         self._waiting: list[W] = []
@@ -114,10 +117,12 @@ class GroupCommit(Generic[W]):
 
     def _plan(self) -> None:
         """Begin a group in the next turn of the loop, or a moment later if all that waits may lag."""
+        loop = asyncio.get_running_loop()
         if self._is_urgent and self._soon is None:
-            self._soon = asyncio.get_running_loop().call_soon(self._begin)
+            wait = self._linger if self._had_company else 0.0
+            self._soon = loop.call_later(wait, self._begin) if wait else loop.call_soon(self._begin)
         elif not self._is_urgent and self._later is None:
-            self._later = asyncio.get_running_loop().call_later(LAG, self._begin)
+            self._later = loop.call_later(LAG, self._begin)
 
     def _cancel_plans(self) -> None:
         for handle in (self._soon, self._later):
@@ -128,7 +133,7 @@ class GroupCommit(Generic[W]):
     def _begin(self) -> None:
         self._cancel_plans()
         self._group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-        self._is_urgent = bool(self._waiting)
+        self._is_urgent, self._had_company = bool(self._waiting), len(self._group) > 1
         try:
             self._stored = self._store(self._group)
         except Exception as error:  # noqa: BLE001 - `_check` reports it

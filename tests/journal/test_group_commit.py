@@ -132,6 +132,25 @@ def test_an_error_that_no_future_takes_comes_as_another_one() -> None:
     run(story())
 
 
+def test_a_group_waits_for_company_where_the_one_before_it_had_some() -> None:
+    """For a moment only; a write that comes alone waits for none."""
+
+    async def story() -> None:
+        loop, store = asyncio.get_running_loop(), _Store()
+        store.gathering = GroupCommit(lambda group: asyncio.ensure_future(store._serve(group)), linger=0.25)
+        await store.ask(1)
+        assert loop.time() == pytest.approx(1)
+        await asyncio.gather(store.ask(2), store.ask(3))
+        assert loop.time() == pytest.approx(2)
+        fourth = asyncio.ensure_future(store.ask(4))
+        await asyncio.sleep(0.2)
+        await asyncio.gather(fourth, store.ask(5))
+        assert loop.time() == pytest.approx(3.25)
+        assert store.groups == [[1], [2, 3], [4, 5]]
+
+    run(story())
+
+
 def test_settling_waits_for_all_that_was_asked_for() -> None:
     """What lags is not waited for but served; with nothing to do it returns at once."""
 

@@ -45,6 +45,7 @@ logger = logging.getLogger("alphapo_async")
 T = TypeVar("T")
 _Name: TypeAlias = tuple[str, str]
 _REMEMBERED: Final = 10_000  # rows that are not read again while no other process has written
+_LINGER: Final = 0.002  # seconds that a group waits for company: less than a flush to the disk takes
 _CLOSING: Final = 1.0  # seconds that closing gives to the calls that are left
 _CLOSING_WAIT: Final = 0.25  # and to another process that locks the file; a slice of waiting may follow
 
@@ -530,7 +531,7 @@ class SqliteJournal:
         if commits is None:
             for ended in [one for one in self._commits if one.is_closed()]:
                 self._commits.pop(ended, None)
-            commits = self._commits[loop] = GroupCommit(self._store)
+            commits = self._commits[loop] = GroupCommit(self._store, _LINGER)
             commits.supervisor = self._supervisor
         return commits
 
