@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Callable[...
     try:
         alphapo = load()
     except ModuleNotFoundError as error:
-        told = _MISSING.get((error.name or "").partition(".")[0])
-        if told is None:
+        text = _MISSING.get((error.name or "").partition(".")[0])
+        if text is None:
             raise
-        sys.stderr.write(f"{told}\n")
+        sys.stderr.write(f"{text}\n")
         sys.exit(_WRONG)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted before anything was sent.\n")

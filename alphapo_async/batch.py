@@ -73,7 +73,7 @@ class _Row(msgspec.Struct, eq=False):
     index: int
     request: WithdrawalRequest
     began: float = 0.0
-    told: WithdrawOutcome | None = None
+    outcome: WithdrawOutcome | None = None
     let_go: LetGo = lambda: None
 
 
@@ -262,15 +262,15 @@ class Batch:
             if self._at_work > self._concurrency:  # the source was slow, and the row's place is taken
                 await self._rest(0.0)
             at_end = partial(self._at_end, row)
-            row.told = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
+            row.outcome = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
         except ConfigurationError as error:  # the client was closed
             if not self._is_ending:
                 self._fail(error)
-            row.told = _closed(row.request)
-        if self._is_kept_by_outage(row, row.told):
+            row.outcome = _closed(row.request)
+        if self._is_kept_by_outage(row, row.outcome):
             self._parked.append(row)
         else:
-            self._tell(row, row.told)
+            self._report(row, row.outcome)
 
     def _at_end(self, row: _Row, let_go: LetGo) -> None:
         if self._lets_go:
@@ -283,9 +283,9 @@ class Batch:
         self._step()
         self._news.set()
 
-    def _is_kept_by_outage(self, row: _Row, told: WithdrawOutcome) -> bool:
+    def _is_kept_by_outage(self, row: _Row, outcome: WithdrawOutcome) -> bool:
         """Return whether an outage stopped the row, so that another try may help."""
-        is_loose = isinstance(told, WithdrawalNotSent | WithdrawalUnknown) and told.reason not in _ENDED
+        is_loose = isinstance(outcome, WithdrawalNotSent | WithdrawalUnknown) and outcome.reason not in _ENDED
         return is_loose and not self._is_ending and self._outage_until() >= row.began
 
     async def _rest(self, seconds: float) -> None:
@@ -301,21 +301,21 @@ class Batch:
         finally:
             self._resting -= 1
 
-    def _tell(self, row: _Row, told: WithdrawOutcome) -> None:
-        if isinstance(told, JournalError):
-            self._fail(told, lets_go=True)
-        elif (code := self._refused_code(told)) is not None:
+    def _report(self, row: _Row, outcome: WithdrawOutcome) -> None:
+        if isinstance(outcome, JournalError):
+            self._fail(outcome, lets_go=True)
+        elif (code := self._refused_code(outcome)) is not None:
             self._fail(_key_refused(code), lets_go=True)
-        self._finish(result_of(row.index, row.request, told))
+        self._finish(result_of(row.index, row.request, outcome))
 
-    def _refused_code(self, told: WithdrawOutcome) -> str | None:
+    def _refused_code(self, outcome: WithdrawOutcome) -> str | None:
         """Return AlphaPo's code if this row shows that AlphaPo would refuse the key of new rows.
 
-        A row that stays open may have been signed with another key, whose refusal says nothing about new rows.
+        A row that stays open may have been signed with another key, whose refusal proves nothing about new rows.
         """
-        if isinstance(told, AuthenticationError):
-            return told.code
-        return self._key_code() if isinstance(told, WithdrawalUnknown) and told.reason == "key refused" else None
+        if isinstance(outcome, AuthenticationError):
+            return outcome.code
+        return self._key_code() if isinstance(outcome, WithdrawalUnknown) and outcome.reason == "key refused" else None
 
     def _finish(self, result: BatchResult) -> None:
         self._finished.append(result)
@@ -366,8 +366,8 @@ class Batch:
         if self._is_ending:
             while self._parked:
                 row = self._parked.popleft()
-                assert row.told is not None  # noqa: S101 - parked with what it was told
-                self._tell(row, row.told)
+                assert row.outcome is not None  # noqa: S101 - parked with its outcome
+                self._report(row, row.outcome)
         elif not self._is_outage:
             while self._parked and self._at_work < self._concurrency:
                 self._start(self._parked.popleft())
@@ -381,7 +381,7 @@ class Batch:
             self._timer = self._timer or asyncio.get_running_loop().call_later(self._next_probe - now, self._on_timer)
             return
         self._next_probe = now + self._between_probes
-        row = next((row for row in self._parked if isinstance(row.told, WithdrawalUnknown)), self._parked[0])
+        row = next((row for row in self._parked if isinstance(row.outcome, WithdrawalUnknown)), self._parked[0])
         self._parked.remove(row)
         self._start(row, is_probe=True)
 

@@ -176,7 +176,7 @@ class AlphapoClient:
 
         Args:
             request: what to pay.
-            deadline: seconds from now after which you want to be told, instead of the policy's; the work goes on in the background while
+            deadline: seconds from now after which you want an answer, instead of the policy's; the work continues in the background while
                 an attempt is under way.
             resend_rejected: send again what AlphaPo has rejected before.
             attempted_before: this may have been sent under the same foreign_id before, less than `resend_within` ago, from somewhere the
@@ -187,10 +187,10 @@ class AlphapoClient:
             WithdrawalRejected: AlphaPo refused. No money moved.
             WithdrawalFailed: AlphaPo had it and ended it. No money moved.
             WithdrawalNotSent: it never arrived. No money moved.
-            WithdrawalUnknown: nobody can say yet. Keep it pending.
+            WithdrawalUnknown: it is not known yet. Keep it pending.
             ForeignIdConflict: the foreign_id was already used for another payment, which stands: `existing`. This one was not sent.
             AuthenticationError: AlphaPo does not accept the key or the signature.
-            JournalError: nothing was sent, since it could not be written down.
+            JournalError: nothing was sent, since it could not be recorded.
             ConfigurationError: the client is closed or belongs to another event loop; this call sent nothing.
         """
         due = None
@@ -249,10 +249,10 @@ class AlphapoClient:
         Raises:
             InvalidRequest: the amount cannot be written exactly in the client's `amount_format`.
             ForeignIdConflict: the foreign_id was already used for another payment, which stands: `existing`. Nothing was enqueued.
-            WithdrawalNotSent, AuthenticationError: another call was told so while this one waited for the journal. Nothing was enqueued:
+            WithdrawalNotSent, AuthenticationError: another call got it while this one waited for the journal. Nothing was enqueued:
                 call again.
             WithdrawalRejected, WithdrawalFailed: AlphaPo has refused it before, or ended it. Nothing was enqueued.
-            JournalError: it could not be written down.
+            JournalError: it could not be recorded.
             ConfigurationError: the journal ends with its process, or with a connection: it is not PostgreSQL, or there is no transaction;
                 the client is closed or belongs to another event loop.
         """
@@ -279,7 +279,7 @@ class AlphapoClient:
     async def resume(
         self, *, resend: bool = True, restored: bool = False, concurrency: int = 64
     ) -> AsyncGenerator[BatchResult, None]:
-        """Make one pass over what is open, oldest first, and hand out every outcome that nobody heard of yet.
+        """Make one pass over what is open, oldest first, and hand out every outcome that no caller got yet.
 
         Each row is looked up before it is sent again, and sent again at most once in the quiet time, and never after `resend_within`.
         An outcome counts as handed out once the next one is asked for.
@@ -304,7 +304,7 @@ class AlphapoClient:
     async def work(self, *, concurrency: int = 64) -> None:
         """Until cancelled: send what was enqueued, settle what is open, refresh what is accepted and not final.
 
-        Safe in every process that shares the journal at once. Outcomes are told as events. A journal that fails later on is told as an
+        Safe in every process that shares the journal at once. Outcomes are reported as events. A journal that fails later is reported as an
         event, and tried again.
 
         Args:
@@ -336,7 +336,7 @@ class AlphapoClient:
 
         Raises:
             CallbackError: it is not signed with one of the client's keys, or cannot be read.
-            CallbackBusy: another delivery of it has been handled for more than 10 s, or it tells too little of a withdrawal that is being
+            CallbackBusy: another delivery of it has been handled for more than 10 s, or it gives too little of a withdrawal that is being
                 sent just now: answer 503.
             JournalError: the journal cannot be used: answer 503.
             ConfigurationError: the body is not bytes; the client is closed or belongs to another event loop.
@@ -475,7 +475,7 @@ class AlphapoClient:
         """Refuse new calls, let what is under way end, cancel what does not, and let go of everything.
 
         Closing ends within the grace and 3 s more, also where the journal hangs. A caller that is cancelled leaves at once and closing goes
-        on; every later call waits for its end. Callers who still wait then hear `WithdrawalUnknown(reason="closing")`, or
+        on; every later call waits for its end. Callers who still wait then get `WithdrawalUnknown(reason="closing")`, or
         `WithdrawalNotSent(reason="closed")` where nothing left.
 
         Args:

@@ -496,7 +496,7 @@ def test_an_acceptance_that_cannot_be_written_down_is_told_and_logged(caplog: py
             return await alphapo.withdraw(request())
 
     assert isinstance(run(story()), Withdrawal)
-    assert "not written down: acceptance of payout-17" in caplog.text
+    assert "not recorded: acceptance of payout-17" in caplog.text
 
 
 # ── what came before, and what comes too late ────────────────────────────────────────────────────────────────────────

@@ -76,9 +76,9 @@ class Comparison:
         """Forget everything."""
         self._scratch.close()
 
-    def _find(self, kind: Kind, foreign_id: str, source: str, **told: Any) -> None:
+    def _find(self, kind: Kind, foreign_id: str, source: str, **cells: Any) -> None:
         """Keep a finding."""
-        cells = {"finding": kind, "foreign_id": foreign_id, "source": source, **told}
+        cells = {"finding": kind, "foreign_id": foreign_id, "source": source, **cells}
         self._scratch.run(
             "insert into findings (rank, cells) values (?, ?)", KINDS.index(kind), msgspec.json.encode(cells)
         )
@@ -140,8 +140,8 @@ class Comparison:
 
     def _differ(self, row: Row, source: str, differences: list[Difference], line: int | None = None) -> None:
         for one in differences:
-            told = {"field": one.field, "journal": one.asked, "alphapo": one.shown, "line": line}
-            self._find("different", row.foreign_id, source, **told)
+            cells = {"field": one.field, "journal": one.asked, "alphapo": one.shown, "line": line}
+            self._find("different", row.foreign_id, source, **cells)
         self.counts["different"] += bool(differences)
 
     def finish(self) -> None:

@@ -171,8 +171,8 @@ def _write(comparison: Comparison, *, as_json: bool) -> None:
         write(finding)
 
 
-def _write_json(told: Mapping[str, Any]) -> None:
-    click.echo(msgspec.json.encode(told).decode())
+def _write_json(content: Mapping[str, Any]) -> None:
+    click.echo(msgspec.json.encode(content).decode())
 
 
 def _csv_writer() -> Callable[[Mapping[str, Any]], None]:

@@ -182,8 +182,8 @@ def stopping() -> Iterator[asyncio.Event]:
 def row_line(row: Row) -> str:
     """Return the line for a withdrawal that has changed at AlphaPo: its status, id, txids and fees."""
     known = row.withdrawal
-    told = (known.status, known.id) if known is not None else (None, None)
-    parts = (row.foreign_id, counted_as(row), *told, txids_text(row.transaction), fees_text(row.transaction))
+    shown = (known.status, known.id) if known is not None else (None, None)
+    parts = (row.foreign_id, counted_as(row), *shown, txids_text(row.transaction), fees_text(row.transaction))
     return "  ".join(str(part) for part in parts if part not in (None, ""))
 
 

@@ -160,7 +160,7 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     worker: str
     reason: str
     stays_open: bool = False
-    """No caller was told that it was not sent: a later `resume` or worker continues with it."""
+    """No caller got "not sent": a later `resume` or worker continues with it."""
 
 
 class LeaseExpired(msgspec.Struct, frozen=True, gc=False):

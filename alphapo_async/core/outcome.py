@@ -181,7 +181,7 @@ _NEVER_A_NO = frozenset({_UNAUTHORIZED, _NOT_FOUND, _REQUEST_TIMEOUT})
 
 
 def judge_reply(reply: Reply | NoReply, asked: WithdrawalRequest, now: float) -> Proof:
-    """Say what the reply to a body proves about this attempt.
+    """Return what the reply to a body proves about this attempt.
 
     Args:
         reply: what came back.
@@ -277,7 +277,7 @@ def _is_about_form(text: str) -> bool:
 
 
 def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
-    """Say what an answer to a look-up tells; only a withdrawal it shows proves anything."""
+    """Return what an answer to a look-up shows; only a withdrawal in it proves anything."""
     if isinstance(reply, NoReply):
         return NoAnswer(reply.reason)
     if reply.status == _THROTTLED:

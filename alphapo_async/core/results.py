@@ -184,7 +184,7 @@ def _unknown_outcome(name: str, row: Row, result: FlightResult, about: dict[str,
     if reason != "key":
         reason = _unknown(result, row)
         detail = _figures(row) if row.differences else _in_words(row.reason)
-    return WithdrawalUnknown(f"{name}: nobody can say yet whether AlphaPo has it ({detail}).", reason=reason, **about)
+    return WithdrawalUnknown(f"{name}: it is not known yet whether AlphaPo has it ({detail}).", reason=reason, **about)
 
 
 def _ended_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalUnknown:

@@ -226,7 +226,7 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
 
 
 def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
-    """Return the row settled: held by nobody, owing nothing, with these further changes."""
+    """Return the row settled: without a holder, owing nothing, with these further changes."""
     since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
     return replace(row, state=state, settled_at=since, settled_by=by, holder=None, needs_look_up=False, **learned)
 

@@ -66,7 +66,7 @@ class Callbacks:
         if is_news or not is_repeated:
             self._observer.on_evidence(before, after, evidence)
         if (flight := self._registry.flights.get(row.foreign_id)) is not None:
-            flight.hear(after)
+            flight.take_over(after)
         return "ours" if evidence.doubt is None else "contradicts"
 
     async def _find(self, foreign_id: str | None) -> Row | None:

@@ -11,21 +11,21 @@ their times. These rules make the comparison safe; each follows from a sequence 
 2. **A "no" is reported only if its write ended within `COMMIT_GRACE` of its date.** Otherwise it is recorded again with a new date, and the
    journal's answer to that is reported (`Flight._release`, `Recorder.stands`).
    Without it: a "no" is dated 2.0 and its commit stalls until 5.0. B asks at 4.0, cannot see it, and is queued behind the commit. B's
-   request is newer than 2.0 and pays; A's caller hears "no" at 5.0.
+   request is newer than 2.0 and pays; A's caller gets "no" at 5.0.
 3. **Other workers count a "no" as later by `max_skew`**: `COMMIT_GRACE`, and what their clocks may differ by. A request by the same
    worker is compared exactly, since both times are of one clock.
-   Without it: A dates a "no" 2.0 by a clock that is 0.3 s behind B's, B asks at 2.1 by its own clock, before A's caller hears the "no".
+   Without it: A dates a "no" 2.0 by a clock that is 0.3 s behind B's, B asks at 2.1 by its own clock, before A's caller gets the "no".
 4. **A row that took longer than `COMMIT_GRACE` to be read is read again**: what it says may have been undone meanwhile.
    Without it: a process is stopped between reading "rejected" and reporting it, and another worker pays in between.
 5. **A recorded "no" that is reported once more gets a new date first**, so that it also answers the requests made since it was recorded.
-   Without it: B asks at 3.0 with `resend_rejected`, A's caller hears the old "no" of 2.0 at 3.1, and B's body leaves at 3.2.
+   Without it: B asks at 3.0 with `resend_rejected`, A's caller gets the old "no" of 2.0 at 3.1, and B's body leaves at 3.2.
 6. **Of two clocks that disagree, each question takes the safe one.** `earliest()` judges what has ended: another worker's lease, the quiet
    time. `latest()` judges what still runs: the own lease, the time in which AlphaPo keeps an id. It also dates what others count from: an
    outcome, and the last moment at which a byte could leave (`date`).
    Without it: an administrator sets the wall clock back by a minute, and a lease that has ended runs for a minute more.
 
 A journal with a clock of its own (PostgreSQL) is asked for its time at every renewal of the lease; between two answers this machine's two
-clocks go on, the wall clock and the steady one. A file is shared by the workers of one machine, which all go by its wall clock.
+clocks run on, the wall clock and the steady one. A file is shared by the workers of one machine, which all go by its wall clock.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class BoundedClock:
 
     async def _look(self, journal: Journal, steady: Callable[[], float]) -> _Reading:
         before, steady_before = self._local(), steady()
-        told = await journal.time()
-        if told is None:
+        time = await journal.time()
+        if time is None:
             return _Reading(0.0, 0.0, before - steady_before, is_the_storages=False)
-        return _Reading(steady() - steady_before, told - before, told - steady_before, is_the_storages=True)
+        return _Reading(steady() - steady_before, time - before, time - steady_before, is_the_storages=True)

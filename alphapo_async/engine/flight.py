@@ -565,7 +565,7 @@ class Flight:
         assert self._row is not None  # noqa: S101 - a flight records before all else
         return self._row
 
-    def hear(self, row: Row) -> None:
+    def take_over(self, row: Row) -> None:
         """Take over what a callback has made of the row; of an open row the flight knows more, unless only look-ups may follow."""
         if self._row is not None and (row.state != "open" or row.id_taken):
             self._row = row
@@ -610,7 +610,7 @@ class Flight:
         return bool(self._unwritten) or self._may_stand_unheard
 
     async def write_what_is_left(self) -> None:
-        """Offer it to the journal again until it takes it; without that, no worker could go on with the row."""
+        """Offer it to the journal again until it takes it; without that, no worker could continue with the row."""
         number = 0
         while self.owes_the_journal:
             number += 1
@@ -622,7 +622,7 @@ class Flight:
                     await self._let_go_unheard()
 
     async def _let_go_unheard(self) -> None:
-        """Release a row that the journal may have taken on without an answer: then nothing was sent, and others may go on."""
+        """Release a row that the journal may have taken on without an answer: then nothing was sent, and others may continue."""
         row = await self._journal.find(self._context.account, self._foreign_id)
         if row is not None and row.holder == self._worker:
             await self._recorder.apply(row, Released(self._worker, "journal", stays_open=True))

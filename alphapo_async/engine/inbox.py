@@ -97,7 +97,7 @@ class Inbox:
             block.set_result(None)
 
     @contextlib.asynccontextmanager
-    async def claim(self, told: Transaction, *, is_replay: bool = False) -> AsyncIterator[CallbackClaim]:
+    async def claim(self, transaction: Transaction, *, is_replay: bool = False) -> AsyncIterator[CallbackClaim]:
         """Wait for the turn of this callback; it counts as handled once the block has ended cleanly, and only then.
 
         A replay changes nothing of what counts as handled.
@@ -106,18 +106,18 @@ class Inbox:
             CallbackBusy: another delivery of this id took longer than 10 s.
             JournalError: the journal cannot be used.
         """
-        name = f"callback {told.id}"
+        name = f"callback {transaction.id}"
         until = asyncio.get_running_loop().time() + _PATIENCE
         async with self._exclusive(name, until):
             taken = await self._claim(name, until)
-            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())
+            claim = CallbackClaim(name, transaction.status, taken, asyncio.get_running_loop().time())
             try:
                 yield claim
             except BaseException:
                 await self._let_go(name, taken)
                 raise
             if claim.is_new and not is_replay:
-                await self._finish(name, taken, told.status)
+                await self._finish(name, taken, transaction.status)
             else:
                 await self._let_go(name, taken)
 
@@ -175,7 +175,7 @@ class Inbox:
         return until is not None and until <= now
 
     async def _take(self, name: str, text: str | None, taken: Handled) -> bool:
-        """Claim it. Whoever is cancelled, or hears no answer, may have it all the same, and lets go of it."""
+        """Claim it. A delivery that is cancelled, or gets no answer, may have the claim all the same, and releases it."""
         taking = asyncio.ensure_future(self._notes.swap(self._account, name, text, taken.text()))
         try:
             return await asyncio.shield(taking)
@@ -234,7 +234,7 @@ class Inbox:
                 self._supervisor.failed(_RELEASE, error)
 
     async def _let_go_after(self, taking: asyncio.Future[bool], name: str, taken: Handled) -> None:
-        await asyncio.wait({taking})  # whatever comes of it was told, or nobody waits for it any more
+        await asyncio.wait({taking})  # its outcome was returned, or no caller waits for it
         await self._let_go_later(name, taken)
 
     async def _let_go_later(self, name: str, taken: Handled) -> None:

@@ -63,10 +63,10 @@ class Lease:
         self._sleep = sleep
         self._supervisor = supervisor
         self.max_skew = 0.0
-        """Seconds after which a "no" of another worker is surely older than a call: it may take long to be written down."""
+        """Seconds after which a "no" of another worker is surely older than a call: it may take long to be recorded."""
         self._until = 0.0
         self._steady_until = 0.0
-        """The same moment on the loop's clock, which nobody sets: a wall clock set back makes no lease longer."""
+        """The same moment on the loop's clock, which is never set: a wall clock set back makes no lease longer."""
         self._opening = asyncio.Lock()
         self._heartbeat_task: asyncio.Task[None] | None = None
         self._is_over = False

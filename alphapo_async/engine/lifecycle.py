@@ -61,7 +61,7 @@ class Closing:
         return not self._task.done() and self._loop.is_closed()
 
     async def wait(self) -> None:
-        """Wait for the end; a caller that is cancelled leaves at once, and closing goes on."""
+        """Wait for the end; a caller that is cancelled leaves at once, and closing continues."""
         if not self._task.done():
             await asyncio.shield(self._task)
 

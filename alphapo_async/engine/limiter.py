@@ -89,7 +89,7 @@ class RequestLimiter:
         return f"RequestLimiter({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
     def try_acquire(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
-        """Return a ticket if the request may leave at once, overtaking nobody of its kind."""
+        """Return a ticket if the request may leave at once, overtaking no request of its kind."""
         self._loop = loop
         now = loop.time()
         if self._slots.free <= 0 or any(self._queues.values()):
@@ -99,7 +99,7 @@ class RequestLimiter:
         return self._grant(priority, now, now)
 
     def queue(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> QueuedRequest:
-        """Return a place in the queue, to be awaited; whoever no longer wants it calls `give_up`."""
+        """Return a place in the queue, to be awaited; a caller that no longer wants it calls `give_up`."""
         self._loop = loop
         queued: QueuedRequest = loop.create_future()
         self._queues[priority].append(queued)
@@ -130,8 +130,8 @@ class RequestLimiter:
             queued.set_result(None)
 
     def release(self, permit: Permit, judged: Proof | Answer | None) -> None:
-        """Take the slot back and hear what the request brought home; None if it was cancelled."""
-        assert self._loop is not None  # noqa: S101 - whoever leaves has entered
+        """Take the slot back, with what the reply proved; None if the request was cancelled."""
+        assert self._loop is not None  # noqa: S101 - set when the slot was taken
         if permit.priority.is_body:
             self._bodies -= 1
         try:
@@ -169,7 +169,7 @@ class RequestLimiter:
         return permit
 
     def _admit_next(self) -> None:
-        """Let through whoever may go now, and come back when the next one may; after an unexpected error, after a pause."""
+        """Admit the requests that may leave now, and set a timer for the next one; after an unexpected error, after a pause."""
         if self._loop is None or not any(self._queues.values()):
             return
         try:
@@ -182,7 +182,7 @@ class RequestLimiter:
     def _come_back_at(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # uvloop's handles do not tell when they are due.
+        # uvloop's handles do not show when they are due.
         self._timer_due = due
         self._timer = loop.call_at(due, self._admit_next)
 

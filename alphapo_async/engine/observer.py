@@ -1,4 +1,4 @@
-"""What happens is told: as events to whoever asked for them, and to the logger `alphapo_async`. Never a key, a signature or a body."""
+"""What happens is reported: as events to `on_event`, and to the logger `alphapo_async`. Never a key, a signature or a body."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Observer:
         self._clock = clock
         self._base_url = base_url
         self._ahead: set[str] = set()
-        """Whose acceptance was told and is not written down yet: whoever writes it down first does not tell it again."""
+        """The withdrawals whose acceptance was reported and is not recorded yet: it is not reported again when it is recorded."""
 
     def on_begun(self, foreign_id: str) -> None:
         """A flight begins."""
@@ -70,58 +70,61 @@ class Observer:
     def on_recorded(self, row: Row) -> None:
         """The journal took the row on."""
         if self.is_listening:
-            self._tell("recorded", row)
+            self._report("recorded", row)
 
-    def on_ended(self, told: FlightResult) -> None:
-        """A flight is over, and this is what its callers are told."""
-        if told.why in ("unrecorded", "journal"):
-            left = f"what came of it could not be recorded{f' ({told.detail})' if told.detail else ''}"
-            self.on_journal_failed(told.detail if told.why == "unrecorded" else left, told.foreign_id)
+    def on_ended(self, result: FlightResult) -> None:
+        """A flight has ended with this result."""
+        if result.why in ("unrecorded", "journal"):
+            left = f"what came of it could not be recorded{f' ({result.detail})' if result.detail else ''}"
+            self.on_journal_failed(result.detail if result.why == "unrecorded" else left, result.foreign_id)
         if self._on_event is None:
             return
-        outcome, look_ups = result_of(0, None, to_outcome(told)).outcome, 0 if told.row is None else told.row.look_ups
-        about = {"reason": told.why or None, "attempts": told.attempts, "look_ups": look_ups}
-        self._emit(self._event("ended", foreign_id=told.foreign_id, outcome=outcome, **about))
+        outcome, look_ups = (
+            result_of(0, None, to_outcome(result)).outcome,
+            0 if result.row is None else result.row.look_ups,
+        )
+        about = {"reason": result.why or None, "attempts": result.attempts, "look_ups": look_ups}
+        self._emit(self._event("ended", foreign_id=result.foreign_id, outcome=outcome, **about))
 
     def on_evidence(self, before: Row, after: Row, evidence: Evidence, *, is_written: bool = True) -> None:
-        """A row has learned something; what settles it is told once it is written down, an acceptance at once."""
+        """Evidence has changed a row; what settles it is reported once it is recorded, an acceptance at once."""
         if isinstance(evidence, Attempt) and self._is_unremarkable(after):
             return
         if isinstance(evidence, Attempt | LookedUp):
-            self._tell_exchange(after, evidence)
+            self._report_exchange(after, evidence)
         elif isinstance(evidence, CalledBack):
-            self._tell("callback", after, reason=evidence.transaction.status)
-        self._tell_what_differs(before, after, evidence)
+            self._report("callback", after, reason=evidence.transaction.status)
+        self._report_differences(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
-            self._tell("settled", after, outcome=after.state)
+            self._report("settled", after, outcome=after.state)
         elif isinstance(evidence, Released) and after.state == "open" and not _is_only_the_key(evidence, after):
-            self._tell("unknown", after, outcome=counted_as(after), reason=after.reason or None)
+            self._report("unknown", after, outcome=counted_as(after), reason=after.reason or None)
 
     def _is_unremarkable(self, after: Row) -> bool:
         """Return whether nothing is reported of an attempt that left the row like this: nearly always, without a listener."""
         is_plain = after.state == "accepted" and after.contradiction is None and not after.differences
         return is_plain and not self.is_listening and not logger.isEnabledFor(logging.INFO)
 
-    def _tell_what_differs(self, before: Row, after: Row, evidence: Evidence) -> None:
+    def _report_differences(self, before: Row, after: Row, evidence: Evidence) -> None:
         """Emit a contradiction of what was reported; and of a withdrawal that is known by its id, figures that were not requested.
 
         Of an open row nothing was reported that a callback could contradict: it is looked up from now on.
         """
         if after.contradiction is not None and after.contradiction != before.contradiction:
-            self._tell("contradiction", after, reason=after.contradiction)
+            self._report("contradiction", after, reason=after.contradiction)
         elif isinstance(evidence, CalledBack) and evidence.doubt is not None and before.state != "open":
-            self._tell("contradiction", after, reason="a callback does not fit; the history says why")
+            self._report("contradiction", after, reason="a callback does not fit; the history says why")
         if after.state in ("accepted", "failed") and after.differences not in ((), before.differences):
-            self._tell("figures differ", after, reason="; ".join(map(str, after.differences)))
+            self._report("figures differ", after, reason="; ".join(map(str, after.differences)))
 
-    def _tell_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
+    def _report_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
         if not self._is_heard("attempt"):
             return
         about = {"began": evidence.began, "until": evidence.until, "status": evidence.seen.status}
         if isinstance(evidence, Attempt):
-            self._tell("attempt", after, reason=named(evidence.proof), **about)
+            self._report("attempt", after, reason=named(evidence.proof), **about)
         else:
-            self._tell("look-up", after, reason=named(evidence.answer), **about)
+            self._report("look-up", after, reason=named(evidence.answer), **about)
 
     def _settles(self, before: Row, after: Row, *, is_written: bool) -> bool:
         if after.state in ("open", before.state):
@@ -131,11 +134,11 @@ class Observer:
         return is_written
 
     def on_reported_early(self, foreign_id: str) -> None:
-        """Its acceptance was told before it is written down."""
+        """Its acceptance is reported before it is recorded."""
         self._ahead.add(foreign_id)
 
     def on_written(self, foreign_id: str) -> None:
-        """Now it is."""
+        """Its acceptance is recorded now."""
         self._ahead.discard(foreign_id)
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
@@ -148,7 +151,9 @@ class Observer:
     def key_changed(self, key: str, code: str | None) -> None:
         """AlphaPo does not accept a key, and why; or, without a code, accepts it again."""
         if code is None:
-            self._emit(self._event("key accepted", key=key), f"key of fingerprint {key}: workers go on with its rows")
+            self._emit(
+                self._event("key accepted", key=key), f"key of fingerprint {key}: workers continue with its rows"
+            )
             return
         about = (
             f"AlphaPo does not accept the key of fingerprint {key}, or its signature: check key, secret, base_url and the key's IP "
@@ -173,37 +178,37 @@ class Observer:
         )
         self._emit(self._event("journal went back", reason=reason))
 
-    def callback_not_in_journal(self, told: Transaction) -> None:
-        """AlphaPo tells of a withdrawal that the journal may have lost."""
-        reason = f"a callback tells of a withdrawal that is not in the journal (AlphaPo's id {told.id}, {told.status})"
-        self._emit(self._event("journal went back", foreign_id=told.foreign_id, reason=reason))
+    def callback_not_in_journal(self, transaction: Transaction) -> None:
+        """AlphaPo shows a withdrawal that the journal may have lost."""
+        reason = f"a callback shows a withdrawal that is not in the journal (AlphaPo's id {transaction.id}, {transaction.status})"
+        self._emit(self._event("journal went back", foreign_id=transaction.foreign_id, reason=reason))
 
     def on_task_failed(self, task: str, error: BaseException) -> None:
         """A background task met an unexpected error, and restarts; the log has the traceback."""
         self._emit(self._event("task failed", reason=f"{task}: {type(error).__name__}"), "the log has its traceback")
 
     def on_internal_error(self, foreign_id: str, error: Exception) -> None:
-        """A flight met an error that should not be. Its text is left out, since nobody knows what it holds."""
+        """A flight met an error that should not be. Its text is left out, since it may hold anything."""
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error(
             "internal error %s %s\n%s", foreign_id, type(error).__name__, where, extra={"foreign_id": foreign_id}
         )
 
     def on_not_written(self, foreign_id: str, detail: str) -> None:
-        """An acceptance was told and could not be written down: the row stays open, and is looked up when it comes up again."""
-        logger.error("not written down: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
+        """An acceptance was reported and could not be recorded: the row stays open, and is looked up later."""
+        logger.error("not recorded: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
 
     def _is_heard(self, name: EventName) -> bool:
         return self._on_event is not None or logger.isEnabledFor(_LEVELS[name])
 
-    def _tell(self, name: EventName, row: Row, **told: Any) -> None:
+    def _report(self, name: EventName, row: Row, **figures: Any) -> None:
         if not self._is_heard(name):
             return
         about = {"foreign_id": row.foreign_id, "attempts": row.attempts, "look_ups": row.look_ups}
-        self._emit(self._event(name, **about, **told))
+        self._emit(self._event(name, **about, **figures))
 
-    def _event(self, name: EventName, **told: Any) -> Event:
-        return Event(name=name, at=self._clock(), account=self._account, base_url=self._base_url, **told)
+    def _event(self, name: EventName, **figures: Any) -> Event:
+        return Event(name=name, at=self._clock(), account=self._account, base_url=self._base_url, **figures)
 
     def _emit(self, event: Event, about: str = "") -> None:
         words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]

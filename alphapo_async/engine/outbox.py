@@ -88,7 +88,7 @@ class OutboxWriter:
         if isinstance(self._journal, Outbox):
             return self._journal
         raise ConfigurationError(
-            "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was written down."
+            "Only a journal in PostgreSQL can be written in a transaction of yours: name one with postgresql://… Nothing was recorded."
         )
 
     def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None, *, ago: float = 0.0) -> Requested:

@@ -20,7 +20,7 @@ PER_SECOND: Final = 10
 """Rows in doubt that one client claims in a second, besides those that are due."""
 _PAGE: Final = 100
 _PAGES: Final = 10
-"""Pages of open rows that are read in one second; a sweep goes on where it stopped."""
+"""Pages of open rows that are read in one second; a sweep continues where it stopped."""
 
 
 class Recovery:

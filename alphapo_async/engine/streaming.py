@@ -49,7 +49,7 @@ async def as_finished(items: AsyncIterable[T], job: Callable[[T], Awaitable[R]],
         running = set()
         raise
     finally:
-        # One error is raised already; the others are heard as well, or asyncio would complain of them.
+        # One error is raised already; the others are retrieved as well, or asyncio would warn of them.
         await asyncio.gather(*running, *done, return_exceptions=True)
 
 

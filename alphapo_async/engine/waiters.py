@@ -14,11 +14,11 @@ from alphapo_async.timers import FixedDelayTimers, Timer
 __all__ = ["Waiters"]
 
 _LAST_WORD: Final = 0.04
-"""Seconds that a flight at its deadline has to end by itself before its callers are told that it is in flight."""
+"""Seconds that a flight at its deadline has to end by itself before its callers get "in flight"."""
 
 
 class _Waiter:
-    """One who waits, until `due` on the loop's clock; infinite while the policy's deadline does not run yet."""
+    """A caller that waits, until `due` on the loop's clock; infinite while the policy's deadline does not run yet."""
 
     __slots__ = ("due", "future", "has_own", "outage_patience", "timer")
 
@@ -31,16 +31,16 @@ class _Waiter:
 
 
 class Waiters:
-    """Everybody who waits for one flight, each with a deadline of his own or the policy's.
+    """The callers of one flight, each with a deadline of its own or the policy's.
 
     The policy's deadline runs from the flight's first slot. Before that, time for which an outage keeps the flight from its slot counts as
     well, and time spent queueing behind others does not.
 
     Args:
         loop: whose clock counts.
-        deadlines: alarms that go off after the policy's deadline.
-        on_last: called when the last deadline is over; tells whether the flight will end by itself at once.
-        in_flight: what a caller is told who leaves before the end.
+        deadlines: timers of the policy's deadline.
+        on_last: called when the last deadline has passed; returns whether the flight will end by itself at once.
+        in_flight: what a caller gets that leaves before the end.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class Waiters:
             self._arm_all(lambda _: inf)
 
     def stop_waiting(self, future: asyncio.Future[FlightResult]) -> None:
-        """This caller's time is up, but he stays to hear the flight's own word; for him alone nothing more is begun."""
+        """Expire this caller's deadline now, but let it receive the flight's result; nothing new is started on its behalf."""
         for waiter in self._all:
             if waiter.future is future:
-                waiter.has_own = True  # no clock that starts later gives him more time
+                waiter.has_own = True  # no timer that starts later gives it more time
                 self._arm(waiter, inf)
                 waiter.due = self._loop.time()
         if self.is_late(0.0):
             self._on_last()
 
     def is_late(self, seconds: float) -> bool:
-        """Tell whether so many seconds from now everybody's time is up."""
+        """Return whether every caller's deadline will have passed in so many seconds."""
         then = self._loop.time() + seconds
         for waiter in self._all:
             if waiter.due > then:
@@ -133,17 +133,17 @@ class Waiters:
                 return True
         return not self._all
 
-    def resolve(self, told: FlightResult) -> None:
-        """Tell everybody who still waits, and whoever comes later; stop the clocks."""
-        self._result = told
+    def resolve(self, result: FlightResult) -> None:
+        """Hand the result to every caller that still waits or comes later; stop the timers."""
+        self._result = result
         for waiter in self._all:
             if waiter.timer is not None:
                 waiter.timer.cancel()
             if not waiter.future.done():
-                waiter.future.set_result(told)
-        # Nobody is left to leave. Nor is a flight that is over kept until the garbage collector comes.
+                waiter.future.set_result(result)
+        # No caller is left, and no reference keeps the ended flight alive until the next garbage collection.
         self._all.clear()
-        self._on_last, self._in_flight = lambda: False, lambda: told
+        self._on_last, self._in_flight = lambda: False, lambda: result
 
     def _arm_all(self, due: Callable[[_Waiter], float]) -> None:
         for waiter in self._all:
@@ -157,7 +157,7 @@ class Waiters:
         waiter.timer = None if due == inf else self._loop.call_at(due, self._on_time_up, waiter)
 
     def _on_time_up(self, waiter: _Waiter) -> None:
-        """Let this caller go; the last one takes a flight that merely queues with him, and waits a moment for its word."""
+        """Answer this caller with "in flight"; a flight that only queues for its last caller ends, and that caller gets its result."""
         waiter.due = min(waiter.due, self._loop.time())  # timers may fire a tick early
         if self.is_late(0.0) and self._on_last():
             waiter.timer = self._loop.call_later(_LAST_WORD, self._leave, waiter)

@@ -30,7 +30,7 @@ _IDLE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 """and when it cannot be used."""
 _BETWEEN_LOOKS: Final = 60.0
-"""Seconds between two looks at what this worker itself holds; what it tells ahead is long in the journal by the next one."""
+"""Seconds between two looks at what this worker itself holds; what it reports early is in the journal long before the next one."""
 _HELD: Final = 1_000
 """Rows read at such a look, besides those that are worked on."""
 

@@ -116,7 +116,7 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
     (
         row_with("open", doubt_since=1.0, reason="HTTP 502"),
         WithdrawalUnknown,
-        "Withdrawal 'payout-17': nobody can say yet whether AlphaPo has it (HTTP 502).",
+        "Withdrawal 'payout-17': it is not known yet whether AlphaPo has it (HTTP 502).",
     ),
 ]
 

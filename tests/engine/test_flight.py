@@ -527,7 +527,7 @@ def test_a_callback_that_shows_an_end_keeps_the_flight_from_sending_again(*, is_
             await asyncio.sleep(0.05)
             row, heard = alphapo._registry.flights["payout-17"].row, _heard_elsewhere("cancelled")
             known = await journal.update("default", "payout-17", lambda found: (apply(found or row, heard, EPOCH), ()))
-            alphapo._registry.flights["payout-17"].hear(known)
+            alphapo._registry.flights["payout-17"].take_over(known)
             with pytest.raises(WithdrawalUnknown) as caught:
                 await paying
             return caught.value
@@ -547,7 +547,7 @@ def test_an_open_row_tells_a_flight_nothing_new() -> None:
             await asyncio.sleep(0.5)
             flight = alphapo._registry.flights["payout-17"]
             known = flight.row
-            flight.hear(msgspec.structs.replace(known, reason="another"))
+            flight.take_over(msgspec.structs.replace(known, reason="another"))
             return flight.row is known, (await paying).status == "processing"
 
     assert run(story()) == (True, True)

@@ -292,7 +292,7 @@ def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(cap
     assert (refused.levelno, accepted.levelno) == (logging.ERROR, logging.INFO)
     assert "does not accept the key of fingerprint fingerprint-0001" in refused.getMessage()
     assert "No money moved" in refused.getMessage()
-    assert accepted.getMessage() == "key accepted key of fingerprint fingerprint-0001: workers go on with its rows"
+    assert accepted.getMessage() == "key accepted key of fingerprint fingerprint-0001: workers continue with its rows"
 
 
 def test_a_journal_that_went_back_is_reported_with_its_frozen_rows_and_the_runbook() -> None:

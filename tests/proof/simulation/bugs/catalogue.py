@@ -819,9 +819,9 @@ _CALLBACKS: Final = (
         (
             Edit(
                 "engine/inbox.py",
-                "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n",
-                "            claim = CallbackClaim(name, told.status, taken, asyncio.get_running_loop().time())\n"
-                "            await self._finish(name, taken, told.status)\n",
+                "            claim = CallbackClaim(name, transaction.status, taken, asyncio.get_running_loop().time())\n",
+                "            claim = CallbackClaim(name, transaction.status, taken, asyncio.get_running_loop().time())\n"
+                "            await self._finish(name, taken, transaction.status)\n",
             ),
         ),
     ),
