@@ -13,7 +13,7 @@ from alphapo_async.cli.callbacks import callbacks
 from alphapo_async.cli.check import check
 from alphapo_async.cli.currencies import currencies
 from alphapo_async.cli.demo import demo
-from alphapo_async.cli.error_log import complaints_heard
+from alphapo_async.cli.error_log import errors_shown
 from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
 from alphapo_async.cli.journal import journal
@@ -39,7 +39,7 @@ class _Alphapo(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with complaints_heard():
+            with errors_shown():
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

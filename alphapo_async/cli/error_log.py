@@ -10,19 +10,22 @@ import click
 
 from alphapo_async.cli.output import clean
 
-__all__ = ["complaints_heard"]
+__all__ = ["ErrorHandler", "errors_shown"]
 
 
-class _Complaints(logging.Handler):
+class ErrorHandler(logging.Handler):
+    """Prints records on standard error, line by line."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
         for line in self.format(record).splitlines():
             click.echo(clean(line), err=True)
 
 
 @contextlib.contextmanager
-def complaints_heard() -> Iterator[None]:
+def errors_shown() -> Iterator[None]:
     """Print what the library logs as an error while the block runs."""
-    logger, handler = logging.getLogger("alphapo_async"), _Complaints(logging.ERROR)
+    logger, handler = logging.getLogger("alphapo_async"), ErrorHandler(logging.ERROR)
     logger.addHandler(handler)
     try:
         yield

@@ -40,6 +40,10 @@ _LEVELS: dict[EventName, int] = {
 }
 
 
+_FIELDS: tuple[str, ...] = tuple(field for field in Event.__struct_fields__ if field != "name")
+"""What a log record has as attributes besides `event`, the event's name: a record has a `name` of its own."""
+
+
 class Observer:
     """Turns what a row has learned into events and log lines.
 
@@ -61,6 +65,8 @@ class Observer:
         self._base_url = base_url
         self._ahead: set[str] = set()
         """The withdrawals whose acceptance was reported and is not recorded yet: it is not reported again when it is recorded."""
+        self._is_failure_logged: bool | None = None
+        """Whether the log of this worker's round has a failure of the journal; None without rounds."""
 
     def on_begun(self, foreign_id: str) -> None:
         """A flight begins."""
@@ -166,6 +172,10 @@ class Observer:
         status = None if row.withdrawal is None else row.withdrawal.status
         self._emit(self._event("not final", reason=status, foreign_id=row.foreign_id))
 
+    def on_round(self) -> None:
+        """A worker's round begins: the log gets the journal's first failure in it at ERROR, and the others at DEBUG."""
+        self._is_failure_logged = False
+
     def on_journal_failed(self, detail: str, foreign_id: str | None = None) -> None:
         """The journal cannot be used: by a worker on its rounds, or for a withdrawal."""
         self._emit(self._event("journal failed", reason=detail, foreign_id=foreign_id))
@@ -196,7 +206,14 @@ class Observer:
 
     def on_not_written(self, foreign_id: str, detail: str) -> None:
         """An acceptance was reported and could not be recorded: the row stays open, and is looked up later."""
-        logger.error("not recorded: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
+        level = self._level_of_journal_failure()
+        logger.log(level, "not recorded: acceptance of %s: %s", foreign_id, detail, extra={"foreign_id": foreign_id})
+
+    def _level_of_journal_failure(self) -> int:
+        level = logging.DEBUG if self._is_failure_logged else logging.ERROR
+        if self._is_failure_logged is not None:
+            self._is_failure_logged = True
+        return level
 
     def _is_heard(self, name: EventName) -> bool:
         return self._on_event is not None or logger.isEnabledFor(_LEVELS[name])
@@ -211,8 +228,12 @@ class Observer:
         return Event(name=name, at=self._clock(), account=self._account, base_url=self._base_url, **figures)
 
     def _emit(self, event: Event, about: str = "") -> None:
-        words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
-        logger.log(_LEVELS[event.name], "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id})
+        is_journal = event.name == "journal failed"
+        level = self._level_of_journal_failure() if is_journal else _LEVELS[event.name]
+        if logger.isEnabledFor(level):
+            words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
+            fields = {"event": event.name, **{field: getattr(event, field) for field in _FIELDS}}
+            logger.log(level, "%s %s", event.name, " ".join(words), extra=fields)
         if self._on_event is None:
             return
         try:

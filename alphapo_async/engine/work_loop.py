@@ -105,6 +105,7 @@ class WorkLoop:
         """Do what is due now; return whether to rest before the next round, and set for how long."""
         if self._lease.is_released:
             raise ConfigurationError("The client was closed; nothing more is sent.")
+        self._observer.on_round()
         try:
             is_all = await self._round()
         except JournalError as error:

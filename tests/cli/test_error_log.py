@@ -6,14 +6,14 @@ import logging
 
 import pytest
 
-from alphapo_async.cli.error_log import complaints_heard
+from alphapo_async.cli.error_log import errors_shown
 
 logger = logging.getLogger("alphapo_async")
 
 
 def test_errors_are_said_and_nothing_less(capsys: pytest.CaptureFixture[str]) -> None:
     """Line by line, with nothing in them that could steer a terminal."""
-    with complaints_heard():
+    with errors_shown():
         logger.warning("an outage began")
         logger.error("error %s\n%s", "payout-17", "  File \x1b[2J")
     assert capsys.readouterr().err == "error payout-17\n  File \\x1b[2J\n"
@@ -22,7 +22,7 @@ def test_errors_are_said_and_nothing_less(capsys: pytest.CaptureFixture[str]) ->
 def test_afterwards_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """The handler goes with the command, also where that fails."""
     before = list(logger.handlers)
-    with pytest.raises(ZeroDivisionError), complaints_heard():
+    with pytest.raises(ZeroDivisionError), errors_shown():
         raise ZeroDivisionError
     logger.error("too late")
     assert logger.handlers == before

@@ -381,6 +381,38 @@ def test_each_event_has_its_level(
     assert heard == ([("alphapo_async", level, line)] if level >= threshold else [])
 
 
+def test_a_log_record_has_every_field_of_its_event(caplog: pytest.LogCaptureFixture) -> None:
+    """Under the field's name; the event's own name is `event`, because a record has a `name`."""
+    events: list[Event] = []
+    observer = Observer("ops", events.append, lambda: 42.5, "https://alphapo.example")
+    with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
+        observer.on_evidence(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502)))
+    (record,), (event,) = caplog.records, events
+    fields = msgspec.structs.asdict(event)
+    assert record.__dict__["event"] == fields.pop("name")
+    assert fields == {name: record.__dict__[name] for name in fields}
+
+
+def test_a_failing_journal_is_logged_once_in_a_worker_s_round(caplog: pytest.LogCaptureFixture) -> None:
+    """The rest is at DEBUG, and every event is delivered; without rounds each call has a line of its own."""
+    events: list[Event] = []
+    observer = Observer("ops", events.append, lambda: 42.5)
+    with caplog.at_level(logging.INFO, logger="alphapo_async"):
+        observer.on_journal_failed("The disk is gone.", "payout-17")
+        observer.on_journal_failed("The disk is gone.", "payout-18")
+        for _ in range(2):
+            observer.on_round()
+            observer.on_journal_failed("The disk is gone.", "payout-17")
+            observer.on_not_written("payout-18", "The disk is gone.")
+            observer.on_journal_failed("The disk is gone.")
+    assert [record.getMessage() for record in caplog.records] == [
+        "journal failed payout-17 The disk is gone.",
+        "journal failed payout-18 The disk is gone.",
+        *["journal failed payout-17 The disk is gone."] * 2,
+    ]
+    assert len(events) == 6
+
+
 def test_a_log_line_carries_the_foreign_id_as_a_field(caplog: pytest.LogCaptureFixture) -> None:
     """Structured logs find it without reading the text."""
     with caplog.at_level(logging.DEBUG, logger="alphapo_async"):
