@@ -34,6 +34,7 @@ from alphapo_async.core.row_format import to_record
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import VERBS, Journal, open_journal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox.answers import transaction
 from alphapo_async.sandbox.catalogue import VALUES
 from alphapo_async.sandbox.desk import Desk, Question
@@ -325,7 +326,9 @@ def _opened(kind: str) -> Iterator[Journal]:
     elif kind == "file":
         with tempfile.TemporaryDirectory(dir=postgres.quick_folder()) as folder:
             # In memory it would not be durable, and is judged as if it were.
-            yield open_journal(f"{folder}/payouts.db?filesystem=any")
+            journal = SqliteJournal(f"{folder}/payouts.db", any_filesystem=True)
+            journal._linger = 0.0  # a wait of real time, which virtual time stands still for
+            yield journal
     else:
         yield open_journal(postgres.url(), postgres.schema())
 

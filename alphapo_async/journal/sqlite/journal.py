@@ -267,6 +267,7 @@ class SqliteJournal:
         self._place: Place | None = None
         self._is_closed = False
         self._close_within = _CLOSING
+        self._linger = _LINGER
 
     def supervise(self, supervisor: Supervisor) -> None:
         """Let this supervisor report errors of the journal's thread from now on."""
@@ -531,7 +532,7 @@ class SqliteJournal:
         if commits is None:
             for ended in [one for one in self._commits if one.is_closed()]:
                 self._commits.pop(ended, None)
-            commits = self._commits[loop] = GroupCommit(self._store, _LINGER)
+            commits = self._commits[loop] = GroupCommit(self._store, self._linger)
             commits.supervisor = self._supervisor
         return commits
 
