@@ -26,7 +26,7 @@ from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
 from alphapo_async.core.outcome import INTERNAL_ERROR
 from alphapo_async.core.row import WENT_BACK, Row, is_ended, is_frozen, is_in_doubt, is_stale_no
 
-__all__ = ["BatchResult", "FlightResult", "clash", "existing_of", "key_refused", "result_of", "to_outcome"]
+__all__ = ["BatchResult", "FlightResult", "Why", "clash", "existing_of", "key_refused", "result_of", "to_outcome"]
 
 Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "internal error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,

@@ -483,7 +483,7 @@ def _apply_found(row: Row, looked_up: LookedUp, transaction: Transaction, now: f
     if payment is None:
         return row  # settled long ago; only its digest is kept
     if row.state == "conflict":
-        row = _reaffirmed(row)
+        row = _reaffirmed(row, looked_up.worker, now)
     comparison = compare(payment, transaction)
     if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == looked_up.worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
@@ -498,7 +498,7 @@ def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumption
     That settles the row only after a refusal; and a row in doubt only after a control, and before AlphaPo may have freed the id.
     """
     if is_stale_no(row):
-        return _reaffirmed(row)
+        return _reaffirmed(row, worker, now)
     if row.state != "open":
         return row
     is_new = row.new_to_volatile_journal and not may_be_forgotten(row)
@@ -511,9 +511,11 @@ def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumption
     return settle(answered, "rejected", now) if is_last_word else answered
 
 
-def _reaffirmed(row: Row) -> Row:
-    """Return the row with its stale "no" confirmed by AlphaPo."""
-    return replace(row, reaffirmed_in=row.journal_epoch.number) if is_stale_no(row) else row
+def _reaffirmed(row: Row, worker: str, now: float) -> Row:
+    """Return the row with its stale "no" confirmed by AlphaPo: dated anew, it answers every request made before now."""
+    if not is_stale_no(row):
+        return row
+    return replace(row, reaffirmed_in=row.journal_epoch.number, settled_at=now, settled_by=worker)
 
 
 def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:

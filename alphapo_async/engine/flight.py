@@ -44,7 +44,7 @@ from alphapo_async.core.outcome import (
     judge_reply,
 )
 from alphapo_async.core.rate_limit import Permit, Priority, is_outage, still_permits
-from alphapo_async.core.results import FlightResult, clash
+from alphapo_async.core.results import FlightResult, Why, clash
 from alphapo_async.core.retry_policy import FlightCounts, backoff, is_worth_another_round, may_look_up
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no, seen_in
 from alphapo_async.core.transitions import apply
@@ -182,7 +182,7 @@ class Flight:
                     break
             detail = self._why_open(row)
             row = await self._release(row, detail)
-            return self._result(row, "journal" if self._unwritten or self._is_slow(row) else "", detail)
+            return self._result(row, self._why_unknown(row), detail)
         except asyncio.CancelledError:
             return await self._abandon("closing")
         except Exception as error:  # noqa: BLE001 - a programming error: the row must not stay held for it
@@ -221,9 +221,11 @@ class Flight:
         self._is_known.set()
         if row.state == "open":
             return None
+        why: Why = ""
         if is_stale_no(row):
-            row = await self._look_up(row)
-        return None if row.state == "open" else replace(self._result(row), is_from_journal=True)
+            row = await self._redate(await self._look_up(row))
+            why = self._why_unknown(row)
+        return None if row.state == "open" else replace(self._result(row, why), is_from_journal=True)
 
     def _take_on(self, *lapses: LeaseExpired, is_repeated: bool = False) -> Awaitable[Row]:
         """Record the payment; it counts as requested only if a caller still waits when the journal writes it."""
@@ -638,10 +640,13 @@ class Flight:
     # ── release and return ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _release(self, row: Row, detail: str) -> Row:
-        """Let go of the row, and return it as it stands."""
+        """Let go of the row, and return it as the journal then holds it."""
         if row.state == "open":
             row = await self._apply(Released(self._worker, detail))
-        # A "no" that was long on its way to the disk may have been undone by a call that could not see it: it is dated anew.
+        return await self._redate(row)
+
+    async def _redate(self, row: Row) -> Row:
+        """Record a "no" whose write took too long again, with a new date; return the row, which another call may have opened meanwhile."""
         for _ in range(_STAMPS):
             if self._unwritten or not self._is_slow(row):
                 break
@@ -663,6 +668,13 @@ class Flight:
         if not self._is_shared or row.state not in NEGATIVE_STATES:
             return False
         return self._loop.time() - self._worked_out_at > COMMIT_GRACE
+
+    def _why_unknown(self, row: Row) -> Why:
+        """Return why the caller gets less than the row shows: what is not recorded yet, or another worker that has opened it again."""
+        if self._unwritten or self._is_slow(row):
+            return "journal"
+        is_reopened = row.state == "open" and row.doubt_since is None and row.holder not in (None, self._worker)
+        return "held" if is_reopened else ""
 
     def _why_open(self, row: Row) -> str:
         """Return why the row is open, for its history and its callers; nothing for a settled row."""
@@ -690,11 +702,11 @@ class Flight:
             )
         return FlightResult(self._foreign_id, self._row, "in flight" if self._row is not None else "held")
 
-    def _result(self, row: Row, why: str = "", detail: str = "") -> FlightResult:
+    def _result(self, row: Row, why: Why = "", detail: str = "") -> FlightResult:
         if not self.is_for(row.revision):
             return clash(row, self._request)
         if row.state == "accepted":
-            return FlightResult(self._foreign_id, row, why, detail)  # type: ignore[arg-type]
+            return FlightResult(self._foreign_id, row, why, detail)
         step = self._next_step(row)
         retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._context.runtime.clock()
-        return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)  # type: ignore[arg-type]
+        return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)

@@ -62,7 +62,7 @@ class OutboxWriter:
             raise cast("WithdrawalError", to_outcome(clash(row, request)))
         if is_stale_no(row):
             await self._questions.refresh(row, Priority.QUESTION)
-            row = await self._journal.find(self._context.account, row.foreign_id) or row
+            row = await self._recorder.stands(row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
 

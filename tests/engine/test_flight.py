@@ -1820,6 +1820,75 @@ def test_a_recorded_no_of_before_the_journal_went_back_is_looked_up_before_it_is
     assert (wire.posts, wire.look_ups) == (1, 1)
 
 
+def test_a_no_that_is_confirmed_after_the_journal_went_back_answers_the_requests_made_meanwhile() -> None:
+    """Another caller asks during the look-up and is recorded after the report: its request finds the "no", and does not pay."""
+    wire, journal = Wire([INSUFFICIENT], seconds=1.0), Durable()
+
+    async def story() -> str:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            await asyncio.sleep(10.0)
+            await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+            meanwhile = EPOCH + asyncio.get_running_loop().time() + 0.5
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            row = _row(await journal.find("default", "payout-17"))
+            late = Requested("b", row.revision, row.key, resend_rejected=True, requested_at=meanwhile, requested_by="b")
+            return apply(row, late, meanwhile + 2.0).state
+
+    assert run(story()) == "rejected"
+
+
+def test_a_no_whose_confirmation_is_not_recorded_is_not_reported() -> None:
+    """The journal fails while AlphaPo confirms the "no" of before it went back: the caller hears unknown."""
+    wire, journal = Wire([INSUFFICIENT]), _Stuck()
+
+    async def story() -> str:
+        async with client(wire, journal=journal) as alphapo:
+            with pytest.raises(WithdrawalRejected):
+                await alphapo.withdraw(request())
+            await journal.raise_epoch(EPOCH + asyncio.get_running_loop().time())
+            asking = asyncio.ensure_future(alphapo.withdraw(request()))
+            while not wire.look_ups:
+                journal.is_stuck = bool(wire.times[1:])
+                await asyncio.sleep(0.0)
+            journal.is_stuck = True
+            with pytest.raises(WithdrawalUnknown) as caught:
+                await asking
+            journal.is_stuck = False
+            return caught.value.reason
+
+    assert run(story()) == "journal"
+
+
+class _Reopening(Durable):
+    """A journal whose first "no" takes long to be recorded; another worker opens the row again before the "no" is dated anew."""
+
+    is_slow = True
+
+    async def update(self, account: str, foreign_id: str, change: Change, **how: Any) -> Row:
+        """Write; a "no" slowly, and once."""
+        row = await super().update(account, foreign_id, change, **how)
+        if row.state == "rejected" and self.is_slow:
+            self.is_slow = False
+            await asyncio.sleep(1.0)
+            now = EPOCH + asyncio.get_running_loop().time()
+            await self.join(account, "loopback", "b", now + 60.0)
+            again = Requested("b", row.revision, row.key, resend_rejected=True, requested_at=now, requested_by="b")
+            await super().update(account, foreign_id, lambda known: (apply(_row(known), again, now), ()))
+        return row
+
+
+def test_a_no_that_another_worker_has_undone_is_reported_as_held_by_it() -> None:
+    """The "no" took too long to be recorded, and another worker pays meanwhile: the caller learns that, and releases nothing."""
+    outcome = paid(Wire([INSUFFICIENT]), journal=_Reopening())
+
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert (outcome.reason, outcome.may_release_funds) == ("held", False)
+    assert "is being worked on by another worker" in str(outcome)
+
+
 class _Blind(_Refusing):
     """Shows no withdrawal at all."""
 
