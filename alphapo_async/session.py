@@ -151,8 +151,10 @@ class _Pool:
         exchange.has_left = True  # nothing shows whether the stand-in hands over a connection
         try:
             return await self._public.send(exchange, order)
-        except _BEFORE_HANDOVER:
-            exchange.has_left = False
+        except Exception as error:
+            if isinstance(error, _BEFORE_HANDOVER):
+                exchange.has_left = False
+            _log_stand_in(error, order)
             raise
 
     async def aclose(self) -> None:
@@ -438,6 +440,16 @@ def _while_connecting(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no connection: connect time-out"
     return "no connection: proxy broke off" if isinstance(error, _BROKEN_OFF) else _BARRED
+
+
+def _log_stand_in(error: Exception, order: Order) -> None:
+    """Log at DEBUG why a stand-in for aiohttp's request failed, unless its error repeats a key, a signature or the body."""
+    text = str(error)
+    hidden = (*(value for name, value in order.headers.items() if name.startswith("X-")), (order.body or b"").decode())
+    shown = "its text repeats the request" if any(part and part in text for part in hidden) else text
+    logger.debug(
+        "a stand-in for aiohttp's request failed: %s: %s", type(error).__name__, shown, extra={"foreign_id": None}
+    )
 
 
 def _internal_error(error: Exception, exchange: Exchange) -> NoReply:

@@ -37,8 +37,8 @@ def _programs(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX, TESTED, TESTED_BACKEND, LOOPS, *_OF_ENGINES = _programs(
+FIRST, BACKEND, GATHERED, WORKER = _programs(README)
+BATCH, OUTBOX, TESTED, TESTED_BACKEND, STOOD_IN, SCRIPTED, LOOPS, *_OF_ENGINES = _programs(
     GUIDE
 )  # those are run where the engines are, by tests/proof/durable_engines
 
@@ -71,6 +71,17 @@ async def _ran(program: str, sandbox: Sandbox, *arguments: str, **more: str) -> 
     out, complaints = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, complaints.decode()
     return out.decode()
+
+
+async def test_the_first_payment_is_made_once_however_often_it_is_run(sandbox: Sandbox) -> None:
+    """In at most 12 lines, as printed, and without a setting besides those that the sandbox prints."""
+    assert len(FIRST.splitlines()) <= 12
+
+    first, again = await _ran(FIRST, sandbox), await _ran(FIRST, sandbox)
+
+    (accepted,) = sandbox.ledger.all_accepted()
+    assert f"id={accepted.id}" in first
+    assert f"id={accepted.id}" in again
 
 
 async def test_the_gathered_example_pays_a_hundred(sandbox: Sandbox) -> None:
@@ -142,13 +153,22 @@ def _passed(folder: Path, program: str) -> str:
 
 def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
     """As it stands in the guide."""
-    assert "1 passed" in _passed(tmp_path, TESTED)
+    assert "2 passed" in _passed(tmp_path, TESTED)
+
+
+@pytest.mark.parametrize(
+    ("program", "passes"), [(STOOD_IN, "2 passed"), (SCRIPTED, "1 passed")], ids=["autospec", "aioresponses"]
+)
+def test_the_examples_of_stand_ins_pass(tmp_path: Path, program: str, passes: str) -> None:
+    """A client from `create_autospec`, and replies of aioresponses with the response class that it needs."""
+    assert passes in _passed(tmp_path, program)
 
 
 def test_the_example_of_a_backends_tests_passes(tmp_path: Path) -> None:
-    """With the README's backend, two tests one after the other: each imports it anew, and gets a client that is not closed yet."""
+    """With the README's backend of at most 40 lines: each of the tests imports it anew, and gets a client that is not closed yet."""
+    assert len(BACKEND.splitlines()) <= 40
     (tmp_path / "app.py").write_text(BACKEND, encoding="utf-8")
-    assert "2 passed" in _passed(tmp_path, TESTED_BACKEND)
+    assert "3 passed" in _passed(tmp_path, TESTED_BACKEND)
 
 
 def _cells() -> list[tuple[str, str]]:
@@ -215,7 +235,7 @@ async def test_the_backend_example_pays_and_hears_what_became_of_it() -> None:
         ) as sandbox,
         _serving(sandbox, port) as (ask, said),
     ):
-        asked = {"id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
+        asked = {"foreign_id": "payout-1", "address": "bc1qmadeup", "amount": "0.5"}
         first, again, other = await ask(asked), await ask(asked), await ask({**asked, "amount": "7"})
         await _all_delivered(sandbox)
 
@@ -253,21 +273,24 @@ async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> 
         _serving(sandbox, port, ALPHAPO_JOURNAL=str(journal)) as (ask, _),
     ):
         addresses = {"ended": MAGIC_CANCELLED}
-        told = {name: await ask({**usual, "id": name, "address": addresses.get(name, "bc1qmadeup")}) for name in names}
+        told = {
+            name: await ask({**usual, "foreign_id": name, "address": addresses.get(name, "bc1qmadeup")})
+            for name in names
+        }
         # Throttling holds back the others: it comes last, while the lost one uses up its deadline.
-        lost = asyncio.ensure_future(ask({**usual, "id": "lost"}))
+        lost = asyncio.ensure_future(ask({**usual, "foreign_id": "lost"}))
         while not sandbox.ledger.requests("lost"):  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(0.01)
-        told["throttled"] = await ask({**usual, "id": "throttled"})
+        told["throttled"] = await ask({**usual, "foreign_id": "throttled"})
         told["lost"] = await lost
         while told["ended"][0] == HTTPStatus.CREATED:  # until `work` has heard how it ended
             await asyncio.sleep(0.1)
-            told["ended"] = await ask({**usual, "id": "ended", "address": MAGIC_CANCELLED})
-        told["another"] = await ask({**usual, "id": "paid", "amount": "7"})
-        told["wrong"] = await ask({**usual, "id": "wrong", "amount": 0.5})
+            told["ended"] = await ask({**usual, "foreign_id": "ended", "address": MAGIC_CANCELLED})
+        told["another"] = await ask({**usual, "foreign_id": "paid", "amount": "7"})
+        told["wrong"] = await ask({**usual, "foreign_id": "wrong", "amount": "-0.5"})
         with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
             connection.execute("drop table withdrawals")
-        told["journal"] = await ask({**usual, "id": "journal"})
+        told["journal"] = await ask({**usual, "foreign_id": "journal"})
 
     assert {name: (status, said["outcome"]) for name, (status, said) in told.items()} == {
         "paid": (201, "accepted"),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import logging
 import socket
 import ssl
 import subprocess
@@ -782,6 +783,27 @@ async def test_a_programming_error_behind_a_stand_in_is_doubt() -> None:
     await session.aclose()
 
     assert told == NoReply(INTERNAL_ERROR, may_have_left=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no answer is scripted", "TypeError: no answer is scripted"),
+        ("POST with hush", "TypeError: its text repeats the request"),
+        ('POST {"amount": 1}', "TypeError: its text repeats the request"),
+    ],
+)
+async def test_the_log_shows_why_a_stand_in_failed(text: str, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG, and without the signature and the body that the text may repeat."""
+    session = SessionManager()
+    headers = {"X-Processing-Signature": "hush", "Content-Type": "application/json"}
+    with aioresponses() as scripted, caplog.at_level(logging.DEBUG, "alphapo_async"):
+        scripted.post("http://127.0.0.1:9/x", exception=TypeError(text))
+        await session.exchange("POST", "http://127.0.0.1:9/x", body=b'{"amount": 1}', headers=headers, timeout=5.0)
+    await session.aclose()
+
+    assert f"a stand-in for aiohttp's request failed: {shown}" in caplog.messages
+    assert ("hush" in caplog.text, "amount" in caplog.text) == (False, False)
 
 
 @pytest.mark.parametrize("error", [aiohttp.ClientConnectionError("made up"), aiohttp.ServerDisconnectedError()])

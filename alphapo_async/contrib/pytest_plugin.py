@@ -84,6 +84,18 @@ class RunningSandbox:
             "ALPHAPO_JOURNAL": "memory",
         }
 
+    def callback(self, foreign_id: str | int, status: str = "confirmed") -> tuple[dict[str, str], bytes]:
+        """Return headers and body of AlphaPo's signed callback, for your handler: nothing is sent.
+
+        Args:
+            foreign_id: of a withdrawal that the sandbox has accepted.
+            status: that the callback shows, such as `confirmed`, `cancelled` or `declined`; any other text as well.
+
+        Raises:
+            ValueError: nothing was accepted under this foreign_id.
+        """
+        return self.sandbox.callback(foreign_id, status)
+
     def client(self, **settings: Any) -> AlphapoClient:
         """Return a client of it, unopened, with a journal in memory unless `settings` name another."""
         from alphapo_async.client import AlphapoClient  # noqa: PLC0415 - only once it is used

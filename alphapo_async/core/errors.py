@@ -125,6 +125,8 @@ class AlphapoError(Exception):
 class InvalidRequest(AlphapoError, ValueError):
     """The request is wrong; nothing was sent."""
 
+    outcome: ClassVar[Outcome] = "invalid"
+    """`invalid`, as in a `BatchResult`."""
     problems: dict[str, str]
     """Every problem at once, from field name to text."""
     foreign_id: str | None

@@ -58,6 +58,7 @@ def _own_docs(kind: type) -> Iterator[tuple[str, str]]:
         return
     body = getattr(parsed, "body", [])
     for field, text in pairwise(body):
-        is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             yield field.target.id, str(text.value.value)

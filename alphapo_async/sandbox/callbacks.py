@@ -37,6 +37,7 @@ __all__ = [
     "forgeries",
     "plan",
     "repetitions",
+    "signed_callback",
 ]
 
 REPEATED_AFTER = (1, 5, 15, 30, 60, 90, 120, 180, 240, 240, 240, 240)
@@ -140,6 +141,11 @@ def deposit(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[st
         "error": "",
         "status": status,
     }
+
+
+def signed_callback(record: SandboxWithdrawal, dialect: Dialect, status: str, signer: Signer) -> Delivery:
+    """Return the callback that shows a withdrawal in this status, whatever its status is."""
+    return _signed("withdrawal", transaction(record, dialect, status), signer, dialect)
 
 
 def _signed(what: What, content: dict[str, Any], signer: Signer, dialect: Dialect | None = None) -> Delivery:

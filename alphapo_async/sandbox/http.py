@@ -20,7 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import HttpAnswer
-from alphapo_async.sandbox.callbacks import Courier, Delivered, Mischief
+from alphapo_async.sandbox.callbacks import Courier, Delivered, Mischief, signed_callback
 from alphapo_async.sandbox.desk import Desk, Late, Question, Reaction
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.edge import Way, half
@@ -190,6 +190,25 @@ class Sandbox:
     @throttle_seconds.setter
     def throttle_seconds(self, seconds: float) -> None:
         self._desk.throttle_seconds = seconds
+
+    def callback(self, foreign_id: str | int, status: str = "confirmed") -> tuple[dict[str, str], bytes]:
+        """Return headers and body of the callback that shows an accepted withdrawal in this status, whatever its status is here.
+
+        Args:
+            foreign_id: of a withdrawal that this sandbox has accepted.
+            status: any text, also one that AlphaPo does not document.
+
+        Raises:
+            ValueError: nothing was accepted under this foreign_id.
+        """
+        records = self._state.named(str(foreign_id))
+        if not records:
+            raise ValueError(
+                f"This sandbox has accepted no withdrawal {foreign_id!r}: call withdraw first, then callback."
+            )
+        record = records[-1]
+        delivery = signed_callback(record, self.dialect, status, self._signers[record.key])
+        return dict(delivery.headers), delivery.body
 
     def now(self) -> float:
         """Return the present moment on the sandbox's clock."""

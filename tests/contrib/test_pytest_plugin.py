@@ -203,3 +203,19 @@ def test_a_sandbox_that_cannot_start_says_why() -> None:
         port = int(first.url.rpartition(":")[2])
         with pytest.raises(OSError, match="in use"), RunningSandbox(port=port):
             pass
+
+
+@pytest.mark.parametrize("status", ["confirmed", "declined", "held_by_compliance"])
+async def test_a_callback_is_signed_and_shows_the_status_that_is_asked_for(status: str) -> None:
+    """For a handler under test: nothing is sent, and the client takes it as AlphaPo's."""
+    with RunningSandbox() as running:
+        async with running.client() as client:
+            usual = {"currency": "BTC", "address": "bc1qmadeup", "amount": "0.5", "end_user_reference": "user"}
+            withdrawal = await client.withdraw(WithdrawalRequest(foreign_id="payout-17", **usual))  # type: ignore[arg-type]
+            headers, body = running.callback("payout-17", status)
+            async with client.receive_callback(headers, body) as callback:
+                shown = callback.transaction
+                assert (callback.kind, shown.id, shown.status) == ("ours", withdrawal.id, status)
+        with pytest.raises(ValueError, match="accepted no withdrawal 'payout-18'"):
+            running.callback("payout-18")
+    assert running.deliveries == []

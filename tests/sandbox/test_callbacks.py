@@ -23,6 +23,7 @@ from alphapo_async.sandbox.callbacks import (
     deposit,
     plan,
     repetitions,
+    signed_callback,
 )
 from alphapo_async.sandbox.dialects import Dialect
 from alphapo_async.sandbox.rules import MerchantState
@@ -278,3 +279,9 @@ async def test_everything_at_once() -> None:
     }
     assert [told.answer for told in sender.deliveries if told.what == "forgery"] == [403] * 16
     assert {told.id for told in sender.deliveries if told.what == "withdrawal"} == {record.id}
+
+
+def test_one_callback_can_be_made_in_any_status() -> None:
+    """Signed, and with the status that is asked for, though the withdrawal has another."""
+    made = signed_callback(accepted(MerchantState()), DIALECT, "declined", SIGNER)
+    assert read_callback(made.headers, made.body, [SIGNER]).status == made.status == "declined"

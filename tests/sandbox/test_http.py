@@ -413,3 +413,17 @@ async def test_it_is_quick() -> None:
             assert {status for status, _body in answers} == {201}
         assert time.monotonic() - begun < 10
         assert len(client.sandbox.ledger.all_accepted()) == 1000
+
+
+async def test_a_callback_can_be_had_without_a_url() -> None:
+    """Signed with the key that made the withdrawal."""
+    async with merchant(Sandbox(extra_keys=[("other-key", "other-secret")])) as client:
+        raw = json.dumps(fields()).encode()
+        async with client.session.post(
+            f"{client.sandbox.url}/api/v2/withdrawal/crypto", data=raw, headers=OTHER.headers(raw)
+        ):
+            headers, body = client.sandbox.callback("payout-17", "cancelled")
+        with pytest.raises(ValueError, match="has accepted no withdrawal 17: call withdraw first"):
+            client.sandbox.callback(17)
+    assert headers == OTHER.headers(body)
+    assert json.loads(body)["status"] == "cancelled"
