@@ -66,13 +66,16 @@ def uvloop(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel once and run the tests against it, not against the source; or against the wheel that is named."""
+    """Build the wheel, or take the one that is named: run the demo and the README's first payment with it in an empty environment, then
+    the tests.
+    """
     session.install("-q", "build")
     with tempfile.TemporaryDirectory() as folder:
         built = [Path(name).resolve() for name in session.posargs]
         if not built:
             session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
             built = list(Path(folder).glob("*.whl"))
+        _try_out(session, built[0], Path(folder) / "empty")
         session.install("-q", f"alphapo-async[dev] @ {built[0].as_uri()}")
         _test_installed(session, Path(folder) / "apart")
 
@@ -106,6 +109,15 @@ def aiohttp_main(session: nox.Session) -> None:
         _test_installed(session, Path(folder) / "apart")
 
 
+def _try_out(session: nox.Session, built: Path, folder: Path) -> None:
+    """Do what a new user does, with the wheel and the extra `cli` alone, and not with the source."""
+    session.run("python", "-m", "venv", str(folder))
+    python = str(folder / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", f"alphapo-async[cli] @ {built.as_uri()}", external=True)
+    session.run(python, "-I", "-m", "alphapo_async", "demo", external=True)
+    session.run(python, "-I", "tests/support/first_payment.py", "README.md", external=True)
+
+
 def _test_installed(session: nox.Session, apart: Path) -> None:
     """Run the tests from a folder without the package, so that only the installed one can be meant; a test sees to it that it is."""
     unneeded = shutil.ignore_patterns("__pycache__", "results", ".hypothesis")
@@ -134,6 +146,10 @@ def engines(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Have both type checkers read the package, and users' code as it is written against it."""
-    session.install("-q", "-e", ".[dev,bench]", "pyright")
+    session.install("-q", "-e", ".[dev,bench,engines]", "pyright", "django-stubs", "celery-types")
     session.run("mypy")
     session.run("pyright", "alphapo_async", "benchmarks", "tests/typing")
+    with tempfile.TemporaryDirectory() as folder:  # the programs of README and guide
+        session.run("python", "-m", "tests.support.programs", folder)
+        session.run("mypy", "--strict", "--config-file", "pyproject.toml", *map(str, Path(folder).glob("*.py")))
+        session.run("pyright", folder)

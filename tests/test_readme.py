@@ -28,18 +28,15 @@ from alphapo_async.session import LARGEST_REPLY
 from tests.support import documents, postgres
 from tests.support.documents import place_of, text_of
 from tests.support.long import LONG
+from tests.support.programs import programs, write_programs
 
 README = text_of("README.md")
 GUIDE = text_of(documents.GUIDE)
 
 
-def _programs(text: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-
-
-FIRST, BACKEND, GATHERED, WORKER = _programs(README)
-BATCH, OUTBOX, TESTED, TESTED_BACKEND, STOOD_IN, SCRIPTED, LOOPS, *_OF_ENGINES = _programs(
-    GUIDE
+FIRST, BACKEND, GATHERED, WORKER = programs("README.md")
+BATCH, OUTBOX, TESTED, TESTED_BACKEND, STOOD_IN, SCRIPTED, LOOPS, *_OF_ENGINES = programs(
+    documents.GUIDE
 )  # those are run where the engines are, by tests/proof/durable_engines
 
 
@@ -374,6 +371,35 @@ def test_the_outcome_table_names_every_error_of_a_withdrawal() -> None:
 def test_the_readme_is_short() -> None:
     """Whoever wants more finds it in the guide."""
     assert len(README.splitlines()) < 230
+
+
+def test_the_readme_counts_the_lines_that_handle_money() -> None:
+    """To a tenth: who wants to read them knows what awaits."""
+    (counted, listed) = re.findall(r"Five files handle money, with about ([\d,]+) lines: (.*?)\n\n", README, re.DOTALL)[
+        0
+    ]
+    names = re.findall(r"`(alphapo_async/[\w/]+\.py)`", listed)
+    lines = sum(len(text_of(name).splitlines()) for name in names)
+    assert len(names) == 5
+    assert abs(lines / int(counted.replace(",", "")) - 1) < 0.1
+
+
+@LONG
+def test_the_programs_pass_the_type_checker(tmp_path: Path) -> None:
+    """Mypy strict, as users run it; `nox -s types` has pyright read them, too, and those of engines with their types."""
+    of_engines = {"guide_8.py", "guide_9.py", "guide_10.py", "guide_11.py"}
+    paths = [path for path in write_programs(tmp_path) if path.name not in of_engines]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file",
+        str(documents.ROOT / "pyproject.toml"),
+        *map(str, paths),
+    ]
+    checked = subprocess.run(command, cwd=documents.ROOT, capture_output=True, text=True, check=False)
+    assert "Success: no issues found in 11 source files" in checked.stdout
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

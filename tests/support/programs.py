@@ -1,0 +1,32 @@
+"""The programs that the pages show, as files: `python -m tests.support.programs FOLDER` writes them there for type checkers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tests.support.documents import GUIDE, text_of
+
+__all__ = ["programs", "write_programs"]
+
+
+def programs(page: str) -> list[str]:
+    """Return every Python program of a page, as it stands there."""
+    return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def write_programs(folder: Path) -> list[Path]:
+    """Write the programs of README and guide into a folder, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, page in (("readme", "README.md"), ("guide", GUIDE)):
+        for number, program in enumerate(programs(page), 1):
+            path = folder / f"{name}_{number}.py"
+            path.write_text(program, encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    write_programs(Path(sys.argv[1]))
