@@ -29,12 +29,13 @@ from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.callbacks import Callbacks
+from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.context import ClientContext, Runtime
 from alphapo_async.engine.engine import Engine
 from alphapo_async.engine.outbox import OutboxWriter
 from alphapo_async.engine.reference_data import ReferenceData
 from alphapo_async.engine.work_loop import WorkLoop
-from alphapo_async.journal import Journal
+from alphapo_async.journal import Journal, is_shared
 from alphapo_async.session import SessionManager
 from alphapo_async.settings import (
     PRODUCTION,
@@ -103,16 +104,19 @@ class AlphapoClient:
         self._verifiers = all_signers(signer, retired_keys)
         base_url = check_base_url(base_url)
         self._close_grace = check_seconds("close_grace", close_grace)
+        runtime = _runtime or Runtime(time.time, random.random, asyncio.sleep)
+        opened = the_journal(journal, base_url)
         self._engine = engine = Engine(
             ClientContext(
                 account=account,
                 base_url=base_url,
                 signers=by_fingerprint(self._verifiers),
                 policy=policy or RetryPolicy(),
-                runtime=_runtime or Runtime(time.time, random.random, asyncio.sleep),
+                runtime=runtime,
+                clock=BoundedClock(runtime.clock, is_shared=is_shared(opened)),
                 amount_format=amount_format,
             ),
-            the_journal(journal, base_url),
+            opened,
             session or SessionManager(max_connections=max_connections),
             on_event,
             max_rate=check_rate(max_rate),
@@ -459,7 +463,7 @@ class AlphapoClient:
         rows = await journal.find_open(account, None, _LOOKED_THROUGH)
         return Health(
             account=account,
-            at=engine.context.runtime.clock(),
+            at=engine.context.now(),
             in_flight=len(self._registry.flights),
             budget_left=budget_left(engine.limiter.state, loop.time()),
             is_outage=is_outage(engine.limiter.state),

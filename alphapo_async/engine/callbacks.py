@@ -56,7 +56,7 @@ class Callbacks:
             return "not a withdrawal"
         row = await self._find(transaction.foreign_id)
         if row is None:
-            now, assumptions = self._context.runtime.clock(), self._context.assumptions
+            now, assumptions = self._context.now(), self._context.assumptions
             if may_have_forgotten(self._journal.epoch, now, assumptions):
                 self._observer.callback_not_in_journal(transaction)
         if row is None or row.revision.payment is None:

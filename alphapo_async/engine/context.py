@@ -13,6 +13,7 @@ from alphapo_async.core.codec import AmountFormat
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Assumptions
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.lease import MARGIN
 
 __all__ = ["ACCOUNTS", "ClientContext", "Runtime", "host_of"]
@@ -33,14 +34,15 @@ class Runtime(msgspec.Struct, frozen=True):
 
 
 class ClientContext:
-    """What a client was made with; nothing of it changes.
+    """What a client was made with. The parts of a client get it; none changes it.
 
     Args:
         account: your name for the merchant account.
         base_url: where AlphaPo is asked.
         signers: of all keys, by fingerprint; the first one signs new bodies.
         policy: how long and how often one withdrawal is tried.
-        runtime: clock, randomness and sleep.
+        runtime: this machine's clock, randomness and sleep.
+        clock: the clock that all workers of the journal agree on.
         amount_format: how amounts are written.
     """
 
@@ -52,6 +54,7 @@ class ClientContext:
         signers: Mapping[str, Signer],
         policy: RetryPolicy,
         runtime: Runtime,
+        clock: BoundedClock,
         amount_format: AmountFormat = "number",
     ) -> None:
         self.account = account
@@ -63,6 +66,9 @@ class ClientContext:
         self.policy = policy
         self.assumptions = Assumptions(policy.resend_within, policy.quiet, policy.attempt_timeout, policy.refresh_after)
         self.runtime = runtime
+        self.clock = clock
+        self.now = clock.earliest
+        """Returns the seconds since the epoch by which a client judges and dates (`engine.clock`, rule 6)."""
         self.amount_format: AmountFormat = amount_format
 
 

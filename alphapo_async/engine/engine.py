@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from alphapo_async.core.events import Event
 from alphapo_async.engine.context import ClientContext, host_of
 from alphapo_async.engine.flight import Flight, FlightParts
@@ -58,8 +56,6 @@ class Engine:
         if isinstance(journal, Supervised):
             journal.supervise(self.supervisor)
         self.lease = self._make_lease()
-        # From here on the time is the one that all workers of the journal agree on.
-        context.runtime = replace(context.runtime, clock=self.lease.clock.earliest)
         self.limiter = RequestLimiter(session.slots, context.policy, max_rate, observer.on_outage, self.supervisor)
         self.keys = Keys(
             context.signer.fingerprint,
@@ -77,7 +73,14 @@ class Engine:
             flights=self._flights,
         )
         self.questions = self._make_questions()
-        self.inbox = Inbox(context.account, journal, lambda: self.lease.worker, context.runtime, self.supervisor)
+        self.inbox = Inbox(
+            context.account,
+            journal,
+            lambda: self.lease.worker,
+            self.supervisor,
+            now=context.now,
+            sleep=context.runtime.sleep,
+        )
         self.lifecycle = Lifecycle(
             bind=session.bind, leave_loop=self._leave_loop, drain=self._wait_for_work, steps=self._closing_steps
         )
@@ -90,7 +93,7 @@ class Engine:
             context.account,
             host_of(context.base_url),
             attempt_timeout=context.policy.attempt_timeout,
-            clock=context.runtime.clock,
+            clock=context.clock,
             sleep=context.runtime.sleep,
             supervisor=self.supervisor,
             margin=context.runtime.lease_margin,

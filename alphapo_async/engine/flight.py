@@ -238,10 +238,10 @@ class Flight:
 
     async def _wait_for_holder(self, row: Row, pause: float) -> Row:
         """Wait a moment for the worker that holds the row; take it over if that worker is gone."""
-        holder, now = row.holder or "", self._context.runtime.clock()
+        holder, now = row.holder or "", self._context.now()
         until = await self._journal.ended(holder, now)
         if until is not None:
-            return await self._take_on(LeaseExpired(holder, self._lease.clock.end_of(until, now)), is_repeated=True)
+            return await self._take_on(LeaseExpired(holder, self._context.clock.end_of(until, now)), is_repeated=True)
         await self._context.runtime.sleep(pause)
         return await self._take_on(is_repeated=True)
 
@@ -322,7 +322,7 @@ class Flight:
 
     async def _sign_send_and_judge(self, row: Row, permit: Permit) -> Attempt:
         """Sign and send the recorded bytes, once; return what the reply proves, and between which times bytes could leave."""
-        latest, began = self._lease.clock.latest, self._context.runtime.clock()
+        latest, began = self._context.clock.latest, self._context.now()
         proof: Proof | None = None
         try:
             reply = await self._send(row)
@@ -361,9 +361,7 @@ class Flight:
 
     def _may_work_on(self, row: Row) -> bool:
         """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
-        return not self._is_key_refused(row) and may_send_again(
-            row, self._context.runtime.clock(), self._context.assumptions
-        )
+        return not self._is_key_refused(row) and may_send_again(row, self._context.now(), self._context.assumptions)
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
@@ -522,7 +520,7 @@ class Flight:
         policy, runtime = self._context.policy, self._context.runtime
         jitter = backoff(number, policy.wait_initial, policy.wait_max) * runtime.chance()
         step = self._next_step(row)
-        return max(jitter, step.until - runtime.clock()) if isinstance(step, Wait) else jitter
+        return max(jitter, step.until - self._context.now()) if isinstance(step, Wait) else jitter
 
     async def _pause(self, seconds: float) -> None:
         """Wait out a backoff; cut short where no caller wants more."""
@@ -588,7 +586,7 @@ class Flight:
             return self._on_learned(before, self._learned(before, evidence), evidence, is_written=False)
 
     def _learned(self, row: Row, evidence: Evidence) -> Row:
-        return apply(row, evidence, self._context.runtime.clock(), self._context.assumptions)
+        return apply(row, evidence, self._context.now(), self._context.assumptions)
 
     async def _write(self, evidence: Evidence) -> Row:
         before, learned, self._worked_out_at = await self._recorder.apply_and_compare(self.row, *self._unwritten)
@@ -631,11 +629,11 @@ class Flight:
         self._may_stand_unheard = False
 
     def _next_step(self, row: Row) -> Step:
-        step = next_step(row, self._context.runtime.clock(), self._context.assumptions)
+        step = next_step(row, self._context.now(), self._context.assumptions)
         if row.doubt_since is None or not isinstance(step, Send):
             return step
         # Whether AlphaPo may have freed the id is for the later clock to say.
-        return next_step(row, self._lease.clock.latest(), self._context.assumptions)
+        return next_step(row, self._context.clock.latest(), self._context.assumptions)
 
     # ── release and return ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -708,5 +706,5 @@ class Flight:
         if row.state == "accepted":
             return FlightResult(self._foreign_id, row, why, detail)
         step = self._next_step(row)
-        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._context.runtime.clock()
+        retry_after = (step.until if isinstance(step, Wait) else row.not_before) - self._context.now()
         return FlightResult(self._foreign_id, row, why, detail, retry_after if retry_after > 0 else None)

@@ -20,7 +20,6 @@ from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import Row
 from alphapo_async.core.version import __version__
 from alphapo_async.engine.clock import COMMIT_GRACE
-from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal, KeyValueStore, MemoryJournal
 from alphapo_async.supervisor import Supervisor
 
@@ -62,18 +61,27 @@ class Inbox:
         account: whose callbacks they are.
         journal: keeps what was handled; one that cannot is stood in for by memory.
         worker: the name under which this process works now.
-        runtime: time and sleep.
+        now: seconds since the epoch, as all workers of the journal count them.
+        sleep: waits.
         supervisor: restarts what frees a claim in the background.
     """
 
     def __init__(
-        self, account: str, journal: Journal, worker: Callable[[], str], runtime: Runtime, supervisor: Supervisor
+        self,
+        account: str,
+        journal: Journal,
+        worker: Callable[[], str],
+        supervisor: Supervisor,
+        *,
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._account = account
         self._journal = journal
         self._notes: KeyValueStore = journal if isinstance(journal, KeyValueStore) else MemoryJournal()
         self._worker = worker
-        self._runtime = runtime
+        self._now = now
+        self._sleep = sleep
         self._supervisor = supervisor
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
@@ -131,7 +139,7 @@ class Inbox:
             JournalError: the journal cannot be used.
         """
         callback = callback_to_replay(await self._journal.history(self._account, foreign_id), foreign_id, status)
-        line = Entry(self._runtime.clock(), "replayed", callback.transaction.status or "", release=__version__)
+        line = Entry(self._now(), "replayed", callback.transaction.status or "", release=__version__)
         async with self.claim(callback.transaction, is_replay=True) as claim:
             await self._journal.update(self._account, foreign_id, lambda row: noted(cast("Row", row), [line]))
             await self.confirm(claim)
@@ -165,12 +173,12 @@ class Inbox:
             elif now >= until:
                 raise _busy()
             else:
-                await self._runtime.sleep(_POLL)
+                await self._sleep(_POLL)
 
     async def _is_free(self, known: Handled) -> bool:
         if known.by is None or known.by == self._worker():
             return True
-        now = self._runtime.clock()
+        now = self._now()
         until = await self._journal.ended(known.by, now)
         return until is not None and until <= now
 
@@ -246,7 +254,7 @@ class Inbox:
                     await self._notes.swap(self._account, name, taken.text(), taken.let_go().text())
                     return
             number += 1
-            await self._runtime.sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
+            await self._sleep(backoff(number, _PAUSE, _LONGEST_PAUSE))
 
     def _in_background(self, job: Callable[[], Awaitable[None]]) -> None:
         if self._is_closed:

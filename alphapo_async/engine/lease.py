@@ -34,7 +34,7 @@ class Lease:
         account: whose rows are worked on.
         host: the host that the account belongs to.
         attempt_timeout: seconds that one attempt may take.
-        clock: seconds since the epoch, by this machine.
+        clock: the clock that all workers of the journal agree on.
         sleep: waits.
         supervisor: restarts the heartbeat.
         margin: seconds that the lease must outlast an attempt.
@@ -47,7 +47,7 @@ class Lease:
         host: str,
         *,
         attempt_timeout: float,
-        clock: Callable[[], float],
+        clock: BoundedClock,
         sleep: Callable[[float], Awaitable[None]],
         supervisor: Supervisor,
         margin: float = MARGIN,
@@ -59,7 +59,7 @@ class Lease:
         self._host = host
         self._needed = attempt_timeout + margin
         self._duration = _RENEWALS * self._needed
-        self.clock = BoundedClock(clock, is_shared=is_shared(journal))
+        self.clock = clock
         self._sleep = sleep
         self._supervisor = supervisor
         self.max_skew = 0.0

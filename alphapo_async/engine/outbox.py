@@ -55,7 +55,7 @@ class OutboxWriter:
             self._outbox()
         if not self._lease.is_running:
             await self._registry.open_journal(request, None)
-        expires_at = self._context.runtime.clock() + check_seconds("expires_in", expires_in)
+        expires_at = self._context.now() + check_seconds("expires_in", expires_in)
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await self._record(connection, request.foreign_id, asked)
         if not row.revision.is_same_payment(asked.revision):

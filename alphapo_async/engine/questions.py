@@ -93,7 +93,7 @@ class Questions:
         permit = await wait(priority)
         if permit is None:
             return None
-        clock = self._context.runtime.clock
+        clock = self._context.now
         began, answer = clock(), None
         try:
             reply = await self._send("GET", self._context.look_up_url, body, signer.headers(body))
@@ -176,7 +176,7 @@ class Questions:
         try:
             reply = await self._send(method, self._context.base_url + path, body, headers)
             is_answer = isinstance(reply, Reply) and reply.status == _OK
-            answer = NoneFound() if is_answer else judge_look_up(reply, self._context.runtime.clock())
+            answer = NoneFound() if is_answer else judge_look_up(reply, self._context.now())
             if is_throttled_apart and isinstance(answer, NoAnswer) and answer.is_throttled:
                 answer = None
         finally:

@@ -84,11 +84,11 @@ class Recorder:
     ) -> None:
         self._account = context.account
         self._assumptions = context.assumptions
-        self._now = context.runtime.clock
+        self._now = context.now
         self._journal = journal
         self._is_shared = is_shared(journal)
         self._lease = lease
-        self._clock = lease.clock
+        self._clock = context.clock
         self._observer = observer
         self._supervisor = supervisor
         self._flights = flights

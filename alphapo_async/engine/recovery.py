@@ -66,7 +66,7 @@ class Recovery:
             self._since = None
             return await self._longest_ago(now) if is_outage(limiter.state) else []
         if limiter.recoveries != self._seen:
-            self._seen, self._since = limiter.recoveries, self._context.runtime.clock()
+            self._seen, self._since = limiter.recoveries, self._context.now()
             self._after, self._has_passed_over = None, False
         return [] if self._since is None else await self._next_rows(self._since)
 
@@ -103,7 +103,7 @@ class Recovery:
 
     def _helps(self, row: Row) -> bool:
         """Return whether a look-up of the row may help now."""
-        context, now = self._context, self._context.runtime.clock()
+        context, now = self._context, self._context.now()
         if row.holder is not None or not is_in_doubt(row) or self._keys.held_back.holds(row, now):
             return False
         # The flight looks up whatever is in doubt.
@@ -111,4 +111,4 @@ class Recovery:
 
     def _is_rested(self, row: Row) -> bool:
         """Return whether the row was not looked up within the last `wait_max`."""
-        return (row.checked_at or 0.0) <= self._context.runtime.clock() - self._context.policy.wait_max
+        return (row.checked_at or 0.0) <= self._context.now() - self._context.policy.wait_max

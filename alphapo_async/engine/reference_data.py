@@ -98,7 +98,7 @@ class ReferenceData:
         return await self._questions.send_plain("POST", path, body, self._context.signer.headers(body), **how)
 
     def _unavailable(self, what: str, reply: Reply | NoReply) -> AlphapoUnavailable:
-        return unavailable(what, judge_look_up(reply, self._context.runtime.clock()))
+        return unavailable(what, judge_look_up(reply, self._context.now()))
 
 
 def _is_ok(reply: Reply | NoReply) -> TypeGuard[Reply]:

@@ -168,7 +168,7 @@ class Registry:
             resend_rejected,
             attempted_before,
             has_other_keys=len(context.signers) > 1,
-            requested_at=context.runtime.clock() - ago,
+            requested_at=context.now() - ago,
             requested_by=lease.worker,
             max_skew=lease.max_skew,
         )

@@ -79,7 +79,7 @@ class WorkLoop:
         """
         refusals = self._keys.refusals
         if restored:
-            await self._journal.raise_epoch(self._context.runtime.clock())
+            await self._journal.raise_epoch(self._context.now())
         await self._recorder.epochs.look()
         await self.recover_dead_workers()
         async for row in self._unreported():
@@ -127,7 +127,7 @@ class WorkLoop:
         await self.recover_dead_workers()
         await self._free_what_nobody_works_on()
         context, keys = self._context, self._keys
-        due = await self._journal.find_due(context.account, context.runtime.clock(), _PAGE, keys.held_back)
+        due = await self._journal.find_due(context.account, context.now(), _PAGE, keys.held_back)
         to_settle = [row for row in due if row.state == "open"]
         are_due = {row.foreign_id for row in due}
         recovered = [row for row in await self._recovery.claimable() if row.foreign_id not in are_due]
@@ -151,11 +151,11 @@ class WorkLoop:
 
     async def recover_dead_workers(self) -> None:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
-        now = self._context.runtime.clock()
+        now = self._context.now()
         for worker, until in await self._journal.find_dead(now):
             while held := await self._journal.find_held(worker, _PAGE):
                 for row in held:
-                    await self._recorder.apply(row, LeaseExpired(worker, self._lease.clock.end_of(until, now)))
+                    await self._recorder.apply(row, LeaseExpired(worker, self._context.clock.end_of(until, now)))
             if (
                 until <= now
             ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
@@ -163,7 +163,7 @@ class WorkLoop:
 
     async def _free_what_nobody_works_on(self) -> None:
         """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
-        flights, worker, now = self._registry.flights, self._lease.worker, self._context.runtime.clock()
+        flights, worker, now = self._registry.flights, self._lease.worker, self._context.now()
         if now < self._next_look:
             return
         held = await self._journal.find_held(worker, _HELD + len(flights))
@@ -178,7 +178,7 @@ class WorkLoop:
         """Work on a due row: under a refused key on one at a time, to find out whether it is accepted, and on those that have expired."""
         keys = self._keys
         with keys.claimed(keys.key_for(row)) as is_claimed:
-            if is_claimed or has_expired(row, self._context.runtime.clock()):
+            if is_claimed or has_expired(row, self._context.now()):
                 await self._work_on(row)
 
     async def _work_on(self, row: Row) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.context import ClientContext, Runtime, host_of
 
 
@@ -32,9 +33,11 @@ def test_a_context_has_the_first_key_the_urls_and_what_is_assumed_of_alphapo() -
         base_url="https://app.alphapo.net",
         signers={one.fingerprint: one for one in (current, old)},
         policy=RetryPolicy(quiet=60.0),
-        runtime=Runtime(lambda: 7.0, lambda: 0.5, asyncio.sleep),
+        runtime=Runtime(lambda: 8.0, lambda: 0.5, asyncio.sleep),
+        clock=BoundedClock(lambda: 7.0),
     )
     assert context.signer is current
+    assert context.now() == 7.0
     assert context.withdrawal_url == "https://app.alphapo.net/api/v2/withdrawal/crypto"
     assert context.look_up_url == "https://app.alphapo.net/api/v2/transactions/info"
     assert (context.assumptions.quiet, context.amount_format) == (60.0, "number")

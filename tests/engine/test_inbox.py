@@ -12,7 +12,6 @@ from alphapo_async.core.callbacks import Handled
 from alphapo_async.core.errors import CallbackBusy, JournalError
 from alphapo_async.core.evidence import CalledBack, ReplyExcerpt
 from alphapo_async.core.models import Transaction
-from alphapo_async.engine.context import Runtime
 from alphapo_async.engine.inbox import Inbox
 from alphapo_async.journal import MemoryJournal
 from alphapo_async.supervisor import Supervisor
@@ -28,7 +27,7 @@ def told(status: str = "confirmed", number: int = 7) -> Transaction:
 def inbox(journal: Any, worker: str = "one") -> Inbox:
     """Return the inbox of a worker."""
     clock = asyncio.get_running_loop().time
-    return Inbox("default", journal, lambda: worker, Runtime(clock, lambda: 0.5, asyncio.sleep), Supervisor())
+    return Inbox("default", journal, lambda: worker, Supervisor(), now=clock, sleep=asyncio.sleep)
 
 
 async def handled(box: Inbox, transaction: Transaction, seconds: float = 0.0) -> bool:

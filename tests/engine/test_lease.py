@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from alphapo_async.core.errors import ConfigurationError, JournalError
+from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.lease import Lease
-from alphapo_async.journal import MemoryJournal
+from alphapo_async.journal import MemoryJournal, is_shared
 from alphapo_async.supervisor import Supervisor
 from tests.support.clocks import ClockedJournal, WallClock
 from tests.support.virtual import run
@@ -54,7 +55,7 @@ def lease(journal: MemoryJournal, host: str = "h", clock: Callable[[], float] | 
         "default",
         host,
         attempt_timeout=15.0,
-        clock=clock or loop.time,
+        clock=BoundedClock(clock or loop.time, is_shared=is_shared(journal)),
         sleep=asyncio.sleep,
         supervisor=Supervisor(),
     )
@@ -229,7 +230,7 @@ def test_a_lease_that_is_given_back_ends_by_the_later_clock() -> None:
             "default",
             "h",
             attempt_timeout=15.0,
-            clock=lambda: loop.time() + step[0],
+            clock=BoundedClock(lambda: loop.time() + step[0]),
             sleep=asyncio.sleep,
             supervisor=Supervisor(),
         )

@@ -299,7 +299,7 @@ def test_a_look_up_is_signed_and_gives_its_slot_back() -> None:
             return await engine.questions._permit(kind)
 
         asked = await engine.questions.look_up("payout-17", SIGNER, Priority.QUESTION, slot)
-        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[engine.context.runtime.clock()] * 2)
+        assert asked == (NoneFound(), ReplyExcerpt(404, NOT_FOUND.body), *[engine.context.now()] * 2)
         wire._accept("payout-17", {"currency": "BTC", "amount": "1", "address": "bc1qmadeup"})
         answered = await engine.questions.look_up("payout-17", SIGNER, Priority.QUESTION, slot)
         assert answered is not None

@@ -240,7 +240,7 @@ async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
     engine, context = client._engine, client._engine.context
     await engine.lease.acquire()
     ghost = f"ghost {context.runtime.chance()}"
-    await engine.journal.join(context.account, "loopback", ghost, context.runtime.clock() + 15.0)
+    await engine.journal.join(context.account, "loopback", ghost, context.now() + 15.0)
     body = client._registry.encode(payment, resend_rejected=False, attempted_before=False).revision
     asked = Requested(ghost, Revision(body.body, payment), _SIGNER.fingerprint)
     return (await engine.recorder.record(payment.foreign_id, asked)).holder
@@ -266,7 +266,7 @@ async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, n
         return [kind, await _passed(client)]
     if kind == "die":
         return [kind, await _dies(client, _payment(f"{name}-lost"))]
-    journal, now = client._engine.journal, client._engine.context.runtime.clock()
+    journal, now = client._engine.journal, client._engine.context.now()
     still_open = [row.foreign_id for row in await journal.find_open("default", None, 9)]
     doubtful = chance.choice(still_open or [name])
     too_much = _payment(f"{name}-ltc", currency="LTC", amount="5")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.signer import Signer
+from alphapo_async.engine.clock import BoundedClock
 from alphapo_async.engine.context import ClientContext, Runtime
 from alphapo_async.engine.engine import Engine
 from alphapo_async.journal import Journal
@@ -32,6 +33,7 @@ def engine_of(
         signers={SIGNER.fingerprint: SIGNER},
         policy=RetryPolicy(deadline=2.0),
         runtime=Runtime(clock, lambda: 0.5, asyncio.sleep),
+        clock=BoundedClock(clock),
     )
     return Engine(
         context,
