@@ -66,9 +66,7 @@ def uvloop(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, or take the one that is named: run the demo and the README's first payment with it in an empty environment, then
-    the tests.
-    """
+    """Build the wheel, or take a named one: run the demo and the first payment in an empty environment, then the tests."""
     session.install("-q", "build")
     with tempfile.TemporaryDirectory() as folder:
         built = [Path(name).resolve() for name in session.posargs]
@@ -131,8 +129,9 @@ def _test_installed(session: nox.Session, apart: Path) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look for known weaknesses in what the package needs, with every extra that it runs with."""
-    session.install("-q", f".[{','.join(EXTRAS)}]", "pip-audit")
+    """Look for known weaknesses in what the package needs, with every extra that it runs with, and in the workflows."""
+    session.install("-q", f".[{','.join(EXTRAS)}]", "pip-audit", "zizmor>=1.32")
+    session.run("zizmor", "--offline", ".github")
     session.run("pip-audit", "--skip-editable")
 
 
@@ -153,3 +152,10 @@ def types(session: nox.Session) -> None:
         session.run("python", "-m", "tests.support.programs", folder)
         session.run("mypy", "--strict", "--config-file", "pyproject.toml", *map(str, Path(folder).glob("*.py")))
         session.run("pyright", folder)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in `build/docs/site`; every warning and every broken link is an error."""
+    session.install("-q", "-e", ".[cli,otel]", "pytest", "zensical>=0.0.73", "mkdocstrings-python>=2")
+    session.run("python", ".github/site.py", *session.posargs)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import alphapo_async
+from alphapo_async.cli.runbook import guide, topics
 from alphapo_async.sandbox import Sandbox
 from tests.support.documents import place_of, text_of
 
@@ -110,3 +112,35 @@ def test_a_release_passes_all_checks_and_every_session_runs_in_them() -> None:
     workflows = " ".join(path.read_text(encoding="utf-8") for path in place_of(".github/workflows").glob("*.yml"))
     named = {one.partition("-")[0] for one in matrix.split(", ")} | set(re.findall(r"nox -s (\w+)", workflows))
     assert named == {one for one in sessions if not one.startswith("_")}
+
+
+def test_every_action_is_pinned_by_its_hash() -> None:
+    """A tag can be moved by whoever holds the action's repository; the comment names the release, which dependabot raises."""
+    used = [
+        line.strip()
+        for path in place_of(".github/workflows").glob("*.yml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses: " in line and "uses: ./" not in line
+    ]
+    assert len(used) > 10
+    assert [line for line in used if not re.search(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)] == []
+
+
+def test_the_supported_version_is_this_one() -> None:
+    """The security policy names the newest minor release."""
+    minor = ".".join(alphapo_async.__version__.split(".")[:2])
+    assert f"| newest release (now {minor}) | yes |" in text_of(".github/SECURITY.md")
+
+
+def test_the_documentation_site_has_every_public_name_topic_and_command(tmp_path: Path) -> None:
+    """Its pages are made of what there is, and each leads to no other file than one of the site."""
+    site = runpy.run_path(str(place_of(".github/site.py")))
+    listed = [name for names in site["API"].values() for name in names]
+    settings = site["write"](tmp_path)
+    pages = {path.relative_to(tmp_path / "pages"): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.md")}
+
+    assert sorted(listed) == alphapo_async.__all__
+    assert all(Path("guide") / f"{topic}.md" in pages for topic in topics(guide()) if topic != "glossary")
+    assert "## alphapo journal show" in pages[Path("cli.md")]
+    assert '"guide/outage.md"' in settings.read_text(encoding="utf-8")
+    assert [path for path, text in pages.items() if "OPERATIONS.md)" in text] == []

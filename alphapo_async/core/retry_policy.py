@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from alphapo_async.core.errors import ConfigurationError
+from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.row import REFRESH_AFTER, Row
 from alphapo_async.core.setting_checks import check_count, check_seconds
 
@@ -17,33 +18,32 @@ __all__ = [
 ]
 
 
+@with_field_docs
 class RetryPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How long and how often one withdrawal is tried; every try carries the same bytes and the same foreign_id.
-
-    Args:
-        attempts: bodies sent at most in one call, the first included; 1 or more.
-        deadline: seconds for one call, from the moment the withdrawal gets its slot or an outage keeps it from one.
-        attempt_timeout: seconds for one request, from a free slot to the last byte of its reply.
-        wait_initial: seconds; the first backoff is drawn between 0 and this, every next one up to twice as much.
-        wait_max: seconds; no backoff is drawn above it. `Retry-After` may ask for more.
-        quiet: assumed of AlphaPo: it accepts nothing later than this many seconds after the last byte could have left.
-        resend_within: assumed of AlphaPo: it frees no foreign_id within this many seconds. A row in doubt is only looked up once a
-            body sent now might arrive later than that: `quiet` and `attempt_timeout` before its end.
-        refresh_after: seconds after which `work` looks up an accepted withdrawal that is not final; then each time after twice as long,
-            up to once a day, for 30 days. Rows keep the figure that they were recorded with.
 
     Raises:
         ConfigurationError: a figure is out of range.
     """
 
     attempts: int = 5
+    """Bodies sent at most in one call, the first included; 1 or more."""
     deadline: float = 60.0
+    """Seconds for one call, from the moment the withdrawal gets its slot or an outage keeps it from one."""
     attempt_timeout: float = 15.0
+    """Seconds for one request, from a free slot to the last byte of its reply."""
     wait_initial: float = 0.5
+    """Seconds; the first backoff is drawn between 0 and this, every next one up to twice as much."""
     wait_max: float = 20.0
+    """Seconds; no backoff is drawn above it. `Retry-After` may ask for more."""
     quiet: float = 1_800.0
+    """Assumed of AlphaPo: it accepts nothing later than this many seconds after the last byte could have left."""
     resend_within: float = 86_400.0
+    """Assumed of AlphaPo: it frees no foreign_id within this many seconds. A row in doubt is only looked up once a body sent now might
+    arrive later than that: `quiet` and `attempt_timeout` before its end."""
     refresh_after: float = REFRESH_AFTER
+    """Seconds after which `work` looks up an accepted withdrawal that is not final; then each time after twice as long, up to once a day,
+    for 30 days. Rows keep the figure that they were recorded with."""
 
     def __post_init__(self) -> None:
         check_count("attempts", self.attempts)
