@@ -470,8 +470,19 @@ class AlphapoClient:
             oldest_open=rows[0].created_at if rows else None,
             oldest_doubt=min((row.doubt_since for row in rows if row.doubt_since is not None), default=None),
             frozen=await journal.count_frozen(account),
-            failing=engine.supervisor.failing,
+            has_lease=engine.lease.is_running,
+            failing=self.failing,
         )
+
+    @property
+    def account(self) -> str:
+        """The account whose withdrawals the client sends."""
+        return self._engine.context.account
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The background tasks that have failed 10 times in a row or more; neither AlphaPo nor the journal is asked."""
+        return self._engine.supervisor.failing
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -374,6 +374,7 @@ def test_the_health_of_a_client_is_told() -> None:
     async def story() -> list[Health]:
         wire = Wire([LOST] * 99, [HTML_502] * 999)
         async with client(wire, account="shop", policy=RetryPolicy(deadline=100.0)) as alphapo:
+            assert alphapo.account == "shop"
             told = [await alphapo.health()]
             paying = [asyncio.ensure_future(alphapo.withdraw(request(f"payout-{number}"))) for number in range(9)]
             await asyncio.sleep(0.005)
@@ -396,6 +397,7 @@ def test_the_health_of_a_client_is_told() -> None:
         frozen=0,
     )
     assert before.is_ready
+    assert before.has_lease
     assert (begun.in_flight, begun.oldest_open, begun.oldest_doubt, begun.is_outage) == (9, EPOCH, None, False)
     assert (after.in_flight, after.oldest_open, after.is_outage) == (9, EPOCH, True)
     assert after.oldest_doubt is not None

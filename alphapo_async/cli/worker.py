@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -17,7 +18,12 @@ from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.cli.worker_log import LogFormat, worker_log
+from alphapo_async.contrib.health import health_server
+from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal import Journal
+
+if TYPE_CHECKING:
+    from alphapo_async.contrib.opentelemetry import Telemetry
 
 __all__ = ["worker"]
 
@@ -28,11 +34,16 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _WORKER_EPILOG = """\b
 Examples:
   alphapo worker --journal payouts.db
-  alphapo worker --log-format json
+  alphapo worker --log-format json --health-port 8080 --otel
 
 \b
 Any number of workers may share a journal. SIGTERM and Ctrl-C end a worker:
 requests under way get --grace seconds, and the process ends within 3 s more.
+
+\b
+--health-port serves /livez (event loop and background tasks) and /readyz
+(journal and lease). --otel sends metrics and traces by OTLP over HTTP, to
+OTEL_EXPORTER_OTLP_ENDPOINT; it needs the extra otlp.
 """
 
 
@@ -48,12 +59,18 @@ requests under way get --grace seconds, and the process ends within 3 s more.
     show_default=True,
     help="One line for each event.",
 )
+@click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the probes.")
+@click.option("--health-port", type=click.IntRange(0, 65_535), help="Serve /livez and /readyz; 0 for any free port.")
+@click.option("--otel", is_flag=True, help="Send metrics and traces (OpenTelemetry).")
 @access_options
 def worker(
     *,
     grace: float,
     concurrency: int,
     log_format: LogFormat,
+    health_host: str,
+    health_port: int | None,
+    otel: bool,
     journal: str | None,
     base_url: str | None,
     account: str | None,
@@ -63,28 +80,66 @@ def worker(
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
     with worker_log(log_format):
-        about = {"account": access.account, "base_url": access.host}
-        logger.info("working on account %s at %s; SIGTERM or Ctrl-C ends it", access.account, access.host, extra=about)
-        run(_work(access, opened, grace, concurrency))
-        logger.info("stopped; open rows stay in the journal", extra=about)
+        where = access.account, access.host
+        logger.info("working on account %s at %s; SIGTERM or Ctrl-C ends it", *where, extra={"foreign_id": None})
+        probes = None if health_port is None else (health_host, health_port)
+        with _telemetry(is_wanted=otel) as telemetry:
+            run(_Worker(access, opened, grace, concurrency, probes, telemetry).work())
+        logger.info("stopped; open rows stay in the journal", extra={"foreign_id": None})
     sys.exit(Exit.ALL_ACCEPTED)
 
 
-async def _work(access: Access, journal: Journal, grace: float, concurrency: int) -> None:
-    """Work until a signal comes, also one that comes while the journal is opened."""
-    loop = asyncio.get_running_loop()
-    working = loop.create_task(_work_on(access, journal, grace, concurrency))
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, working.cancel)
-    try:
-        with contextlib.suppress(asyncio.CancelledError):  # stopped by a signal
-            await working
-    finally:
+class _Worker(NamedTuple):
+    access: Access
+    journal: Journal
+    grace: float
+    concurrency: int
+    probes: tuple[str, int] | None
+    """Host and port."""
+    telemetry: Telemetry | None
+
+    async def work(self) -> None:
+        """Work until a signal comes, also one that comes while the journal is opened."""
+        loop = asyncio.get_running_loop()
+        working = loop.create_task(self._work())
         for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-        await journal.aclose()
+            loop.add_signal_handler(number, working.cancel)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # stopped by a signal
+                await working
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+            await self.journal.aclose()
+
+    async def _work(self) -> None:
+        client = self.access.open_client(self.journal, close_grace=self.grace, on_event=self.telemetry)
+        async with contextlib.AsyncExitStack() as stack:
+            if self.probes is not None:
+                host, port = self.probes
+                port = await stack.enter_async_context(health_server(client, host=host, port=port))
+                logger.info("probes at http://%s:%d/livez and /readyz", host, port, extra={"foreign_id": None})
+            await stack.enter_async_context(client)
+            if self.telemetry is not None:
+                await stack.enter_async_context(self.telemetry.watching(client))
+            await client.work(concurrency=self.concurrency)
 
 
-async def _work_on(access: Access, journal: Journal, grace: float, concurrency: int) -> None:
-    async with access.open_client(journal, close_grace=grace) as client:
-        await client.work(concurrency=concurrency)
+@contextlib.contextmanager
+def _telemetry(*, is_wanted: bool) -> Iterator[Telemetry | None]:
+    """Yield what turns events into metrics and spans, while these are exported; None if not wanted.
+
+    Raises:
+        ConfigurationError: the extra `otlp` is missing.
+    """
+    if not is_wanted:
+        yield None
+        return
+    try:
+        from alphapo_async.contrib.otlp import exporting  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'. Nothing was sent."
+        ) from None
+    with exporting() as telemetry:
+        yield telemetry

@@ -15,11 +15,24 @@ Spans: `withdrawal`, a child of the span that is current where it is requested; 
 | `alphapo.withdrawal.oldest_open.age`, `.oldest_doubt.age` | gauges, s | 0 if there is none |
 | `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
 | `alphapo.contradictions` | counter, {contradiction} | AlphaPo shows the opposite of what it showed before: an operator should look |
+| `alphapo.key.refused` | gauge, {key} | 1 while AlphaPo does not accept the key |
 | `alphapo.budget.left` | gauge, {request} | retries and look-ups that may leave at once, from 0 to 100 |
-| `alphapo.outage` | gauge, 1 | 1 while AlphaPo gives no readable answers |
+| `alphapo.circuit_breaker.open` | gauge, {breaker} | 1 while AlphaPo gives no readable answers |
 | `alphapo.journal.duration` | histogram, s | until a withdrawal was recorded |
-| `alphapo.journal.failures` | counter, {failure} | a worker on its rounds could not use the journal |
+| `alphapo.journal.failures` | counter, {failure} | the journal could not be used, by a worker in its loop or for a withdrawal |
+| `alphapo.journal.went_back` | counter, {report} | the journal lost commits that it had acknowledged, or a callback shows it |
+| `alphapo.journal.frozen` | gauge, {withdrawal} | open rows that no worker sends since then |
+| `alphapo.task.failures` | counter, {failure} | a background task met an unexpected error, at most one a minute for each task |
 | `http.client.request.duration` | histogram, s | one request, with the attributes of the semantic conventions |
+
+Counters are at 0, with every value of their attribute, from the first event or `watching` on. The values stay within a major release:
+
+- `alphapo.outcome`: `accepted`, `failed`, `rejected`, `not_sent`, `conflict`, `key_refused`, `unknown`, `open`.
+- `alphapo.proof` of attempts: `accepted`, `rejected`, `duplicate`, `key_refused`, `not_sent`, `in_doubt`, `other_withdrawal`; of look-ups:
+  `found`, `none`, `no_answer`.
+- `alphapo.status`: `processing`, `not_confirmed`, `pending`, `confirmed`, `cancelled`, `declined`; `other` for what is not documented.
+
+A look-up that AlphaPo answers with "none" (404), and a refusal of the payment, are answers: their spans are no errors.
 
 Source of the names: https://opentelemetry.io/docs/specs/semconv/http/ (1.36). `alphapo.` is this library's own prefix; every metric has
 `alphapo.account`, every span `alphapo.foreign_id`, too. No key, signature, body or address is among them.
@@ -32,7 +45,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,7 +54,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import JournalError
-from alphapo_async.core.events import Event, EventName
+from alphapo_async.core.events import Event, EventName, EventOutcome
 from alphapo_async.core.models import Health
 from alphapo_async.core.version import __version__
 
@@ -57,6 +70,23 @@ _ENDPOINTS: Final[dict[str, tuple[str, str]]] = {
 _REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _WITHDRAWAL_SECONDS: Final = (*_REQUEST_SECONDS, 15, 30, 60, 120)
 _ERRORS_FROM: Final = 400
+_ATTEMPTS: Final = {
+    "Accepted": "accepted",
+    "Rejected": "rejected",
+    "Duplicate": "duplicate",
+    "KeyRefused": "key_refused",
+    "NotSent": "not_sent",
+    "InDoubt": "in_doubt",
+    "Mismatched": "other_withdrawal",
+}
+_LOOK_UPS: Final = {"Found": "found", "NoneFound": "none", "NoAnswer": "no_answer"}
+_PROOFS: Final = {**_ATTEMPTS, **_LOOK_UPS}
+"""`alphapo.proof`, by the first word of an event's reason."""
+_ANSWERS: Final = frozenset({"rejected", "duplicate", "none"})
+"""Proofs whose status of HTTP is no error: AlphaPo answered the question."""
+_CLEAR_OUTCOMES: Final = frozenset({"accepted", "failed", "rejected", "conflict"})
+"""Outcomes that are no error of the span `withdrawal`."""
+_STATUSES: Final = ("processing", "not_confirmed", "pending", "confirmed", "cancelled", "declined", "other")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -83,6 +113,8 @@ class Telemetry:
     ) -> None:
         self._tracer = trace.get_tracer("alphapo_async", __version__, tracer_provider, _SCHEMA)
         self._meters = _Meters(metrics.get_meter("alphapo_async", __version__, meter_provider, _SCHEMA))
+        self._accounts: set[str] = set()
+        """The accounts whose counters exist."""
         self._begun_here: ContextVar[_Begun | None] = ContextVar("withdrawal", default=None)
         self._handlers: dict[EventName, Callable[[Event], None]] = {
             "begun": self._begun,
@@ -97,13 +129,23 @@ class Telemetry:
             "outage began": self._outage,
             "outage ended": self._outage,
             "journal failed": self._journal_failed,
+            "journal went back": self._journal_went_back,
+            "key refused": self._key_changed,
+            "key accepted": self._key_changed,
+            "task failed": self._task_failed,
         }
 
     def __call__(self, event: Event) -> None:
         """Take one event; names that a later release may bring are left alone."""
+        self._start(event.account)
         handler = self._handlers.get(event.name)
         if handler is not None:
             handler(event)
+
+    def _start(self, account: str) -> None:
+        if account not in self._accounts:
+            self._accounts.add(account)
+            self._meters.start({"alphapo.account": account})
 
     async def measure(self, client: AlphapoClient) -> Health:
         """Set the gauges once: ages of the oldest open withdrawal and doubt, budget and outage.
@@ -118,6 +160,7 @@ class Telemetry:
     @contextlib.asynccontextmanager
     async def watching(self, client: AlphapoClient, every: float = 30.0) -> AsyncGenerator[None, None]:
         """Measure every so many seconds while the block runs. A journal that cannot be read is logged, and asked again."""
+        self._start(client.account)
         task = asyncio.create_task(self._watch(client, every))
         try:
             yield
@@ -155,7 +198,7 @@ class Telemetry:
         span = begun.span
         span.set_attributes({"alphapo.outcome": event.outcome or "", "alphapo.attempts": event.attempts})
         span.set_attribute("alphapo.look_ups", event.look_ups)
-        if event.outcome != "accepted":
+        if event.outcome not in _CLEAR_OUTCOMES:
             span.set_attribute("error.type", event.outcome or "")
             span.set_status(StatusCode.ERROR, event.reason or event.outcome)
         span.end(_nanoseconds(event.at))
@@ -166,8 +209,9 @@ class Telemetry:
 
     def _exchanged(self, event: Event) -> None:
         """One request: a span of its own, also where no flight began it."""
-        http = _http(event)
-        proof = (event.reason or "").partition(":")[0]
+        judged, _, reason = (event.reason or "").partition(": ")
+        proof = _PROOFS.get(judged, "")
+        http = _http(event, proof)
         counter = self._meters.attempts if event.name == "attempt" else self._meters.look_ups
         counter.add(1, {**_of(event), "alphapo.proof": proof})
         began, until = event.at if event.began is None else event.began, event.until or event.at
@@ -177,7 +221,12 @@ class Telemetry:
         span = self._tracer.start_span(
             " ".join(_ENDPOINTS[event.name]),
             kind=SpanKind.CLIENT,
-            attributes={**_about(event), **http, "alphapo.proof": event.reason or ""},
+            attributes={
+                **_about(event),
+                **http,
+                "alphapo.proof": proof,
+                **({"alphapo.reason": reason} if reason else {}),
+            },
             start_time=_nanoseconds(began),
         )
         if "error.type" in http:
@@ -196,7 +245,8 @@ class Telemetry:
         self._meters.outcomes.add(1, {**_of(event), "alphapo.outcome": event.outcome or ""})
 
     def _called_back(self, event: Event) -> None:
-        self._meters.callbacks.add(1, {**_of(event), "alphapo.status": event.reason or ""})
+        status = event.reason if event.reason in _STATUSES else "other"
+        self._meters.callbacks.add(1, {**_of(event), "alphapo.status": status})
 
     def _contradicted(self, event: Event) -> None:
         self._meters.contradictions.add(1, _of(event))
@@ -205,10 +255,19 @@ class Telemetry:
             begun.span.add_event("contradiction", {"alphapo.reason": event.reason or ""}, _nanoseconds(event.at))
 
     def _outage(self, event: Event) -> None:
-        self._meters.outage.set(1 if event.name == "outage began" else 0, _of(event))
+        self._meters.breaker.set(1 if event.name == "outage began" else 0, _of(event))
 
     def _journal_failed(self, event: Event) -> None:
         self._meters.journal_failures.add(1, _of(event))
+
+    def _journal_went_back(self, event: Event) -> None:
+        self._meters.journal_went_back.add(1, _of(event))
+
+    def _key_changed(self, event: Event) -> None:
+        self._meters.key_refused.set(1 if event.name == "key refused" else 0, _of(event))
+
+    def _task_failed(self, event: Event) -> None:
+        self._meters.task_failures.add(1, _of(event))
 
 
 class _Meters:
@@ -231,7 +290,9 @@ class _Meters:
         self.contradictions = count(
             "alphapo.contradictions", "{contradiction}", "AlphaPo shows the opposite of what it showed before"
         )
-        self.journal_failures = count("alphapo.journal.failures", "{failure}", "A worker could not use the journal")
+        self.journal_failures = count("alphapo.journal.failures", "{failure}", "The journal could not be used")
+        self.journal_went_back = count("alphapo.journal.went_back", "{report}", "The journal lost commits")
+        self.task_failures = count("alphapo.task.failures", "{failure}", "A background task met an unexpected error")
         self.journal_duration = measure(
             "alphapo.journal.duration",
             "s",
@@ -247,14 +308,32 @@ class _Meters:
         self.oldest_open = level(f"{name}oldest_open.age", "s", "Age of the oldest withdrawal that is not settled")
         self.oldest_doubt = level(f"{name}oldest_doubt.age", "s", "Age of the oldest doubt")
         self.budget = level("alphapo.budget.left", "{request}", "Retries and look-ups that may leave at once")
-        self.outage = level("alphapo.outage", "1", "AlphaPo gives no readable answers")
+        self.breaker = level("alphapo.circuit_breaker.open", "{breaker}", "1 while AlphaPo gives no readable answers")
+        self.frozen = level("alphapo.journal.frozen", "{withdrawal}", "Open rows that no worker sends")
+        self.key_refused = level("alphapo.key.refused", "{key}", "1 while AlphaPo does not accept the key")
+
+    def start(self, about: dict[str, str]) -> None:
+        """Have every counter of an account exist: an alert on its increase misses the first one otherwise."""
+        for counter in (self.contradictions, self.journal_failures, self.journal_went_back, self.task_failures):
+            counter.add(0, about)
+        self.active.add(0, about)
+        self.key_refused.set(0, about)
+        for counter, name, values in (
+            (self.outcomes, "outcome", get_args(EventOutcome)),
+            (self.attempts, "proof", _ATTEMPTS.values()),
+            (self.look_ups, "proof", _LOOK_UPS.values()),
+            (self.callbacks, "status", _STATUSES),
+        ):
+            for value in values:
+                counter.add(0, {**about, f"alphapo.{name}": value})
 
     def tell_health(self, health: Health) -> None:
         about = {"alphapo.account": health.account}
         self.oldest_open.set(_age(health.oldest_open, health.at), about)
         self.oldest_doubt.set(_age(health.oldest_doubt, health.at), about)
         self.budget.set(health.budget_left, about)
-        self.outage.set(int(health.is_outage), about)
+        self.breaker.set(int(health.is_outage), about)
+        self.frozen.set(health.frozen, about)
 
 
 # ── attributes ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,8 +348,8 @@ def _about(event: Event) -> dict[str, str]:
     return {"alphapo.account": event.account, "alphapo.foreign_id": event.foreign_id or ""}
 
 
-def _http(event: Event) -> dict[str, Any]:
-    """Return what the semantic conventions ask of a client's HTTP request."""
+def _http(event: Event, proof: str) -> dict[str, Any]:
+    """Return what the semantic conventions ask of a client's HTTP request; an answer of AlphaPo is no error, whatever its status."""
     method, path = _ENDPOINTS[event.name]
     url = urlsplit(event.base_url)
     attributes: dict[str, Any] = {
@@ -282,8 +361,8 @@ def _http(event: Event) -> dict[str, Any]:
     if event.status is not None:
         attributes["http.response.status_code"] = event.status
     if event.status is None:
-        attributes["error.type"] = (event.reason or "").partition(":")[0]
-    elif event.status >= _ERRORS_FROM:
+        attributes["error.type"] = proof
+    elif event.status >= _ERRORS_FROM and proof not in _ANSWERS:
         attributes["error.type"] = str(event.status)
     return attributes
 

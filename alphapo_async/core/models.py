@@ -636,6 +636,8 @@ class Health(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Since when the oldest doubt lasts, among the 1,000 oldest open withdrawals; None if there is none."""
     frozen: int
     """Open withdrawals that no worker sends since the journal went back in time; see `alphapo runbook failover`."""
+    has_lease: bool = True
+    """The client may send: its lease runs. A worker without one sends nothing, and tries to get one."""
     failing: tuple[str, ...] = ()
     """Background tasks that have failed 10 times in a row or more; the log has their tracebacks."""
 

@@ -40,8 +40,8 @@ _LEVELS: dict[EventName, int] = {
 }
 
 
-_FIELDS: tuple[str, ...] = tuple(field for field in Event.__struct_fields__ if field != "name")
-"""What a log record has as attributes besides `event`, the event's name: a record has a `name` of its own."""
+_FIELDS: tuple[str, ...] = tuple(field for field in Event.__struct_fields__ if field not in ("name", "foreign_id"))
+"""What a log record has as attributes besides `foreign_id` and `event`, the event's name: a record has a `name` of its own."""
 
 
 class Observer:
@@ -233,7 +233,7 @@ class Observer:
         if logger.isEnabledFor(level):
             words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
             fields = {"event": event.name, **{field: getattr(event, field) for field in _FIELDS}}
-            logger.log(level, "%s %s", event.name, " ".join(words), extra=fields)
+            logger.log(level, "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id, **fields})
         if self._on_event is None:
             return
         try:

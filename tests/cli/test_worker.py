@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
+
+import pytest
 
 from alphapo_async import AlphapoClient, WithdrawalRequest
 from tests.cli.conftest import SECRET, Local, clean_environment, command_line
@@ -33,6 +39,18 @@ def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
     asyncio.run(story())
 
 
+def stopping_soon() -> threading.Thread:
+    """Interrupt this process in a second."""
+
+    def stop() -> None:
+        time.sleep(1.0)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    return thread
+
+
 def test_a_worker_works_until_it_is_told_to_stop(local: Local, tmp_path: Path) -> None:
     """SIGTERM ends it with exit code 0, after what it paid was told."""
     path = tmp_path / "payouts.db"
@@ -52,14 +70,8 @@ def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> Non
     """The same, where it can be measured."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-2")
-
-    def stop() -> None:
-        time.sleep(1.0)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    told = local.invoke("worker", "--journal", str(path))
+    thread = stopping_soon()
+    told = local.invoke("worker", "--journal", str(path), "--health-port", "0")
     thread.join()
     assert told.exit_code == 0, told.output
     assert "settled worker-2 accepted" in told.stdout
@@ -94,3 +106,48 @@ def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(loca
     assert "ERROR journal failed" in told.stdout
     assert told.stderr == ""
     assert "it cannot be used" in told.stdout
+
+
+def test_a_worker_serves_probes(local: Local, tmp_path: Path) -> None:
+    """On loopback, while it works; the log names the port."""
+    path = tmp_path / "payouts.db"
+    command = command_line("worker", "--journal", str(path), "--health-port", "0", "--log-format", "json")
+    with started(command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        lines = (json.loads(line)["message"] for line in worker.stdout)
+        url = next(line for line in lines if line.startswith("probes at")).split()[2]
+        next(line for line in lines if line.startswith("SQLite"))
+        assert url.startswith("http://127.0.0.1:")
+        assert wait_for(url) == "ok"
+        assert wait_for(url.replace("livez", "readyz")) == "ok"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+
+
+def wait_for(url: str) -> str:
+    """Return the answer once it is 200."""
+    for _ in range(200):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url) as answer:  # noqa: S310 - loopback
+            return str(answer.read().decode())
+        time.sleep(0.02)
+    raise AssertionError(url)
+
+
+def test_a_worker_sends_metrics(local: Local, tmp_path: Path) -> None:
+    """To the endpoint that the environment names; a collector that is away changes nothing else."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otlp")
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "worker-4")
+    thread = stopping_soon()
+    told = local.invoke("worker", "--journal", str(path), "--otel", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    thread.join()
+    assert told.exit_code == 0, told.output
+    assert "settled worker-4 accepted" in told.stdout
+
+
+def test_a_missing_extra_is_named(local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it; nothing was sent."""
+    monkeypatch.setitem(sys.modules, "alphapo_async.contrib.otlp", None)
+    told = local.invoke("worker", "--journal", str(tmp_path / "payouts.db"), "--otel")
+    assert told.exit_code == 2
+    assert "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'" in told.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import msgspec
@@ -17,13 +17,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from alphapo_async.client import AlphapoClient
-from alphapo_async.contrib.opentelemetry import Telemetry
-from alphapo_async.core.errors import JournalError, WithdrawalRejected
+from alphapo_async.contrib.opentelemetry import _PROOFS, Telemetry
+from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
+from alphapo_async.core.outcome import Answer, Proof
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from tests.support.virtual import run
-from tests.support.wire import HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
+from tests.support.wire import BAD_KEY, HTML_502, INSUFFICIENT, LOST, NOT_FOUND, Wire, client, request
 
 
 class Backend:
@@ -53,6 +54,11 @@ class Backend:
             ]
             for metric in scope.metrics
         }
+
+    def above_zero(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
+        """Return the same without the points at 0."""
+        points = {name: [point for point in points if point[1]] for name, points in self.metrics().items()}
+        return {name: above for name, above in points.items() if above}
 
 
 SHOP = {"alphapo.account": "shop"}
@@ -105,20 +111,19 @@ def test_a_request_has_the_attributes_of_the_conventions() -> None:
     common = {key: lost[key] for key in ("server.address", "server.port", "alphapo.account", "alphapo.foreign_id")}
     post = {"http.request.method": "POST", "url.full": f"{base}/api/v2/withdrawal/crypto", **common}
     get = {"http.request.method": "GET", "url.full": f"{base}/api/v2/transactions/info", **common}
-    assert lost == {**post, "error.type": "InDoubt", "alphapo.proof": "InDoubt: connection lost"}
+    assert lost == {**post, "error.type": "in_doubt", "alphapo.proof": "in_doubt", "alphapo.reason": "connection lost"}
     assert asked == {
         **get,
         "http.response.status_code": 404,
-        "error.type": "404",
-        "alphapo.proof": "NoneFound",
+        "alphapo.proof": "none",
     }
     assert (failed["http.response.status_code"], failed["error.type"]) == (502, "502")
     assert again == asked
     resent = {"http.request.resend_count": 2}
-    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "Accepted", **resent}
+    assert accepted == {**post, "http.response.status_code": 201, "alphapo.proof": "accepted", **resent}
     assert failed["http.request.resend_count"] == 1
     statuses = [span.status.status_code for span in backend.spans]
-    assert statuses == [StatusCode.ERROR] * 4 + [StatusCode.UNSET] * 2
+    assert statuses == [StatusCode.ERROR, StatusCode.UNSET] * 2 + [StatusCode.UNSET] * 2
 
 
 def test_what_is_sent_again_is_counted() -> None:
@@ -140,8 +145,8 @@ def test_what_is_sent_again_is_counted() -> None:
     assert [(span.attributes or {}).get("http.request.resend_count") for span in sent] == [None, 1, 2, 1, 2, None, None]
 
 
-def test_a_no_is_an_error_with_its_outcome() -> None:
-    """The span of the withdrawal says how it ended."""
+def test_a_refusal_of_the_payment_is_an_answer_and_no_error() -> None:
+    """Neither the request nor the withdrawal is an error: AlphaPo answered, and no money moved."""
     backend = Backend()
 
     async def story() -> None:
@@ -150,9 +155,51 @@ def test_a_no_is_an_error_with_its_outcome() -> None:
                 await alphapo.withdraw(request("payout-17"))
 
     run(story())
-    withdrawal = backend.spans[-1]
-    assert (withdrawal.attributes or {})["error.type"] == "rejected"
-    assert (withdrawal.status.status_code, withdrawal.status.description) == (StatusCode.ERROR, "rejected")
+    (*_, withdrawal), sent = backend.spans, next(span for span in backend.spans if span.name.startswith("POST"))
+    assert {span.status.status_code for span in backend.spans} == {StatusCode.UNSET}
+    assert (sent.attributes or {})["alphapo.proof"] == "rejected"
+    assert (withdrawal.attributes or {})["alphapo.outcome"] == "rejected"
+    assert not {"error.type"} & {*(sent.attributes or {}), *(withdrawal.attributes or {})}
+
+
+def test_a_refused_key_is_an_error() -> None:
+    """Of the request, with its status, and of the withdrawal, with its outcome."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire([BAD_KEY]), on_event=backend.telemetry) as alphapo:
+            with pytest.raises(AuthenticationError):
+                await alphapo.withdraw(request("payout-17"))
+
+    run(story())
+    sent, withdrawal = backend.spans
+    assert [span.status.status_code for span in (sent, withdrawal)] == [StatusCode.ERROR] * 2
+    assert [(span.attributes or {})["error.type"] for span in (sent, withdrawal)] == ["403", "key_refused"]
+    assert backend.metrics()["alphapo.key.refused"] == [({"alphapo.account": "default"}, 1)]
+
+
+def test_every_proof_has_a_stable_value() -> None:
+    """No name of a class is an attribute's value."""
+    judged = {kind.__name__ for kind in (*get_args(Proof), *get_args(Answer))}
+    assert judged == set(_PROOFS)
+    assert all(value == value.lower() for value in _PROOFS.values())
+
+
+def test_counters_exist_at_zero_from_the_start() -> None:
+    """With every value of their attribute, before anything has happened; an alert sees the first increase."""
+    backend = Backend()
+
+    async def story() -> None:
+        async with client(Wire(), account="shop") as alphapo, backend.telemetry.watching(alphapo, 5.0):
+            await asyncio.sleep(1.0)
+
+    run(story())
+    seen = {name: {value for _, value in points} for name, points in backend.metrics().items()}
+    counters = ("contradictions", "journal.failures", "journal.went_back", "task.failures", "callbacks")
+    withdrawals = ("outcomes", "attempts", "look_ups", "active")
+    zeros = [*counters, *(f"withdrawal.{name}" for name in withdrawals), "key.refused", "circuit_breaker.open"]
+    assert {name: seen[f"alphapo.{name}"] for name in zeros} == {name: {0} for name in zeros}
+    assert len(backend.metrics()["alphapo.withdrawal.outcomes"]) == 8
 
 
 def test_what_happens_is_counted_and_timed() -> None:
@@ -165,14 +212,14 @@ def test_what_happens_is_counted_and_timed() -> None:
             await asyncio.gather(*(alphapo.withdraw(request(f"payout-{number}")) for number in range(3)))
 
     run(story())
-    told = backend.metrics()
-    assert told["alphapo.withdrawal.active"] == [(SHOP, 0)]
+    told = backend.above_zero()
+    assert backend.metrics()["alphapo.withdrawal.active"] == [(SHOP, 0)]
     assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
     assert told["alphapo.withdrawal.duration"] == [({**SHOP, "alphapo.outcome": "accepted"}, 3)]
     assert told["alphapo.journal.duration"] == [(SHOP, 3)]
     attempts = {point["alphapo.proof"]: count for point, count in told["alphapo.withdrawal.attempts"]}
-    assert attempts == {"InDoubt": 3, "Accepted": 3}
-    assert told["alphapo.withdrawal.look_ups"] == [({**SHOP, "alphapo.proof": "NoneFound"}, 3)]
+    assert attempts == {"in_doubt": 3, "accepted": 3}
+    assert told["alphapo.withdrawal.look_ups"] == [({**SHOP, "alphapo.proof": "none"}, 3)]
     requests = told["http.client.request.duration"]
     assert sum(count for _, count in requests) == 9
     assert {point["http.request.method"] for point, _ in requests} == {"GET", "POST"}
@@ -193,18 +240,26 @@ def test_what_happens_without_a_flight_is_counted_too() -> None:
         event("settled", foreign_id="a", outcome="accepted"),
         event("recorded", foreign_id="a"),
         event("ended", foreign_id="a", outcome="accepted"),
+        event("callback", foreign_id="a", reason="a status of a later release"),
         event("outage began"),
+        event("journal went back", reason="3 rows are frozen."),
+        event("task failed", reason="work: ValueError"),
+        event("key refused", reason="bad_header_key"),
+        event("key accepted"),
         event("journal failed", reason="The disk is full."),
         event("look-up", foreign_id="a", reason="Found", status=200),
         msgspec.structs.replace(event("attempt"), name="a name of a later release"),
     ):
         backend.telemetry(one)
 
-    told = backend.metrics()
-    assert told["alphapo.callbacks"] == [({**SHOP, "alphapo.status": "confirmed"}, 1)]
+    told = backend.above_zero()
+    assert told["alphapo.callbacks"] == [({**SHOP, "alphapo.status": name}, 1) for name in ("confirmed", "other")]
+    assert told["alphapo.journal.went_back"] == [(SHOP, 1)]
+    assert told["alphapo.task.failures"] == [(SHOP, 1)]
+    assert backend.metrics()["alphapo.key.refused"] == [(SHOP, 0)]
     assert told["alphapo.contradictions"] == [(SHOP, 1)]
     assert told["alphapo.withdrawal.outcomes"] == [({**SHOP, "alphapo.outcome": "accepted"}, 1)]
-    assert told["alphapo.outage"] == [(SHOP, 1)]
+    assert told["alphapo.circuit_breaker.open"] == [(SHOP, 1)]
     assert told["alphapo.journal.failures"] == [(SHOP, 1)]
     assert told["http.client.request.duration"] == [
         ({"http.request.method": "GET", "http.response.status_code": 200, **LOCAL}, 1)
@@ -281,7 +336,7 @@ def test_a_journal_that_cannot_be_read_is_asked_again(caplog: pytest.LogCaptureF
         run(story())
     assert journal.asked == 2
     assert [record.getMessage() for record in caplog.records] == ["not measured: The disk is away."]
-    assert backend.metrics()["alphapo.outage"] == [(SHOP, 0)]
+    assert backend.metrics()["alphapo.circuit_breaker.open"] == [(SHOP, 0)]
 
 
 async def test_aiohttps_own_traces_do_not_double_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:

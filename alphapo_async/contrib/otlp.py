@@ -1,0 +1,51 @@
+"""Spans and metrics sent by OTLP over HTTP (extra `otlp`), as `alphapo worker --otel` does.
+
+OpenTelemetry's own names in the environment apply: `OTEL_EXPORTER_OTLP_ENDPOINT` (`http://localhost:4318` without it),
+`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_METRIC_EXPORT_INTERVAL` (ms) and the others of the SDK.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from alphapo_async.contrib.opentelemetry import Telemetry
+
+__all__ = ["exporting"]
+
+_LAST_SECONDS: Final = 1.0
+"""What was not exported yet gets so long at the end, also where the collector does not answer."""
+
+
+@contextlib.contextmanager
+def exporting(service: str = "alphapo-worker") -> Iterator[Telemetry]:
+    """Yield a `Telemetry` whose spans and metrics are exported while the block runs; the end takes a second at most.
+
+    Args:
+        service: the service's name where the environment gives none.
+    """
+    is_named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    resource = Resource.create({} if is_named else {"service.name": service})
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    readers = [PeriodicExportingMetricReader(OTLPMetricExporter())]
+    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    try:
+        yield Telemetry(tracers, meters)
+    finally:
+        ends = [threading.Thread(target=end, daemon=True) for end in (meters.shutdown, tracers.shutdown)]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(_LAST_SECONDS / len(ends))
