@@ -460,7 +460,7 @@ class ProbeConnector(aiohttp.BaseConnector):
 
     made: ProbeTransport
 
-    async def _create_connection(self, *_: Any) -> ResponseHandler:
+    async def _create_connection(self, *_: Any, **__: Any) -> ResponseHandler:
         protocol: ResponseHandler = self._factory()
         self.made = ProbeTransport(protocol)
         return protocol

@@ -141,7 +141,8 @@ class Following:
             stopping.cancel()
             for looking in running:
                 looking.cancel()
-            await asyncio.gather(*running, stopping, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(stopping, return_exceptions=True)
 
     def _take(self, now: float) -> str | None:
         """Return a withdrawal whose look-up leaves now; None if none is due, or the rate does not allow it."""

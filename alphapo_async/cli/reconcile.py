@@ -176,7 +176,7 @@ def _write_json(content: Mapping[str, Any]) -> None:
 
 
 def _csv_writer() -> Callable[[Mapping[str, Any]], None]:
-    lines = csv.DictWriter(_Output(), HEADS, lineterminator="\n")
+    lines: csv.DictWriter[str] = csv.DictWriter(_Output(), HEADS, lineterminator="\n")
     lines.writeheader()
     return lambda finding: lines.writerow(
         {name: clean(str(value)) for name, value in finding.items() if value is not None}

@@ -327,15 +327,16 @@ class Flight:
         try:
             reply = await self._send(row)
             until = latest()
-            proof, seen = judge_reply(reply, self._request, until), excerpt_of(reply)
+            proof = judged = judge_reply(reply, self._request, until)
+            seen = excerpt_of(reply)
         except BaseException as error:
             broken_off = NotSent("closed") if has_never_left(error) else InDoubt("broken off here")
             await self._apply(Attempt(self._worker, broken_off, began, latest()))
             raise
         finally:
             self._limiter.release(permit, proof)
-        self._count_body(row.key, proof)
-        return Attempt(self._worker, proof, began, until, seen)
+        self._count_body(row.key, judged)
+        return Attempt(self._worker, judged, began, until, seen)
 
     def _send(self, row: Row) -> Awaitable[Reply | NoReply]:
         """Send the row's bytes, once the result is awaited. It is the one place where a withdrawal leaves."""

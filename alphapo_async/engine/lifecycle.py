@@ -74,14 +74,9 @@ class Closing:
             await self._take(step, max(end + step.ends_after, self._loop.time() + _CANCEL_GRACE))
 
     async def _take(self, step: Step, until: float) -> None:
-        async def run() -> None:
-            await step.run()
-
-        for _ in range(2):  # once more where the loop's owner cancelled it with all other tasks
-            task = self._loop.create_task(run())
-            await self._wait_for(task, until)
-            if not task.cancelled():
-                break
+        task = await self._start(step, until)
+        if task.cancelled():  # by the loop's owner, with all other tasks
+            task = await self._start(step, until)
         if not task.done():
             task.cancel()
             await self._wait_for(task, self._loop.time() + _CANCEL_GRACE)
@@ -89,6 +84,16 @@ class Closing:
             logger.warning("closing: could not %s in time", step.name, extra={"foreign_id": None})
         elif (error := task.exception()) is not None:
             log_error(f"closing: could not {step.name}", error)
+
+    async def _start(self, step: Step, until: float) -> asyncio.Task[None]:
+        """Return the task of a step, which is done, or late."""
+
+        async def run() -> None:
+            await step.run()
+
+        task = self._loop.create_task(run())
+        await self._wait_for(task, until)
+        return task
 
     async def _wait_for(self, task: asyncio.Task[None], until: float) -> None:
         """Wait for a task until then, also where this task is cancelled meanwhile."""

@@ -97,10 +97,10 @@ class Questions:
         began, answer = clock(), None
         try:
             reply = await self._send("GET", self._context.look_up_url, body, signer.headers(body))
-            answer = judge_look_up(reply, clock())
+            answer = judged = judge_look_up(reply, clock())
         finally:
             self._limiter.release(permit, answer)
-        return Answered(answer, excerpt_of(reply), began, clock())
+        return Answered(judged, excerpt_of(reply), began, clock())
 
     async def transaction(self, foreign_id: str) -> Transaction | None:
         """Return what AlphaPo shows under this foreign_id, with the key that its row was sent with; None for "none".
