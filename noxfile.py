@@ -157,5 +157,5 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site in `build/docs/site`; every warning and every broken link is an error."""
-    session.install("-q", "-e", ".[cli,otel]", "pytest", "zensical>=0.0.73", "mkdocstrings-python>=2")
+    session.install("-q", "-e", ".[cli]", "zensical>=0.0.73", "mkdocstrings-python>=2")
     session.run("python", ".github/site.py", *session.posargs)

@@ -140,6 +140,8 @@ def test_the_documentation_site_has_every_public_name_topic_and_command(tmp_path
     pages = {path.relative_to(tmp_path / "pages"): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.md")}
 
     assert sorted(listed) == alphapo_async.__all__
+    modules = {path.stem for path in place_of("alphapo_async/contrib").glob("[!_]*.py")}
+    assert modules - {"answers"} == set(site["CONTRIB"])  # the HTTP answers that both frameworks share
     assert all(Path("guide") / f"{topic}.md" in pages for topic in topics(guide()) if topic != "glossary")
     assert "## alphapo journal show" in pages[Path("cli.md")]
     assert '"guide/outage.md"' in settings.read_text(encoding="utf-8")
