@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import alphapo_async
+from alphapo_async import sandbox
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.runbook import guide, show, topics
 from alphapo_async.core import errors
@@ -29,6 +30,7 @@ TOPICS = (
     "refused",
     "rotation",
     "merchants",
+    "deploy",
     "kubernetes",
     "postgres",
     "journal",
@@ -123,10 +125,11 @@ def test_every_outcome_has_its_answer_to_the_new_id() -> None:
 
 
 def test_every_public_name_it_uses_exists() -> None:
-    """Classes and functions of the package."""
+    """Classes and functions of the package, and of the local sandbox."""
     named = {*re.findall(r"`([A-Z][a-z]\w+)[(`]", guide()), *re.findall(r"from alphapo_async import (\w+)", guide())}
     assert len(named) > 5
-    assert sorted(name for name in named if name not in ("True", "False") and not hasattr(alphapo_async, name)) == []
+    public = {"True", "False", *alphapo_async.__all__, *sandbox.__all__}
+    assert sorted(named - public) == []
 
 
 def test_the_glossary_explains_the_words_that_errors_and_events_use() -> None:

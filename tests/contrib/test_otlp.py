@@ -88,7 +88,7 @@ def test_spans_and_metrics_arrive_under_the_service_s_name(
     assert named["service.name"] == (name or "alphapo-worker")
 
 
-def test_a_collector_that_does_not_answer_holds_the_end_up_for_a_second_at_most(
+def test_a_collector_that_does_not_answer_holds_the_end_up_for_half_a_second_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The process ends with what was not exported."""
@@ -97,5 +97,5 @@ def test_a_collector_that_does_not_answer_holds_the_end_up_for_a_second_at_most(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", silent.url)
         began = time.monotonic()
         pay_one()
-        assert time.monotonic() - began < 1.8
+        assert time.monotonic() - began < 1.5
         silent.shutdown()
