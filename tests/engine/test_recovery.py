@@ -159,7 +159,7 @@ async def test_a_sweep_goes_page_by_page_and_comes_back_to_what_it_passed_over()
     context: Any = SimpleNamespace(
         account="default",
         policy=POLICY,
-        runtime=SimpleNamespace(clock=lambda: now[0]),
+        now=lambda: now[0],
         assumptions=Assumptions(),
     )
     journal: Any = Rows(rows)
