@@ -25,7 +25,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest, request_of
-from alphapo_async.core.outcome import INTERNAL_ERROR
+from alphapo_async.core.replies import INTERNAL_ERROR
 from alphapo_async.core.results import BatchResult, key_refused, result_of
 from alphapo_async.core.setting_checks import check_count
 from alphapo_async.engine.engine import Engine
@@ -411,16 +411,16 @@ async def pay_many(
     async with contextlib.aclosing(batch.results(requests, stop)) as results:
         async for result in results:
             try:
-                known = await _as_far_as_known(recorder, result)
+                known = await _recheck(recorder, result)
             except asyncio.CancelledError as cancelled:
                 known = await results.athrow(cancelled)  # raises it there: rows at work are not waited for
             yield known
 
 
-async def _as_far_as_known(recorder: Recorder, result: BatchResult) -> BatchResult:
+async def _recheck(recorder: Recorder, result: BatchResult) -> BatchResult:
     """Return the result as it stands; where the journal cannot say, as unknown."""
     try:
-        return await recorder.as_it_stands(result)
+        return await recorder.recheck(result)
     except JournalError as error:
         unsure = JournalError(error.detail, recorded=None, foreign_id=result.request.foreign_id)
         return result_of(result.index, result.request, unsure)

@@ -23,7 +23,7 @@ import aiohttp
 
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply, mark_never_left
+from alphapo_async.core.replies import INTERNAL_ERROR, NoReply, Reply, mark_never_left
 from alphapo_async.core.setting_checks import check_count, check_seconds
 from alphapo_async.descriptors import affordable, free_descriptors
 from alphapo_async.proxies import check_proxy, proxies_of_environment, proxy_for

@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp import hdrs, http
 from yarl import URL
 
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -12,7 +12,7 @@ from typing import Any
 
 from alphapo_async import WithdrawalRequest
 from alphapo_async.core.codec import decode_body, digest, encode_body, read_json, read_withdrawal
-from alphapo_async.core.outcome import Reply, judge_look_up, judge_reply
+from alphapo_async.core.replies import Reply, judge_look_up, judge_reply
 from benchmarks.bench_signer import each
 from benchmarks.contenders import fields
 from benchmarks.measuring import measured, parser, report

@@ -24,7 +24,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, ReplyExcerpt, Requested, Revision
 from alphapo_async.core.history import Entry, entries_of, entry_of, noted
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted
+from alphapo_async.core.replies import Accepted
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal import Journal, MemoryJournal

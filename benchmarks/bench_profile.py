@@ -22,7 +22,7 @@ from typing import Any
 import alphapo_async
 from alphapo_async import WithdrawalRequest
 from alphapo_async.core.codec import encode_body
-from alphapo_async.core.outcome import Accepted, Reply, judge_reply
+from alphapo_async.core.replies import Accepted, Reply, judge_reply
 from alphapo_async.core.signer import Signer
 from alphapo_async.session import SessionManager
 from benchmarks.bench_withdraw import WARM_UP, cpu

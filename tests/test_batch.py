@@ -23,7 +23,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row

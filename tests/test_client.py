@@ -27,7 +27,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Health, Withdrawal
-from alphapo_async.core.outcome import Reply
+from alphapo_async.core.replies import Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer

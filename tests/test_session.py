@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, NotSent, Reply, has_never_left
 from alphapo_async.core.rate_limit import Priority
+from alphapo_async.core.replies import INTERNAL_ERROR, NoReply, NotSent, Reply, has_never_left
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import LARGEST_REPLY, SessionManager, Slots, _no_reply

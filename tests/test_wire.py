@@ -12,7 +12,7 @@ import pytest
 import trustme
 from aioresponses import aioresponses
 
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.wire import (
     LARGEST_REPLY,
     Exchange,

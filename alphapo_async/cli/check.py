@@ -25,7 +25,7 @@ from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.output import clean
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.journal import Cautious, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.session import SessionManager

@@ -52,7 +52,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("created", moment(row.created_at)),
         ("settled", moment(row.settled_at)),
         ("in doubt since", moment(row.doubt_since)),
-        ("may have been sent until", moment(row.may_send_until)),
+        ("may have been sent until", moment(row.could_leave_until)),
         ("held by", row.holder or ""),
         ("tried until", moment(row.expires_at) if row.state == "open" else ""),
         (

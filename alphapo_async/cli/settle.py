@@ -16,7 +16,7 @@ from alphapo_async.cli.output import clean, echo
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.evidence import OperatorDecision
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_from
+from alphapo_async.core.row import Assumptions, Row, is_by_hand, quiet_ends_at
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
@@ -134,7 +134,7 @@ def _check_id(alphapo_id: str | None, *, is_accepted: bool, without_id: bool) ->
 def _is_early(row: Row, now: float) -> bool:
     """Return whether the quiet time still lasts, in which AlphaPo might accept what was sent."""
     is_undecided = row.state == "open" or is_by_hand(row)
-    return is_undecided and row.may_send_until is not None and now < quiet_from(row, Assumptions())
+    return is_undecided and row.could_leave_until is not None and now < quiet_ends_at(row, Assumptions())
 
 
 def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> str:
@@ -151,8 +151,8 @@ def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> 
         return f"it is {row.state}. Only an open row can be settled by hand."
     if is_patient and _is_early(row, now):
         return (
-            f"AlphaPo might still accept what was sent, until {moment(quiet_from(row, Assumptions()))}. From then on "
+            f"AlphaPo might still accept what was sent, until {moment(quiet_ends_at(row, Assumptions()))}. From then on "
             "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. "
             "--anyway takes it now."
         )
-    return f"a worker that does not answer may send it until {moment(row.may_send_until)}. It can be settled by hand from then on."
+    return f"a worker that does not answer may send it until {moment(row.could_leave_until)}. It can be settled by hand from then on."

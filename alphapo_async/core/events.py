@@ -45,7 +45,7 @@ EventName = Literal[
   none has, so that a worker will send it; `reason` is the last answer that did not settle it, such as `HTTP 502`, None if there was none.
   A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
 - `ended`: this client's work on it has ended; `outcome` is what its caller gets: the outcome of `settled`, or `unknown`. `reason` is
-  None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `clash`, `unrecorded` or
+  None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `other payment`, `unrecorded` or
   `internal error`. Each `begun` is followed by one.
 - `contradiction`: AlphaPo now shows the opposite of what it showed before; `reason` says what, such as `accepted after rejected`. An
   operator should look.

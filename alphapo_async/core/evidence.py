@@ -9,7 +9,7 @@ import msgspec
 
 from alphapo_async.core.codec import digest, is_same_payment
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Answer, Proof
+from alphapo_async.core.replies import Answer, Proof
 
 __all__ = [
     "Attempt",
@@ -19,7 +19,7 @@ __all__ = [
     "LeaseExpired",
     "LookedUp",
     "OperatorDecision",
-    "Reaffirmed",
+    "Redated",
     "Released",
     "Remembered",
     "ReplyExcerpt",
@@ -78,7 +78,7 @@ class ReplyExcerpt(msgspec.Struct, frozen=True, gc=False):
     """The first KiB of its body; the first 64 KiB of a callback's."""
 
     def __repr__(self) -> str:
-        return f"Seen(status={self.status}, reply=<{len(self.reply)} bytes>)"
+        return f"ReplyExcerpt(status={self.status}, reply=<{len(self.reply)} bytes>)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("status", self.status), ("reply", f"<{len(self.reply)} bytes>")]
@@ -101,14 +101,14 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
     has_other_keys: bool = False
     """The client knows more keys than this: what was attempted before may have been sent with any of them."""
     expires_at: float | None = None
-    is_heard: bool = True
-    """Somebody waits for the outcome; if not, it has to be reported."""
+    is_awaited: bool = True
+    """A caller waits for the outcome; if not, it has to be reported."""
     requested_at: float | None = None
-    """When; None for now. A "no" that is younger is the answer to it: its caller may rely on that "no"."""
+    """When; None for now. A "no" that is dated later answers this request: the caller of that "no" may rely on it."""
     requested_by: str | None = None
     """The worker that was asked, also where it is left to others; its clock is `requested_at`'s."""
-    max_skew: float = 0.0
-    """Seconds by which another worker's clock may differ from it."""
+    no_counts_later_by: float = 0.0
+    """Seconds that are added to the date of another worker's "no": what its clock may differ by, and `COMMIT_GRACE`."""
     is_request: bool = True
     """A caller asks for the payment and still waits; False where a worker takes an open row on by itself, or every caller has left.
 
@@ -148,7 +148,7 @@ class CalledBack(msgspec.Struct, frozen=True, gc=False):
 
 
 class ControlFound(msgspec.Struct, frozen=True, gc=False):
-    """A look-up with the same key found another withdrawal, accepted at this time."""
+    """A look-up with the same key found another accepted withdrawal, which was recorded at this time."""
 
     worker: str
     accepted_at: float
@@ -207,7 +207,7 @@ class OperatorDecision(msgspec.Struct, frozen=True, gc=False):
         return f"{what}{which} by {self.by}{amends}: {self.because}"
 
 
-class Reaffirmed(msgspec.Struct, frozen=True, gc=False):
+class Redated(msgspec.Struct, frozen=True, gc=False):
     """This worker reports a "no" later than it decided it: the "no" counts from now on, by this worker's clock."""
 
     worker: str
@@ -232,7 +232,7 @@ Evidence: TypeAlias = (
     | Remembered
     | Unfrozen
     | OperatorDecision
-    | Reaffirmed
+    | Redated
     | Reported
 )
-"""Closed: a new kind of evidence is a new branch in `learning.learn`, or the type checker complains."""
+"""Closed: a new kind of evidence is a new branch in `transitions.apply`, or the type checker complains."""

@@ -22,7 +22,7 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
-    Reaffirmed,
+    Redated,
     Released,
     Remembered,
     ReplyExcerpt,
@@ -31,7 +31,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
 )
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.row import CountedLine, Row
 
 __all__ = [
@@ -92,7 +92,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 Change: TypeAlias = Callable[[Row | None], tuple[Row, Sequence[Entry]]]
 """Returns the new row, made from the one on record (None if there is none), and the lines that this adds to its history.
 
-It depends on nothing but the row, so that a journal may call it again: valid are the lines that are returned with the row that is stored.
+A journal may call it more than once, each time with the row on record: it stores the row and the lines of the last call. The time, and
+whether a caller still waits, are read at each call.
 """
 
 
@@ -141,7 +142,7 @@ def requested(asked: Requested, before: Row, after: Row, now: float, release: st
         now: seconds since the epoch.
         release: of this library.
     """
-    if asked.is_heard or asked.worker is None:
+    if asked.is_awaited or asked.worker is None:
         return Entry(now, "request", _became(asked, before, after), asked.worker, release=release)
     if before.state == "open" and after.state != "open":
         return Entry(now, "given up", after.reason, asked.worker, release=release)
@@ -244,7 +245,7 @@ def _described(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noq
             return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
         case OperatorDecision():
             return "operator", evidence.text, None
-        case Requested() | Reaffirmed() | Reported() | _:
+        case Requested() | Redated() | Reported() | _:
             return None
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Duplicate,
     KeyRefused,

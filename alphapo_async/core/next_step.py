@@ -1,4 +1,4 @@
-"""What would help next, and when: the second of a row's two judges."""
+"""The planner: which step would help a row next, and when (`transitions.apply` changes the row, this reads it)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alphapo_async.core.row import (
     is_frozen,
     is_in_doubt,
     is_refused_after,
-    quiet_from,
+    quiet_ends_at,
 )
 
 __all__ = ["Done", "LookUp", "Send", "Step", "Wait", "due_at", "is_no_longer_refreshed", "may_send_again", "next_step"]
@@ -61,9 +61,9 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
         return DONE
     if now < row.not_before:
         return Wait(row.not_before)
-    if row.arrivals >= MANY and is_ended(row) and not row.needs_look_up and now <= quiet_from(row, assumptions):
-        return Wait(quiet_from(row, assumptions))
-    if row.needs_look_up or row.id_taken or is_frozen(row):
+    if row.arrivals >= MANY and is_ended(row) and not row.needs_look_up and now <= quiet_ends_at(row, assumptions):
+        return Wait(quiet_ends_at(row, assumptions))
+    if row.needs_look_up or row.look_ups_only or is_frozen(row):
         return LOOK_UP
     if row.doubt_since is None:
         return SEND
@@ -71,25 +71,25 @@ def next_step(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> 
 
 
 def _next_step_in_doubt(row: Row, now: float, doubt_since: float, assumptions: Assumptions) -> Step:
-    quiet = quiet_from(row, assumptions)
-    if row.may_send_until is not None and now < row.may_send_until:
+    quiet = quiet_ends_at(row, assumptions)
+    if row.could_leave_until is not None and now < row.could_leave_until:
         # A silent worker has a lease until then: no two workers send at the same time.
-        return Wait(row.may_send_until)
+        return Wait(row.could_leave_until)
     if row.refusal is not None and now < quiet:
         # Refused once while in doubt: the same bytes prove nothing more before the quiet time is over.
         return Wait(quiet)
-    # Once AlphaPo may have freed the id that the first body took, neither a body nor a "none" proves anything about it.
+    # After `resend_within` AlphaPo may have freed the id: nothing is sent any more, and a "none" proves nothing.
     freed_from = doubt_since + assumptions.resend_within
     if is_refused_after(row, quiet):
-        has_no_use = row.control_seen_at is not None or row.other_key_possible or now > freed_from
-        return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)
+        control_is_useless = row.control_seen_at is not None or row.other_key_possible or now > freed_from
+        return LOOK_UP if control_is_useless else LookUp(accepted_after=quiet)
     arrives_by = now + assumptions.attempt_timeout + assumptions.quiet
     return SEND if arrives_by <= freed_from else LOOK_UP
 
 
 def may_send_again(row: Row, now: float, assumptions: Assumptions = _ASSUMPTIONS) -> bool:
     """Return whether a worker in its loop may send: a row in doubt only once each quiet time."""
-    return row.doubt_since is None or now >= quiet_from(row, assumptions)
+    return row.doubt_since is None or now >= quiet_ends_at(row, assumptions)
 
 
 def due_at(row: Row) -> float | None:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from alphapo_async.core.outcome import INTERNAL_ERROR, Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
+from alphapo_async.core.replies import INTERNAL_ERROR, Accepted, Answer, InDoubt, NoAnswer, NotSent, Proof
 from alphapo_async.core.retry_policy import RetryPolicy, backoff
 
 __all__ = [
@@ -81,12 +81,12 @@ class Permit(msgspec.Struct, frozen=True, gc=False):
     """The right to send one request now."""
 
     priority: Priority
-    has_paid: bool = False
+    took_token: bool = False
     """A token was taken for it."""
 
 
 class LimiterState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What the gate knows. Times are seconds of one monotonic clock."""
+    """What the limiter knows. Times are seconds of one monotonic clock."""
 
     tokens: float = BUDGET
     counted_at: float = 0.0
@@ -117,7 +117,7 @@ def budget_left(state: LimiterState, now: float) -> float:
 
 
 def may_leave_at(state: LimiterState, priority: Priority, bodies: int, now: float) -> float:
-    """Return when a request of this kind may leave: at once if that is not after `now`, never before the next reply if infinite.
+    """Return when a request of this priority may leave. A time up to `now`: at once. Infinity: not before the next reply.
 
     Args:
         state: what is known.
@@ -147,7 +147,7 @@ def on_sent(
     *,
     due: float | None = None,
 ) -> tuple[LimiterState, Permit]:
-    """Return the pace after a request of this kind has left, and its ticket.
+    """Return the state after a request of this priority has left, and its permit.
 
     Args:
         state: what is known.
@@ -173,12 +173,12 @@ def on_sent(
 
 def still_permits(state: LimiterState, permit: Permit, now: float) -> bool:
     """Tell whether what was let through a while ago may leave now: AlphaPo has neither asked to wait nor gone away since."""
-    is_probe = not permit.has_paid
+    is_probe = not permit.took_token
     return state.held_until <= now and (is_probe or not is_outage(state))
 
 
 _PERMITS: Final = {priority: Permit(priority) for priority in Priority}
-_PAID: Final = {priority: Permit(priority, has_paid=True) for priority in Priority}
+_PAID: Final = {priority: Permit(priority, took_token=True) for priority in Priority}
 
 
 def _tokens(state: LimiterState, now: float) -> float:
@@ -224,20 +224,20 @@ def on_reply(
     *,
     retry_after: float | None = None,
 ) -> LimiterState:
-    """Return the pace after a request came home."""
+    """Return the state after the reply to a request, or its end without one."""
     if permit.priority is Priority.REFRESH:
         hold = policy.wait_initial if retry_after is None else retry_after
         return replace(state, refresh_at=now + hold) if what is ReplyClass.THROTTLED else state
     if what is ReplyClass.DEFINITE:
-        return _paid_back(_answered(state, permit), permit, now)
+        return _with_token_back(_answered(state, permit), permit, now)
     if what is ReplyClass.THROTTLED:
         return _throttled(state, now, policy.wait_initial if retry_after is None else retry_after)
     is_counted = what is ReplyClass.NOTHING and permit.priority.is_body
     return _unanswered(state, now, policy) if is_counted else state
 
 
-def _paid_back(state: LimiterState, permit: Permit, now: float) -> LimiterState:
-    gift = 1.0 if permit.has_paid else REFILL
+def _with_token_back(state: LimiterState, permit: Permit, now: float) -> LimiterState:
+    gift = 1.0 if permit.took_token else REFILL
     tokens = _tokens(state, now)
     if tokens >= BUDGET:
         return state if state.tokens >= BUDGET else replace(state, tokens=BUDGET, counted_at=now)

@@ -23,12 +23,21 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.field_docs import with_field_docs
 from alphapo_async.core.models import ENDED, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import INTERNAL_ERROR
+from alphapo_async.core.replies import INTERNAL_ERROR
 from alphapo_async.core.row import WENT_BACK, Row, is_ended, is_frozen, is_in_doubt, is_stale_no
 
-__all__ = ["BatchResult", "FlightResult", "Why", "clash", "existing_of", "key_refused", "result_of", "to_outcome"]
+__all__ = [
+    "BatchResult",
+    "FlightResult",
+    "Why",
+    "conflict_with",
+    "existing_of",
+    "key_refused",
+    "result_of",
+    "to_outcome",
+]
 
-Why = Literal["", "in flight", "closing", "journal", "held", "clash", "unrecorded", "internal error"]
+Why = Literal["", "in flight", "closing", "journal", "held", "other payment", "unrecorded", "internal error"]
 """Why the flight has less to say than its row: still under way, closing, journal failed, held by another worker,
 another payment's id, not recorded, or a programming error."""
 
@@ -46,7 +55,7 @@ class FlightResult(msgspec.Struct, frozen=True, gc=False):
     recorded: bool | None = False
     """With `unrecorded`: whether the row stands in the journal."""
     existing: Existing | None = None
-    """With `clash`: what has the foreign_id."""
+    """With `other payment`: what has the foreign_id."""
 
     @property
     def attempts(self) -> int:
@@ -66,12 +75,12 @@ def existing_of(row: Row) -> Existing:
     )
 
 
-def clash(row: Row, request: WithdrawalRequest) -> FlightResult:
+def conflict_with(row: Row, request: WithdrawalRequest) -> FlightResult:
     """Return what a call gets whose foreign_id the journal knows for another payment: in which fields, and how that one stands."""
     known, existing = row.revision.payment, existing_of(row)
     differs = "" if known is None or row.state == "conflict" else f"another {', '.join(differing(known, request))}; "
     detail = f"{differs}that one is {existing.state.replace('_', ' ')}"
-    return FlightResult(request.foreign_id, None, "clash", detail, existing=existing)
+    return FlightResult(request.foreign_id, None, "other payment", detail, existing=existing)
 
 
 def to_outcome(result: FlightResult) -> Withdrawal | WithdrawalError | JournalError:
@@ -101,7 +110,7 @@ _LESS = {
 
 def _error_of_flight(result: FlightResult) -> WithdrawalError | JournalError:
     about = _about(result)
-    if result.why == "clash":
+    if result.why == "other payment":
         assert result.existing is not None  # noqa: S101 - a clash is one with something
         return _conflict(result.detail, existing=result.existing, **about)
     if result.why == "unrecorded":
@@ -203,7 +212,7 @@ def _unknown(result: FlightResult, row: Row) -> str:
         return "mismatch"
     if is_frozen(row):
         return WENT_BACK
-    if row.id_taken:
+    if row.look_ups_only:
         return "taken"
     if row.code is not None or result.detail == "key refused":
         return "key refused"

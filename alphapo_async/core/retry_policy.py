@@ -88,7 +88,7 @@ def is_worth_another_round(row: Row, counts: FlightCounts, policy: RetryPolicy) 
     """Tell whether another round of look-up and body can still help this flight."""
     if row.state != "open" or row.code is not None:
         return False
-    if row.id_taken:
+    if row.look_ups_only:
         return may_look_up(counts, policy) and counts.look_ups_since_taken < policy.attempts
     if row.refusal is not None and row.needs_look_up:
         return may_look_up(counts, policy)

@@ -31,12 +31,12 @@ __all__ = [
     "is_ended",
     "is_frozen",
     "is_in_doubt",
+    "is_new_since_rollback",
     "is_refused_after",
     "is_stale_no",
-    "may_be_forgotten",
     "may_have_forgotten",
     "put_in_doubt",
-    "quiet_from",
+    "quiet_ends_at",
     "seen_in",
     "settle",
     "withdrawal_of",
@@ -90,7 +90,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Fingerprint of the key that this revision is signed with."""
     created_at: float
     epoch: int = 0
-    """The journal's epoch when the payment was last requested; evidence does not change it."""
+    """The journal's epoch when the payment was last requested or unfrozen; no other evidence changes it."""
     reaffirmed_in: int = 0
     """The journal's epoch in which AlphaPo last confirmed a recorded "no"."""
     journal_epoch: Epoch = Epoch()
@@ -99,7 +99,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: State = "open"
     settled_at: float | None = None
     settled_by: str | None = None
-    """The worker by whose clock that is: it held the row then, or has reported the "no" since."""
+    """The worker whose clock gave `settled_at`: it held the row then, or dated the "no" anew to report it once more."""
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0
@@ -110,14 +110,14 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reported: bool = True
     """A caller got the outcome, or waits for it."""
 
-    new_to_volatile_journal: bool = False
-    """The journal does not outlive its process and the id was new to it: an earlier life may have sent it."""
+    may_be_forgotten: bool = False
+    """The id was new to a journal that may have forgotten it: one in memory, or one that went back. A look-up precedes its first body."""
     doubt_since: float | None = None
     """When the first attempt began that may have arrived without proof."""
-    may_send_until: float | None = None
-    """The last moment at which a byte of a doubtful attempt could leave."""
-    id_taken: bool = False
-    """A reply blamed foreign_id, or AlphaPo showed a withdrawal under it that is not proved to be ours."""
+    could_leave_until: float | None = None
+    """The last moment at which a byte of a doubtful attempt could have left."""
+    look_ups_only: bool = False
+    """No body follows any more: a reply blamed foreign_id, or AlphaPo showed a withdrawal under it that is not proved to be ours."""
     needs_look_up: bool = False
     """A look-up comes before the next body."""
     other_key_possible: bool = False
@@ -136,7 +136,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Attempts that may have arrived, without those that AlphaPo refused; `MANY` where their number is not known."""
     look_ups: int = 0
     not_before: float = 0.0
-    """AlphaPo asked to wait until then."""
+    """Nothing is sent or asked before: AlphaPo asked to wait, or the quiet time is not over."""
     reason: str = ""
     """The last word that did not settle the row."""
     code: str | None = None
@@ -174,13 +174,13 @@ class Assumptions(msgspec.Struct, frozen=True, gc=False):
 
 def is_in_doubt(row: Row) -> bool:
     """AlphaPo may have it: an attempt may have arrived, AlphaPo knows the id, or the journal may have forgotten an earlier request."""
-    is_known = row.doubt_since is not None or row.id_taken or row.refusal is not None
-    return row.state == "open" and (is_known or may_be_forgotten(row))
+    is_known = row.doubt_since is not None or row.look_ups_only or row.refusal is not None
+    return row.state == "open" and (is_known or is_new_since_rollback(row))
 
 
-def may_be_forgotten(row: Row) -> bool:
+def is_new_since_rollback(row: Row) -> bool:
     """Return whether the id was new to a journal that had gone back in time, and no look-up has answered "none" yet."""
-    return row.new_to_volatile_journal and row.epoch > 0
+    return row.may_be_forgotten and row.epoch > 0
 
 
 def is_ended(row: Row) -> bool:
@@ -215,9 +215,9 @@ def is_refused_after(row: Row, when: float) -> bool:
     return row.refusal is not None and row.refused_at is not None and row.refused_at >= when
 
 
-def quiet_from(row: Row, assumptions: Assumptions) -> float:
+def quiet_ends_at(row: Row, assumptions: Assumptions) -> float:
     """Return the time from which no body sent so far can still be accepted."""
-    return (row.may_send_until or 0.0) + assumptions.quiet
+    return (row.could_leave_until or 0.0) + assumptions.quiet
 
 
 def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
@@ -232,7 +232,7 @@ def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
 
 
 def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: int = MANY) -> Row:
-    """What was sent between these times may have arrived: the doubt is as old as the first, the quiet time as young as the last.
+    """What was sent between these times may have arrived: `doubt_since` is the earliest start, `could_leave_until` the latest end.
 
     `arrivals` is the number of attempts in that time.
 
@@ -249,7 +249,7 @@ def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: in
         row,
         **reopened,
         doubt_since=began if row.doubt_since is None else min(row.doubt_since, began),
-        may_send_until=until if row.may_send_until is None else max(row.may_send_until, until),
+        could_leave_until=until if row.could_leave_until is None else max(row.could_leave_until, until),
         arrivals=row.arrivals + arrivals,
         needs_look_up=True,
         refusal=None,

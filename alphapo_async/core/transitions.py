@@ -1,19 +1,21 @@
-"""How evidence changes a row: `apply(row, evidence, now) -> row`. Pure; every path to AlphaPo goes through it.
+"""How evidence changes a row: `apply(row, evidence, now) -> row`. Pure; every change of a row is decided here.
 
 A caller's flight, a worker, `resume`, a callback and the operator add their evidence here; `next_step.next_step(row, now)` returns what
 would help next. The rules, in the order in which they bind:
 
 1. Evidence that AlphaPo has the withdrawal is taken from any source, at any time, and beats an earlier "no"; that is then a
-   contradiction. An open row takes a withdrawal for its own if nothing disagrees and enough is given; an accepted or failed row is
-   known by AlphaPo's id, since AlphaPo gives no figures of a conversion that it cancelled
+   contradiction. An open row is matched by its fields: nothing disagrees, and enough is given. An accepted or failed row is matched by
+   AlphaPo's id, since AlphaPo gives no figures of a conversion that it cancelled
    (https://docs.cryptoprocessing.com/api-reference/endpoints/transactions-info). `confirmed` beats every other status.
-   `cancelled` and `declined` settle the row only where no other attempt may still arrive, since AlphaPo may have freed the foreign_id:
-   otherwise nothing is sent, and a look-up that begins `quiet` seconds after the last byte has to show that withdrawal ended.
+   `cancelled` and `declined` settle the row only where no second attempt may still arrive, since AlphaPo may have freed the foreign_id.
+   Otherwise nothing is sent, and a look-up that begins `quiet` seconds after the last byte must still show the withdrawal as ended.
 2. A "no" is taken from the row's holder only, and settles the row only while no attempt is in doubt: after an attempt that may have
-   arrived, a later refusal proves nothing about it. A holder that disappears may have sent until its lease ended: that is a doubt.
-3. Two things end a doubt: an acceptance, or the quiet exit. The quiet exit needs all of: no reply ever blamed foreign_id; no byte could
-   leave for `quiet` seconds; then the same bytes are refused; then a control, a look-up with the same key, shows a withdrawal that
-   AlphaPo accepted after all that; then a look-up is answered "none", before AlphaPo may have freed the id.
+   arrived, a later refusal proves nothing about it. A holder that disappears may have sent until its lease ended: that is a doubt. An id
+   that is new to a journal which may have forgotten it (one in memory, or one that went back) needs a look-up answered "none" as well.
+3. Two things end a doubt: an acceptance, or the quiet exit. The quiet exit has five steps, in this order, and is closed where a reply
+   ever blamed foreign_id or another key may have been used: no byte could leave for `quiet` seconds; the same bytes are refused; a control
+   (a look-up with the same key) shows another withdrawal that AlphaPo accepted since; a look-up of the row is answered "none"; all that
+   before AlphaPo may have freed the id (`resend_within`).
 4. "Not found" alone proves nothing.
 5. When the journal went back in time, an open row of an earlier epoch is frozen (looked up, and not sent until a caller asks again), a
    "no" of an earlier epoch counts again only after a look-up answered "none", and an id that is new to the journal is looked up first.
@@ -35,7 +37,7 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
-    Reaffirmed,
+    Redated,
     Released,
     Remembered,
     Reported,
@@ -43,7 +45,7 @@ from alphapo_async.core.evidence import (
     Unfrozen,
 )
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Duplicate,
     Found,
@@ -71,12 +73,12 @@ from alphapo_async.core.row import (
     is_ended,
     is_frozen,
     is_in_doubt,
+    is_new_since_rollback,
     is_refused_after,
     is_stale_no,
-    may_be_forgotten,
     may_have_forgotten,
     put_in_doubt,
-    quiet_from,
+    quiet_ends_at,
     seen_in,
     settle,
 )
@@ -120,7 +122,7 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return _apply_remembered(row, evidence, now, assumptions)
         case Unfrozen():
             return _apply_unfrozen(row, now)
-        case Reaffirmed():
+        case Redated():
             return replace(row, settled_at=now, settled_by=evidence.worker) if row.state in NEGATIVE_STATES else row
         case Reported():
             return replace(row, reported=True) if not row.reported and _is_about(evidence, row) else row
@@ -160,9 +162,9 @@ def new_row(
         created_at=now,
         expires_at=asked.expires_at,
         stays_open=asked.worker is None,
-        reported=asked.is_heard,
+        reported=asked.is_awaited,
         epoch=epoch.number,
-        new_to_volatile_journal=not is_durable,
+        may_be_forgotten=not is_durable,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
     )
@@ -170,7 +172,7 @@ def new_row(
         row = replace(row, refresh_after=assumptions.refresh_after)
     is_forgetful = epoch.since is not None and may_have_forgotten(epoch, now, assumptions)
     if is_forgetful:
-        row = replace(row, new_to_volatile_journal=True, needs_look_up=True, arrivals=MANY, may_send_until=now)
+        row = replace(row, may_be_forgotten=True, needs_look_up=True, arrivals=MANY, could_leave_until=now)
     if asked.attempted_before:
         row = _attempted_before(row, asked, now)
     if is_forgetful and not asked.is_request:
@@ -192,7 +194,7 @@ def _apply_request(row: Row, asked: Requested, now: float) -> Row:
     is_same = row.revision.is_same_payment(asked.revision)
     if is_same and asked.is_request:
         row = _thaw(row, has_other_keys=asked.has_other_keys)
-    if is_same and asked.attempted_before and (row.new_to_volatile_journal or _was_new_to_the_journal(row, asked)):
+    if is_same and asked.attempted_before and (row.may_be_forgotten or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
         row = _lapsed(row, now)  # an earlier flight of this worker could not record its end
@@ -217,12 +219,12 @@ def _asked_again(row: Row, asked: Requested, now: float) -> Row:
 def _is_answered_by(row: Row, asked: Requested) -> bool:
     """Return whether the "no" was recorded after this request was made: then it may have been reported, and must stay true.
 
-    If another worker recorded it, by another clock, a "no" from up to `max_skew` earlier counts as later, too.
+    If another worker recorded it, by another clock, a "no" from up to `no_counts_later_by` earlier counts as later, too.
     """
     if asked.requested_at is None or row.settled_at is None:
         return False
     is_one_clock = asked.requested_by is not None and asked.requested_by == row.settled_by
-    unsure = 0.0 if is_one_clock else asked.max_skew
+    unsure = 0.0 if is_one_clock else asked.no_counts_later_by
     return asked.requested_at < row.settled_at + unsure
 
 
@@ -244,12 +246,12 @@ def _adopted(row: Row, asked: Requested, now: float) -> Row:
     shown, payment = row.transaction, asked.revision.payment
     if shown is None or payment is None or not compare(payment, shown).is_ours(payment, was_in_doubt=False):
         return row
-    return replace(_corrected(row, asked, now), id_taken=True, needs_look_up=True, transaction=shown)
+    return replace(_corrected(row, asked, now), look_ups_only=True, needs_look_up=True, transaction=shown)
 
 
 def _was_new_to_the_journal(row: Row, asked: Requested) -> bool:
     """Return whether a call that did not know of earlier attempts recorded the row after this request was made."""
-    return asked.requested_at is not None and row.created_at >= asked.requested_at - asked.max_skew
+    return asked.requested_at is not None and row.created_at >= asked.requested_at - asked.no_counts_later_by
 
 
 def _attempted_before(row: Row, asked: Requested, now: float) -> Row:
@@ -258,7 +260,7 @@ def _attempted_before(row: Row, asked: Requested, now: float) -> Row:
         return row
     return replace(
         put_in_doubt(row, now, now, "attempted before"),
-        new_to_volatile_journal=False,
+        may_be_forgotten=False,
         other_key_possible=asked.has_other_keys,
     )
 
@@ -273,7 +275,7 @@ def _left_to_workers(row: Row, asked: Requested) -> Row:
     """Return an open row enqueued: a call that holds it does not settle it without AlphaPo's answer. A second time changes nothing."""
     if row.expires_at is not None:
         return row
-    return replace(row, expires_at=asked.expires_at, stays_open=True, reported=asked.is_heard)
+    return replace(row, expires_at=asked.expires_at, stays_open=True, reported=asked.is_awaited)
 
 
 def _taken_on(row: Row, asked: Requested, now: float) -> Row:
@@ -285,7 +287,7 @@ def _taken_on(row: Row, asked: Requested, now: float) -> Row:
         code=None,
         stays_open=True,
         needs_look_up=row.needs_look_up or is_in_doubt(row),
-        reported=asked.is_heard,
+        reported=asked.is_awaited,
         not_before=0.0,
     )
 
@@ -306,17 +308,17 @@ def _reopened(row: Row, asked: Requested, now: float) -> Row:
         earlier=earlier,
         state="open",
         epoch=max(row.epoch, row.journal_epoch.number),
-        new_to_volatile_journal=row.new_to_volatile_journal or is_stale,
+        may_be_forgotten=row.may_be_forgotten or is_stale,
         settled_at=None,
         settled_by=None,
         key=asked.key,
         expires_at=asked.expires_at,
         stays_open=asked.worker is None,
-        reported=asked.is_heard,
+        reported=asked.is_awaited,
         doubt_since=None,
-        may_send_until=now if is_stale else None,
+        could_leave_until=now if is_stale else None,
         arrivals=MANY if is_stale else 0,
-        id_taken=False,
+        look_ups_only=False,
         needs_look_up=is_stale,
         other_key_possible=False,
         refusal=None,
@@ -362,7 +364,7 @@ def _apply_decision(row: Row, decision: OperatorDecision, now: float, assumption
 
     Later evidence from AlphaPo beats both, as a contradiction.
     """
-    is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
+    is_worked_on = row.holder is not None or (row.could_leave_until is not None and now < row.could_leave_until)
     is_due = is_by_hand(row) if decision.is_correction else row.state == "open"
     if is_worked_on or not is_due:
         return row
@@ -409,8 +411,8 @@ def _arrived(row: Row, attempt: Attempt) -> Row:
     """Return the row with an attempt that arrived; one of a settled row was counted when AlphaPo's evidence settled it."""
     if row.state in ("accepted", "failed"):
         return _counted(row)
-    until = max(row.may_send_until or 0.0, attempt.until)
-    return replace(row, attempts=row.attempts + 1, arrivals=row.arrivals + 1, may_send_until=until)
+    until = max(row.could_leave_until or 0.0, attempt.until)
+    return replace(row, attempts=row.attempts + 1, arrivals=row.arrivals + 1, could_leave_until=until)
 
 
 def _replied(row: Row, withdrawal: Withdrawal, sight: _Sight) -> Row:
@@ -422,7 +424,7 @@ def _replied(row: Row, withdrawal: Withdrawal, sight: _Sight) -> Row:
 
 
 def _mismatched(row: Row, proof: Mismatched) -> Row:
-    return replace(row, id_taken=True, differences=proof.differences) if row.state == "open" else row
+    return replace(row, look_ups_only=True, differences=proof.differences) if row.state == "open" else row
 
 
 def _not_sent(row: Row, proof: NotSent, now: float) -> Row:
@@ -441,11 +443,18 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefuse
     match proof:
         case Duplicate():
             return replace(
-                row, id_taken=True, needs_look_up=True, refusal=None, control_seen_at=None, reason="foreign_id is taken"
+                row,
+                look_ups_only=True,
+                needs_look_up=True,
+                refusal=None,
+                control_seen_at=None,
+                reason="foreign_id is taken",
             )
         case KeyRefused():
             refused = replace(row, code=proof.code, reason="key refused")
-            stays_open = row.doubt_since is not None or row.id_taken or row.stays_open or may_be_forgotten(row)
+            stays_open = (
+                row.doubt_since is not None or row.look_ups_only or row.stays_open or is_new_since_rollback(row)
+            )
             return refused if stays_open else settle(refused, "key_refused", now)
         case Rejected():
             return _rejected(row, attempt, proof, now)
@@ -455,7 +464,7 @@ def _refused(row: Row, attempt: Attempt, proof: Rejected | Duplicate | KeyRefuse
 
 def _rejected(row: Row, attempt: Attempt, proof: Rejected, now: float) -> Row:
     refused = replace(row, refusal=proof.errors, refused_at=attempt.began, control_seen_at=None, reason="refused")
-    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:
+    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:
         return settle(refused, "rejected", now)
     return replace(refused, needs_look_up=True)
 
@@ -501,9 +510,9 @@ def _apply_none_found(row: Row, worker: str, now: float, assumptions: Assumption
         return _reaffirmed(row, worker, now)
     if row.state != "open":
         return row
-    is_new = row.new_to_volatile_journal and not may_be_forgotten(row)
-    answered = replace(row, needs_look_up=False, new_to_volatile_journal=is_new, reason=row.reason or "not found")
-    if row.refusal is None or row.id_taken or row.holder != worker:
+    is_new = row.may_be_forgotten and not is_new_since_rollback(row)
+    answered = replace(row, needs_look_up=False, may_be_forgotten=is_new, reason=row.reason or "not found")
+    if row.refusal is None or row.look_ups_only or row.holder != worker:
         return answered
     if row.doubt_since is None:
         return settle(answered, "rejected", now)
@@ -522,7 +531,7 @@ def _apply_no_answer(row: Row, answer: NoAnswer, now: float) -> Row:
     """Return the row after a look-up without an answer: the same bytes may follow all the same; a "no" still needs its look-up."""
     if row.state != "open":
         return row
-    is_needed = row.refusal is not None or row.id_taken
+    is_needed = row.refusal is not None or row.look_ups_only
     not_before = max(row.not_before, now + (answer.retry_after or 0.0))
     return replace(row, needs_look_up=is_needed, not_before=not_before)
 
@@ -533,8 +542,10 @@ def _apply_control(row: Row, control: ControlFound, now: float, assumptions: Ass
     A look-up with one key need not show what another key has sent: AlphaPo documents that only what was authorised with a key can be
     asked for with it (https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata).
     """
-    quiet = quiet_from(row, assumptions)
-    is_due = row.state == "open" and not row.id_taken and not row.other_key_possible and row.holder == control.worker
+    quiet = quiet_ends_at(row, assumptions)
+    is_due = (
+        row.state == "open" and not row.look_ups_only and not row.other_key_possible and row.holder == control.worker
+    )
     if not is_due or not is_refused_after(row, quiet) or control.accepted_at <= quiet:
         return row
     return replace(row, control_seen_at=now, needs_look_up=True)
@@ -594,16 +605,16 @@ def _apply_unfrozen(row: Row, now: float) -> Row:
 
     A late body of the time before may still arrive, so that a refusal settles the row only after a look-up answered "none".
     """
-    is_worked_on = row.holder is not None or (row.may_send_until is not None and now < row.may_send_until)
+    is_worked_on = row.holder is not None or (row.could_leave_until is not None and now < row.could_leave_until)
     if is_worked_on or is_ended(row) or not is_frozen(row):
         return row
     return replace(
         row,
         epoch=row.journal_epoch.number,
-        new_to_volatile_journal=True,
+        may_be_forgotten=True,
         doubt_since=None,
         arrivals=MANY,
-        id_taken=False,
+        look_ups_only=False,
         needs_look_up=False,
         other_key_possible=False,
         refusal=None,
@@ -700,7 +711,7 @@ def _merge_shown(
     return replace(
         row,
         transaction=transaction,
-        id_taken=True,
+        look_ups_only=True,
         needs_look_up=True,
         differences=comparison.differences,
         reason="AlphaPo shows another withdrawal" if comparison.differences else TOO_LITTLE,
@@ -749,13 +760,13 @@ def _with_attempt_under_way(row: Row, sight: _Sight) -> Row:
     """Return the row with an attempt that another worker may be sending now: what that worker reports later is no more than this."""
     if row.state != "open" or row.holder is None or row.holder == sight.worker:
         return row
-    until = max(row.may_send_until or 0.0, sight.now + sight.assumptions.attempt_timeout)
-    return replace(row, arrivals=row.arrivals + 1, may_send_until=until)
+    until = max(row.could_leave_until or 0.0, sight.now + sight.assumptions.attempt_timeout)
+    return replace(row, arrivals=row.arrivals + 1, could_leave_until=until)
 
 
 def _may_another_arrive(row: Row, sight: _Sight) -> bool:
     """Return whether an attempt may still arrive besides the one that AlphaPo shows ended; a callback may be older than it seems."""
-    is_quiet = sight.requested_at is not None and sight.requested_at > quiet_from(row, sight.assumptions)
+    is_quiet = sight.requested_at is not None and sight.requested_at > quiet_ends_at(row, sight.assumptions)
     return row.arrivals >= MANY and not is_quiet
 
 
@@ -770,9 +781,9 @@ def _ended(row: Row, sight: _Sight, **learned: Any) -> Row:
         state="open",
         settled_at=None,
         settled_by=None,
-        id_taken=True,
+        look_ups_only=True,
         needs_look_up=False,
-        not_before=max(row.not_before, quiet_from(row, sight.assumptions)) if is_waiting else row.not_before,
+        not_before=max(row.not_before, quiet_ends_at(row, sight.assumptions)) if is_waiting else row.not_before,
         reason="AlphaPo ended it, and an earlier attempt may still arrive",
         **learned,
     )

@@ -1,19 +1,21 @@
-"""The clock by which workers agree, and the theory of a dated "no".
+"""The clock by which workers agree, and the theory of the date of a "no".
 
-A caller that receives "rejected" or "not sent" may release the funds. That "no" must then stay true: no request that was made before the
-caller had it may pay the withdrawal afterwards. Requests and outcomes meet in the journal, may wait on the way there, and are compared by
-their times. These rules make the comparison safe; each follows from a sequence of events that broke an earlier version.
+A "no" is one of the states rejected, not sent, key refused and conflict (`row.NEGATIVE_STATES`). A caller that receives "rejected" or "not
+sent" may release the funds. Therefore no request that was made before the caller had that answer may pay the withdrawal afterwards.
+Requests and outcomes meet in the journal, may wait on the way there, and are compared by their times. These rules make the comparison
+safe; each follows from a sequence of events that broke an earlier version. ("Failed" needs no date: nothing is ever sent again under its
+foreign_id.)
 
-1. **An outcome is dated inside the write that records it**, not when it was decided, and it answers every request that was made before
+1. **A "no" is dated inside the write that records it**, not when it was decided, and it answers every request that was made before
    that date (`transitions.apply`, on a `Requested`).
    Without it: A decides "no" at 0.9 and B asks at 1.0. The write of A ends at 2.0 with the date 0.9, B's request arrives after it, looks
    newer than the "no", and pays what A's caller has released.
 2. **A "no" is reported only if its write ended within `COMMIT_GRACE` of its date.** Otherwise it is recorded again with a new date, and the
-   journal's answer to that is reported (`Flight._release`, `Recorder.stands`).
+   journal's answer to that is reported (`Flight._release`, `Recorder.find_to_report`).
    Without it: a "no" is dated 2.0 and its commit stalls until 5.0. B asks at 4.0, cannot see it, and is queued behind the commit. B's
    request is newer than 2.0 and pays; A's caller gets "no" at 5.0.
-3. **Other workers count a "no" as later by `max_skew`**: `COMMIT_GRACE`, and what their clocks may differ by. A request by the same
-   worker is compared exactly, since both times are of one clock.
+3. **Another worker's "no" counts as later than its date**, by `COMMIT_GRACE` and what two clocks may differ by
+   (`Requested.no_counts_later_by`, set by `Lease`). A request of the same worker is compared with the date itself: one clock gave both.
    Without it: A dates a "no" 2.0 by a clock that is 0.3 s behind B's, B asks at 2.1 by its own clock, before A's caller gets the "no".
 4. **A row that took longer than `COMMIT_GRACE` to be read is read again**: what it says may have been undone meanwhile.
    Without it: a process is stopped between reading "rejected" and reporting it, and another worker pays in between.
@@ -42,7 +44,7 @@ from alphapo_async.journal import Journal, is_shared
 __all__ = ["COMMIT_GRACE", "BoundedClock"]
 
 COMMIT_GRACE: Final = 0.5
-"""A negative outcome must be recorded within this many seconds of being decided. Requests made before that moment get this outcome."""
+"""Seconds that the write of a "no" may take to end after its date; a "no" whose write takes longer is dated anew (rule 2)."""
 _TICK: Final = 0.001
 """Seconds by which two clocks that nothing has set may seem to differ: they are read one after the other, and rounded."""
 _MAX_SKEW: Final = 1.0
@@ -100,13 +102,13 @@ class BoundedClock:
         return steady if steady - wall > _TICK else wall
 
     def date(self, row: Row, now: float) -> Row:
-        """Return the row with the times that other workers compare against, where they are `now`, replaced by `latest()` (rule 6).
+        """Return the row; the times that other workers compare against are `latest()` where this write has just set them (rule 6).
 
         Args:
             row: as changed at `now`.
-            now: `earliest()`, by which the change was decided.
+            now: `earliest()`, by which the change was decided: a time that equals it was set by this write.
         """
-        has_ended = row.may_send_until == now
+        has_ended = row.could_leave_until == now
         if row.settled_at != now and not has_ended:
             return row
         latest = self.latest()
@@ -115,13 +117,13 @@ class BoundedClock:
         return replace(
             row,
             settled_at=latest if row.settled_at == now else row.settled_at,
-            may_send_until=latest if has_ended else row.may_send_until,
+            could_leave_until=latest if has_ended else row.could_leave_until,
         )
 
     def end_of(self, until: float, requested_at: float) -> float:
         """Return until when a worker can send, where the journal was asked for that at `requested_at` and says that its lease has ended.
 
-        One that was found dead just now may have sent until now, by the later clock. A lease that will not be renewed may still run.
+        An end before that question stands. Otherwise the worker may have sent until now, by the later clock, or may send until its end.
         """
         return until if until < requested_at else max(until, self.latest())
 

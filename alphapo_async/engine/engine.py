@@ -9,13 +9,13 @@ from alphapo_async.core.events import Event
 from alphapo_async.engine.context import ClientContext, host_of
 from alphapo_async.engine.flight import Flight, FlightParts
 from alphapo_async.engine.inbox import Inbox
-from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.lifecycle import Lifecycle, Step
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.questions import Questions
 from alphapo_async.engine.recorder import Recorder
+from alphapo_async.engine.refused_keys import RefusedKeys
 from alphapo_async.engine.registry import Registry
 from alphapo_async.journal import Journal, Supervised, is_shared
 from alphapo_async.session import SessionManager
@@ -57,7 +57,7 @@ class Engine:
             journal.supervise(self.supervisor)
         self.lease = self._make_lease()
         self.limiter = RequestLimiter(session.slots, context.policy, max_rate, observer.on_outage, self.supervisor)
-        self.keys = Keys(
+        self.keys = RefusedKeys(
             context.signer.fingerprint,
             context.policy.wait_max,
             give_up=self.limiter.give_up,

@@ -1,7 +1,7 @@
 """A flight: the work on one withdrawal in one process, from the journal to AlphaPo and back.
 
 `Flight.run` is the story of a withdrawal, from top to bottom. It runs in a task of its own, so that a caller who leaves ends nothing; the
-callers of one payment share it. What to do next is decided by pure code: `core.outcome`, `core.transitions`, `core.next_step` and
+callers of one payment share it. What to do next is decided by pure code: `core.replies`, `core.transitions`, `core.next_step` and
 `core.retry_policy`.
 """
 
@@ -22,7 +22,7 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
-    Reaffirmed,
+    Redated,
     Released,
     Requested,
     Revision,
@@ -30,7 +30,8 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.next_step import LookUp, Send, Step, Wait, may_send_again, next_step
-from alphapo_async.core.outcome import (
+from alphapo_async.core.rate_limit import Permit, Priority, is_outage, still_permits
+from alphapo_async.core.replies import (
     INTERNAL_ERROR,
     Found,
     InDoubt,
@@ -43,19 +44,18 @@ from alphapo_async.core.outcome import (
     has_never_left,
     judge_reply,
 )
-from alphapo_async.core.rate_limit import Permit, Priority, is_outage, still_permits
-from alphapo_async.core.results import FlightResult, Why, clash
+from alphapo_async.core.results import FlightResult, Why, conflict_with
 from alphapo_async.core.retry_policy import FlightCounts, backoff, is_worth_another_round, may_look_up
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no, seen_in
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
-from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.limiter import QueuedRequest, RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.questions import Answered, Questions
 from alphapo_async.engine.recorder import Recorder
+from alphapo_async.engine.refused_keys import RefusedKeys
 from alphapo_async.engine.waiters import Waiters
 from alphapo_async.journal import Journal
 from alphapo_async.retrying import Retries
@@ -84,7 +84,7 @@ class FlightParts(NamedTuple):
     questions: Questions
     session: SessionManager
     limiter: RequestLimiter
-    keys: Keys
+    keys: RefusedKeys
     lease: Lease
     observer: Observer
     supervisor: Supervisor
@@ -100,7 +100,7 @@ class Flight:
         asked: the payment, its bytes and what the caller said about it.
         request: the payment.
         loop: where it runs.
-        is_patient: for a worker: one round, and nothing in doubt is sent twice within the quiet time.
+        is_for_worker: one round without waiting, and nothing in doubt is sent twice within the quiet time.
         may_resend: whether what is in doubt may be sent again at all.
         rest: waits out a backoff; None for the runtime's sleep.
     """
@@ -126,7 +126,7 @@ class Flight:
         request: WithdrawalRequest,
         loop: asyncio.AbstractEventLoop,
         *,
-        is_patient: bool = False,
+        is_for_worker: bool = False,
         may_resend: bool = True,
         rest: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
@@ -145,7 +145,7 @@ class Flight:
         self._request = request
         self._foreign_id = request.foreign_id
         self._loop = loop
-        self._is_patient = is_patient
+        self._is_for_worker = is_for_worker
         self._may_resend = may_resend
         self._rest = rest or parts.context.runtime.sleep
         self._refusals = parts.keys.refusals
@@ -266,13 +266,13 @@ class Flight:
             return row, None
         priority = self._priority_of(row)
         permit = self._permit_at_once(priority)
-        is_wanted = permit is not None and not self._has_sent
+        is_wanted = permit is not None and not self._has_asked
         if permit is None and (permit := await self._queue(priority)) is None:
             return row, None
         if not is_wanted:
             # It queued, or was sent or looked up before: its body may be too old, or another worker may hold or have settled the row.
             try:
-                row, is_wanted = await self._is_still_wanted(row, permit)
+                row, is_wanted = await self._check_again(row, permit)
             except BaseException:
                 self._limiter.release(permit, None)
                 raise
@@ -287,17 +287,17 @@ class Flight:
         is_last = self._counts.sent >= context.policy.attempts
         return is_last or row.key not in context.signers or self.waiters.is_late(0.0)
 
-    async def _is_still_wanted(self, row: Row, permit: Permit) -> tuple[Row, bool]:
+    async def _check_again(self, row: Row, permit: Permit) -> tuple[Row, bool]:
         """Return the row as it stands, and whether its bytes may leave now and would help.
 
         A retry asks the journal first, since others may have added to it; and while it did, AlphaPo may have asked to wait, or gone away.
         """
-        if self._has_sent and self._is_shared:
+        if self._has_asked and self._is_shared:
             try:
                 await self._read_again(row)
             except JournalError:
                 return row, False
-        # What is not recorded yet was worked out in the epoch of before.
+        # A row with evidence that is not recorded yet was computed in the previous epoch of the journal.
         self._row = row = seen_in(self.row, self._journal.epoch)
         is_let = still_permits(self._limiter.state, permit, self._loop.time())
         is_late = self.waiters.is_late(0.0)
@@ -356,7 +356,7 @@ class Flight:
         """Return whether the same bytes would help, and the caller allows them."""
         if not isinstance(step, Send) or self._has_failed:
             return False
-        if self._is_patient and not self._may_work_on(row):
+        if self._is_for_worker and not self._may_work_on(row):
             return False
         return self._may_resend or row.doubt_since is None
 
@@ -375,15 +375,15 @@ class Flight:
     def _priority_of(self, row: Row) -> Priority:
         """Return the body's priority: the first one where nothing was sent or asked.
 
-        The look-up of an id that the journal may have forgotten counts for nothing.
+        The look-up before the first body of an id that the journal may have forgotten does not make that body a retry.
         """
         counts = self._counts
-        is_only_vouched = row.new_to_volatile_journal and row.doubt_since is None and counts.look_ups <= 1
-        is_first = counts.sent == 0 and (is_only_vouched or counts.look_ups == 0)
+        has_only_first_look_up = row.may_be_forgotten and row.doubt_since is None and counts.look_ups <= 1
+        is_first = counts.sent == 0 and (has_only_first_look_up or counts.look_ups == 0)
         return Priority.FIRST if is_first else Priority.RETRY
 
     @property
-    def _has_sent(self) -> bool:
+    def _has_asked(self) -> bool:
         return self._counts.sent > 0 or self._counts.look_ups > 0
 
     # ── look up ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,7 +396,7 @@ class Flight:
         step = self._next_step(row)
         if isinstance(step, Send):
             return row, step
-        if not self._is_patient and is_frozen(row):
+        if not self._is_for_worker and is_frozen(row):
             with contextlib.suppress(JournalError):
                 self._row = row = await self._take_on()
             step = self._next_step(row)
@@ -444,13 +444,15 @@ class Flight:
         signer = self._context.signers.get(row.key)
         if signer is None or not may_look_up(self._counts, self._context.policy) or self.waiters.is_late(0.0):
             return None
-        priority = Priority.LOOK_UP if self._has_sent else Priority.QUESTION
+        priority = Priority.LOOK_UP if self._has_asked else Priority.QUESTION
         answered = await self._questions.look_up(foreign_id, signer, priority, self._permit)
         if answered is None:
             return None
         self._has_failed |= isinstance(answered.answer, NoAnswer) and answered.answer.reason == INTERNAL_ERROR
         self._counts = FlightCounts(
-            self._counts.sent, self._counts.look_ups + 1, self._counts.look_ups_since_taken + (1 if row.id_taken else 0)
+            self._counts.sent,
+            self._counts.look_ups + 1,
+            self._counts.look_ups_since_taken + (1 if row.look_ups_only else 0),
         )
         return answered
 
@@ -470,7 +472,7 @@ class Flight:
     async def _queue(self, priority: Priority) -> Permit | None:
         limiter = self._limiter
         self._queued = queued = limiter.queue(priority, self._loop)
-        if self._is_patient and priority.is_body:
+        if self._is_for_worker and priority.is_body:
             self._keys.queued[queued] = self.row.key
         self._release_whoever_leaves()
         if not self.waiters.is_running:
@@ -498,7 +500,7 @@ class Flight:
 
     async def _wait_for_next_round(self, row: Row) -> bool:
         """Wait before the same bytes or a look-up are tried again; False where that does not help, or no caller waits that long."""
-        if row.state != "open" or self._is_patient:
+        if row.state != "open" or self._is_for_worker:
             return False
         if self._retries is None:
             self._retries = Retries(
@@ -567,12 +569,15 @@ class Flight:
         return self._row
 
     def take_over(self, row: Row) -> None:
-        """Take over what a callback has made of the row; of an open row the flight knows more, unless only look-ups may follow."""
-        if self._row is not None and (row.state != "open" or row.id_taken):
+        """Take over the row that a callback has changed; an open one only where nothing but look-ups may follow."""
+        if self._row is not None and (row.state != "open" or row.look_ups_only):
             self._row = row
 
     async def _apply(self, evidence: Evidence) -> Row:
-        """Add evidence to the row, in the journal first; what the journal would not take is kept and offered again."""
+        """Add evidence to the row. An acceptance is reported at once and recorded after it; everything else is recorded first.
+
+        What the journal would not take is kept and offered again.
+        """
         before = self.row
         if self._is_shared and not self._unwritten:
             learned = self._learned(before, evidence)
@@ -649,7 +654,7 @@ class Flight:
         for _ in range(_STAMPS):
             if self._unwritten or not self._is_slow(row):
                 break
-            row = await self._apply(Reaffirmed(self._worker))
+            row = await self._apply(Redated(self._worker))
         return row
 
     async def _abandon(self, why: Literal["closing", "internal error"]) -> FlightResult:
@@ -703,7 +708,7 @@ class Flight:
 
     def _result(self, row: Row, why: Why = "", detail: str = "") -> FlightResult:
         if not self.is_for(row.revision):
-            return clash(row, self._request)
+            return conflict_with(row, self._request)
         if row.state == "accepted":
             return FlightResult(self._foreign_id, row, why, detail)
         step = self._next_step(row)

@@ -62,8 +62,8 @@ class Lease:
         self.clock = clock
         self._sleep = sleep
         self._supervisor = supervisor
-        self.max_skew = 0.0
-        """Seconds after which a "no" of another worker is surely older than a call: it may take long to be recorded."""
+        self.no_counts_later_by = 0.0
+        """Seconds that are added to the date of another worker's "no" (`engine.clock`, rule 3)."""
         self._until = 0.0
         self._steady_until = 0.0
         """The same moment on the loop's clock, which is never set: a wall clock set back makes no lease longer."""
@@ -105,7 +105,7 @@ class Lease:
 
     def _set_end(self, until: float, began: float) -> None:
         """The lease runs until then, and is counted from when it was asked for."""
-        self.max_skew = COMMIT_GRACE + self.clock.max_skew if until < inf else 0.0
+        self.no_counts_later_by = COMMIT_GRACE + self.clock.max_skew if until < inf else 0.0
         self._until = self._granted = until
         self._steady_until = began + self._duration if until < inf else inf
 

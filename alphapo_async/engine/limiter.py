@@ -1,6 +1,6 @@
-"""The gate: every request of a client passes here, and is let through when its pace allows and a slot is free.
+"""The request limiter: every request of a client gets its permit here, once the rules allow it and a slot is free.
 
-The rules are in `core.pacing`; here are only the queue, the clock and the slots. A slot is held for one request, never during a wait.
+The rules are in `core.rate_limit`; here are only the queue, the clock and the slots. A slot is held for one request, never during a wait.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Final, TypeAlias
 
-from alphapo_async.core.outcome import Answer, Proof
 from alphapo_async.core.rate_limit import (
     LimiterState,
     Permit,
@@ -23,6 +22,7 @@ from alphapo_async.core.rate_limit import (
     on_reply,
     on_sent,
 )
+from alphapo_async.core.replies import Answer, Proof
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.session import Slots
 from alphapo_async.supervisor import Supervisor
@@ -32,7 +32,7 @@ __all__ = ["QueuedRequest", "RequestLimiter"]
 _MAX_LATENESS: Final = 0.05
 """Seconds of a timer's lateness that are made up for at most."""
 QueuedRequest: TypeAlias = "asyncio.Future[Permit | None]"
-"""A place in the queue: resolved with a ticket, or with None when it is given up."""
+"""A place in the queue: resolved with a permit, or with None when it is given up."""
 
 
 class RequestLimiter:
@@ -89,7 +89,7 @@ class RequestLimiter:
         return f"RequestLimiter({self._bodies} bodies under way, {waiting} waiting, {self._state!r})"
 
     def try_acquire(self, priority: Priority, loop: asyncio.AbstractEventLoop) -> Permit | None:
-        """Return a ticket if the request may leave at once, overtaking no request of its kind."""
+        """Return a permit if the request may leave at once, overtaking no request of its kind."""
         self._loop = loop
         now = loop.time()
         if self._slots.free <= 0 or any(self._queues.values()):
@@ -107,7 +107,7 @@ class RequestLimiter:
         return queued
 
     async def wait_in(self, queued: QueuedRequest) -> Permit | None:
-        """Wait in the queue; None if the place is given up. A ticket that comes too late for a cancelled waiter is handed back."""
+        """Wait in the queue; None if the place is given up. A permit that comes too late for a cancelled waiter is handed back."""
         try:
             return await queued
         except asyncio.CancelledError:

@@ -124,7 +124,7 @@ class Observer:
             self._report("figures differ", after, reason="; ".join(map(str, after.differences)))
 
     def _report_exchange(self, after: Row, evidence: Attempt | LookedUp) -> None:
-        if not self._is_heard("attempt"):
+        if not self._is_wanted("attempt"):
             return
         about = {"began": evidence.began, "until": evidence.until, "status": evidence.seen.status}
         if isinstance(evidence, Attempt):
@@ -215,11 +215,11 @@ class Observer:
             self._is_failure_logged = True
         return level
 
-    def _is_heard(self, name: EventName) -> bool:
+    def _is_wanted(self, name: EventName) -> bool:
         return self._on_event is not None or logger.isEnabledFor(_LEVELS[name])
 
     def _report(self, name: EventName, row: Row, **figures: Any) -> None:
-        if not self._is_heard(name):
+        if not self._is_wanted(name):
             return
         about = {"foreign_id": row.foreign_id, "attempts": row.attempts, "look_ups": row.look_ups}
         self._emit(self._event(name, **about, **figures))

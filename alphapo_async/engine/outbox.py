@@ -12,7 +12,7 @@ from alphapo_async.core.evidence import Requested
 from alphapo_async.core.history import noted, recorded
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.rate_limit import Priority
-from alphapo_async.core.results import FlightResult, clash, to_outcome
+from alphapo_async.core.results import FlightResult, conflict_with, to_outcome
 from alphapo_async.core.row import NEGATIVE_STATES, Row, is_stale_no
 from alphapo_async.core.setting_checks import check_seconds
 from alphapo_async.core.transitions import new_row
@@ -59,10 +59,10 @@ class OutboxWriter:
         asked = self._left_to_workers(request, expires_at, ago=loop.time() - began)
         row = await self._record(connection, request.foreign_id, asked)
         if not row.revision.is_same_payment(asked.revision):
-            raise cast("WithdrawalError", to_outcome(clash(row, request)))
+            raise cast("WithdrawalError", to_outcome(conflict_with(row, request)))
         if is_stale_no(row):
             await self._questions.refresh(row, Priority.QUESTION)
-            row = await self._recorder.stands(row.foreign_id) or row
+            row = await self._recorder.find_to_report(row.foreign_id) or row
         if row.state in NEGATIVE_STATES or row.state == "failed":
             raise cast("WithdrawalError", to_outcome(FlightResult(request.foreign_id, row, is_from_journal=True)))
 
@@ -93,4 +93,4 @@ class OutboxWriter:
 
     def _left_to_workers(self, request: WithdrawalRequest, expires_at: float | None, *, ago: float = 0.0) -> Requested:
         asked = self._registry.encode(request, resend_rejected=False, ago=ago)
-        return replace(asked, worker=None, expires_at=expires_at, is_heard=False)
+        return replace(asked, worker=None, expires_at=expires_at, is_awaited=False)

@@ -13,16 +13,16 @@ from alphapo_async.core.evidence import LookedUp, ReplyExcerpt
 from alphapo_async.core.history import excerpt_of
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.next_step import is_no_longer_refreshed
-from alphapo_async.core.outcome import Answer, Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.rate_limit import Permit, Priority
+from alphapo_async.core.replies import Answer, Found, NoAnswer, NoneFound, NoReply, Reply, judge_look_up
 from alphapo_async.core.row import Row
 from alphapo_async.core.signer import Signer
 from alphapo_async.engine.context import ACCOUNTS, ClientContext
-from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.lease import Lease
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.recorder import Recorder
+from alphapo_async.engine.refused_keys import RefusedKeys
 from alphapo_async.journal import Journal
 from alphapo_async.session import SessionManager
 
@@ -61,7 +61,7 @@ class Questions:
         *,
         session: SessionManager,
         limiter: RequestLimiter,
-        keys: Keys,
+        keys: RefusedKeys,
         lease: Lease,
         journal: Journal,
         recorder: Recorder,
@@ -114,7 +114,7 @@ class Questions:
         signer = context.signers.get(row.key, context.signer) if row else context.signer
         answered = await self.look_up(foreign_id, signer, Priority.QUESTION, self._permit)
         if row is not None and answered is not None:
-            # Nobody's "no": its holder may be sending it just now.
+            # Without a worker's name this answer can never settle the row: its holder may be sending it now.
             await self._add(row, LookedUp("", *answered))
         answer = None if answered is None else answered.answer
         if isinstance(answer, Found):

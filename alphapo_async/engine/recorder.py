@@ -1,6 +1,7 @@
 """The recorder: every write of a row and its history, and every reading that has to be true when it is reported.
 
-A change is worked out inside the write, on the row as it stands then, and dated by the clock of then (`engine.clock`, rule 1).
+A change is worked out inside the write, on the row that the journal holds then, and a "no" is dated there (`engine.clock`, rule 1). One
+thing is reported before it is recorded: an acceptance in a journal that others share (`apply_later`). No later fact makes it untrue.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from alphapo_async.core.evidence import (
     Evidence,
     LeaseExpired,
     LookedUp,
-    Reaffirmed,
+    Redated,
     Remembered,
     ReplyExcerpt,
     Requested,
@@ -182,7 +183,7 @@ class Recorder:
                 epoch=self._journal.epoch,
                 assumptions=self._assumptions,
             )
-            row = row if row.may_send_until is None else self._clock.date(row, now)
+            row = row if row.could_leave_until is None else self._clock.date(row, now)
             return noted(row, [recorded(asked, now, __version__)])
         before = known
         for lapse in lapses:
@@ -208,8 +209,8 @@ class Recorder:
                 return row
         raise _too_slow(foreign_id, recorded=None)
 
-    async def stands(self, foreign_id: str) -> Row | None:
-        """Return what the journal knows of a withdrawal; a "no" stands until it is reported: no earlier call can undo it.
+    async def find_to_report(self, foreign_id: str) -> Row | None:
+        """Return what the journal knows of a withdrawal; a "no" gets a new date first, so that no call made before now can undo it.
 
         Raises:
             JournalError: the journal cannot be used; or it is too slow for the "no" to be relied on.
@@ -220,7 +221,7 @@ class Recorder:
             return row
         for _ in range(_READINGS):
             requested_at = time()
-            row = await self.apply(row, Reaffirmed(self._lease.worker))
+            row = await self.apply(row, Redated(self._lease.worker))
             if row.state not in NEGATIVE_STATES or time() - requested_at <= COMMIT_GRACE:
                 return row
         raise _too_slow(foreign_id, recorded=True)
@@ -230,8 +231,8 @@ class Recorder:
         age = self._clock.latest() - (row.settled_at or 0.0)
         return row.settled_by == self._lease.worker and age <= COMMIT_GRACE
 
-    async def as_it_stands(self, result: BatchResult) -> BatchResult:
-        """Return the result as it stands: a "no" that had to wait until it was taken may have been undone by a call meanwhile.
+    async def recheck(self, result: BatchResult) -> BatchResult:
+        """Return the result as the journal holds it now: a call may have undone a "no" that waited in the batch.
 
         Raises:
             JournalError: the journal cannot say now whether it stands.
@@ -239,7 +240,7 @@ class Recorder:
         request = result.request
         if result.outcome not in NEGATIVE_STATES or not isinstance(request, WithdrawalRequest):
             return result
-        row = await self.stands(request.foreign_id)
+        row = await self.find_to_report(request.foreign_id)
         if row is None or not row.revision.is_same_payment(Revision(b"", request)):
             return result
         if row.state == result.outcome and not is_stale_no(row):

@@ -7,7 +7,6 @@ from typing import Any, Final, TypeGuard
 
 from alphapo_async.core.codec import read_balances
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
-from alphapo_async.core.outcome import NoReply, Reply, judge_look_up
 from alphapo_async.core.reference_data import (
     Currency,
     Quote,
@@ -17,6 +16,7 @@ from alphapo_async.core.reference_data import (
     read_quote,
     refusal_of,
 )
+from alphapo_async.core.replies import NoReply, Reply, judge_look_up
 from alphapo_async.engine.context import ACCOUNTS, ClientContext
 from alphapo_async.engine.questions import Questions, unavailable
 

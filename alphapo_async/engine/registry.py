@@ -15,7 +15,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest, JournalError, WithdrawalError
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.models import Withdrawal, WithdrawalRequest
-from alphapo_async.core.results import FlightResult, clash, to_outcome
+from alphapo_async.core.results import FlightResult, conflict_with, to_outcome
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.engine.flight import Flight, FlightParts
 
@@ -103,7 +103,7 @@ class Registry:
         """
         loop = self._enter()
         while (flight := self.flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
-            await flight.is_finished.wait()  # it corrects this payment, or is turned away because of it
+            await flight.is_finished.wait()  # it corrects this payment, or ends without the row because of it
             row = await self._parts.journal.find(self._context.account, row.foreign_id) or row
         request = row.revision.payment
         if row.state != "open" or request is None:
@@ -111,8 +111,10 @@ class Registry:
         if flight is None:
             # What has been settled since it was found stays settled.
             key = self._context.signer.fingerprint
-            asked = Requested(self._lease.worker, row.revision, key, is_heard=False, requested_at=0.0, is_request=False)
-            flight = self._start(asked, request, loop, is_patient=True, may_resend=may_resend)
+            asked = Requested(
+                self._lease.worker, row.revision, key, is_awaited=False, requested_at=0.0, is_request=False
+            )
+            flight = self._start(asked, request, loop, is_for_worker=True, may_resend=may_resend)
         return request, to_outcome(await flight.waiters.join(None))
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,7 +172,7 @@ class Registry:
             has_other_keys=len(context.signers) > 1,
             requested_at=context.now() - ago,
             requested_by=lease.worker,
-            max_skew=lease.max_skew,
+            no_counts_later_by=lease.no_counts_later_by,
         )
 
     # ── flights ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,17 +185,20 @@ class Registry:
         due: float | None,
         **how: Any,
     ) -> Flight:
-        """Return the flight of this payment: the one under way, or a new one; another payment's is a conflict, unless it is turned away."""
+        """Return the flight of this payment, the one under way or a new one.
+
+        The flight of another payment is a conflict, unless it ends without the row.
+        """
         while (flight := self.flights.get(request.foreign_id)) is not None:
             if flight.is_for(asked.revision):
                 return flight
-            conflict = await self._clash_with(flight, asked, request, due)
+            conflict = await self._conflict_with(flight, asked, request, due)
             if conflict is not None:
                 raise cast("AlphapoError", to_outcome(conflict))
             self._enter()
         return self._start(asked, request, loop, **how)
 
-    async def _clash_with(
+    async def _conflict_with(
         self, flight: Flight, asked: Requested, request: WithdrawalRequest, due: float | None
     ) -> FlightResult | None:
         """Wait in time for what the journal says to another payment's flight; None once that is over and the way is free."""
@@ -204,7 +209,7 @@ class Registry:
                     return None
                 row = await self._recorder.find(request.foreign_id) or flight.row
                 if not (row.state in NEGATIVE_STATES or asked.revision.is_same_payment(row.revision)):
-                    return clash(row, request)
+                    return conflict_with(row, request)
                 # That flight does not know yet that it is over, and another caller may work on the row.
                 await flight.is_finished.wait()
                 return None

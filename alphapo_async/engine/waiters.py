@@ -33,8 +33,8 @@ class _Waiter:
 class Waiters:
     """The callers of one flight, each with a deadline of its own or the policy's.
 
-    The policy's deadline runs from the flight's first slot. Before that, time for which an outage keeps the flight from its slot counts as
-    well, and time spent queueing behind others does not.
+    The policy's deadline runs from the flight's first slot. Before that, only the time counts in which an outage prevents the slot, and not
+    the time in the queue.
 
     Args:
         loop: whose clock counts.
@@ -57,8 +57,8 @@ class Waiters:
         self._on_last = on_last
         self._all: list[_Waiter] = []
         self._result: FlightResult | None = None
-        self._kept = 0.0
-        self._kept_since: float | None = None
+        self._outage_seconds = 0.0
+        self._outage_since: float | None = None
         self.is_running = False
         """The flight has had a slot."""
 
@@ -78,17 +78,17 @@ class Waiters:
             self._arm(waiter, due)
         elif self.is_running:
             self._arm(waiter, self._loop.time() + self._deadline)
-        elif self._kept_since is not None:
-            self._arm(waiter, self._kept_since + waiter.outage_patience - self._kept)
+        elif self._outage_since is not None:
+            self._arm(waiter, self._outage_since + waiter.outage_patience - self._outage_seconds)
         return waiter.future
 
     def start(self) -> None:
         """The flight has its first slot: the policy's deadline runs."""
-        if self._kept_since is not None:
+        if self._outage_since is not None:
             self.on_outage(has_begun=False)
         self.is_running = True
-        if self._kept:
-            due = self._loop.time() + self._deadline - self._kept
+        if self._outage_seconds:
+            due = self._loop.time() + self._deadline - self._outage_seconds
             self._arm_all(lambda _: due)
             return
         for waiter in self._all:
@@ -99,12 +99,12 @@ class Waiters:
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """An outage begins to keep the flight from its slot, or no longer does."""
         now = self._loop.time()
-        if has_begun and self._kept_since is None:
-            self._kept_since = now
-            self._arm_all(lambda waiter: now + waiter.outage_patience - self._kept)
-        elif not has_begun and self._kept_since is not None:
-            self._kept += now - self._kept_since
-            self._kept_since = None
+        if has_begun and self._outage_since is None:
+            self._outage_since = now
+            self._arm_all(lambda waiter: now + waiter.outage_patience - self._outage_seconds)
+        elif not has_begun and self._outage_since is not None:
+            self._outage_seconds += now - self._outage_since
+            self._outage_since = None
             self._arm_all(lambda _: inf)
 
     def stop_waiting(self, future: asyncio.Future[FlightResult]) -> None:

@@ -18,7 +18,7 @@ from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_
 from alphapo_async.core.retry_policy import backoff
 from alphapo_async.core.row import Row, has_expired, is_stale_no
 from alphapo_async.engine.engine import Engine
-from alphapo_async.engine.recovery import Recovery
+from alphapo_async.engine.outage_sweep import OutageSweep
 from alphapo_async.engine.streaming import as_finished
 
 __all__ = ["WorkLoop"]
@@ -62,7 +62,7 @@ class WorkLoop:
         self._resend = resend
         self._index = itertools.count()
         """Numbers the results."""
-        self._recovery = Recovery(self._context, self._journal, self._limiter, self._keys)
+        self._outage_sweep = OutageSweep(self._context, self._journal, self._limiter, self._keys)
         self._next_refresh = -inf
         self._next_look = 0.0
         self._pause = _IDLE
@@ -83,11 +83,11 @@ class WorkLoop:
         await self._recorder.epochs.look()
         await self.recover_dead_workers()
         async for row in self._unreported():
-            yield await self._recorder.as_it_stands(self._result(row))
+            yield await self._recorder.recheck(self._result(row))
             await self._recorder.apply(row, _reported(row))
         settle = partial(self._settle_unless_refused, refusals)
         async for result in as_finished(self._open(), settle, self._concurrency):
-            yield await self._recorder.as_it_stands(result)
+            yield await self._recorder.recheck(result)
             if result.outcome not in ("unknown", "not_sent"):
                 await self._mark(result)
 
@@ -130,7 +130,7 @@ class WorkLoop:
         due = await self._journal.find_due(context.account, context.now(), _PAGE, keys.held_back)
         to_settle = [row for row in due if row.state == "open"]
         are_due = {row.foreign_id for row in due}
-        recovered = [row for row in await self._recovery.claimable() if row.foreign_id not in are_due]
+        recovered = [row for row in await self._outage_sweep.claimable() if row.foreign_id not in are_due]
         asking = [partial(self._questions.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
         jobs: list[Job] = [
             *asking,

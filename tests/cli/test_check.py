@@ -12,7 +12,7 @@ from alphapo_async.cli.check import NO_EXCERPT, CheckLine, check_everything, com
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.journal import open_journal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.cli.conftest import Local, invoke

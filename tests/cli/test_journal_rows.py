@@ -12,7 +12,7 @@ from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Attempt, ControlFound, LeaseExpired, LookedUp
 from alphapo_async.core.history import Entry, entry_of
 from alphapo_async.core.models import Transaction, TransactionPart, Withdrawal
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Answer,
     Duplicate,

@@ -14,7 +14,7 @@ from alphapo_async.cli.prune import Age, closing_words
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, Released, ReplyExcerpt, Reported, Requested, Revision
 from alphapo_async.core.models import CryptoAddress, Totals, Transaction, WithdrawalRequest
-from alphapo_async.core.outcome import Rejected
+from alphapo_async.core.replies import Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
@@ -156,7 +156,7 @@ def test_what_nobody_heard_of_is_kept_until_somebody_has(path: Path) -> None:
         await journal.aclose()
 
     refused = Attempt("worker", Rejected({"address": ["Not supported address format."]}), 1.0, 2.0)
-    asyncio.run(happen(asked("unheard", "0", is_heard=False), refused))
+    asyncio.run(happen(asked("unheard", "0", is_awaited=False), refused))
     command = ("journal", "redact", "unheard", "--yes", "--journal", str(path))
     told = invoke(*command)
     assert told.exit_code == 1

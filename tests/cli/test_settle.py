@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async.core.evidence import Attempt, Evidence, LeaseExpired, Released
-from alphapo_async.core.outcome import InDoubt, Rejected
+from alphapo_async.core.replies import InDoubt, Rejected
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support.journal_suite import LOST, asked, hear

@@ -6,7 +6,7 @@ import pytest
 
 from alphapo_async.core import events
 from alphapo_async.core.events import Event, EventName, EventOutcome
-from alphapo_async.core.outcome import Answer, Proof
+from alphapo_async.core.replies import Answer, Proof
 from alphapo_async.core.results import Why
 from alphapo_async.core.row import State
 

@@ -16,7 +16,7 @@ from alphapo_async.core.evidence import (
     Revision,
 )
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.outcome import InDoubt, NoneFound
+from alphapo_async.core.replies import InDoubt, NoneFound
 
 
 def request(amount: str = "0.0015", **fields: str) -> WithdrawalRequest:
@@ -93,7 +93,7 @@ def test_evidence_is_made_of_plain_equal_values() -> None:
     assert LookedUp("w", NoneFound()) != LookedUp("v", NoneFound())
     assert (ControlFound("w", 5.0).accepted_at, Released("w", "queue").reason) == (5.0, "queue")
     asked = Requested("w", revision(), "fingerprint")
-    assert (asked.resend_rejected, asked.attempted_before, asked.is_heard) == (False, False, True)
+    assert (asked.resend_rejected, asked.attempted_before, asked.is_awaited) == (False, False, True)
     assert (asked.expires_at, asked.requested_at) == (None, None)
     assert not Released("w", "queue").stays_open
     assert Attempt("w", InDoubt("x"), 1.0, 2.0).seen == ReplyExcerpt(None, b"")
@@ -115,7 +115,7 @@ def test_evidence_cannot_be_changed() -> None:
 def test_what_was_seen_shows_no_reply() -> None:
     """Its repr tells status and size; the bytes are for the history."""
     seen = ReplyExcerpt(502, b"<html>secret</html>")
-    assert repr(seen) == "Seen(status=502, reply=<19 bytes>)"
+    assert repr(seen) == "ReplyExcerpt(status=502, reply=<19 bytes>)"
     assert seen.__rich_repr__() == [("status", 502), ("reply", "<19 bytes>")]
 
 

@@ -36,7 +36,7 @@ from alphapo_async.core.history import (
     requested,
 )
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal
-from alphapo_async.core.outcome import InDoubt, KeyRefused, NoAnswer, NoneFound, NoReply, Reply
+from alphapo_async.core.replies import InDoubt, KeyRefused, NoAnswer, NoneFound, NoReply, Reply
 from alphapo_async.core.row import Row
 from tests.support.rows import ACCEPTED_ROW, CORRECTED, NOT_SENT_ROW, OURS, row
 
@@ -149,7 +149,7 @@ def test_a_new_row_has_a_line_that_says_who_is_to_pay_it() -> None:
 
 def test_the_round_of_a_worker_is_no_request() -> None:
     """It has a line only where it ends the row: it came too late for it."""
-    round_, free = replace(ASKED, is_heard=False), row(holder=None)
+    round_, free = replace(ASKED, is_awaited=False), row(holder=None)
     assert requested(round_, free, row(), 9.0, "1.0") is None
     expired = replace(NOT_SENT_ROW, reason="expired")
     assert requested(round_, free, expired, 9.0, "1.0") == Entry(9.0, "given up", "expired", "worker", release="1.0")

@@ -15,7 +15,7 @@ from alphapo_async.core.key_state import (
     after_question,
     key_for,
 )
-from alphapo_async.core.outcome import Accepted, KeyRefused, NoReply, NotSent, Proof, Reply
+from alphapo_async.core.replies import Accepted, KeyRefused, NoReply, NotSent, Proof, Reply
 from alphapo_async.core.row import Row
 from tests.support.rows import ACCEPTED_ROW, DOUBTED, LOST, MISMATCHED, REJECTED, TAKEN, TOLD, row
 

@@ -14,7 +14,7 @@ from alphapo_async.core.next_step import (
     may_send_again,
     next_step,
 )
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     NoneFound,
 )
 from alphapo_async.core.row import Assumptions
@@ -57,7 +57,7 @@ def test_a_row_whose_withdrawal_alphapo_ended_is_looked_up_after_the_quiet_time(
 
 def test_nobody_sends_while_a_worker_that_is_not_heard_of_still_may() -> None:
     """Not before its lease is over; then the same bytes."""
-    cut_off = asked_about(replace(DOUBTED, may_send_until=70.0), NoneFound())
+    cut_off = asked_about(replace(DOUBTED, could_leave_until=70.0), NoneFound())
     assert next_step(cut_off, 69.0) == Wait(70.0)
     assert next_step(cut_off, 70.0) == Send()
 
@@ -76,7 +76,7 @@ def test_the_next_step_of_every_row() -> None:
     assert next_step(row(not_before=9.0), 8.0) == Wait(9.0)
     assert next_step(row(not_before=9.0), 9.0) == Send()
     assert next_step(DOUBTED, 8.0) == LookUp()
-    assert next_step(replace(row(), id_taken=True), 8.0) == LookUp()
+    assert next_step(replace(row(), look_ups_only=True), 8.0) == LookUp()
     assert next_step(row(), 8.0) == Send()
     assert next_step(refused_in_doubt(QUIET), QUIET) == LookUp(accepted_after=QUIET)
     assert next_step(replace(refused_in_doubt(QUIET), control_seen_at=QUIET), QUIET) == LookUp()

@@ -17,7 +17,7 @@ from alphapo_async.core.callbacks import read_callback
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.evidence import Attempt, CalledBack, LookedUp, Requested, Revision
 from alphapo_async.core.models import ENDED, WithdrawalRequest
-from alphapo_async.core.outcome import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
+from alphapo_async.core.replies import Duplicate, Found, InDoubt, Reply, judge_look_up, judge_reply
 from alphapo_async.core.row import Row, is_ended
 from alphapo_async.core.signer import Signer
 from alphapo_async.core.transitions import apply, new_row
@@ -185,11 +185,11 @@ def check_row(one: Case, known: str, source: str, row: Row) -> None:
     assert row.contradiction == (f"a {source} shows another id, {one.record.id + 250_000_000}" if is_another else None)
     if is_ended(row):
         assert row.withdrawal is not None
-        assert (row.id_taken, row.withdrawal.status) == (True, one.status)
+        assert (row.look_ups_only, row.withdrawal.status) == (True, one.status)
         return
     if row.state in ("open", "conflict"):
         assert {difference.field for difference in row.differences} == differs(one, source)
-        assert (row.id_taken, row.transaction is not None) == (True, True)
+        assert (row.look_ups_only, row.transaction is not None) == (True, True)
         return
     assert row.withdrawal is not None
     if not is_another:

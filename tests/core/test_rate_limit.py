@@ -10,20 +10,6 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from alphapo_async.core.models import Transaction, Withdrawal
-from alphapo_async.core.outcome import (
-    Accepted,
-    Answer,
-    Duplicate,
-    Found,
-    InDoubt,
-    KeyRefused,
-    Mismatched,
-    NoAnswer,
-    NoneFound,
-    NotSent,
-    Proof,
-    Rejected,
-)
 from alphapo_async.core.rate_limit import (
     BUDGET,
     LONGEST_HOLD,
@@ -40,13 +26,27 @@ from alphapo_async.core.rate_limit import (
     on_sent,
     still_permits,
 )
+from alphapo_async.core.replies import (
+    Accepted,
+    Answer,
+    Duplicate,
+    Found,
+    InDoubt,
+    KeyRefused,
+    Mismatched,
+    NoAnswer,
+    NoneFound,
+    NotSent,
+    Proof,
+    Rejected,
+)
 from alphapo_async.core.retry_policy import RetryPolicy
 
 POLICY = RetryPolicy()
 FIRST, RETRY, LOOK_UP = (
     Permit(Priority.FIRST),
-    Permit(Priority.RETRY, has_paid=True),
-    Permit(Priority.LOOK_UP, has_paid=True),
+    Permit(Priority.RETRY, took_token=True),
+    Permit(Priority.LOOK_UP, took_token=True),
 )
 
 
@@ -78,7 +78,7 @@ def test_a_new_pace_holds_nothing_back() -> None:
 def test_refreshes_have_a_bucket_of_their_own() -> None:
     """Ten a second, free of the budget; none leaves in an outage."""
     state, permit = on_sent(LimiterState(tokens=0), Priority.REFRESH, 5.0, POLICY)
-    assert (state.tokens, permit.has_paid) == (0, False)
+    assert (state.tokens, permit.took_token) == (0, False)
     assert may_leave_at(state, Priority.REFRESH, 0, 5.0) == 5.1
     assert may_leave_at(state, Priority.FIRST, 0, 5.0) == 5.0
     assert may_leave_at(LimiterState(outage_since=0.0), Priority.REFRESH, 0, 5.0) == inf
@@ -110,7 +110,7 @@ def test_the_first_request_of_a_call_is_free() -> None:
 def test_every_further_request_takes_a_token(priority: Priority) -> None:
     """When it leaves, and its ticket says so."""
     state, permit = on_sent(LimiterState(), priority, 0.0, POLICY)
-    assert (state.tokens, permit) == (BUDGET - 1, Permit(priority, has_paid=True))
+    assert (state.tokens, permit) == (BUDGET - 1, Permit(priority, took_token=True))
 
 
 def test_time_gives_half_a_token_a_second() -> None:
@@ -184,8 +184,8 @@ def test_the_bucket_is_never_overdrawn_nor_overfull(
         assert state.tokens >= -1e-6
         state = on_reply(state, permit, what, now, POLICY, retry_after=retry_after)
         assert state.tokens <= BUDGET
-        paid += permit.has_paid
-        gifts += 0 if what is not ReplyClass.DEFINITE else 1.0 if permit.has_paid else 0.5
+        paid += permit.took_token
+        gifts += 0 if what is not ReplyClass.DEFINITE else 1.0 if permit.took_token else 0.5
     assert paid <= BUDGET + gifts + now / 2 + 1e-6
 
 
@@ -280,7 +280,7 @@ def test_in_an_outage_bodies_leave_as_probes_at_doubling_waits() -> None:
         now = may_leave_at(state, priority, 0, now)
         times.append(now)
         state, permit = on_sent(state, priority, now, POLICY)
-        assert not permit.has_paid
+        assert not permit.took_token
         state = on_reply(state, permit, ReplyClass.NOTHING, now, POLICY)
     assert times == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 51.5, 71.5]
     assert is_outage(state)

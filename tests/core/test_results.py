@@ -21,7 +21,7 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.results import FlightResult, Why, clash, existing_of, result_of, to_outcome
+from alphapo_async.core.results import FlightResult, Why, conflict_with, existing_of, result_of, to_outcome
 from alphapo_async.core.row import WENT_BACK, Epoch, Row, State
 
 REQUEST = WithdrawalRequest(
@@ -173,7 +173,7 @@ def test_a_rejection_without_end_is_cut_in_the_text() -> None:
 def test_a_figure_without_end_is_cut_in_the_text(state: State) -> None:
     """Neither do its figures."""
     differences = (Difference("amount", "1", "9" * 100_000),)
-    text = str(error_of(row_with(state, id_taken=True, differences=differences)))
+    text = str(error_of(row_with(state, look_ups_only=True, differences=differences)))
     assert "amount: asked '1', AlphaPo shows '999" in text
     assert len(text) < 800
 
@@ -277,16 +277,16 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
         ),
         ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
         (
-            {"id_taken": True, "code": "bad_header_key", "reason": "foreign_id is taken"},
+            {"look_ups_only": True, "code": "bad_header_key", "reason": "foreign_id is taken"},
             "taken",
             "(foreign_id is taken)",
         ),
         (
-            {"withdrawal": ENDED, "id_taken": True},
+            {"withdrawal": ENDED, "look_ups_only": True},
             "ended",
             "It stays pending until the quiet time is over and a look-up then still shows it declined.",
         ),
-        ({"differences": DIFFERENCES, "id_taken": True}, "mismatch", "AlphaPo shows '7'; currency: asked 'BTC'"),
+        ({"differences": DIFFERENCES, "look_ups_only": True}, "mismatch", "AlphaPo shows '7'; currency: asked 'BTC'"),
     ],
 )
 def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], reason: str, words: str) -> None:
@@ -299,7 +299,7 @@ def test_the_reason_of_doubt_is_the_gravest_on_record(known: dict[str, Any], rea
 
 def test_a_withdrawal_that_alphapo_ended_says_what_settles_it() -> None:
     """And when: funds stay held back, since an earlier attempt may still arrive."""
-    error = error_of(row_with("open", withdrawal=ENDED, id_taken=True), retry_after=1_790.4)
+    error = error_of(row_with("open", withdrawal=ENDED, look_ups_only=True), retry_after=1_790.4)
     assert isinstance(error, WithdrawalUnknown)
     assert "pending until the quiet time is over, in 1790 s, and a look-up then" in str(error)
     assert not error.may_release_funds
@@ -381,7 +381,7 @@ SHOWN = Transaction(id=9, foreign_id="payout-17", status="processing")
     [
         (row_with("open"), Existing(state="open", payment=REQUEST)),
         (row_with("open", doubt_since=1.0), Existing(state="in doubt", payment=REQUEST)),
-        (row_with("open", id_taken=True), Existing(state="in doubt", payment=REQUEST)),
+        (row_with("open", look_ups_only=True), Existing(state="in doubt", payment=REQUEST)),
         (row_with("accepted", withdrawal=HAS), Existing(state="accepted", payment=REQUEST, id=5, status="processing")),
         (row_with("failed", withdrawal=ENDED), Existing(state="failed", payment=REQUEST, id=5, status="declined")),
         (row_with("failed", revision=Revision(b"", None, 1, "1:a")), Existing(state="failed")),
@@ -399,7 +399,7 @@ SHOWN = Transaction(id=9, foreign_id="payout-17", status="processing")
 def test_a_conflict_carries_what_has_the_foreign_id(row: Row, existing: Existing) -> None:
     """The journal's row as far as it is kept, or what AlphaPo shows; funds may be released only if that one failed."""
     assert existing_of(row) == existing
-    error = to_outcome(clash(row, OTHER))
+    error = to_outcome(conflict_with(row, OTHER))
     assert isinstance(error, ForeignIdConflict)
     assert (error.existing, error.attempts, error.may_release_funds) == (existing, 0, existing.state == "failed")
     assert "This payment was not sent, and no worker will send it." in str(error)
@@ -408,7 +408,7 @@ def test_a_conflict_carries_what_has_the_foreign_id(row: Row, existing: Existing
 @pytest.mark.parametrize("row", [row_with("conflict", transaction=SHOWN), row_with("accepted", withdrawal=HAS)])
 def test_a_conflict_survives_pickle_and_holds_no_body_and_no_key(row: Row) -> None:
     """What goes from a worker process to its parent is the same there; the signed bytes stay in the journal."""
-    error = to_outcome(clash(row, OTHER))
+    error = to_outcome(conflict_with(row, OTHER))
     assert isinstance(error, ForeignIdConflict)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (str(again), again.existing) == (str(error), error.existing)
@@ -418,11 +418,11 @@ def test_a_conflict_survives_pickle_and_holds_no_body_and_no_key(row: Row) -> No
 
 def test_a_conflict_says_what_differs() -> None:
     """Where the journal keeps the payment; otherwise it says only how it stands."""
-    error = to_outcome(clash(row_with("accepted"), OTHER))
+    error = to_outcome(conflict_with(row_with("accepted"), OTHER))
     assert "already used for another payment (another amount; that one is accepted). This payment" in str(error)
     forgotten = row_with("accepted", revision=Revision(b"", None, 1, "1:a"))
     assert "already used for another payment (that one is accepted). This payment" in str(
-        to_outcome(clash(forgotten, OTHER))
+        to_outcome(conflict_with(forgotten, OTHER))
     )
 
 
@@ -459,7 +459,7 @@ def test_nothing_counts_as_recorded_unless_it_is_said() -> None:
 
 def test_every_why_is_told() -> None:
     """The cases above are all there are: a new one needs its words."""
-    assert {why for why, _ in LESS} | {"", "clash", "unrecorded"} == set(get_args(Why))
+    assert {why for why, _ in LESS} | {"", "other payment", "unrecorded"} == set(get_args(Why))
 
 
 def test_each_caller_gets_an_exception_of_its_own() -> None:
@@ -470,9 +470,13 @@ def test_each_caller_gets_an_exception_of_its_own() -> None:
 
 ALL_TOLD = [
     *(FlightResult("payout-17", row) for row, _, _ in BY_STATE),
-    *(FlightResult("payout-17", row_with("open"), why=why, detail="detail") for why in get_args(Why) if why != "clash"),
-    clash(row_with("open"), OTHER),
-    clash(row_with("conflict", transaction=SHOWN), OTHER),
+    *(
+        FlightResult("payout-17", row_with("open"), why=why, detail="detail")
+        for why in get_args(Why)
+        if why != "other payment"
+    ),
+    conflict_with(row_with("open"), OTHER),
+    conflict_with(row_with("conflict", transaction=SHOWN), OTHER),
 ]
 
 

@@ -123,9 +123,9 @@ ERRORS = {"amount": ["no"]}
         (row(doubt_since=0.0, needs_look_up=True), FlightCounts(sent=5, look_ups=9), False),
         (row(doubt_since=0.0), FlightCounts(sent=5, look_ups=5), False),
         # AlphaPo has the id: at most `attempts` look-ups from there
-        (row(id_taken=True), FlightCounts(sent=1, look_ups=4, look_ups_since_taken=4), True),
-        (row(id_taken=True), FlightCounts(sent=1, look_ups=5, look_ups_since_taken=5), False),
-        (row(id_taken=True), FlightCounts(sent=1, look_ups=9, look_ups_since_taken=3), False),
+        (row(look_ups_only=True), FlightCounts(sent=1, look_ups=4, look_ups_since_taken=4), True),
+        (row(look_ups_only=True), FlightCounts(sent=1, look_ups=5, look_ups_since_taken=5), False),
+        (row(look_ups_only=True), FlightCounts(sent=1, look_ups=9, look_ups_since_taken=3), False),
         # a refusal that waits for its look-up
         (row(refusal=ERRORS, needs_look_up=True), FlightCounts(sent=5, look_ups=3), True),
         (row(refusal=ERRORS, needs_look_up=True), FlightCounts(sent=1, look_ups=9), False),

@@ -28,7 +28,7 @@ from alphapo_async.core.row import (
     is_stale_no,
     may_have_forgotten,
     put_in_doubt,
-    quiet_from,
+    quiet_ends_at,
     seen_in,
     settle,
     withdrawal_of,
@@ -62,8 +62,8 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "held_since": 0.0,
         "stays_open": False,
         "reported": True,
-        "new_to_volatile_journal": False,
-        "id_taken": False,
+        "may_be_forgotten": False,
+        "look_ups_only": False,
         "needs_look_up": False,
         "other_key_possible": False,
         "epoch": 0,
@@ -121,15 +121,15 @@ def test_doubt_is_open_and_may_have_arrived() -> None:
     """An attempt in doubt, a blamed foreign_id, or a refusal that could not settle."""
     assert not is_in_doubt(row())
     assert is_in_doubt(DOUBTED)
-    assert is_in_doubt(row(id_taken=True))
+    assert is_in_doubt(row(look_ups_only=True))
     assert is_in_doubt(row(refusal={"amount": ["no"]}))
     assert (counted_as(row()), counted_as(DOUBTED)) == ("open", "unknown")
 
 
 def test_the_quiet_time_counts_from_the_last_byte() -> None:
     """And a refusal counts only when its body left after that."""
-    assert quiet_from(replace(DOUBTED, may_send_until=5.0), Assumptions(quiet=10.0)) == 15.0
-    assert quiet_from(row(), Assumptions(quiet=10.0)) == 10.0
+    assert quiet_ends_at(replace(DOUBTED, could_leave_until=5.0), Assumptions(quiet=10.0)) == 15.0
+    assert quiet_ends_at(row(), Assumptions(quiet=10.0)) == 10.0
     assert [is_refused_after(row(refusal={}, refused_at=at), 15.0) for at in (14.0, 15.0)] == [False, True]
     assert not is_refused_after(row(), 15.0)
 
@@ -153,8 +153,8 @@ def test_doubt_grows_to_both_sides_and_forgets_refusals() -> None:
         -1.0,
         0.0,
     )
-    assert put_in_doubt(DOUBTED, -1.0, -1.0, "x").may_send_until == 0.0
-    assert put_in_doubt(DOUBTED, 0.0, 9.0, "x").may_send_until == 9.0
+    assert put_in_doubt(DOUBTED, -1.0, -1.0, "x").could_leave_until == 0.0
+    assert put_in_doubt(DOUBTED, 0.0, 9.0, "x").could_leave_until == 9.0
     assert put_in_doubt(ACCEPTED_ROW, 0.0, 1.0, "x") is ACCEPTED_ROW
     assert put_in_doubt(FAILED_ROW, 0.0, 1.0, "x") is FAILED_ROW
     again = put_in_doubt(REJECTED_ROW, 0.0, 1.0, "x")
@@ -166,7 +166,7 @@ def test_doubt_asks_first_and_starts_the_way_out_anew() -> None:
     known = row(
         refusal={"amount": ["no"]}, refused_at=1.0, control_seen_at=2.0, code="bad_header_key", reason="refused"
     )
-    expected = row(doubt_since=3.0, may_send_until=4.0, arrivals=1, needs_look_up=True, reason="connection lost")
+    expected = row(doubt_since=3.0, could_leave_until=4.0, arrivals=1, needs_look_up=True, reason="connection lost")
     assert put_in_doubt(known, 3.0, 4.0, "connection lost", 1) == expected
 
 
@@ -192,7 +192,7 @@ def test_an_open_row_is_ended_where_alphapo_shows_its_end(known: Row, *, expecte
 def test_a_no_that_is_doubted_is_open_again_and_without_its_time() -> None:
     """It was told at a time that is no longer true."""
     again = put_in_doubt(REJECTED_ROW, 7.0, 8.0, "x")
-    assert (again.state, again.settled_at, again.doubt_since, again.may_send_until) == ("open", None, 7.0, 8.0)
+    assert (again.state, again.settled_at, again.doubt_since, again.could_leave_until) == ("open", None, 7.0, 8.0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from alphapo_async.core.evidence import (
     LeaseExpired,
     LookedUp,
     OperatorDecision,
-    Reaffirmed,
+    Redated,
     Released,
     Remembered,
     Reported,
@@ -30,7 +30,8 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.next_step import Done, LookUp, Send, Wait, due_at, next_step
-from alphapo_async.core.outcome import (
+from alphapo_async.core.redaction import redacted
+from alphapo_async.core.replies import (
     Accepted,
     Found,
     InDoubt,
@@ -41,7 +42,6 @@ from alphapo_async.core.outcome import (
     NotSent,
     Proof,
 )
-from alphapo_async.core.redaction import redacted
 from alphapo_async.core.results import FlightResult, to_outcome
 from alphapo_async.core.row import (
     MANY,
@@ -159,10 +159,10 @@ def test_what_was_reported_is_not_reported_again() -> None:
 
 def test_a_no_that_stands_counts_from_now() -> None:
     """Whatever else a row is stays as old as it was."""
-    assert apply(REJECTED_ROW, Reaffirmed("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
-    assert apply(ACCEPTED_ROW, Reaffirmed("w"), 9.0) is ACCEPTED_ROW
+    assert apply(REJECTED_ROW, Redated("w"), 9.0) == replace(REJECTED_ROW, settled_at=9.0, settled_by="w")
+    assert apply(ACCEPTED_ROW, Redated("w"), 9.0) is ACCEPTED_ROW
     open_row = row()
-    assert apply(open_row, Reaffirmed("w"), 9.0) is open_row
+    assert apply(open_row, Redated("w"), 9.0) is open_row
 
 
 @pytest.mark.parametrize(
@@ -267,17 +267,17 @@ def test_a_no_of_another_worker_also_answers_what_its_clock_says_came_a_moment_l
 ) -> None:
     """Two clocks are never quite the same, and whoever heard the "no" relies on it; but a correction has heard it."""
     settled = replace(NOT_SENT_ROW, settled_at=10.0, settled_by=settled_by)
-    asked = replace(ASKED, requested_by=requested_by, max_skew=0.5)
+    asked = replace(ASKED, requested_by=requested_by, no_counts_later_by=0.5)
 
     assert apply(settled, replace(asked, requested_at=10.4), 20.0) == replace(
         settled, settled_at=20.0, settled_by=requested_by
     )
     assert apply(settled, replace(asked, requested_at=10.5), 20.0).state == "open"
-    assert apply(settled, replace(asked, requested_at=10.0, max_skew=0.0), 20.0).state == "open"
+    assert apply(settled, replace(asked, requested_at=10.0, no_counts_later_by=0.0), 20.0).state == "open"
     assert (
         apply(
             settled,
-            Requested("worker", CORRECTED, "key", requested_at=10.0, requested_by=requested_by, max_skew=0.5),
+            Requested("worker", CORRECTED, "key", requested_at=10.0, requested_by=requested_by, no_counts_later_by=0.5),
             20.0,
         ).state
         == "open"
@@ -379,8 +379,8 @@ def test_only_the_holder_can_let_go() -> None:
 
 MARKED: dict[str, Any] = {
     "doubt_since": 1.0,
-    "may_send_until": 2.0,
-    "id_taken": True,
+    "could_leave_until": 2.0,
+    "look_ups_only": True,
     "needs_look_up": True,
     "refusal": {"amount": ["no"]},
     "refused_at": 3.0,
@@ -394,7 +394,7 @@ MARKED: dict[str, Any] = {
     "reported": True,
 }
 KEPT: dict[str, Any] = {"attempts": 2, "look_ups": 3, "contradiction": "in doubt after rejected", "checked_at": 7.0}
-TODAY = Requested("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_heard=False)
+TODAY = Requested("another", OURS, "new key", resend_rejected=True, expires_at=900.0, is_awaited=False)
 
 
 @pytest.mark.parametrize("state", ["rejected", "not_sent", "conflict", "key_refused"])
@@ -415,7 +415,7 @@ def test_a_correction_opens_the_row_as_if_new() -> None:
 
 def test_an_open_row_taken_on_keeps_its_doubt_and_forgets_its_key_s_refusal() -> None:
     """The look-up comes first, the pause is over, and whoever asks now hears of it or does not."""
-    free = row(3.0, holder=None, **{name: MARKED[name] for name in ("doubt_since", "may_send_until", "code")})
+    free = row(3.0, holder=None, **{name: MARKED[name] for name in ("doubt_since", "could_leave_until", "code")})
     taken = apply(replace(free, not_before=50.0, reported=True), TODAY, 9.0)
     expected = replace(
         free, holder="another", held_since=9.0, code=None, needs_look_up=True, reported=False, stays_open=True
@@ -423,7 +423,9 @@ def test_an_open_row_taken_on_keeps_its_doubt_and_forgets_its_key_s_refusal() ->
     assert taken == expected
 
 
-@pytest.mark.parametrize(("known", "owes"), [({"needs_look_up": True}, True), ({"id_taken": True}, True), ({}, False)])
+@pytest.mark.parametrize(
+    ("known", "owes"), [({"needs_look_up": True}, True), ({"look_ups_only": True}, True), ({}, False)]
+)
 def test_a_row_taken_on_owes_what_it_owed_and_what_its_doubt_asks(known: dict[str, Any], owes: bool) -> None:  # noqa: FBT001 - a column
     """One of both is enough."""
     assert apply(row(holder=None, **known), TODAY, 9.0).needs_look_up is owes
@@ -448,7 +450,7 @@ def test_nobody_lets_go_for_another() -> None:
 def test_a_worker_that_is_not_heard_of_may_still_send_until_its_lease_ends() -> None:
     """Until then its row is looked up, and neither sent by another nor settled by hand."""
     lapsed = apply(HELD, LeaseExpired("worker", until=70.0), 30.0)
-    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
+    assert (lapsed.holder, lapsed.doubt_since, lapsed.could_leave_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 30.0) == LookUp()
     taken = apply(lapsed, replace(ASKED, worker="another"), 31.0)
     asked = apply(taken, LookedUp("another", NoneFound()), 32.0)
@@ -462,14 +464,14 @@ def test_a_row_let_go_without_a_word_is_in_doubt_as_of_then() -> None:
     """Whoever held it may have sent until its lease ended, or until it was found dead."""
     lapsed = apply(HELD, LeaseExpired("worker", until=70.0), 500.0)
     assert lapsed.reason == "its worker is gone"
-    assert (lapsed.holder, lapsed.doubt_since, lapsed.may_send_until) == (None, 10.0, 70.0)
+    assert (lapsed.holder, lapsed.doubt_since, lapsed.could_leave_until) == (None, 10.0, 70.0)
     assert next_step(lapsed, 500.0) == LookUp()
 
 
 def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
     """An earlier flight of the same worker ended without writing down how."""
     again = apply(HELD, ASKED, 30.0)
-    assert (again.holder, again.held_since, again.doubt_since, again.may_send_until) == ("worker", 30.0, 10.0, 30.0)
+    assert (again.holder, again.held_since, again.doubt_since, again.could_leave_until) == ("worker", 30.0, 10.0, 30.0)
 
 
 def test_a_stale_holder_is_not_believed() -> None:
@@ -477,13 +479,13 @@ def test_a_stale_holder_is_not_believed() -> None:
     taken = apply(apply(HELD, LeaseExpired("worker", until=70.0), 80.0), replace(ASKED, worker="another"), 80.0)
     assert apply(taken, Released("worker", "queue"), 81.0) is taken
     assert sent(taken, REJECTED, 81.0).refusal is None
-    assert sent(taken, LOST, 81.0).may_send_until == 81.0
+    assert sent(taken, LOST, 81.0).could_leave_until == 81.0
     assert sent(taken, Accepted(TOLD), 81.0).state == "accepted"
 
 
 # ── left to the workers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-LEFT = row(10.0, asked=replace(ASKED, worker=None, expires_at=100.0, is_heard=False))
+LEFT = row(10.0, asked=replace(ASKED, worker=None, expires_at=100.0, is_awaited=False))
 
 
 def test_what_is_left_to_the_workers_is_held_by_nobody() -> None:
@@ -500,7 +502,7 @@ def test_leaving_it_to_the_workers_again_changes_nothing() -> None:
 @pytest.mark.parametrize("holder", ["worker", None])
 def test_an_open_row_that_is_enqueued_stays_open_for_the_workers(holder: str | None) -> None:
     """The call that holds it no longer settles it as not sent; its outcome is to be reported."""
-    enqueued = apply(row(holder=holder), replace(ASKED, worker=None, expires_at=500.0, is_heard=False), 20.0)
+    enqueued = apply(row(holder=holder), replace(ASKED, worker=None, expires_at=500.0, is_awaited=False), 20.0)
     assert enqueued == row(holder=holder, expires_at=500.0, stays_open=True, reported=False)
 
 
@@ -531,7 +533,7 @@ def test_a_row_that_was_open_before_the_call_is_never_not_sent() -> None:
 
 def test_a_worker_that_could_not_send_it_leaves_it_to_the_next() -> None:
     """Until it expires; then it never arrived."""
-    taken = apply(LEFT, replace(ASKED, is_heard=False), 20.0)
+    taken = apply(LEFT, replace(ASKED, is_awaited=False), 20.0)
     let_go = apply(taken, Released("worker", "no connection"), 30.0)
     assert (let_go.state, let_go.holder, let_go.checked_at) == ("open", None, 30.0)
     assert apply(taken, Released("worker", "no connection"), 100.0).state == "not_sent"
@@ -539,7 +541,7 @@ def test_a_worker_that_could_not_send_it_leaves_it_to_the_next() -> None:
 
 def test_what_has_expired_is_not_taken_on() -> None:
     """It never arrived, unless it may have."""
-    taken_late = apply(LEFT, replace(ASKED, is_heard=False), 100.0)
+    taken_late = apply(LEFT, replace(ASKED, is_awaited=False), 100.0)
     assert (taken_late.state, taken_late.reason, taken_late.reported) == ("not_sent", "expired", False)
     doubted = apply(sent(apply(LEFT, ASKED, 20.0), LOST, 20.0), Released("worker", ""), 30.0)
     assert apply(doubted, ASKED, 100.0).holder == "worker"
@@ -547,7 +549,7 @@ def test_what_has_expired_is_not_taken_on() -> None:
 
 def test_what_never_arrived_can_be_left_to_the_workers_again() -> None:
     """Opened again without a holder, with a time of its own."""
-    again = apply(NOT_SENT_ROW, replace(ASKED, worker=None, expires_at=900.0, is_heard=False), 20.0)
+    again = apply(NOT_SENT_ROW, replace(ASKED, worker=None, expires_at=900.0, is_awaited=False), 20.0)
     assert (again.state, again.holder, again.expires_at, again.reported) == ("open", None, 900.0, False)
 
 
@@ -631,17 +633,17 @@ def test_a_journal_that_ends_with_its_process_is_told_of_earlier_attempts() -> N
     assert refused.state == "rejected"
     doubtful = apply(refused, FLAGGED, 9.0)
     assert (doubtful.state, doubtful.doubt_since, doubtful.holder) == ("open", 9.0, "worker")
-    assert (doubtful.reason, doubtful.new_to_volatile_journal) == ("attempted before", False)
+    assert (doubtful.reason, doubtful.may_be_forgotten) == ("attempted before", False)
     assert next_step(doubtful, 9.0) == LookUp()
     free = apply(doubtful, Released("worker", ""), 10.0)
-    assert apply(free, FLAGGED, 20.0).may_send_until == 9.0
+    assert apply(free, FLAGGED, 20.0).could_leave_until == 9.0
 
 
 def test_a_durable_journal_knows_better() -> None:
     """Whatever was attempted before is in it; but for what another call wrote down only after this one was made."""
     early = replace(FLAGGED, requested_at=REJECTED_ROW.created_at + 0.1)
     assert apply(REJECTED_ROW, early, 9.0).state == "rejected"
-    for late in (replace(FLAGGED, requested_at=REJECTED_ROW.created_at), replace(early, max_skew=0.1)):
+    for late in (replace(FLAGGED, requested_at=REJECTED_ROW.created_at), replace(early, no_counts_later_by=0.1)):
         doubted = apply(REJECTED_ROW, late, 9.0)
         assert (doubted.state, doubted.doubt_since, doubted.contradiction) == ("open", 9.0, "in doubt after rejected")
 
@@ -649,7 +651,7 @@ def test_a_durable_journal_knows_better() -> None:
 def test_a_row_in_doubt_already_is_not_doubted_twice() -> None:
     """The quiet time goes on."""
     free = apply(sent(row(is_durable=False), LOST, 1.0), Released("worker", ""), 2.0)
-    assert apply(free, FLAGGED, 9.0).may_send_until == 1.0
+    assert apply(free, FLAGGED, 9.0).could_leave_until == 1.0
 
 
 def test_what_was_attempted_before_may_have_been_with_another_key() -> None:
@@ -665,9 +667,9 @@ def test_a_stale_no_is_opened_again_by_a_request_alone() -> None:
     """As an id that is new to the journal: looked up first, and earlier attempts may still arrive. A rejection stays until then."""
     stale = replace(NOT_SENT_ROW, journal_epoch=Epoch(1, 9.0))
     opened = apply(stale, ASKED, 10.0)
-    assert (opened.state, opened.needs_look_up, opened.new_to_volatile_journal) == ("open", True, True)
-    assert (opened.arrivals, opened.may_send_until) == (MANY, 10.0)
-    assert apply(stale, replace(ASKED, is_heard=False, is_request=False), 10.0) is stale
+    assert (opened.state, opened.needs_look_up, opened.may_be_forgotten) == ("open", True, True)
+    assert (opened.arrivals, opened.could_leave_until) == (MANY, 10.0)
+    assert apply(stale, replace(ASKED, is_awaited=False, is_request=False), 10.0) is stale
     rejected = replace(REJECTED_ROW, journal_epoch=Epoch(1, 9.0))
     assert apply(rejected, ASKED, 10.0) is rejected
 
@@ -702,7 +704,7 @@ def test_a_refused_key_settles_as_authentication() -> None:
     )
 
 
-@pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"id_taken": True}])
+@pytest.mark.parametrize("known", [{"stays_open": True}, {"doubt_since": 1.0}, {"look_ups_only": True}])
 def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: dict[str, Any]) -> None:
     """An enqueued row, one that was open before the call, and one in doubt stay open; the code is kept for whoever asks."""
     refused = sent(row(**known), KeyRefused("bad_header_key"))
@@ -712,7 +714,7 @@ def test_a_refused_key_settles_neither_doubt_nor_what_a_worker_may_send(known: d
 def test_a_lost_reply_leaves_the_row_in_doubt_and_owes_a_look_up() -> None:
     """Looked up first, then the same bytes."""
     doubted = apply(row(), Attempt("worker", LOST, 1.0, 4.0), 4.0)
-    assert (doubted.doubt_since, doubted.may_send_until, doubted.reason) == (1.0, 4.0, "connection lost")
+    assert (doubted.doubt_since, doubted.could_leave_until, doubted.reason) == (1.0, 4.0, "connection lost")
     assert counted_as(doubted) == "unknown"
     assert next_step(doubted, 4.0) == LookUp()
     assert next_step(asked_about(doubted, NoneFound(), 4.0), 4.0) == Send()
@@ -723,7 +725,7 @@ def test_doubt_is_as_old_as_the_first_attempt_and_as_young_as_the_last() -> None
     early, late = Attempt("worker", LOST, 1.0, 2.0), Attempt("worker", LOST, 5.0, 6.0)
     one = apply(apply(row(), early, 6.0), late, 6.0)
     other = apply(apply(row(), late, 6.0), early, 6.0)
-    assert (one.doubt_since, one.may_send_until) == (other.doubt_since, other.may_send_until) == (1.0, 6.0)
+    assert (one.doubt_since, one.could_leave_until) == (other.doubt_since, other.could_leave_until) == (1.0, 6.0)
 
 
 def test_a_refusal_after_a_lost_reply_proves_nothing() -> None:
@@ -742,10 +744,10 @@ def test_a_refused_key_after_a_blamed_foreign_id_leaves_the_row_open() -> None:
 
 def test_a_blamed_foreign_id_is_never_followed_by_a_body() -> None:
     """Only look-ups follow, whatever they answer."""
-    id_taken = sent(row(), TAKEN)
-    assert is_in_doubt(id_taken)
+    look_ups_only = sent(row(), TAKEN)
+    assert is_in_doubt(look_ups_only)
     for answer in (NoneFound(), NoAnswer("HTTP 502")):
-        assert next_step(asked_about(id_taken, answer), 1.0) == LookUp()
+        assert next_step(asked_about(look_ups_only, answer), 1.0) == LookUp()
 
 
 def test_a_reply_that_shows_another_withdrawal_is_never_followed_by_a_body() -> None:
@@ -788,7 +790,7 @@ def test_a_settled_row_does_not_hear_a_no(proof: Proof) -> None:
 def test_a_no_counts_from_the_holder_only(proof: Proof) -> None:
     """Another worker's refusal says nothing about what the holder sends."""
     after = sent(row(), proof, worker="another")
-    assert (after.state, after.refusal, after.id_taken, after.code) == ("open", None, False, None)
+    assert (after.state, after.refusal, after.look_ups_only, after.code) == ("open", None, False, None)
 
 
 @pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
@@ -826,10 +828,14 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
         (
             HEARD,
             LOST,
-            {"refusal": None, "refused_at": None, "control_seen_at": None, "may_send_until": 9.0, "arrivals": 2},
+            {"refusal": None, "refused_at": None, "control_seen_at": None, "could_leave_until": 9.0, "arrivals": 2},
         ),
         (HEARD, REJECTED, {"refusal": ERRORS, "refused_at": 9.0, "control_seen_at": None, "reason": "refused"}),
-        (HEARD, TAKEN, {"refusal": None, "control_seen_at": None, "id_taken": True, "reason": "foreign_id is taken"}),
+        (
+            HEARD,
+            TAKEN,
+            {"refusal": None, "control_seen_at": None, "look_ups_only": True, "reason": "foreign_id is taken"},
+        ),
         (
             HEARD,
             KeyRefused("bad_header_key"),
@@ -839,11 +845,11 @@ CALM = row(attempts=3, reason="no connection", control_seen_at=2.0)
             CALM,
             MISMATCHED,
             {
-                "id_taken": True,
+                "look_ups_only": True,
                 "differences": MISMATCHED.differences,
                 "reason": "AlphaPo shows another withdrawal",
                 "doubt_since": 9.0,
-                "may_send_until": 9.0,
+                "could_leave_until": 9.0,
                 "arrivals": 1,
                 "control_seen_at": None,
             },
@@ -941,8 +947,8 @@ def test_a_volatile_row_asks_before_it_believes_a_refusal() -> None:
 
 def test_a_refusal_after_a_blamed_id_is_kept_but_settles_nothing() -> None:
     """AlphaPo has something under the id."""
-    id_taken = sent(row(), TAKEN)
-    assert (sent(id_taken, REJECTED, 9.0).state, sent(id_taken, REJECTED, 9.0).refusal) == ("open", ERRORS)
+    look_ups_only = sent(row(), TAKEN)
+    assert (sent(look_ups_only, REJECTED, 9.0).state, sent(look_ups_only, REJECTED, 9.0).refusal) == ("open", ERRORS)
 
 
 def test_a_refusal_dates_from_when_its_body_began_to_leave() -> None:
@@ -983,7 +989,7 @@ def test_what_alphapo_ended_is_failed(status: str) -> None:
 def test_a_row_in_doubt_needs_the_address_or_the_figure(given: dict[str, Any], state: str) -> None:
     """The body was ours and may have arrived; nothing may disagree."""
     after = asked_about(DOUBTED, Found(replace(found().transaction, **given)))
-    assert (after.state, after.id_taken) == (state, state == "open")
+    assert (after.state, after.look_ups_only) == (state, state == "open")
 
 
 @pytest.mark.parametrize("before", [row(), sent(row(), TAKEN)], ids=["new", "taken"])
@@ -1002,7 +1008,7 @@ def test_a_row_that_was_never_in_doubt_needs_amount_currency_and_address(
 ) -> None:
     """It may be the payment of an earlier journal, or of another program."""
     after = asked_about(before, Found(replace(found().transaction, **given)))
-    assert (after.state, after.id_taken) == (state, state == "open" or before.id_taken)
+    assert (after.state, after.look_ups_only) == (state, state == "open" or before.look_ups_only)
     assert after.reason == ("AlphaPo shows too little" if state == "open" else before.reason)
 
 
@@ -1043,14 +1049,14 @@ def test_a_conflict_follows_what_alphapo_shows(status: str) -> None:
 def test_two_differences_in_doubt_stay_in_doubt() -> None:
     """Ours may have arrived: whoever decides sees the differences."""
     after = asked_about(DOUBTED, found(amount="9", address="z"))
-    assert (after.state, after.id_taken, len(after.differences)) == ("open", True, 2)
+    assert (after.state, after.look_ups_only, len(after.differences)) == ("open", True, 2)
     assert after.reason == "AlphaPo shows another withdrawal"
 
 
 def test_a_conflict_is_said_to_the_holder_only() -> None:
     """A conflict is a "no": from another worker it only blames the id."""
     after = asked_about(row(), found(amount="9", address="z"), worker="another")
-    assert (after.state, after.id_taken) == ("open", True)
+    assert (after.state, after.look_ups_only) == ("open", True)
 
 
 def test_one_difference_is_neither_ours_nor_a_conflict() -> None:
@@ -1127,7 +1133,10 @@ def test_without_a_control_a_none_is_not_the_last_word() -> None:
         (refused_in_doubt(QUIET), ControlFound("another", QUIET + 1)),  # not the holder
         (refused_in_doubt(10.0), ControlFound("worker", QUIET + 1)),  # refused too early
         (DOUBTED, ControlFound("worker", QUIET + 1)),  # never refused
-        (replace(refused_in_doubt(QUIET), id_taken=True), ControlFound("worker", QUIET + 1)),  # AlphaPo knows the id
+        (
+            replace(refused_in_doubt(QUIET), look_ups_only=True),
+            ControlFound("worker", QUIET + 1),
+        ),  # AlphaPo knows the id
         (
             replace(refused_in_doubt(QUIET), other_key_possible=True),
             ControlFound("worker", QUIET + 1),
@@ -1176,7 +1185,9 @@ def test_a_withdrawal_that_is_not_proved_ours_is_kept_and_blamed(shown: Found, r
     before = row(attempts=2, refusal=ERRORS)
     after = asked_about(before, shown, 9.0)
     counted = replace(before, look_ups=1, checked_at=9.0, transaction=shown.transaction)
-    assert after == replace(counted, id_taken=True, needs_look_up=True, differences=after.differences, reason=reason)
+    assert after == replace(
+        counted, look_ups_only=True, needs_look_up=True, differences=after.differences, reason=reason
+    )
     assert bool(after.differences) is (reason == "AlphaPo shows another withdrawal")
 
 
@@ -1190,8 +1201,8 @@ def test_none_pays_the_look_up_and_hides_no_earlier_word(known: str, told: str) 
 
 @pytest.mark.parametrize(
     ("known", "owes"),
-    [({}, False), ({"refusal": ERRORS}, True), ({"id_taken": True}, True)],
-    ids=["", "refused", "id_taken"],
+    [({}, False), ({"refusal": ERRORS}, True), ({"look_ups_only": True}, True)],
+    ids=["", "refused", "look_ups_only"],
 )
 def test_a_question_without_an_answer_is_still_owed_where_a_no_waits_for_it(
     known: dict[str, Any],
@@ -1310,7 +1321,7 @@ def test_what_does_not_fit_an_open_row_makes_it_look_ups_only(before: Row, trans
     """The row shows the figures; a callback settles no conflict, since a conflict needs the row's holder."""
     after = heard(before, transaction)
     assert why in (why_not_ours(before, transaction) or "")
-    assert (after.state, after.id_taken, after.needs_look_up, after.holder) == ("open", True, True, before.holder)
+    assert (after.state, after.look_ups_only, after.needs_look_up, after.holder) == ("open", True, True, before.holder)
     assert after.transaction is transaction
     assert bool(after.differences) is (why != "too little")
 
@@ -1408,7 +1419,7 @@ HELD_EPOCHS = row()
 BACK = Epoch(1, 50.0)
 ASSUMED = Assumptions(resend_within=100.0)
 FREE = row(3.0, asked=replace(ASKED, worker=None))
-ROUND = replace(ASKED, is_heard=False, requested_at=0.0, is_request=False)
+ROUND = replace(ASKED, is_awaited=False, requested_at=0.0, is_request=False)
 NONE = LookedUp("worker", NoneFound())
 
 
@@ -1424,7 +1435,7 @@ def test_an_open_row_of_an_earlier_epoch_is_frozen() -> None:
     """It is in doubt since the first sight, looked up, and never expired."""
     frozen = seen_in(replace(FREE, expires_at=10.0), BACK)
     assert is_frozen(frozen)
-    assert (frozen.doubt_since, frozen.may_send_until, frozen.reason) == (50.0, 50.0, WENT_BACK)
+    assert (frozen.doubt_since, frozen.could_leave_until, frozen.reason) == (50.0, 50.0, WENT_BACK)
     assert is_in_doubt(frozen)
     taken = apply(frozen, ROUND, 60.0)
     assert (taken.state, taken.holder, is_frozen(taken)) == ("open", "worker", True)
@@ -1438,7 +1449,7 @@ def test_an_epoch_that_lost_nothing_has_no_first_sight() -> None:
     """A row that is older still is then in doubt since it was recorded."""
     frozen = seen_in(FREE, Epoch(2))
     assert frozen.doubt_since == 3.0
-    assert apply(frozen, ASKED, 60.0).may_send_until == 3.0
+    assert apply(frozen, ASKED, 60.0).could_leave_until == 3.0
 
 
 @pytest.mark.parametrize("has_other_keys", [False, True])
@@ -1489,7 +1500,7 @@ def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
     stale = seen_in(NOT_SENT_ROW, BACK)
     assert apply(stale, ROUND, 60.0) is stale
     opened = apply(stale, ASKED, 1e9)
-    assert (opened.state, opened.epoch, opened.needs_look_up, opened.new_to_volatile_journal) == ("open", 1, True, True)
+    assert (opened.state, opened.epoch, opened.needs_look_up, opened.may_be_forgotten) == ("open", 1, True, True)
     assert apply(opened, Released("worker", "queue"), 1e9).state == "open"
     assert apply(apply(opened, NONE, 1e9), Released("worker", "queue"), 1e9).state == "not_sent"
 
@@ -1506,7 +1517,7 @@ def test_an_id_that_is_new_to_a_journal_that_went_back_is_looked_up_first() -> N
     assert sent(unanswered, KeyRefused("bad_header_key"), 61.0).state == "open"
     assert apply(unanswered, Released("worker", "queue"), 61.0).state == "open"
     later = new_row("default", "f", ASKED, 150.0, is_durable=True, epoch=BACK, assumptions=ASSUMED)
-    assert (later.epoch, later.new_to_volatile_journal, later.needs_look_up) == (1, False, False)
+    assert (later.epoch, later.may_be_forgotten, later.needs_look_up) == (1, False, False)
 
 
 def test_an_id_that_the_journal_has_forgotten_is_frozen_where_no_caller_waits() -> None:
@@ -1534,7 +1545,7 @@ def test_an_operator_unfreezes_a_row() -> None:
     """It is open with nothing in doubt; a refusal then settles it only after a "none"."""
     frozen = seen_in(DOUBTED, BACK)
     unfrozen = apply(replace(frozen, holder=None), Unfrozen("anna", "not in the export"), 60.0)
-    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, new_to_volatile_journal=False))) == (1, False)
+    assert (unfrozen.epoch, is_in_doubt(replace(unfrozen, may_be_forgotten=False))) == (1, False)
     assert next_step(unfrozen, 60.0, ASSUMED) == Send()
 
 
@@ -1542,7 +1553,7 @@ def test_only_a_frozen_row_that_no_worker_may_send_is_unfrozen() -> None:
     """Neither one that is held, nor one that a worker may still send, nor any other."""
     unfrozen = Unfrozen("anna", "not in the export")
     held = seen_in(HELD_EPOCHS, BACK)
-    lingering = replace(seen_in(FREE, BACK), may_send_until=70.0)
+    lingering = replace(seen_in(FREE, BACK), could_leave_until=70.0)
     for each in (held, lingering, FREE, REJECTED_ROW):
         assert apply(each, unfrozen, 60.0) is each
 
@@ -1812,7 +1823,7 @@ AFTER_QUIET = QUIET + 10.1
 def test_the_end_of_the_only_attempt_settles_the_row_at_once(before: Row, arrivals: int, status: str) -> None:
     """From a reply, a look-up or a callback alike: nothing of it can still arrive."""
     after = called_back(before, status)
-    assert (after.state, after.arrivals, after.id_taken) == ("failed", arrivals, False)
+    assert (after.state, after.arrivals, after.look_ups_only) == ("failed", arrivals, False)
     assert asked_about(before, found(status)).state == "failed"
 
 
@@ -1838,7 +1849,7 @@ def test_a_reply_that_shows_the_end_settles_a_first_attempt() -> None:
 def test_an_end_that_an_earlier_attempt_may_outlive_leaves_the_row_unknown(before: Row, status: str) -> None:
     """A cancelled withdrawal may free its foreign_id: the row keeps what AlphaPo shows, and nothing is sent."""
     after = called_back(before, status)
-    assert (after.state, counted_as(after), is_ended(after), after.id_taken) == ("open", "unknown", True, True)
+    assert (after.state, counted_as(after), is_ended(after), after.look_ups_only) == ("open", "unknown", True, True)
     assert (after.settled_at, after.contradiction, after.holder) == (None, None, before.holder)
     assert after.not_before >= QUIET
     assert after.reason == "AlphaPo ended it, and an earlier attempt may still arrive"
@@ -1883,7 +1894,11 @@ def test_another_withdrawal_under_a_freed_foreign_id_is_ours() -> None:
 def test_an_attempt_under_way_is_counted_once() -> None:
     """A callback came before the reply: then what the reply adds is known, and its attempt may have left until its time-out."""
     first = called_back(row(), "processing")
-    assert (first.state, first.arrivals, first.may_send_until) == ("accepted", 1, 20.0 + Assumptions().attempt_timeout)
+    assert (first.state, first.arrivals, first.could_leave_until) == (
+        "accepted",
+        1,
+        20.0 + Assumptions().attempt_timeout,
+    )
     assert called_back(sent(first, Accepted(TOLD), 30.0), "cancelled").state == "failed"
     second = called_back(DOUBTED, "processing")
     assert (second.arrivals, is_ended(called_back(second, "cancelled"))) == (2, True)
@@ -1910,7 +1925,7 @@ def test_a_failed_row_stays_failed() -> None:
 def test_an_end_after_a_no_says_so() -> None:
     """A person settled it as rejected, and AlphaPo had it."""
     rejected = apply(
-        replace(BETWEEN, may_send_until=5.0), OperatorDecision("anna", "not there", is_accepted=False), 15.0
+        replace(BETWEEN, could_leave_until=5.0), OperatorDecision("anna", "not there", is_accepted=False), 15.0
     )
     after = called_back(rejected, "cancelled")
     assert (is_ended(after), after.contradiction) == (True, "failed after rejected")
@@ -1926,10 +1941,10 @@ def test_an_ended_row_leaves_doubt_by_nothing_else(evidence: Evidence) -> None:
 def test_a_withdrawal_that_is_not_proved_to_be_an_open_row_s_makes_it_look_ups_only() -> None:
     """With the fields that disagree, or because too little is shown."""
     other = called_back(row(), "processing", crypto_address=CryptoAddress(address="z"))
-    assert (other.state, other.id_taken, other.reason) == ("open", True, "AlphaPo shows another withdrawal")
+    assert (other.state, other.look_ups_only, other.reason) == ("open", True, "AlphaPo shows another withdrawal")
     assert [difference.field for difference in other.differences] == ["address"]
     cut = called_back(row(), "processing", crypto_address=None)
-    assert (cut.state, cut.id_taken, cut.reason) == ("open", True, "AlphaPo shows too little")
+    assert (cut.state, cut.look_ups_only, cut.reason) == ("open", True, "AlphaPo shows too little")
 
 
 def test_a_row_in_conflict_follows_the_existing_withdrawal() -> None:

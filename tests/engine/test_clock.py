@@ -120,13 +120,13 @@ def test_what_others_compare_against_is_dated_by_the_higher_reading() -> None:
         wall.set_by = -60.0
         now = clock.earliest()
         settled = settle(row(1.0), "rejected", now)
-        sent = row(1.0, may_send_until=now)
+        sent = row(1.0, could_leave_until=now)
         old = settle(row(1.0), "rejected", now - 1.0)
         return clock.latest(), [old], [clock.date(one, now) for one in (settled, sent, old)]
 
     latest, [old], [settled, sent, dated] = run(story())
-    assert (settled.settled_at, settled.may_send_until) == (latest, None)
-    assert (sent.settled_at, sent.may_send_until) == (None, latest)
+    assert (settled.settled_at, settled.could_leave_until) == (latest, None)
+    assert (sent.settled_at, sent.could_leave_until) == (None, latest)
     assert dated is old
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.errors import WithdrawalNotSent, WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.events import Event
-from alphapo_async.core.outcome import NoReply
+from alphapo_async.core.replies import NoReply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Assumptions, Row
 from alphapo_async.engine.epoch_watch import EpochWatch

@@ -26,7 +26,7 @@ from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
-from alphapo_async.core.outcome import INTERNAL_ERROR, NoReply, Reply, mark_never_left
+from alphapo_async.core.replies import INTERNAL_ERROR, NoReply, Reply, mark_never_left
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
@@ -1583,7 +1583,7 @@ def test_the_quiet_time_begins_by_the_later_clock(kind: type[Durable], closed_at
     row = run(story())
     assert row is not None
     assert (row.state, row.doubt_since) == ("open", EPOCH)
-    assert row.may_send_until == pytest.approx(EPOCH + until)
+    assert row.could_leave_until == pytest.approx(EPOCH + until)
 
 
 def test_a_body_that_is_too_old_by_the_later_clock_is_not_sent() -> None:

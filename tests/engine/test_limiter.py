@@ -10,8 +10,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.core.outcome import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
 from alphapo_async.core.rate_limit import STREAK, Permit, Priority
+from alphapo_async.core.replies import InDoubt, NoAnswer, NoneFound, NotSent, Rejected
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.limiter import RequestLimiter
 from alphapo_async.session import Slots

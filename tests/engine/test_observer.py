@@ -21,7 +21,7 @@ from alphapo_async.core.evidence import (
     Revision,
 )
 from alphapo_async.core.models import CryptoAddress, Transaction, Withdrawal
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Duplicate,
     Found,
@@ -159,7 +159,7 @@ def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> N
 
 def test_a_callback_that_does_not_fit_an_open_row_contradicts_nothing() -> None:
     """Nothing was reported yet: the row is looked up from now on."""
-    unsure = changed(OPEN, id_taken=True)
+    unsure = changed(OPEN, look_ups_only=True)
     assert Heard().learned(OPEN, unsure, CalledBack(Transaction(id=7, status="declined"), doubt="too little")) == [
         ("callback", None, "declined")
     ]

@@ -19,7 +19,7 @@ from alphapo_async.core.errors import (
     WithdrawalNotSent,
     WithdrawalRejected,
 )
-from alphapo_async.core.outcome import Reply
+from alphapo_async.core.replies import Reply
 from alphapo_async.journal import open_journal
 from tests.support import postgres
 from tests.support.virtual import run

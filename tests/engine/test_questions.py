@@ -18,8 +18,8 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.outcome import Found, KeyRefused, NoneFound, NoReply, Reply
 from alphapo_async.core.rate_limit import Priority
+from alphapo_async.core.replies import Found, KeyRefused, NoneFound, NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal

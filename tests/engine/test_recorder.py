@@ -24,7 +24,7 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
+from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.transitions import apply
@@ -50,7 +50,7 @@ def test_a_withdrawal_is_recorded_once_and_lapses_with_its_worker() -> None:
     async def story() -> None:
         engine = engine_of(Wire())
         row = await engine.recorder.record("f", ASKED)
-        assert (row.holder, row.new_to_volatile_journal) == ("one", True)
+        assert (row.holder, row.may_be_forgotten) == ("one", True)
         other = replace(ASKED, worker="two")
         assert (await engine.recorder.record("f", other)).holder == "one"
         taken = await engine.recorder.record("f", other, LeaseExpired("one", 0.0))
@@ -429,7 +429,7 @@ def _stands(
         await asyncio.sleep(age)
         journal.seconds, journal.asked = list(seconds), 0
         try:
-            row = await engine.recorder.stands("f")
+            row = await engine.recorder.find_to_report("f")
         except JournalError as error:
             return error.detail, None, journal.asked
         return str(row and row.state), None if row is None else row.settled_at, journal.asked
@@ -462,7 +462,7 @@ def test_a_withdrawal_that_the_journal_does_not_know_does_not_stand_in_it() -> N
 
     async def story() -> tuple[Row | None, Row | None]:
         engine = engine_of(Wire(), journal=_Slow())
-        return await engine.recorder.stands("f"), await engine.recorder.find("f")
+        return await engine.recorder.find_to_report("f"), await engine.recorder.find("f")
 
     assert run(story()) == (None, None)
 
@@ -541,11 +541,11 @@ def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
     async def story() -> None:
         async with _set_back(5.0) as engine:
             before = await engine.recorder.record("before", replace(ASKED, attempted_before=True))
-            assert (before.doubt_since, before.may_send_until) == (5.0, 10.0)
+            assert (before.doubt_since, before.could_leave_until) == (5.0, 10.0)
             held = await engine.recorder.record("held", ASKED)
             again = await engine.recorder.record("held", ASKED)
-            assert (again.doubt_since, again.may_send_until) == (5.0, 10.0)
-            assert (await engine.recorder.apply(held, Reported())).may_send_until == 10.0
+            assert (again.doubt_since, again.could_leave_until) == (5.0, 10.0)
+            assert (await engine.recorder.apply(held, Reported())).could_leave_until == 10.0
 
     run(story())
 
@@ -559,7 +559,12 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
             told = list[str]()
             for name, since in (("freed", 9.0), ("kept", 11.0)):
                 row = await engine.recorder.record(name, ASKED)
-                doubt = {"doubt_since": since - 86_400.0, "may_send_until": 0.0, "refusal": {}, "control_seen_at": 9.0}
+                doubt = {
+                    "doubt_since": since - 86_400.0,
+                    "could_leave_until": 0.0,
+                    "refusal": {},
+                    "control_seen_at": 9.0,
+                }
                 doubtful = replace(row, **doubt)
                 await engine.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
                 told.append((await engine.recorder.apply(row, LookedUp("one", NoneFound()))).state)
@@ -671,12 +676,12 @@ def test_a_no_that_waited_is_told_as_it_stands() -> None:
             no,
         ]
         for result in same:
-            assert await engine.recorder.as_it_stands(result) is result
+            assert await engine.recorder.recheck(result) is result
         row = await engine.recorder.record("f", ASKED)
         await engine.recorder.apply(row, REFUSED)
-        outcomes: list[str] = [(await engine.recorder.as_it_stands(no)).outcome]
+        outcomes: list[str] = [(await engine.recorder.recheck(no)).outcome]
         await engine.recorder.apply(row, ACCEPTED)
-        outcomes.append((await engine.recorder.as_it_stands(no)).outcome)
+        outcomes.append((await engine.recorder.recheck(no)).outcome)
         return outcomes
 
     assert run(story()) == ["rejected", "accepted"]

@@ -12,8 +12,8 @@ import pytest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError, WithdrawalRejected
 from alphapo_async.core.models import Money, WithdrawalRequest
-from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.reference_data import Currency, Quote
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.questions import unavailable
 from alphapo_async.sandbox import Call, Dialect, Fault, Sandbox, Script

@@ -22,7 +22,7 @@ from alphapo_async.core.errors import (
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
@@ -127,7 +127,7 @@ def test_what_a_dead_worker_held_is_freed_and_settled(key: str, outcome: str) ->
             told.append(await passed(alphapo))
             row = await journal.find("default", "a")
             assert row is not None
-            assert row.may_send_until == EPOCH + 60
+            assert row.could_leave_until == EPOCH + 60
         return told
 
     first, second = run(story())
@@ -562,7 +562,7 @@ def test_a_dead_worker_of_another_account_is_freed_under_its_own() -> None:
             assert await passed(alphapo) == []
         freed = await journal.find("theirs", "a")
         assert freed is not None
-        assert (freed.holder, freed.may_send_until) == (None, EPOCH + 5)
+        assert (freed.holder, freed.could_leave_until) == (None, EPOCH + 5)
         assert await journal.find("default", "a") is None
 
     run(story())

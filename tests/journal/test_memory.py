@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.evidence import Attempt, Evidence, LookedUp, Released, Revision
 from alphapo_async.core.models import Totals, Withdrawal
-from alphapo_async.core.outcome import Accepted, Duplicate, InDoubt, KeyRefused, NoneFound, NotSent, Proof, Rejected
+from alphapo_async.core.replies import Accepted, Duplicate, InDoubt, KeyRefused, NoneFound, NotSent, Proof, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
 from tests.support.journal_suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay

@@ -27,7 +27,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.evidence import OperatorDecision, Requested, Revision
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Epoch
 from alphapo_async.core.row_format import to_record

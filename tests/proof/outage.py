@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from typing import Any, NamedTuple
 
-from alphapo_async.core.outcome import NoReply
+from alphapo_async.core.replies import NoReply
 from tests.support.virtual import run
 from tests.support.wire import HTML_502, NO_CONNECTION, Durable, Wire, client, request
 

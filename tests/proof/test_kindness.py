@@ -13,7 +13,7 @@ import pytest
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError, WithdrawalNotSent
 from alphapo_async.core.models import Withdrawal
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from tests.support.long import LONG, long_after
 from tests.support.virtual import run

@@ -41,7 +41,7 @@ from alphapo_async.core.evidence import (
 )
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.next_step import Send, Step, next_step
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Answer,
     Duplicate,
@@ -64,8 +64,8 @@ from alphapo_async.core.row import (
     is_ended,
     is_frozen,
     is_in_doubt,
+    is_new_since_rollback,
     is_stale_no,
-    may_be_forgotten,
     seen_in,
 )
 from alphapo_async.core.transitions import apply, new_row
@@ -256,8 +256,8 @@ class State(NamedTuple):
         of_row = (
             row.state,
             row.revision.body,
-            row.new_to_volatile_journal,
-            row.id_taken,
+            row.may_be_forgotten,
+            row.look_ups_only,
             row.doubt_since is None,
             row.contradiction is None,
             None if row.withdrawal is None else (row.withdrawal.status, row.withdrawal.id == world.id),
@@ -267,7 +267,7 @@ class State(NamedTuple):
         )
         if row.state != "open":
             return of_world, of_row
-        quiet_from = (row.may_send_until or 0) + QUIET
+        quiet_ends_at = (row.could_leave_until or 0) + QUIET
         is_older = row.doubt_since is not None and row.doubt_since <= row.held_since  # a lapse cannot make it older
         return (
             of_world,
@@ -278,9 +278,9 @@ class State(NamedTuple):
             row.needs_look_up,
             row.code,
             _ago(now, row.doubt_since),
-            _ago(now, row.may_send_until),
+            _ago(now, row.could_leave_until),
             row.refusal is None,
-            row.refused_at is not None and row.refused_at >= quiet_from,
+            row.refused_at is not None and row.refused_at >= quiet_ends_at,
             row.control_seen_at is None,
             max(0, row.not_before - now),
         )
@@ -290,7 +290,7 @@ def _arrivals(row: Row, now: int) -> tuple[float | None, ...]:
     """What tells whether another attempt may still arrive."""
     if row.state == "failed" or row.arrivals == 0:
         return ()
-    return min(row.arrivals, MANY), None if row.state == "open" else _ago(now, row.may_send_until)
+    return min(row.arrivals, MANY), None if row.state == "open" else _ago(now, row.could_leave_until)
 
 
 _OLD: Final = RESEND_WITHIN + QUIET + 1
@@ -311,7 +311,7 @@ def _ages(now: int, flying: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int
 
 BACK: Final = Epoch(1, 0.0)
 """The epoch of a journal that went back once, at the beginning."""
-FOR_WORKERS: Final = Requested(None, FIRST, "key", expires_at=2.0, is_heard=False)
+FOR_WORKERS: Final = Requested(None, FIRST, "key", expires_at=2.0, is_awaited=False)
 
 
 def beginnings(eyes: str, *, is_troubled: bool) -> Iterator[tuple[str, State]]:
@@ -466,7 +466,7 @@ CALLS: Final = {
     )
     for worker in WORKERS
 }
-ROUND: Final = Requested("one", FIRST, "key", is_heard=False, requested_at=0.0, is_request=False)
+ROUND: Final = Requested("one", FIRST, "key", is_awaited=False, requested_at=0.0, is_request=False)
 GIVEN_UP: Final = {worker: Released(worker, "queue") for worker in WORKERS}
 
 
@@ -598,7 +598,7 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
         and not after.contradiction
     ):
         return f"{after.state} after {before.state} without a word about it"
-    is_vouched = isinstance(heard, LookedUp) and heard.answer is NONE and may_be_forgotten(before)
+    is_vouched = isinstance(heard, LookedUp) and heard.answer is NONE and is_new_since_rollback(before)
     is_allowed = is_vouched or isinstance(heard, Unfrozen)
     if is_in_doubt(before) and after.state == "open" and not is_in_doubt(after) and not is_allowed:
         return "the doubt is gone without a word"
@@ -766,13 +766,13 @@ def _none_settles(row: Row, heard: Evidence, now: float, assumptions: Assumption
 def _none_after_refusal_settles(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """Refused after the quiet time and not found: enough, without a control."""
     is_refused = row.refusal is not None and row.refused_at is not None
-    is_quiet = is_refused and (row.refused_at or 0) >= (row.may_send_until or 0) + QUIET
+    is_quiet = is_refused and (row.refused_at or 0) >= (row.could_leave_until or 0) + QUIET
     return apply(replace(row, control_seen_at=now) if is_quiet else row, heard, now, assumptions)
 
 
 def _any_control_will_do(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """A control from within the quiet time counts."""
-    if isinstance(heard, ControlFound) and heard.accepted_at > (row.may_send_until or 0):
+    if isinstance(heard, ControlFound) and heard.accepted_at > (row.could_leave_until or 0):
         heard = replace(heard, accepted_at=heard.accepted_at + QUIET)
     return apply(row, heard, now, assumptions)
 
@@ -831,7 +831,7 @@ def _old_none_settles(row: Row, heard: Evidence, now: float, assumptions: Assump
 def _word_while_it_may_send(row: Row, heard: Evidence, now: float, assumptions: Assumptions) -> Row:
     """An operator's "rejected" counts although a worker that is not heard of may still send."""
     return apply(
-        replace(row, may_send_until=None) if isinstance(heard, OperatorDecision) else row, heard, now, assumptions
+        replace(row, could_leave_until=None) if isinstance(heard, OperatorDecision) else row, heard, now, assumptions
     )
 
 

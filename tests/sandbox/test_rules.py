@@ -105,12 +105,12 @@ def test_a_number_and_its_text_are_the_same_foreign_id() -> None:
 
 def test_reuse_before_or_after_the_other_checks() -> None:
     """The order decides what a body hears that is wrong and reused at once."""
-    for order, id_taken in (("before", {"foreign_id"}), ("after", {"currency"})):
+    for order, look_ups_only in (("before", {"foreign_id"}), ("after", {"currency"})):
         state = MerchantState(Dialect(reused_order=order))  # type: ignore[arg-type]
         accepted(state)
         refusal = post(state, currency="what")
         assert isinstance(refusal, Refusal)
-        assert set(refusal.errors) == id_taken
+        assert set(refusal.errors) == look_ups_only
 
 
 def test_the_balance_may_hide_a_reuse() -> None:

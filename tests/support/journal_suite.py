@@ -29,8 +29,8 @@ from alphapo_async.core.evidence import (
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.redaction import redacted, tombstone
+from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.row import Epoch, Row, is_frozen, is_stale_no
 from alphapo_async.core.row_format import to_record
 from alphapo_async.core.signer import Signer
@@ -254,8 +254,8 @@ class JournalSuite:
 
     async def test_unreported_rows_are_handed_out_until_they_are_marked(self, journal: Journal) -> None:
         """Only what is settled."""
-        await hear(journal, "open", asked("open", is_heard=False))
-        await hear(journal, "paid", asked("paid", is_heard=False), accepted("paid"))
+        await hear(journal, "open", asked("open", is_awaited=False))
+        await hear(journal, "paid", asked("paid", is_awaited=False), accepted("paid"))
         await pay(journal, "heard")
         assert names(await journal.find_unreported(ACCOUNT, 9)) == ["paid"]
         await hear(journal, "paid", Reported())
@@ -411,7 +411,7 @@ class JournalSuite:
         assert await journal.find_dead(11.0) == [("worker", 10.0)]
         assert names(await journal.find_held("worker", 9)) == ["f"]
         row = await hear(journal, "f", LeaseExpired("worker", 10.0), now=11.0)
-        assert (row.holder, row.may_send_until) == (None, 10.0)
+        assert (row.holder, row.could_leave_until) == (None, 10.0)
         assert await journal.find_held("worker", 9) == []
         await journal.leave("worker", 12.0)
         assert await journal.find_dead(13.0) == []

@@ -11,7 +11,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import Attempt, LookedUp, Released, Requested, Revision
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Answer,
     Duplicate,

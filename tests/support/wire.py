@@ -17,7 +17,7 @@ import msgspec
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.row import Row
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal.memory import MemoryJournal

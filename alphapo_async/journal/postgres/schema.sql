@@ -138,7 +138,7 @@ begin
   wanted.epoch := here.epoch_number;
   wanted.rest := (wanted.rest #>> '{{}}')::jsonb || jsonb_build_object('expires_at', moment + (handed ->> 'expires_in')::double precision) ||
     case when moment < here.epoch_since + (handed ->> 'resend_within')::double precision
-    then jsonb_build_object('new_to_volatile_journal', true, 'needs_look_up', true) else jsonb_build_object() end;
+    then jsonb_build_object('may_be_forgotten', true, 'needs_look_up', true) else jsonb_build_object() end;
   insert into {s}.withdrawals ({stored}) select {stored} from (select wanted.*) requested
   on conflict (account, foreign_id) do nothing;
   if found then
@@ -151,7 +151,7 @@ begin
     due_at = case when holder is null then moment end,
     rest = (rest::jsonb || jsonb_build_object('needs_look_up', true, 'reason', 'journal went back',
       'doubt_since', least((rest ->> 'doubt_since')::double precision, created_at),
-      'may_send_until', greatest((rest ->> 'may_send_until')::double precision, here.epoch_since, created_at)))::json
+      'could_leave_until', greatest((rest ->> 'could_leave_until')::double precision, here.epoch_since, created_at)))::json
   where account = wanted.account and foreign_id = wanted.foreign_id and digest = wanted.digest
     and state = 'open' and epoch < here.epoch_number;
   select * into known from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;

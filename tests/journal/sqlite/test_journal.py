@@ -22,7 +22,7 @@ from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import Attempt, CalledBack, ReplyExcerpt
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.outcome import InDoubt
+from alphapo_async.core.replies import InDoubt
 from alphapo_async.core.row import Row
 from alphapo_async.core.transitions import new_row
 from alphapo_async.journal.sqlite.busy import SLICE, BusyWait

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from alphapo_async import AlphapoClient, AlphapoError, WithdrawalRequest, open_journal
-from alphapo_async.core.row import Assumptions, is_in_doubt, quiet_from
+from alphapo_async.core.row import Assumptions, is_in_doubt, quiet_ends_at
 from alphapo_async.journal import Journal
 from alphapo_async.sandbox import Sandbox
 from alphapo_async.sandbox.fault_sets import named_faults
@@ -291,7 +291,7 @@ class Stage:
                 row = await opened.find("default", name)
                 if row is not None:
                     states[name] = row.state
-                    if is_in_doubt(row) and time.time() < quiet_from(row, assumptions):
+                    if is_in_doubt(row) and time.time() < quiet_ends_at(row, assumptions):
                         waiting.add(name)
         return states, frozenset(waiting)
 

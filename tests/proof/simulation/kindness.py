@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import BUDGET, REFILL, STREAK
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 
 __all__ = ["Kindness"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from alphapo_async.core.outcome import NoReply, Reply
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.signer import Signer
 from alphapo_async.sandbox.answers import HttpAnswer, not_let_in
 from alphapo_async.sandbox.catalogue import VALUES

@@ -9,8 +9,8 @@ from typing import Any
 
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.events import Event
-from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import BUDGET, Priority, is_outage, on_sent
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from tests.proof.simulation.chance import Chance
@@ -154,7 +154,7 @@ class Process:
         if state.tokens < -_ROUNDING:
             self._fail(f"the budget is negative: {state.tokens} (P9)")
         flight = self.client._registry.flights.get(foreign_id)
-        has_flown = flight is not None and flight._has_sent
+        has_flown = flight is not None and flight._has_asked
         if not has_flown:
             self.first_left[foreign_id] = self._loop.time()
         # The look-up of an id that a journal may have forgotten is free, and so is the first body after it.

@@ -232,7 +232,9 @@ class Simulation:
     async def _settle_down(self) -> None:
         """Faults have stopped: after the quiet time and a deadline every row is settled, or stays open for a reason."""
         for number in range(_ROUNDS):
-            until = max([self.loop.time(), *(row.may_send_until - EPOCH for row in self._open() if row.may_send_until)])
+            until = max(
+                [self.loop.time(), *(row.could_leave_until - EPOCH for row in self._open() if row.could_leave_until)]
+            )
             await asyncio.sleep(until + QUIET + 2 * _DEADLINE - self.loop.time())
             if any(_is_awake(process) and not process.has_full_budget for process in self.processes.values()):
                 self._fail("the budget is not full although all has been quiet for long (P9)")
@@ -278,7 +280,7 @@ class Simulation:
         # Nor is an end without figures, or that of another withdrawal under a freed foreign_id, known as this row's.
         is_plain_end = self.scenario.dialect.sides == "always" and self.oracles.has_ended(row)
         is_given = self._is_readable() and (is_plain_end or not self.oracles.has_ended_all(row))
-        is_anothers = row.id_taken and not (self.oracles.shows(row) and is_given)
+        is_anothers = row.look_ups_only and not (self.oracles.shows(row) and is_given)
         return is_frozen(row) or (is_in_doubt(row) and (is_anothers or is_hidden or is_old))
 
     def _is_readable(self) -> bool:
@@ -308,7 +310,7 @@ class Simulation:
 
     def _may_still_arrive(self, row: Row) -> bool:
         """Return whether the quiet time of an ended row is not over yet, by any process's clock."""
-        return is_ended(row) and self._now() <= (row.may_send_until or 0.0) + QUIET + _CLOCKS
+        return is_ended(row) and self._now() <= (row.could_leave_until or 0.0) + QUIET + _CLOCKS
 
     def _is_everything_shown(self) -> bool:
         """Look-ups show all that AlphaPo has, to every key that is left."""
@@ -595,7 +597,7 @@ class Simulation:
         """Somebody looks at AlphaPo's own books, and says what is true."""
         for row in self._open():
             payment = row.revision.payment
-            is_quiet = row.may_send_until is not None and self._now() > row.may_send_until + QUIET
+            is_quiet = row.could_leave_until is not None and self._now() > row.could_leave_until + QUIET
             if not is_in_doubt(row) or row.holder is not None or payment is None or not is_quiet:
                 continue
             records = [

@@ -15,7 +15,7 @@ class Edit(NamedTuple):
     file: str
     """Relative to the package."""
     old: str
-    """Reaffirmed there exactly once."""
+    """Redated there exactly once."""
     new: str
 
 
@@ -62,7 +62,7 @@ _REPLIES: Final = (
         "Clients that know only success and failure: a lost reply counts as a refusal, and the payment is made again under another name.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 "return InDoubt(reply.reason) if reply.may_have_left else NotSent(reply.reason)",
                 'return Rejected({"network": [reply.reason]}) if reply.may_have_left else NotSent(reply.reason)',
             ),
@@ -73,7 +73,7 @@ _REPLIES: Final = (
         "Clients that retry on every time-out as on a refused connection: the server was merely slow, and has paid.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 "return InDoubt(reply.reason) if reply.may_have_left else NotSent(reply.reason)",
                 'is_doubtful = reply.may_have_left and reply.reason != "no answer in time"\n'
                 "        return InDoubt(reply.reason) if is_doubtful else NotSent(reply.reason)",
@@ -85,7 +85,7 @@ _REPLIES: Final = (
         "Clients for which a gateway's error is the server's: what stood behind the gateway has paid.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 _REFUSAL_JUDGED,
                 f'    if reply.status == 502:\n        return NotSent("bad gateway")\n{_REFUSAL_JUDGED}',
             ),
@@ -96,7 +96,7 @@ _REPLIES: Final = (
         "Clients for which every 4xx means that nothing came of it: the edge lost its answer, and said what it says then.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 _REFUSAL_JUDGED,
                 f'    if reply.status in (401, 404, 408):\n        return NotSent(f"HTTP {{reply.status}}")\n{_REFUSAL_JUDGED}',
             ),
@@ -107,7 +107,7 @@ _REPLIES: Final = (
         "Clients that compare the status with 200: a 201 is told as refused, and the payment is made again.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 "    if reply.status in _OK:\n        return _judge_success(reply, asked)\n",
                 "    if reply.status == 200:\n        return _judge_success(reply, asked)\n"
                 '    if reply.status in _OK:\n        return Rejected({"status": [str(reply.status)]})\n',
@@ -119,7 +119,7 @@ _REPLIES: Final = (
         "Clients that look at the status alone: a proxy's page counts as an acceptance, and nobody is ever paid.",
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 'return InDoubt(f"HTTP {reply.status} without a withdrawal")',
                 'return Accepted(Withdrawal(id="", foreign_id=asked.foreign_id))',
             ),
@@ -138,7 +138,7 @@ _REPLIES: Final = (
         'Clients that read "has already been taken" as "it worked": the name may be another payment\'s, or a refused one\'s.',
         (
             Edit(
-                "core/outcome.py",
+                "core/replies.py",
                 _REFUSAL_JUDGED,
                 f"    if isinstance(_judge_refusal(reply), Duplicate):\n"
                 f'        return Accepted(Withdrawal(id="", foreign_id=asked.foreign_id))\n{_REFUSAL_JUDGED}',
@@ -257,7 +257,7 @@ _PACE: Final = (
                 "return min(BUDGET, state.tokens + (now - state.counted_at) * REFILL)",
                 "return state.tokens",
             ),
-            Edit("core/rate_limit.py", "gift = 1.0 if permit.has_paid else REFILL", "gift = 0.0"),
+            Edit("core/rate_limit.py", "gift = 1.0 if permit.took_token else REFILL", "gift = 0.0"),
         ),
     ),
     Bug(
@@ -331,7 +331,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/transitions.py",
-                "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:\n"
+                "    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:\n"
                 '        return settle(refused, "rejected", now)\n'
                 "    return replace(refused, needs_look_up=True)\n",
                 '    return settle(refused, "rejected", now)\n',
@@ -344,7 +344,7 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/transitions.py",
-                "    if row.refusal is None or row.id_taken or row.holder != worker:\n        return answered\n",
+                "    if row.refusal is None or row.look_ups_only or row.holder != worker:\n        return answered\n",
                 '    return settle(answered, "not_sent", now)\n',
             ),
         ),
@@ -365,7 +365,7 @@ _JUDGES: Final = (
             ),
             Edit(
                 "core/next_step.py",
-                "return LOOK_UP if has_no_use else LookUp(accepted_after=quiet)",
+                "return LOOK_UP if control_is_useless else LookUp(accepted_after=quiet)",
                 "return LOOK_UP",
             ),
         ),
@@ -376,8 +376,8 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/row.py",
-                "return (row.may_send_until or 0.0) + assumptions.quiet",
-                "return row.may_send_until or 0.0",
+                "return (row.could_leave_until or 0.0) + assumptions.quiet",
+                "return row.could_leave_until or 0.0",
             ),
         ),
     ),
@@ -408,9 +408,9 @@ _JUDGES: Final = (
             ),
             Edit(
                 "core/transitions.py",
-                "    if row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal:",
+                "    if row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten:",
                 "    if row.holder != attempt.worker or "
-                "(row.doubt_since is None and not row.id_taken and not row.new_to_volatile_journal):",
+                "(row.doubt_since is None and not row.look_ups_only and not row.may_be_forgotten):",
             ),
         ),
         "model check",
@@ -516,8 +516,8 @@ _KEYS: Final = (
         (
             Edit(
                 "core/transitions.py",
-                "or row.id_taken or row.stays_open or may_be_forgotten(row)\n",
-                "or row.id_taken or may_be_forgotten(row)\n",
+                "or row.look_ups_only or row.stays_open or is_new_since_rollback(row)\n",
+                "or row.look_ups_only or is_new_since_rollback(row)\n",
             ),
         ),
     ),
@@ -625,7 +625,7 @@ _JOURNAL: Final = (
         (
             Edit(
                 "engine/flight.py",
-                "if self._has_sent and self._is_shared:",
+                "if self._has_asked and self._is_shared:",
                 "if row is None:",
             ),
         ),
@@ -775,8 +775,8 @@ _EPOCHS: Final = (
         (
             Edit(
                 "core/next_step.py",
-                "row.needs_look_up or row.id_taken or is_frozen(row)",
-                "row.needs_look_up or row.id_taken",
+                "row.needs_look_up or row.look_ups_only or is_frozen(row)",
+                "row.needs_look_up or row.look_ups_only",
             ),
         ),
         found_by="model check",
@@ -787,8 +787,8 @@ _EPOCHS: Final = (
         (
             Edit(
                 "core/next_step.py",
-                "row.needs_look_up or row.id_taken or is_frozen(row)",
-                "row.needs_look_up or row.id_taken or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
+                "row.needs_look_up or row.look_ups_only or is_frozen(row)",
+                "row.needs_look_up or row.look_ups_only or (is_frozen(row) and now < (row.journal_epoch.since or 0.0) + assumptions.quiet)",
             ),
         ),
         found_by="model check",

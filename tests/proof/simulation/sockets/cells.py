@@ -13,7 +13,7 @@ import msgspec
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.models import WithdrawalRequest
-from alphapo_async.core.outcome import NoReply, NotSent, Proof, Reply, judge_reply
+from alphapo_async.core.replies import NoReply, NotSent, Proof, Reply, judge_reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.engine.context import Runtime
 from alphapo_async.journal import Journal

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from alphapo_async.core.key_state import HeldBack
-from alphapo_async.core.outcome import Accepted, KeyRefused, Reply
-from alphapo_async.engine.keys import Keys
+from alphapo_async.core.replies import Accepted, KeyRefused, Reply
+from alphapo_async.engine.refused_keys import RefusedKeys
 from tests.support.rows import DOUBTED, TOLD, row
 from tests.support.virtual import run
 
@@ -16,12 +16,12 @@ LET_IN = Reply(200, b"{}")
 
 
 class Heard:
-    """Keys, and what they call."""
+    """RefusedKeys, and what they call."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, str | None]] = []
         self.given_up: list[Any] = []
-        self.keys = Keys(
+        self.keys = RefusedKeys(
             "new",
             20.0,
             give_up=self.given_up.append,
@@ -39,7 +39,7 @@ def test_a_refusal_is_reported_once_and_holds_back_its_key_alone() -> None:
     keys.judged("new", REFUSED, 2.0)
     assert keys.held_back == HeldBack(frozenset({"new"}), "new")
     assert (keys.code_of("new"), keys.code_of("old")) == ("bad_header_key", None)
-    assert repr(keys) == "Keys(current='new', refused=['new'])"
+    assert repr(keys) == "RefusedKeys(current='new', refused=['new'])"
     keys.judged("old", Accepted(TOLD), 3.0)
     keys.judged("new", Accepted(TOLD), 3.0)
     assert keys.held_back.keys == frozenset()

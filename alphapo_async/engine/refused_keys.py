@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from alphapo_async.core.key_state import ACCEPTED, HeldBack, KeyState, after_body, after_question, key_for
-from alphapo_async.core.outcome import KeyRefused, NoReply, Proof, Reply
+from alphapo_async.core.replies import KeyRefused, NoReply, Proof, Reply
 from alphapo_async.core.row import Row
 from alphapo_async.engine.limiter import QueuedRequest
 
-__all__ = ["Keys"]
+__all__ = ["RefusedKeys"]
 
 
-class Keys:
+class RefusedKeys:
     """The keys of one client.
 
     Args:
@@ -50,7 +50,7 @@ class Keys:
         """How many bodies were refused for their key so far; a mark for `is_refused_since`."""
 
     def __repr__(self) -> str:
-        return f"Keys(current={self.current!r}, refused={sorted(self.refused)})"
+        return f"RefusedKeys(current={self.current!r}, refused={sorted(self.refused)})"
 
     def code_of(self, key: str) -> str | None:
         """Return AlphaPo's code for a refused key; None while the key is accepted."""

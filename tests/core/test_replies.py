@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alphapo_async.core.codec import UNREADABLE, read_json
 from alphapo_async.core.comparison import Difference, compare
 from alphapo_async.core.models import Transaction, WithdrawalRequest
-from alphapo_async.core.outcome import (
+from alphapo_async.core.replies import (
     Accepted,
     Duplicate,
     Found,

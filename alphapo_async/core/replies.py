@@ -1,7 +1,6 @@
-"""What one reply proves, and whether a withdrawal that AlphaPo shows is the one we asked for.
+"""What one reply of AlphaPo proves: `judge_reply` for the answer to a body, `judge_look_up` for the answer to a look-up.
 
-Two doors: `judge_reply` for the answer to a body we sent, `judge_look_up` for the answer to a question by foreign_id.
-Whatever is not written in these tables proves nothing, and leaves an attempt in doubt. The facts behind them:
+A reply that is not in these tables proves nothing, and leaves an attempt in doubt. The facts behind them:
 https://docs.alphapo.net/api-reference/errors (the two error shapes),
 https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto (success) and
 https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata (look-up).
@@ -172,7 +171,7 @@ Answer: TypeAlias = Found | NoneFound | NoAnswer
 """What an answer to a look-up says."""
 
 
-# ── the first door: a reply to a body ────────────────────────────────────────────────────────────────────────────────
+# ── a reply to a body ────────────────────────────────────────────────────────────────────────────────
 
 _OK = range(200, 300)
 _CLIENT_ERROR = range(400, 500)
@@ -273,7 +272,7 @@ def _is_about_form(text: str) -> bool:
     return any(word in text for word in _OF_FORM) and not any(word in text for word in _OF_DUPLICATE)
 
 
-# ── the second door: an answer to a look-up ──────────────────────────────────────────────────────────────────────────
+# ── an answer to a look-up ──────────────────────────────────────────────────────────────────────────
 
 
 def judge_look_up(reply: Reply | NoReply, now: float) -> Answer:
@@ -350,14 +349,14 @@ def retry_after_seconds(reply: Reply, now: float) -> float | None:
     text = reply.retry_after.strip()
     if _SECONDS.fullmatch(text):
         return float(text)
-    until = _epoch(text)
+    until = _unix_time(text)
     if until is None:
         return None
-    since = _epoch(reply.date) if reply.date else None
+    since = _unix_time(reply.date) if reply.date else None
     return max(0.0, until - (now if since is None else since))
 
 
-def _epoch(text: str) -> float | None:
+def _unix_time(text: str) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
         # The dates of HTTP are all GMT; an old form does not say so, and would be taken for local time.

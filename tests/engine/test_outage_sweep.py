@@ -16,12 +16,12 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.evidence import Requested, Revision
 from alphapo_async.core.key_state import NOTHING_HELD_BACK
-from alphapo_async.core.outcome import NoReply, Reply
 from alphapo_async.core.rate_limit import LimiterState
+from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Assumptions, Row
 from alphapo_async.core.transitions import new_row
-from alphapo_async.engine.recovery import PER_SECOND, Recovery
+from alphapo_async.engine.outage_sweep import PER_SECOND, OutageSweep
 from tests.support.virtual import run
 from tests.support.wire import HTML_502, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
@@ -164,7 +164,7 @@ async def test_a_sweep_goes_page_by_page_and_comes_back_to_what_it_passed_over()
     )
     journal: Any = Rows(rows)
     keys: Any = SimpleNamespace(held_back=NOTHING_HELD_BACK)
-    recovery = Recovery(context, journal, limiter, keys, page=1)
+    recovery = OutageSweep(context, journal, limiter, keys, page=1)
 
     async def names() -> list[str]:
         recovery._next_at = loop.time()

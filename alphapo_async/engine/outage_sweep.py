@@ -10,11 +10,11 @@ from alphapo_async.core.next_step import Wait, next_step
 from alphapo_async.core.rate_limit import is_outage
 from alphapo_async.core.row import Row, is_in_doubt
 from alphapo_async.engine.context import ClientContext
-from alphapo_async.engine.keys import Keys
 from alphapo_async.engine.limiter import RequestLimiter
+from alphapo_async.engine.refused_keys import RefusedKeys
 from alphapo_async.journal import Journal
 
-__all__ = ["PER_SECOND", "Recovery"]
+__all__ = ["PER_SECOND", "OutageSweep"]
 
 PER_SECOND: Final = 10
 """Rows in doubt that one client claims in a second, besides those that are due."""
@@ -23,7 +23,7 @@ _PAGES: Final = 10
 """Pages of open rows that are read in one second; a sweep continues where it stopped."""
 
 
-class Recovery:
+class OutageSweep:
     """A sweep over the rows in doubt, oldest first, after each answer that ends a silence; and one look-up at a time in an outage.
 
     A sweep takes each row once. It passes over rows that were looked up within the last `wait_max` and comes back to them.
@@ -37,7 +37,7 @@ class Recovery:
     """
 
     def __init__(
-        self, context: ClientContext, journal: Journal, limiter: RequestLimiter, keys: Keys, page: int = _PAGE
+        self, context: ClientContext, journal: Journal, limiter: RequestLimiter, keys: RefusedKeys, page: int = _PAGE
     ) -> None:
         self._context = context
         self._journal = journal
