@@ -71,23 +71,26 @@ def settle(
     _check_id(alphapo_id, is_accepted=is_accepted, without_id=without_id)
     owner, now = account_of(account, os.environ), time.time()
     word = OperatorDecision(by, because, is_accepted, alphapo_id, is_correction=correct)
-    is_patient = not is_accepted and not anyway
+    waits_for_quiet = not is_accepted and not anyway
 
     def use(opened: Journal) -> Awaitable[tuple[Row | None, bool]]:
-        return settle_in(opened, owner, foreign_id, word, now, is_patient=is_patient)
+        return settle_in(opened, owner, foreign_id, word, now, waits_for_quiet=waits_for_quiet)
 
     row, is_taken = with_journal(journal_named(name, os.environ), use)
     if row is None:
         click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     if not is_taken:
-        click.echo(clean(f"Not settled: {_why_not(row, now, is_patient=is_patient, is_correction=correct)}"), err=True)
+        click.echo(
+            clean(f"Not settled: {_why_not(row, now, waits_for_quiet=waits_for_quiet, is_correction=correct)}"),
+            err=True,
+        )
         sys.exit(Exit.REFUSED)
     echo(f"{foreign_id}: {row.word or ''}")
 
 
 async def settle_in(
-    opened: Journal, owner: str, foreign_id: str, word: OperatorDecision, now: float, *, is_patient: bool = False
+    opened: Journal, owner: str, foreign_id: str, word: OperatorDecision, now: float, *, waits_for_quiet: bool = False
 ) -> tuple[Row | None, bool]:
     """Record the operator's decision; return the row, None if there is none, and whether the decision changed it.
 
@@ -97,7 +100,7 @@ async def settle_in(
         foreign_id: of the withdrawal.
         word: the decision.
         now: seconds since the epoch.
-        is_patient: leave the row unchanged while AlphaPo might still accept what was sent.
+        waits_for_quiet: leave the row unchanged while AlphaPo might still accept what was sent.
     """
     found = before = await opened.find(owner, foreign_id)
     if found is None:
@@ -106,7 +109,7 @@ async def settle_in(
     def change(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         nonlocal before
         before = known or found
-        after = before if is_patient and _is_early(before, now) else apply(before, word, now)
+        after = before if waits_for_quiet and _is_early(before, now) else apply(before, word, now)
         return noted(after, () if after is before else entries_of((word,), now, __version__))
 
     after = await opened.update(owner, foreign_id, change)
@@ -137,7 +140,7 @@ def _is_early(row: Row, now: float) -> bool:
     return is_undecided and row.could_leave_until is not None and now < quiet_ends_at(row, Assumptions())
 
 
-def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> str:
+def _why_not(row: Row, now: float, *, waits_for_quiet: bool, is_correction: bool) -> str:
     """Return why a row cannot be settled by hand, and when it can."""
     if row.holder is not None:
         return f"{row.holder} works on it. Only an open row that no worker holds can be settled by hand."
@@ -149,7 +152,7 @@ def _why_not(row: Row, now: float, *, is_patient: bool, is_correction: bool) -> 
         if is_by_hand(row):
             return f"it was {row.word}. --correct replaces that decision."
         return f"it is {row.state}. Only an open row can be settled by hand."
-    if is_patient and _is_early(row, now):
+    if waits_for_quiet and _is_early(row, now):
         return (
             f"AlphaPo might still accept what was sent, until {moment(quiet_ends_at(row, Assumptions()))}. From then on "
             "pass --rejected if AlphaPo's own books have no withdrawal with this foreign_id, not even a cancelled one. "

@@ -20,7 +20,7 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.opentelemetry import _PROOFS, Telemetry
 from alphapo_async.core.errors import AuthenticationError, JournalError, WithdrawalRejected
 from alphapo_async.core.events import Event
-from alphapo_async.core.outcome import Answer, Proof
+from alphapo_async.core.replies import Answer, Proof
 from alphapo_async.journal.memory import MemoryJournal
 from alphapo_async.sandbox import Sandbox
 from tests.support.virtual import run
