@@ -33,7 +33,7 @@ from tests.support.long import long_after
 from tests.support.virtual import run
 from tests.support.wire import EPOCH, INSUFFICIENT, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
-REFUSED_KEY = reply(403, {"error": "Bad key", "code": "bad_header_key"})
+KEY_REFUSED = reply(403, {"error": "Bad key", "code": "bad_header_key"})
 
 
 def requests(number: int) -> list[WithdrawalRequest]:
@@ -460,7 +460,7 @@ def test_what_another_try_does_not_mend_is_told_though_there_is_an_outage() -> N
 def test_a_refused_key_takes_no_more_tells_all_and_raises() -> None:
     """What was taken has its result, the rest was never taken."""
     wire = Wire()
-    wire.always = REFUSED_KEY
+    wire.always = KEY_REFUSED
     taken: list[int] = []
 
     async def story() -> Counter[str]:
@@ -474,7 +474,7 @@ def test_a_refused_key_takes_no_more_tells_all_and_raises() -> None:
 def test_a_row_that_stays_open_ends_the_batch_for_a_refused_key() -> None:
     """It was enqueued before, so that a worker may still send it; the error is about no single row, and releases nothing."""
     wire, journal = Wire(), Durable()
-    wire.always = REFUSED_KEY
+    wire.always = KEY_REFUSED
 
     async def story() -> tuple[Counter[str], AuthenticationError]:
         async with client(wire, journal=journal) as alphapo:
@@ -507,7 +507,7 @@ def test_a_refused_retired_key_does_not_end_a_batch() -> None:
         async with client(wire, journal=journal, policy=RetryPolicy.none()) as old:
             with pytest.raises(WithdrawalUnknown):
                 await old.withdraw(requests(1)[0])
-        wire.scripts["POST"] = [None, REFUSED_KEY]
+        wire.scripts["POST"] = [None, KEY_REFUSED]
         loop = asyncio.get_running_loop()
         settings: dict[str, Any] = {"journal": journal, "session": wire, "base_url": "http://127.0.0.1:9"}
         settings["_runtime"] = Runtime(lambda: EPOCH + loop.time(), lambda: 0.5, asyncio.sleep)

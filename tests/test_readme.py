@@ -258,7 +258,7 @@ async def test_the_backend_example_answers_as_the_table_says(tmp_path: Path) -> 
             "refused": {"withdrawal": [Fault.INSUFFICIENT]},
             "lost": {"withdrawal": [Fault.RESET_AFTER], **every},
             "throttled": {"withdrawal": [Fault.THROTTLE]},
-            "key": {"withdrawal": [Fault.REFUSED_KEY]},
+            "key": {"withdrawal": [Fault.KEY_REFUSED]},
         },
         then="repeat last",
     )

@@ -19,7 +19,7 @@ _WORDS: Final = {
     ("attempt", "InDoubt"): "in doubt",
     ("attempt", "Rejected"): "refused",
     ("attempt", "Duplicate"): "refused: AlphaPo knows this foreign_id already",
-    ("attempt", "KeyRefused"): "the key was not accepted",
+    ("attempt", "KeyRefused"): "key refused",
     ("attempt", "NotSent"): "not sent",
     ("look-up", "Found"): "found",
     ("look-up", "NoneFound"): "none, which proves nothing",
@@ -114,7 +114,7 @@ def why(row: Row) -> str:
         "rejected": refusal(row) or "AlphaPo refused it; its reason is no longer kept",
         "failed": _error(row),
         "conflict": f"the foreign_id was already used for another payment: {existing(row) or 'it is no longer kept'}",
-        "key_refused": f"AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
+        "key_refused": f"key refused: AlphaPo does not accept the key or the signature ({row.code or 'its code is no longer kept'})",
     }
     return f"settled by hand: {row.word}" if is_by_hand(row) else words.get(row.state, "")
 

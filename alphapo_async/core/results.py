@@ -175,7 +175,7 @@ def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalE
 
 def key_refused(code: str | None) -> str:
     """Return what is wrong with a refused key, in words; a row that was not sent for it has no code."""
-    return f"AlphaPo does not accept the key or the signature{f' ({code})' if code else ''}"
+    return f"key refused: AlphaPo does not accept the key or the signature{f' ({code})' if code else ''}"
 
 
 def _unknown_outcome(name: str, row: Row, result: FlightResult, about: dict[str, Any]) -> WithdrawalUnknown:
@@ -229,7 +229,7 @@ _WORDS = {
     "expired": "its time was over before its turn",
     WENT_BACK: "the journal went back in time, and what happened since is not in it",
     INTERNAL_ERROR: "an internal error; see the log",
-    "key refused": "AlphaPo does not accept the key now, which says nothing about an earlier attempt",
+    "key refused": "key refused: AlphaPo does not accept the key now, which says nothing about an earlier attempt",
     "outage": "AlphaPo gives no readable answers, and only probes are sent meanwhile",
     "queue": "its time was over before its turn",
     "refused": "AlphaPo refuses it now, which says nothing about an earlier attempt",

@@ -204,7 +204,9 @@ def unavailable(what: str, answer: Answer | None) -> AlphapoUnavailable:
             f"AlphaPo did not answer {what}: {'no slot in time' if answer is None else 'unexpected reply'}."
         )
     refused = (
-        f"; it does not accept the key or the signature ({answer.code})" if answer.code in AUTHENTICATION_CODES else ""
+        f"; key refused: it does not accept the key or the signature ({answer.code})"
+        if answer.code in AUTHENTICATION_CODES
+        else ""
     )
     return AlphapoUnavailable(
         f"AlphaPo did not answer {what}: {answer.reason}{refused}.",

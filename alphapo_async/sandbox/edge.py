@@ -84,7 +84,7 @@ _INSTEAD = {
     Fault.UNAUTHORIZED: textual(401, "Unauthorized", "unauthorized"),
     Fault.NOT_FOUND_HTML: _page(404, "404 Not Found"),
     Fault.TIMEOUT_408: _page(408, "408 Request Time-out"),
-    Fault.REFUSED_KEY: not_let_in(BAD_KEY),
+    Fault.KEY_REFUSED: not_let_in(BAD_KEY),
     Fault.UNKNOWN_CODE: textual(403, "Something else", "something_else"),
 }
 

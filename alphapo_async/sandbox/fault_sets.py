@@ -29,7 +29,7 @@ _DEMO = {
 _DEMO_LOOK_UPS = {Fault.HTML_502_BEFORE: 0.02, Fault.RESET_BEFORE: 0.01, Fault.SLOW: 0.01}
 # Everything but the faults that end a whole batch (the key) or that only an operator can settle.
 _HEAVY: dict[Fault, float] = dict.fromkeys(
-    [fault for fault in Fault if fault not in {Fault.REFUSED_KEY, Fault.OTHER_FOREIGN_ID, Fault.INSUFFICIENT}], 0.02
+    [fault for fault in Fault if fault not in {Fault.KEY_REFUSED, Fault.OTHER_FOREIGN_ID, Fault.INSUFFICIENT}], 0.02
 )
 _HEAVY_LOOK_UPS = {
     Fault.HTML_502_BEFORE: 0.1,

@@ -73,7 +73,7 @@ class Fault(enum.StrEnum):
     """404 as a page; nothing is processed."""
     TIMEOUT_408 = "timeout_408"
     """408 as a page; nothing is processed."""
-    REFUSED_KEY = "refused_key"
+    KEY_REFUSED = "key_refused"
     """403 with the documented code `bad_header_key`; nothing is processed."""
     UNKNOWN_CODE = "unknown_code"
     """403 with JSON and a code that no document knows; nothing is processed."""

@@ -165,7 +165,7 @@ async def test_a_look_up_without_an_answer_is_repeated_and_then_named() -> None:
 async def test_a_refused_key_ends_it() -> None:
     """At the first look-up."""
     with pytest.raises(AlphapoUnavailable) as refused:
-        await looked_up("a", faults=Script({"a": {"look-up": [Fault.REFUSED_KEY] * 9}}))
+        await looked_up("a", faults=Script({"a": {"look-up": [Fault.KEY_REFUSED] * 9}}))
     assert refused.value.code is not None
 
 

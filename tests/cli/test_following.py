@@ -165,7 +165,7 @@ async def test_what_others_have_settled_is_not_looked_up() -> None:
 
 async def test_a_refused_key_ends_it() -> None:
     """No other look-up would say more."""
-    plan = Script({"a": {LOOK_UP: [Fault.REFUSED_KEY]}})
+    plan = Script({"a": {LOOK_UP: [Fault.KEY_REFUSED]}})
     async with paid(request("a"), faults=plan) as (_, _, following):
         with pytest.raises(AlphapoUnavailable) as refused:
             await statuses(following)

@@ -109,7 +109,7 @@ def test_tables_are_plain_text() -> None:
         (InDoubt("broken off here"), "in doubt: broken off here"),
         (Rejected({}), "refused"),
         (Duplicate({}), "refused: AlphaPo knows this foreign_id already"),
-        (KeyRefused("bad_header_key"), "the key was not accepted: bad_header_key"),
+        (KeyRefused("bad_header_key"), "key refused: bad_header_key"),
         (NotSent("no connection: TLS failed"), "not sent: no connection: TLS failed"),
     ],
 )
@@ -180,7 +180,7 @@ def test_times_in_a_line_are_what_people_call_them() -> None:
         (
             REFUSED_ROW,
             "none moved, and none will; the funds may be released",
-            "AlphaPo does not accept the key or the signature (bad_header_key)",
+            "key refused: AlphaPo does not accept the key or the signature (bad_header_key)",
         ),
         (
             CONFLICT_ROW,

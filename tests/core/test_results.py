@@ -101,12 +101,12 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
     (
         row_with("key_refused", code="bad_header_key"),
         AuthenticationError,
-        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature (bad_header_key). No money moved.",
+        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature (bad_header_key). No money moved.",
     ),
     (
         row_with("key_refused"),
         AuthenticationError,
-        "Withdrawal 'payout-17': AlphaPo does not accept the key or the signature. No money moved.",
+        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature. No money moved.",
     ),
     (
         row_with("not_sent", reason="no connection: refused"),
@@ -222,7 +222,11 @@ def test_the_reason_why_nothing_was_sent_is_one_word(detail: str, kept: str, rea
         ("not_sent", "throttled", "AlphaPo asked to wait"),
         ("not_sent", "no connection: refused by 127.0.0.1:443", "no connection: refused by 127.0.0.1:443"),
         ("open", "refused", "AlphaPo refuses it now, which says nothing about an earlier attempt"),
-        ("open", "key refused", "AlphaPo does not accept the key now, which says nothing about an earlier attempt"),
+        (
+            "open",
+            "key refused",
+            "key refused: AlphaPo does not accept the key now, which says nothing about an earlier attempt",
+        ),
         ("open", "HTTP 502", "HTTP 502"),
     ],
 )
@@ -242,9 +246,9 @@ def test_a_reason_of_one_word_is_told_in_a_sentence(state: State, reason: str, w
             "key refused",
             {"code": "bad_header_key"},
             "key refused",
-            "AlphaPo does not accept the key or the signature (bad_header_key)",
+            "key refused: AlphaPo does not accept the key or the signature (bad_header_key)",
         ),
-        ("key refused", {}, "key refused", "AlphaPo does not accept the key or the signature"),
+        ("key refused", {}, "key refused", "key refused: AlphaPo does not accept the key or the signature"),
     ],
 )
 def test_a_row_that_stays_open_without_doubt_says_why_it_was_not_sent(
@@ -273,7 +277,7 @@ def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
         (
             {"doubt_since": 1.0, "code": "bad_header_key", "reason": "key refused"},
             "key refused",
-            "(AlphaPo does not accept the key now,",
+            "(key refused: AlphaPo does not accept the key now,",
         ),
         ({"code": "bad_header_key", "refusal": {"a": ["x"]}}, "key refused", "()"),
         (

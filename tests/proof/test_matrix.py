@@ -111,7 +111,7 @@ async def test_under_the_usual_dialect_most_faults_end_in_certainty() -> None:
         outcomes[f"{fault.value}-{number}"] for fault in (Fault.RESET_AFTER, Fault.CUT_BODY) for number in (0, 1, 2)
     } == {"accepted"}
     assert outcomes["insufficient-0"] == "rejected"
-    assert outcomes["refused_key-0"] == "key_refused"
+    assert outcomes["key_refused-0"] == "key_refused"
     assert Counter(outcomes.values())["accepted"] > len(CASES) * 0.8
 
 

@@ -512,7 +512,7 @@ async def test_following_ends_in_order_when_it_is_interrupted(tmp_path: Path) ->
 async def test_a_key_that_is_refused_while_rows_are_followed_ends_the_run(tmp_path: Path) -> None:
     """Every line is written, and the exit code names the key."""
     desk = Desk(tmp_path, rows(2))
-    plan = Script({"*": {"look-up": [Fault.REFUSED_KEY]}})
+    plan = Script({"*": {"look-up": [Fault.KEY_REFUSED]}})
     async with Sandbox(KEY, SECRET, settle_after=60.0, faults=plan) as sandbox:
         report, failure = await desk.pay(sandbox.url, follow=True)
     assert isinstance(failure, AlphapoUnavailable)

@@ -66,9 +66,9 @@ _MOST_IN_LONG: Final = 60
 _EDGE: Final = tuple(
     fault
     for fault in Fault
-    if fault not in (Fault.THROTTLE, Fault.LATE, Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
+    if fault not in (Fault.THROTTLE, Fault.LATE, Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.KEY_REFUSED)
 )
-_LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.REFUSED_KEY)
+_LIES: Final = (Fault.OTHER_FOREIGN_ID, Fault.OTHER_AMOUNT, Fault.KEY_REFUSED)
 
 _DOUBTFUL: Final = ("stall", "stall", "404", "reset")
 OUTAGES: Final = ("503", "stall", "reset", "refuse", "name not found", "throttle", "401", "404", "408", "502")

@@ -513,7 +513,7 @@ _REPLY: dict[str, Fault] = {
         f"{name}, {end}": strike(makes="a payment", says=bytes, end=end, twist=twist)
         for name, twist in (
             ("rejected", Twist.INSUFFICIENT),
-            ("refused key", Twist.REFUSED_KEY),
+            ("refused key", Twist.KEY_REFUSED),
             ("throttled", Twist.THROTTLE),
             ("another foreign_id", Twist.OTHER_FOREIGN_ID),
             ("another amount", Twist.OTHER_AMOUNT),
