@@ -91,5 +91,5 @@ def test_a_refusal_is_an_answer(ask: Ask, alphapo_sandbox: RunningSandbox) -> No
     """The view says that no money moved."""
     status, told = ask("17", "0")
     assert status == HTTPStatus.CONFLICT
-    assert "No money moved" in told["refused"]
+    assert "No money moved" in told["why"]
     assert not alphapo_sandbox.ledger.all_accepted()
