@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any, assert_never, assert_type
+from typing import Any, Literal, assert_never, assert_type
 from uuid import UUID
 
 from alphapo_async import (
@@ -33,7 +33,7 @@ from alphapo_async import (
     WithdrawalUnknown,
     derive_foreign_id,
 )
-from alphapo_async.core.errors import Outcome
+from alphapo_async.core.errors import NotSentReason, Outcome, Status, UnknownReason
 
 
 def requests(identity: UUID) -> list[WithdrawalRequest]:
@@ -78,6 +78,14 @@ async def one(client: AlphapoClient, request: WithdrawalRequest) -> None:
         assert_type(withdrawal, Withdrawal)
         assert_type(withdrawal.sender_amount, Decimal | None)
         assert_type(withdrawal.is_final, bool)
+        assert_type(withdrawal.status, Status | None)
+
+
+def why(error: WithdrawalNotSent | WithdrawalUnknown) -> None:
+    """A reason is one of our own words; AlphaPo's statuses may be others than those that it documents."""
+    assert_type(error.reason, NotSentReason | UnknownReason)
+    if isinstance(error, WithdrawalNotSent) and error.reason == "outage":
+        assert_type(error.reason, Literal["outage"])
 
 
 async def many(client: AlphapoClient, rows: AsyncIterator[dict[str, Any]]) -> None:
