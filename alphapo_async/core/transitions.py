@@ -834,9 +834,8 @@ def _merged(known: Withdrawal | None, shown: Withdrawal, request: WithdrawalRequ
     if filled.get("amount", shown.amount) is None and request is not None and not request.has_conversion:
         filled["amount"] = request.amount
     if known is not None and known.source == "reply" and str(known.id) == str(shown.id):
-        filled["source"] = (
-            "reply"  # it stays a control: AlphaPo accepted it after the row was recorded, which a callback alone does not prove
-        )
+        # It stays a control: AlphaPo accepted it after the row was recorded, which a callback alone does not prove.
+        filled["source"] = "reply"
     return replace(shown, **filled) if filled else shown
 
 

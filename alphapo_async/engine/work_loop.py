@@ -125,7 +125,7 @@ class WorkLoop:
         """
         await self._recorder.epochs.look()
         await self.recover_dead_workers()
-        await self._free_what_nobody_works_on()
+        await self._free_idle_rows()
         context, keys = self._context, self._keys
         due = await self._journal.find_due(context.account, context.now(), _PAGE, keys.held_back)
         to_settle = [row for row in due if row.state == "open"]
@@ -156,13 +156,12 @@ class WorkLoop:
             while held := await self._journal.find_held(worker, _PAGE):
                 for row in held:
                     await self._recorder.apply(row, LeaseExpired(worker, self._context.clock.end_of(until, now)))
-            if (
-                until <= now
-            ):  # while its lease runs it stays on the list: it may take on more rows, whose doubt is as long
+            # While its lease runs it stays on the list: it may take on more rows, whose doubt is as long.
+            if until <= now:
                 await self._journal.leave(worker, now)
 
-    async def _free_what_nobody_works_on(self) -> None:
-        """Free what this worker has held from one look to the next without a flight: the journal refused it, and took it on later."""
+    async def _free_idle_rows(self) -> None:
+        """Free the rows that this worker has held from one look to the next without a flight: the journal took them on late."""
         flights, worker, now = self._registry.flights, self._lease.worker, self._context.now()
         if now < self._next_look:
             return

@@ -387,10 +387,10 @@ class _Round:
         """Return state and version of each row of the primary."""
         connection = await asyncpg.connect(self._cluster.primary.url)
         try:
-            found = await connection.fetch("select foreign_id, state, turn from alphapo.withdrawals")
+            found = await connection.fetch("select foreign_id, state, row_version from alphapo.withdrawals")
         finally:
             await connection.close()
-        return {row["foreign_id"]: (row["state"], row["turn"]) for row in found}
+        return {row["foreign_id"]: (row["state"], row["row_version"]) for row in found}
 
     async def _judge(self, seconds: float) -> Result:
         calls, accepted = self._calls(), self._accepted()

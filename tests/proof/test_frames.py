@@ -268,7 +268,7 @@ def test_a_database_that_cannot_be_reached_shows_no_secret() -> None:
     """The journal fails while it is used, after more than one try."""
     journal = open_journal(DATABASE)
     assert isinstance(journal, PostgresJournal)
-    journal._server._patience = 0.2
+    journal._server._retry_for = 0.2
     error = error_of(lambda: with_journal(journal, lambda opened: opened.totals("default")))
     assert isinstance(error, alphapo_async.JournalError)
     assert "it cannot be reached" in str(error)

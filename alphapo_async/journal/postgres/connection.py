@@ -88,7 +88,7 @@ class PostgresConnection:
         url: where it is; None with a pool.
         schema: a checked name.
         pool: an asyncpg pool of the caller's own.
-        patience: seconds for which something is tried again after a connection was lost.
+        retry_for: seconds for which something is tried again after a connection was lost.
         timeout: seconds that a connection may take to come about, and a statement to be answered.
         migrations: by the version that they start from, the statements that lead to the next one.
     """
@@ -103,7 +103,7 @@ class PostgresConnection:
         timeout: float = TIMEOUT,
         migrations: Mapping[int, str] = MIGRATIONS,
     ) -> None:
-        self._patience = retry_for
+        self._retry_for = retry_for
         self._timeout = timeout
         self._migrations = migrations
         self.schema = schema
@@ -135,7 +135,7 @@ class PostgresConnection:
         """
         loop = self._of_loop()
         # While the database is known to be down no call waits for it: each tries once.
-        until = loop.time() + (0.0 if self.is_known_down else self._patience)
+        until = loop.time() + (0.0 if self.is_known_down else self._retry_for)
         failures = 0
         while True:
             connection = None

@@ -1,6 +1,6 @@
 """The journal in PostgreSQL: any number of workers on any number of machines share it.
 
-Changes that come at the same time are stored with one statement. A row is changed only from the turn from which the change was computed:
+Changes that come at the same time are stored with one statement. A row is changed only from the version from which the change was computed:
 no worker waits for another one, and a statement that is sent twice takes effect once.
 """
 
@@ -39,10 +39,10 @@ T = TypeVar("T")
 _CLOSING: Final = 2.0
 """Seconds that closing gives to what is left."""
 _REMEMBERED: Final = 10_000
-"""Rows that are not read again: the statement itself refuses a change from a turn that is no longer the present one."""
+"""Rows that are not read again: the statement itself refuses a change from a version that is no longer the present one."""
 
 
-class _Attempt(NamedTuple):
+class _Unanswered(NamedTuple):
     """A statement that was sent and not answered: it may have taken effect, or may do later."""
 
     draft: Draft
@@ -52,7 +52,7 @@ class _Attempt(NamedTuple):
     def stands(self, found: StoredRow, lines: Sequence[Entry]) -> bool:
         """Return whether the row, as it was read with these lines, is the one of the draft, or comes from it."""
         _, known, row, entries = self.draft
-        ours, changes = stored(entries), found.turn - (0 if known is None else known.turn)
+        ours, changes = stored(entries), found.version - (0 if known is None else known.version)
         if changes == 1:
             return to_record(found.row) == to_record(row) and _are_stored(ours, lines)
         # Other changes came since. Lines are only added, each under its own number; a count does not show which change counted.
@@ -69,7 +69,7 @@ class _Write(PendingWrite[Row]):
         super().__init__()
         self.name = name
         self.change = change
-        self.attempts: list[_Attempt] = []
+        self.attempts: list[_Unanswered] = []
 
 
 class _Found(NamedTuple):
@@ -324,22 +324,22 @@ class PostgresJournal:
         """Remove a withdrawal's bytes and AlphaPo's words or its whole history; keep the row and add the lines that `change` returns."""
         name = account, foreign_id
         sent: dict[int, Row] = {}
-        """The row that was sent, by its turn, where no answer came."""
+        """The row that was sent, by its version, where no answer came."""
 
         async def forget(fetch: Fetch) -> bool:
             while (known := (await self._rows.find_many(fetch, [name])).get(name)) is not None:
-                before = sent.get(known.turn - 1)
+                before = sent.get(known.version - 1)
                 if before is not None and to_record(before).rest == to_record(known.row).rest:
                     return True
                 after, entries = change(known.row)
                 if after is known.row:
                     return bool(sent)
-                unsure = sent.get(known.turn)
-                sent[known.turn] = after
+                unsure = sent.get(known.version)
+                sent[known.version] = after
                 if await self._rows.forget(fetch, known, after, entries, self._stamp, keeps_history=keeps_history):
                     return True
                 if unsure is None:
-                    del sent[known.turn]
+                    del sent[known.version]
                 await self._look(fetch)
             return False
 
@@ -533,7 +533,7 @@ class PostgresJournal:
             return
         for draft, together in drafts:
             for pending, row in together:
-                pending.attempts.append(_Attempt(draft, row))
+                pending.attempts.append(_Unanswered(draft, row))
         done: dict[Name, StoredRow] | None = {}
         try:
             done = await self._rows.write(fetch, [draft for draft, _ in drafts], stamp)
@@ -581,9 +581,9 @@ class PostgresJournal:
         return True
 
     def _is_overtaken(self, name: Name, found: StoredRow | None) -> bool:
-        """Return whether this worker saw a newer turn of the row acknowledged than the database now has: it lost commits."""
+        """Return whether this worker saw a newer version of the row acknowledged than the database now has: it lost commits."""
         before = self._known.get(name)
-        return before is not None and (found is None or found.turn < before.turn)
+        return before is not None and (found is None or found.version < before.version)
 
     def _remember(self, name: Name, known: StoredRow) -> None:
         self._known.pop(name, None)

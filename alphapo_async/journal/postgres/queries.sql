@@ -14,7 +14,7 @@ where j.identity = now.seen and now.seen || ' ' || j.epoch_number = $1::text
 
 -- part row --
 -- Begin each query that returns rows; `unpack` reads them in this order.
-select id, turn, body, digest, epoch_number, epoch_since, {columns_as_text}
+select id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
 from {s}.withdrawals w cross join {s}.journal
 
 -- part rows --
@@ -48,9 +48,9 @@ with asked as materialized ({rows}), added as (
 select id, place, {durable} from made
 
 -- update --
--- Record changes of withdrawals, locked in the order of their ids; leave out those whose turn is another one by now.
+-- Record changes of withdrawals, locked in the order of their ids; leave out those whose row_version is another one by now.
 with asked as materialized ({rows}), held as materialized (
-  select w.id from {s}.withdrawals w join asked on asked.id = w.id and asked.turn = w.turn
+  select w.id from {s}.withdrawals w join asked on asked.id = w.id and asked.row_version = w.row_version
   where exists ({here}) order by w.id for update of w
 ), kept as (
   insert into {s}.revisions (withdrawal, number, body, sha256, digest)
@@ -59,7 +59,7 @@ with asked as materialized ({rows}), held as materialized (
   union all
   select held.id, number, body, sha256, digest from held join {between} on between.withdrawal = held.id
 ), changed as (
-  update {s}.withdrawals w set turn = w.turn + 1, {changing},
+  update {s}.withdrawals w set row_version = w.row_version + 1, {changing},
     body = coalesce(asked.body, w.body), sha256 = coalesce(asked.sha256, w.sha256), digest = coalesce(asked.digest, w.digest)
   from asked join held using (id) where w.id = asked.id
   returning w.id
@@ -69,9 +69,9 @@ with asked as materialized ({rows}), held as materialized (
 select id, place, {durable} from made
 
 -- forget --
--- Remove a withdrawal's bytes and AlphaPo's words, or its whole history; leave it as it is if its turn is another one by now.
+-- Remove a withdrawal's bytes and AlphaPo's words, or its whole history; leave it as it is if its row_version is another one by now.
 with held as materialized (
-  select id from {s}.withdrawals where id = $4 and turn = $5 and exists ({here}) for update
+  select id from {s}.withdrawals where id = $4 and row_version = $5 and exists ({here}) for update
 ), bodies as (
   update {s}.revisions r set body = '', sha256 = '' from held where r.withdrawal = held.id and $6
 ), replies as (
@@ -83,7 +83,7 @@ with held as materialized (
 ), silenced as (
   delete from {s}.history h using held where h.withdrawal = held.id and not $6
 ), changed as (
-  update {s}.withdrawals w set turn = w.turn + 1, body = '', sha256 = '', rest = convert_from($2, 'UTF8')::json
+  update {s}.withdrawals w set row_version = w.row_version + 1, body = '', sha256 = '', rest = convert_from($2, 'UTF8')::json
   from held where w.id = held.id
   returning w.id
 ), made as (
@@ -177,7 +177,7 @@ returning {durable}
 with equal as (
   update {s}.journal set epoch_since = null returning epoch_number
 ), counted as (
-  update {s}.withdrawals w set epoch = w.epoch + 1, turn = turn + 1 from equal
+  update {s}.withdrawals w set epoch = w.epoch + 1, row_version = row_version + 1 from equal
   where w.epoch + 1 = equal.epoch_number and state not in ('accepted', 'failed')
   returning w.id
 )

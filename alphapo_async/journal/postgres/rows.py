@@ -1,6 +1,6 @@
 """Rows and histories of a journal in PostgreSQL: what each statement of `queries.sql` is handed and returns.
 
-A change is made only to the turn of the row from which it was computed; a change that comes second is not made, and is computed anew.
+A change is made only to the version of the row from which it was computed; a change that comes second is not made, and is computed anew.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class StoredRow(NamedTuple):
-    """A row as it was found, and its place and turn in the table."""
+    """A row as it was found, and its place and version in the table."""
 
     id: int
-    turn: int
+    version: int
     row: Row
 
 
@@ -87,7 +87,8 @@ class PostgresRows:
             for number, *revision in await fetch(self._sql["earlier"], corrected):
                 earlier[number].append(tuple(revision))
         return [
-            StoredRow(number, turn, unpack(row, partial(earlier.__getitem__, number))) for number, turn, *row in found
+            StoredRow(number, version, unpack(row, partial(earlier.__getitem__, number)))
+            for number, version, *row in found
         ]
 
     async def history_of(self, fetch: Fetch, name: Name) -> list[Entry]:
@@ -120,7 +121,7 @@ class PostgresRows:
         made = await fetch(statement, stamp, *_packed(named))
         written_drafts = [(named[place], number) for number, place, _ in made]
         return {
-            draft.name: StoredRow(number, 1 if draft.known is None else draft.known.turn + 1, draft.row)
+            draft.name: StoredRow(number, 1 if draft.known is None else draft.known.version + 1, draft.row)
             for draft, number in written_drafts
         }
 
@@ -134,7 +135,7 @@ class PostgresRows:
     ) -> bool:
         """Remove a withdrawal's bytes and more; return whether it still was as it was known."""
         lines = _encode([_line(known.id, entry) for entry in entries])
-        values = to_record(after).rest, lines, known.id, known.turn, keeps_history
+        values = to_record(after).rest, lines, known.id, known.version, keeps_history
         return bool(await fetch(self._sql["forget"], stamp, *values))
 
 
@@ -157,7 +158,7 @@ def _row(place: int, draft: Draft) -> dict[str, Any]:
     row["id"], row["rest"] = place, record.rest.decode()
     row["alphapo_id"], row["status"] = _clean(record.alphapo_id), _clean(record.status)
     if draft.known is not None:
-        row["turn"] = draft.known.turn
+        row["row_version"] = draft.known.version
     if draft.known is None or draft.known.row.revision.number != draft.row.revision.number:
         row |= _bytes_of(draft.row.revision)
     return row

@@ -236,7 +236,7 @@ async def test_what_is_read_back_is_written_once_more(between: Pooler) -> None:
     await hear(journal, "f", asked("f"))
     between.lose_reply_to = b""
     assert (await hear(journal, "f", LOST)).attempts == 1
-    assert journal._known[ACCOUNT, "f"].turn == 3
+    assert journal._known[ACCOUNT, "f"].version == 3
     await journal.aclose()
 
 
@@ -385,7 +385,7 @@ async def test_what_is_wrong_with_one_is_not_told_to_all(journal: PostgresJourna
 async def test_what_the_database_never_saw_is_told_to_all_at_once() -> None:
     """Nobody waits for another's patience."""
     journal = PostgresJournal("postgresql://127.0.0.1:9/payouts?sslmode=disable")
-    journal._server._patience = 0.2
+    journal._server._retry_for = 0.2
     began = asyncio.get_running_loop().time()
     told = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(100)), return_exceptions=True)
     assert asyncio.get_running_loop().time() - began < 3
@@ -584,7 +584,7 @@ async def test_a_worker_that_saw_more_than_the_database_has_begins_an_epoch(jour
     """A row is older than the turn that was acknowledged, or gone, and the database's identity shows nothing of that."""
     await hear(journal, "f", asked("f", worker=None))
     await hear(journal, "f", LOST)
-    await postgres.execute(f"update {journal._server.schema}.withdrawals set turn = 1")
+    await postgres.execute(f"update {journal._server.schema}.withdrawals set row_version = 1")
     await hear(journal, "f", LOST)
     assert journal.epoch.number == 1
     assert await journal.count_frozen(ACCOUNT) == 1

@@ -82,10 +82,10 @@ async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetc
     """Bytes and replies go, lines are added; whoever worked from another turn is told so."""
     added = await ROWS.write(fetch, [draft(row("f", "2"), None, line("x")), draft(row("g"), None, line("y"))])
     known = added["default", "f"]
-    assert not await ROWS.forget(fetch, known._replace(turn=9), redacted(known.row), [], STAMP, keeps_history=True)
+    assert not await ROWS.forget(fetch, known._replace(version=9), redacted(known.row), [], STAMP, keeps_history=True)
     assert await ROWS.forget(fetch, known, redacted(known.row), [line("z", 2)], STAMP, keeps_history=True)
     found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
-    assert (found.turn, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
+    assert (found.version, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
     told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
     assert told == [("x", b""), ("z", line("z").reply)]
     assert await ROWS.forget(fetch, found, redacted(known.row), [], STAMP, keeps_history=False)
@@ -118,10 +118,10 @@ async def test_a_row_is_changed_only_from_the_turn_it_was_known_at(fetch: Fetch)
     changed = await ROWS.write(
         fetch, [draft(row("b", attempts=7), other, line("b")), draft(row("a", attempts=1), first, line("a"))]
     )
-    assert {name: known.turn for (_, name), known in changed.items()} == {"a": 2, "b": 2}
+    assert {name: known.version for (_, name), known in changed.items()} == {"a": 2, "b": 2}
     assert await ROWS.write(fetch, [draft(row("a", attempts=2), first, line("late"))]) == {}
     found = await ROWS.find_many(fetch, [("default", "a")])
-    assert (found["default", "a"].turn, found["default", "a"].row.attempts) == (2, 1)
+    assert (found["default", "a"].version, found["default", "a"].row.attempts) == (2, 1)
     assert [entry.what for entry in await ROWS.history_of(fetch, ("default", "a"))] == ["a"]
 
 
