@@ -16,6 +16,7 @@ from alphapo_async.cli.demo import demo
 from alphapo_async.cli.error_log import errors_shown
 from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
+from alphapo_async.cli.grants import print_grants
 from alphapo_async.cli.journal import journal
 from alphapo_async.cli.output import clean
 from alphapo_async.cli.prune import prune, redact
@@ -31,7 +32,7 @@ from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
 from alphapo_async.cli.worker import worker
 
-__all__ = ["alphapo", "callbacks", "export", "prune", "redact", "settle", "unfreeze"]
+__all__ = ["alphapo", "callbacks", "export", "print_grants", "prune", "redact", "settle", "unfreeze"]
 
 
 class _Alphapo(click.Group):

@@ -69,7 +69,8 @@ async def _check_journal(access: Access) -> CheckLine:
         journal = access.open_journal()
         is_new = isinstance(journal, SqliteJournal) and not journal.path.exists()
         try:
-            await journal.totals(access.account)
+            async with access.open_client(journal):  # what a worker does first: it takes a lease and gives it back
+                await journal.totals(access.account)
             cautions = await journal.cautions() if isinstance(journal, Cautious) else []
             frozen = await journal.count_frozen(access.account)
         finally:

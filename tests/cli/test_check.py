@@ -14,6 +14,9 @@ from alphapo_async.cli.options import Access
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.journal import open_journal
+from alphapo_async.journal.copying import copy_journal
+from alphapo_async.journal.postgres.journal import PostgresJournal
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.sandbox import Fault, Sandbox, Script
 from tests.cli.conftest import Local, invoke
 from tests.support import postgres
@@ -187,3 +190,32 @@ def test_a_warning_about_a_row_has_its_line(local: Local, tmp_path: Path) -> Non
     ]
     strict = local.invoke("check", str(path), "--strict").output.splitlines()
     assert strict[-2].startswith("failed  file     line 4: warning: ")
+
+
+async def test_a_journal_that_has_moved_fails(tmp_path: Path) -> None:
+    """A worker cannot take a lease in it: it was copied to PostgreSQL, and is closed for good."""
+    path, schema = tmp_path / "payouts.db", postgres.schema()
+    source, target = SqliteJournal(path), PostgresJournal(postgres.url(), schema=schema)
+    await hear(source, "a", asked("a", worker=None), now=1.0)
+    await copy_journal(source, target, 2.0)
+    await source.aclose()
+    await target.aclose()
+    async with Sandbox() as sandbox:
+        lines = [line async for line in check_everything(Access(KEYS, base_url=sandbox.url, journal=str(path)))]
+    journal = lines[0]
+    assert (journal.name, journal.code) == ("journal", Exit.WRONG)
+    assert "copied" in journal.text
+
+
+async def test_an_account_of_another_host_fails(tmp_path: Path) -> None:
+    """A worker would be refused, too."""
+    path = tmp_path / "payouts.db"
+    async with Sandbox() as sandbox:
+        access = Access(KEYS, base_url=sandbox.url, journal=str(path))
+        async with access.open_client(access.open_journal()):
+            pass
+    found = [
+        line async for line in check_everything(Access(KEYS, base_url="https://alphapo.invalid", journal=str(path)))
+    ]
+    assert found[0].code == Exit.WRONG
+    assert "belongs to" in found[0].text

@@ -61,15 +61,15 @@ class PostgresRows:
         self._sql = queries(schema)
 
     def enqueue_statement(self, row: Row, line: Entry, host: str, times: Mapping[str, float]) -> str:
-        """Return the statement that records a new row, with the first line of its history, for the workers.
+        """Return the statement that records a new row for the workers: the database reads its columns from the body.
 
         `times` has `expires_in` and `resend_within` in seconds, and `epochs`: by how many the first sight of another identity raises the
         journal's epoch.
 
-        It has no parameters, and no character that any driver takes for one: the row stands in it as hexadecimal digits.
+        It has no parameters, and no character that any driver takes for one: what is handed over stands in it as hexadecimal digits.
         """
-        handed = _row(0, Draft((row.account, row.foreign_id), None, row, ()))
-        asked = _encode({"host": host, **times, "row": handed, "what": line.what, "release": line.release})
+        handed = {"account": row.account, "host": host, "key": row.key, "body": row.revision.body.hex()}
+        asked = _encode({**handed, **times, "release": line.release})
         return f"select {self._schema}.enqueue(decode('{asked.hex()}', 'hex'))"
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────

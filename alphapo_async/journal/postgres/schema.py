@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from alphapo_async.core.row_format import CHANGING
-from alphapo_async.journal.statements import load
+from alphapo_async.journal.statements import load, read
 from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED
 
-__all__ = ["MIGRATIONS", "SCHEMA", "queries", "tables"]
+__all__ = ["MIGRATIONS", "ROLES", "SCHEMA", "Role", "grants", "queries", "tables"]
+
+Role = Literal["payer", "enqueuer", "reader"]
+ROLES: Final[tuple[Role, ...]] = ("payer", "enqueuer", "reader")
+"""The roles of a database that use a journal, each with what it needs and no more."""
 
 SCHEMA: Final = 1
 """Version of the tables."""
@@ -37,6 +41,18 @@ def queries(schema: str) -> dict[str, str]:
         changing=", ".join(f"{name} = {_handed(name)}" for name in CHANGING),
         line=", ".join(LINE),
     )
+
+
+def grants(schema: str, role: Role, to: str) -> tuple[str, str]:
+    """Return a sentence about a role, and the statements that grant its privileges to a user of the database.
+
+    Args:
+        schema: a checked name.
+        role: which one.
+        to: the user's checked name.
+    """
+    about = {statement.name: statement.sentence for statement in read(_FOLDER / "grants.sql")}
+    return about[role], load(_FOLDER / "grants.sql", s=schema, to=to)[role]
 
 
 def tables(schema: str) -> str:

@@ -109,21 +109,100 @@ create table {s}.history (
 );
 comment on table {s}.history is 'Written by the statements that write withdrawals, so that a foreign key would only cost time';
 
+-- canonical --
+-- Make the function that writes a JSON value as the digest of a payment reads it: without blanks, names in the order of their bytes.
+create function {s}.canonical(value json) returns text language plpgsql immutable set search_path = pg_catalog, pg_temp as $canonical$
+begin
+  case json_typeof(value)
+  when 'object' then
+    if exists (select from json_each(value) one group by one.key having count(*) > 1) then
+      raise exception 'A name stands twice in the body; nothing was enqueued.' using errcode = 'invalid_parameter_value';
+    end if;
+    return '{{' || coalesce((
+      select string_agg(to_json(one.key)::text || ':' || {s}.canonical(one.value), ',' order by one.key collate "C") from json_each(value) one
+    ), '') || '}}';
+  when 'array' then
+    return '[' || coalesce((
+      select string_agg({s}.canonical(one.value), ',' order by one.place) from json_array_elements(value) with ordinality one (value, place)
+    ), '') || ']';
+  when 'string' then
+    return to_json(value #>> '{{}}')::text;
+  else
+    return value::text;
+  end case;
+end
+$canonical$;
+revoke all on function {s}.canonical(json) from public;
+
+-- requested --
+-- Make the function that reads a new row from the body that is to be sent; whatever the body does not give is not taken from a caller.
+create function {s}.requested(account text, key text, body bytea) returns {s}.withdrawals
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $requested$
+declare
+  payment json := convert_from(body, 'UTF8')::json;
+  figure text := coalesce(payment ->> 'amount', payment ->> 'amount_to');
+  wanted {s}.withdrawals;
+begin
+  if json_typeof(payment) <> 'object' or {s}.canonical(payment) is null or exists (
+    select from json_each(payment) one where json_typeof(one.value) <> case
+      when one.key in ('currency', 'address', 'foreign_id', 'end_user_reference', 'convert_to', 'tag', 'sender_type', 'receiver_type')
+      then 'string'
+      when one.key in ('sender_data', 'receiver_data') then 'object'
+      when one.key in ('amount', 'amount_to') and json_typeof(one.value) = 'number' then 'number'
+      when one.key in ('amount', 'amount_to') then 'string'
+      else 'not a field'
+    end
+  ) or '' in (
+    coalesce(payment ->> 'currency', ''), coalesce(payment ->> 'address', ''), coalesce(payment ->> 'foreign_id', ''),
+    coalesce(payment ->> 'end_user_reference', ''), coalesce(payment ->> 'convert_to', payment ->> 'amount', ''), account
+  ) or (payment ->> 'amount' is null) = (payment ->> 'amount_to' is null)
+  or figure !~ '^[0-9]+([.][0-9]+)?([eE][+-]?[0-9]{{1,3}})?$' or figure::numeric = 0 or key !~ '^[0-9A-Za-z_-]{{1,64}}$' then
+    raise exception 'The body is no request for a withdrawal; nothing was enqueued.' using errcode = 'invalid_parameter_value';
+  end if;
+  wanted.account := account;
+  wanted.foreign_id := payment ->> 'foreign_id';
+  wanted.state := 'open';
+  wanted.counted_as := 'open';
+  wanted.currency := payment ->> case when payment ->> 'amount' is null then 'convert_to' else 'currency' end;
+  wanted.amount := figure::numeric;
+  wanted.reported := false;
+  wanted.key := key;
+  wanted.revision := 1;
+  wanted.body := body;
+  wanted.sha256 := encode(sha256(body), 'hex');
+  wanted.digest := '1:' || encode(sha256(convert_to('{{' || (
+    select string_agg(to_json(one.key)::text || ':' || case
+      when one.key in ('amount', 'amount_to') then to_json(trim_scale((one.value #>> '{{}}')::numeric)::text)::text
+      else {s}.canonical(one.value)
+    end, ',' order by one.key collate "C") from json_each(payment) one
+  ) || '}}', 'UTF8')), 'hex');
+  return wanted;
+end
+$requested$;
+revoke all on function {s}.requested(text, text, bytea) from public;
+
 -- enqueue --
--- Make the function behind `enqueue_statement`.
-create function {s}.enqueue(asked bytea) returns boolean language plpgsql as $enqueue$
+-- Make the function behind `enqueue_statement`. It runs as its owner: a caller needs no privilege on a table, and cannot choose a column.
+create function {s}.enqueue(asked bytea) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $enqueue$
 declare
   here {s}.journal;
   handed json := convert_from(asked, 'UTF8')::json;
-  wanted {s}.withdrawals := json_populate_record(null::{s}.withdrawals, handed -> 'row');
+  wanted {s}.withdrawals := {s}.requested(handed ->> 'account', handed ->> 'key', decode(handed ->> 'body', 'hex'));
   known {s}.withdrawals;
   moment double precision := extract(epoch from clock_timestamp());
   bound text;
 begin
+  if (select array_agg(one.key order by one.key collate "C") from json_each(handed) one)
+      <> array['account', 'body', 'epochs', 'expires_in', 'host', 'key', 'release', 'resend_within']
+    or coalesce((handed ->> 'epochs') not in ('0', '1') or (handed ->> 'expires_in')::double precision <= 0
+      or (handed ->> 'release') !~ '^[0-9A-Za-z.+-]{{1,40}}$' or handed ->> 'host' = '', true)
+  then
+    raise exception 'This is no request of a client; nothing was enqueued.' using errcode = 'invalid_parameter_value';
+  end if;
   select * into here from {s}.journal for share;
-  if here.identity <> {s}.identity() then
-    update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + (handed ->> 'epochs')::integer,
-      epoch_since = case handed ->> 'epochs' when '0' then epoch_since else moment end
+  if here.identity <> {s}.identity() and handed ->> 'epochs' = '1' then  -- that nothing was lost is for a worker to record
+    update {s}.journal set identity = {s}.identity(), epoch_number = epoch_number + 1, epoch_since = moment
     where identity <> {s}.identity();
     select * into here from {s}.journal for share;
   end if;
@@ -136,14 +215,15 @@ begin
   wanted.created_at := moment;
   wanted.due_at := moment;
   wanted.epoch := here.epoch_number;
-  wanted.rest := (wanted.rest #>> '{{}}')::jsonb || jsonb_build_object('expires_at', moment + (handed ->> 'expires_in')::double precision) ||
-    case when moment < here.epoch_since + (handed ->> 'resend_within')::double precision
+  wanted.rest := jsonb_build_object('held_since', 0.0, 'stays_open', true, 'not_before', 0.0, 'lines', 1,
+    'expires_at', moment + (handed ->> 'expires_in')::double precision) ||
+    case when moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400)
     then jsonb_build_object('may_be_forgotten', true, 'needs_look_up', true) else jsonb_build_object() end;
   insert into {s}.withdrawals ({stored}) select {stored} from (select wanted.*) requested
   on conflict (account, foreign_id) do nothing;
   if found then
     insert into {s}.history (withdrawal, number, at, kind, what, reply, release, count)
-    select id, 1, moment, 'request', handed ->> 'what', '', handed ->> 'release', 1
+    select id, 1, moment, 'request', 'enqueued', '', handed ->> 'release', 1
     from {s}.withdrawals where account = wanted.account and foreign_id = wanted.foreign_id;
     return true;
   end if;
@@ -171,3 +251,4 @@ begin
 end
 $enqueue$;
 comment on function {s}.enqueue(bytea) is 'Records a withdrawal for the workers, inside the transaction of the caller';
+revoke all on function {s}.enqueue(bytea) from public;

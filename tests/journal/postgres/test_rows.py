@@ -213,9 +213,9 @@ async def test_a_row_can_be_enqueued_by_a_statement_without_parameters(fetch: Fe
     [found] = (await ROWS.find_many(fetch, [("default", wanted.foreign_id)])).values()
     assert found.row.created_at == pytest.approx(now[0], abs=5)
     assert found.row.expires_at == pytest.approx(found.row.created_at + 100)
-    assert same(replace(found.row, created_at=0.0, expires_at=None), wanted)
+    assert same(replace(found.row, created_at=0.0, expires_at=None), replace(wanted, lines=1, reported=False))
     [begun] = await ROWS.history_of(fetch, ("default", wanted.foreign_id))
-    assert replace(begun, at=0.0) == BEGUN
+    assert replace(begun, at=0.0) == replace(BEGUN, what="enqueued")
     assert begun.at == found.row.created_at
 
 
