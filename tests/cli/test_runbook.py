@@ -27,7 +27,7 @@ TOPICS = (
     "transaction",
     "callbacks",
     "testing",
-    "refused",
+    "key-refused",
     "rotation",
     "merchants",
     "deploy",

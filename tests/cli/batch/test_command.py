@@ -351,7 +351,7 @@ def test_a_batch_of_real_money_needs_a_journal_that_outlives_it(tmp_path: Path) 
     """Without one the same command could not go on."""
     told = invoke("batch", str(payouts(tmp_path)), "--journal", "memory", "--yes", **ELSEWHERE)
     assert told.exit_code == 2
-    assert "needs a durable journal" in told.output
+    assert "Leave --journal and ALPHAPO_JOURNAL out" in told.output
 
 
 _CONTROLLED = """
