@@ -494,7 +494,8 @@ def _apply_found(row: Row, looked_up: LookedUp, transaction: Transaction, now: f
     if row.state == "conflict":
         row = _reaffirmed(row, looked_up.worker, now)
     comparison = compare(payment, transaction)
-    if comparison.is_other and row.state == "open" and row.doubt_since is None and row.holder == looked_up.worker:
+    is_clean = row.state == "open" and row.doubt_since is None and not _is_known(row)
+    if comparison.is_other and is_clean and row.holder == looked_up.worker:
         other = replace(row, transaction=transaction, differences=comparison.differences)
         return settle(other, "conflict", now)
     sight = _Sight(now, assumptions, looked_up.worker, requested_at=now if looked_up.began is None else looked_up.began)

@@ -1874,6 +1874,19 @@ def test_the_quiet_time_begins_anew_with_a_later_attempt() -> None:
     assert asked_about(later, found("cancelled"), QUIET + 99.1).state == "failed"
 
 
+def test_an_ended_row_is_known_by_alphapo_s_id_whatever_its_figures_are() -> None:
+    """A look-up that shows the same id with another address and amount shows this withdrawal, and no conflict."""
+    new_here = replace(row(), may_be_forgotten=True, epoch=1, arrivals=MANY)
+    ended = replace(called_back(sent(new_here, Accepted(TOLD)), "cancelled"), holder="worker")
+    assert (is_ended(ended), ended.doubt_since) == (True, None)
+    other = {"crypto_address": CryptoAddress(address="z"), "currency_sent": Money("BTC", Decimal(9))}
+    shown = Found(replace(found("cancelled").transaction, **other))
+
+    after = asked_about(ended, shown, AFTER_QUIET)
+
+    assert (after.state, len(after.differences)) == ("failed", 2)
+
+
 def test_confirmed_beats_the_end_of_an_ended_row() -> None:
     """With a contradiction; an older status changes nothing."""
     after = called_back(ENDED_ROW, "confirmed")
