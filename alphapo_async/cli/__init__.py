@@ -85,3 +85,32 @@ for _command in (
     *(check, balances, currencies, quote, sandbox, runbook),
 ):
     alphapo.add_command(_command)
+
+_SHORT = {
+    "batch": "Pay the withdrawals of FILE, each of them once.",
+    "demo": "Pay a bundled CSV while a local sandbox fails.",
+    "journal": "Look into a journal, and settle rows by hand.",
+    "quote": "Ask AlphaPo what a conversion would give now.",
+    "reconcile": "Compare accepted withdrawals with AlphaPo.",
+    "resume": "Make one pass over the open rows, oldest first.",
+    "sandbox": "Run the local sandbox, our AlphaPo for tests.",
+    "status": "Show a withdrawal in the journal and at AlphaPo.",
+    "verify-callback": "Check whether a callback came from AlphaPo.",
+    "worker": "Send enqueued rows and settle open ones.",
+    "backup": "Copy a journal's file while it is in use.",
+    "callbacks": "List the callbacks of one withdrawal.",
+    "copy": "Copy a journal from a file to PostgreSQL.",
+    "export": "Write withdrawals to standard output.",
+    "grants": "Print the SQL for users of a PostgreSQL journal.",
+    "list": "List open rows, or rows with one outcome.",
+    "migrate": "Update the tables of a journal in PostgreSQL.",
+    "prune": "Reduce finished withdrawals to their figures.",
+    "redact": "Remove personal data of finished withdrawals.",
+    "settle": "Settle by hand an open withdrawal.",
+    "totals": "Show the sums by outcome, to the last decimal.",
+    "unfreeze": "Let workers send frozen rows.",
+}
+"""What the lists of commands show of a command whose help begins with a longer sentence: a whole sentence in one line."""
+
+for _command in (*alphapo.commands.values(), *journal.commands.values()):
+    _command.short_help = _SHORT.get(_command.name or "", _command.short_help)

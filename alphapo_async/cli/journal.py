@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -14,12 +15,13 @@ import click
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import existing, no_password
-from alphapo_async.cli.output import clean, make_console, pairs, table, totals_table
+from alphapo_async.cli.options import existing, json_option, no_password
+from alphapo_async.cli.output import clean, json_text, make_console, pairs, table, totals_table
+from alphapo_async.cli.row_fields import fields_of, line_fields
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import Row, counted_as
 from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
 from alphapo_async.journal.copying import CopySource, CopyTarget, Dumpable, copy_journal
@@ -31,6 +33,7 @@ from alphapo_async.settings import check_account
 __all__ = ["account_of", "account_rows", "journal", "journal_named", "journal_options", "with_journal"]
 
 _PAGE: Final = 500
+_OUTCOMES: Final = ("open", "unknown", "accepted", "failed", "rejected", "not_sent", "conflict", "key_refused")
 T = TypeVar("T")
 _C = TypeVar("_C", bound=Callable[..., object])
 
@@ -120,8 +123,9 @@ def journal() -> None:
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal show payout-17 --journal payouts.db")
 @click.argument("foreign_id")
+@json_option
 @journal_options
-def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
+def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | None) -> None:
     """Show one withdrawal and its history."""
     owner = account_of(account, os.environ)
 
@@ -132,6 +136,9 @@ def show(*, foreign_id: str, name: str | None, account: str | None) -> None:
     if row is None:
         click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
+    if as_json:
+        click.echo(json_text({**fields_of(row), "history": list(map(line_fields, history))}))
+        return
     for line in pairs(row_pairs(row)):
         click.echo(line)
     make_console().print(table("History", ["time", "what", "HTTP", "worker", "release"], history_rows(history)))
@@ -156,23 +163,40 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
 @journal.command(
     name="list",
     epilog="\b\nExamples:\n  alphapo journal list --journal payouts.db\n"
+    "  alphapo journal list --outcome rejected --limit 20 --journal payouts.db\n"
     "  alphapo journal list --key 5f70bf18a0860070 --journal payouts.db",
 )
-@click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown.")
+@click.option("--outcome", type=click.Choice(_OUTCOMES), help="Rows with this outcome.  [default: every open row]")
+@click.option(
+    "--limit", "--most", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown."
+)
 @click.option("--key", type=Fingerprint(), help="Only rows signed with the key of this fingerprint.")
+@json_option
 @journal_options
-def list_open(*, most: int, key: str | None, name: str | None, account: str | None) -> None:
-    """List open rows, oldest first."""
+def list_rows(
+    *, most: int, outcome: str | None, key: str | None, as_json: bool, name: str | None, account: str | None
+) -> None:
+    """List open rows, or the rows with one outcome, oldest first.
+
+    With --json: one object a line, with the fields of `alphapo journal export`.
+    """
     owner = account_of(account, os.environ)
     opened = journal_named(name, os.environ, reads_only=True)
-    rows, others = with_journal(opened, lambda opened: _open(opened, owner, key, most))
-    if not rows:
+    if outcome is None:
+        rows, others = with_journal(opened, lambda opened: _open(opened, owner, key, most))
+    else:
+        rows, others = with_journal(opened, lambda opened: _with_outcome(opened, owner, outcome, key, most))
+    what = "open" if outcome is None else outcome.replace("_", " ")
+    if as_json:
+        for row in rows[:most]:
+            click.echo(json.dumps(fields_of(row)))
+    elif rows:
+        make_console().print(table(what.capitalize(), OPEN_HEADS, open_rows(rows[:most])))
+    else:
         under = "" if key is None else f" under the key of fingerprint {key}; under others {others}"
-        click.echo(f"Nothing is open{under}.")
-        return
-    make_console().print(table("Open", OPEN_HEADS, open_rows(rows[:most])))
+        click.echo(f"Nothing is {what}{under}.")
     if len(rows) > most:
-        click.echo(f"There are more; --most {most * 10} shows them.")
+        click.echo(f"There are more; --limit {most * 10} shows them.", err=as_json)
 
 
 async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tuple[list[Row], int]:
@@ -184,13 +208,30 @@ async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tupl
     return found[: most + 1], seen - len(found)
 
 
+async def _with_outcome(opened: Journal, owner: str, outcome: str, key: str | None, most: int) -> tuple[list[Row], int]:
+    """Return rows with this outcome under this key, at most one more than `most`, and the number of rows seen under other keys."""
+    found, others = list[Row](), 0
+    async for row in account_rows(opened, owner):
+        if counted_as(row) == outcome:
+            others += key not in (None, row.key)
+            found += [row] if key in (None, row.key) else []
+        if len(found) > most:
+            break
+    return found, others
+
+
 @journal.command(epilog="\b\nExample:\n  alphapo journal totals --journal payouts.db")
+@json_option
 @journal_options
-def totals(*, name: str | None, account: str | None) -> None:
+def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
     """Show the sums of all withdrawals by outcome, to the last decimal."""
     owner = account_of(account, os.environ)
     opened = journal_named(name, os.environ, reads_only=True)
-    make_console().print(totals_table(with_journal(opened, lambda journal: journal.totals(owner))))
+    sums = with_journal(opened, lambda journal: journal.totals(owner))
+    if as_json:
+        click.echo(json_text(sums))
+        return
+    make_console().print(totals_table(sums))
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")

@@ -63,7 +63,7 @@ def row_pairs(row: Row) -> list[tuple[str, str]]:
         ("look-ups", str(row.look_ups)),
         ("AlphaPo's id", "" if known is None or known.id is None else str(known.id)),
         ("AlphaPo's status", "" if known is None else known.status or ""),
-        ("txids", ", ".join(row.transaction.txids) if row.transaction else ""),
+        *(("txid", txid) for txid in (row.transaction.txids if row.transaction else ())),
         ("existing withdrawal", existing(row)),
         ("error", _error(row)),
         ("refusal", refusal(row)),

@@ -18,7 +18,16 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import has_password, shown
 from alphapo_async.settings import PRODUCTION, check_account, check_base_url, from_environment, is_loopback
 
-__all__ = ["Access", "access_options", "existing", "give_up_after_of", "no_password", "question_options", "seconds_of"]
+__all__ = [
+    "Access",
+    "access_options",
+    "existing",
+    "give_up_after_of",
+    "json_option",
+    "no_password",
+    "question_options",
+    "seconds_of",
+]
 
 _Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -81,6 +90,10 @@ _OPTIONS = (
 )
 
 
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+"""Adds --json to a command that prints figures."""
+
+
 def access_options(command: _Command) -> _Command:
     """Add --journal, --base-url and --account to a command."""
     for option in reversed(_OPTIONS):
@@ -90,8 +103,7 @@ def access_options(command: _Command) -> _Command:
 
 def question_options(command: _Command) -> _Command:
     """Add --json and --base-url to a command that only asks AlphaPo: it needs no journal."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
-    return _OPTIONS[1](command)
+    return _OPTIONS[1](json_option(command))
 
 
 class Access:

@@ -22,6 +22,7 @@ __all__ = [
     "clean",
     "echo",
     "fees_text",
+    "fits",
     "fitting_totals",
     "json_text",
     "make_console",
@@ -136,11 +137,16 @@ def totals_table(totals: Mapping[str, Totals]) -> Table:
     return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
 
 
+def fits(console: Console, wide: Table) -> bool:
+    """Return whether the console shows the table without breaking a value."""
+    room = console.options.update(max_width=_ANY_WIDTH)
+    return console.measure(wide, options=room).maximum <= console.width
+
+
 def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
     """Return the table of totals, as a list if it would be wider than the console: a number must not be broken."""
     wide = totals_table(totals)
-    room = console.options.update(max_width=_ANY_WIDTH)
-    if console.measure(wide, options=room).maximum <= console.width:
+    if fits(console, wide):
         return wide
     rows = [
         [currency, name.replace("_", " "), plain(figure)]

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from importlib.resources import files
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.markdown import Markdown
 
 from alphapo_async.cli.output import clean, make_console
 
-__all__ = ["guide", "runbook", "show", "topics"]
+__all__ = ["guide", "runbook", "show", "titles", "topics"]
 
 _PART = re.compile(r"^## (?P<topic>[\w-]+): ", re.MULTILINE)
 
@@ -29,10 +30,38 @@ def topics(text: str) -> dict[str, str]:
     return {start["topic"]: text[start.start() : end].rstrip() for start, end in zip(starts, ends, strict=True)}
 
 
-@click.command(
-    epilog="\b\nExample:\n  alphapo runbook unknown",
-)
-@click.argument("topic", required=False)
+class _Topic(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
+    """A topic of the guide; a shell completes it."""
+
+    name = "topic"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - likewise
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the topics that begin so, each with its title."""
+        return [CompletionItem(topic, help=title) for topic, title in titles() if topic.startswith(incomplete)]
+
+
+class _Runbook(click.Command):
+    """A command whose help lists the topics; the guide is read only then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Topics"):
+            formatter.write_dl(list(titles()))
+        super().format_epilog(ctx, formatter)
+
+
+def titles() -> list[tuple[str, str]]:
+    """Return the topics with their titles, in order."""
+    parts = topics(guide())
+    return [(topic, text.split("\n", 1)[0].partition(": ")[2]) for topic, text in parts.items()]
+
+
+@click.command(cls=_Runbook, epilog="\b\nExample:\n  alphapo runbook unknown")
+@click.argument("topic", required=False, type=_Topic())
 def runbook(topic: str | None) -> None:
     """Print the operations guide, or one TOPIC of it.
 

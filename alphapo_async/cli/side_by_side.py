@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from alphapo_async.cli.exit_codes import Exit, code_of
@@ -12,7 +12,7 @@ from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
 
-__all__ = ["contradiction", "side_by_side", "status_code"]
+__all__ = ["contradiction", "one_below_the_other", "side_by_side", "status_code"]
 
 _NAMES = (
     "known",
@@ -39,6 +39,17 @@ def side_by_side(
     """Return name, the journal's value and AlphaPo's value, line by line; names without a value are left out."""
     left, right = _journal(row, is_durable=is_durable), _alphapo(answer)
     return [(name, left.get(name, ""), right.get(name, "")) for name in _NAMES if left.get(name) or right.get(name)]
+
+
+def one_below_the_other(heads: Sequence[str], rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return the same as lines, for a terminal that is too narrow: no id, txid or address is broken, and each has a line."""
+    title, *sides = heads
+    lines = [title]
+    for name, *values in rows:
+        for side, value in zip(sides, values, strict=True):
+            parts = value.split() if name == "txid" else [value] if value else []
+            lines += [f"{name}, {side}: {part}" for part in parts]
+    return lines
 
 
 def contradiction(before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None) -> str | None:

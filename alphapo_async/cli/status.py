@@ -6,12 +6,14 @@ import os
 import sys
 
 import click
+from msgspec import structs
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import Access, access_options, existing
-from alphapo_async.cli.output import clean, make_console, table
-from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code
+from alphapo_async.cli.options import Access, access_options, existing, json_option
+from alphapo_async.cli.output import clean, echo, fits, json_text, make_console, table
+from alphapo_async.cli.row_fields import fields_of
+from alphapo_async.cli.side_by_side import contradiction, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import Row
@@ -27,8 +29,9 @@ Example:
 
 @click.command(epilog=_STATUS_EPILOG)
 @click.argument("foreign_id")
+@json_option
 @access_options
-def status(*, foreign_id: str, journal: str | None, base_url: str | None, account: str | None) -> None:
+def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
     """Show what the journal knows of a withdrawal, and what AlphaPo answers to a look-up, side by side."""
     if not foreign_id.strip():
         raise click.BadParameter("must not be empty.", param_hint="FOREIGN_ID")
@@ -37,15 +40,27 @@ def status(*, foreign_id: str, journal: str | None, base_url: str | None, accoun
     before, now, answer = run(_ask(foreign_id, access, opened))
     found = contradiction(before, now, answer)
     row = before if found is None else now
+    code = Exit.REFUSED if found is not None else status_code(now, answer)
+    if as_json:
+        sides = {"journal": None if row is None else fields_of(row), "alphapo": None}
+        sides["alphapo"] = structs.asdict(answer) if isinstance(answer, Transaction) else None
+        why = str(answer) if isinstance(answer, AlphapoUnavailable) else found
+        click.echo(json_text({"foreign_id": foreign_id, **sides, "problem": why, "exit_code": int(code)}))
+        sys.exit(code)
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
-    make_console().print(table("", heads, side_by_side(row, answer, is_durable=is_shared(opened))))
+    rows, console = side_by_side(row, answer, is_durable=is_shared(opened)), make_console()
+    if fits(console, shown := table("", heads, rows)):
+        console.print(shown)
+    else:
+        for line in one_below_the_other(heads, rows):
+            echo(line)
     if isinstance(answer, AlphapoUnavailable):
         click.echo(clean(str(answer)), err=True)
     elif answer is None:
         click.echo("AlphaPo: not visible to this key; this does not mean unpaid.")
     if found is not None:
         click.echo(clean(found), err=True)
-    sys.exit(Exit.REFUSED if found is not None else status_code(now, answer))
+    sys.exit(code)
 
 
 async def _ask(

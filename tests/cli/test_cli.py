@@ -126,3 +126,12 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     assert "_ALPHAPO_COMPLETE" in script.output
     words = {"COMP_WORDS": "alphapo ba", "COMP_CWORD": "ba" if shell == "fish" else "1"}
     assert "batch" in invoke(_ALPHAPO_COMPLETE=f"{shell}_complete", **words).output
+
+
+@pytest.mark.parametrize("group", [(), ("journal",)])
+def test_short_helps_end_at_the_end_of_the_line(group: tuple[str, ...]) -> None:
+    """A whole sentence for each command, at 80 columns."""
+    ended = invoke(*group, "--help", COLUMNS="80").output
+    lines = ended.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...") or len(line) > 80] == []

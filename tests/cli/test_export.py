@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from alphapo_async.cli.batch.cells import FORMULAS, problems_of_cells
 from alphapo_async.cli.batch.files import read_lines
-from alphapo_async.cli.export import FIELDS, fields_of, line_writer
+from alphapo_async.cli.export import line_writer
+from alphapo_async.cli.row_fields import FIELDS, fields_of
 from alphapo_async.core.codec import encode_body, is_same_payment
 from alphapo_async.core.evidence import Released, Revision
 from alphapo_async.core.models import Transaction, TransactionPart, WithdrawalRequest, request_of

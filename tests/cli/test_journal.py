@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_what_is_open_is_listed_oldest_first(path: Path) -> None:
     assert told.stdout.index("│ free") < told.stdout.index("│ held ")
     assert "paid" not in told.stdout
     told = invoke("journal", "list", "--most", "1", "--journal", str(path))
-    assert "There are more; --most 10 shows them." in told.stdout
+    assert "There are more; --limit 10 shows them." in told.stdout
     told = invoke("journal", "list", "--account", "another", "--journal", str(path))
     assert told.stdout == "Nothing is open.\n"
 
@@ -85,6 +86,42 @@ def test_what_is_open_under_a_key_is_listed_alone(tmp_path: Path) -> None:
     told = invoke("journal", "list", "--key", "old", "--journal", str(path))
     assert told.exit_code == 2
     assert "is not a fingerprint" in told.stderr
+
+
+def test_rows_with_one_outcome_are_listed(path: Path) -> None:
+    """As many as wanted; under a key alone; nothing where there is none."""
+    ended = invoke("journal", "list", "--outcome", "accepted", "--journal", str(path))
+    assert ended.exit_code == 0, ended.output
+    assert "paid" in ended.stdout
+    assert "│ held " not in ended.stdout
+    assert "free" in invoke("journal", "list", "--outcome", "unknown", "--journal", str(path)).stdout
+    ended = invoke("journal", "list", "--outcome", "not_sent", "--journal", str(path))
+    assert ended.stdout == "Nothing is not sent.\n"
+    ended = invoke("journal", "list", "--outcome", "accepted", "--key", "2" * 16, "--journal", str(path))
+    assert ended.stdout == f"Nothing is accepted under the key of fingerprint {'2' * 16}; under others 1.\n"
+
+
+def test_there_may_be_more_rows_with_one_outcome(path: Path) -> None:
+    """The sentence goes to standard error where the rows are JSON."""
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        await pay(journal, "paid-2", now=4.0)
+        await journal.aclose()
+
+    asyncio.run(fill())
+    ended = invoke("journal", "list", "--outcome", "accepted", "--limit", "1", "--json", "--journal", str(path))
+    assert [json.loads(line)["foreign_id"] for line in ended.stdout.splitlines()] == ["paid"]
+    assert ended.stderr == "There are more; --limit 10 shows them.\n"
+
+
+def test_json_has_the_fields_of_the_export(path: Path) -> None:
+    """One row with its history; the totals as plain decimals in strings."""
+    shown = json.loads(invoke("journal", "show", "free", "--json", "--journal", str(path)).stdout)
+    assert (shown["foreign_id"], shown["outcome"], shown["amount"]) == ("free", "unknown", "0.5")
+    assert [line["kind"] for line in shown["history"]] == ["attempt", "given up"]
+    totals = json.loads(invoke("journal", "totals", "--json", "--journal", str(path)).stdout)
+    assert totals["BTC"]["requested"] == "2.5"
 
 
 def test_totals_are_shown(path: Path) -> None:

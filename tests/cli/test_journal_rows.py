@@ -57,7 +57,7 @@ def test_a_row_says_all_it_knows() -> None:
             )
         )
     )
-    assert (told["AlphaPo's id"], told["AlphaPo's status"], told["txids"]) == ("7", "processing", "abc")
+    assert (told["AlphaPo's id"], told["AlphaPo's status"], told["txid"]) == ("7", "processing", "abc")
     assert told["created"] == "1970-01-01 00:00:00.000 UTC"
     assert "in doubt since" not in told
     assert dict(row_pairs(REJECTED_ROW))["refusal"] == "amount: Not enough amount"

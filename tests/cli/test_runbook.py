@@ -8,13 +8,14 @@ import pty
 import re
 import subprocess
 
+import click
 import pytest
 from rich.console import Console
 
 import alphapo_async
 from alphapo_async import sandbox
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.runbook import guide, show, topics
+from alphapo_async.cli.runbook import guide, runbook, show, titles, topics
 from alphapo_async.core import errors
 from tests.cli.conftest import clean_environment, command_line, invoke
 
@@ -114,6 +115,19 @@ def test_an_unknown_topic_is_answered_with_those_there_are() -> None:
     told = invoke("runbook", "weather")
     assert told.exit_code == Exit.WRONG
     assert "production, unknown, money" in told.output.replace("\n", " ")
+
+
+def test_the_help_lists_the_topics_with_their_titles() -> None:
+    """One a line."""
+    ended = invoke("runbook", "--help").output
+    assert all(re.search(rf"^  {topic} +{re.escape(title)}$", ended, re.MULTILINE) for topic, title in titles())
+
+
+def test_a_shell_completes_the_topics() -> None:
+    """With their titles."""
+    (topic,) = [param for param in runbook.params if param.name == "topic"]
+    items = topic.type.shell_complete(click.Context(runbook), topic, "wat")
+    assert [(item.value, item.help) for item in items] == [("watching", "logs, events, metrics and traces")]
 
 
 def test_every_outcome_has_its_answer_to_the_new_id() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -24,6 +25,29 @@ def test_status_shows_what_a_look_up_finds(local: Local) -> None:
     assert told.returncode == 0
     assert "0.50000000 BTC" in told.stdout
     assert "a journal in memory has only what its own process did" in told.stdout
+
+
+def test_status_as_json_has_both_sides(local: Local) -> None:
+    """With the exit code that the command ends with; AlphaPo's side is null where there is no answer."""
+    assert local.invoke(*withdrawing("asking-json")).exit_code == 0
+    ended = local.invoke("status", "asking-json", "--json")
+    shown = json.loads(ended.stdout)
+    assert (shown["foreign_id"], shown["journal"], shown["exit_code"]) == ("asking-json", None, ended.exit_code)
+    assert shown["alphapo"]["foreign_id"] == "asking-json"
+    nothing = json.loads(local.invoke("status", "asking-json", "--json", ALPHAPO_BASE_URL=NOBODY).stdout)
+    assert nothing["alphapo"] is None
+    assert "no connection" in nothing["problem"]
+
+
+def test_a_withdrawal_that_is_too_wide_is_shown_line_by_line(tmp_path: Path, local: Local) -> None:
+    """No value is broken."""
+    long = "asking-" + "x" * 120
+    path = str(tmp_path / "payouts.db")
+    wide = withdrawing(long, end_user_reference="user-" + "y" * 90)
+    assert local.invoke(*wide, "--journal", path).exit_code == 0
+    ended = local.invoke("status", long, "--journal", path)
+    assert ended.stdout.splitlines()[0] == f"withdrawal {long}"
+    assert f"end_user_reference, AlphaPo: user-{'y' * 90}" in ended.stdout
 
 
 def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:

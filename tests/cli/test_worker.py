@@ -139,15 +139,15 @@ def test_a_worker_sends_metrics(local: Local, tmp_path: Path) -> None:
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-4")
     thread = stopping_soon()
-    told = local.invoke("worker", "--journal", str(path), "--otel", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    ended = local.invoke("worker", "--journal", str(path), "--otel", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     thread.join()
-    assert told.exit_code == 0, told.output
-    assert "settled worker-4 accepted" in told.stdout
+    assert ended.exit_code == 0, ended.output
+    assert "settled worker-4 accepted" in ended.stdout
 
 
 def test_a_missing_extra_is_named(local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it; nothing was sent."""
     monkeypatch.setitem(sys.modules, "alphapo_async.contrib.otlp", None)
-    told = local.invoke("worker", "--journal", str(tmp_path / "payouts.db"), "--otel")
-    assert told.exit_code == 2
-    assert "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'" in told.stderr
+    ended = local.invoke("worker", "--journal", str(tmp_path / "payouts.db"), "--otel")
+    assert ended.exit_code == 2
+    assert "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'" in ended.stderr
