@@ -369,12 +369,12 @@ def test_six_hours_without_an_answer_are_waited_through(kind: str) -> None:
 
     `python -m tests.proof.outage` shows it with 30,000 rows.
     """
-    told = run(through(kind, 8_000, 6.0, 64))
-    assert told.outcomes == {"accepted": 8_000}
-    assert told.in_doubt <= 20 + 64
-    assert told.attempts < 6 * 3_600 / 15
-    assert told.look_ups < 2 * told.attempts
-    assert (told.paid_twice, told.changed_bytes) == (0, 0)
+    outcome = run(through(kind, 8_000, 6.0, 64))
+    assert outcome.outcomes == {"accepted": 8_000}
+    assert outcome.in_doubt <= 20 + 64
+    assert outcome.attempts < 6 * 3_600 / 15
+    assert outcome.look_ups < 2 * outcome.attempts
+    assert (outcome.paid_twice, outcome.changed_bytes) == (0, 0)
 
 
 def test_a_batch_that_begins_in_an_outage_probes_with_one_row() -> None:
@@ -941,14 +941,14 @@ def slow_to_take(journal: Durable, between: Callable[[], Awaitable[Any]]) -> lis
     """Take the results of a batch that reached nobody, with this between the first and the second."""
 
     async def story() -> list[tuple[str, str]]:
-        told = []
+        results = []
         async with client(Unreachable(), journal=journal, policy=RetryPolicy(attempts=1)) as alphapo:
             async for result in alphapo.batch([request("a"), request("b")]):
-                told.append((result.request.foreign_id, result.outcome))
-                if len(told) == 1:
+                results.append((result.request.foreign_id, result.outcome))
+                if len(results) == 1:
                     await asyncio.sleep(5)
                     await between()
-        return sorted(told)
+        return sorted(results)
 
     return run(story())
 
@@ -962,9 +962,9 @@ def test_a_result_of_a_batch_that_waited_is_told_as_it_stands() -> None:
             for name in "ab":
                 await other.withdraw(request(name))
 
-    told = slow_to_take(journal, pay_both)
+    result = slow_to_take(journal, pay_both)
 
-    assert sorted(outcome for _, outcome in told) == ["accepted", "not_sent"]  # the first had been taken
+    assert sorted(outcome for _, outcome in result) == ["accepted", "not_sent"]  # the first had been taken
     assert wire.posts == 2
 
 

@@ -120,13 +120,13 @@ def test_a_client_says_whether_it_is_open_and_is_closed_by_its_block() -> None:
 
     async def story() -> list[str]:
         alphapo = client(Wire())
-        told = [repr(alphapo)]
+        results = [repr(alphapo)]
         async with alphapo:
-            told.append(repr(alphapo))
-        told.append(repr(alphapo))
+            results.append(repr(alphapo))
+        results.append(repr(alphapo))
         with pytest.raises(ConfigurationError, match="closed"):
             await alphapo.withdraw(request())
-        return [text.split(", ")[2] for text in told]
+        return [text.split(", ")[2] for text in results]
 
     assert run(story()) == ["not opened", "open", "closed"]
 
@@ -138,13 +138,13 @@ def test_a_rejection_is_told_again_unless_it_is_asked_to_be_sent_again() -> None
 
     async def story() -> list[str]:
         async with client(wire) as alphapo:
-            told = []
+            results = []
             for how in ({}, {}, {"resend_rejected": True}):
                 with pytest.raises(WithdrawalError) as caught:
                     await alphapo.withdraw(request(), **how)
-                told.append(caught.value.outcome)
-            told += [result.outcome async for result in alphapo.batch([request()])]
-            return [*told]
+                results.append(caught.value.outcome)
+            results += [result.outcome async for result in alphapo.batch([request()])]
+            return [*results]
 
     assert run(story()) == ["rejected"] * 4
     assert wire.posts == 2
@@ -155,8 +155,8 @@ def test_a_row_of_a_batch_is_told_as_a_single_one_is() -> None:
 
     async def story() -> list[Withdrawal | None]:
         async with client(Wire()) as alphapo:
-            told = [result.withdrawal async for result in alphapo.batch([request()])]
-            return [*told, await alphapo.withdraw(request())]
+            results = [result.withdrawal async for result in alphapo.batch([request()])]
+            return [*results, await alphapo.withdraw(request())]
 
     of_the_batch, alone = run(story())
     assert of_the_batch is not None
@@ -208,35 +208,35 @@ def _ends_at(wire: Wire, *, deadline: float | None = None, **settings: Any) -> t
     async def story() -> tuple[float, Any]:
         async with client(wire, close_grace=60, **settings) as alphapo:
             try:
-                told: Any = await alphapo.withdraw(request(), deadline=deadline)
+                result: Any = await alphapo.withdraw(request(), deadline=deadline)
             except WithdrawalError as error:
-                told = error
-            return asyncio.get_running_loop().time(), told
+                result = error
+            return asyncio.get_running_loop().time(), result
 
     return run(story())
 
 
 def test_a_deadline_against_a_silent_server_ends_exactly_then() -> None:
     """One second is one second; the work goes on in the background."""
-    now, told = _ends_at(Wire(["silent"] * 9), deadline=1.0)
+    now, result = _ends_at(Wire(["silent"] * 9), deadline=1.0)
 
     assert now == pytest.approx(1.0, abs=1e-6)
-    assert told.reason == "in flight"
+    assert result.reason == "in flight"
 
 
 def test_the_policys_deadline_bounds_a_withdrawal() -> None:
     """Without a deadline of his own a caller waits as long as the policy says, attempts and waits included."""
-    now, told = _ends_at(Wire(["silent"] * 9, ["silent"] * 9), policy=RetryPolicy(deadline=20.0))
+    now, result = _ends_at(Wire(["silent"] * 9, ["silent"] * 9), policy=RetryPolicy(deadline=20.0))
 
     assert now == pytest.approx(20.0, abs=1e-6)
-    assert isinstance(told, WithdrawalUnknown)
+    assert isinstance(result, WithdrawalUnknown)
 
 
 def test_a_longer_deadline_of_the_callers_own_is_his() -> None:
     """The call's own deadline replaces the policy's."""
-    now, told = _ends_at(Wire([reply(429, {}, retry_after="90")]), deadline=100.0)
+    now, result = _ends_at(Wire([reply(429, {}, retry_after="90")]), deadline=100.0)
 
-    assert isinstance(told, Withdrawal)
+    assert isinstance(result, Withdrawal)
     assert now >= 90
 
 
@@ -254,10 +254,10 @@ def test_a_deadline_in_the_queue_is_punctual_and_true() -> None:
             await slow
         return now, caught.value, len(wire.bodies["payout-17"])
 
-    now, told, sent = run(story())
+    now, result, sent = run(story())
 
     assert now == pytest.approx(2.0, abs=1e-6)
-    assert (told.reason, sent) == ("queue", 0)
+    assert (result.reason, sent) == ("queue", 0)
 
 
 def test_a_joining_caller_extends_the_flight() -> None:
@@ -286,9 +286,9 @@ def test_calling_again_after_a_deadline_returns_the_truth() -> None:
                 await alphapo.withdraw(request(), deadline=1.0)
             return await alphapo.withdraw(request()), wire.posts
 
-    told, posts = run(story())
+    result, posts = run(story())
 
-    assert told.source == "reply"
+    assert result.source == "reply"
     assert posts == 2
 
 
@@ -375,15 +375,15 @@ def test_the_health_of_a_client_is_told() -> None:
         wire = Wire([LOST] * 99, [HTML_502] * 999)
         async with client(wire, account="shop", policy=RetryPolicy(deadline=100.0)) as alphapo:
             assert alphapo.account == "shop"
-            told = [await alphapo.health()]
+            results = [await alphapo.health()]
             paying = [asyncio.ensure_future(alphapo.withdraw(request(f"payout-{number}"))) for number in range(9)]
             await asyncio.sleep(0.005)
-            told.append(await alphapo.health())
+            results.append(await alphapo.health())
             await asyncio.sleep(60.0)
-            told.append(await alphapo.health())
+            results.append(await alphapo.health())
             for one in paying:
                 one.cancel()
-            return told
+            return results
 
     before, begun, after = run(story())
     assert before == Health(
@@ -408,11 +408,11 @@ def test_the_health_of_a_client_is_told() -> None:
 def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureFixture) -> None:
     """Logs at debug level, reprs, events and exceptions with their causes: none holds a secret, a signature or a body."""
     caplog.set_level(logging.DEBUG)
-    told: list[str] = []
+    results: list[str] = []
 
     async def story() -> tuple[list[str], list[bytes]]:
         wire = Wire([LOST, reply(400, {"errors": {"amount": "no"}})], [HTML_502] * 30)
-        alphapo = client(wire, on_event=lambda event: told.append(repr(event)))
+        alphapo = client(wire, on_event=lambda event: results.append(repr(event)))
         async with alphapo:
             for one in range(3):
                 try:
@@ -420,10 +420,10 @@ def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureF
                 except AlphapoError as error:
                     seen: BaseException | None = error
                     while seen is not None:
-                        told.extend((repr(seen), str(seen), repr(vars(seen)), repr(copy.copy(seen))))
+                        results.extend((repr(seen), str(seen), repr(vars(seen)), repr(copy.copy(seen))))
                         seen = seen.__cause__ or seen.__context__
             row = await alphapo._engine.journal.find("default", "payout-1")
-            told.extend(
+            results.extend(
                 map(repr, (alphapo, alphapo._engine.limiter, alphapo._engine.context.signer, wire, row, request()))
             )
         signatures = [headers["X-Processing-Signature"] for headers in wire.headers]
@@ -431,7 +431,7 @@ def test_no_secret_signature_or_body_is_told_anywhere(caplog: pytest.LogCaptureF
 
     signatures, bodies = run(story())
 
-    everything = "\n".join([*told, caplog.text])
+    everything = "\n".join([*results, caplog.text])
     assert signatures
     assert "payout-1" in everything
     for secret in ("made-up-secret", "made-up-key", *signatures, *(body.decode() for body in bodies)):
@@ -536,8 +536,8 @@ def test_nothing_leaves_after_closing() -> None:
         assert wire.posts == posts == 1
         return await asyncio.gather(*tasks, return_exceptions=True), posts
 
-    told, _ = run(story())
-    assert all(isinstance(one, AlphapoError) for one in told)
+    result, _ = run(story())
+    assert all(isinstance(one, AlphapoError) for one in result)
 
 
 @pytest.mark.parametrize("foreign_id", ["", None, 1.5, True, b"x", "a\n", "\ud800", "x" * 256])
@@ -579,9 +579,9 @@ def test_a_row_that_waits_for_the_quiet_time_says_how_long() -> None:
                 await alphapo.withdraw(request())
             return caught.value
 
-    told = run(story())
-    assert told.retry_after is not None
-    assert 500 < told.retry_after <= 600
+    outcome = run(story())
+    assert outcome.retry_after is not None
+    assert 500 < outcome.retry_after <= 600
 
 
 def test_a_key_that_works_again_is_used_again() -> None:

@@ -182,8 +182,8 @@ async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back(path: str
     )
     async with serving(answering(reply)) as far, opened() as session:
         for method in METHODS:
-            told = await send(session, f"{far.url}/api/v2/x?y=1", method)
-            assert told == Reply(
+            result = await send(session, f"{far.url}/api/v2/x?y=1", method)
+            assert result == Reply(
                 201, b'{"data":1}', "application/json; charset=utf-8", "7", "Tue, 01 Jan 2030 00:00:00 GMT"
             )
     for method, request in zip(METHODS, far.requests, strict=True):
@@ -199,17 +199,17 @@ async def test_the_exact_bytes_are_sent_and_the_whole_reply_comes_back(path: str
 async def test_a_reply_without_headers_or_body_is_a_reply() -> None:
     """What is missing is empty or None."""
     async with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as far, opened() as session:
-        told = await session.exchange("GET", far.url, body=None, headers={}, timeout=3)
+        result = await session.exchange("GET", far.url, body=None, headers={}, timeout=3)
 
-    assert told == Reply(204)
+    assert result == Reply(204)
 
 
 @both_paths
 @pytest.mark.parametrize("first", ["100 Continue", "102 Processing", "103 Early Hints"])
 async def test_what_comes_before_the_reply_is_not_the_reply(first: str) -> None:
     """The server says that it is at it; what it answers comes after that."""
-    told = f"HTTP/1.1 {first}\r\n\r\n".encode(), head("Content-Length: 2", status="201 Created") + b"{}"
-    async with serving(ending(*told, pause=0.01)) as far, opened() as session:
+    result = f"HTTP/1.1 {first}\r\n\r\n".encode(), head("Content-Length: 2", status="201 Created") + b"{}"
+    async with serving(ending(*result, pause=0.01)) as far, opened() as session:
         reply = await send(session, far.url)
 
     assert reply == Reply(201, b"{}", "application/json")
@@ -228,9 +228,9 @@ async def test_another_protocol_is_a_reply_that_says_nothing() -> None:
 async def test_a_reply_that_ends_with_the_connection_is_whole() -> None:
     """Without a length the end of the connection is the end of the reply."""
     async with serving(ending(b'HTTP/1.1 200 OK\r\n\r\n{"a"', b":1}")) as far, opened() as session:
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert told == Reply(200, b'{"a":1}')
+    assert result == Reply(200, b'{"a":1}')
 
 
 @both_paths
@@ -252,10 +252,10 @@ async def test_redirects_are_never_followed(status: int, method: str) -> None:
     async with serving(answering(answer())) as elsewhere:
         reply = answer(b"", f"Location: {elsewhere.url}/", status=f"{status} Moved")
         async with serving(answering(reply)) as far, opened() as session:
-            told = await send(session, far.url, method)
+            result = await send(session, far.url, method)
 
-    assert isinstance(told, Reply)
-    assert told.status == status
+    assert isinstance(result, Reply)
+    assert result.status == status
     assert (len(far.requests), elsewhere.connections) == (1, 0)
 
 
@@ -264,8 +264,8 @@ async def test_scripted_replies_come_through_as_they_are(status: int, payload: d
     """Users who test with aioresponses see the same replies as from a socket."""
 
     class Response(aiohttp.ClientResponse):
-        def __init__(self, *args: Any, **told: Any) -> None:
-            super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **told)  # type: ignore[arg-type]
+        def __init__(self, *args: Any, **result: Any) -> None:
+            super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **result)  # type: ignore[arg-type]
 
     session = SessionManager()
     with aioresponses() as scripted:
@@ -276,12 +276,12 @@ async def test_scripted_replies_come_through_as_they_are(status: int, payload: d
             headers={"Retry-After": "3"},
             response_class=Response,
         )
-        told = await send(session, "http://127.0.0.1:9/x")
+        result = await send(session, "http://127.0.0.1:9/x")
     await session.aclose()
 
-    assert isinstance(told, Reply)
-    assert (told.status, told.content_type, told.retry_after) == (status, "application/json", "3")
-    assert told.body.startswith(b"{")
+    assert isinstance(result, Reply)
+    assert (result.status, result.content_type, result.retry_after) == (status, "application/json", "3")
+    assert result.body.startswith(b"{")
 
 
 async def test_a_scripted_failure_to_connect_left_nothing() -> None:
@@ -289,10 +289,10 @@ async def test_a_scripted_failure_to_connect_left_nothing() -> None:
     session = SessionManager()
     with aioresponses() as scripted:
         scripted.post("http://127.0.0.1:9/x", exception=aiohttp.ConnectionTimeoutError())
-        told = await send(session, "http://127.0.0.1:9/x")
+        result = await send(session, "http://127.0.0.1:9/x")
     await session.aclose()
 
-    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+    assert result == NoReply("no connection: connect time-out", may_have_left=False)
 
 
 async def test_a_scripted_time_out_is_no_reply() -> None:
@@ -300,10 +300,10 @@ async def test_a_scripted_time_out_is_no_reply() -> None:
     session = SessionManager()
     with aioresponses() as scripted:
         scripted.post("http://127.0.0.1:9/x", timeout=True)
-        told = await send(session, "http://127.0.0.1:9/x")
+        result = await send(session, "http://127.0.0.1:9/x")
     await session.aclose()
 
-    assert told == NoReply("no answer in time", may_have_left=True)
+    assert result == NoReply("no answer in time", may_have_left=True)
 
 
 # ── something may have left ──────────────────────────────────────────────────────────────────────────────────────────
@@ -352,11 +352,11 @@ def test_on_uvloop_it_is_the_same(handler: Handler, reason: str | None) -> None:
             return await send(session, far.url, timeout=0.4)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        told = runner.run(story())
+        outcome = runner.run(story())
 
-    if isinstance(told, NoReply):
-        assert told.may_have_left
-    assert reason in (None, getattr(told, "reason", ""))
+    if isinstance(outcome, NoReply):
+        assert outcome.may_have_left
+    assert reason in (None, getattr(outcome, "reason", ""))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -367,16 +367,16 @@ async def test_once_a_connection_was_handed_over_something_may_have_left(
     """However the exchange fails from then on: the server saw exactly one request, and no reply says "never left"."""
     async with serving(handler) as far, opened() as session:
         began = time.monotonic()
-        told = await send(session, far.url, method, timeout=0.4)
+        result = await send(session, far.url, method, timeout=0.4)
         lasted = time.monotonic() - began
 
-    if isinstance(told, NoReply):
-        assert told.may_have_left
+    if isinstance(result, NoReply):
+        assert result.may_have_left
         # A repetition refused on a GET hides what came before it.
-        assert reason is None or told.reason in (reason, "connection lost" if method == "GET" else reason)
+        assert reason is None or result.reason in (reason, "connection lost" if method == "GET" else reason)
     else:
-        assert reason is None, told
-        assert told.status == 200
+        assert reason is None, result
+        assert result.status == 200
     assert len(far.requests) == 1
     assert lasted < 1.5
 
@@ -390,10 +390,10 @@ async def test_a_server_that_hangs_up_on_accepting_may_have_read_something(metho
         peer.reset()
 
     async with serving(handler) as far, opened() as session:
-        told = await send(session, far.url, method)
+        result = await send(session, far.url, method)
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
 
 
 def drops_the_second(end: str, *, stops: bool = False) -> Handler:
@@ -471,14 +471,14 @@ async def test_a_reply_that_nobody_asked_for_is_never_taken_for_the_answer(end: 
     async with serving(fresh) as far, opened() as session:
         assert isinstance(await send(session, far.url), Reply)
         await asyncio.sleep(0.15)
-        told = await send(session, far.url, timeout=0.3)
+        result = await send(session, far.url, timeout=0.3)
 
     if end:  # half a reply is nothing that the library shows us; what follows it must not complete it
-        assert isinstance(told, NoReply)
-        assert told.may_have_left
+        assert isinstance(result, NoReply)
+        assert result.may_have_left
     else:
-        assert isinstance(told, Reply)
-        assert (told.body, len(far.requests), far.connections) == (b"fresh", 2, 2)
+        assert isinstance(result, Reply)
+        assert (result.body, len(far.requests), far.connections) == (b"fresh", 2, 2)
 
 
 @both_paths
@@ -499,10 +499,10 @@ async def test_a_reply_that_nobody_asked_for_is_seen_before_it_is_read(
     async with serving(handler, server) as far, opened(ssl=client) as session:
         assert isinstance(await send(session, far.url), Reply)
         peers[0].writer.write(UNASKED)
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert isinstance(told, Reply)
-    assert told.status == 200
+    assert isinstance(result, Reply)
+    assert result.status == 200
 
     assert (len(far.requests), far.connections) == (2, 2)
 
@@ -525,10 +525,10 @@ async def test_a_reply_that_comes_in_the_moment_before_the_request_leaves_is_not
         await send(session, far.url)
         sending = asyncio.ensure_future(send(session, far.url))
         asyncio.get_running_loop().call_soon(peers[0].writer.write, UNASKED)
-        told = await sending
+        result = await sending
 
-    assert isinstance(told, Reply)
-    assert told.status == 200
+    assert isinstance(result, Reply)
+    assert result.status == 200
 
     assert (len(far.requests), far.connections) == (2, 2)
 
@@ -547,8 +547,8 @@ async def test_what_has_not_left_when_its_connection_closes_is_not_sent() -> Non
         assert isinstance(pool, aiohttp.TCPConnector)
         sending = asyncio.ensure_future(send(session, far.url))
         asyncio.get_running_loop().call_soon(pool._close)
-        told = await sending
-        assert told == NoReply("no connection", may_have_left=False)
+        result = await sending
+        assert result == NoReply("no connection", may_have_left=False)
         await asyncio.sleep(0.05)
 
     assert len(far.requests) == 1
@@ -563,9 +563,9 @@ def test_what_has_not_left_when_its_time_is_up_never_does(new_loop: Callable[[],
             await send(session, far.url)
             sending = asyncio.ensure_future(send(session, far.url, timeout=0.2))
             asyncio.get_running_loop().call_soon(time.sleep, 0.3)
-            told = await sending
+            result = await sending
             await asyncio.sleep(0.05)
-            return told, len(far.requests)
+            return result, len(far.requests)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(story()) == (NoReply("no connection", may_have_left=False), 1)
@@ -580,9 +580,9 @@ async def test_a_body_arrives_whole_whatever_its_size(size: int) -> None:
         await peer.send(answer())
 
     async with serving(handler) as far, opened() as session:
-        told = await session.exchange("POST", far.url, body=b"x" * size, headers=SIGNED, timeout=5.0)
+        result = await session.exchange("POST", far.url, body=b"x" * size, headers=SIGNED, timeout=5.0)
 
-    assert isinstance(told, Reply)
+    assert isinstance(result, Reply)
     assert [request.partition(b"\r\n\r\n")[2] for request in far.requests] == [b"x" * size]
 
 
@@ -591,19 +591,19 @@ async def test_a_question_goes_to_a_fresh_connection_instead() -> None:
     async with serving(answers_twice(0.05)) as far, opened() as session:
         await send(session, far.url, "GET")
         await asyncio.sleep(0.15)
-        told = await send(session, far.url, "GET")
+        result = await send(session, far.url, "GET")
 
-    assert isinstance(told, Reply)
-    assert (told.status, told.body) == (200, b"1")
+    assert isinstance(result, Reply)
+    assert (result.status, result.body) == (200, b"1")
     assert (len(far.requests), far.connections) == (2, 2)
 
 
 async def test_two_replies_at_once_are_one() -> None:
     """The second one is dropped with its connection."""
     async with serving(answers_twice(0)) as far, opened() as session:
-        told = [await send(session, far.url) for _ in range(2)]
+        results = [await send(session, far.url) for _ in range(2)]
 
-    assert [isinstance(one, Reply) and one.body for one in told] == [b"1", b"1"]
+    assert [isinstance(one, Reply) and one.body for one in results] == [b"1", b"1"]
     assert far.connections == 2
 
 
@@ -634,9 +634,9 @@ async def test_a_refused_connection_left_nothing(method: str) -> None:
     """Nobody listens."""
     with closed_port() as port:
         async with opened() as session:
-            told = await send(session, f"http://127.0.0.1:{port}", method)
+            result = await send(session, f"http://127.0.0.1:{port}", method)
 
-    assert told == NoReply("no connection", may_have_left=False)
+    assert result == NoReply("no connection", may_have_left=False)
 
 
 @both_paths
@@ -644,9 +644,9 @@ async def test_a_refused_connection_left_nothing(method: str) -> None:
 async def test_a_name_that_is_not_found_left_nothing(method: str) -> None:
     """The name ends in .invalid, which never exists."""
     async with opened() as session:
-        told = await send(session, "https://nowhere.invalid", method)
+        result = await send(session, "https://nowhere.invalid", method)
 
-    assert told == NoReply("no connection: name not found", may_have_left=False)
+    assert result == NoReply("no connection: name not found", may_have_left=False)
 
 
 @contextlib.contextmanager
@@ -670,10 +670,10 @@ async def test_a_connect_time_out_left_nothing(connect_timeout: float, timeout: 
     with full_backlog() as port:
         async with opened(connect_timeout=connect_timeout) as session:
             began = time.monotonic()
-            told = await send(session, f"http://127.0.0.1:{port}", timeout=timeout)
+            result = await send(session, f"http://127.0.0.1:{port}", timeout=timeout)
             lasted = time.monotonic() - began
 
-    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+    assert result == NoReply("no connection: connect time-out", may_have_left=False)
     assert lasted < 1
 
 
@@ -706,9 +706,9 @@ async def hang_up(peer: Peer) -> None:
 async def test_a_handshake_that_does_not_succeed_left_nothing(handler: Handler, reason: str, method: str) -> None:
     """A connection stands, but TLS does not: no byte of the request leaves before it does."""
     async with serving(handler) as far, opened(connect_timeout=0.3) as session:
-        told = await send(session, far.url.replace("http", "https"), method)
+        result = await send(session, far.url.replace("http", "https"), method)
 
-    assert told == NoReply(reason, may_have_left=False)
+    assert result == NoReply(reason, may_have_left=False)
 
 
 @both_paths
@@ -731,9 +731,9 @@ async def test_a_certificate_for_another_host_left_nothing(certificate: Callable
     crt, key = certificate("DNS:another.example")
     client = ssl.create_default_context(cafile=str(crt))
     async with serving(answering(answer()), server_side(crt, key)) as far, opened(ssl=client) as session:
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert told == NoReply("no connection: certificate not trusted", may_have_left=False)
+    assert result == NoReply("no connection: certificate not trusted", may_have_left=False)
     assert far.requests == []
 
 
@@ -746,27 +746,27 @@ async def test_a_tls_connection_reset_after_the_handshake_is_doubt(tls: tuple[ss
         peer.reset()
 
     async with serving(handler, server) as far, opened(ssl=client) as session:
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
 
 
 @both_paths
 async def test_an_address_that_is_none_left_nothing() -> None:
     """Without a host there is no connection."""
     async with opened() as session:
-        told = await send(session, "http://")
+        result = await send(session, "http://")
 
-    assert told == NoReply("no connection", may_have_left=False)
+    assert result == NoReply("no connection", may_have_left=False)
 
 
 async def test_a_programming_error_is_no_outcome_of_the_network(caplog: pytest.LogCaptureFixture) -> None:
     """Before the request leaves nothing is in doubt; the log shows where, and not the text, which may hold anything."""
     async with serving(answering(answer())) as far, opened() as session:
-        told = await session.exchange("POST", far.url, body=b"{}", headers={"X": "hush\r\nb: c"}, timeout=5.0)
+        result = await session.exchange("POST", far.url, body=b"{}", headers={"X": "hush\r\nb: c"}, timeout=5.0)
 
-    assert told == NoReply(INTERNAL_ERROR, may_have_left=False)
+    assert result == NoReply(INTERNAL_ERROR, may_have_left=False)
     assert far.requests == []
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "ValueError" in record.message
@@ -779,10 +779,10 @@ async def test_a_programming_error_behind_a_stand_in_is_doubt() -> None:
     session = SessionManager()
     with aioresponses() as scripted:
         scripted.post("http://127.0.0.1:9/x", exception=TypeError("made up"))
-        told = await send(session, "http://127.0.0.1:9/x")
+        result = await send(session, "http://127.0.0.1:9/x")
     await session.aclose()
 
-    assert told == NoReply(INTERNAL_ERROR, may_have_left=True)
+    assert result == NoReply(INTERNAL_ERROR, may_have_left=True)
 
 
 @pytest.mark.parametrize(
@@ -812,11 +812,11 @@ async def test_an_unknown_error_of_a_stand_in_is_doubt(error: Exception) -> None
     session = SessionManager()
     with aioresponses() as scripted:
         scripted.post("http://127.0.0.1:9/x", exception=error)
-        told = await send(session, "http://127.0.0.1:9/x")
+        result = await send(session, "http://127.0.0.1:9/x")
     await session.aclose()
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
 
 
 # ── through aiohttp's public interface ───────────────────────────────────────────────────────────────────────────────
@@ -841,10 +841,10 @@ async def test_the_public_path_is_reported_once(caplog: pytest.LogCaptureFixture
 async def test_the_public_path_sends_nothing_twice(method: str, end: str) -> None:
     """A GET whose connection ended without a reply would be sent again by aiohttp itself."""
     async with serving(ending(end=end)) as far, opened() as session:
-        told = await send(session, far.url, method)
+        result = await send(session, far.url, method)
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
     assert len(far.requests) == 1
 
 
@@ -858,9 +858,9 @@ async def test_the_public_path_uses_each_connection_once() -> None:
         await peer.fate()
 
     async with serving(handler) as far, opened() as session:
-        told = [await send(session, far.url) for _ in range(2)]
+        results = [await send(session, far.url) for _ in range(2)]
 
-    assert [isinstance(one, Reply) and one.body for one in told] == [b"1", b"1"]
+    assert [isinstance(one, Reply) and one.body for one in results] == [b"1", b"1"]
     assert far.connections == 2
 
 
@@ -875,14 +875,14 @@ def test_a_reply_cut_anywhere_is_doubt(at: int, end: str, method: str) -> None:
     async def story() -> Reply | NoReply:
         handler = ending(answer(b'{"data":{"id":7}}')[:at], end=end)
         async with serving(handler) as far, opened() as session:
-            told = await send(session, far.url, method)
+            result = await send(session, far.url, method)
         assert len(far.requests) == 1
-        return told
+        return result
 
-    told = asyncio.run(story())
+    result = asyncio.run(story())
 
-    assert isinstance(told, NoReply), told
-    assert told.may_have_left
+    assert isinstance(result, NoReply), result
+    assert result.may_have_left
 
 
 # ── size ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -893,12 +893,12 @@ async def test_a_reply_of_one_mebibyte_is_read_and_one_byte_more_is_not() -> Non
     """The cap is exact."""
     for size, is_read in ((LARGEST_REPLY, True), (LARGEST_REPLY + 1, False)):
         async with serving(answering(answer(b" " * size))) as far, opened() as session:
-            told = await send(session, far.url)
+            result = await send(session, far.url)
         if is_read:
-            assert isinstance(told, Reply)
-            assert len(told.body) == size
+            assert isinstance(result, Reply)
+            assert len(result.body) == size
         else:
-            assert told == NoReply("answer too large", may_have_left=True)
+            assert result == NoReply("answer too large", may_have_left=True)
 
 
 @pytest.mark.parametrize("headers", [("Transfer-Encoding: chunked",), ()])
@@ -915,10 +915,10 @@ async def test_an_endless_reply_is_given_up_at_the_cap(headers: tuple[str, ...])
             sent += 65_536
 
     async with serving(handler) as far, opened() as session:
-        told = await send(session, far.url)
+        result = await send(session, far.url)
         await asyncio.sleep(0.05)
 
-    assert told == NoReply("answer too large", may_have_left=True)
+    assert result == NoReply("answer too large", may_have_left=True)
     assert sent < 16 * LARGEST_REPLY
 
 
@@ -926,10 +926,10 @@ async def test_a_reply_that_is_packed_against_our_wish_is_read() -> None:
     """We ask for none of it; a rude server's gzip is unpacked all the same."""
     packed = answer(gzip.compress(b'{"data":{"id":7}}'), "Content-Encoding: gzip")
     async with serving(answering(packed)) as far, opened() as session:
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert isinstance(told, Reply)
-    assert told.body == b'{"data":{"id":7}}'
+    assert isinstance(result, Reply)
+    assert result.body == b'{"data":{"id":7}}'
 
 
 @both_paths
@@ -940,12 +940,12 @@ async def test_a_packed_bomb_does_not_go_off() -> None:
         await send(session, far.url, timeout=0.2)
         tracemalloc.start()
         try:
-            told = await send(session, far.url)
+            result = await send(session, far.url)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-    assert told == NoReply("answer too large", may_have_left=True)
+    assert result == NoReply("answer too large", may_have_left=True)
     assert peak < 16 * LARGEST_REPLY
 
 
@@ -987,10 +987,10 @@ class Fates:
         self.fate.set_result(await peer.fate())
 
 
-@pytest.mark.parametrize("told", [(), (head("Content-Length: 99"), b"{")])
-async def test_a_cancelled_exchange_resets_its_connection(told: tuple[bytes, ...]) -> None:
+@pytest.mark.parametrize("expected", [(), (head("Content-Length: 99"), b"{")])
+async def test_a_cancelled_exchange_resets_its_connection(expected: tuple[bytes, ...]) -> None:
     """The server sees a reset, and no exception of the HTTP library clings to the cancellation."""
-    fates = Fates(*told)
+    fates = Fates(*expected)
     async with serving(fates) as far, opened() as session:
         task = asyncio.ensure_future(send(session, far.url))
         await fates.arrived.wait()
@@ -1027,10 +1027,10 @@ async def test_a_failed_exchange_resets_its_connection() -> None:
     """After a time-out too, nothing that is still unsent can arrive later."""
     fates = Fates()
     async with serving(fates) as far, opened() as session:
-        told = await send(session, far.url, timeout=0.1)
+        result = await send(session, far.url, timeout=0.1)
         assert await asyncio.wait_for(fates.fate, 2) == "reset"
 
-    assert told == NoReply("no answer in time", may_have_left=True)
+    assert result == NoReply("no answer in time", may_have_left=True)
 
 
 async def test_an_unreadable_answer_over_tls_is_a_value_and_ends_its_connection(
@@ -1047,11 +1047,11 @@ async def test_an_unreadable_answer_over_tls_is_a_value_and_ends_its_connection(
             below.set_result(await relay(peer, far.port))
 
         async with serving(between) as near:
-            told = await send(session, near.url.replace("http", "https"))
+            result = await send(session, near.url.replace("http", "https"))
             await asyncio.wait_for(below, 2)
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
 
 
 @both_paths
@@ -1120,12 +1120,12 @@ async def test_a_failed_exchange_clings_to_nothing() -> None:
     """What is raised after it has no exception of the HTTP library as cause or context."""
     with closed_port() as port:
         async with opened() as session:
-            told = await send(session, f"http://127.0.0.1:{port}")
+            result = await send(session, f"http://127.0.0.1:{port}")
             with pytest.raises(RuntimeError) as caught:
-                raise RuntimeError(told)
+                raise RuntimeError(result)
 
     assert chain(caught.value) == [caught.value]
-    assert not [value for value in (told.reason, told.may_have_left) if isinstance(value, BaseException)]  # type: ignore[union-attr]
+    assert not [value for value in (result.reason, result.may_have_left) if isinstance(value, BaseException)]  # type: ignore[union-attr]
 
 
 # ── slots and time ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1152,9 +1152,9 @@ async def test_queueing_for_a_slot_spends_no_attempt() -> None:
             finally:
                 limiter.release(ticket, NotSent("no connection"))
 
-        told = await asyncio.gather(*(through(gates[one % 2]) for one in range(5)))
+        outcomes = await asyncio.gather(*(through(gates[one % 2]) for one in range(5)))
 
-    assert all(isinstance(one, Reply) for one in told)
+    assert all(isinstance(one, Reply) for one in outcomes)
     assert far.connections == 1
 
 
@@ -1203,9 +1203,9 @@ async def test_many_exchanges_at_once_do_not_mix() -> None:
             async with limit:
                 return await send(session, f"{far.url}/{number}")
 
-        told = await asyncio.gather(*(one(number) for number in range(100)))
+        outcomes = await asyncio.gather(*(one(number) for number in range(100)))
 
-    for number, reply in enumerate(told):
+    for number, reply in enumerate(outcomes):
         if number % 10 == 3:
             assert reply == NoReply("connection lost", may_have_left=True)
         else:
@@ -1276,10 +1276,10 @@ async def test_a_proxy_is_used() -> None:
         serving(answering(answer())) as far,
         opened(proxy=proxy.url) as session,
     ):
-        told = await send(session, f"{far.url}/x")
+        result = await send(session, f"{far.url}/x")
 
-    assert isinstance(told, Reply)
-    assert told.body == b"from the proxy"
+    assert isinstance(result, Reply)
+    assert result.body == b"from the proxy"
     assert proxy.requests[0].startswith(f"POST {far.url}/x HTTP/1.1\r\n".encode())
     assert far.connections == 0
 
@@ -1295,10 +1295,10 @@ async def test_a_proxy_from_the_environment_is_used_if_trusted(
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", proxy.url)
         async with opened(trust_env=trusts) as session:
-            told = await send(session, far.url)
+            result = await send(session, far.url)
 
-    assert isinstance(told, Reply)
-    assert told.body == (b"proxy" if trusts else b"host")
+    assert isinstance(result, Reply)
+    assert result.body == (b"proxy" if trusts else b"host")
 
 
 @both_paths
@@ -1307,9 +1307,9 @@ async def test_a_proxy_that_is_not_reached_left_nothing(scheme: str) -> None:
     """Nobody listens where the proxy should be."""
     with closed_port() as port:
         async with opened(proxy=f"http://127.0.0.1:{port}") as session:
-            told = await send(session, f"{scheme}://127.0.0.1:9")
+            result = await send(session, f"{scheme}://127.0.0.1:9")
 
-    assert told == NoReply("no connection: proxy not reached", may_have_left=False)
+    assert result == NoReply("no connection: proxy not reached", may_have_left=False)
 
 
 @both_paths
@@ -1321,9 +1321,9 @@ async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, meth
         serving(answering(answer(status=f"{status} No"))) as proxy,
         opened(proxy=proxy.url) as session,
     ):
-        told = await send(session, "https://127.0.0.1:9", method)
+        result = await send(session, "https://127.0.0.1:9", method)
 
-    assert told == NoReply("no connection: proxy refused", may_have_left=False)
+    assert result == NoReply("no connection: proxy refused", may_have_left=False)
     assert proxy.requests[0].startswith(b"CONNECT 127.0.0.1:9 ")
     assert b"made-up" not in proxy.requests[0]
     assert b"x-processing" not in proxy.requests[0].lower()
@@ -1332,7 +1332,7 @@ async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, meth
 @both_paths
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize(
-    "told",
+    "expected",
     [
         b"",
         b"SSH-2.0-made-up\r\n",
@@ -1344,10 +1344,10 @@ async def test_a_proxy_that_refuses_the_tunnel_hears_no_secret(status: int, meth
         b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
 )
-async def test_a_proxy_that_hangs_up_on_connect_left_nothing(told: bytes, *, is_reset: bool) -> None:
+async def test_a_proxy_that_hangs_up_on_connect_left_nothing(expected: bytes, *, is_reset: bool) -> None:
     """Before the tunnel stands the body is not written, whatever the proxy says and however it ends the connection."""
     async with (
-        serving(ending(told, end="reset" if is_reset else "close")) as proxy,
+        serving(ending(expected, end="reset" if is_reset else "close")) as proxy,
         opened(proxy=proxy.url) as session,
     ):
         reply = await send(session, "https://127.0.0.1:9")
@@ -1386,10 +1386,10 @@ async def test_a_proxy_is_reached_over_tls(
             monkeypatch.setenv(name, proxy.url)
         settings: dict[str, Any] = {"trust_env": True} if is_from_environment else {"proxy": proxy.url}
         async with opened(ssl=client, **settings) as session:
-            told = await send(session, far.url)
+            result = await send(session, far.url)
 
-    assert isinstance(told, Reply)
-    assert told.body == (b"far" if has_tls else b"proxy")
+    assert isinstance(result, Reply)
+    assert result.body == (b"far" if has_tls else b"proxy")
     assert proxy.connections == 1
     assert proxy.requests[0].startswith(b"CONNECT " if has_tls else b"POST http://")
 
@@ -1402,13 +1402,13 @@ async def test_time_that_is_up_before_a_connection_was_handed_over_left_nothing(
         first = asyncio.ensure_future(send(session, far.url))
         await fates.arrived.wait()
         exchange = asyncio.ensure_future(send(session, far.url, timeout=0.05))
-        told = await exchange
+        result = await exchange
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await session.aclose()
 
-    assert isinstance(told, NoReply)
-    assert not told.may_have_left
+    assert isinstance(result, NoReply)
+    assert not result.may_have_left
 
 
 @both_paths
@@ -1421,9 +1421,9 @@ async def test_a_tunnel_without_tls_behind_it_left_nothing() -> None:
         await peer.fate()
 
     async with serving(handler) as proxy, opened(proxy=proxy.url, connect_timeout=0.3) as session:
-        told = await send(session, "https://127.0.0.1:9")
+        result = await send(session, "https://127.0.0.1:9")
 
-    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+    assert result == NoReply("no connection: connect time-out", may_have_left=False)
 
 
 @both_paths
@@ -1441,10 +1441,10 @@ async def test_a_request_through_a_tunnel_is_doubt_once_it_left(tls: tuple[ssl.S
         serving(tunnel) as proxy,
         opened(proxy=proxy.url, ssl=client) as session,
     ):
-        told = await send(session, far.url)
+        result = await send(session, far.url)
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
     assert len(far.requests) == 1
 
 
@@ -1482,10 +1482,10 @@ async def test_closed_in_the_midst_of_an_exchange_it_is_a_value_too() -> None:
         task = asyncio.ensure_future(send(session, far.url))
         await fates.arrived.wait()
         await session.aclose()
-        told = await task
+        result = await task
 
-    assert isinstance(told, NoReply)
-    assert told.may_have_left
+    assert isinstance(result, NoReply)
+    assert result.may_have_left
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
@@ -1502,14 +1502,14 @@ async def test_closed_while_a_name_is_looked_up_nothing_has_left(*, is_cancelled
         for task in tasks:
             task.cancel()
     await session.aclose()
-    told = await asyncio.gather(*tasks, return_exceptions=True)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     release.set()
     await loop.shutdown_default_executor()
 
     if is_cancelled:
-        assert [type(one) for one in told] == [asyncio.CancelledError] * 2
+        assert [type(one) for one in outcomes] == [asyncio.CancelledError] * 2
     else:
-        assert told == [NoReply("no connection: closed", may_have_left=False)] * 2
+        assert outcomes == [NoReply("no connection: closed", may_have_left=False)] * 2
 
 
 # ── event loops ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1608,9 +1608,9 @@ async def test_a_proxy_hears_its_credentials() -> None:
     async with serving(answering(answer(b"from the proxy"))) as proxy:
         url = proxy.url.replace("http://", "http://user:hunter2@")
         async with opened(proxy=url) as session:
-            told = await send(session, "http://127.0.0.1:9/x")
+            result = await send(session, "http://127.0.0.1:9/x")
 
-    assert isinstance(told, Reply)
+    assert isinstance(result, Reply)
     assert b"\r\nProxy-Authorization: Basic dXNlcjpodW50ZXIy\r\n" in proxy.requests[0]
 
 
@@ -1623,10 +1623,10 @@ async def test_an_answer_before_the_whole_body_was_heard_ends_the_connection() -
         await asyncio.sleep(0.3)
 
     async with serving(hasty) as far, opened() as session:
-        told = await session.exchange("POST", far.url, body=b"x" * 30_000_000, headers=SIGNED, timeout=5.0)
+        result = await session.exchange("POST", far.url, body=b"x" * 30_000_000, headers=SIGNED, timeout=5.0)
 
-    assert isinstance(told, Reply)
-    assert told.status == 413
+    assert isinstance(result, Reply)
+    assert result.status == 413
 
 
 def test_a_session_whose_settings_were_refused_has_a_repr() -> None:
@@ -1638,5 +1638,5 @@ async def test_a_time_out_of_the_attempt_while_connecting_is_one_of_the_connecti
     """Whichever of the two time-outs comes first."""
     task = asyncio.current_task()
     assert task is not None
-    told = _no_reply(TimeoutError(), Exchange(task))
-    assert told == NoReply("no connection: connect time-out", may_have_left=False)
+    result = _no_reply(TimeoutError(), Exchange(task))
+    assert result == NoReply("no connection: connect time-out", may_have_left=False)

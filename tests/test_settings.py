@@ -216,7 +216,7 @@ def test_an_unknown_journal_is_refused_without_its_password() -> None:
 
 def test_the_environment_names_every_argument() -> None:
     """Each variable becomes its argument; other variables are nobody's business."""
-    told = from_environment(
+    result = from_environment(
         {
             **KEYED,
             "ALPHAPO_BASE_URL": "http://127.0.0.1:1",
@@ -226,7 +226,7 @@ def test_the_environment_names_every_argument() -> None:
         }
     )
 
-    assert told == {
+    assert result == {
         "key": "made-up-key",
         "secret": "made-up-secret",
         "base_url": "http://127.0.0.1:1",
@@ -237,9 +237,9 @@ def test_the_environment_names_every_argument() -> None:
 
 def test_what_is_not_set_or_empty_is_left_to_the_defaults() -> None:
     """An empty variable is the same as none."""
-    told = from_environment({**KEYED, "ALPHAPO_BASE_URL": "", "ALPHAPO_ACCOUNT": ""})
+    result = from_environment({**KEYED, "ALPHAPO_BASE_URL": "", "ALPHAPO_ACCOUNT": ""})
 
-    assert told == {"key": "made-up-key", "secret": "made-up-secret"}
+    assert result == {"key": "made-up-key", "secret": "made-up-secret"}
 
 
 @pytest.mark.parametrize("environment", [{"ALPHAPO_SECRET": "s"}, {"ALPHAPO_SECRET": "s", "ALPHAPO_KEY": ""}])
@@ -341,17 +341,17 @@ def test_a_text_is_checked_alike_wherever_it_comes_in(monkeypatch: pytest.Monkey
         environment = {f"ALPHAPO_{other.upper()}": text for other, text in texts.items()}
         for variable, text in environment.items():
             monkeypatch.setenv(variable, text)
-        told = CliRunner().invoke(alphapo, ["status", "payout-17"])
-        assert told.exit_code == 2
-        refusals = [_refusal(lambda: AlphapoClient(**texts)), _refusal(AlphapoClient.from_env), told.output]  # type: ignore[arg-type]
+        result = CliRunner().invoke(alphapo, ["status", "payout-17"])
+        assert result.exit_code == 2
+        refusals = [_refusal(lambda: AlphapoClient(**texts)), _refusal(AlphapoClient.from_env), result.output]  # type: ignore[arg-type]
         assert f"ALPHAPO_{name.upper()} " in refusals[1]
         if name in ("journal", "account", "base_url"):
             monkeypatch.delenv(f"ALPHAPO_{name.upper()}")
-            told = CliRunner().invoke(alphapo, ["status", "payout-17", f"--{name.replace('_', '-')}", wrong])
-            refusals.append(told.output)
+            result = CliRunner().invoke(alphapo, ["status", "payout-17", f"--{name.replace('_', '-')}", wrong])
+            refusals.append(result.output)
         if name in ("journal", "account"):
-            told = CliRunner().invoke(alphapo, ["journal", "list", f"--{name}", wrong])
-            refusals.append(told.output)
+            result = CliRunner().invoke(alphapo, ["journal", "list", f"--{name}", wrong])
+            refusals.append(result.output)
         if name == "journal":
             refusals.append(_refusal(lambda: open_journal(wrong)))
     for refusal in refusals:
@@ -495,12 +495,12 @@ def test_a_wrong_line_of_retired_keys_is_named_by_its_number_alone(tmp_path: Pat
     """It may be a secret itself."""
     file = tmp_path / "retired"
     file.write_text(f"# a comment\nold-key old-secret\n{line}\n", encoding="utf-8")
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as result:
         read_retired_keys(file, "ALPHAPO_RETIRED_KEYS_FILE")
-    assert str(told.value).startswith("ALPHAPO_RETIRED_KEYS_FILE, line 3: a line is a key, a blank and its secret")
-    assert not [word for word in line.split() if word in str(told.value)]
-    assert told.value.__traceback__ is not None
-    frames = traceback.walk_tb(told.value.__traceback__)
+    assert str(result.value).startswith("ALPHAPO_RETIRED_KEYS_FILE, line 3: a line is a key, a blank and its secret")
+    assert not [word for word in line.split() if word in str(result.value)]
+    assert result.value.__traceback__ is not None
+    frames = traceback.walk_tb(result.value.__traceback__)
     assert not [frame for frame, _ in frames if "old-secret" in repr(frame.f_locals.get("pairs"))]
 
 
@@ -510,10 +510,10 @@ def test_a_file_of_retired_keys_that_cannot_be_read_is_not_shown(tmp_path: Path,
     file = tmp_path / "not-a-file-but-a-key"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=r"^--retired-keys-file names a file that cannot be read") as told:
+    with pytest.raises(ConfigurationError, match=r"^--retired-keys-file names a file that cannot be read") as result:
         read_retired_keys(file, "--retired-keys-file")
-    assert "not-a-file" not in str(told.value)
-    assert told.value.__cause__ is told.value.__context__ is None
+    assert "not-a-file" not in str(result.value)
+    assert result.value.__cause__ is result.value.__context__ is None
 
 
 @pytest.mark.parametrize(

@@ -64,26 +64,26 @@ async def repeating(peer: Peer) -> None:
 
 async def test_a_connection_that_fails_as_one_leaves_keeps_no_other_back() -> None:
     """Those that leave with it leave; what waits on it gets the error itself, which may be a programming error."""
-    told: list[str] = []
+    results: list[str] = []
 
     class Leaving:
         def __init__(self, name: str) -> None:
             self._name = name
 
         def write(self, _now: float) -> None:
-            told.append(f"{self._name} leaves")
+            results.append(f"{self._name} leaves")
             if self._name == "first":
                 raise TypeError
 
         def break_off(self, error: Exception) -> None:
-            told.append(f"{self._name} is broken off by {type(error).__name__}")
+            results.append(f"{self._name} is broken off by {type(error).__name__}")
 
     loop, batch = asyncio.get_running_loop(), WriteBatch()
     for name in ("first", "second"):
         batch.add(loop, Leaving(name))  # type: ignore[arg-type]
     await asyncio.sleep(0)
 
-    assert told == ["first leaves", "first is broken off by TypeError", "second leaves"]
+    assert results == ["first leaves", "first is broken off by TypeError", "second leaves"]
 
 
 async def test_what_is_broken_off_hears_why() -> None:
@@ -387,16 +387,16 @@ async def test_an_exchange_whose_time_is_up_writes_nothing() -> None:
 
 async def test_what_answers_before_everything_was_read_is_reset() -> None:
     """Bytes that still wait to leave never do."""
-    told: list[str] = []
+    results: list[str] = []
     transport = SimpleNamespace(
-        get_extra_info=lambda _name: None, get_write_buffer_size=lambda: 7, abort=lambda: told.append("aborted")
+        get_extra_info=lambda _name: None, get_write_buffer_size=lambda: 7, abort=lambda: results.append("aborted")
     )
     exchange = new_exchange()
-    connection = SimpleNamespace(protocol=_Protocol(transport, []), close=lambda: told.append("closed"))
+    connection = SimpleNamespace(protocol=_Protocol(transport, []), close=lambda: results.append("closed"))
     exchange.attach(connection)  # type: ignore[arg-type]
     exchange.release()
 
-    assert told == ["aborted", "closed"]
+    assert results == ["aborted", "closed"]
 
 
 async def test_an_exchange_that_is_late_cancels_its_task_and_no_more() -> None:

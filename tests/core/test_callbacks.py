@@ -31,9 +31,9 @@ def refused(headers: Any, body: bytes, signers: Any = SIGNERS) -> str:
 @pytest.mark.parametrize("signer", SIGNERS)
 def test_a_genuine_callback_says_what_it_says(signer: Signer) -> None:
     """Under the current or a retired key; numbers and texts are read as they come."""
-    told = read_callback(signer.headers(BODY), BODY, SIGNERS)
-    assert (told.id, told.status, told.foreign_id) == (7, "confirmed", "17")
-    assert told.fees[0].amount == Decimal("0.10")
+    result = read_callback(signer.headers(BODY), BODY, SIGNERS)
+    assert (result.id, result.status, result.foreign_id) == (7, "confirmed", "17")
+    assert result.fees[0].amount == Decimal("0.10")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_headers_come_in_every_form(form: Any) -> None:
 def _headers(**changed: str | None) -> dict[str, str]:
     """Return the two headers that count, changed or left out."""
     genuine = {"key": "key", "signature": CURRENT.sign(BODY)}
-    told = {name: value for name, value in {**genuine, **changed}.items() if value is not None}
-    return {f"X-Processing-{name.title()}": value for name, value in told.items()}
+    result = {name: value for name, value in {**genuine, **changed}.items() if value is not None}
+    return {f"X-Processing-{name.title()}": value for name, value in result.items()}
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ NAMES = st.sampled_from(
 def test_whatever_is_signed_is_read_or_refused(body: bytes) -> None:
     """Nothing else is ever raised."""
     try:
-        told = read_callback(CURRENT.headers(body), body, SIGNERS)
+        result = read_callback(CURRENT.headers(body), body, SIGNERS)
     except CallbackError:
         return
-    assert told.status
+    assert result.status
 
 
 @given(st.dictionaries(st.text(), st.text()) | st.lists(st.tuples(st.binary() | st.text(), st.binary() | st.text())))

@@ -238,9 +238,9 @@ def test_amounts_on_the_wire_are_plain_and_exact(amount: Decimal | int, amount_f
     except InvalidRequest:
         assert amount_format == "number"
         return
-    told = json.loads(body, parse_float=Decimal)["amount"]
-    assert Decimal(told) == amount
-    assert isinstance(told, str) is (amount_format == "string")
+    result = json.loads(body, parse_float=Decimal)["amount"]
+    assert Decimal(result) == amount
+    assert isinstance(result, str) is (amount_format == "string")
     written = body.decode().partition('"amount":')[2].partition(',"address"')[0].strip('"')
     assert set(written) <= set("0123456789.")
 
@@ -384,9 +384,9 @@ NO_DECIMALS = st.recursive(
 @given(body=st.binary(max_size=60))
 def test_reading_json_never_raises(body: bytes) -> None:
     """Any bytes are a value or `UNREADABLE`, and they are a value only where Python's own reader agrees."""
-    told = read_json(body)
-    if told is not UNREADABLE:
-        assert json.loads(body, parse_float=Decimal) == told
+    result = read_json(body)
+    if result is not UNREADABLE:
+        assert json.loads(body, parse_float=Decimal) == result
 
 
 @pytest.mark.parametrize("read", [read_reply, read_json, read_balances])
@@ -523,7 +523,7 @@ def test_an_id_is_kept_as_it_is_told(identity: int | str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("expected", "text"),
     [
         ("5", "5"),
         (5, "5"),
@@ -535,15 +535,15 @@ def test_an_id_is_kept_as_it_is_told(identity: int | str) -> None:
         ({"5": 5}, None),
     ],
 )
-def test_texts_are_taken_from_texts_and_numbers(told: object, text: str | None) -> None:
+def test_texts_are_taken_from_texts_and_numbers(expected: object, text: str | None) -> None:
     """5 and "5" are the same foreign_id; anything that is neither text nor number is not told."""
-    withdrawal = read_withdrawal({"id": 1, "foreign_id": told})
+    withdrawal = read_withdrawal({"id": 1, "foreign_id": expected})
     assert withdrawal is not None
     assert withdrawal.foreign_id == text
 
 
 @pytest.mark.parametrize(
-    ("told", "figure"),
+    ("expected", "figure"),
     [
         ("0.00020000", "0.00020000"),
         (Decimal("0.1"), "0.1"),
@@ -568,9 +568,9 @@ def test_texts_are_taken_from_texts_and_numbers(told: object, text: str | None) 
         ({"amount": 1}, "NaN"),
     ],
 )
-def test_figures_are_exact_or_not_a_number(told: object, figure: str) -> None:
+def test_figures_are_exact_or_not_a_number(expected: object, figure: str) -> None:
     """A figure is read exactly from text or number; anything else that is told is NaN, which equals nothing."""
-    withdrawal = read_withdrawal({"id": 1, "sender_amount": told})
+    withdrawal = read_withdrawal({"id": 1, "sender_amount": expected})
     assert withdrawal is not None
     assert str(withdrawal.sender_amount) == figure
 
@@ -587,12 +587,12 @@ def test_an_untold_figure_is_none() -> None:
 
 def test_the_sample_of_a_success_is_read() -> None:
     """https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto."""
-    told = read_json(
+    result = read_json(
         b'{"data":{"id":134702815,"foreign_id":"test_foreign_id_0148","end_user_reference":"test_end_user_reference",'
         b'"type":"withdrawal","status":"processing","amount":"0.00020000","sender_amount":"0.00020000",'
         b'"sender_currency":"BTC","receiver_currency":"BTC","receiver_amount":"0.00020000"}}'
     )
-    assert read_withdrawal(told["data"], "look-up") == Withdrawal(
+    assert read_withdrawal(result["data"], "look-up") == Withdrawal(
         id=134702815,
         foreign_id="test_foreign_id_0148",
         end_user_reference="test_end_user_reference",
@@ -609,7 +609,7 @@ def test_the_sample_of_a_success_is_read() -> None:
 
 def test_the_sample_of_a_confirmed_withdrawal_is_read() -> None:
     """The sibling's callback page, 2026-05-29 (ALPHAPO.md section 4)."""
-    told = read_json(
+    result = read_json(
         b'{"id":123,"foreign_id":"operation_987","end_user_reference":"user_12345","type":"withdrawal",'
         b'"crypto_address":{"id":123,"currency":"BTC","address":"tb1q...","tag":null},'
         b'"transactions":[{"id":999,"currency":"BTC","transaction_type":"blockchain","type":"withdrawal",'
@@ -627,7 +627,7 @@ def test_the_sample_of_a_confirmed_withdrawal_is_read() -> None:
         confirmations="0",
         riskscore="0.1",
     )
-    assert read_transaction(told) == Transaction(
+    assert read_transaction(result) == Transaction(
         id=123,
         foreign_id="operation_987",
         end_user_reference="user_12345",
@@ -733,8 +733,8 @@ _CHANGED = st.dictionaries(st.sampled_from([*_USUAL, "more"]), _ANY_VALUE, max_s
 
 
 def _the_long_way(body: bytes) -> Withdrawal | None:
-    told = read_json(body)
-    data = told.get("data") if isinstance(told, dict) else None
+    result = read_json(body)
+    data = result.get("data") if isinstance(result, dict) else None
     return read_withdrawal(data) if isinstance(data, dict) else None
 
 

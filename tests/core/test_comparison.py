@@ -81,7 +81,7 @@ def test_anothers_is_what_disagrees_twice(changes: dict[str, Any], count: int, i
 
 
 @pytest.mark.parametrize(
-    ("ours", "told", "expected"),
+    ("ours", "answer", "expected"),
     [
         ("f-17", "f-17", "agrees"),
         (5, "5", "agrees"),
@@ -91,13 +91,13 @@ def test_anothers_is_what_disagrees_twice(changes: dict[str, Any], count: int, i
         ("f-17", None, "untold"),
     ],
 )
-def test_a_foreign_id_is_compared_letter_for_letter(ours: str | int, told: str | None, expected: str) -> None:
+def test_a_foreign_id_is_compared_letter_for_letter(ours: str | int, answer: str | None, expected: str) -> None:
     """Exact text, and nothing less."""
-    assert verdict("foreign_id", asked_for(foreign_id=ours), shown(foreign_id=told)) == expected
+    assert verdict("foreign_id", asked_for(foreign_id=ours), shown(foreign_id=answer)) == expected
 
 
 @pytest.mark.parametrize(
-    ("ours", "told", "expected"),
+    ("ours", "answer", "expected"),
     [
         ("bc1qAbC", "bc1qAbC", "agrees"),
         ("bc1qAbC", "BC1QABC", "agrees"),
@@ -115,13 +115,13 @@ def test_a_foreign_id_is_compared_letter_for_letter(ours: str | int, told: str |
         ("bc1qAbC", None, "untold"),
     ],
 )
-def test_an_address_agrees_but_for_case_and_scheme(ours: str, told: str | None, expected: str) -> None:
+def test_an_address_agrees_but_for_case_and_scheme(ours: str, answer: str | None, expected: str) -> None:
     """Case and a scheme before it are forms of writing; anything else is another address."""
-    assert verdict("address", asked_for(address=ours), shown(crypto_address=CryptoAddress(address=told))) == expected
+    assert verdict("address", asked_for(address=ours), shown(crypto_address=CryptoAddress(address=answer))) == expected
 
 
 @pytest.mark.parametrize(
-    ("ours", "told", "expected"),
+    ("ours", "answer", "expected"),
     [
         ("77", {"address": "x", "tag": "77"}, "agrees"),
         ("77", {"address": "x", "tag": 77}, "agrees"),
@@ -144,10 +144,10 @@ def test_an_address_agrees_but_for_case_and_scheme(ours: str, told: str | None, 
     ],
 )
 def test_a_tag_is_equal_as_text_or_as_a_whole_number_or_both_are_none(
-    ours: str | None, told: Any, expected: str
+    ours: str | None, answer: Any, expected: str
 ) -> None:
     """No tag and an empty tag are the same; a witness that does not mention it says nothing."""
-    transaction = read_transaction({"id": 1, "crypto_address": told})
+    transaction = read_transaction({"id": 1, "crypto_address": answer})
     assert transaction is not None
     assert verdict("tag", asked_for(tag=ours), transaction) == expected
 
@@ -232,8 +232,8 @@ def test_the_side_that_was_requested_is_compared(
     expected: str,
 ) -> None:
     """`amount` is compared with what was sent, `amount_to` with what was received, and never the other way round."""
-    asked, told = asked_for(**ours), shown(currency_sent=sent, currency_received=received, transactions=parts)
-    assert f"{verdict('amount', asked, told)}, {verdict('currency', asked, told)}" == expected
+    asked, result = asked_for(**ours), shown(currency_sent=sent, currency_received=received, transactions=parts)
+    assert f"{verdict('amount', asked, result)}, {verdict('currency', asked, result)}" == expected
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_fee_that_is_not_named_is_excused_by_another_figure_that_is_ours(
 
 
 @pytest.mark.parametrize(
-    ("ours", "told", "fee", "has_numbers", "expected"),
+    ("ours", "answer", "fee", "has_numbers", "expected"),
     [
         ("0.0015", "0.0015000000000000001", None, True, "agrees"),
         ("0.0015", "0.0015000000000000001", None, False, "disagrees"),
@@ -280,14 +280,14 @@ def test_a_fee_that_is_not_named_is_excused_by_another_figure_that_is_ours(
 )
 def test_the_noise_of_a_double_is_no_other_amount(
     ours: str,
-    told: str,
+    answer: str,
     fee: str | None,
     has_numbers: bool,  # noqa: FBT001 - a column
     expected: str,
 ) -> None:
     """Only where AlphaPo wrote JSON numbers; a text has the digits that it has."""
     fees = () if fee is None else (Fee(currency="BTC", amount=Decimal(fee)),)
-    transaction = shown(currency_sent=Money("BTC", Decimal(told)), fees=fees, has_numbers=has_numbers)
+    transaction = shown(currency_sent=Money("BTC", Decimal(answer)), fees=fees, has_numbers=has_numbers)
     assert verdict("amount", asked_for(amount=ours), transaction) == expected
 
 
@@ -295,13 +295,13 @@ def test_the_noise_of_a_double_is_no_other_amount(
 @given(ours=st.decimals(min_value=0, max_value=10**9, allow_nan=False, places=8), digits=st.integers(17, 25))
 def test_our_own_figure_is_known_again_as_a_double(ours: Decimal, digits: int) -> None:
     """However many digits of the double AlphaPo writes."""
-    told = Decimal(f"{float(ours):.{digits}g}")
-    transaction = shown(currency_sent=Money("BTC", told), has_numbers=True)
+    result = Decimal(f"{float(ours):.{digits}g}")
+    transaction = shown(currency_sent=Money("BTC", result), has_numbers=True)
     assert verdict("amount", asked_for(amount=ours), transaction) == "agrees"
 
 
 @pytest.mark.parametrize(
-    ("ours", "told", "fees", "expected"),
+    ("ours", "answer", "fees", "expected"),
     [
         # equal, however written
         ("1", "1.00000000", [], "agrees"),
@@ -352,11 +352,11 @@ def test_our_own_figure_is_known_again_as_a_double(ours: Decimal, digits: int) -
     ],
 )
 def test_amounts_agree_but_for_places_and_named_fees(
-    ours: str, told: str, fees: list[str | None], expected: str
+    ours: str, answer: str, fees: list[str | None], expected: str
 ) -> None:
     """Only AlphaPo's eight places and a fee it names may come between; nothing hangs and nothing raises."""
     named = tuple(Fee(currency="BTC", amount=None if fee is None else Decimal(fee)) for fee in fees)
-    transaction = shown(currency_sent=Money("BTC", Decimal(told)), fees=named)
+    transaction = shown(currency_sent=Money("BTC", Decimal(answer)), fees=named)
     assert verdict("amount", asked_for(amount=ours), transaction) == expected
 
 
@@ -399,8 +399,8 @@ def test_amounts_further_apart_than_a_rounding_never_agree(ours: Decimal, told: 
 @given(ours=st.decimals(min_value=0, max_value=10**9, allow_nan=False, places=12), places=st.integers(8, 14))
 def test_our_own_figure_is_known_again_however_it_is_rounded(ours: Decimal, places: int) -> None:
     """Our figure, told with eight places or more, always agrees."""
-    told = Decimal(f"{ours:.{places}f}")
-    assert verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", told))) == "agrees"
+    result = Decimal(f"{ours:.{places}f}")
+    assert verdict("amount", asked_for(amount=ours), shown(currency_sent=Money("BTC", result))) == "agrees"
 
 
 def test_the_callers_decimal_settings_change_no_verdict() -> None:
@@ -410,18 +410,18 @@ def test_the_callers_decimal_settings_change_no_verdict() -> None:
             verdict("amount", asked_for(amount="0.123456789"), shown(currency_sent=Money("BTC", Decimal("0.12345678"))))
             == "agrees"
         )
-        told = Withdrawal(id=1, foreign_id="f-17", sender_amount=Decimal("0.00020001"))
-        assert [one.field for one in compare_reply(ASKED, told).differences] == ["amount"]
+        result = Withdrawal(id=1, foreign_id="f-17", sender_amount=Decimal("0.00020001"))
+        assert [one.field for one in compare_reply(ASKED, result).differences] == ["amount"]
 
 
 def test_every_difference_is_shown_with_both_figures() -> None:
     """Whoever has to decide sees what was asked beside what AlphaPo tells."""
-    told = shown(
+    result = shown(
         foreign_id="x",
         crypto_address=CryptoAddress(address="y", tag="7", tag_is_given=True),
         currency_sent=Money("ETH", Decimal(2)),
     )
-    assert compare(asked_for(), told).differences == (
+    assert compare(asked_for(), result).differences == (
         Difference("foreign_id", "f-17", "x"),
         Difference("address", "bc1qAbC", "y"),
         Difference("tag", None, "7"),
@@ -431,7 +431,7 @@ def test_every_difference_is_shown_with_both_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "fields"),
+    ("expected", "fields"),
     [
         ({}, []),
         ({"foreign_id": "other"}, ["foreign_id"]),
@@ -450,9 +450,9 @@ def test_every_difference_is_shown_with_both_figures() -> None:
         ),
     ],
 )
-def test_a_reply_to_our_body_must_name_us_and_contradict_nothing(told: dict[str, Any], fields: list[str]) -> None:
+def test_a_reply_to_our_body_must_name_us_and_contradict_nothing(expected: dict[str, Any], fields: list[str]) -> None:
     """The foreign_id must be told; amount and currency of the asked side may be missing, and must not differ."""
-    withdrawal = Withdrawal(**{"id": 1, "foreign_id": "f-17", **told})
+    withdrawal = Withdrawal(**{"id": 1, "foreign_id": "f-17", **expected})
 
     assert [one.field for one in compare_reply(ASKED, withdrawal).differences] == fields
 
@@ -460,11 +460,11 @@ def test_a_reply_to_our_body_must_name_us_and_contradict_nothing(told: dict[str,
 def test_a_reply_is_compared_on_the_side_that_was_asked() -> None:
     """With `amount_to` the receiver's figures count, and the sender's never."""
     asked = asked_for(amount=None, amount_to="5", convert_to="LTC")
-    told = Withdrawal(id=1, foreign_id=asked.foreign_id, sender_amount=Decimal(9), sender_currency="EUR")
+    result = Withdrawal(id=1, foreign_id=asked.foreign_id, sender_amount=Decimal(9), sender_currency="EUR")
 
-    assert compare_reply(asked, told).differences == ()
-    told = Withdrawal(id=1, foreign_id=asked.foreign_id, receiver_amount=Decimal(9), receiver_currency="EUR")
-    assert [one.field for one in compare_reply(asked, told).differences] == ["currency", "amount"]
+    assert compare_reply(asked, result).differences == ()
+    result = Withdrawal(id=1, foreign_id=asked.foreign_id, receiver_amount=Decimal(9), receiver_currency="EUR")
+    assert [one.field for one in compare_reply(asked, result).differences] == ["currency", "amount"]
 
 
 def test_a_difference_reads_as_a_sentence() -> None:

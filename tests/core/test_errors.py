@@ -289,9 +289,9 @@ def test_a_journal_error_tells_its_detail_without_the_advice() -> None:
 )
 def test_an_unknown_outcome_says_what_settles_it(reason: str, words: str) -> None:
     """Whatever the reason, the payment stays pending."""
-    told = WithdrawalUnknown("Unknown.", reason=reason, foreign_id="f").next_step
-    assert told.startswith("Keep it pending: do not refund it")
-    assert words in told
+    result = WithdrawalUnknown("Unknown.", reason=reason, foreign_id="f").next_step
+    assert result.startswith("Keep it pending: do not refund it")
+    assert words in result
 
 
 @pytest.mark.parametrize(

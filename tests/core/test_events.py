@@ -90,8 +90,8 @@ def test_an_outcome_is_a_state_or_unknown() -> None:
 
 def test_every_judgement_that_can_be_a_reason_is_told_of() -> None:
     """What replies prove, what look-ups answer, and why a flight knows less than its row."""
-    told = Path(events.__file__).read_text(encoding="utf-8")
+    text = Path(events.__file__).read_text(encoding="utf-8")
     kinds = [kind.__name__ for kind in (*get_args(Proof), *get_args(Answer))]
     assert len(kinds) == 10
     reasons = [*kinds, *filter(None, get_args(Why))]
-    assert [reason for reason in reasons if f"`{reason}" not in told] == []
+    assert [reason for reason in reasons if f"`{reason}" not in text] == []

@@ -223,11 +223,11 @@ def test_what_was_asked_to_arrive_is_counted_in_convert_to() -> None:
 def test_what_is_no_amount_is_refused(name: str, amount: object, problem: str) -> None:
     """Floats, bools, signs, scripts, blanks and figures without end are refused under the field's own name."""
     other = {"amount": None, "amount_to": None, "convert_to": "ETH"}
-    told = problems(**(other | {name: amount}))
-    assert set(told) == {name}
-    assert told[name].endswith(problem) or told[name].startswith("is a float")
+    result = problems(**(other | {name: amount}))
+    assert set(result) == {name}
+    assert result[name].endswith(problem) or result[name].startswith("is a float")
     if isinstance(amount, str):
-        assert told[name].startswith(shown(amount))
+        assert result[name].startswith(shown(amount))
 
 
 def test_a_hostile_amount_is_refused_at_once() -> None:
@@ -281,8 +281,8 @@ def test_an_empty_text_is_a_missing_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["foreign_id", "end_user_reference"])
 def test_an_id_that_is_not_composed_is_refused_and_its_composed_form_is_shown(name: str) -> None:
     """Two ids that are drawn alike would be two withdrawals; the caller decides, and nothing is changed on the way."""
-    told = problems(**{name: "Jose\u0301"})[name]
-    assert told == r"'José' ('Jose\u0301') is not in Unicode's form NFC, which is 'José' ('Jos\xe9')."
+    result = problems(**{name: "Jose\u0301"})[name]
+    assert result == r"'José' ('Jose\u0301') is not in Unicode's form NFC, which is 'José' ('Jos\xe9')."
     assert getattr(make(**{name: "Jos\u00e9"}), name) == "Jos\u00e9"
 
 
@@ -310,8 +310,8 @@ def test_only_names_may_be_numbers(name: str) -> None:
 
 def test_a_number_too_long_to_be_a_name_is_refused() -> None:
     """An int that Python itself refuses to write out is a problem of the field like any other; a smaller one is a long text."""
-    told = f"'{str(2**1000)[:60]}…' has 302 characters, at most 255 are allowed."
-    assert problems(foreign_id=2**1000 - 1) == {"foreign_id": told}
+    text = f"'{str(2**1000)[:60]}…' has 302 characters, at most 255 are allowed."
+    assert problems(foreign_id=2**1000 - 1) == {"foreign_id": text}
     assert problems(foreign_id=2**1000) == {"foreign_id": "must be text, not int."}
     assert problems(foreign_id=10**5000) == {"foreign_id": "must be text, not int."}
 
@@ -438,15 +438,15 @@ def test_a_text_is_a_tag_of_the_xrp_ledger_if_its_number_is_written_so(tag: str)
 @pytest.mark.parametrize("currency", ["BTC", "XRP"])
 def test_an_empty_tag_is_refused_and_the_message_names_without_tag(currency: str) -> None:
     """An empty text is as easily an accident as a purpose."""
-    told = "is empty: leave it out, and where none is wanted, without_tag=True says that."
-    assert problems(currency=currency, tag="") == {"tag": told}
+    text = "is empty: leave it out, and where none is wanted, without_tag=True says that."
+    assert problems(currency=currency, tag="") == {"tag": text}
 
 
 @pytest.mark.parametrize("currency", ["BTC", "XRP"])
 def test_a_tag_and_the_word_that_none_is_wanted_exclude_each_other(currency: str) -> None:
     """One of the two is wrong, and the library cannot know which."""
-    told = {"tag": "is given together with without_tag: give one of the two."}
-    assert problems(currency=currency, tag="7", without_tag=True) == told
+    result = {"tag": "is given together with without_tag: give one of the two."}
+    assert problems(currency=currency, tag="7", without_tag=True) == result
 
 
 @pytest.mark.parametrize("flag", ["true", "", 0, 1, None])
@@ -463,8 +463,8 @@ X_ADDRESS = "XVLhHMPHU98es4dbozjVtdWzVrDjtV5AqEL4xcZj5whKbmc"
 @pytest.mark.parametrize("changes", [{"tag": 1}, {"without_tag": True}])
 def test_an_x_address_is_refused_on_the_xrp_ledger(address: str, changes: dict[str, Any]) -> None:
     """It has a tag inside, which could differ from the tag that is given."""
-    told = f"'{address}' is an X-address: give the classic address (r…), and its tag."
-    assert problems(currency="XRP", address=address, **changes) == {"address": told}
+    text = f"'{address}' is an X-address: give the classic address (r…), and its tag."
+    assert problems(currency="XRP", address=address, **changes) == {"address": text}
     assert make(address=address).address == address
 
 
@@ -483,8 +483,8 @@ def test_an_x_address_is_refused_on_the_xrp_ledger(address: str, changes: dict[s
 def test_an_e_mail_address_is_no_reference(reference: str, is_refused: bool) -> None:  # noqa: FBT001 - a column
     """Personal data stays at home, unless it is let through by name."""
     if is_refused:
-        told = "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
-        assert problems(end_user_reference=reference) == {"end_user_reference": told}
+        text = "looks like an e-mail address; send an internal id, or set allow_personal_reference=True."
+        assert problems(end_user_reference=reference) == {"end_user_reference": text}
     else:
         assert make(end_user_reference=reference).end_user_reference == reference
     assert make(end_user_reference=reference, allow_personal_reference=True).end_user_reference == reference
@@ -686,8 +686,8 @@ def test_the_blockchain_entry_is_found_by_its_type(
 def test_a_witness_that_tells_nothing_is_all_none() -> None:
     """What AlphaPo does not tell is None, and a withdrawal comes from a reply unless said otherwise."""
     withdrawal = Withdrawal(id=1)
-    told = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {withdrawal.id, "reply", False}
-    assert told == {None}
+    result = {getattr(withdrawal, name) for name in Withdrawal.__struct_fields__} - {withdrawal.id, "reply", False}
+    assert result == {None}
     assert (withdrawal.source, withdrawal.has_numbers) == ("reply", False)
 
 

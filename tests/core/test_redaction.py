@@ -34,8 +34,8 @@ from tests.support.rows import (
 
 def accepted(status: str | None) -> Row:
     """Return a row that AlphaPo accepted and that stands so."""
-    told = Withdrawal(id=7, foreign_id="f", end_user_reference="user-42", status=status, source="look-up")
-    return replace(ACCEPTED_ROW, withdrawal=told)
+    result = Withdrawal(id=7, foreign_id="f", end_user_reference="user-42", status=status, source="look-up")
+    return replace(ACCEPTED_ROW, withdrawal=result)
 
 
 @pytest.mark.parametrize(

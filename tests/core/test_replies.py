@@ -320,12 +320,12 @@ def test_a_mismatch_shows_every_difference() -> None:
     assert str(proof.differences[2]) == "amount: asked '0.0002', AlphaPo shows '7'"
 
 
-@pytest.mark.parametrize("told", [5, "5"])
+@pytest.mark.parametrize("expected", [5, "5"])
 @pytest.mark.parametrize("ours", [5, "5"])
-def test_numbers_and_texts_are_the_same_foreign_id(told: int | str, ours: int | str) -> None:
+def test_numbers_and_texts_are_the_same_foreign_id(expected: int | str, ours: int | str) -> None:
     """5 and "5" are the same, on either side."""
     asked = WithdrawalRequest(currency="BTC", address="a", amount="0.0002", foreign_id=ours, end_user_reference="u")
-    assert isinstance(proof_of(201, success(foreign_id=told), asked=asked), Accepted)
+    assert isinstance(proof_of(201, success(foreign_id=expected), asked=asked), Accepted)
 
 
 @pytest.mark.parametrize(
@@ -551,12 +551,12 @@ OBJECTS = st.recursive(
 @st.composite
 def telling_bodies(draw: st.DrawFn) -> bytes:
     """Bodies close enough to AlphaPo's that each of them could be mistaken for one."""
-    told = draw(st.dictionaries(st.sampled_from(["data", "errors", "code", "error", "id"]), OBJECTS, max_size=4))
+    result = draw(st.dictionaries(st.sampled_from(["data", "errors", "code", "error", "id"]), OBJECTS, max_size=4))
     if draw(st.booleans()):
-        told["data"] = draw(st.dictionaries(WORDS, SCALARS, max_size=6)) | {"id": draw(SCALARS)}
+        result["data"] = draw(st.dictionaries(WORDS, SCALARS, max_size=6)) | {"id": draw(SCALARS)}
     if draw(st.booleans()):
-        told["errors"] = draw(st.dictionaries(WORDS, st.text(max_size=5) | st.just(TAKEN), max_size=2))
-    return json.dumps(told).encode()
+        result["errors"] = draw(st.dictionaries(WORDS, st.text(max_size=5) | st.just(TAKEN), max_size=2))
+    return json.dumps(result).encode()
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
@@ -582,22 +582,22 @@ def test_the_judges_never_raise(
 @given(status=STATUSES, content_type=TYPES, body=telling_bodies())
 def test_nothing_definite_is_said_without_its_words(status: int, content_type: str, body: bytes) -> None:
     """Each definite proof, however the reply was made up, rests on the very words the table asks for."""
-    proof, told = proof_of(status, body, content_type), json.loads(body)
+    proof, result = proof_of(status, body, content_type), json.loads(body)
     match proof:
         case Accepted():
             assert 200 <= status < 300
-            assert told["data"]["id"] == proof.withdrawal.id
-            assert told["data"]["foreign_id"] == "f-17"
-            assert told["data"].get("sender_amount") in {None, "0.0002"}
-            assert told["data"].get("sender_currency") in {None, "BTC"}
+            assert result["data"]["id"] == proof.withdrawal.id
+            assert result["data"]["foreign_id"] == "f-17"
+            assert result["data"].get("sender_amount") in {None, "0.0002"}
+            assert result["data"].get("sender_currency") in {None, "BTC"}
         case Rejected() | Duplicate():
             assert 400 <= status < 500
             assert status not in {401, 404, 408, 429}
             assert "html" not in content_type
-            assert told.get("errors") or (status, told["code"]) == (400, "bad_content_format")
-            assert isinstance(proof, Duplicate) is ("foreign" in json.dumps(told.get("errors")))
+            assert result.get("errors") or (status, result["code"]) == (400, "bad_content_format")
+            assert isinstance(proof, Duplicate) is ("foreign" in json.dumps(result.get("errors")))
         case KeyRefused():
-            assert (status, told["code"]) == (403, "bad_header_key")
+            assert (status, result["code"]) == (403, "bad_header_key")
         case NotSent():
             assert status == 429
 

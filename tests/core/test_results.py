@@ -144,9 +144,16 @@ def test_funds_are_held_back_exactly_while_the_row_is_open_or_in_conflict(row: R
 @pytest.mark.parametrize(("is_from_journal", "source"), [(False, "reply"), (True, "journal")])
 def test_an_acceptance_is_told_as_the_withdrawal(is_from_journal: bool, source: str) -> None:  # noqa: FBT001 - a column
     """What AlphaPo has is returned; the witness is the journal where AlphaPo was not asked again."""
-    told = to_outcome(FlightResult("payout-17", row_with("accepted", withdrawal=HAS), is_from_journal=is_from_journal))
-    assert isinstance(told, Withdrawal)
-    assert (told.id, told.status, told.sender_amount, told.source) == (5, "processing", Decimal("0.0015"), source)
+    outcome = to_outcome(
+        FlightResult("payout-17", row_with("accepted", withdrawal=HAS), is_from_journal=is_from_journal)
+    )
+    assert isinstance(outcome, Withdrawal)
+    assert (outcome.id, outcome.status, outcome.sender_amount, outcome.source) == (
+        5,
+        "processing",
+        Decimal("0.0015"),
+        source,
+    )
 
 
 def test_a_rejection_carries_alphapos_words() -> None:
@@ -258,8 +265,8 @@ def test_a_row_that_stays_open_without_doubt_says_why_it_was_not_sent(
     error = error_of(row_with("open", stays_open=True, **known), detail=detail)
     assert isinstance(error, WithdrawalUnknown)
     assert (error.reason, error.may_release_funds) == (reason, False)
-    told = f"Withdrawal 'payout-17' was not sent by this call: {words}. It stays open, and a worker may still send it. "
-    assert str(error) == told + error.next_step
+    text = f"Withdrawal 'payout-17' was not sent by this call: {words}. It stays open, and a worker may still send it. "
+    assert str(error) == text + error.next_step
 
 
 def test_a_row_in_doubt_that_was_not_sent_for_its_key_says_so() -> None:
@@ -468,8 +475,8 @@ def test_every_why_is_told() -> None:
 
 def test_each_caller_gets_an_exception_of_its_own() -> None:
     """Told twice, it is raised twice, so that tracebacks do not grow into each other."""
-    told = FlightResult("payout-17", row_with("open"))
-    assert to_outcome(told) is not to_outcome(told)
+    result = FlightResult("payout-17", row_with("open"))
+    assert to_outcome(result) is not to_outcome(result)
 
 
 ALL_TOLD = [
@@ -484,11 +491,13 @@ ALL_TOLD = [
 ]
 
 
-@pytest.mark.parametrize("told", ALL_TOLD, ids=[f"{told.why}-{told.row and told.row.state}" for told in ALL_TOLD])
-def test_no_text_shows_the_body_or_the_people(told: FlightResult) -> None:
+@pytest.mark.parametrize(
+    "expected", ALL_TOLD, ids=[f"{expected.why}-{expected.row and expected.row.state}" for expected in ALL_TOLD]
+)
+def test_no_text_shows_the_body_or_the_people(expected: FlightResult) -> None:
     """The signed body, its address and whoever sends or receives reach neither text nor repr nor attributes."""
-    error = to_outcome(told)
-    shown = f"{error!s} {error!r} {vars(error) if isinstance(error, Exception) else ''} {told!r}"
+    error = to_outcome(expected)
+    shown = f"{error!s} {error!r} {vars(error) if isinstance(error, Exception) else ''} {expected!r}"
     assert not [private for private in ("private", "Private", BODY.decode()) if private in shown]
 
 

@@ -112,8 +112,8 @@ def test_a_settled_row_counts_in_the_sum_of_its_outcome(known: Row, name: str) -
 
 def test_the_witness_is_named() -> None:
     """The same withdrawal, as told by whoever tells it now; none where none is known."""
-    told = withdrawal_of(ACCEPTED_ROW, "journal")
-    assert told == replace(TOLD, amount=Decimal(1), source="journal")
+    result = withdrawal_of(ACCEPTED_ROW, "journal")
+    assert result == replace(TOLD, amount=Decimal(1), source="journal")
     assert withdrawal_of(row(), "journal") is None
 
 

@@ -61,25 +61,25 @@ def test_what_a_record_does_not_say_is_not_so() -> None:
 
 def test_the_columns_are_what_an_auditor_asks_for() -> None:
     """Plain values under plain names."""
-    told = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
-    assert told._fields == COLUMNS
-    assert (told.state, told.counted_as, told.currency, told.amount) == ("accepted", "accepted", "BTC", "1")
-    assert (told.alphapo_id, told.status, told.source, told.reported) == ("7", "processing", "reply", 0)
-    assert told.due_at == due_at(ACCEPTED_ROW)
-    assert (told.revision, told.key, told.holder) == (1, "key", None)
+    result = to_record(replace(ACCEPTED_ROW, withdrawal=Withdrawal(id=7, status="processing"), reported=False))
+    assert result._fields == COLUMNS
+    assert (result.state, result.counted_as, result.currency, result.amount) == ("accepted", "accepted", "BTC", "1")
+    assert (result.alphapo_id, result.status, result.source, result.reported) == ("7", "processing", "reply", 0)
+    assert result.due_at == due_at(ACCEPTED_ROW)
+    assert (result.revision, result.key, result.holder) == (1, "key", None)
 
 
 def test_what_a_row_is_found_by_never_changes() -> None:
     """All else may become another, each column in its place."""
     assert set(COLUMNS) - set(CHANGING) == {"account", "foreign_id", "created_at"}
-    told = to_record(ACCEPTED_ROW)
-    assert changing(told) == tuple(getattr(told, name) for name in COLUMNS if name in CHANGING)
+    result = to_record(ACCEPTED_ROW)
+    assert changing(result) == tuple(getattr(result, name) for name in COLUMNS if name in CHANGING)
 
 
 def test_a_row_without_its_payment_has_no_figure() -> None:
     """It stands as zero in no currency."""
-    told = to_record(row(revision=Revision(b"", None)))
-    assert (told.currency, told.amount) == ("", "0")
+    result = to_record(row(revision=Revision(b"", None)))
+    assert (result.currency, result.amount) == ("", "0")
 
 
 def test_a_revision_is_its_exact_bytes() -> None:

@@ -43,9 +43,9 @@ def test_exactly_the_characters_that_cannot_be_seen_are_refused() -> None:
 @pytest.mark.parametrize("character", ["\u3164", "\u115f", "\u034f", "\ufe0f", "\u00ad", "\u2800", "\u2028", "\ue000"])
 def test_what_is_drawn_as_nothing_is_named(character: str) -> None:
     """By its code point, and the text is shown with an escape."""
-    told = problem_of_text(f"pay{character}out")
+    result = problem_of_text(f"pay{character}out")
     assert (
-        told
+        result
         == f"'pay\\u{ord(character):04x}out' has the control or invisible character U+{ord(character):04X}.".replace(
             r"\u00ad", r"\xad"
         )
@@ -113,10 +113,10 @@ def test_what_is_shown_can_be_seen_and_is_short(text: str) -> None:
 
 def test_an_id_that_is_not_composed_is_shown_in_both_forms() -> None:
     """They look alike, so the escapes are shown beside them."""
-    told = r"'e\u0301' ('e\u0301') is not in Unicode's form NFC, which is '\xe9' ('\xe9')."
+    text = r"'e\u0301' ('e\u0301') is not in Unicode's form NFC, which is '\xe9' ('\xe9')."
     problem = problem_of_id("e\u0301")
     assert problem is not None
-    assert problem.replace("'e\u0301' ", r"'e\u0301' ").replace("'\u00e9'", r"'\xe9'") == told
+    assert problem.replace("'e\u0301' ", r"'e\u0301' ").replace("'\u00e9'", r"'\xe9'") == text
     assert problem_of_id("\u00e9") is None
 
 

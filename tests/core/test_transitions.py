@@ -1191,11 +1191,11 @@ def test_a_withdrawal_that_is_not_proved_ours_is_kept_and_blamed(shown: Found, r
     assert bool(after.differences) is (reason == "AlphaPo shows another withdrawal")
 
 
-@pytest.mark.parametrize(("known", "told"), [("", "not found"), ("connection lost", "connection lost")])
-def test_none_pays_the_look_up_and_hides_no_earlier_word(known: str, told: str) -> None:
+@pytest.mark.parametrize(("known", "answer"), [("", "not found"), ("connection lost", "connection lost")])
+def test_none_pays_the_look_up_and_hides_no_earlier_word(known: str, answer: str) -> None:
     """It is the reason only where there was none."""
     before = replace(DOUBTED, reason=known)
-    expected = replace(before, look_ups=1, checked_at=9.0, needs_look_up=False, reason=told)
+    expected = replace(before, look_ups=1, checked_at=9.0, needs_look_up=False, reason=answer)
     assert asked_about(before, NoneFound(), 9.0) == expected
 
 
@@ -1479,9 +1479,9 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
     stale = seen_in(no, BACK)  # type: ignore[arg-type]
     assert is_stale_no(stale)
     assert apply(stale, ASKED, 60.0) is stale
-    told = to_outcome(FlightResult("f", stale))
-    assert isinstance(told, WithdrawalUnknown)
-    assert (told.reason, told.may_release_funds) == (WENT_BACK, False)
+    outcome = to_outcome(FlightResult("f", stale))
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert (outcome.reason, outcome.may_release_funds) == (WENT_BACK, False)
     assert is_stale_no(apply(stale, LookedUp("w", NoAnswer("HTTP 502", 502)), 60.0))
     again = apply(stale, NONE, 60.0)
     assert not is_stale_no(again)
@@ -1491,8 +1491,8 @@ def test_a_no_of_an_earlier_epoch_is_reported_again_only_after_a_look_up(no: obj
 
 def test_a_no_that_alphapo_confirmed_is_told_as_it_was() -> None:
     """With AlphaPo's words."""
-    told = to_outcome(FlightResult("f", apply(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
-    assert isinstance(told, WithdrawalRejected)
+    outcome = to_outcome(FlightResult("f", apply(seen_in(REJECTED_ROW, BACK), NONE, 60.0)))
+    assert isinstance(outcome, WithdrawalRejected)
 
 
 def test_a_call_that_may_send_a_stale_no_looks_it_up_first() -> None:
@@ -1567,9 +1567,9 @@ def test_an_operator_s_decision_about_a_frozen_row_holds() -> None:
 
 def test_a_frozen_row_is_unknown_for_this_reason() -> None:
     """A look-up that shows it settles it."""
-    told = to_outcome(FlightResult("f", seen_in(FREE, BACK)))
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == WENT_BACK
+    outcome = to_outcome(FlightResult("f", seen_in(FREE, BACK)))
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == WENT_BACK
 
 
 # ── evidence that AlphaPo has a withdrawal ─────────────────────────────────────────────────────────────────────────────
@@ -1611,8 +1611,8 @@ def test_a_later_status_is_taken_and_the_time_of_settling_kept() -> None:
 
 def test_what_a_later_witness_leaves_untold_is_taken_from_the_earlier_one() -> None:
     """A look-up that does not name the user does not wipe out the name in the reply."""
-    told = sent(row(), Accepted(replace(TOLD, end_user_reference="u")))
-    after = asked_about(told, found("confirmed"), 60.0)
+    result = sent(row(), Accepted(replace(TOLD, end_user_reference="u")))
+    after = asked_about(result, found("confirmed"), 60.0)
     assert after.withdrawal is not None
     assert (after.withdrawal.status, after.withdrawal.end_user_reference) == ("confirmed", "u")
 
@@ -1734,7 +1734,7 @@ def test_an_amount_that_a_reply_gave_is_kept_after_a_look_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "known", "expected"),
+    ("answer", "known", "expected"),
     [
         ("processing", "processing", False),
         ("processing", None, False),
@@ -1748,9 +1748,9 @@ def test_an_amount_that_a_reply_gave_is_kept_after_a_look_up() -> None:
         (None, "declined", True),
     ],
 )
-def test_what_is_final_is_younger_than_what_is_not(told: str | None, known: str | None, expected: bool) -> None:  # noqa: FBT001 - a column
+def test_what_is_final_is_younger_than_what_is_not(answer: str | None, known: str | None, expected: bool) -> None:  # noqa: FBT001 - a column
     """And `confirmed` younger than any other end; of two equals the later witness is heard."""
-    assert is_older(told, known) is expected
+    assert is_older(answer, known) is expected
 
 
 def test_a_witness_of_the_same_status_is_heard() -> None:

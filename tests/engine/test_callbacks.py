@@ -61,7 +61,7 @@ KEYS = Signer("made-up-key", "made-up-secret")
 def called(status: str = "confirmed", foreign_id: str | None = "payout-17", **changes: Any) -> bytes:
     """Return a callback's body, as AlphaPo's samples have it."""
     part = {"currency": "BTC", "transaction_type": "blockchain", "amount": "0.00150000", "txid": "bb04"}
-    told = {
+    result = {
         "id": 7,
         "foreign_id": foreign_id,
         "type": "withdrawal",
@@ -72,7 +72,7 @@ def called(status: str = "confirmed", foreign_id: str | None = "payout-17", **ch
         "status": status,
         **changes,
     }
-    return msgspec.json.encode(told)
+    return msgspec.json.encode(result)
 
 
 async def receive(alphapo: AlphapoClient, body: bytes) -> Callback:
@@ -285,8 +285,8 @@ def test_a_callback_that_came_too_early_settles_its_withdrawal_when_it_comes_aga
         lines = [line.kind for line in await journal.history("default", "payout-17")]
         return [(one.kind, one.is_new) for one in heard], str(status), lines
 
-    told, status, lines = run(story())
-    assert told == [("not in journal", True), ("ours", False), ("ours", False)]
+    result, status, lines = run(story())
+    assert result == [("not in journal", True), ("ours", False), ("ours", False)]
     assert status == "confirmed"
     assert lines.count("callback") == 1
 

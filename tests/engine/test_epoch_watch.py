@@ -237,11 +237,11 @@ def test_a_lease_that_was_lost_is_taken_anew_before_anything_is_sent() -> None:
             await journal.fail_over()
             journal._workers.clear()
             calls = (alphapo.withdraw(request(name)) for name in ("payout-2", "payout-3"))
-            told = await asyncio.gather(*calls, return_exceptions=True)
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
             posts = wire.posts
             await asyncio.sleep(1.0)
             await alphapo.withdraw(request("payout-2"))
-            return [posts, *map(type, told)]
+            return [posts, *map(type, outcomes)]
 
     assert run(story()) == [1, WithdrawalNotSent, WithdrawalNotSent]
     assert wire.posts == 2

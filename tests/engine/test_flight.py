@@ -71,31 +71,31 @@ def test_a_programming_error_before_the_request_leaves_is_not_sent(*, is_durable
     """It is not retried, and the caller hears that it was no outcome of the network, once that is recorded."""
     wire = Wire([NoReply(INTERNAL_ERROR, may_have_left=False)])
 
-    told = paid(wire, journal=Durable() if is_durable else MemoryJournal())
+    outcome = paid(wire, journal=Durable() if is_durable else MemoryJournal())
 
-    assert isinstance(told, WithdrawalNotSent)
-    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
-    assert "an internal error; see the log" in str(told)
+    assert isinstance(outcome, WithdrawalNotSent)
+    assert (outcome.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
+    assert "an internal error; see the log" in str(outcome)
 
 
 def test_a_programming_error_after_the_handover_is_unknown() -> None:
     """The bytes may have left, and nothing more is tried by this call."""
     wire = Wire([NoReply(INTERNAL_ERROR, may_have_left=True)])
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert (outcome.reason, wire.posts, wire.look_ups) == ("internal error", 1, 0)
 
 
 def test_a_programming_error_in_a_look_up_ends_the_flight() -> None:
     """What was in doubt before stays in doubt, and no body follows."""
     wire = Wire([LOST, LOST], [NoReply(INTERNAL_ERROR, may_have_left=False)])
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert (told.reason, wire.posts, wire.look_ups) == ("internal error", 1, 1)
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert (outcome.reason, wire.posts, wire.look_ups) == ("internal error", 1, 1)
 
 
 @pytest.mark.parametrize("never_left", [False, True])
@@ -130,10 +130,10 @@ def test_programming_errors_are_no_outage() -> None:
         wire = Wire()
         wire.always = NoReply(INTERNAL_ERROR, may_have_left=True)
         async with client(wire) as alphapo:
-            told = await asyncio.gather(
+            outcomes = await asyncio.gather(
                 *(alphapo.withdraw(request(f"payout-{number}")) for number in range(30)), return_exceptions=True
             )
-            return [getattr(one, "reason", "") for one in told], (await alphapo.health()).is_outage
+            return [getattr(one, "reason", "") for one in outcomes], (await alphapo.health()).is_outage
 
     assert run(story()) == (["internal error"] * 30, False)
 
@@ -159,20 +159,20 @@ class Mistaken(MemoryJournal):
 @pytest.mark.parametrize(("fails", "kind"), [(1, WithdrawalNotSent), (2, WithdrawalUnknown)])
 def test_a_programming_error_lets_go_of_the_row(fails: int, kind: type[WithdrawalNotSent | WithdrawalUnknown]) -> None:
     """The row is not left to a worker that does nothing for it; where letting go fails, too, the outcome is unknown."""
-    told = paid(Wire([NO_CONNECTION]), journal=Mistaken(fails))
+    outcome = paid(Wire([NO_CONNECTION]), journal=Mistaken(fails))
 
-    assert isinstance(told, kind)
-    assert told.reason == "internal error"
+    assert isinstance(outcome, kind)
+    assert outcome.reason == "internal error"
 
 
 def test_the_happy_path_is_one_post_and_no_look_up() -> None:
     """One body leaves, nothing is asked, and the reply is returned."""
     wire = Wire()
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, Withdrawal)
-    assert (told.source, told.foreign_id, wire.posts, wire.look_ups) == ("reply", "payout-17", 1, 0)
+    assert isinstance(outcome, Withdrawal)
+    assert (outcome.source, outcome.foreign_id, wire.posts, wire.look_ups) == ("reply", "payout-17", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_doubt_is_resolved(posts: list[Any], look_ups: list[Any], outcome: str, 
     """After a doubtful attempt: wait, look up, then the same bytes, in that order, until AlphaPo is known to have it."""
     wire = Wire(posts, look_ups)
 
-    told = paid(wire)
+    answer = paid(wire)
 
-    assert isinstance(told, Withdrawal), told
-    assert (told.source, wire.posts, wire.look_ups) == (outcome, sent, asked)
+    assert isinstance(answer, Withdrawal), answer
+    assert (answer.source, wire.posts, wire.look_ups) == (outcome, sent, asked)
     assert len(set(wire.bodies["payout-17"])) == 1
 
 
@@ -248,21 +248,21 @@ def test_what_cannot_be_resolved_is_told_as_it_is(
     """Nothing less certain than a definite "no" without doubt is told as one, and requests stay few."""
     wire = Wire(posts, look_ups)
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert type(told) is error, told
+    assert type(outcome) is error, outcome
     assert (wire.posts, wire.look_ups) == (sent, asked)
 
 
 def _found(**other: Any) -> Reply:
-    told = {
+    result = {
         "id": 9,
         "foreign_id": "payout-17",
         "status": "not_confirmed",
         "crypto_address": {"address": "bc1qmadeup", "tag": None},
         "currency_sent": {"currency": "BTC", "amount": "0.0015"},
     }
-    return reply(200, {**told, **other})
+    return reply(200, {**result, **other})
 
 
 def test_another_payment_under_our_id_is_a_conflict() -> None:
@@ -270,10 +270,10 @@ def test_another_payment_under_our_id_is_a_conflict() -> None:
     other = _found(crypto_address={"address": "bc1qother"}, currency_sent={"currency": "BTC", "amount": "9"})
     wire = Wire([TAKEN], [other])
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, ForeignIdConflict)
-    assert "bc1qother" in str(told)
+    assert isinstance(outcome, ForeignIdConflict)
+    assert "bc1qother" in str(outcome)
 
 
 def test_another_payment_after_a_doubtful_attempt_stays_unknown() -> None:
@@ -281,11 +281,11 @@ def test_another_payment_after_a_doubtful_attempt_stays_unknown() -> None:
     other = _found(crypto_address={"address": "bc1qother"}, currency_sent={"currency": "BTC", "amount": "9"})
     wire = Wire([LOST], [other] * 20)
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert (told.reason, wire.posts) == ("mismatch", 1)
-    assert "bc1qother" in str(told)
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert (outcome.reason, wire.posts) == ("mismatch", 1)
+    assert "bc1qother" in str(outcome)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "declined"])
@@ -293,11 +293,11 @@ def test_a_withdrawal_that_alphapo_ended_has_failed(status: str) -> None:
     """A look-up that says cancelled or declined: AlphaPo had it and ended it."""
     wire = Wire(["accept, lost"], [_found(status=status)])
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, WithdrawalFailed)
-    assert told.may_release_funds
-    assert told.transaction.status == status
+    assert isinstance(outcome, WithdrawalFailed)
+    assert outcome.may_release_funds
+    assert outcome.transaction.status == status
 
 
 def test_no_retries_is_at_most_one_post_and_one_look_up() -> None:
@@ -334,9 +334,9 @@ def test_retry_after_is_obeyed_within_the_deadline() -> None:
     """The next body leaves no sooner than Retry-After says."""
     wire = Wire([THROTTLED])
 
-    told = paid(wire)
+    outcome = paid(wire)
 
-    assert isinstance(told, Withdrawal)
+    assert isinstance(outcome, Withdrawal)
     (first, _), (second, _) = wire.times
     assert second - first >= 3
 
@@ -351,12 +351,12 @@ def test_retry_after_beyond_the_deadline_ends_at_once() -> None:
                 await alphapo.withdraw(request(), deadline=10)
             return asyncio.get_running_loop().time(), caught.value
 
-    now, told = run(story())
+    now, result = run(story())
 
     assert now < 1
-    assert isinstance(told, WithdrawalNotSent)
-    assert told.reason == "throttled"
-    assert told.retry_after == pytest.approx(120, abs=1)
+    assert isinstance(result, WithdrawalNotSent)
+    assert result.reason == "throttled"
+    assert result.retry_after == pytest.approx(120, abs=1)
 
 
 def test_one_withdrawals_day_long_retry_after_holds_the_others_back_for_a_minute() -> None:
@@ -365,10 +365,10 @@ def test_one_withdrawals_day_long_retry_after_holds_the_others_back_for_a_minute
     throttled = reply(429, {}, retry_after="86400")
 
     class OneThrottled(Wire):
-        async def exchange(self, method: str, url: str, **told: Any) -> Any:
-            if b"unlucky" in (told["body"] or b""):
+        async def exchange(self, method: str, url: str, **outcomes: Any) -> Any:
+            if b"unlucky" in (outcomes["body"] or b""):
                 return throttled
-            return await super().exchange(method, url, **told)
+            return await super().exchange(method, url, **outcomes)
 
     wire = OneThrottled()
 
@@ -377,12 +377,12 @@ def test_one_withdrawals_day_long_retry_after_holds_the_others_back_for_a_minute
             with pytest.raises(WithdrawalNotSent) as caught:
                 await alphapo.withdraw(request("unlucky"))
             assert caught.value.retry_after == pytest.approx(86_400, abs=1)
-            told = await asyncio.gather(*(alphapo.withdraw(request(f"other-{one}")) for one in range(50)))
-            return told, asyncio.get_running_loop().time()
+            outcomes = await asyncio.gather(*(alphapo.withdraw(request(f"other-{one}")) for one in range(50)))
+            return outcomes, asyncio.get_running_loop().time()
 
-    told, now = run(story())
+    outcomes, now = run(story())
 
-    assert len(told) == 50
+    assert len(outcomes) == 50
     assert 60 <= now < 65
 
 
@@ -464,9 +464,9 @@ def test_a_body_that_grew_too_old_in_the_queue_is_not_sent() -> None:
             doubtful = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(1.5)  # its look-up is under way
             another = asyncio.ensure_future(alphapo.withdraw(request("another"), deadline=12.0))
-            told = await asyncio.gather(doubtful, another, return_exceptions=True)
-            assert isinstance(told[0], WithdrawalError)
-            return told[0]
+            outcomes = await asyncio.gather(doubtful, another, return_exceptions=True)
+            assert isinstance(outcomes[0], WithdrawalError)
+            return outcomes[0]
 
     assert isinstance(run(story()), WithdrawalUnknown)
     assert len(wire.bodies["payout-17"]) == 1
@@ -532,9 +532,9 @@ def test_a_callback_that_shows_an_end_keeps_the_flight_from_sending_again(*, is_
                 await paying
             return caught.value
 
-    told = run(story())
-    assert (told.reason, wire.posts) == ("ended", 1)
-    assert "AlphaPo shows it cancelled, and an earlier attempt may still arrive." in str(told)
+    outcome = run(story())
+    assert (outcome.reason, wire.posts) == ("ended", 1)
+    assert "AlphaPo shows it cancelled, and an earlier attempt may still arrive." in str(outcome)
 
 
 def test_an_open_row_tells_a_flight_nothing_new() -> None:
@@ -591,10 +591,10 @@ def test_nothing_is_sent_that_is_not_written_down() -> None:
     """The journal refuses the record: nothing leaves, and the caller hears it."""
     wire = Wire()
 
-    told = paid(wire, journal=Failing(1))
+    outcome = paid(wire, journal=Failing(1))
 
-    assert isinstance(told, JournalError)
-    assert (told.foreign_id, told.may_release_funds, wire.posts) == ("payout-17", True, 0)
+    assert isinstance(outcome, JournalError)
+    assert (outcome.foreign_id, outcome.may_release_funds, wire.posts) == ("payout-17", True, 0)
 
 
 def test_an_acceptance_is_told_although_the_journal_fails() -> None:
@@ -604,10 +604,10 @@ def test_an_acceptance_is_told_although_the_journal_fails() -> None:
 
 def test_a_no_that_cannot_be_written_down_is_unknown() -> None:
     """A refusal that the journal does not take is not told as one."""
-    told = paid(Wire([INSUFFICIENT]), journal=Failing(2, 3, 4))
+    outcome = paid(Wire([INSUFFICIENT]), journal=Failing(2, 3, 4))
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "journal"
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "journal"
 
 
 def test_doubt_that_the_journal_missed_is_offered_again() -> None:
@@ -615,10 +615,10 @@ def test_doubt_that_the_journal_missed_is_offered_again() -> None:
     journal = Failing(2)
     wire = Wire([LOST, INSUFFICIENT], [NOT_FOUND] * 20)
 
-    told = paid(wire, journal=journal)
+    outcome = paid(wire, journal=journal)
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "refused"
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "refused"
 
 
 class Silent(Durable):
@@ -668,9 +668,9 @@ def test_a_row_that_was_taken_on_unheard_is_let_go_of() -> None:
 
     async def story() -> list[str]:
         async with client(wire, journal=journal) as alphapo:
-            with pytest.raises(JournalError) as told:
+            with pytest.raises(JournalError) as answer:
                 await alphapo.withdraw(request())
-            assert told.value.recorded is None
+            assert answer.value.recorded is None
             await asyncio.sleep(2)
             row = await journal.find("default", "payout-17")
             assert row is not None
@@ -703,12 +703,12 @@ def test_a_row_that_was_not_taken_on_is_left_alone() -> None:
 def _heard_elsewhere(status: str) -> CalledBack:
     place = CryptoAddress(address="bc1qmadeup")
     money = Money("BTC", Decimal("0.0015"))
-    told = Transaction(id=7, foreign_id="payout-17", status=status, crypto_address=place, currency_sent=money)
-    return CalledBack(told)
+    result = Transaction(id=7, foreign_id="payout-17", status=status, crypto_address=place, currency_sent=money)
+    return CalledBack(result)
 
 
 @pytest.mark.parametrize(
-    ("posts", "status", "told"),
+    ("posts", "status", "expected"),
     [
         pytest.param("accept, lost", "cancelled", WithdrawalUnknown, id="and a second attempt may be under way"),
         pytest.param("accept, lost", "confirmed", Withdrawal, id="a look-up brings it to light"),
@@ -716,7 +716,7 @@ def _heard_elsewhere(status: str) -> CalledBack:
         pytest.param(NO_CONNECTION, "confirmed", Withdrawal, id="paid from elsewhere"),
     ],
 )
-def test_what_a_callback_settled_elsewhere_is_not_sent_again(posts: Any, status: str, told: type) -> None:
+def test_what_a_callback_settled_elsewhere_is_not_sent_again(posts: Any, status: str, expected: type) -> None:
     """Another process heard of it; the one that waits to send it again asks the journal first."""
     journal, wire = Durable(), Wire([posts] * 5, [HTML_502] * 9)
 
@@ -732,7 +732,7 @@ def test_what_a_callback_settled_elsewhere_is_not_sent_again(posts: Any, status:
             assert isinstance(outcome, Withdrawal | WithdrawalError)
             return outcome
 
-    assert isinstance(run(story()), told)
+    assert isinstance(run(story()), expected)
     assert wire.posts == 1
 
 
@@ -806,13 +806,13 @@ def test_closing_while_the_journal_is_asked_gives_the_slot_back() -> None:
         paying = asyncio.ensure_future(alphapo.withdraw(request()))
         await asyncio.sleep(8)
         await alphapo.aclose()
-        with pytest.raises(WithdrawalError) as told:
+        with pytest.raises(WithdrawalError) as result:
             await paying
-        return told.value
+        return result.value
 
-    told = run(story())
-    assert isinstance(told, WithdrawalNotSent)
-    assert (told.reason, wire.posts, wire.slots.free) == ("closed", 1, 100)
+    outcome = run(story())
+    assert isinstance(outcome, WithdrawalNotSent)
+    assert (outcome.reason, wire.posts, wire.slots.free) == ("closed", 1, 100)
 
 
 def test_another_payment_waits_until_the_row_is_let_go_of() -> None:
@@ -838,13 +838,13 @@ def test_what_the_journal_never_takes_ends_with_the_client() -> None:
         paying = asyncio.ensure_future(alphapo.withdraw(request()))
         await asyncio.sleep(0)
         await alphapo.aclose()
-        with pytest.raises(WithdrawalError) as told:
+        with pytest.raises(WithdrawalError) as result:
             await paying
-        return told.value, asyncio.get_running_loop().time()
+        return result.value, asyncio.get_running_loop().time()
 
-    told, seconds = run(story())
-    assert isinstance(told, WithdrawalUnknown)
-    assert (told.reason, seconds < 6) == ("journal", True)
+    result, seconds = run(story())
+    assert isinstance(result, WithdrawalUnknown)
+    assert (result.reason, seconds < 6) == ("journal", True)
 
 
 def test_a_durable_journal_needs_no_look_up_for_a_refusal() -> None:
@@ -898,12 +898,12 @@ def test_a_row_in_doubt_under_an_unknown_key_is_left_alone() -> None:
                 await strange.withdraw(request())
             return caught.value
 
-    told = run(story())
+    outcome = run(story())
 
-    assert isinstance(told, WithdrawalUnknown)
+    assert isinstance(outcome, WithdrawalUnknown)
     assert re.search(
         r"it was signed with the key of fingerprint \w+, which is not among this client's keys: name that key",
-        str(told),
+        str(outcome),
     )
     assert wire.times == []
 
@@ -917,9 +917,9 @@ def test_a_row_that_another_worker_holds_is_waited_for() -> None:
         async with client(wire, journal=journal) as one, client(wire, journal=journal) as other:
             return list(await asyncio.gather(one.withdraw(request()), other.withdraw(request())))
 
-    told = run(story())
+    outcome = run(story())
 
-    assert [withdrawal.source for withdrawal in told] == ["reply", "journal"]
+    assert [withdrawal.source for withdrawal in outcome] == ["reply", "journal"]
     assert wire.posts == 1
 
 
@@ -937,10 +937,10 @@ def test_a_row_held_beyond_the_deadline_is_unknown() -> None:
             await first
             return caught.value
 
-    told = run(story())
+    outcome = run(story())
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "held"
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "held"
 
 
 def test_a_journal_that_is_slower_than_the_deadline_is_told_as_such() -> None:
@@ -1005,12 +1005,12 @@ def test_a_corrected_payload_is_the_next_revision() -> None:
         async with client(wire) as alphapo:
             with pytest.raises(WithdrawalRejected):
                 await alphapo.withdraw(request(amount="5"))
-            told = await alphapo.withdraw(request(amount="4"))
-            return told, await alphapo.totals()
+            outcome = await alphapo.withdraw(request(amount="4"))
+            return outcome, await alphapo.totals()
 
-    told, totals = run(story())
+    outcome, totals = run(story())
 
-    assert told.sender_amount == 4
+    assert outcome.sender_amount == 4
     assert totals["BTC"].requested == totals["BTC"].accepted == 4
 
 
@@ -1024,14 +1024,14 @@ def test_an_outage_ends_a_withdrawal_that_never_left_at_its_deadline() -> None:
 
     async def story() -> tuple[list[Any], float]:
         async with client(wire, policy=RetryPolicy(deadline=5.0)) as alphapo:
-            told = await asyncio.gather(
+            outcomes = await asyncio.gather(
                 *(alphapo.withdraw(request(f"payout-{one}")) for one in range(300)), return_exceptions=True
             )
-            return told, asyncio.get_running_loop().time()
+            return outcomes, asyncio.get_running_loop().time()
 
-    told, now = run(story())
+    outcomes, now = run(story())
 
-    never_left = [one for one in told if isinstance(one, WithdrawalNotSent)]
+    never_left = [one for one in outcomes if isinstance(one, WithdrawalNotSent)]
     assert len(never_left) > 150
     assert {one.reason for one in never_left} == {"outage"}
     assert now < 6
@@ -1050,8 +1050,8 @@ def test_who_comes_in_the_midst_of_an_outage_waits_no_longer() -> None:
             began = loop.time()
             assert (await alphapo.health()).is_outage
             late = (alphapo.withdraw(request(f"late-{one}")) for one in range(50))
-            told = await asyncio.gather(*late, return_exceptions=True)
-            assert sum(isinstance(one, WithdrawalNotSent) and one.reason == "outage" for one in told) > 40
+            outcomes = await asyncio.gather(*late, return_exceptions=True)
+            assert sum(isinstance(one, WithdrawalNotSent) and one.reason == "outage" for one in outcomes) > 40
             return loop.time() - began
 
     assert run(story()) < 6
@@ -1076,10 +1076,10 @@ def test_a_cancelled_flight_leaves_its_row_in_doubt() -> None:
         assert row.reason == "broken off here"  # "cancelled" is AlphaPo's word for a withdrawal that it ended
         return caught.value
 
-    told = run(story())
+    outcome = run(story())
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "closing"
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "closing"
 
 
 def test_a_flight_that_never_left_is_told_closed() -> None:
@@ -1120,10 +1120,10 @@ def test_closing_before_the_journal_has_answered_is_unknown() -> None:
             await paying
         return caught.value
 
-    told = run(story())
+    outcome = run(story())
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "closing"
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "closing"
 
 
 def test_another_payload_waits_until_it_is_known_who_has_the_row() -> None:
@@ -1140,8 +1140,8 @@ def test_another_payload_waits_until_it_is_known_who_has_the_row() -> None:
             early = asyncio.ensure_future(alphapo.withdraw(request("other")))
             await asyncio.sleep(0)
             late = asyncio.ensure_future(alphapo.withdraw(request("other", amount="7")))
-            told = await asyncio.gather(first, early, late, return_exceptions=True)
-        return list(told), now
+            outcomes = await asyncio.gather(first, early, late, return_exceptions=True)
+        return list(outcomes), now
 
     (first, early, late), now = run(story())
 
@@ -1198,11 +1198,11 @@ def test_at_the_deadline_nothing_new_begins() -> None:
             assert asyncio.get_running_loop().time() == pytest.approx(5.0)
             return caught.value
 
-    told = run(story())
+    outcome = run(story())
 
-    assert isinstance(told, WithdrawalUnknown)
-    assert told.reason == "in flight"
-    assert told.attempts == 1
+    assert isinstance(outcome, WithdrawalUnknown)
+    assert outcome.reason == "in flight"
+    assert outcome.attempts == 1
     assert (wire.posts, wire.look_ups) == (1, 1)
 
 
@@ -1274,20 +1274,20 @@ def test_a_callback_while_it_queues_ends_the_flight_without_a_request() -> None:
             await asyncio.sleep(0.1)
             async with alphapo.receive_callback(signer.headers(body), body):
                 pass
-            told = await queueing
+            result = await queueing
             await asyncio.gather(first, return_exceptions=True)
-            return told.status
+            return result.status
 
     assert run(story()) == "confirmed"
     assert wire.bodies["payout-17"] == []
 
 
 @pytest.mark.parametrize(
-    ("first", "told", "posts", "seconds"),
+    ("first", "expected", "posts", "seconds"),
     [(NO_CONNECTION, "not_sent no connection", 1, 9.0), (LOST, "accepted", 2, 12.0)],
 )
 def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
-    first: Any, told: str, posts: int, seconds: float
+    first: Any, expected: str, posts: int, seconds: float
 ) -> None:
     """It ends with the pause, as not sent; what is in doubt goes on to its end."""
     wire = Wire([first])
@@ -1306,7 +1306,7 @@ def test_a_flight_in_its_backoff_is_let_go_of_where_nothing_has_arrived(
             return "accepted", asyncio.get_running_loop().time()
 
     outcome, ended = run(story())
-    assert (outcome, wire.posts) == (told, posts)
+    assert (outcome, wire.posts) == (expected, posts)
     assert ended <= seconds
 
 
@@ -1364,10 +1364,10 @@ async def _heard(alphapo: Any, after: float) -> tuple[str, float]:
     """Call after so many seconds; return what was told, and when."""
     await asyncio.sleep(after)
     try:
-        told = (await alphapo.withdraw(request())).status
+        result = (await alphapo.withdraw(request())).status
     except WithdrawalError as error:
-        told = error.outcome if error.may_release_funds else f"unknown: {getattr(error, 'reason', '')}"
-    return str(told), round(asyncio.get_running_loop().time(), 1)
+        result = error.outcome if error.may_release_funds else f"unknown: {getattr(error, 'reason', '')}"
+    return str(result), round(asyncio.get_running_loop().time(), 1)
 
 
 class LateNo(Durable):
@@ -1391,9 +1391,9 @@ def test_another_payment_s_acceptance_is_not_told_as_one_s_own() -> None:
             await asyncio.sleep(1)
             async with client(good, journal=journal, policy=ONCE) as second:
                 corrected = await second.withdraw(request(amount="0.001"))
-            with pytest.raises(ForeignIdConflict, match="another amount; that one is accepted") as told:
+            with pytest.raises(ForeignIdConflict, match="another amount; that one is accepted") as result:
                 await slow
-            return [corrected.status, told.value.foreign_id]
+            return [corrected.status, result.value.foreign_id]
 
     assert run(story()) == ["processing", "payout-17"]
     assert good.posts == 1
@@ -1415,8 +1415,8 @@ def test_a_callback_that_is_told_late_does_not_make_a_flight_forget(late: float)
 
     other = reply(201, {"data": {"id": 9, "foreign_id": "another"}})
     wire = Wire([other], [HTML_502] * 50, seconds=1.0)
-    told = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "not_confirmed"}
-    body = msgspec.json.encode({**told, "currency_sent": {"currency": "BTC", "amount": "9"}})
+    result = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "not_confirmed"}
+    body = msgspec.json.encode({**result, "currency_sent": {"currency": "BTC", "amount": "9"}})
 
     async def story() -> str:
         policy = RetryPolicy(wait_initial=5.0, wait_max=5.0)
@@ -1437,9 +1437,9 @@ def test_a_callback_that_is_told_late_does_not_make_a_flight_forget(late: float)
 def test_a_callback_that_comes_while_the_journal_is_read_is_newer_than_what_was_read() -> None:
     """A retry asks the journal first, which still knew nothing of it: nothing more is sent."""
     wire = Wire([NO_CONNECTION])
-    told = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "confirmed"}
+    result = {"id": 7, "foreign_id": "payout-17", "type": "withdrawal", "status": "confirmed"}
     sent = {"crypto_address": {"address": "bc1qmadeup"}, "currency_sent": {"currency": "BTC", "amount": "0.0015"}}
-    body = msgspec.json.encode({**told, **sent})
+    body = msgspec.json.encode({**result, **sent})
 
     class Held(Durable):
         """A journal whose first reading is held until somebody lets it go."""
@@ -1645,9 +1645,9 @@ def test_what_another_worker_has_taken_over_is_not_sent_again() -> None:
             )
             return await calling
 
-    told, _ = run(story())
+    result, _ = run(story())
 
-    assert told == "unknown: no answer"
+    assert result == "unknown: no answer"
     assert wire.posts == 1
 
 
@@ -1725,9 +1725,9 @@ def test_a_row_that_the_journal_has_forgotten_is_recorded_again_before_its_bytes
     """The journal went back during a flight: the row is looked up, and no body leaves that the journal does not hold."""
     wire, journal = Wire([NO_CONNECTION, NO_CONNECTION]), Forgetful()
 
-    told = paid(wire, journal=journal)
+    outcome = paid(wire, journal=journal)
 
-    assert isinstance(told, Withdrawal)
+    assert isinstance(outcome, Withdrawal)
     assert [method for _, method in wire.times] == ["POST", "GET", "POST", "POST"]
     assert asyncio.run(journal.find("default", "payout-17")) is not None
 
@@ -1755,9 +1755,9 @@ def test_a_row_whose_attempt_is_not_written_yet_is_frozen_like_every_other() -> 
     """The journal went back while it would not take the attempt: the row is recorded anew and looked up before a body leaves."""
     wire = Wire([LOST], [NOT_FOUND, NOT_FOUND])
 
-    told = paid(wire, journal=FailingOver())
+    outcome = paid(wire, journal=FailingOver())
 
-    assert isinstance(told, Withdrawal)
+    assert isinstance(outcome, Withdrawal)
     assert [method for _, method in wire.times] == ["POST", "GET", "GET", "POST"]
 
 
@@ -1771,8 +1771,8 @@ def test_a_slot_is_given_back_whatever_the_journal_raises() -> None:
             raise ZeroDivisionError
 
     wire = Wire([LOST], [NOT_FOUND])
-    told = paid(wire, journal=Odd())
-    assert isinstance(told, WithdrawalUnknown)
+    outcome = paid(wire, journal=Odd())
+    assert isinstance(outcome, WithdrawalUnknown)
     assert wire.slots.free == 100
 
 

@@ -271,12 +271,12 @@ class Late(MemoryJournal):
 
     async def recall(self, account: str, name: str) -> str | None:
         """Read, and tell what was read later, the second time."""
-        told = await super().recall(account, name)
+        result = await super().recall(account, name)
         self.reads += 1
         if self.reads == 2 and self.reads_late:
             await asyncio.sleep(1)
             await self._handle_elsewhere(account, name)
-        return told
+        return result
 
     async def _handle_elsewhere(self, account: str, name: str) -> None:
         if self.meanwhile is not None:

@@ -61,9 +61,9 @@ def lease(journal: MemoryJournal, host: str = "h", clock: Callable[[], float] | 
     )
 
 
-def story(told: Coroutine[Any, Any, None]) -> None:
+def story(content: Coroutine[Any, Any, None]) -> None:
     """Run it in virtual time."""
-    run(told)
+    run(content)
 
 
 def test_a_lease_is_prolonged_for_as_long_as_it_is_needed() -> None:
@@ -162,7 +162,7 @@ def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [
         pytest.param((1.0,), (1, 1.0, 1.0, 60.0), id="soon enough"),
         pytest.param((4.0, 0.5), (2, 0.5, 0.5, 60.0), id="once slow"),
@@ -171,10 +171,10 @@ def _asked_for(*seconds: float) -> tuple[int, float, float, float]:
     ],
 )
 def test_the_storages_clock_is_asked_again_where_it_took_long(
-    seconds: tuple[float, ...], told: tuple[int, float, float, float]
+    seconds: tuple[float, ...], expected: tuple[int, float, float, float]
 ) -> None:
     """Ours is never ahead of it by more than others allow for, and no lease is thought longer than it is."""
-    assert _asked_for(*seconds) == pytest.approx(told)
+    assert _asked_for(*seconds) == pytest.approx(expected)
 
 
 def _set_back(journal: MemoryJournal, by: float) -> list[tuple[float, float]]:

@@ -179,10 +179,10 @@ def test_a_loop_that_was_closed_takes_the_closing_with_it() -> None:
         return Closing(closed.drain(60.0), [])
 
     closing = loop.run_until_complete(begin())
-    told = [closing.is_lost]
+    results = [closing.is_lost]
     loop.close()
-    told.append(closing.is_lost)
-    assert told == [False, True]
+    results.append(closing.is_lost)
+    assert results == [False, True]
     closing._task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 

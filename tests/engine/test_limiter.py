@@ -450,10 +450,10 @@ def test_whoever_is_cancelled_no_slot_is_lost(steps: list[tuple[Priority, int, i
             tasks.append(task)
             if cancelled_at is not None:
                 loop.call_later(cancelled_at, task.cancel)
-        told = await asyncio.gather(*tasks, return_exceptions=True)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
-        for number, (result, step) in enumerate(zip(told, steps, strict=True)):
+        for number, (result, step) in enumerate(zip(outcomes, steps, strict=True)):
             if step[2] is None:
                 assert result == number
             else:

@@ -97,8 +97,8 @@ def test_an_exchange_is_told_with_its_times_and_status() -> None:
     observer.on_evidence(OPEN, OPEN, Attempt("worker", InDoubt("HTTP 502"), 1.0, 2.0, ReplyExcerpt(502, b"<html>")))
     observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound(), ReplyExcerpt(404), 3.0, 4.0))
     observer.on_evidence(OPEN, OPEN, LookedUp("worker", NoneFound()))
-    told = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
-    assert told == [
+    results = [(event.began, event.until, event.status, event.at, event.base_url) for event in events]
+    assert results == [
         (1.0, 2.0, 502, 42.5, "https://alphapo.example"),
         (3.0, 4.0, 404, 42.5, "https://alphapo.example"),
         (None, None, None, 42.5, "https://alphapo.example"),
@@ -116,8 +116,8 @@ def test_a_flight_is_told_from_its_beginning_to_its_end() -> None:
     heard.observer.on_ended(FlightResult("payout-17", None, "unrecorded", "The disk is full.", recorded=False))
     heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal", "queue"))
     heard.observer.on_ended(FlightResult("payout-17", OPEN, "journal"))
-    told = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
-    assert told == [
+    results = [(event.name, event.foreign_id, event.outcome, event.reason) for event in heard.events]
+    assert results == [
         ("begun", "payout-17", None, None),
         ("recorded", "payout-17", None, None),
         ("ended", "payout-17", "accepted", None),
@@ -145,13 +145,13 @@ def test_where_nobody_listens_a_flight_is_not_told(caplog: pytest.LogCaptureFixt
 
 def test_a_callback_is_told_with_its_status_and_loudly_if_it_does_not_fit() -> None:
     """What it says of whom stays in the history."""
-    told = Transaction(id=7, status="confirmed")
+    result = Transaction(id=7, status="confirmed")
     accepted = changed(OPEN, state="accepted", withdrawal=PAID)
-    assert Heard().learned(OPEN, accepted, CalledBack(told)) == [
+    assert Heard().learned(OPEN, accepted, CalledBack(result)) == [
         ("callback", None, "confirmed"),
         ("settled", "accepted", None),
     ]
-    assert Heard().learned(accepted, accepted, CalledBack(told, doubt=SECRET)) == [
+    assert Heard().learned(accepted, accepted, CalledBack(result, doubt=SECRET)) == [
         ("callback", None, "confirmed"),
         ("contradiction", None, "a callback does not fit; the history says why"),
     ]
@@ -423,17 +423,17 @@ def test_a_log_line_carries_the_foreign_id_as_a_field(caplog: pytest.LogCaptureF
 
 def test_an_owner_who_raises_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
     """The work on the money goes on, and later events are told as well."""
-    told: list[str] = []
+    results: list[str] = []
 
     def raising(event: Event) -> None:
-        told.append(event.name)
+        results.append(event.name)
         raise ZeroDivisionError("the owner's own mistake")
 
     observer = Observer("ops", raising, lambda: 0.0)
     with caplog.at_level(logging.ERROR, logger="alphapo_async"):
         observer.on_evidence(OPEN, changed(OPEN, state="accepted"), attempt(Accepted(PAID)))
 
-    assert told == ["attempt", "settled"]
+    assert results == ["attempt", "settled"]
     assert [record.getMessage() for record in caplog.records] == [
         "on_event raised at attempt",
         "on_event raised at settled",

@@ -37,8 +37,8 @@ class Away(Wire):
     async def exchange(
         self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> Reply | NoReply:
-        told = await super().exchange(method, url, body=body, headers=headers, timeout=timeout)
-        return told if self.gone is None else self.gone
+        result = await super().exchange(method, url, body=body, headers=headers, timeout=timeout)
+        return result if self.gone is None else self.gone
 
 
 @contextlib.asynccontextmanager
@@ -47,8 +47,8 @@ async def working(wire: Away, count: int, policy: RetryPolicy = POLICY) -> Async
     async with client(wire, journal=Durable(), policy=policy) as alphapo:
         work = asyncio.ensure_future(alphapo.work())
         calls = (alphapo.withdraw(request(f"payout-{number:03}")) for number in range(count))
-        for told in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(told, WithdrawalError)
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(result, WithdrawalError)
         yield alphapo
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):

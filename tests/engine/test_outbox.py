@@ -162,9 +162,9 @@ def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:
                 with pytest.raises(WithdrawalNotSent):
                     await call
         await second.enqueue(request())
-        told = await paid(second)
+        outcome = await paid(second)
         await second.aclose()
-        return told
+        return outcome
 
     assert run(story()) == ["payout-17 accepted"]
 
@@ -179,9 +179,9 @@ def test_whatever_nobody_will_pay_is_not_taken_for_enqueued(post: Reply) -> None
         async with first:
             early = asyncio.ensure_future(second.enqueue(request()))
             await asyncio.sleep(1)
-            told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
+            outcomes = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
         await second.aclose()
-        return [isinstance(one, WithdrawalError) and one.may_release_funds for one in told]
+        return [isinstance(one, WithdrawalError) and one.may_release_funds for one in outcomes]
 
     assert run(story()) == [True, True]
 

@@ -77,8 +77,8 @@ async def test_the_history_is_written_with_the_row_in_every_kind_of_journal(kind
     lines = [(line.kind, line.what) for line in await engine.journal.history("shop", "f")]
     await engine.journal.aclose()
     assert [kind for kind, _ in lines] == ["request", "lapsed", "request", "attempt", "attempt", "callback"]
-    told = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
-    assert [what for kind, what in lines if kind != "lapsed"] == told
+    results = ["recorded", "taken on", "InDoubt: lost", "Accepted", "confirmed"]
+    assert [what for kind, what in lines if kind != "lapsed"] == results
 
 
 def test_a_request_counts_only_if_a_caller_still_waits_when_it_is_written() -> None:
@@ -163,8 +163,8 @@ def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() 
         await engine.recorder.apply(stale, LookedUp("worker", Found(confirmed)))
         cancelled = replace(confirmed, status="cancelled")
         doubts = []
-        for told in (cancelled, cancelled, confirmed):
-            _, _, evidence, _ = await engine.recorder.apply_callback(stale, told, ReplyExcerpt())
+        for result in (cancelled, cancelled, confirmed):
+            _, _, evidence, _ = await engine.recorder.apply_callback(stale, result, ReplyExcerpt())
             doubts.append(evidence.doubt)
         history = await engine.journal.history("shop", "f")
         return doubts, [(line.what, line.count) for line in history if line.kind == "callback"]
@@ -198,12 +198,12 @@ def test_what_lags_is_written_down_before_closing() -> None:
         found = await engine.journal.find("shop", "f")
         assert found is not None
         assert found.state == "accepted"
-        told: list[str] = []
-        engine.observer.on_not_written = lambda foreign_id, detail: told.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
+        results: list[str] = []
+        engine.observer.on_not_written = lambda foreign_id, detail: results.append(f"{foreign_id}: {detail}")  # type: ignore[method-assign]
         engine.recorder._journal = _Full()
         _learn_later(engine, row)
         await engine.recorder.flush()
-        return told
+        return results
 
     assert run(story()) == ["f: The disk is full."]
 
@@ -250,7 +250,7 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
     async def story() -> tuple[Row, Row, Row]:
         engine = engine_of(Wire())
         same, another = await engine.recorder.record("same", ASKED), await engine.recorder.record("another", ASKED)
-        told = _learn_later(engine, same)
+        result = _learn_later(engine, same)
         doubted = await engine.recorder.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
         _learn_later(engine, another)
         await engine.recorder.flush()
@@ -258,10 +258,10 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
         assert found is not None
         assert mended is not None
         assert doubted.attempts == 1
-        return told, found, mended
+        return result, found, mended
 
-    told, found, mended = run(story())
-    assert replace(found, lines=told.lines, counted=told.counted) == told
+    result, found, mended = run(story())
+    assert replace(found, lines=result.lines, counted=result.counted) == result
     assert (found.settled_at, found.attempts, found.lines) == (7.0, 1, 2)
     assert (mended.state, mended.attempts) == ("accepted", 2)
 
@@ -383,16 +383,16 @@ def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str],
         journal = _Slow()
         engine = engine_of(Wire(), journal=journal, clock=asyncio.get_running_loop().time)
         await engine.recorder.apply(await engine.recorder.record("f", ASKED), evidence)
-        told, asked = list[str](), list[int]()
+        result, asked = list[str](), list[int]()
         for how in (engine.recorder.record("f", ASKED), engine.recorder.find("f")):
             journal.seconds, journal.asked = list(seconds), 0
             try:
                 row = await how
-                told.append(str(row and row.state))
+                result.append(str(row and row.state))
             except JournalError as error:
-                told.append(f"{error.detail} {error.recorded} {error.foreign_id}")
+                result.append(f"{error.detail} {error.recorded} {error.foreign_id}")
             asked.append(journal.asked)
-        return told, asked
+        return result, asked
 
     return run(story())
 
@@ -411,9 +411,9 @@ def test_an_acceptance_stays_true_however_long_it_is_on_its_way() -> None:
 
 def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
     """Whether it is still so, nobody can say."""
-    told, asked = _read_late(0.6, 0.6, 0.6)
+    result, asked = _read_late(0.6, 0.6, 0.6)
     slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
-    assert (told, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
+    assert (result, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
 
 
 def _stands(
@@ -556,7 +556,7 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
 
     async def story() -> list[str]:
         async with _set_back(by) as engine:
-            told = list[str]()
+            result = list[str]()
             for name, since in (("freed", 9.0), ("kept", 11.0)):
                 row = await engine.recorder.record(name, ASKED)
                 doubt = {
@@ -567,8 +567,8 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
                 }
                 doubtful = replace(row, **doubt)
                 await engine.journal.update("shop", name, lambda _, doubtful=doubtful: (doubtful, ()))  # type: ignore[misc]
-                told.append((await engine.recorder.apply(row, LookedUp("one", NoneFound()))).state)
-            return told
+                result.append((await engine.recorder.apply(row, LookedUp("one", NoneFound()))).state)
+            return result
 
     assert run(story()) == ["open", "rejected"]
 

@@ -78,13 +78,13 @@ def test_callers_of_one_foreign_id_share_a_flight() -> None:
     async def story() -> tuple[list[Withdrawal], int]:
         wire = Wire()
         async with client(wire) as alphapo:
-            told = await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(50)))
-        return told, wire.posts
+            outcomes = await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(50)))
+        return outcomes, wire.posts
 
-    told, posts = run(story())
+    outcomes, posts = run(story())
 
     assert posts == 1
-    assert {withdrawal.foreign_id for withdrawal in told} == {"payout-17"}
+    assert {withdrawal.foreign_id for withdrawal in outcomes} == {"payout-17"}
 
 
 def test_each_caller_has_an_exception_of_his_own() -> None:
@@ -95,10 +95,10 @@ def test_each_caller_has_an_exception_of_his_own() -> None:
         async with client(wire) as alphapo:
             return await asyncio.gather(*(alphapo.withdraw(request()) for _ in range(3)), return_exceptions=True)
 
-    told = run(story())
+    outcome = run(story())
 
-    assert len({id(error) for error in told}) == 3
-    assert all(error.__cause__ is None and error.__context__ is None for error in told)
+    assert len({id(error) for error in outcome}) == 3
+    assert all(error.__cause__ is None and error.__context__ is None for error in outcome)
 
 
 def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> None:
@@ -114,11 +114,11 @@ def test_another_payment_under_the_same_id_at_the_same_time_is_a_conflict() -> N
             await first
         return caught.value, wire.posts
 
-    told, posts = run(story())
+    result, posts = run(story())
 
-    assert not told.may_release_funds
-    assert (told.existing.state, told.existing.payment) == ("open", request())
-    assert "wait for its outcome" in told.next_step
+    assert not result.may_release_funds
+    assert (result.existing.state, result.existing.payment) == ("open", request())
+    assert "wait for its outcome" in result.next_step
     assert posts == 1
 
 
@@ -133,12 +133,12 @@ def test_a_retry_with_another_amount_is_not_advised_to_pay_again() -> None:
                 await alphapo.withdraw(request(amount="24.90"))
         return caught.value, wire.posts
 
-    told, posts = run(story())
+    result, posts = run(story())
 
-    assert (told.may_release_funds, told.is_retry_safe, told.attempts, posts) == (False, False, 0, 1)
-    assert (told.existing.state, told.existing.payment.amount) == ("accepted", Decimal("25.00"))
-    assert told.existing.id is not None
-    assert "If you meant the same payout, do nothing: the existing one stands." in told.next_step
+    assert (result.may_release_funds, result.is_retry_safe, result.attempts, posts) == (False, False, 0, 1)
+    assert (result.existing.state, result.existing.payment.amount) == ("accepted", Decimal("25.00"))
+    assert result.existing.id is not None
+    assert "If you meant the same payout, do nothing: the existing one stands." in result.next_step
 
 
 def test_a_conflict_is_followed_until_what_alphapo_shows_has_ended() -> None:
@@ -146,20 +146,20 @@ def test_a_conflict_is_followed_until_what_alphapo_shows_has_ended() -> None:
 
     def shown(status: str) -> Reply:
         place, sent = {"address": "bc1qother"}, {"currency": "BTC", "amount": "9"}
-        told = {"id": 9, "foreign_id": "payout-17", "status": status, "crypto_address": place, "currency_sent": sent}
-        return reply(200, told)
+        result = {"id": 9, "foreign_id": "payout-17", "status": status, "crypto_address": place, "currency_sent": sent}
+        return reply(200, result)
 
     async def story() -> list[Any]:
-        wire, told = Wire([TAKEN], [shown("not_confirmed"), shown("cancelled")]), []
+        wire, result = Wire([TAKEN], [shown("not_confirmed"), shown("cancelled")]), []
         async with client(wire, journal=Durable()) as alphapo:
             for _ in range(2):
                 with pytest.raises(ForeignIdConflict) as caught:
                     await alphapo.withdraw(request())
-                told.append((caught.value.may_release_funds, caught.value.existing.status, wire.posts))
+                result.append((caught.value.may_release_funds, caught.value.existing.status, wire.posts))
                 working = asyncio.ensure_future(alphapo.work())
                 await asyncio.sleep(2 * 3_600)
                 working.cancel()
-        return told
+        return result
 
     assert run(story()) == [(False, "not_confirmed", 1), (True, "cancelled", 1)]
 
@@ -201,14 +201,14 @@ def test_three_payloads_under_one_id_are_sorted_out() -> None:
         journal = _Slow()
         async with client(wire, journal=journal) as alphapo:
             await alphapo.withdraw(request(amount="1"))
-            told = await asyncio.gather(
+            outcomes = await asyncio.gather(
                 *(alphapo.withdraw(request(amount=str(amount))) for amount in (2, 3, 1, 4)), return_exceptions=True
             )
-            return told, wire.posts, await alphapo.totals()
+            return outcomes, wire.posts, await alphapo.totals()
 
-    told, posts, totals = run(story())
+    outcomes, posts, totals = run(story())
 
-    assert [type(one) for one in told] == [ForeignIdConflict, ForeignIdConflict, Withdrawal, ForeignIdConflict]
+    assert [type(one) for one in outcomes] == [ForeignIdConflict, ForeignIdConflict, Withdrawal, ForeignIdConflict]
     assert posts == 1
     assert totals["BTC"].requested == totals["BTC"].accepted == 1
 
@@ -253,9 +253,9 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
             return caught.value
 
     for journal in (Broken(), BrokenLater()):
-        told = run(story(journal))
-        assert isinstance(told, WithdrawalUnknown)
-        assert told.reason == "internal error"
+        outcome = run(story(journal))
+        assert isinstance(outcome, WithdrawalUnknown)
+        assert outcome.reason == "internal error"
     assert "KeyError" in caplog.text
     assert "hush" not in caplog.text
 
@@ -268,9 +268,9 @@ def test_a_pass_shares_the_flight_of_a_caller() -> None:
         async with client(wire, journal=journal) as alphapo:
             flight = asyncio.ensure_future(alphapo.withdraw(request()))
             await asyncio.sleep(1)
-            told = [result.outcome async for result in alphapo.resume()]
+            results = [result.outcome async for result in alphapo.resume()]
             await flight
-            return [*told]
+            return [*results]
 
     assert run(story()) == ["accepted"]
     assert wire.posts == 2
@@ -292,9 +292,9 @@ def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
             await asyncio.sleep(0.005)  # it is on the wire
             result = await WorkLoop(alphapo._engine, 1)._settle(found)
             await asyncio.gather(correcting, return_exceptions=True)
-            told = await journal.find("default", "payout-17")
-            assert told is not None
-            assert told.settled_by is not None  # what was settled meanwhile is told, and not worked on again
+            answer = await journal.find("default", "payout-17")
+            assert answer is not None
+            assert answer.settled_by is not None  # what was settled meanwhile is told, and not worked on again
             return result.request.amount, result.outcome
 
     assert run(story()) == (Decimal(2), outcome)
@@ -364,9 +364,9 @@ def test_another_payment_of_the_same_moment_does_not_wait_for_the_first() -> Non
             await asyncio.sleep(0)
             with pytest.raises(ForeignIdConflict):
                 await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
-            told = asyncio.get_running_loop().time()
+            result = asyncio.get_running_loop().time()
             first.cancel()
-            return told
+            return result
 
     assert run(story()) < 0.1
 
@@ -385,9 +385,9 @@ def test_another_payment_is_told_in_time_if_the_journal_does_not_answer() -> Non
             await asyncio.sleep(0)
             with pytest.raises(WithdrawalUnknown):
                 await alphapo.withdraw(request(amount="0.02"), deadline=0.5)
-            told = asyncio.get_running_loop().time()
+            result = asyncio.get_running_loop().time()
             first.cancel()
-            return told
+            return result
 
     assert run(story()) == pytest.approx(0.5)
 
@@ -420,10 +420,10 @@ def test_a_row_that_was_taken_on_unheard_is_free_for_others_in_a_moment() -> Non
     assert run(story()) == (0.0, None)
 
 
-@pytest.mark.parametrize(("amount", "told"), [("0.0015", "rejected"), ("7", None)])
+@pytest.mark.parametrize(("amount", "expected"), [("0.0015", "rejected"), ("7", None)])
 @pytest.mark.parametrize("how", [AlphapoClient.withdraw, AlphapoClient.enqueue])
 def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_open(
-    how: Any, amount: str, told: str | None
+    how: Any, amount: str, expected: str | None
 ) -> None:
     """A "no" that others were told meanwhile answers the same payment, and another payment becomes the next revision: no conflict."""
     journal = SlowToOpen()
@@ -433,11 +433,11 @@ def test_a_call_is_as_old_as_its_beginning_however_long_the_journal_takes_to_ope
         async with first:
             early = asyncio.ensure_future(how(second, request(amount=amount)))
             await asyncio.sleep(1)
-            told = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
+            outcomes = await asyncio.gather(first.withdraw(request()), early, return_exceptions=True)
         await second.aclose()
-        return [getattr(one, "outcome", None) for one in told]
+        return [getattr(one, "outcome", None) for one in outcomes]
 
-    assert run(story()) == ["rejected", told]
+    assert run(story()) == ["rejected", expected]
 
 
 class Lapsing(SlowToOpen):
@@ -497,9 +497,9 @@ def test_another_payment_s_flight_that_is_over_elsewhere_is_no_conflict() -> Non
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.1, ForeignIdConflict), (9.0, JournalError), (100.0, WithdrawalUnknown)]
+    ("seconds", "expected"), [(0.1, ForeignIdConflict), (9.0, JournalError), (100.0, WithdrawalUnknown)]
 )
-def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, told: type) -> None:
+def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, expected: type) -> None:
     """A journal that does not say it in time leaves it open."""
 
     class Slow(Durable):
@@ -519,8 +519,8 @@ def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, told: t
             return error.value
 
     error = run(story())
-    assert type(error) is told
-    if told is ForeignIdConflict:
+    assert type(error) is expected
+    if expected is ForeignIdConflict:
         assert "another amount; that one is open" in str(error)
 
 

@@ -157,10 +157,10 @@ def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, 
             flight.waiters.on_outage(is_outage)
             await asyncio.sleep(seconds)
         flight.waiters.start()
-        told, when = await task
-        return when, told
+        result, when = await task
+        return when, result
 
-    when, told = run(story())
+    when, result = run(story())
 
     spent, expected = 0.0, 0.0
     for is_outage, seconds in phases:
@@ -172,7 +172,7 @@ def test_the_deadline_is_the_sum_of_outages_and_flight(phases: list[tuple[bool, 
         expected += seconds
     else:
         expected += DEADLINE - spent
-    assert told == IN_FLIGHT
+    assert result == IN_FLIGHT
     assert when == pytest.approx(expected)
 
 
@@ -367,8 +367,8 @@ def test_the_last_caller_does_not_wait_for_ever_for_that_word() -> None:
 
     async def story() -> None:
         flight = Flight(is_queueing=True)
-        told, now = await heard(flight.waiters.join(3))
-        assert told == IN_FLIGHT
+        result, now = await heard(flight.waiters.join(3))
+        assert result == IN_FLIGHT
         assert now == pytest.approx(3 + MOMENT)
 
     run(story())

@@ -122,13 +122,13 @@ def test_what_a_dead_worker_held_is_freed_and_settled(key: str, outcome: str) ->
         await journal.update("default", "a", lambda _: (new_row("default", "a", asked, EPOCH, is_durable=True), ()))
         wire._accept("a", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
-            told = [await passed(alphapo)]
+            results = [await passed(alphapo)]
             await asyncio.sleep(61)
-            told.append(await passed(alphapo))
+            results.append(await passed(alphapo))
             row = await journal.find("default", "a")
             assert row is not None
             assert row.could_leave_until == EPOCH + 60
-        return told
+        return results
 
     first, second = run(story())
     assert first == [("a", "unknown")]
@@ -147,9 +147,9 @@ def test_a_row_that_another_client_holds_is_waited_for() -> None:
             flight = asyncio.ensure_future(busy.withdraw(request("a")))
             await asyncio.sleep(1)
             async with client(wire, journal=journal, policy=POLICY) as alphapo:
-                told = await passed(alphapo)
+                result = await passed(alphapo)
             flight.cancel()
-            return told
+            return result
 
     assert run(story()) == [("a", "unknown")]
     assert wire.posts == 1
@@ -161,17 +161,17 @@ def test_every_outcome_is_handed_out_at_least_once() -> None:
     journal = Durable()
 
     async def story() -> list[list[tuple[str, str]]]:
-        told: list[list[tuple[str, str]]] = []
+        results: list[list[tuple[str, str]]] = []
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             for name in "abc":
                 await alphapo.enqueue(request(name))
             first: AsyncIterator[BatchResult] = alphapo.resume(concurrency=1)
             one = await anext(first)
-            told.append([(one.request.foreign_id, one.outcome)])
+            results.append([(one.request.foreign_id, one.outcome)])
             await first.aclose()  # type: ignore[attr-defined]
-            told.append(await passed(alphapo))
-            told.append(await passed(alphapo))
-        return told
+            results.append(await passed(alphapo))
+            results.append(await passed(alphapo))
+        return results
 
     first, second, third = run(story())
     assert first == [("a", "accepted")]
@@ -363,7 +363,7 @@ def test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_af
 
     async def story() -> list[tuple[int, int]]:
         await journal.join("default", "loopback", "ghost", EPOCH + 60)
-        key, told = Signer("made-up-key", "made-up-secret").fingerprint, []
+        key, result = Signer("made-up-key", "made-up-secret").fingerprint, []
 
         async def take_on(name: str) -> None:
             payment = request(name)
@@ -379,9 +379,9 @@ def test_what_a_worker_without_connection_holds_is_looked_up_at_once_and_sent_af
             await take_on("late")
             for seconds in (3, 54, 120):
                 await asyncio.sleep(seconds)
-                told.append((min(wire.look_ups, 2), wire.posts))
+                result.append((min(wire.look_ups, 2), wire.posts))
             working.cancel()
-        return told
+        return result
 
     assert run(story()) == [(2, 0), (2, 0), (2, 2)]
     assert {len(set(bodies)) for bodies in wire.bodies.values()} == {1}
@@ -541,9 +541,9 @@ def test_what_a_caller_hears_is_not_handed_out_again() -> None:
         async with client(wire, journal=journal) as alphapo:
             flight = asyncio.ensure_future(alphapo.withdraw(request("a")))
             await asyncio.sleep(1)
-            told = [await passed(alphapo), await passed(alphapo)]
+            results = [await passed(alphapo), await passed(alphapo)]
             await flight
-            return told
+            return results
 
     assert run(story()) == [[("a", "accepted")], []]
 
@@ -677,13 +677,13 @@ def test_what_somebody_paid_while_the_outcomes_were_taken_is_not_told_as_it_was(
             working = asyncio.ensure_future(alphapo.work())
             await asyncio.sleep(60)
             working.cancel()
-        told, status = list[tuple[str, str]](), None
+        answer, status = list[tuple[str, str]](), None
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             async for result in alphapo.resume():
-                told.append((result.request.foreign_id, result.outcome))
+                answer.append((result.request.foreign_id, result.outcome))
                 if result.request.foreign_id == "a":
                     status = (await alphapo.withdraw(request("b"))).status
-        return told, status
+        return answer, status
 
     assert run(story()) == ([("a", "not_sent"), ("c", "not_sent")], "processing")
 
@@ -844,14 +844,14 @@ def test_a_pass_leaves_alone_what_a_refused_key_would_sign() -> None:
         async with client(worked.wire, journal=worked.journal, policy=POLICY) as alphapo:
             for name in "abc":
                 await alphapo.enqueue(request(name))
-            told = [result async for result in alphapo.resume(concurrency=1)]
+            results = [result async for result in alphapo.resume(concurrency=1)]
             assert worked.wire.posts == 1
-            assert all("(bad_header_signature)" in str(result.error) for result in told)
+            assert all("(bad_header_signature)" in str(result.error) for result in results)
             worked.wire.always = None
             assert await passed(alphapo) == [("a", "accepted"), ("b", "accepted"), ("c", "accepted")]
             return [
                 (result.outcome, result.error.reason, result.error.may_release_funds)
-                for result in told
+                for result in results
                 if isinstance(result.error, WithdrawalUnknown)
             ]
 
@@ -885,9 +885,9 @@ def test_a_direct_call_of_an_enqueued_row_keeps_it_open(*, is_at_work: bool) -> 
     async def story() -> None:
         async with worked.working() as alphapo:
             await asyncio.sleep(0.05 if is_at_work else 5)
-            with pytest.raises(WithdrawalUnknown) as told:
+            with pytest.raises(WithdrawalUnknown) as result:
                 await alphapo.withdraw(request("a"))
-            assert (told.value.reason, told.value.may_release_funds) == ("key refused", False)
+            assert (result.value.reason, result.value.may_release_funds) == ("key refused", False)
             assert await worked.states() == ["open"]
             assert worked.wire.posts == (1 if is_at_work else 2)
 
@@ -905,9 +905,9 @@ def test_a_direct_call_that_could_not_send_an_enqueued_row_releases_nothing(
     async def story() -> None:
         async with client(worked.wire, journal=worked.journal, policy=POLICY) as alphapo:
             await alphapo.enqueue(request("a"))
-            with pytest.raises(WithdrawalUnknown) as told:
+            with pytest.raises(WithdrawalUnknown) as result:
                 await alphapo.withdraw(request("a"))
-            assert (told.value.reason, told.value.may_release_funds) == (reason, False)
+            assert (result.value.reason, result.value.may_release_funds) == (reason, False)
             worked.wire.always = None
             assert await passed(alphapo) == [("a", "accepted")]
 
@@ -923,9 +923,9 @@ def test_a_row_that_is_enqueued_while_a_call_sends_it_stays_open() -> None:
             direct = asyncio.ensure_future(alphapo.withdraw(request("a")))
             await asyncio.sleep(0.05)
             await alphapo.enqueue(request("a"))
-            with pytest.raises(WithdrawalUnknown) as told:
+            with pytest.raises(WithdrawalUnknown) as result:
                 await direct
-            assert (told.value.reason, told.value.may_release_funds) == ("key refused", False)
+            assert (result.value.reason, result.value.may_release_funds) == ("key refused", False)
             worked.wire.always = None
             assert await passed(alphapo) == [("a", "accepted")]
 

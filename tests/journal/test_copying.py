@@ -207,7 +207,7 @@ def _as_it_is(kept: list[Kept]) -> list[Kept]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (_other_row, "'in doubt'"),
         (_other_history, "'in doubt'"),
@@ -216,11 +216,11 @@ def _as_it_is(kept: list[Kept]) -> list[Kept]:
     ],
 )
 async def test_a_copy_that_differs_is_found_out(
-    both: dict[str, Any], spoil: Callable[[list[Kept]], list[Kept]], told: str
+    both: dict[str, Any], spoil: Callable[[list[Kept]], list[Kept]], expected: str
 ) -> None:
     """And the source is as it was."""
     await fill(both["file"])
-    with pytest.raises(JournalError, match=told) as caught:
+    with pytest.raises(JournalError, match=expected) as caught:
         await copy_journal(both["file"], Careless(spoil), 100.0)
     assert caught.value.recorded is None
     await hear(both["file"], "f", asked("f"))

@@ -68,8 +68,8 @@ def test_what_is_abandoned_fails_and_nobody_waits_for_it() -> None:
         settling = asyncio.ensure_future(store.gathering.settle())
         await asyncio.sleep(0)
         store.gathering.abandon(ValueError("closed"))
-        told = await asyncio.gather(*first, second, return_exceptions=True)
-        assert [str(one) for one in told] == ["closed"] * 3
+        outcomes = await asyncio.gather(*first, second, return_exceptions=True)
+        assert [str(one) for one in outcomes] == ["closed"] * 3
         await settling
         assert len(asyncio.all_tasks()) == 1
         lagging = asyncio.ensure_future(store.ask(4, may_lag=True))
@@ -283,11 +283,11 @@ def test_a_failure_is_told_to_the_one_it_concerns() -> None:
 
     async def story() -> None:
         store = _Store()
-        told = asyncio.gather(store.ask(-1), store.ask(1), return_exceptions=True)
+        outcomes = asyncio.gather(store.ask(-1), store.ask(1), return_exceptions=True)
         left = asyncio.ensure_future(store.ask(-2))
         await asyncio.sleep(0.5)
         left.cancel()
-        failed, doubled = await told
+        failed, doubled = await outcomes
         assert isinstance(failed, ValueError)
         assert doubled == 2
         pending = _Wish(1)

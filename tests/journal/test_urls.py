@@ -56,7 +56,7 @@ def test_a_password_is_seen_wherever_it_stands(name: str, *, has_one: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("postgresql://payer:hunter2@db:5432/payouts?sslpassword=hunter2", "postgresql://db:5432/payouts"),
         ("postgres://payer@hunter2@db/pay%20outs", "postgresql://db/pay outs"),
@@ -64,9 +64,9 @@ def test_a_password_is_seen_wherever_it_stands(name: str, *, has_one: bool) -> N
         ("payouts.db", "payouts.db"),
     ],
 )
-def test_no_password_is_ever_shown(name: str, told: str) -> None:
+def test_no_password_is_ever_shown(name: str, expected: str) -> None:
     """Host, port and name of the database are enough to find it."""
-    assert shown(name) == told
+    assert shown(name) == expected
 
 
 @pytest.mark.parametrize(

@@ -216,12 +216,12 @@ async def _outcome(asked: Awaitable[Any]) -> Any:
     try:
         return repr(await asked)
     except AlphapoError as error:
-        told = (getattr(error, name, None) for name in ("outcome", "attempts", "may_release_funds", "retry_after"))
-        return type(error).__name__, str(error), *told
+        result = (getattr(error, name, None) for name in ("outcome", "attempts", "may_release_funds", "retry_after"))
+        return type(error).__name__, str(error), *result
 
 
-async def _receive(client: AlphapoClient, told: dict[str, Any]) -> Any:
-    body = msgspec.json.encode(told)
+async def _receive(client: AlphapoClient, content: dict[str, Any]) -> Any:
+    body = msgspec.json.encode(content)
     async with client.receive_callback(_SIGNER.headers(body), body) as callback:
         return callback
 
@@ -247,14 +247,14 @@ async def _dies(client: AlphapoClient, payment: WithdrawalRequest) -> Any:
 
 
 async def _one_after_the_other(client: AlphapoClient, far_end: FarEnd, chance: random.Random) -> list[Any]:
-    told: list[Any] = []
+    results: list[Any] = []
     for _ in range(chance.randint(12, 18)):
         name = f"payout-{chance.randint(1, 4)}"
-        told.append([name, *await _step(client, far_end, chance, name)])
+        results.append([name, *await _step(client, far_end, chance, name)])
         if chance.random() < 0.2:
             await asyncio.sleep(chance.choice((1.0, 12.0, 45.0)))
-    told.append(await _passed(client))
-    return told
+    results.append(await _passed(client))
+    return results
 
 
 async def _step(client: AlphapoClient, far_end: FarEnd, chance: random.Random, name: str) -> list[Any]:
@@ -298,20 +298,20 @@ _STEPS: Final = (
 
 
 async def _called_back(client: AlphapoClient, far_end: FarEnd, chance: random.Random, name: str, *, times: int) -> Any:
-    told = far_end.told(name, chance.choice(("processing", "confirmed", "cancelled")))
-    if told is None:
+    result = far_end.told(name, chance.choice(("processing", "confirmed", "cancelled")))
+    if result is None:
         return None
     if chance.random() < 0.2:
-        told |= chance.choice(({"id": 9}, {"currency_sent": {"currency": "BTC", "amount": "9"}}))
-    return [await _outcome(_receive(client, told)) for _ in range(times)]
+        result |= chance.choice(({"id": 9}, {"currency_sent": {"currency": "BTC", "amount": "9"}}))
+    return [await _outcome(_receive(client, result)) for _ in range(times)]
 
 
 async def _at_once(client: AlphapoClient, _far_end: FarEnd, chance: random.Random) -> list[Any]:
     payments = [_payment(f"payout-{number}") for number in range(8)] * 2
     chance.shuffle(payments)
-    told = await asyncio.gather(*(client.withdraw(payment) for payment in payments), return_exceptions=True)
+    answer = await asyncio.gather(*(client.withdraw(payment) for payment in payments), return_exceptions=True)
     outcomes = {
-        (each.foreign_id, getattr(one, "outcome", "accepted")) for each, one in zip(payments, told, strict=True)
+        (each.foreign_id, getattr(one, "outcome", "accepted")) for each, one in zip(payments, answer, strict=True)
     }
     return sorted(outcomes)
 
@@ -360,8 +360,8 @@ async def _play(loop: _Loop, journal: Journal, seed: int, *, is_at_once: bool) -
         lines = [[(line.kind, line.what, line.number, line.count) for line in each] for each in history]
         return _plain(Observed(returned, kept, lines, [], totals), workers)
     whole = [(*to_record(row), [one.body for one in (*row.earlier, row.revision)]) for row in rows]
-    told = [[msgspec.structs.astuple(line) for line in each] for each in history]
-    return _plain(Observed(returned, whole, told, events, totals), workers)
+    results = [[msgspec.structs.astuple(line) for line in each] for each in history]
+    return _plain(Observed(returned, whole, results, events, totals), workers)
 
 
 def _plain(observed: Observed, workers: dict[str, str]) -> Observed:
@@ -416,9 +416,9 @@ def main(words: list[str] | None = None) -> int:
     began, found = time.perf_counter(), list[str]()
     for seed in range(wanted.first, wanted.first + wanted.seeds):
         for play in (sequential, concurrent):
-            if (told := difference(seed, play)) is not None:
-                found.append(told)
-                print(f"{play.__name__}, {told}", flush=True)
+            if (result := difference(seed, play)) is not None:
+                found.append(result)
+                print(f"{play.__name__}, {result}", flush=True)
     print(f"{wanted.seeds} seeds, {len(found)} differences, {time.perf_counter() - began:.1f} s")
     return 1 if found else 0
 

@@ -264,11 +264,11 @@ class _Round:
         currency = _currency_of(foreign_id)
         while True:
             caller = self._rng.choice(self._callers)
-            told = await caller.ask(
+            result = await caller.ask(
                 verb, foreign_id=foreign_id, currency=currency, resend_rejected=resend_rejected, deadline=3.0
             )
-            if told.outcome not in ("unknown", "JournalError", "not_sent"):
-                return told
+            if result.outcome not in ("unknown", "JournalError", "not_sent"):
+                return result
             await asyncio.sleep(0.1)
 
     async def _pay_at_random(self, number: int) -> None:
@@ -318,23 +318,23 @@ class _Round:
 
     async def _announce(self, foreign_id: str) -> list[Report]:
         """Deliver AlphaPo's callbacks of a withdrawal to some process, until each is taken."""
-        sandbox, told = self._sandbox, []
+        sandbox, result = self._sandbox, []
         for record in sandbox._state.named(foreign_id):
             for row in plan(record, sandbox.dialect, sandbox._signers[record.key], Mischief()):
                 delivery = row[0].deliveries[0]
                 process = self._rng.choice(self._processes)
-                told.append(
+                result.append(
                     await process.ask(
                         "callback", foreign_id=foreign_id, headers=dict(delivery.headers), body=delivery.body.decode()
                     )
                 )
-        return told
+        return result
 
     async def _come_back(self, foreign_id: str) -> None:
         """AlphaPo tells of a row that is gone, then its caller asks again."""
         if foreign_id not in await self._rows():
-            told = await self._announce(foreign_id)
-            if any(report.outcome == "not in journal" for report in told) and not self._has_error_about(foreign_id):
+            result = await self._announce(foreign_id)
+            if any(report.outcome == "not in journal" for report in result) and not self._has_error_about(foreign_id):
                 self._unannounced.append(foreign_id)
         await self._pay(foreign_id)
 
@@ -394,7 +394,7 @@ class _Round:
 
     async def _judge(self, seconds: float) -> Result:
         calls, accepted = self._calls(), self._accepted()
-        told = [process.name for process in self._processes if process.has_reported(MOVED_BACK)]
+        results = [process.name for process in self._processes if process.has_reported(MOVED_BACK)]
         evidence = Evidence(
             calls=calls,
             accepted=accepted,
@@ -403,9 +403,9 @@ class _Round:
             abandoned=self._abandoned,
             unasked=self._unasked(),
             unfrozen=self._unfrozen,
-            silent=[process.name for process in self._processes if process.name not in told],
+            silent=[process.name for process in self._processes if process.name not in results],
             unannounced=self._unannounced,
-            announced=told,
+            announced=results,
             loses=self._loses,
             freezes=self._mode != "lossless",
         )

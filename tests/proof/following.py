@@ -128,13 +128,14 @@ def main() -> None:
     bad = 0
     for parts in ("blockchain", "internal"):
         with tempfile.TemporaryDirectory() as folder:
-            told = asyncio.run(follow(Path(folder), given.rows, parts, given.seed))
+            outcome = asyncio.run(follow(Path(folder), given.rows, parts, given.seed))
         print(
-            f"{parts}: {told.rows:,} rows in {told.runs} runs and {told.seconds:.0f} s, exit code {told.code}, {dict(told.statuses)}, "
-            f"{told.waiting} wait for the quiet time, {len(told.wrong)} wrong, {told.doubled} doubled"
+            f"{parts}: {outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.0f} s, "
+            f"exit code {outcome.code}, {dict(outcome.statuses)}, "
+            f"{outcome.waiting} wait for the quiet time, {len(outcome.wrong)} wrong, {outcome.doubled} doubled"
         )
-        print("".join(f"  {why}\n" for why in told.wrong[:10]), end="")
-        bad += len(told.wrong) + told.doubled
+        print("".join(f"  {why}\n" for why in outcome.wrong[:10]), end="")
+        bad += len(outcome.wrong) + outcome.doubled
     sys.exit(bool(bad))
 
 

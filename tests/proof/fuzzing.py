@@ -43,14 +43,14 @@ def one_input(data: bytes) -> None:
     ]
     body = data[1:] if is_signed else body
     try:
-        told = read_callback(_SIGNER.headers(body) if is_signed else own, body, [_SIGNER])
+        result = read_callback(_SIGNER.headers(body) if is_signed else own, body, [_SIGNER])
     except CallbackError:
         return
-    evidence = CalledBack(told, doubt=why_not_ours(_ROW, told))
+    evidence = CalledBack(result, doubt=why_not_ours(_ROW, result))
     to_record(apply(_ROW, evidence, 1.0))
     entry_of(evidence, 1.0, "release")
-    is_withdrawal(told)
-    Handled().done(told.status).is_new(told.status)
+    is_withdrawal(result)
+    Handled().done(result.status).is_new(result.status)
 
 
 _SEED: Final = (

@@ -65,26 +65,26 @@ async def work(order: Order) -> None:
         await asyncio.gather(settling, return_exceptions=True)
 
 
-async def _pay(client: AlphapoClient, request: WithdrawalRequest, told: Path) -> None:
+async def _pay(client: AlphapoClient, request: WithdrawalRequest, content: Path) -> None:
     try:
         await client.withdraw(request)
         outcome = "accepted"
     except (WithdrawalError, JournalError) as error:
         outcome = error.outcome
-    note(told, request.foreign_id, outcome)
+    note(content, request.foreign_id, outcome)
 
 
-def note(told: Path, foreign_id: str, outcome: str) -> None:
+def note(content: Path, foreign_id: str, outcome: str) -> None:
     """Write down what a caller was told, before he could do anything about it."""
-    with told.open("a", encoding="utf-8") as file:
+    with content.open("a", encoding="utf-8") as file:
         file.write(f"{foreign_id} {outcome}\n")
 
 
-async def settle(client: AlphapoClient, told: Path) -> None:
+async def settle(client: AlphapoClient, content: Path) -> None:
     """Settle what is open, pass after pass, until cancelled."""
     while True:
         async for result in client.resume():
-            note(told, result.request.foreign_id, result.outcome)
+            note(content, result.request.foreign_id, result.outcome)
         await asyncio.sleep(0.2)
 
 

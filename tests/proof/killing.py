@@ -71,8 +71,8 @@ def kill_and_resume(
     """Kill so many workers, let the last one finish, and return the verdict."""
     rng = random.Random(seed)
     journal = journal or str(folder / "payouts.db")
-    told = folder / "told.txt"
-    told.touch()
+    result = folder / "told.txt"
+    result.touch()
     faults = UntilCalm(named_faults("heavy", seed))
     dialect = Dialect(visibility="never") if is_blind else Dialect()
     with running_sandbox(
@@ -80,15 +80,15 @@ def kill_and_resume(
     ) as sandbox:
         with _forker() as (order, hear):
             for turn in range(kills):
-                order(Order(sandbox.url, journal, turn * each, each, str(told)))
+                order(Order(sandbox.url, journal, turn * each, each, str(result)))
                 worker, is_ready = int(hear()), hear()
                 assert is_ready == "ready\n"
                 time.sleep(rng.uniform(0, LONGEST_LIFE))
                 with contextlib.suppress(ProcessLookupError):  # it had done all it was to do
                     os.kill(worker, signal.SIGKILL)
         faults.is_calm = True
-        asyncio.run((_one_pass if is_blind else settle_all)(sandbox.url, journal, told))
-        return asyncio.run(judge(sandbox, journal, told, is_blind=is_blind))
+        asyncio.run((_one_pass if is_blind else settle_all)(sandbox.url, journal, result))
+        return asyncio.run(judge(sandbox, journal, result, is_blind=is_blind))
 
 
 class UntilCalm:
@@ -119,11 +119,11 @@ def _forker() -> Iterator[tuple[Callable[[Order], None], Callable[[], str]]]:
         orders.close()
 
 
-async def settle_all(url: str, journal: str, told: Path) -> None:
+async def settle_all(url: str, journal: str, content: Path) -> None:
     """Go on until nothing is open; new withdrawals show meanwhile that look-ups see, which some rows have to wait for."""
     until, controls = time.monotonic() + LONGEST_END, itertools.count()
     async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=POLICY) as client:
-        settling = asyncio.create_task(settle(client, told))
+        settling = asyncio.create_task(settle(client, content))
         shared = open_journal(journal)
         while await shared.find_open("default", None, 1) and time.monotonic() < until:
             with contextlib.suppress(WithdrawalError):
@@ -134,16 +134,16 @@ async def settle_all(url: str, journal: str, told: Path) -> None:
         await shared.aclose()
 
 
-async def _one_pass(url: str, journal: str, told: Path) -> None:
+async def _one_pass(url: str, journal: str, content: Path) -> None:
     async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=POLICY) as client:
         async for result in client.resume():
-            note(told, result.request.foreign_id, result.outcome)
+            note(content, result.request.foreign_id, result.outcome)
 
 
-async def judge(sandbox: Sandbox, journal: str, told: Path, *, is_blind: bool) -> Verdict:
+async def judge(sandbox: Sandbox, journal: str, content: Path, *, is_blind: bool) -> Verdict:
     """Compare journal and callers with the ledger."""
     opened = open_journal(journal)
-    ledger, heard = sandbox.ledger, heard_in(told)
+    ledger, heard = sandbox.ledger, heard_in(content)
     twice: list[str] = []
     lost: list[str] = []
     stuck: list[str] = []
@@ -166,10 +166,10 @@ async def judge(sandbox: Sandbox, journal: str, told: Path, *, is_blind: bool) -
     return Verdict(len(names), dict(outcomes), twice, lost, stuck, wrong, changed)
 
 
-def heard_in(told: Path) -> dict[str, list[str]]:
+def heard_in(content: Path) -> dict[str, list[str]]:
     """Return what callers were told, by foreign_id."""
     heard: dict[str, list[str]] = {}
-    for line in told.read_text(encoding="utf-8").splitlines():
+    for line in content.read_text(encoding="utf-8").splitlines():
         name, _, outcome = line.partition(" ")
         heard.setdefault(name, []).append(outcome)
     return heard
@@ -198,14 +198,14 @@ def main(arguments: list[str]) -> int:
         verdict = kill_and_resume(
             chosen.kills, chosen.each, chosen.seed, Path(folder), journal=chosen.journal, is_blind=chosen.blind
         )
-    told = (
+    text = (
         f"{chosen.kills} kills, {verdict.withdrawals} withdrawals of {chosen.kills * chosen.each} got as far as the journal, "
         f"{time.monotonic() - began:.0f} s, seed {chosen.seed}\n"
         f"outcomes: {verdict.outcomes}\n"
         f"paid twice {len(verdict.twice)}, lost {len(verdict.lost)}, stuck {len(verdict.stuck)}, "
         f"told wrong {len(verdict.told_wrong)}, changed bytes {len(verdict.changed_bytes)}\n"
     )
-    print(told + "\n".join([*verdict.twice, *verdict.lost, *verdict.stuck[:20], *verdict.told_wrong]))  # noqa: T201
+    print(text + "\n".join([*verdict.twice, *verdict.lost, *verdict.stuck[:20], *verdict.told_wrong]))  # noqa: T201
     return 0 if verdict.is_clean and not verdict.stuck else 1
 
 

@@ -69,11 +69,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     wanted = parser.parse_args()
     for kind in KINDS:
-        told = run(through(kind, wanted.rows, wanted.hours, wanted.concurrency))
+        outcome = run(through(kind, wanted.rows, wanted.hours, wanted.concurrency))
         print(  # noqa: T201 - this is a command
-            f"{kind}: {wanted.rows} rows, {wanted.hours:g} h out: {told.attempts} attempts and {told.look_ups} look-ups meanwhile; "
-            f"sent more than once: {told.in_doubt} rows (at most {20 + wanted.concurrency}); at the end {dict(told.outcomes)}; "
-            f"paid twice: {told.paid_twice}, changed bytes: {told.changed_bytes}"
+            f"{kind}: {wanted.rows} rows, {wanted.hours:g} h out: {outcome.attempts} attempts and {outcome.look_ups} look-ups meanwhile; "
+            f"sent more than once: {outcome.in_doubt} rows (at most {20 + wanted.concurrency}); at the end {dict(outcome.outcomes)}; "
+            f"paid twice: {outcome.paid_twice}, changed bytes: {outcome.changed_bytes}"
         )
 
 

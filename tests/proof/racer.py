@@ -43,7 +43,7 @@ def wanted(number: int, index: int) -> WithdrawalRequest:
     )
 
 
-async def race(url: str, journal: str, index: int, count: int, told: Path) -> None:
+async def race(url: str, journal: str, index: int, count: int, content: Path) -> None:
     """Want all of them, in an order of one's own."""
     numbers = list(range(count))
     random.Random(index).shuffle(numbers)
@@ -52,17 +52,17 @@ async def race(url: str, journal: str, index: int, count: int, told: Path) -> No
     async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT, _runtime=runtime) as client:
         print("ready", flush=True)  # noqa: T201 - its word to the starter
         await asyncio.to_thread(sys.stdin.readline)
-        await asyncio.gather(*(_want(client, wanted(number, index), turn, told) for number in numbers))
+        await asyncio.gather(*(_want(client, wanted(number, index), turn, content) for number in numbers))
 
 
-async def _want(client: AlphapoClient, request: WithdrawalRequest, turn: asyncio.Semaphore, told: Path) -> None:
+async def _want(client: AlphapoClient, request: WithdrawalRequest, turn: asyncio.Semaphore, content: Path) -> None:
     async with turn:
         try:
             await client.withdraw(request)
             outcome = "accepted"
         except (WithdrawalError, JournalError) as error:
             outcome = error.outcome
-        note(told, request.foreign_id, outcome)
+        note(content, request.foreign_id, outcome)
 
 
 if __name__ == "__main__":

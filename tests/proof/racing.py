@@ -63,13 +63,13 @@ def race(processes: int, count: int, paused: int, folder: Path, *, seed: int = 1
     """Let them race, pause some in the midst of it, settle what is left, and return what came of it."""
     rng = random.Random(seed)
     journal = journal or str(folder / "payouts.db")
-    told = [folder / f"told-{index}.txt" for index in range(processes)]
-    for file in told:
+    results = [folder / f"told-{index}.txt" for index in range(processes)]
+    for file in results:
         file.touch()
     with running_sandbox(
         faults=named_faults("heavy", seed), seed=seed, latency=0.03, slow=0.2, late=0.3, throttle_seconds=0.2
     ) as sandbox:
-        with _racers(sandbox.url, journal, count, told) as racers:
+        with _racers(sandbox.url, journal, count, results) as racers:
             for racer in racers:
                 assert racer.stdin is not None
                 racer.stdin.write(b"go\n")
@@ -81,15 +81,15 @@ def race(processes: int, count: int, paused: int, folder: Path, *, seed: int = 1
         after = folder / "told-after.txt"
         after.touch()
         asyncio.run(settle_all(sandbox.url, journal, after))
-        return asyncio.run(_judge(sandbox, journal, count, told))
+        return asyncio.run(_judge(sandbox, journal, count, results))
 
 
 @contextlib.contextmanager
-def _racers(url: str, journal: str, count: int, told: list[Path]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _racers(url: str, journal: str, count: int, content: list[Path]) -> Iterator[list[subprocess.Popen[bytes]]]:
     command = [sys.executable, "-m", "tests.proof.racer", url, journal]
     racers: list[subprocess.Popen[bytes]] = []
     try:
-        for index, file in enumerate(told):
+        for index, file in enumerate(content):
             whole = [*command, str(index), str(count), str(file)]
             racers.append(subprocess.Popen(whole, stdin=PIPE, stdout=PIPE))
         for racer in racers:
@@ -111,9 +111,9 @@ def _pause(racers: list[subprocess.Popen[bytes]]) -> None:
         os.kill(racer.pid, signal.SIGCONT)
 
 
-async def _judge(sandbox: Sandbox, journal: str, count: int, told: list[Path]) -> Race:
+async def _judge(sandbox: Sandbox, journal: str, count: int, content: list[Path]) -> Race:
     opened = open_journal(journal)
-    heard = [heard_in(file) for file in told]
+    heard = [heard_in(file) for file in content]
     race = Race(
         count,
         dict(Counter(word for each in heard for words in each.values() for word in words)),
@@ -142,9 +142,9 @@ async def _judge_one(
     amounts = {str(msgspec.json.decode(body)["amount"]) for body in bodies}
     for index, words in enumerate(heard):
         is_mine = not is_contested(number) or str(wanted(number, index).amount) in amounts
-        told = set(words.get(name, ()))
+        result = set(words.get(name, ()))
         right = {"unknown", row.state if is_mine else "conflict"}
-        race.told_wrong.extend(f"{name}: racer {index} heard {word}" for word in told - right)
+        race.told_wrong.extend(f"{name}: racer {index} heard {word}" for word in result - right)
     lines = await opened.history("default", name)
     senders = {line.worker for line in lines if line.kind == "attempt"}
     if len(senders) > 1:

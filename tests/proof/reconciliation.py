@@ -131,16 +131,16 @@ def reconciled(folder: Path) -> tuple[Counter[str], dict[str, Any], int, float]:
     command = [sys.executable, "-c", _MEASURED, "reconcile", "--json", "--journal", str(folder / "payouts.db")]
     began = time.monotonic()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    told = subprocess.run(
+    outcome = subprocess.run(
         [*command, "--against", str(folder / "export.csv")],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    *findings, last = map(json.loads, told.stdout.splitlines())
+    *findings, last = map(json.loads, outcome.stdout.splitlines())
     found = Counter(str(one["field"] or one["finding"]) for one in findings)
-    peak = int(told.stderr.rpartition("peak ")[2])
+    peak = int(outcome.stderr.rpartition("peak ")[2])
     return found, last["summary"], peak, time.monotonic() - began
 
 

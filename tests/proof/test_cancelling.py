@@ -110,8 +110,8 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield running
 
 
-def _is_paid_once(sandbox: Sandbox, asked: WithdrawalRequest, told: Withdrawal) -> None:
-    assert told.foreign_id == asked.foreign_id
+def _is_paid_once(sandbox: Sandbox, asked: WithdrawalRequest, content: Withdrawal) -> None:
+    assert content.foreign_id == asked.foreign_id
     assert len(sandbox.ledger.accepted(asked.foreign_id)) == 1
     assert len({seen.body for seen in sandbox.ledger.requests(asked.foreign_id)}) == 1
 
@@ -124,9 +124,9 @@ def test_a_cancelled_call_can_be_repeated(sandbox: Sandbox, style: Callable[...,
         asked = request(f"{style.__name__}-{turns}-{id(sandbox)}")
         async with _client(sandbox, MemoryJournal()) as client:
             await style(lambda: client.withdraw(asked), turns)
-            told = await client.withdraw(asked)
+            outcome = await client.withdraw(asked)
         assert len(asyncio.all_tasks()) == 1
-        _is_paid_once(sandbox, asked, told)
+        _is_paid_once(sandbox, asked, outcome)
 
     with _no_socket_left():
         for turns in TURNS:
@@ -145,8 +145,8 @@ def test_a_cancelled_call_then_a_closed_client(sandbox: Sandbox, style: Callable
         await client.aclose(grace=0)
         assert len(asyncio.all_tasks()) == 1
         async with _client(sandbox, journal) as another:
-            told = await another.withdraw(asked)
-        _is_paid_once(sandbox, asked, told)
+            outcome = await another.withdraw(asked)
+        _is_paid_once(sandbox, asked, outcome)
 
     with _no_socket_left():
         for turns in TURNS:

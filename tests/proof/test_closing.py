@@ -155,8 +155,8 @@ async def with_a_locked_file(place: Place) -> None:
             calls = [asyncio.ensure_future(client.withdraw(request(f"waits-{number}"))) for number in range(20)]
             await asyncio.sleep(0.02)
             await closed_in_time(client)
-        told = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(each, AlphapoError) for each in told)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(each, AlphapoError) for each in outcomes)
 
 
 async def with_a_silent_database(place: Place) -> None:
@@ -301,9 +301,9 @@ def test_closing_ends_within_its_bound_and_leaves_nothing(
     """Whatever hangs, whoever cancels; the lock of a worker that could not leave the journal is free all the same."""
     place = Place(sandbox, tmp_path / "payouts.db")
     before, began = counted(place.path), time.monotonic()
-    told = way(place)
-    if asyncio.iscoroutine(told):
-        asyncio.run(told)
+    result = way(place)
+    if asyncio.iscoroutine(result):
+        asyncio.run(result)
     _UNDER_WAY.clear()
     assert time.monotonic() - began < GRACE + BOUND + 1.0  # and what the way itself takes
     until = time.monotonic() + SETTLING

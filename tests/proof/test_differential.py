@@ -32,10 +32,10 @@ def test_the_stories_have_everything_in_their_histories() -> None:
 
 def test_a_difference_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the seed, the kinds of journals and the texts around it; the command then ends with 1."""
-    told = Observed([], [], "a line", [], {})  # type: ignore[arg-type]
+    result = Observed([], [], "a line", [], {})  # type: ignore[arg-type]
 
     def play(kind: str, seed: int) -> Observed:
-        return told if kind != "file" else msgspec.structs.replace(told, history="another line")
+        return result if kind != "file" else msgspec.structs.replace(result, history="another line")
 
     assert "history in memory and in file differ" in (difference(7, play) or "")
     monkeypatch.setattr(differential, "difference", lambda seed, _play: f"seed {seed} differs" if seed else None)

@@ -78,11 +78,11 @@ async def _told(sandbox: Sandbox, *faults: Fault | None, **settings: Any) -> Wit
 )
 async def test_what_is_told_is_the_truth(sandbox: Sandbox, faults: list[Fault], outcome: str) -> None:
     """The outcome is as certain as it can be, and never wrong, whatever comes late."""
-    told = await _told(sandbox, *faults)
+    result = await _told(sandbox, *faults)
     await sandbox.drain()
 
-    assert outcome_of(told) == outcome
-    assert lies("payout-17", told, sandbox.ledger) == []
+    assert outcome_of(result) == outcome
+    assert lies("payout-17", result, sandbox.ledger) == []
 
 
 @pytest.mark.parametrize("visibility", ["delayed", "never"])
@@ -92,12 +92,12 @@ async def test_a_reset_after_acceptance_then_already_taken(sandbox: Sandbox, vis
     # No chance in how long the waits are: all look-ups together would sometimes come before it is seen.
     runtime = Runtime(time.time, lambda: 0.99, asyncio.sleep)
 
-    told = await _told(sandbox, Fault.RESET_AFTER, _runtime=runtime)
+    result = await _told(sandbox, Fault.RESET_AFTER, _runtime=runtime)
 
-    assert outcome_of(told) == ("accepted" if visibility == "delayed" else "unknown")
+    assert outcome_of(result) == ("accepted" if visibility == "delayed" else "unknown")
     assert [seen.outcome for seen in sandbox.ledger.requests("payout-17")].count("accepted") == 1
     assert len(sandbox.ledger.requests("payout-17")) == 2
-    assert lies("payout-17", told, sandbox.ledger) == []
+    assert lies("payout-17", result, sandbox.ledger) == []
 
 
 async def test_a_time_out_then_a_refused_connection(sandbox: Sandbox) -> None:
@@ -108,10 +108,10 @@ async def test_a_time_out_then_a_refused_connection(sandbox: Sandbox) -> None:
         paying = asyncio.ensure_future(client.withdraw(request()))
         await _arrived(sandbox)
         await sandbox.refuse(0.5)
-        told = await paying
+        result = await paying
 
-    assert told.source == "look-up"
-    assert lies("payout-17", told, sandbox.ledger) == []
+    assert result.source == "look-up"
+    assert lies("payout-17", result, sandbox.ledger) == []
 
 
 async def test_a_time_out_then_connections_refused_to_the_end(sandbox: Sandbox) -> None:
@@ -146,9 +146,9 @@ async def test_every_attempt_carries_the_same_bytes(sandbox: Sandbox) -> None:
     """Read from the ledger: five attempts, one body."""
     faults = [Fault.RESET_BEFORE, Fault.ERROR_500_BEFORE, Fault.HTML_502_BEFORE, Fault.REDIRECT_307]
 
-    told = await _told(sandbox, *faults)
+    result = await _told(sandbox, *faults)
 
-    assert outcome_of(told) == "accepted"
+    assert outcome_of(result) == "accepted"
     assert len(sandbox.ledger.requests("payout-17")) == 5
     assert len({seen.body for seen in sandbox.ledger.requests("payout-17")}) == 1
 
@@ -161,10 +161,10 @@ async def test_two_thousand_callers_and_an_outage_over_real_sockets(sandbox: San
         await asyncio.sleep(3)
         await sandbox.listen_again()
         ended, waited = time.monotonic(), _waited_for_a_processor()
-        told = await asyncio.gather(*calls)
+        outcomes = await asyncio.gather(*calls)
         served = time.monotonic() - ended - (_waited_for_a_processor() - waited)
 
-    assert len(told) == 2_000
+    assert len(outcomes) == 2_000
     assert len(sandbox.ledger.all_accepted()) == 2_000
     assert served < 5
 
@@ -172,8 +172,8 @@ async def test_two_thousand_callers_and_an_outage_over_real_sockets(sandbox: San
 async def test_a_withdrawal_that_alphapo_cancels_later_is_accepted_first(sandbox: Sandbox) -> None:
     """Acceptance is told as what it is: not final; asked again after the cancellation, the look-up tells how it ended."""
     async with _client(sandbox) as client:
-        told = await client.withdraw(request(address="12345"))
-        assert told.is_final is False
+        outcome = await client.withdraw(request(address="12345"))
+        assert outcome.is_final is False
         for _ in range(100):
             found = await client.look_up("payout-17")
             if found is not None and found.is_final:

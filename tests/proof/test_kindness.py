@@ -54,12 +54,12 @@ def test_ten_thousand_over_fifty_connections_are_all_accepted() -> None:
     async def story() -> tuple[list[Any], float, int]:
         wire = Wire(seconds=1.0, max_connections=50)
         async with client(wire) as alphapo:
-            told = await _gathered(alphapo, 10_000)
-        return told, asyncio.get_running_loop().time(), wire.most_under_way
+            result = await _gathered(alphapo, 10_000)
+        return result, asyncio.get_running_loop().time(), wire.most_under_way
 
-    told, now, most = run(story())
+    result, now, most = run(story())
 
-    assert all(isinstance(one, Withdrawal) for one in told)
+    assert all(isinstance(one, Withdrawal) for one in result)
     assert now == pytest.approx(200, abs=5)
     assert most == 50
 
@@ -70,12 +70,12 @@ def test_two_thousand_callers_survive_an_outage_of_three_seconds(answer: Reply |
 
     async def story() -> tuple[list[Any], float]:
         async with client(Down(3.0, answer)) as alphapo:
-            told = await _gathered(alphapo, 2_000)
-            return told, asyncio.get_running_loop().time()
+            result = await _gathered(alphapo, 2_000)
+            return result, asyncio.get_running_loop().time()
 
-    told, now = run(story())
+    result, now = run(story())
 
-    assert all(isinstance(one, Withdrawal) for one in told)
+    assert all(isinstance(one, Withdrawal) for one in result)
     assert now < 3.0 + 5.0
 
 
@@ -86,14 +86,14 @@ def test_ten_thousand_against_a_dead_server_make_few_requests(answer: Reply | No
     async def story() -> tuple[list[Any], int, float]:
         wire = Down(1e9, answer)
         async with client(wire) as alphapo:
-            told = await _gathered(alphapo, 10_000)
-        return told, len(wire.times), asyncio.get_running_loop().time()
+            result = await _gathered(alphapo, 10_000)
+        return result, len(wire.times), asyncio.get_running_loop().time()
 
-    told, requests, now = run(story())
+    result, requests, now = run(story())
 
     assert requests <= 0.15 * 10_000
-    assert not any(isinstance(one, Withdrawal) for one in told)
-    assert sum(isinstance(one, WithdrawalNotSent) and one.reason == "outage" for one in told) >= 9_800
+    assert not any(isinstance(one, Withdrawal) for one in result)
+    assert sum(isinstance(one, WithdrawalNotSent) and one.reason == "outage" for one in result) >= 9_800
     assert now < 62
 
 
@@ -104,14 +104,14 @@ def test_after_recovery_everything_is_normal_again_within_two_seconds_without_a_
     async def story() -> tuple[Down, list[Any]]:
         wire = Down(20.0, HTML_502, seconds=0.05)
         async with client(wire, policy=RetryPolicy(wait_max=1.0)) as alphapo:
-            told = await _gathered(alphapo, 10_000)
-        return wire, told
+            result = await _gathered(alphapo, 10_000)
+        return wire, result
 
-    wire, told = run(story())
+    wire, result = run(story())
     recovered = [when for when, method in wire.times if when >= 20.0 and method == "POST"]
     rate_at = [sum(20 + second <= when < 21 + second for when in recovered) for second in range(4)]
 
-    assert all(isinstance(one, Withdrawal) for one in told)
+    assert all(isinstance(one, Withdrawal) for one in result)
     assert recovered[0] - 20 <= 1.0
     trips = [
         sum(recovered[0] + trip * 0.05 <= when < recovered[0] + (trip + 1) * 0.05 for when in recovered)
@@ -157,8 +157,8 @@ def test_retries_and_look_ups_live_on_their_budget() -> None:
     async def story() -> tuple[Flaky, int, float]:
         wire = Flaky()
         async with client(wire) as alphapo:
-            told = await _gathered(alphapo, 3_000)
-        assert all(isinstance(one, Withdrawal | WithdrawalError) for one in told)
+            result = await _gathered(alphapo, 3_000)
+        assert all(isinstance(one, Withdrawal | WithdrawalError) for one in result)
         return wire, len({name for (kind, name) in wire.seen if kind == "bodies"}), asyncio.get_running_loop().time()
 
     wire, withdrawals, seconds = run(story())

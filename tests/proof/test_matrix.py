@@ -78,12 +78,12 @@ async def run_dialect(
     session = SessionManager(max_connections=len(CASES))
     async with sandbox:
         paying = (_pay(sandbox.url, session, one, policy) for one in names)
-        told = dict(zip(names, await asyncio.gather(*paying), strict=True))
+        result = dict(zip(names, await asyncio.gather(*paying), strict=True))
         await sandbox.drain()
-        found = [lie for foreign_id, outcome in told.items() for lie in lies(foreign_id, outcome, sandbox.ledger)]
+        found = [lie for foreign_id, outcome in result.items() for lie in lies(foreign_id, outcome, sandbox.ledger)]
         found += [f"paid more than once: {twice}" for twice in sandbox.ledger.paid_more_than_once()]
         await session.aclose()
-    return {foreign_id: outcome_of(outcome) for foreign_id, outcome in told.items()}, found
+    return {foreign_id: outcome_of(outcome) for foreign_id, outcome in result.items()}, found
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,9 @@ async def test_workers_with_a_wrong_secret_keep_the_outbox(name: str) -> None:
         await _let_pass(journal, 10.0)
         await asyncio.sleep(1.5)
         assert await _states(journal) == {"open"}
-        with pytest.raises(WithdrawalUnknown) as told:
+        with pytest.raises(WithdrawalUnknown) as result:
             await wrong[0].withdraw(request_of(0))
-        assert (told.value.reason, told.value.may_release_funds) == ("key refused", False)
+        assert (result.value.reason, result.value.may_release_funds) == ("key refused", False)
         with pytest.raises(AuthenticationError):
             await wrong[0].withdraw(request_of(99))
         refused = [event for event in heard if event.name == "key refused"]
@@ -128,8 +128,8 @@ async def test_a_batch_with_a_wrong_secret_reports_each_row_as_the_journal_holds
                 assert outcome == ("unknown" if row.state == "open" else row.state)
             assert {outcomes[request_of(number).foreign_id] for number in ROWS} == {"unknown"}
             assert len(outcomes) < 50
-            told = [result async for result in wrong.resume()]
-            left = [result for result in told if isinstance(result.error, WithdrawalUnknown)]
+            results = [result async for result in wrong.resume()]
+            left = [result for result in results if isinstance(result.error, WithdrawalUnknown)]
             assert len(left) == len(ROWS)
             assert {result.error.reason for result in left if isinstance(result.error, WithdrawalUnknown)} == {
                 "key refused"

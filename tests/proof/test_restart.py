@@ -46,14 +46,14 @@ async def test_nothing_is_lost_when_the_database_dies(server: Any, seconds: floa
         await asyncio.to_thread(postgres.crash, server)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(postgres.restart, server)
-        told = dict(await paying)
-        assert set(told.values()) <= {"accepted", "rejected", "unknown", "not_sent"}
+        answer = dict(await paying)
+        assert set(answer.values()) <= {"accepted", "rejected", "unknown", "not_sent"}
 
         controls = itertools.count()
         async with asyncio.timeout(60):
             while await journal.find_open("default", None, 1):
                 async for result in client.resume():
-                    told[result.request.foreign_id] = result.outcome
+                    answer[result.request.foreign_id] = result.outcome
                 with contextlib.suppress(WithdrawalError):  # shows that look-ups see, which some rows have to wait for
                     await client.withdraw(control_of(next(controls)))
                 await asyncio.sleep(0.2)
@@ -64,11 +64,11 @@ async def test_nothing_is_lost_when_the_database_dies(server: Any, seconds: floa
             row = await journal.find("default", name)
             moved = [one for one in ledger.accepted(name) if one.moved_money]
             if row is None:
-                assert told[name] == "not_sent"
+                assert answer[name] == "not_sent"
                 assert not moved
                 continue
             assert row.state == ("rejected" if number % 20 == 7 else "accepted")
-            assert told[name] in (row.state, "unknown")
+            assert answer[name] in (row.state, "unknown")
             assert len(moved) == (row.state == "accepted")
     await journal.aclose()
 

@@ -36,12 +36,12 @@ def test_the_drill_for_a_new_key_settles_what_the_old_key_left_in_doubt(tmp_path
         url = running.stdout.readline().strip()
         lines = [line.replace("http://127.0.0.1:8123", url) for line in rest]
         script = "\n".join(f"{line}; echo exit $?" if line.startswith("alphapo") else line for line in lines)
-        told = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True, **folder)
+        outcome = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True, **folder)
         running.send_signal(signal.SIGTERM)
-    codes = [int(code) for code in re.findall(r"^exit (\d+)$", told.stdout, re.MULTILINE)]
-    assert codes == [*_EXPECTED["withdraw"], *_EXPECTED["resume"]], told
-    missing = re.search(r"the key of fingerprint (\w+), which is not among this client's keys", told.stdout)
+    codes = [int(code) for code in re.findall(r"^exit (\d+)$", outcome.stdout, re.MULTILINE)]
+    assert codes == [*_EXPECTED["withdraw"], *_EXPECTED["resume"]], outcome
+    missing = re.search(r"the key of fingerprint (\w+), which is not among this client's keys", outcome.stdout)
     assert missing is not None
-    assert "ALPHAPO_RETIRED_KEYS_FILE" in told.stdout
-    assert "No pass settles it without its key" in told.stdout
-    assert "drill-1  accepted" in told.stdout
+    assert "ALPHAPO_RETIRED_KEYS_FILE" in outcome.stdout
+    assert "No pass settles it without its key" in outcome.stdout
+    assert "drill-1  accepted" in outcome.stdout

@@ -940,8 +940,8 @@ def main(calm: int = 8, family: int = 5, troubled: int = 3) -> int:
             found = explore(eyes, limit, troubles=troubles)
             states += found.states
             is_broken = is_broken or found.broken is not None
-            told = found.broken or "every promise kept"
-            lines = [f"{name}, look-ups {eyes}: {found.states:,} states, {found.steps:,} steps, {told}", *found.story]
+            result = found.broken or "every promise kept"
+            lines = [f"{name}, look-ups {eyes}: {found.states:,} states, {found.steps:,} steps, {result}", *found.story]
             print("\n    ".join(lines), flush=True)  # noqa: T201 - a command prints
         print(f"{name}, depth {limit}: {states:,} states visited", flush=True)  # noqa: T201
     return int(is_broken)

@@ -17,8 +17,8 @@ ROWS = 60
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:
     usual = {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAPO_", "COV"))}
-    told = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
-    return {**usual, **told}
+    result = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_KEY": sandbox.key, "ALPHAPO_SECRET": sandbox.secret}
+    return {**usual, **result}
 
 
 async def _pay(folder: Path, environment: dict[str, str], limit: int) -> Counter[str]:

@@ -37,14 +37,14 @@ async def test_no_step_is_one_too_many(tmp_path: Path, kind: str) -> None:
         name = postgres.schema()
         await postgres.execute(f"create database {name}")
         journal = postgres.database(name)
-    told = tmp_path / "told.txt"
-    told.touch()
+    result = tmp_path / "told.txt"
+    result.touch()
     with running_sandbox(faults=FirstBody()) as sandbox:
         steps = await asyncio.gather(
             *(asyncio.to_thread(_killed_at_every_step, sandbox.url, journal, first) for first in SERIES)
         )
-        await settle_all(sandbox.url, journal, told)
-        verdict = await judge(sandbox, journal, told, is_blind=False)
+        await settle_all(sandbox.url, journal, result)
+        verdict = await judge(sandbox, journal, result, is_blind=False)
     assert min(steps) > 10
     assert steps[1] > steps[0]
     assert verdict.is_clean, verdict

@@ -9,14 +9,14 @@ from alphapo_async.sandbox import Ledger
 FlightResult = Withdrawal | AlphapoError
 
 
-def outcome_of(told: FlightResult) -> str:
+def outcome_of(content: FlightResult) -> str:
     """Return the outcome's name."""
-    if isinstance(told, Withdrawal):
+    if isinstance(content, Withdrawal):
         return "accepted"
-    return told.outcome if isinstance(told, WithdrawalError) else type(told).__name__
+    return content.outcome if isinstance(content, WithdrawalError) else type(content).__name__
 
 
-def lies(foreign_id: str, told: FlightResult, ledger: Ledger) -> list[str]:
+def lies(foreign_id: str, content: FlightResult, ledger: Ledger) -> list[str]:
     """Return what is wrong: a payment that moved money twice, bytes that changed, or an outcome that the ledger contradicts."""
     accepted = ledger.accepted(foreign_id)
     moved = [one for one in accepted if one.moved_money]
@@ -26,8 +26,8 @@ def lies(foreign_id: str, told: FlightResult, ledger: Ledger) -> list[str]:
         found.append(f"{foreign_id}: paid {len(moved)} times")
     if len(bodies) > 1:
         found.append(f"{foreign_id}: {len(bodies)} different bodies")
-    if isinstance(told, Withdrawal) and not accepted:
+    if isinstance(content, Withdrawal) and not accepted:
         found.append(f"{foreign_id}: told accepted, and nothing was")
-    if isinstance(told, WithdrawalError) and not isinstance(told, WithdrawalUnknown) and moved:
-        found.append(f"{foreign_id}: told {told.outcome}, and money moved")
+    if isinstance(content, WithdrawalError) and not isinstance(content, WithdrawalUnknown) and moved:
+        found.append(f"{foreign_id}: told {content.outcome}, and money moved")
     return found

@@ -25,7 +25,7 @@ def read(answer: HttpAnswer) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "value", "told"),
+    ("dialect", "value", "expected"),
     [
         (Dialect(), "0.0015", "0.00150000"),
         (Dialect(), "1E-9", "0.000000001"),
@@ -37,10 +37,10 @@ def read(answer: HttpAnswer) -> Any:
         (Dialect(figures="doubles"), "0.1", b"0.10000000000000001"),
     ],
 )
-def test_a_figure_is_told_in_plain_decimals(dialect: Dialect, value: str, told: str | bytes) -> None:
+def test_a_figure_is_told_in_plain_decimals(dialect: Dialect, value: str, expected: str | bytes) -> None:
     """As a string or a number, whole or with 8 places, never with an exponent."""
     figure = answers.figure(Decimal(value), dialect)
-    assert (bytes(figure) if isinstance(figure, msgspec.Raw) else figure) == told
+    assert (bytes(figure) if isinstance(figure, msgspec.Raw) else figure) == expected
 
 
 def test_an_accepted_withdrawal_looks_like_the_sample() -> None:
@@ -83,9 +83,9 @@ def test_a_withdrawal_over_the_limit() -> None:
     for status in ("pending", "processing"):
         dialect = Dialect(over_limit_status=status)
         assert read(answers.accepted(record, dialect, 0.0))["data"]["status"] == status
-    told = read(answers.shown(record, Dialect(fees="inside"), 0.0))
-    assert (told["status"], told["error"], told["fees"]) == ("pending", "", [])
-    assert "currency_sent" not in told
+    text = read(answers.shown(record, Dialect(fees="inside"), 0.0))
+    assert (text["status"], text["error"], text["fees"]) == ("pending", "", [])
+    assert "currency_sent" not in text
     assert read(answers.shown(record, Dialect(), 1.0))["status"] == "declined"
 
 
@@ -108,8 +108,8 @@ def test_errors_of_the_other_shape() -> None:
 def test_a_look_up_shows_the_callbacks_object() -> None:
     """Not wrapped in `data`; processing is told as not_confirmed; confirmed has a txid."""
     record = accepted(MerchantState(), tag="7")
-    told = read(answers.shown(record, Dialect(), 0.0))
-    assert told == {
+    text = read(answers.shown(record, Dialect(), 0.0))
+    assert text == {
         "id": record.id,
         "foreign_id": "payout-17",
         "end_user_reference": "user-42",
@@ -142,12 +142,12 @@ def test_a_look_up_shows_the_callbacks_object() -> None:
 def test_a_conversion_has_two_transactions() -> None:
     """The blockchain one in the target, the exchange in both currencies."""
     record = accepted(MerchantState(), currency="EUR", convert_to="BTC", amount=500)
-    told = read(answers.shown(record, Dialect(), 1.0))
-    assert told["type"] == "withdrawal_exchange"
-    assert told["crypto_address"]["convert_to"] == "BTC"
-    assert [part["transaction_type"] for part in told["transactions"]] == ["blockchain", "exchange"]
-    assert told["currency_received"] == {"currency": "BTC", "amount": "0.01000000"}
-    assert told["transactions"][1]["amount_to"] == "0.01000000"
+    text = read(answers.shown(record, Dialect(), 1.0))
+    assert text["type"] == "withdrawal_exchange"
+    assert text["crypto_address"]["convert_to"] == "BTC"
+    assert [part["transaction_type"] for part in text["transactions"]] == ["blockchain", "exchange"]
+    assert text["currency_received"] == {"currency": "BTC", "amount": "0.01000000"}
+    assert text["transactions"][1]["amount_to"] == "0.01000000"
 
 
 @pytest.mark.parametrize(
@@ -158,23 +158,23 @@ def test_fees_are_named(fees: str, sent: str, received: str, fee: str) -> None:
     """On top of what is sent, or out of what is received, and told beside."""
     record = accepted(MerchantState(), amount=1)
     dialect = Dialect(fees=fees)  # type: ignore[arg-type]
-    told = read(answers.shown(record, dialect, 0.0))
-    assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == (sent, received)
-    assert told["fees"] == [{"type": "mining", "currency": "BTC", "amount": fee}]
+    text = read(answers.shown(record, dialect, 0.0))
+    assert (text["currency_sent"]["amount"], text["currency_received"]["amount"]) == (sent, received)
+    assert text["fees"] == [{"type": "mining", "currency": "BTC", "amount": fee}]
 
 
-@pytest.mark.parametrize(("address", "told"), [("bc1qSomebody", "bc1qsomebody"), ("bc1q", "BC1Q")])
-def test_an_address_may_come_back_in_another_case(address: str, told: str) -> None:
+@pytest.mark.parametrize(("address", "expected"), [("bc1qSomebody", "bc1qsomebody"), ("bc1q", "BC1Q")])
+def test_an_address_may_come_back_in_another_case(address: str, expected: str) -> None:
     """Some spelling that is not the one sent."""
     record = accepted(MerchantState(), address=address)
-    assert read(answers.shown(record, Dialect(address_form="other case"), 0.0))["crypto_address"]["address"] == told
+    assert read(answers.shown(record, Dialect(address_form="other case"), 0.0))["crypto_address"]["address"] == expected
 
 
 def test_a_fee_may_go_unnamed() -> None:
     """What was sent is less, and no entry of `fees` says why."""
-    told = read(answers.shown(accepted(MerchantState(), amount=1), Dialect(fees="unnamed"), 0.0))
-    assert (told["currency_sent"]["amount"], told["currency_received"]["amount"]) == ("0.99900000", "1.00000000")
-    assert (told["transactions"][0]["amount"], told["fees"]) == ("1.00000000", [])
+    text = read(answers.shown(accepted(MerchantState(), amount=1), Dialect(fees="unnamed"), 0.0))
+    assert (text["currency_sent"]["amount"], text["currency_received"]["amount"]) == ("0.99900000", "1.00000000")
+    assert (text["transactions"][0]["amount"], text["fees"]) == ("1.00000000", [])
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_the_sides_depend_on_the_status(sides: str, given: set[str]) -> None:
     """The pages disagree."""
     record, dialect = accepted(MerchantState()), msgspec.convert({"sides": sides}, Dialect)
     statuses = ("pending", "processing", "confirmed", "cancelled", "declined")
-    told = {status for status in statuses if "currency_sent" in answers.transaction(record, dialect, status)}
-    assert told == given
+    result = {status for status in statuses if "currency_sent" in answers.transaction(record, dialect, status)}
+    assert result == given
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ def test_the_entries_of_a_conversion(parts: str, entries: str, kinds: list[str])
     """What is paid out adds up, however many entries it has."""
     record = accepted(MerchantState(), currency="EUR", convert_to="BTC", amount=500)
     dialect = msgspec.convert({"parts": parts, "entries": entries}, Dialect)
-    told = answers.transaction(record, dialect, "confirmed")["transactions"]
-    assert [part["transaction_type"] for part in told] == kinds
-    paid = [Decimal(part["amount"]) for part in told if part["transaction_type"] != "exchange"]
+    result = answers.transaction(record, dialect, "confirmed")["transactions"]
+    assert [part["transaction_type"] for part in result] == kinds
+    paid = [Decimal(part["amount"]) for part in result if part["transaction_type"] != "exchange"]
     assert sum(paid) == (record.received if paid else 0)
 
 
 @pytest.mark.parametrize(
-    ("form", "tag", "told"),
+    ("form", "tag", "expected"),
     [
         ("text", "77", {"tag": "77"}),
         ("text", None, {"tag": None}),
@@ -226,24 +226,24 @@ def test_the_entries_of_a_conversion(parts: str, entries: str, kinds: list[str])
         ("missing", "77", {}),
     ],
 )
-def test_a_tag_is_written_in_five_ways(form: str, tag: str | None, told: dict[str, Any]) -> None:
+def test_a_tag_is_written_in_five_ways(form: str, tag: str | None, expected: dict[str, Any]) -> None:
     """In `crypto_address` and in the entry of the payment alike."""
     record = accepted(MerchantState(), tag=tag)
     shown = answers.transaction(record, msgspec.convert({"tag": form}, Dialect), "confirmed")
     for place in (shown["crypto_address"], shown["transactions"][0]):
-        assert {name: value for name, value in place.items() if name == "tag"} == told
+        assert {name: value for name, value in place.items() if name == "tag"} == expected
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "expected"),
     [("kept", "bc1qSomebody"), ("with scheme", "btc:bc1qSomebody"), ("other form", "ydobemoSq1cb")],
 )
-def test_an_address_has_four_forms(form: str, told: str) -> None:
+def test_an_address_has_four_forms(form: str, expected: str) -> None:
     """The fourth, another case, has a test of its own."""
     shown = answers.transaction(
         accepted(MerchantState()), msgspec.convert({"address_form": form}, Dialect), "confirmed"
     )
-    assert shown["crypto_address"]["address"] == told
+    assert shown["crypto_address"]["address"] == expected
 
 
 def test_look_ups_may_count_their_ids_apart_and_leave_fields_out() -> None:
@@ -251,10 +251,10 @@ def test_look_ups_may_count_their_ids_apart_and_leave_fields_out() -> None:
     dialect = Dialect(ids="apart", end_user_reference="optional", receiver_amount="missing")
     state = MerchantState(dialect)
     record = accepted(state)
-    told = answers.transaction(record, dialect, "confirmed")
-    assert told["id"] == shown_id(record, dialect) != record.id
-    assert state.look_up({"id": told["id"]}, SIGNER.key, 0.0) is record
-    assert "end_user_reference" not in told
+    result = answers.transaction(record, dialect, "confirmed")
+    assert result["id"] == shown_id(record, dialect) != record.id
+    assert state.look_up({"id": result["id"]}, SIGNER.key, 0.0) is record
+    assert "end_user_reference" not in result
     data = read(answers.accepted(record, dialect, 0.0))["data"]
     assert (data["id"], "receiver_amount" in data) == (record.id, False)
 
@@ -269,12 +269,12 @@ def test_a_byte_order_mark_stands_before_the_json() -> None:
 
 def test_cancelled_says_why() -> None:
     """The text of the documented sample, no txid, no sides."""
-    told = read(answers.shown(accepted(MerchantState(), address="12345"), Dialect(fees="outside"), 1.0))
-    assert told["status"] == "cancelled"
-    assert told["error"] == "Invalid params: expected a hex-encoded hash with 0x prefix."
-    assert told["transactions"][0]["txid"] is None
-    assert not told["fees"]
-    assert "currency_sent" not in told
+    text = read(answers.shown(accepted(MerchantState(), address="12345"), Dialect(fees="outside"), 1.0))
+    assert text["status"] == "cancelled"
+    assert text["error"] == "Invalid params: expected a hex-encoded hash with 0x prefix."
+    assert text["transactions"][0]["txid"] is None
+    assert not text["fees"]
+    assert "currency_sent" not in text
 
 
 @pytest.mark.parametrize(

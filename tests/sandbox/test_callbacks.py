@@ -101,8 +101,8 @@ async def courier(url: str, mischief: Mischief | None = None) -> AsyncIterator[C
 def test_what_is_told_of_each_end() -> None:
     """One callback for what is paid or cancelled, two for what a person declines."""
     state = MerchantState()
-    told = [announcements(accepted(state, foreign_id=name, address=name)) for name in ("a", "12345", "decline")]
-    assert told == [((1.0, "confirmed"),), ((1.0, "cancelled"),), ((0.0, "pending"), (1.0, "declined"))]
+    results = [announcements(accepted(state, foreign_id=name, address=name)) for name in ("a", "12345", "decline")]
+    assert results == [((1.0, "confirmed"),), ((1.0, "cancelled"),), ((0.0, "pending"), (1.0, "declined"))]
 
 
 def test_the_documented_repetitions() -> None:
@@ -117,7 +117,7 @@ async def test_a_callback_is_signed_with_the_key_of_its_withdrawal() -> None:
     receiver = Receiver(200)
     async with listening(receiver) as url, courier(url) as sender:
         await sender.announce(accepted(MerchantState(), key=OTHER.key), Dialect())
-    assert [(told["foreign_id"], told["status"]) for told in receiver.heard] == [("payout-17", "confirmed")]
+    assert [(result["foreign_id"], result["status"]) for result in receiver.heard] == [("payout-17", "confirmed")]
     assert receiver.keys == [OTHER.key]
 
 
@@ -134,7 +134,7 @@ async def test_a_callback_is_given_up_after_its_repetitions() -> None:
     receiver = Receiver(404)
     async with listening(receiver) as url, courier(url) as sender:
         await sender.announce(accepted(MerchantState(), address="decline"), Dialect())
-    statuses = [told["status"] for told in receiver.heard]
+    statuses = [result["status"] for result in receiver.heard]
     assert (statuses.count("pending"), statuses.count("declined")) == (13, 13)
 
 
@@ -145,12 +145,12 @@ EVERYTHING = Mischief(duplicates=True, reordering=True, forgeries=True, deposits
 def leaving(mischief: Mischief, **changes: Any) -> list[list[tuple[float, list[tuple[str, str]]]]]:
     """Return what leaves because of a withdrawal and when: rows of rounds of deliveries."""
     rows = plan(accepted(MerchantState(), **changes), DIALECT, SIGNER, mischief)
-    return [[(one.due, [(told.what, told.status) for told in one.deliveries]) for one in row] for row in rows]
+    return [[(one.due, [(result.what, result.status) for result in one.deliveries]) for one in row] for row in rows]
 
 
 def delivered(sender: Courier) -> list[tuple[str, str, int | None]]:
     """Return what was delivered, in order, without the ids."""
-    return [(told.what, told.status, told.answer) for told in sender.deliveries]
+    return [(result.what, result.status, result.answer) for result in sender.deliveries]
 
 
 def test_without_mischief_each_status_leaves_once_when_it_comes() -> None:
@@ -164,8 +164,8 @@ def test_without_mischief_each_status_leaves_once_when_it_comes() -> None:
 
 def test_duplicates_leave_at_the_same_moment_and_afterwards() -> None:
     """Two at once, and one more when these are done with."""
-    told = ("withdrawal", "confirmed")
-    assert leaving(Mischief(duplicates=True)) == [[(1.0, [told, told]), (1.0, [told])]]
+    result = ("withdrawal", "confirmed")
+    assert leaving(Mischief(duplicates=True)) == [[(1.0, [result, result]), (1.0, [result])]]
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def test_a_deposit_comes_beside_a_withdrawal() -> None:
 def test_a_deposit_has_its_own_id_and_the_name_of_the_withdrawal() -> None:
     """The foreign_id stands where a withdrawal's stands, as the dialect spells it."""
     record = accepted(MerchantState(Dialect(foreign_id_form="trimmed")), foreign_id=" payout-17 ")
-    told = deposit(record, Dialect(foreign_id_form="trimmed"), "confirmed")
-    assert (told["type"], told["foreign_id"], told["crypto_address"]["foreign_id"]) == (
+    result = deposit(record, Dialect(foreign_id_form="trimmed"), "confirmed")
+    assert (result["type"], result["foreign_id"], result["crypto_address"]["foreign_id"]) == (
         "deposit",
         "payout-17",
         "payout-17",
     )
-    assert told["id"] > record.id
-    assert told["transactions"][0]["confirmations"] == 3
+    assert result["id"] > record.id
+    assert result["transactions"][0]["confirmations"] == 3
     assert deposit(record, DIALECT, "not_confirmed")["transactions"][0]["confirmations"] == 0
 
 
@@ -213,16 +213,16 @@ def test_forgeries_claim_the_opposite_and_fool_nobody(address: str, claims: str)
     record = accepted(MerchantState(), address=address)
     lies, truth = plan(record, DIALECT, SIGNER, Mischief(forgeries=True))[-1]
     assert [why(lie) for lie in lies.deliveries] == ["signature", "unknown key", "signature", "missing header"]
-    assert [why(told) for told in truth.deliveries] == ["genuine"]
+    assert [why(result) for result in truth.deliveries] == ["genuine"]
     assert lies.deliveries[2].headers == truth.deliveries[0].headers
     assert {(lie.what, lie.id, lie.status) for lie in lies.deliveries} == {("forgery", record.id, claims)}
     assert {json.loads(lie.body)["status"] for lie in lies.deliveries} == {claims}
 
 
-def why(told: Delivery) -> str:
+def why(content: Delivery) -> str:
     """Return why a merchant refuses a delivery."""
     try:
-        read_callback(told.headers, told.body, SIGNERS.values())
+        read_callback(content.headers, content.body, SIGNERS.values())
     except CallbackError as problem:
         return problem.reason
     return "genuine"
@@ -269,16 +269,17 @@ async def test_everything_at_once() -> None:
     async with listening(receiver) as url, courier(url, EVERYTHING) as sender:
         await sender.announce(record, DIALECT)
     assert set(receiver.keys) == {OTHER.key}
-    assert {told["foreign_id"] for told in receiver.heard} == {"payout-17"}
+    assert {result["foreign_id"] for result in receiver.heard} == {"payout-17"}
     orders = {
-        kind: [told["status"] for told in receiver.heard if told["type"] == kind] for kind in ("withdrawal", "deposit")
+        kind: [result["status"] for result in receiver.heard if result["type"] == kind]
+        for kind in ("withdrawal", "deposit")
     }
     assert orders == {
         "withdrawal": ["confirmed"] * 3 + ["pending"] * 3,
         "deposit": ["confirmed"] * 3 + ["not_confirmed"] * 3,
     }
-    assert [told.answer for told in sender.deliveries if told.what == "forgery"] == [403] * 16
-    assert {told.id for told in sender.deliveries if told.what == "withdrawal"} == {record.id}
+    assert [result.answer for result in sender.deliveries if result.what == "forgery"] == [403] * 16
+    assert {result.id for result in sender.deliveries if result.what == "withdrawal"} == {record.id}
 
 
 def test_one_callback_can_be_made_in_any_status() -> None:

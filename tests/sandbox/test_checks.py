@@ -84,8 +84,8 @@ def test_a_foreign_id_as_text(value: Any, text: str | None) -> None:
 
 def test_a_valid_withdrawal_passes() -> None:
     """What was asked comes out field by field."""
-    told = check_withdrawal(fields(tag=7, convert_to="", foreign_id=164))
-    assert told == WithdrawalFields(
+    result = check_withdrawal(fields(tag=7, convert_to="", foreign_id=164))
+    assert result == WithdrawalFields(
         foreign_id=164,
         currency="BTC",
         address="bc1qSomebody",
@@ -95,15 +95,15 @@ def test_a_valid_withdrawal_passes() -> None:
         convert_to=None,
         tag="7",
     )
-    assert isinstance(told, WithdrawalFields)
-    assert told.receiver_currency == "BTC"
+    assert isinstance(result, WithdrawalFields)
+    assert result.receiver_currency == "BTC"
 
 
 def test_a_conversion_passes() -> None:
     """A balance in euro pays in Bitcoin, whichever side is given."""
-    told = check_withdrawal(fields(currency="EUR", convert_to="BTC", amount=None, amount_to=2))
-    assert isinstance(told, WithdrawalFields)
-    assert (told.amount, told.amount_to, told.receiver_currency) == (None, Decimal(2), "BTC")
+    result = check_withdrawal(fields(currency="EUR", convert_to="BTC", amount=None, amount_to=2))
+    assert isinstance(result, WithdrawalFields)
+    assert (result.amount, result.amount_to, result.receiver_currency) == (None, Decimal(2), "BTC")
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_a_conversion_passes() -> None:
 )
 def test_amounts_that_pass(amount: Any) -> None:
     """A figure may be a string or a number, in any usual form."""
-    told = check_withdrawal(fields(amount=amount))
-    assert isinstance(told, WithdrawalFields)
-    assert told.amount == Decimal(amount)
+    result = check_withdrawal(fields(amount=amount))
+    assert isinstance(result, WithdrawalFields)
+    assert result.amount == Decimal(amount)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_what_is_wrong_is_blamed(changes: dict[str, Any], errors: dict[str, str]
 
 def test_an_empty_body_lacks_everything() -> None:
     """All missing fields are named at once."""
-    told = check_withdrawal({})
-    assert isinstance(told, dict)
-    assert set(told) == {"foreign_id", "currency", "address", "end_user_reference", "amount"}
+    result = check_withdrawal({})
+    assert isinstance(result, dict)
+    assert set(result) == {"foreign_id", "currency", "address", "end_user_reference", "amount"}
 
 
 def test_a_foreign_id_may_have_to_be_a_string() -> None:
@@ -189,9 +189,9 @@ def test_a_foreign_id_may_have_to_be_a_string() -> None:
 
 def test_an_end_user_reference_may_be_optional() -> None:
     """Then it may be missing, and is checked where it is given."""
-    told = check_withdrawal(fields(end_user_reference=None), needs_reference=False)
-    assert isinstance(told, WithdrawalFields)
-    assert told.end_user_reference == ""
+    result = check_withdrawal(fields(end_user_reference=None), needs_reference=False)
+    assert isinstance(result, WithdrawalFields)
+    assert result.end_user_reference == ""
     assert "end_user_reference" in check_withdrawal(fields(end_user_reference=5), needs_reference=False)  # type: ignore[operator]
     assert "end_user_reference" in check_withdrawal(fields(end_user_reference=None))  # type: ignore[operator]
 
@@ -199,8 +199,8 @@ def test_an_end_user_reference_may_be_optional() -> None:
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys((*fields(), "amount_to", "convert_to"), ANY_JSON | FIGURES)))
 def test_any_json_is_answered(body: dict[str, Any]) -> None:
     """Whatever is sent, it passes or is blamed, and nothing is raised."""
-    told = check_withdrawal(read_object(msgspec.json.encode(body)))
-    assert isinstance(told, WithdrawalFields) or told
+    result = check_withdrawal(read_object(msgspec.json.encode(body)))
+    assert isinstance(result, WithdrawalFields) or result
 
 
 @given(st.binary(max_size=60))

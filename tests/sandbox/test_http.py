@@ -74,9 +74,9 @@ async def test_pay_and_look_up() -> None:
         status, body = await client.post()
         assert status == 201
         assert (await client.post())[0] == 400
-        found, told = await client.look_up()
+        found, result = await client.look_up()
         assert found == 200
-        assert json.loads(told)["id"] == json.loads(body)["data"]["id"]
+        assert json.loads(result)["id"] == json.loads(body)["data"]["id"]
         ledger = client.sandbox.ledger
         assert (ledger.posts, ledger.look_ups, ledger.connections) == (2, 1, 1)
         assert "posts=2" in repr(client.sandbox)
@@ -349,7 +349,7 @@ async def test_status_changes_are_told() -> None:
             with pytest.raises(TimeoutError):
                 await client.post(foreign_id="a")
             await until(lambda: len(receiver.heard) >= 4)
-    assert sorted((told["foreign_id"], told["status"]) for told in receiver.heard) == [
+    assert sorted((result["foreign_id"], result["status"]) for result in receiver.heard) == [
         ("a", "confirmed"),
         ("b", "declined"),
         ("b", "pending"),
@@ -379,16 +379,16 @@ async def test_callbacks_with_mischief_can_be_read_in_order() -> None:
         )
         async with merchant(sandbox) as client:
             await client.post()
-            await until(lambda: sum(told.answer == 200 for told in sandbox.deliveries) >= 4)
+            await until(lambda: sum(result.answer == 200 for result in sandbox.deliveries) >= 4)
             number = client.paid()[0].id
-    told = sandbox.deliveries
-    assert [one.answer for one in told if one.what == "forgery"] == [403] * 16
-    heard = [(one.id, one.status) for one in told if one.what == "withdrawal" and one.answer == 200]
+    result = sandbox.deliveries
+    assert [one.answer for one in result if one.what == "forgery"] == [403] * 16
+    heard = [(one.id, one.status) for one in result if one.what == "withdrawal" and one.answer == 200]
     assert heard == [(number, "confirmed"), (number, "pending")]
-    deposits = [one for one in told if one.what == "deposit" and one.answer == 200]
+    deposits = [one for one in result if one.what == "deposit" and one.answer == 200]
     assert [one.status for one in deposits] == ["confirmed", "not_confirmed"]
     assert number not in {one.id for one in deposits}
-    assert [one.answer for one in told].count(503) == 1
+    assert [one.answer for one in result].count(503) == 1
 
 
 async def test_draining_does_not_wait_for_callbacks() -> None:
@@ -401,7 +401,7 @@ async def test_draining_does_not_wait_for_callbacks() -> None:
             await until(lambda: len(sandbox.deliveries) >= 6)
             async with asyncio.timeout(1):
                 await sandbox.drain()
-    assert [told.answer for told in sandbox.deliveries] == [503] * 6
+    assert [result.answer for result in sandbox.deliveries] == [503] * 6
 
 
 async def test_it_is_quick() -> None:

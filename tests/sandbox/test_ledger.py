@@ -99,13 +99,13 @@ def test_the_whole_ledger_as_json() -> None:
     record = accepted(books.state)
     accepted(books.state, currency="EUR", convert_to="BTC", amount=None, amount_to="0.00000001")
     books.note("payout-17", "accepted", record.id)
-    told = json.loads(books.ledger.to_json())
-    assert told["posts"] == 1
-    assert told["requests"]["payout-17"][0]["accepted_id"] == record.id
-    assert told["requests"]["payout-17"][0]["body"] == "secret�"
-    assert [paid["moved_money"] for paid in told["accepted"]] == [True, True]
-    assert (told["accepted"][0]["amount"], told["accepted"][1]["amount_to"]) == ("0.0015", "0.00000001")
-    assert told["paid_more_than_once"] == [{"by": "foreign_id", "ids": [record.id, record.id + 1]}]
+    result = json.loads(books.ledger.to_json())
+    assert result["posts"] == 1
+    assert result["requests"]["payout-17"][0]["accepted_id"] == record.id
+    assert result["requests"]["payout-17"][0]["body"] == "secret�"
+    assert [paid["moved_money"] for paid in result["accepted"]] == [True, True]
+    assert (result["accepted"][0]["amount"], result["accepted"][1]["amount_to"]) == ("0.0015", "0.00000001")
+    assert result["paid_more_than_once"] == [{"by": "foreign_id", "ids": [record.id, record.id + 1]}]
 
 
 def test_nothing_shows_a_body_by_accident() -> None:

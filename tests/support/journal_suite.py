@@ -53,8 +53,8 @@ def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any
 
 def accepted(foreign_id: str) -> Attempt:
     """Return the acceptance of a body by AlphaPo's reply."""
-    told = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
-    return Attempt("worker", Accepted(told), 0.0, 0.0, ReplyExcerpt(201, b'{"data": 1}'))
+    result = Withdrawal(id=f"id of {foreign_id}", foreign_id=foreign_id, status="processing", source="reply")
+    return Attempt("worker", Accepted(result), 0.0, 0.0, ReplyExcerpt(201, b'{"data": 1}'))
 
 
 LOST = Attempt("worker", InDoubt("connection lost"), 1.0, 2.0)
@@ -180,11 +180,11 @@ class JournalSuite:
             raise ZeroDivisionError
 
         row = await hear(journal, "f", asked("f"))
-        told = await asyncio.gather(
+        outcomes = await asyncio.gather(
             journal.update(ACCOUNT, "f", change), hear(journal, "g", asked("g")), return_exceptions=True
         )
-        assert isinstance(told[0], ZeroDivisionError)
-        assert isinstance(told[1], Row)
+        assert isinstance(outcomes[0], ZeroDivisionError)
+        assert isinstance(outcomes[1], Row)
         assert same(await journal.find(ACCOUNT, "f"), row)
 
     async def test_changes_of_one_row_come_one_after_the_other(self, journal: Journal) -> None:
@@ -477,8 +477,8 @@ class RememberingSuite:
                 payment = asked("f").revision.payment
                 assert payment is not None
                 paid = await client.withdraw(payment)
-                told = {"id": paid.id, "foreign_id": "f", "status": "confirmed", "more": "x" * 60_000}
-                body = json.dumps(told).encode()
+                result = {"id": paid.id, "foreign_id": "f", "status": "confirmed", "more": "x" * 60_000}
+                body = json.dumps(result).encode()
                 headers = Signer("made-up-key", SECRET).headers(body)
                 with pytest.raises(ZeroDivisionError):
                     async with client.receive_callback(headers, body):
@@ -511,9 +511,9 @@ class ForgettingSuite:
         """Bodies, also of earlier revisions, and AlphaPo's words are gone; id, figure, outcome and history stay."""
         await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
         await hear(journal, "f", asked("f", "1"), accepted("f"), now=2.0)
-        told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-        await hear(journal, "f", CalledBack(told, ReplyExcerpt(None, b"bc1q-made-up")), now=3.0)
-        await hear(journal, "f", CalledBack(told, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
+        result = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
+        await hear(journal, "f", CalledBack(result, ReplyExcerpt(None, b"bc1q-made-up")), now=3.0)
+        await hear(journal, "f", CalledBack(result, ReplyExcerpt(), "address: asked 'a', told 'b'"), now=3.0)
         totals = await journal.totals(ACCOUNT)
         line = Entry(4.0, "redacted", "all", release="1.0")
         forgetting: Redactable = journal

@@ -154,14 +154,14 @@ class Pooler:
     async def _greet(self, client: _Side) -> bool:
         while True:
             [length] = struct.unpack("!i", await client.reader.readexactly(4))
-            told = await client.reader.readexactly(length - 4)
-            [code] = struct.unpack("!i", told[:4])
+            result = await client.reader.readexactly(length - 4)
+            [code] = struct.unpack("!i", result[:4])
             if code == _CANCEL:
                 return False
             if code != _SSL:
                 break
             client.writer.write(b"N")
-        if self.refuses is not None and self.refuses in told:
+        if self.refuses is not None and self.refuses in result:
             client.write(_fatal(b"08P01", b"unsupported startup parameter: " + self.refuses))
             client.writer.close()
             await client.writer.wait_closed()

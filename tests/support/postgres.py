@@ -65,9 +65,9 @@ def restart(server: Any) -> None:
 @functools.cache
 def url() -> str:
     """Return where the database is."""
-    told = os.environ.get("ALPHAPO_TEST_POSTGRES")
-    if told:
-        return told
+    result = os.environ.get("ALPHAPO_TEST_POSTGRES")
+    if result:
+        return result
     server = start(Path(tempfile.mkdtemp(prefix="alphapo-postgres-", dir=quick_folder())))
     atexit.register(server.cleanup)
     return str(server.get_uri())

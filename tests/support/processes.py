@@ -36,7 +36,7 @@ def _close_pipes(process: subprocess.Popen[Any]) -> None:
                 pipe.close()
 
 
-def as_nobody(told: Callable[[], str]) -> str:
+def as_nobody(content: Callable[[], str]) -> str:
     """Return what is told in a process without root's rights."""
     reads, writes = os.pipe()
     child = os.fork()
@@ -44,7 +44,7 @@ def as_nobody(told: Callable[[], str]) -> str:
         try:
             if os.geteuid() == 0:
                 os.setuid(65_534)
-            os.write(writes, told().encode())
+            os.write(writes, content().encode())
         finally:
             os._exit(0)
     os.close(writes)

@@ -36,9 +36,9 @@ class Peer:
                 self.far.requests[-1] += await self.reader.readexactly(int(line.partition(b":")[2]))
         return self.far.requests[-1]
 
-    async def send(self, told: bytes) -> None:
+    async def send(self, content: bytes) -> None:
         """Send these bytes now."""
-        self.writer.write(told)
+        self.writer.write(content)
         await self.writer.drain()
 
     def reset(self) -> None:
@@ -72,8 +72,8 @@ async def relay(peer: Peer, port: int) -> str:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while told := await reader.read(65_536):
-        writer.write(told)
+    while text := await reader.read(65_536):
+        writer.write(text)
         await writer.drain()
     writer.close()
 

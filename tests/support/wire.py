@@ -139,8 +139,10 @@ class Wire(SessionManager):
             return TAKEN
         self._accept(name, fields)
         amount = str(fields.get("amount"))
-        told = {"sender_amount": amount, "sender_currency": fields["currency"]}
-        return reply(201, {"data": {"id": 7, "foreign_id": name, "status": "processing", "type": "withdrawal", **told}})
+        result = {"sender_amount": amount, "sender_currency": fields["currency"]}
+        return reply(
+            201, {"data": {"id": 7, "foreign_id": name, "status": "processing", "type": "withdrawal", **result}}
+        )
 
     def _found(self, name: str) -> Reply:
         if not self.accepted[name]:

@@ -198,8 +198,8 @@ async def test_what_the_database_refuses_is_not_tried_again() -> None:
     async def half_a_character(fetch: Fetch) -> Any:
         return await fetch("select $1::bytea", "\ud800".encode())
 
-    for work, told in ((wrong_statement, "42703"), (wrong_value, "22000"), (half_a_character, "UnicodeEncodeError")):
-        with pytest.raises(JournalError, match=told):
+    for work, result in ((wrong_statement, "42703"), (wrong_value, "22000"), (half_a_character, "UnicodeEncodeError")):
+        with pytest.raises(JournalError, match=result):
             await opened.run(work)
     await opened.aclose()
 
@@ -344,9 +344,9 @@ def test_whatever_the_driver_raises_for_good_is_told_as_a_journal_error() -> Non
             pool.error, pool.failing = kind("made up"), ("acquire", "fetch")
             opened = server(pool=pool, retry_for=0.0)
             connection = FailingConnection(pool)
-            for told in (opened.run(one_line), opened.migrate(), opened.run_within(connection, one_line)):
+            for result in (opened.run(one_line), opened.migrate(), opened.run_within(connection, one_line)):
                 with pytest.raises(JournalError) as caught:
-                    await told
+                    await result
                 assert caught.value.recorded is None
                 assert "made up" not in str(caught.value)
             await opened.aclose()

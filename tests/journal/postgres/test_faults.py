@@ -265,9 +265,9 @@ def test_privileges_are_named_on_what_the_server_names() -> None:
         {"privilege": "INSERT", "kind": "table", "name": "withdrawals"},
         {"privilege": "UPDATE", "kind": "table", "name": "withdrawals"},
     ]
-    told = lacking_privileges("keine Berechtigung für Tabelle withdrawals", lacking)
-    assert told == "INSERT, UPDATE on table withdrawals"
-    assert lacking_privileges("no", lacking) == f"USAGE on schema alphapo; {told}"
+    result = lacking_privileges("keine Berechtigung für Tabelle withdrawals", lacking)
+    assert result == "INSERT, UPDATE on table withdrawals"
+    assert lacking_privileges("no", lacking) == f"USAGE on schema alphapo; {result}"
     assert lacking_privileges("no", []) == ""
 
 

@@ -162,14 +162,14 @@ async def test_a_line_for_a_row_that_stays_as_it_is_is_added_once(between: Poole
 async def test_a_line_for_a_row_that_stays_as_it_is_outlasts_a_companion_that_fails(journal: PostgresJournal) -> None:
     """What was refused together is written one by one."""
     await hear(journal, "f", asked("f"))
-    told = await asyncio.gather(
+    outcomes = await asyncio.gather(
         hear(journal, "f", LOST, now=1.0),
         hear(journal, "f", LOST, now=2.0),
         hear_a_line(journal),
         hear(journal, "b\0", asked("b")),
         return_exceptions=True,
     )
-    assert isinstance(told[-1], JournalError)
+    assert isinstance(outcomes[-1], JournalError)
     assert await story(journal) == (2, [1.0, 2.0, 5.0])
 
 
@@ -247,26 +247,26 @@ async def test_what_breaks_off_a_change_is_its_own_affair(journal: PostgresJourn
         raise asyncio.CancelledError
 
     async with asyncio.timeout(10):
-        told = await asyncio.gather(
+        outcomes = await asyncio.gather(
             hear(journal, "a", asked("a")),
             journal.update(ACCOUNT, "b", break_off),
             hear(journal, "c", asked("c")),
             return_exceptions=True,
         )
-    assert [type(one) for one in told] == [Row, asyncio.CancelledError, Row]
+    assert [type(one) for one in outcomes] == [Row, asyncio.CancelledError, Row]
 
 
 async def test_a_text_that_no_database_takes_fails_alone(journal: PostgresJournal) -> None:
     """Half a character: its companions are written, new ones and others."""
     await hear(journal, "f", asked("f"))
-    told = await asyncio.gather(
+    outcomes = await asyncio.gather(
         hear(journal, "a", asked("a")),
         hear(journal, "f", LOST),
         journal.update(ACCOUNT, "f", partial(noted, replace(LINE, what="\ud800"))),
         hear(journal, "f", LOST),
         return_exceptions=True,
     )
-    assert [type(one) for one in told] == [Row, Row, JournalError, Row]
+    assert [type(one) for one in outcomes] == [Row, Row, JournalError, Row]
     assert await _attempts(journal) == 2
 
 
@@ -287,8 +287,8 @@ async def test_changes_of_a_row_are_made_in_the_order_in_which_they_were_asked_f
         journal.update(ACCOUNT, "f", partial(made, name, make))
         for name, make in (("look", lambda row: row), ("try", _tried), ("refuse", refuse), ("again", _tried))
     ]
-    told = await asyncio.gather(*asking, return_exceptions=True)
-    assert [one.attempts if isinstance(one, Row) else type(one) for one in told] == [0, 1, ZeroDivisionError, 2]
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [one.attempts if isinstance(one, Row) else type(one) for one in outcomes] == [0, 1, ZeroDivisionError, 2]
     assert list(dict.fromkeys(seen)) == [("look", 0), ("try", 0), ("refuse", 1), ("again", 1)]
 
 
@@ -309,8 +309,8 @@ async def test_a_row_that_is_corrected_twice_in_a_group_keeps_the_bytes_between(
         found = await journal.find(ACCOUNT, foreign_id)
         assert same(found, journal._known[ACCOUNT, foreign_id].row)
         assert found is not None
-        told = [(one.number, one.body) for one in (*found.earlier, found.revision)]
-        assert told == [(each, asked(foreign_id, f"{each}").revision.body) for each in range(1, last + 1)]
+        results = [(one.number, one.body) for one in (*found.earlier, found.revision)]
+        assert results == [(each, asked(foreign_id, f"{each}").revision.body) for each in range(1, last + 1)]
 
 
 async def test_what_is_forgotten_is_told_as_forgotten_though_the_answer_was_lost(
@@ -371,15 +371,15 @@ async def test_what_is_remembered_is_never_told_for_what_others_wrote(journal: P
 
 async def test_what_is_wrong_with_one_is_not_told_to_all(journal: PostgresJournal) -> None:
     """A row that the database does not take fails alone."""
-    told = await asyncio.gather(
+    outcomes = await asyncio.gather(
         hear(journal, "a", asked("a")),
         hear(journal, "b\0", asked("b")),
         hear(journal, "c", asked("c")),
         return_exceptions=True,
     )
-    assert isinstance(told[0], Row)
-    assert isinstance(told[1], JournalError)
-    assert isinstance(told[2], Row)
+    assert isinstance(outcomes[0], Row)
+    assert isinstance(outcomes[1], JournalError)
+    assert isinstance(outcomes[2], Row)
 
 
 async def test_what_the_database_never_saw_is_told_to_all_at_once() -> None:
@@ -387,10 +387,10 @@ async def test_what_the_database_never_saw_is_told_to_all_at_once() -> None:
     journal = PostgresJournal("postgresql://127.0.0.1:9/payouts?sslmode=disable")
     journal._server._retry_for = 0.2
     began = asyncio.get_running_loop().time()
-    told = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(100)), return_exceptions=True)
     assert asyncio.get_running_loop().time() - began < 3
-    assert {type(one) for one in told} == {JournalError}
-    assert {one.recorded for one in told if isinstance(one, JournalError)} == {None}
+    assert {type(one) for one in outcomes} == {JournalError}
+    assert {one.recorded for one in outcomes if isinstance(one, JournalError)} == {None}
     await journal.aclose()
     with pytest.raises(JournalError, match="is closed"):
         await journal.find(ACCOUNT, "f")
@@ -657,9 +657,9 @@ def test_no_verb_raises_what_the_driver_raises() -> None:
         for kind in (*ASYNCPG, *OTHERS):
             for verb, call in {**verbs(journal), "update_within": within}.items():
                 pool.error = kind("made up")
-                told: object
-                (told,) = await asyncio.gather(call(), return_exceptions=True)
-                assert isinstance(told, JournalError), (verb, kind, told)
+                result: object
+                (result,) = await asyncio.gather(call(), return_exceptions=True)
+                assert isinstance(result, JournalError), (verb, kind, result)
         assert missing_verbs(journal) == set()
 
     run(story())

@@ -86,8 +86,8 @@ async def test_what_is_forgotten_leaves_its_figure_if_it_is_still_as_it_was(fetc
     assert await ROWS.forget(fetch, known, redacted(known.row), [line("z", 2)], STAMP, keeps_history=True)
     found = (await ROWS.find_many(fetch, [("default", "f")]))["default", "f"]
     assert (found.version, found.row.revision.body, found.row.revision.asked) == (2, b"", (Decimal(2), "BTC"))
-    told = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
-    assert told == [("x", b""), ("z", line("z").reply)]
+    results = [(one.what, one.reply) for one in await ROWS.history_of(fetch, ("default", "f"))]
+    assert results == [("x", b""), ("z", line("z").reply)]
     assert await ROWS.forget(fetch, found, redacted(known.row), [], STAMP, keeps_history=False)
     assert await ROWS.history_of(fetch, ("default", "f")) == []
     assert [one.reply for one in await ROWS.history_of(fetch, ("default", "g"))] == [line("y").reply]
@@ -171,11 +171,11 @@ async def test_a_line_that_is_repeated_is_counted_where_it_stands(fetch: Fetch) 
 
 async def test_whatever_alphapo_says_can_be_kept(fetch: Fetch) -> None:
     """Text in PostgreSQL holds no NUL; what decides is kept as it was."""
-    told = Withdrawal(id="i\0d", foreign_id="a", status="st\0at", source="reply")
-    strange = row("a", state="accepted", withdrawal=told, transaction=Transaction(id=7, error="\0😀"), reason="\0")
+    result = Withdrawal(id="i\0d", foreign_id="a", status="st\0at", source="reply")
+    strange = row("a", state="accepted", withdrawal=result, transaction=Transaction(id=7, error="\0😀"), reason="\0")
     await ROWS.write(fetch, [draft(strange, None, line("InDoubt: \0"))])
     [found] = (await ROWS.find_many(fetch, [("default", "a")])).values()
-    assert found.row.withdrawal == told
+    assert found.row.withdrawal == result
     assert found.row.transaction == strange.transaction
     [[status, alphapo_id]] = await fetch("select status, alphapo_id from s.withdrawals")
     assert (status, alphapo_id) == ("st\ufffdat", "i\ufffdd")

@@ -276,8 +276,10 @@ async def test_a_text_is_swapped_only_for_the_one_that_is_kept(workers: Postgres
     async def swap(before: str | None, after: str) -> bool:
         return bool(await connection.fetch(workers._sql["swap"], STAMP, "a", "turn", before, after))
 
-    told = [await swap(*texts) for texts in (("x", "1"), (None, "1"), (None, "2"), ("1", "2"), ("1", "2"), ("1", "3"))]
-    assert told == [False, True, False, True, True, False]
+    results = [
+        await swap(*texts) for texts in (("x", "1"), (None, "1"), (None, "2"), ("1", "2"), ("1", "2"), ("1", "3"))
+    ]
+    assert results == [False, True, False, True, True, False]
     assert [each[0] for each in await connection.fetch(workers._sql["recall"], "a", "turn")] == ["2"]
 
 

@@ -86,9 +86,9 @@ async def test_a_folder_that_was_moved_is_named(tmp_path: Path) -> None:
 async def test_a_file_that_was_deleted_can_still_be_copied(journal: SqliteJournal, path: Path, tmp_path: Path) -> None:
     """The error says from where; put in its place, the copy is the journal, and nothing was lost."""
     path.unlink()
-    told = await error_of(journal)
-    assert "was deleted while it was in use" in told
-    assert f"process {os.getpid()} still holds its content" in told
+    result = await error_of(journal)
+    assert "was deleted while it was in use" in result
+    assert f"process {os.getpid()} still holds its content" in result
     for each in Path("/proc/self/fd").iterdir():
         if each.is_symlink() and str(each.readlink()).startswith(f"{path} "):
             (tmp_path / "copy").write_bytes(each.read_bytes())

@@ -341,5 +341,5 @@ def test_looking_at_a_file_ends_no_lock_of_this_process(tmp_path: Path) -> None:
         writer.execute("begin exclusive")
         condition_of(path, sqlite3.OperationalError("unable to open database file"))
         program = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('begin immediate')"
-        told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
-    assert "database is locked" in told.stderr
+        outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+    assert "database is locked" in outcome.stderr

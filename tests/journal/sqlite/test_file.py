@@ -227,8 +227,8 @@ def test_a_database_of_somebody_else_that_holds_nothing_yet_is_refused(path: Pat
     other.execute("pragma user_version = 7")
     other.close()
     before = path.read_bytes()
-    told = "is not a journal of this library: name another file. Nothing in it was changed."
-    assert refused(path).startswith(f"The journal {str(path)!r}: it {told}")
+    text = "is not a journal of this library: name another file. Nothing in it was changed."
+    assert refused(path).startswith(f"The journal {str(path)!r}: it {text}")
     assert path.read_bytes() == before != b""
 
 
@@ -246,8 +246,8 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection = connect(path)
     connection.execute(f"pragma user_version = {SCHEMA + 1}")
     connection.close()
-    told = "was written by a newer release (its schema is 2, this release knows 1): use that release. Nothing in it was changed. "
-    assert refused(path).startswith(f"The journal {str(path)!r}: it {told}")
+    text = "was written by a newer release (its schema is 2, this release knows 1): use that release. Nothing in it was changed. "
+    assert refused(path).startswith(f"The journal {str(path)!r}: it {text}")
 
 
 def test_a_damaged_header_is_refused(path: Path) -> None:

@@ -204,9 +204,9 @@ async def test_a_file_that_cannot_be_opened_is_told_to_everybody_who_asks(path: 
     """And opened once it can be."""
     path.mkdir()
     journal = SqliteJournal(path)
-    told = await asyncio.gather(*(journal.find(ACCOUNT, name) for name in "ab"), return_exceptions=True)
-    assert all(isinstance(one, JournalError) for one in told)
-    assert told[0] is not told[1]
+    outcomes = await asyncio.gather(*(journal.find(ACCOUNT, name) for name in "ab"), return_exceptions=True)
+    assert all(isinstance(one, JournalError) for one in outcomes)
+    assert outcomes[0] is not outcomes[1]
     path.rmdir()
     assert await journal.find(ACCOUNT, "a") is None
     await journal.aclose()
@@ -240,8 +240,8 @@ class Failing:
         return self._run(self._real.executemany, statement, values) if values else None
 
     def _run(self, execute: Callable[..., Any], statement: str, *values: Any) -> Any:
-        told = self._script.get(statement, [])
-        error = told.pop(0) if told else None
+        result = self._script.get(statement, [])
+        error = result.pop(0) if result else None
         if error is None:
             return execute(statement, *values)
         if error.startswith("after:"):
@@ -328,13 +328,13 @@ async def test_several_changes_of_a_row_are_made_once_each_whatever_the_commit_d
     """Also one that adds a line and leaves the row as it is."""
     journal = await failing(path, script)
     line = Entry(5.0, "callback", "confirmed", release="1.0")
-    told = await in_one_group(
+    result = await in_one_group(
         journal,
         lambda: hear(journal, "old", LOST, now=1.0),
         lambda: hear(journal, "old", LOST, now=2.0),
         lambda: note(journal, line),
     )
-    assert [row.attempts for row in told] == [1, 2, 2]
+    assert [row.attempts for row in result] == [1, 2, 2]
     row = await journal.find(ACCOUNT, "old")
     assert row is not None
     assert row.attempts == 2
@@ -452,8 +452,8 @@ async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
     """And changed in their places, beside new ones."""
     journal, other = SqliteJournal(path), SqliteJournal(path)
     await asyncio.gather(*(hear(other, name, asked(name)) for name in "abc"))
-    told = await in_one_group(journal, *(partial(hear, journal, name, asked(name), LOST) for name in "abcd"))
-    assert [row.attempts for row in told] == [1] * 4
+    result = await in_one_group(journal, *(partial(hear, journal, name, asked(name), LOST) for name in "abcd"))
+    assert [row.attempts for row in result] == [1] * 4
     assert (await journal.totals(ACCOUNT))["BTC"].requested == 4
     await journal.aclose()
     await other.aclose()
@@ -462,8 +462,8 @@ async def test_rows_that_others_wrote_are_read_in_one_go(path: Path) -> None:
 async def test_what_is_forgotten_in_a_transaction_is_not_brought_back_by_what_was_read_ahead(path: Path) -> None:
     """What comes later in it is added to what is left."""
     journal = SqliteJournal(path)
-    told = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
-    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(told, ReplyExcerpt()))
+    result = Transaction(id="id of f", foreign_id="f", status="confirmed", error="to bc1q-made-up")
+    await hear(journal, "f", asked("f"), accepted("f"), CalledBack(result, ReplyExcerpt()))
     again = CalledBack(Transaction(id="id of f", foreign_id="f", status="confirmed"), ReplyExcerpt())
     await in_one_group(
         journal,
@@ -523,10 +523,10 @@ async def test_what_breaks_off_a_change_is_its_own_affair(path: Path) -> None:
     def break_off(known: Row | None) -> tuple[Row, Sequence[Entry]]:
         raise asyncio.CancelledError
 
-    _, told = await in_one_group(
+    _, result = await in_one_group(
         journal, lambda: hear(journal, "a", asked("a")), partial(journal.update, ACCOUNT, "b", break_off)
     )
-    assert isinstance(told, asyncio.CancelledError)
+    assert isinstance(result, asyncio.CancelledError)
     with sqlite3.connect(path) as other:
         assert other.execute("select foreign_id from withdrawals").fetchall() == [("a",)]
     other.close()
@@ -554,10 +554,10 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
 async def test_a_row_that_cannot_be_written_is_not_recorded(path: Path) -> None:
     """Its companions are."""
     journal = await failing(path, {QUERIES["insert"]: ["disk I/O error"] * 2})
-    told = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
-    assert [type(one).__name__ for one in told] == ["JournalError", "Row"]
-    assert isinstance(told[0], JournalError)
-    assert told[0].recorded is False
+    outcomes = await asyncio.gather(*(hear(journal, name, asked(name)) for name in "ab"), return_exceptions=True)
+    assert [type(one).__name__ for one in outcomes] == ["JournalError", "Row"]
+    assert isinstance(outcomes[0], JournalError)
+    assert outcomes[0].recorded is False
     await journal.aclose()
 
 
@@ -602,10 +602,12 @@ async def test_a_lock_that_stays_is_waited_for_once_for_all(path: Path) -> None:
     raised = await journal.raise_epoch(1.0)
     with locked(path) as holder:
         began = time.monotonic()
-        told = await asyncio.gather(*(hear(journal, f"{n}", asked(f"{n}")) for n in range(20)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(hear(journal, f"{n}", asked(f"{n}")) for n in range(20)), return_exceptions=True
+        )
         assert time.monotonic() - began < 4 * SLICE
-        assert {type(one) for one in told} == {JournalError}
-        assert "another process has been writing to it" in str(told[0])
+        assert {type(one) for one in outcomes} == {JournalError}
+        assert "another process has been writing to it" in str(outcomes[0])
         assert journal.epoch == raised
         holder.execute("rollback")
     await pay(journal, "after")
@@ -628,8 +630,8 @@ async def test_closing_is_bounded_while_another_process_locks_the_file(path: Pat
         began = time.monotonic()
         await journal.aclose()
         assert time.monotonic() - began < 1.0
-        told = await asyncio.gather(*asking, return_exceptions=True)
-        assert {type(one) for one in told} == {JournalError}
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(one) for one in outcomes} == {JournalError}
     assert (threading.active_count(), descriptors()) == before
     again = SqliteJournal(path)
     assert await again.ended("worker", 5.0) == 5.0
@@ -655,9 +657,9 @@ async def test_closing_is_bounded_where_the_disk_hangs(path: Path, *, is_cancell
     else:
         journal._close_within = 0.05
         await journal.aclose()
-    for told in await asyncio.gather(*asking, return_exceptions=True):
-        assert isinstance(told, JournalError)
-        assert "was closed" in str(told)
+    for result in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(result, JournalError)
+        assert "was closed" in str(result)
     may_go.set()
     await journal.aclose()
 
@@ -863,8 +865,8 @@ async def test_no_verb_raises_what_sqlite_raises(path: Path) -> None:
         for verb, call in calls.items():
             assert await journal.find(ACCOUNT, "old") is not None
             file.rows.connection = Raising(kind("made up"))  # type: ignore[assignment]
-            (told,) = await asyncio.gather(call(), return_exceptions=True)  # type: ignore[no-untyped-call]
-            assert isinstance(told, JournalError), (verb, kind, told)
+            (result,) = await asyncio.gather(call(), return_exceptions=True)  # type: ignore[no-untyped-call]
+            assert isinstance(result, JournalError), (verb, kind, result)
             path.with_name("copy").unlink(missing_ok=True)
             journal._file, file.rows.connection = file, real  # it was let go of where even closing failed
             await journal._ask(_File.undo)

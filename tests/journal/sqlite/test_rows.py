@@ -99,8 +99,8 @@ def test_what_is_forgotten_leaves_its_figure(rows: SqliteRows, *, keeps_history:
     assert (found[1].revision.body, found[1].revision.asked) == (b"", (Decimal(2), "BTC"))
     assert found[1].revision.digest == CORRECTED.digest
     assert [(one.body, one.digest) for one in found[1].earlier] == ([(b"", OURS.digest)] if keeps_history else [])
-    told = [(line.what, line.reply) for line in rows.history("default", "f")]
-    assert told == ([("confirmed", b"")] if keeps_history else [])
+    results = [(line.what, line.reply) for line in rows.history("default", "f")]
+    assert results == ([("confirmed", b"")] if keeps_history else [])
     assert rows.history("default", "g")[0].reply == b"bc1q"
     assert len(rows.find("default", "g")[1].earlier[0].body) > 0  # type: ignore[index]
 
