@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.side_by_side import contradiction, side_by_side, status_code
+from alphapo_async.cli.side_by_side import contradiction, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.evidence import Revision
@@ -161,3 +161,15 @@ def test_an_id_that_nobody_knows_is_left_out() -> None:
     known = structs.replace(row(), withdrawal=Withdrawal(id=None, source="journal"), word="accepted by anna: seen")
     assert "id" not in lines(known, None)
     assert lines(known, None)["why"] == ("settled by hand: accepted by anna: seen", "")
+
+
+def test_a_narrow_terminal_gets_a_line_for_each_value() -> None:
+    """Nothing is broken, and each txid has a line of its own."""
+    rows = [("status", "processing", "confirmed"), ("txid", "", "abc def")]
+    assert one_below_the_other(["withdrawal payout-17", "journal", "AlphaPo"], rows) == [
+        "withdrawal payout-17",
+        "status, journal: processing",
+        "status, AlphaPo: confirmed",
+        "txid, AlphaPo: abc",
+        "txid, AlphaPo: def",
+    ]
