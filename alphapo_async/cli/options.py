@@ -133,8 +133,12 @@ class Access:
     @property
     def journal_name(self) -> str:
         """The journal's name as it may be shown."""
-        name = self._settings.get("journal")
-        return "in memory" if name in (None, "memory") else shown(name)
+        return "in memory" if self.is_in_memory else shown(self._settings["journal"])
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Return whether the journal ends with the process."""
+        return self._settings.get("journal") in (None, "memory")
 
     @property
     def resuming(self) -> str:

@@ -34,7 +34,7 @@ def test_status_as_json_has_both_sides(local: Local) -> None:
     shown = json.loads(ended.stdout)
     assert (shown["foreign_id"], shown["journal"], shown["exit_code"]) == ("asking-json", None, ended.exit_code)
     assert shown["alphapo"]["foreign_id"] == "asking-json"
-    nothing = json.loads(local.invoke("status", "asking-json", "--json", ALPHAPO_BASE_URL=NOBODY).stdout)
+    nothing = json.loads(local.invoke("status", "asking-json", "--json", ALPHAPO_BASE_URL="http://127.0.0.1:9").stdout)
     assert nothing["alphapo"] is None
     assert "no connection" in nothing["problem"]
 

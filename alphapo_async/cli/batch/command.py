@@ -17,7 +17,7 @@ from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.paths import check_places
-from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json
+from alphapo_async.cli.batch.report import BatchReport, attention_lines, outcome_rows, report_json
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
@@ -283,8 +283,13 @@ class _Work:
     def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
-        for line in report_lines(report, str(results)):
+        for line in (*report_lines(report, str(results)), *attention_lines(report)):
             say(self._console, line)
+        if not self._access.is_in_memory:
+            say(
+                self._console,
+                f"Keep the file, {results} and the journal {self._access.journal_name}: they prove what was paid.",
+            )
         if failure is not None:
             echo(row_message(failure), err=True)
 

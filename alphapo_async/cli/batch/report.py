@@ -17,8 +17,10 @@ from alphapo_async.cli.output import adds_up, clean
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 
-__all__ = ["BatchReport", "OutcomeCounts", "is_report", "outcome_rows", "report_json"]
+__all__ = ["LISTED", "BatchReport", "OutcomeCounts", "attention_lines", "is_report", "outcome_rows", "report_json"]
 
+LISTED: Final = 10
+"""Rows that need attention are listed up to this number."""
 _BUCKETS: Final = {"key_refused": "not_sent"}
 """Outcomes that are not counted under their own name in the totals."""
 
@@ -73,6 +75,10 @@ class BatchReport(msgspec.Struct, frozen=True):
     """Rows without a line in the results file because it could not be written; the journal has them."""
     not_final: int = 0
     """Rows that were followed, that AlphaPo has accepted, and that are not final yet."""
+    paid_before: int = 0
+    """Accepted rows that the journal had as accepted before the run."""
+    attention: tuple[str, ...] = ()
+    """The first rows that were refused, failed, invalid or conflicting: line, foreign_id, outcome and why."""
     failed: Exit | None = None
     """The exit code of the error that ended the run; None if none did."""
 
@@ -105,6 +111,20 @@ def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 
 
+def attention_lines(report: BatchReport) -> list[str]:
+    """Return what was paid now and before, where something was paid before; and the first rows that need a person."""
+    lines = []
+    if report.paid_before:
+        lines.append(
+            f"{report.outcomes['accepted'] - report.paid_before:,} paid now, {report.paid_before:,} were paid before."
+        )
+    if report.attention:
+        count = sum(number for outcome, number in report.outcomes.items() if code_of([outcome]) is Exit.REFUSED)
+        first = f" (the first {len(report.attention)} of {count:,})" if count > len(report.attention) else ""
+        lines += [f"Rows that need attention{first}:", *report.attention]
+    return lines
+
+
 def report_json(report: BatchReport) -> bytes:
     """Return the report for programs: amounts are strings, exact to the last decimal."""
     told: dict[str, Any] = {
@@ -115,6 +135,7 @@ def report_json(report: BatchReport) -> bytes:
         "not_tried": report.not_taken,
         "unwritten": report.unwritten,
         "not_final": report.not_final,
+        "paid_before": report.paid_before,
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
         "adds_up": report.adds_up,

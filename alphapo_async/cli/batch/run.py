@@ -15,10 +15,10 @@ from rich.console import Console
 
 from alphapo_async.cli.batch.files import FileChanged
 from alphapo_async.cli.batch.index import Index
-from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts
+from alphapo_async.cli.batch.report import LISTED, BatchReport, OutcomeCounts
 from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of
 from alphapo_async.cli.batch.survey import Sifter, Survey
-from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
+from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
 from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import say
@@ -179,6 +179,10 @@ class _Book:
         self.same = 0
         self.unwritten = 0
         self.not_final = 0
+        self.paid_before = 0
+        """Accepted rows that the journal had before this run."""
+        self.attention: list[str] = []
+        """The first rows that were refused, failed, invalid or conflicting, as they are listed."""
         self.failure: ResultsError | None = None
         self._results = results
         self._ending = ending
@@ -187,6 +191,9 @@ class _Book:
     def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
         """Count and write the outcome of a row."""
         self.tally.add(outcome, request)
+        if code_of([outcome]) is Exit.REFUSED and len(self.attention) < LISTED:
+            named = f"line {cells[_LINE]}, {cells[0]}: {outcome}"
+            self.attention.append(f"{named}: {cells[_ERROR]}" if cells[_ERROR] else named)
         self._write(cells)
 
     def tell_same(self, cells: list[str]) -> None:
@@ -299,6 +306,7 @@ class _Run:
         )
         async with contextlib.aclosing(paying):
             async for result in paying:
+                self._book.paid_before += result.withdrawal is not None and result.withdrawal.source == "journal"
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
                 row = await find(result.request.foreign_id) if has_ended else None
                 line = self._job.index.line_of(result.request.foreign_id)
@@ -338,6 +346,7 @@ class _Run:
 
 
 _LINE: Final = COLUMNS.index("line")
+_ERROR: Final = COLUMNS.index("error")
 
 
 def _kept(outcome: str, cells: list[str], request: WithdrawalRequest) -> bytes:
@@ -371,6 +380,8 @@ def _report(
         cut_short=why if failure is None else str(failure),
         unwritten=book.unwritten,
         not_final=book.not_final,
+        paid_before=book.paid_before,
+        attention=tuple(book.attention),
         failed=None if failure is None else explain(failure)[1],
     )
     is_settled = report.code in (Exit.ALL_ACCEPTED, Exit.REFUSED)

@@ -597,3 +597,14 @@ def test_many_right_rows_make_no_warning(tmp_path: Path, rows: int) -> None:
         shown = invoke("batch", str(path), "--dry-run", **sandbox.environment)
     assert (shown.exit_code, "warning" in shown.output, "not checked" in shown.output) == (0, False, False)
     assert f"to pay now:                      {rows:,}" in shown.output
+
+
+def test_a_second_run_says_what_was_paid_before_and_what_needs_attention(local: Local, tmp_path: Path) -> None:
+    """With line, foreign_id and reason of each wrong row, and the files to keep."""
+    path = payouts(tmp_path, 3, "wrong-row,BTC,,0.1,u")
+    for paid in ("Rows that need attention:", "0 paid now, 3 were paid before."):
+        ended = local.invoke("batch", str(path))
+        assert ended.exit_code == 1, ended.output
+        assert paid in ended.stdout
+        assert "line 5, wrong-row: invalid: address" in ended.stdout
+        assert f"Keep the file, {path}.results.csv and the journal {path}.journal.db: they prove" in ended.stdout

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.report import BatchReport, OutcomeCounts, is_report, outcome_rows, report_json
+from alphapo_async.cli.batch.report import (
+    BatchReport,
+    OutcomeCounts,
+    attention_lines,
+    is_report,
+    outcome_rows,
+    report_json,
+)
 from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit
@@ -142,3 +149,18 @@ def test_a_file_name_that_is_no_text_is_written_escaped() -> None:
     )
     assert told["file"] == "pay\\udcff.csv"
     assert told["cut_short"] in (None, "pay\\udcff.csv changed")
+
+
+def test_rows_that_need_attention_are_listed() -> None:
+    """With what was paid now and before; the first of them where there are more."""
+    assert attention_lines(report(outcomes=Counter(accepted=3))) == []
+    again = report(outcomes=Counter(accepted=300, rejected=12), paid_before=300, attention=("line 2, a: rejected",))
+    assert attention_lines(again) == [
+        "0 paid now, 300 were paid before.",
+        "Rows that need attention (the first 1 of 12):",
+        "line 2, a: rejected",
+    ]
+    assert (
+        attention_lines(report(outcomes=Counter(failed=1), attention=("line 2, a: failed",)))[0]
+        == "Rows that need attention:"
+    )
