@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -22,6 +23,7 @@ from alphapo_async.cli.messages import advice, happened
 from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of
 from alphapo_async.cli.output import echo, fees_text, txids_text
 from alphapo_async.cli.progress import progress_line
+from alphapo_async.cli.row_fields import fields_of
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import (
@@ -35,7 +37,7 @@ from alphapo_async.core.results import BatchResult
 from alphapo_async.core.row import Row, counted_as
 from alphapo_async.journal import Journal, is_shared
 
-__all__ = ["result_line", "resume", "row_line", "stopping"]
+__all__ = ["result_fields", "result_line", "resume", "row_line", "stopping"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -62,19 +64,21 @@ class _Pass(msgspec.Struct):
     not_final: int = 0
     failure: AlphapoError | None = None
     """What ended the pass early."""
+    as_json: bool = False
+    """Show objects instead of lines."""
 
     def tell(self, result: BatchResult) -> None:
         """Count an outcome and show its line."""
         self.outcomes[result.outcome] += 1
         self.ends.add(_code(result))
-        echo(result_line(result))
+        echo(json.dumps(result_fields(result)) if self.as_json else result_line(result))
 
     def tell_row(self, row: Row, *, is_done: bool) -> None:
         """Count a row that has changed at AlphaPo, and show its line."""
         if is_done:
             self.final[(row.withdrawal and row.withdrawal.status) or row.state] += 1
             self.ends.add(code_of([counted_as(row)]))
-        echo(row_line(row))
+        echo(json.dumps(fields_of(row)) if self.as_json else row_line(row))
 
     @property
     def code(self) -> Exit:
@@ -82,6 +86,21 @@ class _Pass(msgspec.Struct):
         is_unfinished = self.not_final or self.failure is not None
         ends = {*self.ends, Exit.UNKNOWN if is_unfinished else Exit.ALL_ACCEPTED}
         return max(ends if self.failure is None else {*ends, explain(self.failure)[1]})
+
+    def summary(self, *, has_refreshed: bool) -> list[str]:
+        """Return the lines about the whole pass, or one object."""
+        counts = {"outcomes": dict(self.outcomes), "became_final": dict(self.final), "not_final": self.not_final}
+        if self.as_json:
+            problem = None if self.failure is None else str(self.failure)
+            return [json.dumps({**counts, "problem": problem, "exit_code": int(self.code)})]
+        lines = []
+        if self.outcomes or self.failure is None:
+            lines.append(progress_line(self.outcomes, self.outcomes.total()) if self.outcomes else "Nothing is open.")
+        if has_refreshed:
+            statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(self.final.items()))
+            about = f": {statuses}" if statuses else ""
+            lines.append(f"{self.final.total():,} became final{about}. {self.not_final:,} are not final.")
+        return lines
 
 
 @click.command(epilog=_RESUME_EPILOG)
@@ -94,6 +113,7 @@ class _Pass(msgspec.Struct):
 @click.option(
     "--give-up-after", callback=give_up_after_of, help="End --refresh after so long, such as 2h.  [default: 1h]"
 )
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; the last one is about the whole pass.")
 @access_options
 def resume(
     *,
@@ -102,6 +122,7 @@ def resume(
     refresh: bool,
     max_rate: float | None,
     give_up_after: float | None,
+    as_json: bool,
     journal: str | None,
     base_url: str | None,
     account: str | None,
@@ -115,27 +136,27 @@ def resume(
             "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): a journal in memory ends with its process, and leaves nothing open."
         )
     how = {"rate": max_rate, "give_up_after": give_up_after} if refresh else None
-    passed = run(_resume(access, opened, resend=resend, restored=restored, refresh=how))
+    passed = _Pass(as_json=as_json)
+    run(_resume(access, opened, passed, resend=resend, restored=restored, refresh=how))
     failure = passed.failure
     if failure is not None:
         detail = failure.detail if isinstance(failure, JournalError) else str(failure)
         echo(f"{detail} The pass was cut short: run the same command again.", err=True)
-    if passed.outcomes or failure is None:
-        outcomes = passed.outcomes
-        echo(progress_line(outcomes, outcomes.total()) if outcomes else "Nothing is open.")
-    if refresh:
-        statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(passed.final.items()))
-        echo(
-            f"{passed.final.total():,} became final{f': {statuses}' if statuses else ''}. {passed.not_final:,} are not final."
-        )
+    for line in passed.summary(has_refreshed=refresh):
+        echo(line)
     sys.exit(passed.code)
 
 
 async def _resume(
-    access: Access, journal: Journal, *, resend: bool, restored: bool, refresh: dict[str, float | None] | None
-) -> _Pass:
-    """Return what the pass came to."""
-    passed = _Pass()
+    access: Access,
+    journal: Journal,
+    passed: _Pass,
+    *,
+    resend: bool,
+    restored: bool,
+    refresh: dict[str, float | None] | None,
+) -> None:
+    """Make the pass, and note what it came to."""
     try:
         async with access.open_client(journal) as client:
             try:
@@ -147,7 +168,6 @@ async def _resume(
                 passed.failure = error
     finally:
         await journal.aclose()
-    return passed
 
 
 async def _refresh(
@@ -190,6 +210,20 @@ def row_line(row: Row) -> str:
 def _code(result: BatchResult) -> Exit:
     error = result.error
     return code_of_error(error) if isinstance(error, WithdrawalError | JournalError) else code_of([result.outcome])
+
+
+def result_fields(result: BatchResult) -> dict[str, Any]:
+    """Return one withdrawal's outcome as named values."""
+    error, known = result.error, result.withdrawal
+    return {
+        "foreign_id": result.request.foreign_id,
+        "outcome": result.outcome,
+        "alphapo_id": None if known is None or known.id is None else str(known.id),
+        "status": None if known is None else known.status,
+        "error": f"{happened(error)} {advice(error, 'resume')}"
+        if isinstance(error, WithdrawalError | JournalError)
+        else None,
+    }
 
 
 def result_line(result: BatchResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -48,6 +49,23 @@ def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Pat
     assert "2 of 2 finished: 2 accepted" in told.stdout
     again = local.invoke("resume", ALPHAPO_JOURNAL=str(path))
     assert (again.exit_code, again.stdout) == (0, "Nothing is open.\n")
+
+
+def test_resume_as_json_has_an_object_for_each_row_and_one_for_the_pass(local: Local, tmp_path: Path) -> None:
+    """Also of what became final; errors with what happened and what to do."""
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "json-1")
+    options = ("resume", "--json", "--journal", str(path))
+    refused = [json.loads(line) for line in local.invoke(*options, ALPHAPO_SECRET="wrong").stdout.splitlines()]
+    assert (refused[0]["outcome"], refused[0]["alphapo_id"]) == ("unknown", None)
+    assert "Check ALPHAPO_KEY" in refused[0]["error"]
+    assert refused[1]["exit_code"] == 4
+    row, *changes, summary = [json.loads(line) for line in local.invoke(*options, "--refresh").stdout.splitlines()]
+    assert (row["foreign_id"], row["outcome"], row["error"]) == ("json-1", "accepted", None)
+    assert changes[-1]["status"] == "confirmed"
+    assert summary["outcomes"] == {"accepted": 1}
+    assert (summary["became_final"], summary["not_final"]) == ({"confirmed": 1}, 0)
+    assert (summary["problem"], summary["exit_code"]) == (None, 0)
 
 
 def test_resume_with_a_wrong_secret_keeps_what_is_open(local: Local, tmp_path: Path) -> None:
