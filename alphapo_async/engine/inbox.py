@@ -124,10 +124,10 @@ class Inbox:
             except BaseException:
                 await self._let_go(name, taken)
                 raise
-            if claim.is_new and not is_replay:
-                await self._finish(name, taken, transaction.status)
-            else:
+            if is_replay:
                 await self._let_go(name, taken)
+            else:  # also where it was handled before: the journal may have gone back, and have lost that
+                await self._finish(name, taken, transaction.status)
 
     @contextlib.asynccontextmanager
     async def replay(self, foreign_id: str, status: str | None) -> AsyncIterator[Callback]:

@@ -57,6 +57,22 @@ def test_a_callback_is_new_until_a_block_has_ended_cleanly() -> None:
     assert run(story()) == [True, False, False, False, True, False]
 
 
+def test_a_repeated_delivery_records_again_what_a_journal_that_went_back_has_lost() -> None:
+    """Its block ended cleanly after the loss: no later delivery is new."""
+
+    async def story() -> list[bool]:
+        journal = MemoryJournal()
+        box = inbox(journal)
+        news = [await handled(box, told())]
+        async with box.claim(told()) as claim:
+            news.append(claim.is_new)
+            text = await journal.recall("default", "callback 7")
+            await journal.swap("default", "callback 7", text, Handled(by="one").text())
+        return [*news, await handled(box, told())]
+
+    assert run(story()) == [True, False, False]
+
+
 @pytest.mark.parametrize("failure", [ValueError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
 def test_a_block_that_does_not_end_cleanly_leaves_it_new(failure: type[BaseException]) -> None:
     """Whatever it was that ended it, and for whichever worker comes next."""
