@@ -16,7 +16,7 @@ from alphapo_async.cli.row_fields import fields_of
 from alphapo_async.cli.side_by_side import contradiction, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
-from alphapo_async.core.row import Row
+from alphapo_async.core.row import NEGATIVE_STATES, Row
 from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["status"]
@@ -57,7 +57,9 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
     if isinstance(answer, AlphapoUnavailable):
         click.echo(clean(str(answer)), err=True)
     elif answer is None:
-        click.echo("AlphaPo: not visible to this key; this does not mean unpaid.")
+        # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
+        proof = "" if row is not None and row.state in NEGATIVE_STATES else "; this does not mean unpaid"
+        click.echo(f"AlphaPo: not visible to this key{proof}.")
     if found is not None:
         click.echo(clean(found), err=True)
     sys.exit(code)

@@ -170,7 +170,9 @@ def _negative_outcome(name: str, row: Row, about: dict[str, Any]) -> WithdrawalE
         )
     if row.state == "conflict":
         return _conflict(f"AlphaPo shows it: {_figures(row)}", existing=existing_of(row), **about)
-    return AuthenticationError(f"{name}: {key_refused(row.code)}. No money moved.", code=row.code or "unknown", **about)
+    return AuthenticationError(
+        f"{name}: {key_refused(row.code)}. This call moved no money.", code=row.code or "unknown", **about
+    )
 
 
 def key_refused(code: str | None) -> str:

@@ -57,6 +57,15 @@ def test_status_of_nothing_says_that_this_proves_nothing(local: Local) -> None:
     assert "not visible to this key; this does not mean unpaid" in told.stdout
 
 
+def test_status_of_a_recorded_no_does_not_put_it_in_question(local: Local, tmp_path: Path) -> None:
+    """The journal says that the funds may be released; a look-up that shows nothing agrees."""
+    path = str(tmp_path / "payouts.db")
+    assert local.invoke(*withdrawing("asking-too-much", amount="999999999"), "--journal", path).exit_code == 1
+    result = local.invoke("status", "asking-too-much", "--journal", path)
+    assert "the funds may be released" in result.stdout
+    assert result.stdout.splitlines()[-1] == "AlphaPo: not visible to this key."
+
+
 def test_status_says_who_ended_it(local: Local) -> None:
     """A cancelled withdrawal ends with exit code 1 once AlphaPo says so."""
     assert local.invoke(*withdrawing("asking-cancelled", address="12345")).exit_code == 0

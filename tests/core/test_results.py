@@ -101,12 +101,12 @@ BY_STATE: list[tuple[Row, type[Exception], str]] = [
     (
         row_with("key_refused", code="bad_header_key"),
         AuthenticationError,
-        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature (bad_header_key). No money moved.",
+        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature (bad_header_key). This call moved no money.",
     ),
     (
         row_with("key_refused"),
         AuthenticationError,
-        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature. No money moved.",
+        "Withdrawal 'payout-17': key refused: AlphaPo does not accept the key or the signature. This call moved no money.",
     ),
     (
         row_with("not_sent", reason="no connection: refused"),

@@ -206,7 +206,10 @@ class _Work:
         """Show what would be paid, every problem, and what would forbid the run; return the exit code."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
         known = run(find_out(self._access, Wanted(self._sifter, orders.retry_rejected, self._warn)))
-        say(self._console, f"host {self._access.host}, account {self._access.account}")
+        say(
+            self._console,
+            f"host {self._access.host}, account {self._access.account}, journal {self._access.journal_name}",
+        )
         for line in dry_run_lines(self._survey, known):
             say(self._console, line)
         checks = [partial(self._check_host, known), partial(self._check_results, results)]
