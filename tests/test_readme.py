@@ -340,7 +340,7 @@ async def _all_delivered(sandbox: Sandbox) -> None:
 
 
 async def _posted(session: aiohttp.ClientSession, port: int, asked: dict[str, Any]) -> tuple[int, Any]:
-    for _ in range(200):
+    for _ in range(1_000):  # a busy machine takes long to start it
         try:
             async with session.post(f"http://127.0.0.1:{port}/payouts", json=asked) as reply:
                 return reply.status, await reply.json()
