@@ -32,8 +32,9 @@ HEADER: Final = ("Foreign ID", "Amount", "Currency", "Status", "TxID", "ID", "Ad
 KINDS: Final = ("missing here", "twice", "missing there", "amount", "currency", "status", "txid", "id", "address")
 _DAY: Final = 86_400.0
 _MEASURED: Final = (
-    "import resource, sys\nfrom alphapo_async.__main__ import main\ntry:\n    main()\nfinally:\n"
-    "    print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    "import re, sys\nfrom pathlib import Path\nfrom alphapo_async.__main__ import main\ntry:\n    main()\nfinally:\n"
+    "    peak = re.search('VmHWM:[^0-9]*([0-9]+)', Path('/proc/self/status').read_text())[1]\n"
+    "    print('peak', peak, file=sys.stderr)"
 )
 
 

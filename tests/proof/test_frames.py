@@ -213,7 +213,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "journal copy": ["new.db"],
     "journal migrate": [],
 }
-NEED_NONE = {"demo", "runbook"}
+NEED_NONE = {"demo", "journal grants", "runbook"}
 """They read neither credentials nor a journal's name."""
 
 
