@@ -164,16 +164,16 @@ async def test_a_sweep_goes_page_by_page_and_comes_back_to_what_it_passed_over()
     )
     journal: Any = Rows(rows)
     keys: Any = SimpleNamespace(held_back=NOTHING_HELD_BACK)
-    recovery = OutageSweep(context, journal, limiter, keys, page=1)
+    sweep = OutageSweep(context, journal, limiter, keys, page=1)
 
     async def names() -> list[str]:
-        recovery._next_at = loop.time()
-        return [row.foreign_id for row in await recovery.claimable()]
+        sweep._next_at = loop.time()
+        return [row.foreign_id for row in await sweep.claimable()]
 
     assert await names() == []
     limiter.recoveries = 1
     assert await names() == [f"{number:02}" for number in range(10)]
-    assert await recovery.claimable() == []  # the second is not over
+    assert await sweep.claimable() == []  # the second is not over
     assert await names() == [f"{number:02}" for number in range(10, 20)]
     assert await names() == [f"{number:02}" for number in range(20, 25)]
     rows[:25] = []

@@ -16,7 +16,7 @@ LET_IN = Reply(200, b"{}")
 
 
 class Heard:
-    """RefusedKeys, and what they call."""
+    """A client's keys, and what they call."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, str | None]] = []
