@@ -140,7 +140,7 @@ class Running:
             os.dup2(self._written.fileno(), stream)
         try:
             code = measure()
-        except BaseException:  # noqa: BLE001 - whatever it is, this process ends
+        except BaseException:  # noqa: BLE001 - this process ends after any error
             traceback.print_exc()
         finally:
             self._written.flush()

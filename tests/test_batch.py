@@ -938,7 +938,7 @@ class Unreachable(Wire):
 
 
 def slow_to_take(journal: Durable, between: Callable[[], Awaitable[Any]]) -> list[tuple[str, str]]:
-    """Take the results of a batch that reached nobody, with this between the first and the second."""
+    """Take the results of a batch that reached no server, with this between the first and the second."""
 
     async def story() -> list[tuple[str, str]]:
         results = []
@@ -954,7 +954,7 @@ def slow_to_take(journal: Durable, between: Callable[[], Awaitable[Any]]) -> lis
 
 
 def test_a_result_of_a_batch_that_waited_is_told_as_it_stands() -> None:
-    """Somebody else has paid the second one before its "not sent" was taken."""
+    """Another call has paid the second one before its "not sent" was taken."""
     wire, journal = Wire(), Durable()
 
     async def pay_both() -> None:
@@ -969,7 +969,7 @@ def test_a_result_of_a_batch_that_waited_is_told_as_it_stands() -> None:
 
 
 def test_a_no_that_waited_is_not_told_where_the_journal_cannot_be_read() -> None:
-    """Somebody may have paid it meanwhile: nobody can say."""
+    """Another call may have paid it meanwhile: that is not known."""
 
     class Unreadable(Durable):
         is_down = False

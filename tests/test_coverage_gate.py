@@ -31,7 +31,7 @@ def test_a_report_is_read(report: str, told: tuple[float, str]) -> None:
 
 @pytest.mark.parametrize(("code", "share"), [(0, 100.0), (1, 0.0)])
 def test_tests_that_fail_are_no_coverage(code: int, share: float) -> None:
-    """The module is not covered, whatever its report says, and what the tests printed is shown."""
+    """The module is not covered, also if its report says so, and what the tests printed is shown."""
 
     def measure() -> int:
         print("a test that prints\nalphapo_async/mine.py 7 %")  # noqa: T201 - a test may print

@@ -115,7 +115,7 @@ def test_a_release_passes_all_checks_and_every_session_runs_in_them() -> None:
 
 
 def test_every_action_is_pinned_by_its_hash() -> None:
-    """A tag can be moved by whoever holds the action's repository; the comment names the release, which dependabot raises."""
+    """A tag can be moved by the owner of the action's repository; the comment names the release, which dependabot raises."""
     used = [
         line.strip()
         for path in place_of(".github/workflows").glob("*.yml")

@@ -349,7 +349,7 @@ def _about(event: Event) -> dict[str, str]:
 
 
 def _http(event: Event, proof: str) -> dict[str, Any]:
-    """Return what the semantic conventions ask of a client's HTTP request; an answer of AlphaPo is no error, whatever its status."""
+    """Return what the semantic conventions ask of a client's HTTP request; an answer of AlphaPo is no error, under any status."""
     method, path = _ENDPOINTS[event.name]
     url = urlsplit(event.base_url)
     attributes: dict[str, Any] = {

@@ -202,7 +202,7 @@ def _mark(line: Entry) -> str:
 
 
 def is_stored(line: Entry, found: Entry | None) -> bool:
-    """Return whether the line found under this number is this one, or counts it, whatever was counted since."""
+    """Return whether the line found under this number is this one, or counts it, also if more was counted since."""
     if found is None:
         return False
     if line.count > 1:

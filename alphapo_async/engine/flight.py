@@ -163,7 +163,7 @@ class Flight:
         """Pay the withdrawal, once, and return what its callers get: the whole story, step by step.
 
         The bytes were encoded with the request (`Registry.encode`). They are recorded before any of them leaves, and every attempt sends
-        the same. Whatever ends the flight early, what was sent is recorded and the row stays resolvable.
+        the same. If the flight ends early, what was sent is recorded and the row stays resolvable.
         """
         try:
             known = await self._record()

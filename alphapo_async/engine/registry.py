@@ -232,7 +232,7 @@ class Registry:
             observer.on_begun(foreign_id)
         try:
             result = await flight.run()
-        except Exception as error:  # noqa: BLE001 - no caller may wait for ever, whatever went wrong
+        except Exception as error:  # noqa: BLE001 - no caller may wait for ever after any error
             observer.on_internal_error(foreign_id, error)
             result = FlightResult(foreign_id, None, "internal error")
         except asyncio.CancelledError:  # again and again: at closing the journal did not take how it ended

@@ -144,7 +144,7 @@ def deposit(record: SandboxWithdrawal, dialect: Dialect, status: str) -> dict[st
 
 
 def signed_callback(record: SandboxWithdrawal, dialect: Dialect, status: str, signer: Signer) -> Delivery:
-    """Return the callback that shows a withdrawal in this status, whatever its status is."""
+    """Return the callback that shows a withdrawal in this status, which need not be its own."""
     return _signed("withdrawal", transaction(record, dialect, status), signer, dialect)
 
 

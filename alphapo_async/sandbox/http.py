@@ -192,7 +192,7 @@ class Sandbox:
         self._desk.throttle_seconds = seconds
 
     def callback(self, foreign_id: str | int, status: str = "confirmed") -> tuple[dict[str, str], bytes]:
-        """Return headers and body of the callback that shows an accepted withdrawal in this status, whatever its status is here.
+        """Return headers and body of the callback that shows an accepted withdrawal in this status, which need not be its status here.
 
         Args:
             foreign_id: of a withdrawal that this sandbox has accepted.

@@ -70,7 +70,7 @@ def test_findings_come_in_order_and_sums_are_of_both_sides(tmp_path: Path) -> No
 
 
 def test_a_period_bounds_what_is_missed_and_not_what_is_compared(tmp_path: Path) -> None:
-    """A row of another day is expected by nobody, and its line is no stranger."""
+    """A row of another day is not expected, and its line is no stranger."""
     journal = [replace(row, created_at=number * DAY) for number, row in enumerate(rows(3))]
     text = "payout-0,0.00000001,BTC,confirmed,\n"
     with contextlib.closing(compared(tmp_path, text, journal, DAY, 2 * DAY)) as comparison:

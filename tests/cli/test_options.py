@@ -137,7 +137,7 @@ def test_what_was_refused_has_a_repr() -> None:
 
 
 async def test_a_question_needs_no_journal_and_leaves_nothing_open(alphapo_sandbox: RunningSandbox) -> None:
-    """The client is closed, whatever came of the question."""
+    """The client is closed, with or without an answer."""
     environment = {**alphapo_sandbox.environment, "ALPHAPO_JOURNAL": "/missing/journal.db"}
     clients: list[AlphapoClient] = []
 

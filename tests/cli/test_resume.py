@@ -54,14 +54,14 @@ def test_resume_pays_what_was_left_open_and_tells_it(local: Local, tmp_path: Pat
 def test_resume_as_json_has_an_object_for_each_row_and_one_for_the_pass(local: Local, tmp_path: Path) -> None:
     """Also of what became final; errors with what happened and what to do."""
     path = tmp_path / "payouts.db"
-    enqueue(local, path, "json-1")
+    enqueue(local, path, "resume-json-1")
     options = ("resume", "--json", "--journal", str(path))
     refused = [json.loads(line) for line in local.invoke(*options, ALPHAPO_SECRET="wrong").stdout.splitlines()]
     assert (refused[0]["outcome"], refused[0]["alphapo_id"]) == ("unknown", None)
     assert "Check ALPHAPO_KEY" in refused[0]["error"]
     assert refused[1]["exit_code"] == 4
     row, *changes, summary = [json.loads(line) for line in local.invoke(*options, "--refresh").stdout.splitlines()]
-    assert (row["foreign_id"], row["outcome"], row["error"]) == ("json-1", "accepted", None)
+    assert (row["foreign_id"], row["outcome"], row["error"]) == ("resume-json-1", "accepted", None)
     assert changes[-1]["status"] == "confirmed"
     assert summary["outcomes"] == {"accepted": 1}
     assert (summary["became_final"], summary["not_final"]) == ({"confirmed": 1}, 0)
@@ -164,5 +164,5 @@ async def test_ctrl_c_and_sigterm_set_an_event_instead_of_ending_the_process() -
 
 
 def test_a_changed_row_is_a_line() -> None:
-    """With whatever is known of it."""
+    """With what is known of it."""
     assert row_line(replace(ACCEPTED_ROW, withdrawal=None)) == f"{ACCEPTED_ROW.foreign_id}  accepted"

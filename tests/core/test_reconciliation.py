@@ -213,7 +213,7 @@ def test_an_ended_withdrawal_moves_no_money() -> None:
     ],
 )
 def test_columns_are_guessed_from_the_header(header: list[str], found: tuple[str, ...]) -> None:
-    """Whatever their case and the signs between their words."""
+    """In any case, with any signs between their words."""
     columns = find_columns(header)
     assert set(columns) == set(found)
     assert set(columns.values()) <= set(header)

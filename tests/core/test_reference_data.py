@@ -88,7 +88,7 @@ def test_what_has_no_list_is_none(body: bytes) -> None:
 
 
 def test_the_minimum_of_conversions_is_the_lowest_of_all_pairs() -> None:
-    """Whatever is not given leaves no trace."""
+    """A field that is not given leaves no trace."""
     pairs = [
         {"currency_from": {"currency": "EUR", "min_amount": "20"}, "currency_to": {"currency": "BTC"}},
         {"currency_from": {"currency": "EUR", "min_amount": "10"}, "currency_to": {"currency": "ETH"}},
@@ -144,7 +144,7 @@ def test_a_quote_without_a_fee_has_none() -> None:
 
 @given(JSON)
 def test_any_reply_is_read_without_an_error(value: Any) -> None:
-    """Whatever AlphaPo's edge sends."""
+    """For any reply of AlphaPo's edge."""
     body = encoded(value)
     for read in (read_currencies, read_exchange_minimums, refusal_of, lambda body: read_quote(body, ASKED)):
         read(body)

@@ -62,7 +62,7 @@ def test_the_policy_that_nobody_changed() -> None:
 
 
 def test_zero_waits_are_allowed() -> None:
-    """Whoever wants no pause, no quiet time or no resending says so with 0."""
+    """0 means no pause, no quiet time or no resending."""
     assert RetryPolicy(wait_initial=0, wait_max=0, quiet=0, resend_within=0).quiet == 0
 
 

@@ -170,7 +170,7 @@ def test_a_callback_before_the_reply_settles_it_once(post: str, is_durable: bool
     ],
 )
 def test_every_signed_callback_is_handed_over_and_says_what_it_is(body: bytes, kind: str) -> None:
-    """Whatever its content; each of them is new once."""
+    """With any content; each of them is new once."""
 
     async def story() -> list[tuple[str, bool]]:
         async with client(Wire()) as alphapo:
@@ -199,7 +199,7 @@ def test_a_callback_with_another_id_is_loud_and_changes_nothing() -> None:
 
 
 def test_figures_that_differ_under_the_same_id_are_a_warning() -> None:
-    """The status counts; the amount or the address that nobody requested is reported once."""
+    """The status counts; an amount or address that was not requested is reported once."""
 
     async def story() -> tuple[str, list[tuple[str, str | None]]]:
         events: list[Event] = []
@@ -218,7 +218,7 @@ def test_figures_that_differ_under_the_same_id_are_a_warning() -> None:
 
 
 def test_a_callback_under_a_retired_key_is_alphapos() -> None:
-    """Under a key of nobody it is not."""
+    """Under an unknown key it is not."""
     body = called()
 
     async def story() -> str:
@@ -272,7 +272,7 @@ def test_a_closed_client_receives_nothing() -> None:
 
 
 def test_a_callback_that_came_too_early_settles_its_withdrawal_when_it_comes_again() -> None:
-    """First nobody knew the withdrawal; then nobody could tell whether AlphaPo has it; the repeat says so, and is not new."""
+    """First the withdrawal was unknown; then AlphaPo might have it; the repeated delivery shows that, and is not new."""
 
     async def story() -> tuple[list[tuple[str, bool]], str, list[str]]:
         journal, heard = Durable(), []

@@ -56,7 +56,7 @@ def test_what_is_enqueued_is_written_down_and_nothing_leaves() -> None:
 
 
 def test_a_journal_that_ends_with_its_process_takes_nothing_for_later() -> None:
-    """Whoever leaves a payment to the workers wants it to survive."""
+    """A payment that is left to the workers must survive."""
 
     async def story() -> None:
         async with client(Wire()) as alphapo:
@@ -150,7 +150,7 @@ def test_only_a_database_has_transactions() -> None:
 
 
 def test_whoever_could_not_enqueue_because_of_a_no_is_told_so() -> None:
-    """Otherwise it would wait for a payment that nobody makes; called again, it is made."""
+    """Otherwise it would wait for a payment that no flight makes; called again, it is made."""
     wire, journal = Wire([NO_CONNECTION] * 5), SlowToOpen()
 
     async def story() -> list[str]:

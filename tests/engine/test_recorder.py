@@ -209,7 +209,7 @@ def test_what_lags_is_written_down_before_closing() -> None:
 
 
 def test_closing_leaves_what_a_journal_that_hangs_does_not_take() -> None:
-    """No task is left, and nobody hears more than that the acceptance is not written."""
+    """No task is left, and the only report is that the acceptance is not recorded."""
 
     async def story() -> int:
         engine = engine_of(Wire())
@@ -254,16 +254,16 @@ def test_what_lags_is_worked_out_anew_of_a_row_that_has_become_another() -> None
         doubted = await engine.recorder.apply(another, Attempt("one", InDoubt("HTTP 502"), 1.0, 2.0))
         _learn_later(engine, another)
         await engine.recorder.flush()
-        found, mended = await engine.journal.find("shop", "same"), await engine.journal.find("shop", "another")
+        found, written = await engine.journal.find("shop", "same"), await engine.journal.find("shop", "another")
         assert found is not None
-        assert mended is not None
+        assert written is not None
         assert doubted.attempts == 1
-        return result, found, mended
+        return result, found, written
 
-    result, found, mended = run(story())
+    result, found, written = run(story())
     assert replace(found, lines=result.lines, counted=result.counted) == result
     assert (found.settled_at, found.attempts, found.lines) == (7.0, 1, 2)
-    assert (mended.state, mended.attempts) == ("accepted", 2)
+    assert (written.state, written.attempts) == ("accepted", 2)
 
 
 def test_what_lags_is_offered_again_until_it_is_taken() -> None:
@@ -332,7 +332,7 @@ class _Full(MemoryJournal):
 
 
 def test_what_is_recorded_is_as_old_as_its_writing() -> None:
-    """A journal may take its time: what it finds expired by then is settled then, and whoever asked until then is answered by it."""
+    """A journal may take its time: a row that is expired by then is settled then, and requests until then get that outcome."""
 
     class Slow(MemoryJournal):
         async def update(self, *args: Any, **how: Any) -> Row:
@@ -398,19 +398,19 @@ def _read_late(*seconds: float, evidence: Attempt = REFUSED) -> tuple[list[str],
 
 
 def test_what_was_long_on_its_way_is_asked_for_again() -> None:
-    """Somebody may have paid meanwhile, after a "no" above all; half a second is not long."""
+    """Another call may have paid meanwhile, after a "no" above all; half a second is not long."""
     assert _read_late(0.5) == (["rejected"] * 2, [1, 1])
     assert _read_late(0.6) == (["rejected"] * 2, [2, 2])
     assert _read_late(9.0, 9.0, 0.1) == (["rejected"] * 2, [3, 3])
 
 
 def test_an_acceptance_stays_true_however_long_it_is_on_its_way() -> None:
-    """Whoever asks to record the withdrawal is answered by it at once."""
+    """A request to record the withdrawal gets it at once."""
     assert _read_late(9.0, evidence=ACCEPTED) == (["accepted"] * 2, [1, 2])
 
 
 def test_what_is_always_long_on_its_way_is_not_relied_on() -> None:
-    """Whether it is still so, nobody can say."""
+    """Whether it still holds is not known."""
     result, asked = _read_late(0.6, 0.6, 0.6)
     slow = "The journal takes more than 0.5 s to answer, and what it says may not be so any more."
     assert (result, asked) == ([f"{slow} True f", f"{slow} None f"], [3, 3])
@@ -552,7 +552,7 @@ def test_what_may_have_left_by_now_has_left_by_the_later_clock() -> None:
 
 @pytest.mark.parametrize("by", [0.0, 5.0])
 def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: float) -> None:
-    """By the later clock, whatever the other one was set to."""
+    """By the later clock, with any setting of the other one."""
 
     async def story() -> list[str]:
         async with _set_back(by) as engine:
@@ -574,7 +574,7 @@ def test_a_none_is_the_last_word_only_before_alphapo_may_have_freed_the_id(by: f
 
 
 def test_it_is_told_when_what_was_learned_was_worked_out() -> None:
-    """By the clock that nobody sets, however long the journal takes to say so."""
+    """By the clock that is never set, however long the journal takes to answer."""
 
     async def story() -> tuple[float, float]:
         engine = engine_of(Wire(), journal=_Slow(0.0, 3.0))

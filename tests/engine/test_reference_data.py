@@ -93,7 +93,7 @@ async def test_a_refused_key_is_named() -> None:
 @pytest.mark.parametrize("ask", QUESTIONS)
 @pytest.mark.parametrize("reply", [NoReply("no connection", may_have_left=False), Reply(502, b"<html>")])
 async def test_no_usable_answer_is_reported(ask: Callable[[AlphapoClient], Awaitable[Any]], reply: Reply) -> None:
-    """Whatever was asked."""
+    """For any request."""
 
     class Always(SessionManager):
         async def exchange(self, method: str, url: str, **how: Any) -> Reply | NoReply:

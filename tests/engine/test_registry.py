@@ -73,7 +73,7 @@ def test_something_else_than_a_request_is_refused() -> None:
 
 
 def test_callers_of_one_foreign_id_share_a_flight() -> None:
-    """Fifty callers, one POST, and each has a result of his own."""
+    """Fifty callers, one POST, and each has a result of its own."""
 
     async def story() -> tuple[list[Withdrawal], int]:
         wire = Wire()
@@ -261,7 +261,7 @@ def test_a_journal_that_breaks_its_promise_leaves_nobody_waiting(caplog: pytest.
 
 
 def test_a_pass_shares_the_flight_of_a_caller() -> None:
-    """One flight for each foreign_id, whoever wants it."""
+    """One flight for each foreign_id, for all its callers."""
     wire, journal = Wire(["silent"]), Durable()
 
     async def story() -> list[str]:
@@ -294,7 +294,7 @@ def test_a_pass_does_not_tell_one_payment_as_another(outcome: str) -> None:
             await asyncio.gather(correcting, return_exceptions=True)
             answer = await journal.find("default", "payout-17")
             assert answer is not None
-            assert answer.settled_by is not None  # what was settled meanwhile is told, and not worked on again
+            assert answer.settled_by is not None  # what was settled meanwhile is reported, and not worked on again
             return result.request.amount, result.outcome
 
     assert run(story()) == (Decimal(2), outcome)
@@ -355,7 +355,7 @@ def test_an_earlier_attempt_counts_for_whoever_says_it_although_a_flight_is_shar
 
 
 def test_another_payment_of_the_same_moment_does_not_wait_for_the_first() -> None:
-    """It hears of the conflict as soon as the journal has answered, and keeps nobody's flight alive."""
+    """It gets the conflict as soon as the journal has answered, and keeps no other flight alive."""
     wire = Wire(["silent"])
 
     async def story() -> float:
@@ -525,7 +525,7 @@ def test_a_conflict_is_told_on_what_the_journal_says_now(seconds: float, expecte
 
 
 def test_what_was_attempted_before_counts_where_a_call_is_shared_that_did_not_know_it() -> None:
-    """It was paid by an earlier system, and the call that came first hears that it never left: not so whoever knew better."""
+    """It was paid by an earlier system, and the call that came first gets "not sent"; a call that knew of it does not."""
     wire = Wire([NO_CONNECTION])
     wire._accept("payout-17", {"currency": "BTC", "amount": "0.0015", "address": "bc1qmadeup"})
 
