@@ -224,7 +224,8 @@ class _Work:
             return Exit.KEY_REFUSED
         if strict and known.balances.error is not None:
             return Exit.UNKNOWN
-        cannot_be_paid = self._survey.invalid or self._survey.conflict or known.short_of
+        in_journal = known.stock.conflict if known.stock is not None else 0
+        cannot_be_paid = self._survey.invalid or self._survey.conflict or in_journal or known.short_of
         return Exit.REFUSED if cannot_be_paid else Exit.ALL_ACCEPTED
 
     def _warn(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.output import amount, pairs
+from alphapo_async.cli.output import amount, clean, pairs
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals, WithdrawalRequest
@@ -170,6 +170,13 @@ async def _balances(access: Access) -> Balances:
         return Balances(held, error)
 
 
+def _conflicts(stock: InJournal) -> str:
+    """Return how many rows are not sent because their foreign_id has another payment in the journal, and the first of them."""
+    more = stock.conflict - len(stock.first_conflicts)
+    names = ", ".join(map(clean, stock.first_conflicts)) + (f" and {more:,} more" if more else "")
+    return f"{stock.conflict:,}, not sent: {names}"
+
+
 def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     """Return the lines of a dry run below the problems; only what the journal does not have yet would be paid now."""
     stock = known.stock or InJournal(left=survey)
@@ -181,6 +188,7 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
             ("already in the journal", _listed(stock.counts)),
             ("same as an earlier row", f"{survey.same:,}"),
             ("in conflict with an earlier row", f"{survey.conflict:,}"),
+            *([("in conflict with the journal", _conflicts(stock))] if stock.conflict else []),
             ("invalid", f"{survey.invalid:,}"),
             *([("with warnings", f"{known.warned:,}")] if known.warned else []),
             *(("address not checked", f"{count:,} ({reason})") for reason, count in known.unchecked.items()),

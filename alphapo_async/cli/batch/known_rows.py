@@ -18,6 +18,7 @@ from alphapo_async.journal import Journal
 __all__ = ["InJournal", "take_stock"]
 
 _AT_ONCE: Final = 500
+_FIRST: Final = 10  # conflicts that are named
 _STATES: Final = {"not_sent": "not sent", "key_refused": "not sent, key refused", "open": "not settled"}
 
 
@@ -32,6 +33,10 @@ class InJournal(msgspec.Struct):
     """Rows that AlphaPo has already accepted."""
     unsettled: Survey = msgspec.field(default_factory=Survey)
     """What is looked up first, and sent again only if that is safe."""
+    conflict: int = 0
+    """Rows that ask for another payment than the one in the journal, and are not sent."""
+    first_conflicts: list[str] = msgspec.field(default_factory=list)
+    """The foreign_ids of the first of them."""
 
     def add(self, request: WithdrawalRequest, row: Row | None, *, retry_rejected: bool) -> bool:
         """Count one row of the file, compared with the journal's row of its foreign_id; return whether a run would pay it now."""
@@ -39,11 +44,16 @@ class InJournal(msgspec.Struct):
             self.left.take(request)
             return True
         is_same = row.revision.is_same_payment(Revision(b"", request))
-        self.counts[_state_of(row) if is_same else f"another payment, {_state_of(row)}"] += 1
+        is_corrected = not is_same and row.state in CORRECTABLE_STATES
+        state = _state_of(row)
+        self.counts[state if is_same else f"corrected (was {state})" if is_corrected else f"in conflict ({state})"] += 1
         is_sent_again = row.state in NEGATIVE_STATES and (row.state not in STICKY_STATES or retry_rejected)
-        if is_sent_again if is_same else row.state in CORRECTABLE_STATES:
+        if is_corrected or (is_same and is_sent_again):
             self.left.take(request)
             return True
+        if not is_same:
+            self.conflict += 1
+            self.first_conflicts += [request.foreign_id][: _FIRST - len(self.first_conflicts)]
         if is_same and row.state == "accepted":
             self.accepted.take(request)
         elif is_same and row.state == "open":

@@ -173,6 +173,20 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 2
 
 
+def test_a_dry_run_names_the_paid_rows_that_were_changed(local: Local, tmp_path: Path) -> None:
+    """The real run would not pay them: exit code 1, and which rows they are."""
+    path = payouts(tmp_path, 2)
+    local.invoke("batch", str(path))
+    path.write_text(path.read_text(encoding="utf-8").replace(",0.5,", ",0.75,", 1), encoding="utf-8")
+    shown = local.invoke("batch", str(path), "--dry-run")
+    assert shown.exit_code == 1
+    lines = shown.output.splitlines()
+    assert "to pay now:                      0" in lines
+    assert "already in the journal:          1 accepted, 1 in conflict (accepted)" in lines
+    [line] = [line for line in lines if line.startswith("in conflict with the journal:")]
+    assert line.startswith("in conflict with the journal:    1, not sent: ")
+
+
 def test_the_report_is_written_for_machines(local: Local, tmp_path: Path) -> None:
     """What is shown, as JSON."""
     report = tmp_path / "report.json"

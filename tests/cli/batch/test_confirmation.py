@@ -56,6 +56,16 @@ def test_a_dry_run_shows_totals_beside_balances() -> None:
     ]
 
 
+def test_a_dry_run_names_the_rows_that_conflict_with_the_journal() -> None:
+    """The first of them; the others are counted."""
+    stock = InJournal(conflict=3, first_conflicts=["payout-1", "payout-2"])
+    lines = dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, stock=stock))
+    assert "in conflict with the journal:    3, not sent: payout-1, payout-2 and 1 more" in lines
+    stock = InJournal(conflict=1, first_conflicts=["payout-1"])
+    lines = dry_run_lines(SURVEY, PriorKnowledge(is_durable=True, stock=stock))
+    assert "in conflict with the journal:    1, not sent: payout-1" in lines
+
+
 def test_rows_without_a_tag_are_counted() -> None:
     """In a dry run and in the question: money that an exchange gets without a tag can be lost."""
     survey = Survey()

@@ -41,10 +41,10 @@ def stock_of(known: Row | None, request: WithdrawalRequest = SAME, *, retry_reje
         (REJECTED_ROW, SAME, True, "rejected", "left"),
         (row(state="conflict"), SAME, False, "conflict", None),
         (row(state="failed"), SAME, True, "failed", None),
-        (REJECTED_ROW, OTHER, False, "another payment, rejected", "left"),
-        (ACCEPTED_ROW, OTHER, True, "another payment, accepted", None),
-        (DOUBTED, OTHER, True, "another payment, not settled", None),
-        (row(state="conflict"), OTHER, True, "another payment, conflict", None),
+        (REJECTED_ROW, OTHER, False, "corrected (was rejected)", "left"),
+        (ACCEPTED_ROW, OTHER, True, "in conflict (accepted)", None),
+        (DOUBTED, OTHER, True, "in conflict (not settled)", None),
+        (row(state="conflict"), OTHER, True, "in conflict (conflict)", None),
         (row(state="conflict"), SAME, True, "conflict", "left"),
     ],
 )
@@ -54,6 +54,8 @@ def test_a_row_is_left_where_a_run_would_send_it(
     """What is accepted is not paid again, what is in doubt is looked up first, and what was not sent is sent."""
     stock = stock_of(known, request_, retry_rejected=retry)
     assert stock.counts == ({} if state is None else {state: 1})
+    is_conflict = str(state).startswith("in conflict ")
+    assert (stock.conflict, stock.first_conflicts) == ((1, ["f"]) if is_conflict else (0, []))
     figures: dict[str, Any] = {name: getattr(stock, name).to_pay for name in ("left", "accepted", "unsettled")}
     assert figures == {
         name: {"BTC": request_.asked[0]} if name == place else {} for name in ("left", "accepted", "unsettled")
