@@ -22,7 +22,7 @@ from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import warning_text
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import clean, counted
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.replies import NoReply, Reply
@@ -79,7 +79,9 @@ async def _check_journal(access: Access) -> CheckLine:
         return CheckLine("journal", str(error), Exit.WRONG)
     opens = journal_line(is_durable=journal.is_durable, is_new=is_new)
     if frozen:
-        cautions.append(f"{frozen} rows are frozen since it went back in time: see `alphapo runbook failover`")
+        cautions.append(
+            f"{counted(frozen, 'row is', 'rows are')} frozen since it went back in time: see `alphapo runbook failover`"
+        )
     if journal.is_durable and not is_new:
         cautions.append(NO_EXCERPT)
     return msgspec.structs.replace(opens, text="; ".join((opens.text, *cautions)))
@@ -130,7 +132,7 @@ async def _check_key(client: AlphapoClient) -> CheckLine:
         balances = await client.balances()
     except AlphapoError as error:
         return CheckLine("key", str(error), explain(error)[1])
-    return CheckLine("key", f"AlphaPo accepts it and shows {len(balances)} balances")
+    return CheckLine("key", f"AlphaPo accepts it and shows {counted(len(balances), 'balance')}")
 
 
 async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckLine]:
@@ -162,8 +164,8 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
     if (why := known.balances.error) is not None:
         return [*lines, CheckLine("file", f"not compared: {why}", explain(why)[1])]
     unchecked = sum(known.unchecked.values())
-    about = f", {unchecked:,} addresses not checked" if unchecked else ""
-    return [*lines, CheckLine("file", f"{survey.rows:,} rows, {known.warned:,} of them with warnings{about}")]
+    about = f", {counted(unchecked, 'address', 'addresses')} not checked" if unchecked else ""
+    return [*lines, CheckLine("file", f"{counted(survey.rows, 'row')}, {known.warned:,} of them with warnings{about}")]
 
 
 _CHECK_EPILOG = """\b

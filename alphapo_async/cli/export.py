@@ -16,6 +16,7 @@ import msgspec
 
 from alphapo_async.cli.batch.cells import FORMULAS
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.output import counted
 from alphapo_async.cli.row_fields import FIELDS, fields_of
 from alphapo_async.journal import Journal
 
@@ -122,4 +123,4 @@ def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str 
 
     began = time.monotonic()
     count = with_journal(journal_named(name, os.environ, reads_only=True), use)
-    click.echo(f"{count} withdrawals in {time.monotonic() - began:.1f} s.", err=True)
+    click.echo(f"{counted(count, 'withdrawal')} in {time.monotonic() - began:.1f} s.", err=True)

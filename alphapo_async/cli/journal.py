@@ -16,7 +16,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, json_option, no_password
-from alphapo_async.cli.output import clean, json_text, make_console, pairs, table, totals_table
+from alphapo_async.cli.output import clean, counted, json_text, make_console, pairs, table, totals_table
 from alphapo_async.cli.row_fields import fields_of, line_fields
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
@@ -282,7 +282,9 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
             await into.aclose()
 
     count = with_journal(journal_named(name, os.environ), use)
-    click.echo(f"Copied and compared {count} withdrawals. The file is closed for good: nothing is sent from it again.")
+    click.echo(
+        f"Copied and compared {counted(count, 'withdrawal')}. The file is closed for good: nothing is sent from it again."
+    )
     click.echo(f"From now on use {shown(target)}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from typing import IO, Any
@@ -20,6 +21,7 @@ __all__ = [
     "adds_up",
     "amount",
     "clean",
+    "counted",
     "echo",
     "fees_text",
     "fits",
@@ -49,8 +51,16 @@ def make_console(file: IO[str] | None = None) -> Console:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a sentence: broken between words on a terminal, and not at all in a pipe."""
-    console.print(clean(text), soft_wrap=not console.is_terminal)
+    """Print a sentence: broken at blanks on a terminal, and not at all in a pipe. No word, path or id is ever broken."""
+    shown = clean(text)
+    if console.is_terminal:
+        shown = textwrap.fill(shown, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(shown, soft_wrap=True)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, in the singular for 1: `1 row`, `1,200 rows`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def echo(text: str, *, err: bool = False) -> None:

@@ -16,6 +16,8 @@ __all__ = ["Advance", "duration", "moving_line", "progress_line", "show_progress
 
 _LINE_EVERY: Final = 2.0  # seconds
 _FRAME_EVERY: Final = 0.1  # seconds
+_WHOLE: Final = 10
+"""From so many rows a second the speed is shown without decimals."""
 
 Advance: TypeAlias = Callable[[str], None]
 """Called with the outcome of every row that has one."""
@@ -79,7 +81,7 @@ class _Bar(Progress):
         """Draw the bar and the outcomes."""
         rate = _rate(done, self._total, self.measure(done))
         self._outcomes = _outcomes(done)
-        self.update(self._task, figures=f"{done.total():,}/{self._total:,}  {rate}")
+        self.update(self._task, figures=f"{done.total():,}/{self._total:,}  {rate}".rstrip())
         self.refresh()
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -115,20 +117,34 @@ def progress_line(done: Counter[str], total: int) -> str:
 def moving_line(done: Counter[str], total: int, rate: float) -> str:
     """Return the progress, the speed and the time left, in a line."""
     head, colon, outcomes = progress_line(done, total).partition(": ")
-    return f"{head}, {_rate(done, total, rate)}{colon}{outcomes}"
+    speed = _rate(done, total, rate)
+    return f"{head}{', ' if speed else ''}{speed}{colon}{outcomes}"
 
 
 def _rate(done: Counter[str], total: int, rate: float) -> str:
+    """Return the speed and the time left as text; empty where the speed is not known yet."""
     left = total - done.total()
-    if left <= 0 or rate <= 0:
-        return f"{rate:,.0f}/s"
-    return f"{rate:,.0f}/s, {duration(left / rate)} left"
+    if rate <= 0:
+        return ""
+    speed = f"{rate:,.0f}/s" if rate >= _WHOLE else f"{rate:.1f}/s"
+    return speed if left <= 0 else f"{speed}, {_clock(left / rate)} left"
+
+
+def _clock(seconds: float) -> str:
+    """Return hours, minutes and seconds, short enough for a bar."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def duration(seconds: float) -> str:
-    """Return hours, minutes and seconds."""
+    """Return a time in words, in its two largest units: `0.4 s`, `3 s`, `16 min 40 s`, `2 h`."""
+    if seconds < 1:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+    return (f"{minutes} min {rest} s" if rest else f"{minutes} min") if minutes else f"{rest} s"
 
 
 def _outcomes(done: Counter[str]) -> str:

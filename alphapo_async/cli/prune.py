@@ -14,6 +14,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
+from alphapo_async.cli.output import counted
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
@@ -145,7 +146,7 @@ def _forget(
     if not names:
         click.echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
         sys.exit(Exit.REFUSED if is_strict and not done else 0)
-    if not yes and not click.confirm(f"{verb.capitalize()} {len(names)} withdrawals for good?", err=True):
+    if not yes and not click.confirm(f"{verb.capitalize()} {counted(len(names), 'withdrawal')} for good?", err=True):
         sys.exit(Exit.REFUSED)
 
     def change(row: Row) -> tuple[Row, Sequence[Entry]]:
@@ -167,6 +168,6 @@ def _forget(
 
 def closing_words(verb: str, count: int, *, is_wiped: bool) -> list[str]:
     """Return the closing lines."""
-    done = f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {count} withdrawals. {_BACKUPS}"
+    done = f"{verb.capitalize()}{'d' if verb.endswith('e') else 'ed'} {counted(count, 'withdrawal')}. {_BACKUPS}"
     busy = "Another process uses the file: its log may hold them until the last one is closed."
     return [done] if is_wiped else [done, busy]

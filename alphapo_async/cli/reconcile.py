@@ -21,7 +21,7 @@ from alphapo_async.cli.export import NEVER_LATER, Bound
 from alphapo_async.cli.journal import account_of, account_rows, journal_named, with_journal
 from alphapo_async.cli.loop import interruptible
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean, make_console, say, table
+from alphapo_async.cli.output import clean, counted, make_console, say, table
 from alphapo_async.core.codec import plain
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.rate_limit import REFRESHES
@@ -224,7 +224,10 @@ def _show(summary: dict[str, Any], *, as_json: bool) -> None:
         sums = [(currency, *figures.values()) for currency, figures in summary["sums"].items()]
         console.print(table("Sums", ["currency", "journal", "AlphaPo", "AlphaPo - journal"], sums, right=True))
     if summary["other_lines"]:
-        say(console, f"{summary['other_lines']:,} lines of another type were left out.")
+        say(
+            console,
+            f"{counted(summary['other_lines'], 'line of another type was', 'lines of another type were')} left out.",
+        )
     if summary["missing_here"] is None:
         say(console, _NOT_CHECKED)
     elif summary["missing_here"]:

@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import clean, counted
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.row import Row, is_frozen
@@ -58,7 +58,7 @@ def unfreeze(
     opened = journal_named(name, os.environ)
     if nothing_lost:
         count = with_journal(opened, lambda opened: opened.equate_epochs())
-        click.echo(f"Nothing was lost: {count} rows that were recorded before the journal went back count as before.")
+        click.echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
         return
     if not because:
         raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")

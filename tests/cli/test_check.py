@@ -88,7 +88,7 @@ async def test_what_a_database_may_lose_is_told() -> None:
         [told] = [line.text async for line in check_everything(access) if line.name == "journal"]
     assert (
         told
-        == f"it opens and is durable; 1 rows are frozen since it went back in time: see `alphapo runbook failover`; {NO_EXCERPT}"
+        == f"it opens and is durable; 1 row is frozen since it went back in time: see `alphapo runbook failover`; {NO_EXCERPT}"
     )
 
 
@@ -186,7 +186,7 @@ def test_a_warning_about_a_row_has_its_line(local: Local, tmp_path: Path) -> Non
     path.write_text(f"{HEAD}\na,u,BTC,{BITCOIN},1\nb,u,ADA,x,1\nc,u,BTC,{BITCOIN},0.123456789\n", encoding="utf-8")
     assert local.invoke("check", str(path)).output.splitlines()[-2:] == [
         "warning file     line 4: warning: amount 0.123456789 has 9 decimals, and BTC has 8.",
-        "ok      file     3 rows, 1 of them with warnings, 1 addresses not checked",
+        "ok      file     3 rows, 1 of them with warnings, 1 address not checked",
     ]
     strict = local.invoke("check", str(path), "--strict").output.splitlines()
     assert strict[-2].startswith("failed  file     line 4: warning: ")

@@ -52,7 +52,7 @@ def exported(path: Path, *arguments: str) -> str:
     """Run the command and return what it wrote."""
     told = invoke("journal", "export", "--journal", str(path), *arguments)
     assert told.exit_code == 0, told.output
-    assert "withdrawals in" in told.stderr
+    assert "withdrawal" in told.stderr
     return told.stdout
 
 

@@ -15,6 +15,7 @@ from alphapo_async.cli.output import (
     adds_up,
     amount,
     clean,
+    counted,
     echo,
     fees_text,
     fitting_totals,
@@ -186,7 +187,28 @@ def test_a_sentence_is_broken_between_words_on_a_terminal_alone() -> None:
             Console(file=file, width=20, force_terminal=is_terminal, color_system=None), "a sentence of some length\x1b"
         )
         told.append(file.getvalue())
-    assert told == ["a sentence of some \nlength\\x1b\n", "a sentence of some length\\x1b\n"]
+    assert told == ["a sentence of some\nlength\\x1b\n", "a sentence of some length\\x1b\n"]
+
+
+def test_no_word_is_broken_on_a_terminal() -> None:
+    """A path or an id that is wider than the terminal stays in one piece, to be copied."""
+    file = io.StringIO()
+    say(Console(file=file, width=20, force_terminal=True, color_system=None), "see a-path/which-is/wider/than-20 now")
+    assert file.getvalue() == "see\na-path/which-is/wider/than-20\nnow\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (1, ("row",), "1 row"),
+        (0, ("row",), "0 rows"),
+        (1_200, ("row",), "1,200 rows"),
+        (2, ("address", "addresses"), "2 addresses"),
+    ],
+)
+def test_a_number_stands_with_its_noun(number: int, words: tuple[str, ...], text: str) -> None:
+    """Singular for one."""
+    assert counted(number, *words) == text
 
 
 def test_a_line_is_printed_without_what_could_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def test_one_withdrawal_is_redacted(path: Path) -> None:
     told = invoke("journal", "redact", "one", "--yes", "--journal", str(path))
     assert (told.exit_code, told.output) == (
         0,
-        "Redacted 1 withdrawals. Backups, exports and AlphaPo keep what they have.\n",
+        "Redacted 1 withdrawal. Backups, exports and AlphaPo keep what they have.\n",
     )
     assert forgotten(path) == {"one"}
     shown = invoke("journal", "show", "one", "--journal", str(path)).output

@@ -106,7 +106,7 @@ def test_lines_of_another_type_are_counted_and_left_out(books: Books) -> None:
     books.export.write_text("\n".join(lines) + "\n", encoding="utf-8")
     told = books.against()
     assert told.exit_code == 0
-    assert "1 lines of another type were left out." in told.stderr
+    assert "1 line of another type was left out." in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.paths import check_places
-from alphapo_async.cli.batch.report import BatchReport, attention_lines, outcome_rows, report_json
+from alphapo_async.cli.batch.report import BatchReport, outcome_rows, report_json, report_lines
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.results import ResultsFile
 from alphapo_async.cli.batch.run import Job, Orders, pay_file
@@ -26,8 +26,7 @@ from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
 from alphapo_async.cli.options import Access, access_options, give_up_after_of
-from alphapo_async.cli.output import clean, echo, fitting_totals, make_console, say, table
-from alphapo_async.cli.progress import duration
+from alphapo_async.cli.output import clean, counted, echo, fitting_totals, make_console, say, table
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
@@ -38,7 +37,7 @@ from alphapo_async.journal import Journal
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 
-__all__ = ["batch", "report_lines"]
+__all__ = ["batch"]
 
 _EPILOG = """\b
 Examples:
@@ -287,12 +286,13 @@ class _Work:
     def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
-        for line in (*report_lines(report, str(results)), *attention_lines(report)):
+        for line in report_lines(report, str(results)):
             say(self._console, line)
         if not self._access.is_in_memory:
             say(
                 self._console,
-                f"Keep the file, {results} and the journal {self._access.journal_name}: they prove what was paid.",
+                f"Keep {self._source.name}, {results} and the journal {self._access.journal_name}: they prove what was paid, "
+                "and the journal keeps a row from being paid twice.",
             )
         if failure is not None:
             echo(row_message(failure), err=True)
@@ -339,7 +339,7 @@ def _check_warnings(known: PriorKnowledge) -> None:
     Raises:
         ConfigurationError: there is one, and --strict was given.
     """
-    found = [f"{known.warned:,} rows have warnings"] if known.warned else []
+    found = [counted(known.warned, "row has a warning", "rows have warnings")] if known.warned else []
     found += [f"the balance is not enough for {currency}" for currency in known.short_of]
     if found:
         raise ConfigurationError(f"With --strict a warning is an error: {'; '.join(found)}. {_NOTHING}")
@@ -351,37 +351,6 @@ def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:
         check()
     except ConfigurationError as error:
         yield error
-
-
-def report_lines(report: BatchReport, results: str) -> list[str]:
-    """Return the lines below the tables."""
-    lines = [
-        f"Totals reconcile: {'yes' if report.adds_up else 'NO'}.",
-        f"Took {duration(report.seconds)}. Results: {results}",
-    ]
-    if report.unwritten:
-        lines.append(
-            f"{report.unwritten:,} rows were taken, but their results could not be written. The journal has them."
-        )
-    if conflicts := report.outcomes["conflict"]:
-        lines.append(
-            f"{conflicts:,} rows conflict with an existing withdrawal or an earlier line, and were not sent. Read their errors in the "
-            "results before you refund them or pay them in another way."
-        )
-    if report.not_final:
-        lines.append(
-            f"{report.not_final:,} rows are accepted and not final yet: the same command follows them further."
-        )
-    reason = "" if report.failed is not None or report.cut_short is None else f": {report.cut_short}"
-    if report.not_taken:
-        lines.append(f"{report.not_taken:,} rows were not tried{reason or '.'}")
-    elif reason:
-        lines.append(f"The run ended before every row was settled{reason}")
-    if report.code is Exit.UNKNOWN and report.failed is None:
-        lines.append(
-            "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
-        )
-    return lines
 
 
 _NOTHING: Final = "Nothing was sent."

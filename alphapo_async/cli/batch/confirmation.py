@@ -12,7 +12,7 @@ import msgspec
 from alphapo_async.cli.batch.known_rows import InJournal, take_stock
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.output import amount, clean, pairs
+from alphapo_async.cli.output import amount, clean, counted, pairs
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals, WithdrawalRequest
@@ -208,7 +208,7 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
 
 def _without_tag(survey: Survey) -> list[tuple[str, str]]:
     count = survey.without_tag
-    return [("XRP Ledger, without a tag", f"{count:,} rows, on purpose")] if count else []
+    return [("XRP Ledger, without a tag", f"{counted(count, 'row')}, on purpose")] if count else []
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -219,7 +219,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _asked(survey: Survey) -> dict[str, str]:
     """Return sum and number of rows, by asked currency, as text."""
     return {
-        currency: f"{amount(figure, currency)} in {survey.counts[currency]:,} rows"
+        currency: f"{amount(figure, currency)} in {counted(survey.counts[currency], 'row')}"
         for currency, figure in survey.to_pay.items()
     }
 
@@ -249,7 +249,7 @@ def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -
             ("key", f"fingerprint {access.fingerprint}"),
             ("journal", "durable" if known.is_durable else "in memory: forgets what was sent when it ends"),
             ("so far", so_far or "nothing in this journal"),
-            ("file", f"{name}, {survey.rows:,} rows, {left_out:,} of them not to be paid"),
+            ("file", f"{name}, {counted(survey.rows, 'row')}, {left_out:,} of them not to be paid"),
             ("total to pay", "; ".join(_asked(stock.left).values()) or "nothing"),
             *_without_tag(survey),
             *((name, "; ".join(_asked(rows).values())) for name, rows in more if rows.counts),

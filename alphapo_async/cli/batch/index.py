@@ -107,6 +107,13 @@ class Index:
         ):
             yield Later(line, foreign_id, first, None if cells is None else msgspec.json.decode(cells))
 
+    def has_result(self, line: int) -> bool:
+        """Return whether the row of this line requests the same payment as an earlier row that has a results line."""
+        found = self._scratch.first(
+            "select 1 from laters join told using (foreign_id) where is_same and line = ?", line
+        )
+        return found is not None
+
     def close(self) -> None:
         """Close the database; its file is removed."""
         self._scratch.close()

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from alphapo_async.cli.batch.survey import EXACT, Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
 from alphapo_async.cli.exit_codes import Exit, code_of
-from alphapo_async.cli.output import adds_up, clean
+from alphapo_async.cli.output import adds_up, amount, clean, counted
+from alphapo_async.cli.progress import duration
 from alphapo_async.core.codec import plain
 from alphapo_async.core.models import Totals, WithdrawalRequest
 
-__all__ = ["LISTED", "BatchReport", "OutcomeCounts", "attention_lines", "is_report", "outcome_rows", "report_json"]
+__all__ = ["LISTED", "BatchReport", "OutcomeCounts", "is_report", "outcome_rows", "report_json", "report_lines"]
 
 LISTED: Final = 10
 """Rows that need attention are listed up to this number."""
@@ -111,18 +112,97 @@ def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 
 
-def attention_lines(report: BatchReport) -> list[str]:
-    """Return what was paid now and before, where something was paid before; and the first rows that need a person."""
-    lines = []
-    if report.paid_before:
+def report_lines(report: BatchReport, results: str) -> list[str]:
+    """Return the lines below the tables: whether the figures are right, the rows that need a person, and what to do now."""
+    lines = [
+        _reconciliation(report),
+        f"Took {duration(report.seconds)}. Results: {results}",
+        *_paid_before(report),
+        *_attention(report),
+        *_advice(report),
+    ]
+    if report.unwritten:
         lines.append(
-            f"{report.outcomes['accepted'] - report.paid_before:,} paid now, {report.paid_before:,} were paid before."
+            f"{counted(report.unwritten, 'row was taken, but its result', 'rows were taken, but their results')} could not be written. "
+            "The journal has it."
         )
-    if report.attention:
-        count = sum(number for outcome, number in report.outcomes.items() if code_of([outcome]) is Exit.REFUSED)
-        first = f" (the first {len(report.attention)} of {count:,})" if count > len(report.attention) else ""
-        lines += [f"Rows that need attention{first}:", *report.attention]
+    if report.not_final:
+        lines.append(
+            f"{counted(report.not_final, 'row is', 'rows are')} accepted and not final yet: the same command follows them further."
+        )
+    reason = "." if report.failed is not None or report.cut_short is None else f": {report.cut_short}."
+    if report.not_taken:
+        lines.append(f"{counted(report.not_taken, 'row was', 'rows were')} not tried{reason}")
+    elif reason != ".":
+        lines.append(f"The run ended before every row was settled{reason}")
+    if report.code is Exit.UNKNOWN and report.failed is None:
+        lines.append(
+            "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
+        )
     return lines
+
+
+def _reconciliation(report: BatchReport) -> str:
+    """Return whether the totals are right, and which rows are in none of them."""
+    verdict = f"Totals reconcile: {'yes' if report.adds_up else 'NO'}."
+    survey = report.survey
+    if not survey.invalid:
+        return verdict
+    sums = [amount(figure, currency) for currency, figure in survey.invalid_sums.items()]
+    if survey.invalid_without_sum:
+        sums.append(f"{counted(survey.invalid_without_sum, 'amount')} that cannot be read")
+    return f"{verdict} Not in them: {counted(survey.invalid, 'invalid row')} ({', '.join(sums)})."
+
+
+def _paid_before(report: BatchReport) -> list[str]:
+    before = report.paid_before
+    if not before:
+        return []
+    return [f"{report.outcomes['accepted'] - before:,} paid now, {counted(before, 'was', 'were')} paid before."]
+
+
+def _attention(report: BatchReport) -> list[str]:
+    """Return the first rows that need a person."""
+    if not report.attention:
+        return []
+    count = sum(number for outcome, number in report.outcomes.items() if code_of([outcome]) is Exit.REFUSED)
+    first = f" (the first {len(report.attention)} of {count:,})" if count > len(report.attention) else ""
+    return [f"Rows that need attention{first}:", *report.attention]
+
+
+_ADVICE: Final = {
+    "invalid": "Correct the {rows} in the file, then run the same command again: it pays only what is not paid yet.",
+    "rejected": "AlphaPo refused {rows}, and no money moved: correct the file under the same foreign_id and run the same command "
+    "again, or release the funds. --retry-rejected sends what was refused again as it is.",
+    "failed": "AlphaPo cancelled or declined {rows} after accepting, and no money moved: release the funds, or pay again only under "
+    "a new foreign_id.",
+    "conflict": "{rows} not sent, because the foreign_id already has another payment, in the journal, at AlphaPo or in an earlier line. "
+    "If the same payout was meant, do nothing: the existing one counts. Before you refund anything or pay it in another way, read "
+    "its outcome with `alphapo status FOREIGN_ID`. Where that is unknown, follow `alphapo runbook unknown`; `alphapo journal settle` "
+    "is for what no look-up settles.",
+    "unknown": "AlphaPo may have {rows} whose outcome is unknown: keep them pending, with no refund and no new foreign_id. The same "
+    "command again looks them up. What stays unknown: `alphapo runbook unknown`; `alphapo journal settle` is for what no look-up settles.",
+    "not_sent": "{rows} not sent, and no money moved: the same command again pays them. Or release the funds, and take the rows out "
+    "of the file.",
+    "key_refused": "{rows} not sent, and no money moved, because AlphaPo does not accept the key: correct the key, then run the same "
+    "command again.",
+}
+"""What to do with the rows of an outcome."""
+_NOUNS: Final = {
+    "invalid": ("invalid row", None),
+    "conflict": ("row was", "rows were"),
+    "not_sent": ("row was", "rows were"),
+    "key_refused": ("row was", "rows were"),
+}
+
+
+def _advice(report: BatchReport) -> list[str]:
+    """Return what to do now, a line for each outcome that asks for something."""
+    return [
+        text.format(rows=counted(report.outcomes[outcome], *_NOUNS.get(outcome, ("row", None))))
+        for outcome, text in _ADVICE.items()
+        if report.outcomes[outcome]
+    ]
 
 
 def report_json(report: BatchReport) -> bytes:
@@ -136,6 +216,8 @@ def report_json(report: BatchReport) -> bytes:
         "unwritten": report.unwritten,
         "not_final": report.not_final,
         "paid_before": report.paid_before,
+        "invalid_sums": {currency: plain(figure) for currency, figure in report.survey.invalid_sums.items()},
+        "invalid_without_sum": report.survey.invalid_without_sum,
         "totals": _figures(report.totals.items()),
         "journal_totals": _figures(report.journal.items()),
         "adds_up": report.adds_up,

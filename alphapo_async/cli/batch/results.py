@@ -19,14 +19,16 @@ from typing import Final, Self
 
 from alphapo_async.cli.messages import row_message
 from alphapo_async.cli.output import clean, fees_text, txids_text
-from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest
+from alphapo_async.core.errors import AlphapoError, ConfigurationError, InvalidRequest, WithdrawalNotSent
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.results import BatchResult
 
-__all__ = ["COLUMNS", "ResultsError", "ResultsFile", "cells_of", "invalid_cells"]
+__all__ = ["COLUMNS", "NOT_TRIED", "ResultsError", "ResultsFile", "cells_of", "invalid_cells", "not_tried_cells"]
 
 COLUMNS: Final = ("foreign_id", "outcome", "id", "status", "error", "line", "txid", "fees")
 """`txid` and `fees` are filled once AlphaPo shows them: in a run with --follow, or in a later one."""
+NOT_TRIED: Final = "not_tried"
+"""Stands in the column `outcome` of a row that a run which ended early did not reach."""
 _LONGEST: Final = 2_000  # characters of what is wrong
 _SHOWN: Final = 100  # characters of a foreign_id that may be anything
 
@@ -176,21 +178,24 @@ def _stranger(lines: Iterable[Sequence[str]], is_ours: Callable[[str], bool]) ->
             continue
         if is_ours(line[0]):
             has_ours = True
-        elif line[1] != "invalid":
+        elif line[1] not in ("invalid", NOT_TRIED):
             return line[0]
         else:
-            # A row that was invalid may have had any foreign_id, or none, and another one since; but not all of them.
+            # A row that was invalid, or not tried, may have had any foreign_id, or none, and another one since; but not all of them.
             invalid = invalid or line[0]
     return None if has_ours else invalid or None
 
 
-def cells_of(result: BatchResult, line: int, shown: Transaction | None = None) -> list[str]:
+def cells_of(
+    result: BatchResult, line: int, shown: Transaction | None = None, *, is_stopped: bool = False
+) -> list[str]:
     """Return the cells of a row that was tried and begins on this line of the input.
 
     Args:
         result: of the row.
         line: its number.
         shown: what a look-up or a callback has shown of the withdrawal; None where nothing is known.
+        is_stopped: the run was ending when the row finished, and the report gives the reason.
     """
     known = result.withdrawal or getattr(result.error, "transaction", None)
     identity, status = ("", "") if known is None else ("" if known.id is None else str(known.id), known.status or "")
@@ -199,11 +204,28 @@ def cells_of(result: BatchResult, line: int, shown: Transaction | None = None) -
         result.outcome,
         identity,
         status,
-        _words(result.error),
+        _STOPPED if is_stopped and _ends_with_run(result.error) else _words(result.error),
         str(line),
         txids_text(shown),
         fees_text(shown),
     ]
+
+
+_STOPPED: Final = (
+    "Stopped before it was sent. No money moved. Run the same command again to pay it, or release the funds."
+)
+_RUN_ENDS: Final = ("closed", "no connection", "outage", "queue", "throttled")
+"""Reasons why a row is not sent that are those of the whole run."""
+
+
+def _ends_with_run(error: AlphapoError | None) -> bool:
+    return isinstance(error, WithdrawalNotSent) and error.reason in _RUN_ENDS
+
+
+def not_tried_cells(line: int, foreign_id: object) -> list[str]:
+    """Return the cells of a row that the run did not reach."""
+    text = "Not tried: the run ended before this row. Run the same command again. An earlier run may have paid it."
+    return [_cut(str(foreign_id)), NOT_TRIED, "", "", text, str(line), "", ""]
 
 
 def _words(error: AlphapoError | None) -> str:

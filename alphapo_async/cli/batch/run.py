@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
+from itertools import takewhile
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,7 +22,7 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
 from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
 from alphapo_async.cli.options import Access
-from alphapo_async.cli.output import say
+from alphapo_async.cli.output import counted, say
 from alphapo_async.cli.progress import Advance, duration, show_progress
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import decode_body, encode_body
@@ -42,6 +43,7 @@ _IN_ONE_GO: Final = 100
 """Rows that are reported without being tried before other tasks get a turn."""
 _OPEN_ENDED: Final = ("accepted", "unknown")
 _NO_MORE_THAN: Final = "nothing more is sent, and requests under way get one minute"
+_NOT_ACCEPTED: Final = "nothing accepts the connection (is the host right, and is it running?)"
 _NO_ANSWER_YET: Final = "a request without an answer stays unknown until the same command looks it up"
 
 
@@ -95,6 +97,11 @@ class BatchShutdown:
     def __repr__(self) -> str:
         return f"BatchShutdown({self.why!r})"
 
+    @property
+    def is_at_once(self) -> bool:
+        """Return whether requests under way are not waited for any more."""
+        return self._closing is not None
+
     def hear(self, event: Event) -> None:
         """Follow outages: print the problem with the next attempt after one began, since that attempt has the reason."""
         if event.name == "attempt":
@@ -116,7 +123,7 @@ class BatchShutdown:
 
     def _give_up(self) -> None:
         why = f"AlphaPo has given no readable answer for {duration(self._give_up_after or 0)}"
-        self.say(f"Giving up, for {why}: {_NO_MORE_THAN}.")
+        self.say(f"Giving up: {why}. {_NO_MORE_THAN[0].upper()}{_NO_MORE_THAN[1:]}.")
         self.end(why)
 
     def _forget_timer(self) -> None:
@@ -167,7 +174,7 @@ class BatchShutdown:
 def _what_came(host: str, why: str) -> str:
     """Return why AlphaPo gives no readable answer."""
     if why.startswith("no connection"):
-        return f"{host} cannot be reached: {why}"
+        return f"{host} cannot be reached: {why.partition(': ')[2] or _NOT_ACCEPTED}"
     return f"{host} gives no readable answer: {why}"
 
 
@@ -184,12 +191,15 @@ class _Book:
         self.attention: list[str] = []
         """The first rows that were refused, failed, invalid or conflicting, as they are listed."""
         self.failure: ResultsError | None = None
+        self.reached = 0
+        """The last line with an outcome; every row before it has one, too, or repeats a row that has."""
         self._results = results
         self._ending = ending
         self._advance = advance
 
     def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
         """Count and write the outcome of a row."""
+        self.reached = max(self.reached, int(cells[_LINE]))
         self.tally.add(outcome, request)
         if code_of([outcome]) is Exit.REFUSED and len(self.attention) < LISTED:
             named = f"line {cells[_LINE]}, {cells[0]}: {outcome}"
@@ -200,6 +210,10 @@ class _Book:
         """Write the outcome of an earlier row with the same payment."""
         self.same += 1
         self._write(cells)
+
+    def tell_not_tried(self, cells: list[str]) -> None:
+        """Write that a row was not reached."""
+        self._try(lambda: self._results.write(cells))
 
     def _write(self, cells: list[str]) -> None:
         self._advance(cells[1])
@@ -284,20 +298,25 @@ class _Run:
         Args:
             find: returns the journal's row of a foreign_id.
         """
+        failure: AlphapoError | None = None
         try:
             await self._pay(find)
             if self._following:
                 await self._follow()
         except _FAILURES as error:
-            self._tell_rest()
-            return cast("AlphapoError", error)
+            failure = cast("AlphapoError", error)
         self._tell_rest()
-        for place, cells in enumerate(self._job.sifter.same_again()):
-            self._book.tell_same(cells)
-            if place % _IN_ONE_GO == 0:
-                await asyncio.sleep(0)
+        await _each(self._job.sifter.same_again(), self._book.tell_same)
+        if failure is not None or self._ending.why is not None:
+            await self._tell_not_tried()
         self._book.finish()
-        return None
+        return failure
+
+    async def _tell_not_tried(self) -> None:
+        """Write a line for each row that the run did not reach; a second Ctrl-C ends that, too."""
+        with contextlib.suppress(FileChanged):  # which rows it had is no longer known
+            left = self._job.sifter.not_tried(self._book.reached)
+            await _each(takewhile(lambda _: not self._ending.is_at_once, left), self._book.tell_not_tried)
 
     async def _pay(self, find: Callable[[str], Awaitable[Row | None]]) -> None:
         rows, orders = self._job.sifter.to_pay(self._book.tell), self._orders
@@ -310,7 +329,8 @@ class _Run:
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
                 row = await find(result.request.foreign_id) if has_ended else None
                 line = self._job.index.line_of(result.request.foreign_id)
-                cells = cells_of(result, line, None if row is None else row.transaction)
+                shown = None if row is None else row.transaction
+                cells = cells_of(result, line, shown, is_stopped=self._ending.why is not None)
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
                     self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
                 else:
@@ -320,7 +340,7 @@ class _Run:
         """Look up what is not final, and report each row once nothing more is to be found out about it."""
         limit = duration(self._orders.give_up_after or GIVE_UP_AFTER)
         self._ending.say(
-            f"Following {len(self._following):,} rows until they are final, for {limit} at most. Ctrl-C ends it."
+            f"Following {counted(len(self._following), 'row')} until final, for {limit} at most. Ctrl-C ends it."
         )
         async with contextlib.aclosing(self._following.rows()) as found:
             async for row, _, is_done, kept in found:
@@ -343,6 +363,14 @@ class _Run:
         self._book.tell(outcome, cells, request)
         if self._job.survey.same:
             self._job.index.tell(cells[0], cells)
+
+
+async def _each(lines: Iterable[list[str]], tell: Callable[[list[str]], None]) -> None:
+    """Report the lines, and give other tasks and signals a turn now and then."""
+    for place, cells in enumerate(lines):
+        tell(cells)
+        if place % _IN_ONE_GO == 0:
+            await asyncio.sleep(0)
 
 
 _LINE: Final = COLUMNS.index("line")

@@ -7,8 +7,9 @@ the rows to pay, and no row that the first reading has not seen.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -17,7 +18,7 @@ import msgspec
 from alphapo_async.cli.batch.cells import decimal_comma, problems_of_cells
 from alphapo_async.cli.batch.files import InputFile, InputLine
 from alphapo_async.cli.batch.index import Index
-from alphapo_async.cli.batch.results import invalid_cells
+from alphapo_async.cli.batch.results import invalid_cells, not_tried_cells
 from alphapo_async.cli.messages import row_problem
 from alphapo_async.cli.output import clean
 from alphapo_async.core.codec import AmountFormat, digest, encode_body
@@ -34,6 +35,8 @@ _IN_ONE_GO: Final = 100
 """Rows that are read before other tasks and signals get a turn."""
 
 _NONE: Final = Decimal(0)
+_PLAIN: Final = re.compile(r"\d{1,40}(\.\d{1,40})?", re.ASCII)
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,20}", re.ASCII)
 
 Tell = Callable[[str, list[str], WithdrawalRequest | None], None]
 """Called with outcome, results line and request of a row that is reported without being tried."""
@@ -48,6 +51,10 @@ class Survey(msgspec.Struct):
     """Rows that ask for the same payment as an earlier one; sent once."""
     conflict: int = 0
     """Rows that ask for another payment under the foreign_id of an earlier one; not sent."""
+    invalid_sums: dict[str, Decimal] = {}
+    """By the currency in the cell: the sum of the invalid rows whose currency and amount can be read."""
+    invalid_without_sum: int = 0
+    """Invalid rows whose currency or amount cannot be read."""
     to_pay: dict[str, Decimal] = {}
     """By asked currency: the sum of the rows to pay."""
     not_to_pay: dict[str, Decimal] = {}
@@ -68,6 +75,17 @@ class Survey(msgspec.Struct):
             _add(self.to_pay, currency, figure)
             if request.amount is not None:
                 _add(self.to_debit, request.currency, figure)
+
+    def take_invalid(self, fields: Mapping[str, object]) -> None:
+        """Count an invalid row, and its amount where that can be read."""
+        self.invalid += 1
+        named = ("amount_to", "convert_to") if fields.get("amount_to") else ("amount", "currency")
+        figure, currency = (str(fields.get(name) or "") for name in named)
+        if not (_PLAIN.fullmatch(figure) and _CODE.fullmatch(currency)):
+            self.invalid_without_sum += 1
+            return
+        with localcontext(prec=EXACT):
+            _add(self.invalid_sums, currency, Decimal(figure))
 
     @property
     def requested(self) -> dict[str, Decimal]:
@@ -121,7 +139,7 @@ class Sifter:
     def _count(self, survey: Survey, line: InputLine, on_problem: Callable[[str], None]) -> None:
         request = self._checked(line)
         if isinstance(request, dict):
-            survey.invalid += 1
+            survey.take_invalid(line.fields)
             cells = invalid_cells(line.number, line.fields.get("foreign_id", ""), request)
             self._index.note(clean(cells[0]))
             on_problem(f"line {line.number}: {cells[4]}")
@@ -167,6 +185,16 @@ class Sifter:
                     "foreign_id of its own."
                 )
                 tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number), "", ""], request)
+
+    def not_tried(self, after: int) -> Iterator[list[str]]:
+        """Yield the results lines of the rows behind a line, except those that repeat a row with a result.
+
+        Raises:
+            FileChanged: the file has changed since the first reading.
+        """
+        for line in self._file.read():
+            if line.number > after and not self._index.has_result(line.number):
+                yield not_tried_cells(line.number, line.fields.get("foreign_id", ""))
 
     def same_again(self) -> Iterator[list[str]]:
         """Yield the results lines of rows that repeat an earlier row."""

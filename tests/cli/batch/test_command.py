@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,14 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from alphapo_async.cli.batch.command import _Work, report_lines
+from alphapo_async.cli.batch.command import _Work
 from alphapo_async.cli.batch.files import InputFile, read_lines
-from alphapo_async.cli.batch.report import BatchReport
 from alphapo_async.cli.batch.report_file import ReportFile
 from alphapo_async.cli.batch.run import Orders
-from alphapo_async.cli.batch.survey import Sifter, Survey
+from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.options import Access
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
-from alphapo_async.core.models import Totals
 from alphapo_async.sandbox import Fault, Script
 from tests.cli.conftest import SECRET, Local, Terminal, clean_environment, command_line, invoke, run
 from tests.support.indexes import new_index
@@ -169,7 +166,7 @@ def test_a_dry_run_says_everything_and_sends_nothing(local: Local, tmp_path: Pat
     assert "already in the journal:          2 accepted" in lines
     assert "accepted already: 1.0 BTC in 2 rows" in lines
     assert lines[-1] == "Nothing was sent."
-    assert any(line.startswith("to pay now: 1 BTC in 1 rows, balance ") for line in lines)
+    assert any(line.startswith("to pay now: 1 BTC in 1 row, balance ") for line in lines)
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["accepted"] * 2
 
 
@@ -332,7 +329,7 @@ def test_an_empty_tag_may_be_meant(local: Local, tmp_path: Path) -> None:
     assert "pass --no-tag" in told.output
     meant = local.invoke("batch", str(path), "--dry-run", "--no-tag")
     assert meant.exit_code == 0
-    assert "XRP Ledger, without a tag:       1 rows, on purpose" in meant.output
+    assert "XRP Ledger, without a tag:       1 row, on purpose" in meant.output
 
 
 @pytest.mark.parametrize(
@@ -434,38 +431,9 @@ def test_whoever_says_yes_pays(tmp_path: Path, typed: bytes, more: tuple[str, ..
     """As far as there is somebody to pay: here the name leads nowhere."""
     path = payouts(tmp_path, 1)
     told = invoke("batch", str(path), *more, stdin=Terminal(typed), **ELSEWHERE)
-    assert "total to pay: 0.5 BTC in 1 rows" in told.stderr
+    assert "total to pay: 0.5 BTC in 1 row" in told.stderr
     assert told.exit_code == 3
     assert outcomes(tmp_path / "payouts.csv.results.csv") == ["not_sent"]
-
-
-def test_below_the_tables_stands_what_to_do_now() -> None:
-    """Where the results are, why it was cut short, and whether to run again."""
-    survey = Survey(rows=1_201)
-    totals = {"BTC": Totals(requested=Decimal(1))}
-    report = BatchReport("f.csv", survey, Counter(accepted=1), 0, totals, {}, 61.0, "it was interrupted")
-    ended = BatchReport("f.csv", Survey(rows=1), Counter(unknown=1), 0, {}, {}, 61.0, "it was interrupted")
-    assert report_lines(ended, "f.results.csv")[2:] == [
-        "The run ended before every row was settled: it was interrupted",
-        "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice.",
-    ]
-    conflicts = BatchReport("f.csv", Survey(rows=2), Counter(conflict=2), 0, {}, {}, 61.0)
-    assert report_lines(conflicts, "f.results.csv")[2].startswith("2 rows conflict with an existing withdrawal")
-    followed = BatchReport("f.csv", Survey(rows=2), Counter(accepted=2), 0, {}, {}, 61.0, not_final=2)
-    assert report_lines(followed, "f.results.csv")[2].startswith("2 rows are accepted and not final yet: the same")
-    full = BatchReport(
-        "f.csv", survey, Counter(), 1, {}, {}, 61.0, "its disk is full", unwritten=7, failed=Exit.UNKNOWN
-    )
-    assert report_lines(full, "f.results.csv")[2:] == [
-        "7 rows were taken, but their results could not be written. The journal has them.",
-        "1,200 rows were not tried.",
-    ]
-    assert report_lines(report, "f.results.csv") == [
-        "Totals reconcile: NO.",
-        "Took 0:01:01. Results: f.results.csv",
-        "1,200 rows were not tried: it was interrupted",
-        "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice.",
-    ]
 
 
 # ── what people expect of a command ──────────────────────────────────────────────────────────────────────────────────
@@ -621,4 +589,4 @@ def test_a_second_run_says_what_was_paid_before_and_what_needs_attention(local: 
         assert ended.exit_code == 1, ended.output
         assert paid in ended.stdout
         assert "line 5, wrong-row: invalid: address" in ended.stdout
-        assert f"Keep the file, {path}.results.csv and the journal {path}.journal.db: they prove" in ended.stdout
+        assert f"Keep payouts.csv, {path}.results.csv and the journal {path}.journal.db: they prove" in ended.stdout

@@ -89,6 +89,13 @@ def test_what_was_told_of_a_row_is_told_of_those_that_say_the_same(index: Index)
     assert list(index.same_again()) == [Later(3, "a", 2, ["a", "accepted", "7", "processing", 'with "quotes",\n№'])]
 
 
+def test_a_later_row_has_the_result_of_the_first(index: Index) -> None:
+    """Once that has one, and only if it requests the same payment."""
+    assert [line for line in range(10) if index.has_result(line)] == []
+    index.tell("a", ["a", "accepted"])
+    assert [line for line in range(10) if index.has_result(line)] == [3]
+
+
 def test_rows_that_say_the_same_are_listed_in_the_order_of_their_lines() -> None:
     """Whatever their names are."""
     with closing(Index()) as index:

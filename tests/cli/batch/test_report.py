@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from alphapo_async.cli.batch.report import (
     BatchReport,
     OutcomeCounts,
-    attention_lines,
     is_report,
     outcome_rows,
     report_json,
+    report_lines,
 )
 from alphapo_async.cli.batch.survey import Survey
 from alphapo_async.cli.demo_verdict import OUTCOMES
@@ -151,16 +151,92 @@ def test_a_file_name_that_is_no_text_is_written_escaped() -> None:
     assert told["cut_short"] in (None, "pay\\udcff.csv changed")
 
 
+def below(outcomes: dict[str, int], **changed: Any) -> list[str]:
+    """Return the lines below the tables, without the first two."""
+    first, second, *rest = report_lines(report(outcomes, **changed), "f.results.csv")
+    assert (first, second) == ("Totals reconcile: yes.", "Took 12 s. Results: f.results.csv")
+    return rest
+
+
+def test_what_was_paid_now_and_before_is_shown() -> None:
+    """Where something was paid before, also a single row."""
+    assert below({"accepted": 3}) == []
+    assert below({"accepted": 300}, paid_before=300) == ["0 paid now, 300 were paid before."]
+    assert below({"accepted": 3}, paid_before=1) == ["2 paid now, 1 was paid before."]
+
+
 def test_rows_that_need_attention_are_listed() -> None:
-    """With what was paid now and before; the first of them where there are more."""
-    assert attention_lines(report(outcomes=Counter(accepted=3))) == []
-    again = report(outcomes=Counter(accepted=300, rejected=12), paid_before=300, attention=("line 2, a: rejected",))
-    assert attention_lines(again) == [
-        "0 paid now, 300 were paid before.",
+    """The first of them where there are more."""
+    assert below({"rejected": 12}, attention=("line 2, a: rejected",))[:2] == [
         "Rows that need attention (the first 1 of 12):",
         "line 2, a: rejected",
     ]
-    assert (
-        attention_lines(report(outcomes=Counter(failed=1), attention=("line 2, a: failed",)))[0]
-        == "Rows that need attention:"
-    )
+    assert below({"failed": 1}, attention=("line 2, a: failed",))[0] == "Rows that need attention:"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "one", "two"),
+    [
+        ("rejected", "AlphaPo refused 1 row, and", "AlphaPo refused 2 rows, and"),
+        ("failed", "AlphaPo cancelled or declined 1 row after", "AlphaPo cancelled or declined 2 rows after"),
+        ("conflict", "1 row was not sent, because the", "2 rows were not sent, because the"),
+        ("unknown", "AlphaPo may have 1 row whose", "AlphaPo may have 2 rows whose"),
+        ("not_sent", "1 row was not sent, and no", "2 rows were not sent, and no"),
+        (
+            "key_refused",
+            "1 row was not sent, and no money moved, because",
+            "2 rows were not sent, and no money moved, because",
+        ),
+    ],
+)
+def test_each_outcome_has_its_advice(outcome: str, one: str, two: str) -> None:
+    """In the singular and in the plural."""
+    assert below({outcome: 1})[0].startswith(one)
+    assert below({outcome: 2})[0].startswith(two)
+
+
+@pytest.mark.parametrize("outcome", ["conflict", "unknown"])
+def test_what_no_look_up_settles_is_pointed_to(outcome: str) -> None:
+    """The guide's topic and the operator's command."""
+    [line] = [line for line in below({outcome: 1}) if "alphapo" in line]
+    assert "`alphapo runbook unknown`" in line
+    assert "`alphapo journal settle`" in line
+
+
+def test_invalid_rows_are_named_beside_the_totals() -> None:
+    """With their sums, as far as these can be read."""
+    survey = Survey(rows=3, invalid=3, invalid_sums={"BTC": Decimal("1.5")}, invalid_without_sum=1)
+    first, _, advice = report_lines(report({"invalid": 3}, survey=survey), "f.results.csv")
+    assert first == "Totals reconcile: yes. Not in them: 3 invalid rows (1.5 BTC, 1 amount that cannot be read)."
+    assert advice.startswith("Correct the 3 invalid rows in the file, then run the same command again")
+    all_read = Survey(rows=1, invalid=1, invalid_sums={"BTC": Decimal(1)})
+    assert "1 invalid row (1 BTC)." in report_lines(report({"invalid": 1}, survey=all_read), "f.results.csv")[0]
+
+
+_AGAIN = "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
+
+
+def test_a_run_that_ended_early_names_the_reason_once() -> None:
+    """And the number of rows that it did not reach."""
+    some = report({"accepted": 1}, survey=Survey(rows=1_201), cut_short="it was interrupted")
+    assert report_lines(some, "f")[2:] == ["1,200 rows were not tried: it was interrupted.", _AGAIN]
+    assert below({"unknown": 1}, cut_short="it was interrupted")[1:] == [
+        "The run ended before every row was settled: it was interrupted.",
+        _AGAIN,
+    ]
+    full = report({}, survey=Survey(rows=2), cut_short="its disk is full", unwritten=1, failed=Exit.UNKNOWN, same=1)
+    assert report_lines(full, "f")[2:] == [
+        "1 row was taken, but its result could not be written. The journal has it.",
+        "1 row was not tried.",
+    ]
+
+
+def test_rows_that_are_not_final_are_counted() -> None:
+    """The same command follows them."""
+    assert below({"accepted": 2}, not_final=2)[0].startswith("2 rows are accepted and not final yet: the same")
+
+
+def test_totals_that_do_not_reconcile_are_shouted() -> None:
+    """In the first line."""
+    wrong = report({}, totals={"BTC": Totals(requested=Decimal(1))})
+    assert report_lines(wrong, "f")[0] == "Totals reconcile: NO."

@@ -16,14 +16,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, cells_of, invalid_cells
+from alphapo_async.cli.batch.results import (
+    COLUMNS,
+    ResultsError,
+    ResultsFile,
+    cells_of,
+    invalid_cells,
+    not_tried_cells,
+)
 from alphapo_async.cli.output import clean
 from alphapo_async.core.errors import (
     AlphapoError,
     ConfigurationError,
     InvalidRequest,
     WithdrawalFailed,
+    WithdrawalNotSent,
     WithdrawalRejected,
+    WithdrawalUnknown,
 )
 from alphapo_async.core.models import Fee, Transaction, TransactionPart, Withdrawal, WithdrawalRequest
 from alphapo_async.core.results import BatchResult
@@ -354,6 +363,35 @@ def test_a_row_that_was_tried_says_what_became_of_it(
 ) -> None:
     """What AlphaPo has, or the error in its words; of a wrong request only what is wrong."""
     assert cells_of(BatchResult(0, REQUEST, known, error), 5) == [*cells, "5", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (WithdrawalNotSent("It never arrived.", reason="outage"), "Stopped before it was sent. No money moved."),
+        (WithdrawalNotSent("It never arrived.", reason="expired"), "It never arrived."),
+        (WithdrawalUnknown("It is under way.", reason="closing"), "It is under way."),
+    ],
+)
+def test_a_row_that_the_end_of_the_run_stopped_has_no_reason_of_its_own(error: AlphapoError, words: str) -> None:
+    """The report gives the reason once; every other row keeps its own."""
+    assert cells_of(BatchResult(0, REQUEST, None, error), 5, is_stopped=True)[4].startswith(words)
+    assert cells_of(BatchResult(0, REQUEST, None, error), 5)[4].startswith("It ")
+
+
+def test_a_row_that_was_not_reached_is_not_tried() -> None:
+    """Its line says so, and belongs to the batch."""
+    cells = not_tried_cells(7, "a")
+    assert (cells[0], cells[1], cells[5], len(cells)) == ("a", "not_tried", "7", len(COLUMNS))
+    assert cells[4].startswith("Not tried: the run ended before this row.")
+
+
+def test_a_row_that_was_not_tried_may_be_corrected(tmp_path: Path) -> None:
+    """The next run overwrites its results although the old foreign_id is gone."""
+    path = tmp_path / "results.csv"
+    path.write_text(f"{HEADER}a,accepted,7,,,2,,\nold,not_tried,,,Not tried,3,,\n", encoding="utf-8")
+    with ResultsFile(path, is_ours):
+        pass
 
 
 def test_what_alphapo_shows_fills_id_status_txid_and_fees() -> None:

@@ -144,7 +144,7 @@ async def test_a_refused_key_ends_it_and_leaves_the_rest_untried(tmp_path: Path)
     assert "bad_header_signature" in (report.cut_short or "")
     assert report.adds_up
     assert report.code is Exit.KEY_REFUSED
-    assert desk.outcomes() == report.outcomes
+    assert desk.outcomes() == {**report.outcomes, "not_tried": report.not_taken}
 
 
 class Full(ResultsFile):
@@ -308,7 +308,11 @@ async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path)
         assert loop.time() - await interrupting < 1.0
         left = report.outcomes["not_sent"]
         assert left in (19, 20)  # whether a row has come in the place of the first by then
-        assert report.outcomes == desk.outcomes() == {"accepted": 1, "not_sent": left}
+        assert report.outcomes == {"accepted": 1, "not_sent": left}
+        assert desk.outcomes() == {**report.outcomes, "not_tried": 59 - left}
+        errors = Counter(line["error"].partition(".")[0] for line in lines(desk).values())
+        stopped, not_tried = "Stopped before it was sent", "Not tried: the run ended before this row"
+        assert errors == {"": 1, stopped: left, not_tried: 59 - left}
         assert sandbox.ledger.posts == 1
         assert report.journal["BTC"].not_sent == left / 2
         assert (report.adds_up, report.code, report.cut_short) == (True, Exit.UNKNOWN, "it was interrupted")
@@ -316,6 +320,20 @@ async def test_rows_that_have_not_left_end_with_the_first_signal(tmp_path: Path)
         report, _ = await desk.pay(sandbox.url)
         assert report.outcomes == {"accepted": 60}
         assert sandbox.ledger.posts == 60
+
+
+async def test_each_row_has_one_line_where_the_run_ends_early(tmp_path: Path) -> None:
+    """Also a row that repeats an earlier one, and one that is invalid: with its result, or not tried."""
+    more = "p-0,BTC,made-up-0,0.5,user\np-39,BTC,made-up-39,0.5,user\nw,BTC,made-up,-1,user\n"
+    desk = Desk(tmp_path, rows(40) + more)
+    plan = OutagePlan(0.0, 1e9, mode="503")
+    async with Sandbox(KEY, SECRET, faults=plan) as sandbox:
+        client = {"policy": RetryPolicy(deadline=3.0)}
+        report, _ = await desk.pay(sandbox.url, concurrency=4, give_up_after=0.3, client=client)
+    with desk.results.open(encoding="utf-8", newline="") as file:
+        found = sorted(int(line["line"]) for line in csv.DictReader(file))
+    assert found == list(range(2, 45))
+    assert report.not_taken == desk.outcomes()["not_tried"] > 0
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -326,7 +344,8 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         report, failure = await desk.pay(sandbox.url, concurrency=8)
         assert asyncio.get_running_loop().time() - await interrupting < 1.3
         assert failure is None
-        assert report.outcomes == {"unknown": 8} == desk.outcomes()
+        assert report.outcomes == {"unknown": 8}
+        assert desk.outcomes()["unknown"] == 8
         assert report.adds_up
         await sandbox.drain()
         sandbox.latency = 0.0
@@ -342,8 +361,8 @@ async def test_an_outage_is_given_up_after_the_time_that_was_said(tmp_path: Path
         client = {"policy": RetryPolicy(deadline=3.0)}
         report, failure = await desk.pay(sandbox.url, concurrency=30, give_up_after=1.0, client=client)
         assert failure is None
-        assert report.cut_short == "AlphaPo has given no readable answer for 0:00:01"
-        assert "Giving up, for AlphaPo has given no readable answer for 0:00:01" in desk.said.getvalue()
+        assert report.cut_short == "AlphaPo has given no readable answer for 1 s"
+        assert "Giving up: AlphaPo has given no readable answer for 1 s. Nothing more is sent" in desk.said.getvalue()
         assert report.code is Exit.UNKNOWN
         assert set(report.outcomes) == {"unknown"}
         sandbox.faults = "none"
@@ -410,10 +429,13 @@ def event(name: EventName, reason: str | None = None) -> Event:
     ("reasons", "words"),
     [
         (("Accepted", "InDoubt: HTTP 502", "NotSent: no connection"), f"{HOST} gives no readable answer: HTTP 502."),
-        (("NotSent: no connection",), f"{HOST} cannot be reached: no connection."),
+        (
+            ("NotSent: no connection",),
+            f"{HOST} cannot be reached: nothing accepts the connection (is the host right, and is it running?).",
+        ),
         (
             ("NotSent: no connection: name not found",),
-            f"{HOST} cannot be reached: no connection: name not found.",
+            f"{HOST} cannot be reached: name not found.",
         ),
     ],
 )
@@ -465,7 +487,7 @@ async def test_a_followed_batch_ends_with_every_status_txid_and_fee(tmp_path: Pa
         booked = {one.foreign_id: one for one in sandbox.ledger.all_accepted()}
     assert (failure, report.code, report.not_final, report.adds_up) == (None, Exit.REFUSED, 0, True)
     assert report.outcomes == {"accepted": 5, "failed": 1, "rejected": 1}
-    assert "Following 6 rows until they are final, for 1:00:00 at most" in desk.said.getvalue()
+    assert "Following 6 rows until final, for 1 h at most" in desk.said.getvalue()
     with desk.results.open(encoding="utf-8", newline="") as file:
         found = [(line["foreign_id"], line["status"], line["txid"], line["fees"]) for line in csv.DictReader(file)]
     for number in (*range(5), 1):

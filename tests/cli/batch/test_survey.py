@@ -60,6 +60,32 @@ def test_the_survey_counts_and_adds_up_what_a_file_holds(tmp_path: Path) -> None
     assert survey.requested == {"BTC": Decimal("1.05")}
 
 
+def test_invalid_rows_are_added_up_as_far_as_they_can_be_read(tmp_path: Path) -> None:
+    """By the currency that was asked for; an amount that is no plain number is counted."""
+    rows = [
+        "a,BTC,,0.1,,,u",
+        ",BTC,x,0.25,,,u",
+        "b,EUR,,,0.5,BTC,u",
+        "c,BTC,x,-1,,,u",
+        "d,BTC,x,1e3,,,u",
+        "e,,x,1,,,u",
+        "f",
+    ]
+    survey = sifter(tmp_path / "f.csv", "\n".join([HEADER, *rows])).survey(lambda _: None)
+    assert survey.invalid == 7
+    assert (survey.invalid_sums, survey.invalid_without_sum) == ({"BTC": Decimal("0.85")}, 4)
+
+
+def test_rows_behind_a_line_are_not_tried(tmp_path: Path) -> None:
+    """Whatever is wrong with them, except those that repeat a row with a result."""
+    sifting = sifter(tmp_path / "f.csv")
+    sifting.survey(lambda _: None)
+    lines = [(cells[0], cells[1], int(cells[5])) for cells in sifting.not_tried(3)]
+    assert [(name, line) for name, _, line in lines] == [("a", 4), ("a", 6), ("c", 7), ("", 8), ("d", 9), ("e", 10)]
+    assert {outcome for _, outcome, _ in lines} == {"not_tried"}
+    assert list(sifting.not_tried(10)) == []
+
+
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     """Duplicates with the line of the first, wrong rows with all that is wrong; what could not be read complains of nothing else."""
     problems: list[str] = []
