@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -69,8 +70,15 @@ class UntilCovered:
         self._session = session
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Begin with what is quick."""
-        items.sort(key=lambda item: item.get_closest_marker("long") is not None)
+        """Begin with the first case of every test; what hypothesis plays, and then what is long, comes last."""
+        cases: Counter[str] = Counter()
+        ranks: dict[pytest.Item, tuple[bool, bool, int]] = {}
+        for item in items:
+            name = item.nodeid.partition("[")[0]
+            cases[name] += 1
+            is_played = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+            ranks[item] = (item.get_closest_marker("long") is not None, is_played, cases[name])
+        items.sort(key=ranks.__getitem__)
 
     def pytest_runtest_logfinish(self) -> None:
         """Look after a test, but seldom where looking takes long."""

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -134,38 +135,26 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _passed(folder: Path, program: str) -> str:
-    """Run a test file in a folder of its own, with nothing but the package and pytest-asyncio, and return pytest's last line."""
-    (folder / "test_payout.py").write_text(program, encoding="utf-8")
-    (folder / "pytest.ini").write_text(
+def test_the_examples_of_tests_pass(tmp_path: Path) -> None:
+    """As they stand in README and guide, with nothing but the package and pytest-asyncio, in files beside each other.
+
+    Those of the backend, of at most 40 lines, import it anew each, and get a client that is not closed yet. The stand-ins are a client from
+    `create_autospec`, and replies of aioresponses with the response class that it needs.
+    """
+    assert len(BACKEND.splitlines()) <= 40
+    programs = {"app": BACKEND, "test_payout": TESTED, "test_stand_in": STOOD_IN, "test_replies": SCRIPTED}
+    for name, program in {**programs, "test_backend": TESTED_BACKEND}.items():
+        (tmp_path / f"{name}.py").write_text(program, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
     # Starlette's test client warns of the HTTP client that it uses: no matter for whoever does not run with every warning an error.
     usual = {name: value for name, value in os.environ.items() if name not in ("PYTHONWARNINGS", "PYTHONDEVMODE")}
-    ran = subprocess.run(command, cwd=folder, env=usual, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=tmp_path, env=usual, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stdout
-    return ran.stdout.splitlines()[-1]
-
-
-def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
-    """As it stands in the guide."""
-    assert "2 passed" in _passed(tmp_path, TESTED)
-
-
-@pytest.mark.parametrize(
-    ("program", "passes"), [(STOOD_IN, "2 passed"), (SCRIPTED, "1 passed")], ids=["autospec", "aioresponses"]
-)
-def test_the_examples_of_stand_ins_pass(tmp_path: Path, program: str, passes: str) -> None:
-    """A client from `create_autospec`, and replies of aioresponses with the response class that it needs."""
-    assert passes in _passed(tmp_path, program)
-
-
-def test_the_example_of_a_backends_tests_passes(tmp_path: Path) -> None:
-    """With the README's backend of at most 40 lines: each of the tests imports it anew, and gets a client that is not closed yet."""
-    assert len(BACKEND.splitlines()) <= 40
-    (tmp_path / "app.py").write_text(BACKEND, encoding="utf-8")
-    assert "3 passed" in _passed(tmp_path, TESTED_BACKEND)
+    passed = Counter(line.partition("::")[0] for line in ran.stdout.splitlines() if " PASSED" in line)
+    assert passed == {"test_payout.py": 2, "test_stand_in.py": 2, "test_replies.py": 1, "test_backend.py": 3}
 
 
 def _cells() -> list[tuple[str, str]]:

@@ -26,12 +26,12 @@ BEGINNING = """
 """
 
 
-def outcomes(pytester: pytest.Pytester, text: str, *arguments: str, is_here: bool = False) -> dict[str, int]:
-    """Run a test file of a user's, in a process of its own if not here, and return how its tests ended."""
+def outcomes(pytester: pytest.Pytester, text: str, *arguments: str) -> dict[str, int]:
+    """Run a test file of a user's, and return how its tests ended."""
     pytester.makepyfile(BEGINNING + text)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
-    ran = pytester.runpytest_inprocess if is_here else pytester.runpytest_subprocess
-    ended = ran("-p", "no:xdist", "-p", "no:cacheprovider", *arguments).parseoutcomes()
+    ran = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:cacheprovider", *arguments)
+    ended = ran.parseoutcomes()
     return {how: number for how, number in ended.items() if how != "warnings"}  # of Starlette's test client, for one
 
 
@@ -112,7 +112,7 @@ def test_a_plain_test_may_use_it_too(pytester: pytest.Pytester, marker: str) -> 
         assert len(alphapo_sandbox.ledger.all_accepted()) == 1
         assert not alphapo_sandbox.deliveries
     """
-    assert outcomes(pytester, text, "--strict-markers", is_here=True) == {"passed": 1}
+    assert outcomes(pytester, text, "--strict-markers") == {"passed": 1}
 
 
 def test_with_anyio(pytester: pytest.Pytester) -> None:

@@ -24,7 +24,7 @@ from tests.proof.background import running_sandbox
 from tests.support.long import long_after
 from tests.support.wire import request
 
-TURNS = (*range(40), *range(40, 400, 12))
+TURNS = (*range(40), *range(40, 400, 24))
 """Turns of the loop after which the call is cancelled: one by one at first, then spread over the waits for the network and the retry."""
 POLICY = RetryPolicy(attempts=4, deadline=10.0, attempt_timeout=2.0, wait_initial=0.01, wait_max=0.05)
 
@@ -130,7 +130,7 @@ def test_a_cancelled_call_can_be_repeated(sandbox: Sandbox, style: Callable[...,
 
     with _no_socket_left():
         for turns in TURNS:
-            asyncio.run(story(turns), debug=turns % 5 == 0)
+            asyncio.run(story(turns), debug=turns % 20 == 0)
 
 
 @pytest.mark.parametrize("style", long_after(1, [by_task_cancel, by_timeout, by_task_group]))

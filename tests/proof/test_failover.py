@@ -37,6 +37,7 @@ async def test_what_a_failover_loses_is_reported_and_never_sent_again(mode: Mode
     assert all(result.frozen[way] for way in (*WAYS, "left"))
 
 
+@LONG
 async def test_a_failover_that_loses_nothing_freezes_nothing() -> None:
     """With a synchronous standby, and an operator who says so."""
     [result] = await run(["lossless"], seed=1)

@@ -88,7 +88,7 @@ async def run_dialect(
 
 @pytest.mark.parametrize(
     "number",
-    long_after(len(DIALECTS) // 3, range(len(DIALECTS))),
+    long_after(len(DIALECTS) // 6, range(len(DIALECTS))),
     ids=[f"dialect-{number}" for number in range(len(DIALECTS))],
 )
 async def test_the_outcome_told_is_the_truth(number: int) -> None:

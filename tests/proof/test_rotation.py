@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.cli.conftest import clean_environment
 from tests.support.documents import GUIDE, text_of
+from tests.support.long import LONG
 from tests.support.processes import started
 
 _EXPECTED: Final = {"withdraw": [3], "resume": [3, 0]}
@@ -24,6 +25,7 @@ def _drill() -> list[str]:
     return re.findall(r"^ {4}(\S.*)", section, re.MULTILINE)
 
 
+@LONG
 def test_the_drill_for_a_new_key_settles_what_the_old_key_left_in_doubt(tmp_path: Path) -> None:
     """Without the old key the row names what is missing, and with it the row is accepted."""
     first, sandbox, *rest = _drill()

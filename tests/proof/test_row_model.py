@@ -3,9 +3,9 @@
 A small world stands for AlphaPo: what it has under one foreign_id, which bodies may still arrive, whether look-ups see what it has.
 Two workers act as the row's judges allow, die or are paused with a body on its way, and come back too late; callers correct and change
 keys, an operator says what he has seen, a backup is restored; the world answers in every way that its state and the assumptions permit, and
-time passes anywhere between. The search visits every state that so many pieces of evidence can reach, four in a test run and more in
-`nox -s proofs`, and compares what the row says with what is true. The judges are handed in, so that wrong ones, planted here, show that
-the search would find them.
+time passes anywhere between. The search visits every state that so many pieces of evidence can reach (three in a test run, four in the
+long run, more in `nox -s proofs`), and compares what the row says with what is true. The judges are handed in, so that wrong ones, planted
+here, show that the search would find them.
 
 `python -m tests.proof.test_row_model [DEPTH] [DEPTH] [DEPTH]` runs it deeper than the tests do: calm worlds to the first depth, each
 family of troubles by itself to the second and all of them together to the third. It prints how many states were visited.
@@ -69,12 +69,14 @@ from alphapo_async.core.row import (
     seen_in,
 )
 from alphapo_async.core.transitions import apply, new_row
-from tests.support.long import LONG, long_after
+from tests.support.long import LONG
 
+SHORT: Final = 3
+"""The depth of the search in the test run, at which a row has been in every state."""
 DEPTH: Final = 4
-"""The depth of the search in the tests, at which every planted mistake is found; as a command it goes deeper."""
+"""The depth of the search in the long run, at which every planted mistake is found; as a command it goes deeper."""
 TROUBLED: Final = 2
-"""The depth of the larger search in the tests."""
+"""The depth of the larger search in the long run."""
 QUIET: Final = 1
 RESEND_WITHIN: Final = 3
 LATE: Final = 2
@@ -725,19 +727,23 @@ def explore(
 EYES: Final = ("good", "late", "blind")
 
 
-@pytest.mark.parametrize("eyes", long_after(1, EYES))
-def test_every_promise_is_kept_in_every_state(eyes: str) -> None:
+@pytest.mark.parametrize(
+    ("eyes", "depth", "least"),
+    [("good", SHORT, 10_000), *(pytest.param(eyes, DEPTH, 30_000, marks=LONG) for eyes in EYES)],
+)
+def test_every_promise_is_kept_in_every_state(eyes: str, depth: int, least: int) -> None:
     """Whatever happens, in whatever order: never paid twice, never a no that is none, never other bytes, never back."""
-    found = explore(eyes, DEPTH)
+    found = explore(eyes, depth)
     print(f"look-ups {eyes}: {found.states:,} states visited")  # noqa: T201 - the figure is part of the proof
     assert found.broken is None, "\n".join(found.story)
-    assert found.states > 30_000
+    assert found.states > least
     # A blind look-up shows nothing, so that no cancelled withdrawal and no conflict is ever seen.
     unseen = {"failed", "conflict"} if eyes == "blind" else set()
     assert found.outcomes | unseen == {"open", "accepted", *NEGATIVE_STATES} | {"failed"}
 
 
-@pytest.mark.parametrize("eyes", long_after(1, EYES))
+@LONG
+@pytest.mark.parametrize("eyes", EYES)
 def test_every_promise_is_kept_in_troubled_worlds(eyes: str) -> None:
     """With dead and paused workers, late words, other keys, an operator and a backup besides."""
     found = explore(eyes, TROUBLED, troubles=TROUBLES)

@@ -31,7 +31,7 @@ EACH = 12
 """Withdrawals in a world of the tests, about."""
 
 
-@pytest.mark.parametrize("first", long_after(2, range(0, 100, 10)))
+@pytest.mark.parametrize("first", long_after(1, range(0, 100, 10)))
 def test_every_promise_is_kept_in_every_world(first: int) -> None:
     """Ten seeds at a time; a failure names the seed, and `python -m tests.proof.simulation --seed N --each 12 --trace` shows it again."""
     verdicts = [simulated(drawn(seed, EACH)) for seed in range(first, first + 10)]

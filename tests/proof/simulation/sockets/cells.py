@@ -58,7 +58,7 @@ POLICY = RetryPolicy(attempts=4, deadline=8.0, attempt_timeout=0.3, wait_initial
 _PROBES: Mapping[Path, Callable[[aiohttp.ClientSession], str | None]] = {"pool": probe, "public": lambda _: "asked for"}
 _EPOCH = 1_800_000_000.0
 _SEED = 7
-_LARGE = "x" * 900_000
+_LARGE = "x" * 400_000
 _NAME = "struck"
 
 
