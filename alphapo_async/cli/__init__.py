@@ -18,7 +18,7 @@ from alphapo_async.cli.exit_codes import explain
 from alphapo_async.cli.export import export
 from alphapo_async.cli.grants import print_grants
 from alphapo_async.cli.journal import journal
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import echo
 from alphapo_async.cli.prune import prune, redact
 from alphapo_async.cli.quote import quote
 from alphapo_async.cli.reconcile import reconcile
@@ -49,7 +49,7 @@ class _Alphapo(click.Group):
                 raise  # the reader of the output has left; click ends quietly
             lines, code = explain(error)
             for line in lines:
-                click.echo(clean(line), err=True)
+                echo(line, err=True)
             ctx.exit(code)
 
 

@@ -8,7 +8,7 @@ import click
 
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, question_options
-from alphapo_async.cli.output import amount, json_text, make_console, table
+from alphapo_async.cli.output import amount, echo, json_text, make_console, show_table
 from alphapo_async.client import AlphapoClient
 
 __all__ = ["balances"]
@@ -31,6 +31,6 @@ def balances(*, with_zero: bool, as_json: bool, base_url: str | None) -> None:
         click.echo(json_text(shown))
         return
     rows = [[currency, amount(figure)] for currency, figure in shown.items()]
-    make_console().print(table("Balances", ["currency", "balance"], rows, right=True))
+    show_table(make_console(), "Balances", ["currency", "balance"], rows, right=True)
     if not with_zero:
-        click.echo(f"{len(held) - len(shown)} more at zero: --all shows them.")
+        echo(f"{len(held) - len(shown)} more at zero: --all shows them.")

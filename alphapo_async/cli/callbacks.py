@@ -12,7 +12,7 @@ import msgspec
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
 from alphapo_async.cli.journal_rows import moment
-from alphapo_async.cli.output import echo, make_console, table
+from alphapo_async.cli.output import echo, make_console, show_table
 from alphapo_async.core.replays import StoredCallback, stored_callbacks
 
 __all__ = ["callbacks"]
@@ -42,7 +42,7 @@ def callbacks(*, foreign_id: str, as_json: bool, name: str | None, account: str 
         for one in kept:
             click.echo(msgspec.json.encode(_fields(one)).decode())
         return
-    make_console().print(table("Callbacks", ["last delivered", "times", "what", "body"], map(_cells, kept)))
+    show_table(make_console(), "Callbacks", ["last delivered", "times", "what", "body"], map(_cells, kept))
 
 
 def _cells(kept: StoredCallback) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -21,8 +21,8 @@ from alphapo_async.cli.batch.survey import Sifter
 from alphapo_async.cli.exit_codes import Exit, explain
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import warning_text
-from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean, counted
+from alphapo_async.cli.options import Access, access_options, json_option
+from alphapo_async.cli.output import counted, echo, json_text
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import AlphapoError
 from alphapo_async.core.replies import NoReply, Reply
@@ -33,6 +33,8 @@ from alphapo_async.session import SessionManager
 __all__ = ["CheckLine", "check", "check_everything", "check_file", "compare_clocks", "journal_line", "line_of"]
 
 _SECONDS = 10.0  # for the request that asks for the time
+_INDENT: Final = 17
+"""Width of the columns before the text of a line."""
 _APART = 60.0  # seconds; a `Date` is whole seconds old at best, and journals shared by machines compare their times
 
 
@@ -47,8 +49,16 @@ class CheckLine(msgspec.Struct, frozen=True):
 
 def line_of(found: CheckLine) -> str:
     """Return the line as it is shown."""
-    word = "failed" if found.code is not Exit.ALL_ACCEPTED else "warning" if found.is_warning else "ok"
-    return f"{word:<8}{found.name:<9}{found.text}"
+    return f"{_result(found):<8}{found.name:<9}{found.text}"
+
+
+def line_fields(found: CheckLine) -> dict[str, Any]:
+    """Return the line as named values."""
+    return {"check": found.name, "result": _result(found), "text": found.text, "exit_code": int(found.code)}
+
+
+def _result(found: CheckLine) -> str:
+    return "failed" if found.code is not Exit.ALL_ACCEPTED else "warning" if found.is_warning else "ok"
 
 
 async def check_everything(access: Access) -> AsyncIterator[CheckLine]:
@@ -178,29 +188,45 @@ Examples:
 @click.command(epilog=_CHECK_EPILOG)
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--strict", is_flag=True, help="A warning about FILE is an error: exit code 2.")
+@json_option
 @access_options
-def check(*, file: Path | None, strict: bool, journal: str | None, base_url: str | None, account: str | None) -> None:
+def check(
+    *,
+    file: Path | None,
+    strict: bool,
+    as_json: bool,
+    journal: str | None,
+    base_url: str | None,
+    account: str | None,
+) -> None:
     """Check journal, clock, connection and key. Nothing is paid.
 
     With FILE, as `alphapo batch` takes it, every row of it is also compared with AlphaPo's list of currencies and the balances, and its
     address is checked. The journal is not compared: `alphapo batch FILE --dry-run` does that.
     """
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
-    click.echo(f"host {access.host}, account {clean(access.account)}, key fingerprint {access.fingerprint}")
-    worst = run(_check(access, file, strict=strict))
+    about = {"host": access.host, "account": access.account, "key_fingerprint": access.fingerprint}
+    if not as_json:
+        echo("host {host}, account {account}, key fingerprint {key_fingerprint}".format(**about))
+    lines = run(_check(access, file, (lambda _: None) if as_json else _show, strict=strict))
+    worst = max(line.code for line in lines)
+    if as_json:
+        click.echo(json_text({**about, "checks": list(map(line_fields, lines)), "exit_code": int(worst)}))
     sys.exit(worst)
 
 
-async def _check(access: Access, file: Path | None, *, strict: bool) -> Exit:
-    worst = Exit.ALL_ACCEPTED
+async def _check(
+    access: Access, file: Path | None, show: Callable[[CheckLine], None], *, strict: bool
+) -> list[CheckLine]:
+    lines = []
     async for found in check_everything(access):
-        _show(found)
-        worst = max(worst, found.code)
+        show(found)
+        lines.append(found)
     for found in [] if file is None else await check_file(file, access, strict=strict):
-        _show(found)
-        worst = max(worst, found.code)
-    return worst
+        show(found)
+        lines.append(found)
+    return lines
 
 
 def _show(found: CheckLine) -> None:
-    click.echo(clean(line_of(found)))
+    echo(line_of(found), indent=" " * _INDENT)

@@ -8,7 +8,7 @@ import click
 
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, question_options
-from alphapo_async.cli.output import amount, json_text, make_console, table
+from alphapo_async.cli.output import amount, json_text, make_console, show_table
 from alphapo_async.client import AlphapoClient
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.reference_data import Currency, nearest_codes
@@ -42,7 +42,7 @@ def currencies(*, codes: tuple[str, ...], as_json: bool, base_url: str | None) -
     if as_json:
         click.echo(json_text(chosen))
     else:
-        make_console().print(table("Currencies", _HEADS, map(_cells, chosen.values()), right=True))
+        show_table(make_console(), "Currencies", _HEADS, map(_cells, chosen.values()), right=True)
 
 
 def _cells(currency: Currency) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -26,7 +27,8 @@ from alphapo_async.cli.demo_payments import (
 from alphapo_async.cli.demo_verdict import OUTCOMES, DemoCounts, LedgerVerdict, ended_later, reconcile
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.output import adds_up, make_console, say, table, totals_table
+from alphapo_async.cli.options import json_option
+from alphapo_async.cli.output import adds_up, fitting_totals, json_text, make_console, say, table
 from alphapo_async.cli.progress import Advance, show_progress
 from alphapo_async.cli.sandbox import KEY, SECRET
 from alphapo_async.client import AlphapoClient
@@ -77,7 +79,8 @@ class DemoReport(msgspec.Struct, frozen=True):
 @click.command(epilog=_EPILOG)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows of the CSV to pay.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="A different seed gives different faults.")
-def demo(*, rows: int | None, seed: int) -> None:
+@json_option
+def demo(*, rows: int | None, seed: int, as_json: bool) -> None:
     """Pay a bundled CSV while a local sandbox fails on purpose, then compare the reported outcomes with its ledger.
 
     No money moves and nothing leaves this machine: addresses are made up, and AlphaPo is the local sandbox.
@@ -86,13 +89,17 @@ def demo(*, rows: int | None, seed: int) -> None:
     if rows is not None and rows > len(requests):
         raise click.BadParameter(f"the bundled CSV has {len(requests)} rows.", param_hint="--rows")
     requests = requests[:rows]
-    console = make_console()
+    console = make_console(sys.stderr if as_json else None)
     say(
         console,
         f"Paying {len(requests)} made-up withdrawals at a local AlphaPo that resets, stalls, throttles and breaks off on purpose "
         f"(seed {seed}). A few rows are made so that it refuses, cancels or declines them.",
     )
-    sys.exit(_show(run(_run(requests, seed, console)), console))
+    report = run(_run(requests, seed, console))
+    if as_json:
+        click.echo(json_text(report_fields(report)))
+        sys.exit(exit_code(report))
+    sys.exit(_show(report, console))
 
 
 # ── paying ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +196,7 @@ def _show(report: DemoReport, console: Console) -> Exit:
     say(
         console, "To the last decimal: requested = open + accepted + failed + rejected + not sent + unknown + conflict."
     )
-    console.print(totals_table(report.totals))
+    console.print(fitting_totals(console, report.totals))
     for words in closing_words(report):
         say(console, words)
     return exit_code(report)
@@ -210,6 +217,25 @@ def report_rows(report: DemoReport) -> list[tuple[str, str]]:
         ("paid more than once (sandbox's ledger)", str(len(report.verdict.paid_twice))),
         ("reported wrong (sandbox's ledger)", str(len(report.verdict.told_wrong))),
     ]
+
+
+def report_fields(report: DemoReport) -> dict[str, Any]:
+    """Return the figures of the closing table as named values."""
+    return {
+        "requested": len(report.reported),
+        "outcomes": Counter(report.reported.values()),
+        "retries": report.retries,
+        "look_ups": report.look_ups,
+        "finished_before_kill": report.killed_after,
+        "asked_again": report.asked_again,
+        "ended_later": report.ended_later,
+        "paid_more_than_once": report.verdict.paid_twice,
+        "reported_wrong": report.verdict.told_wrong,
+        "totals": report.totals,
+        "adds_up": report.adds_up,
+        "seconds": round(report.seconds, 3),
+        "exit_code": int(exit_code(report)),
+    }
 
 
 _ALWAYS = ("accepted", "failed", "rejected", "not_sent", "unknown")

@@ -6,9 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-import click
-
-from alphapo_async.cli.output import clean
+from alphapo_async.cli.output import echo
 
 __all__ = ["ErrorHandler", "errors_shown"]
 
@@ -16,10 +14,14 @@ __all__ = ["ErrorHandler", "errors_shown"]
 class ErrorHandler(logging.Handler):
     """Prints records on standard error, line by line."""
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is shown: a refused key is reported by the command itself."""
+        return getattr(record, "event", None) != "key refused"
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
         for line in self.format(record).splitlines():
-            click.echo(clean(line), err=True)
+            echo(line, err=True)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import msgspec
 
 from alphapo_async.cli.batch.cells import FORMULAS
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.output import counted
+from alphapo_async.cli.output import counted, echo
 from alphapo_async.cli.row_fields import FIELDS, fields_of
 from alphapo_async.journal import Journal
 
@@ -87,7 +87,7 @@ class Bound(click.ParamType):  # type: ignore[type-arg]  # it is generic in the 
 
 @journal.command(
     epilog="\b\nExamples:\n  alphapo journal export --journal payouts.db > all.csv\n"
-    "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl --journal payouts.db",
+    "  alphapo journal export --from 2026-11-01 --to 2026-11-30 --format jsonl \\\n      --journal payouts.db",
 )
 @click.option(
     "--from", "begin", type=Bound(), default=0.0, help="Only withdrawals requested from this day, or moment, on (UTC)."
@@ -123,4 +123,4 @@ def export(*, begin: float, end: float, kind: str, spreadsheet: bool, name: str 
 
     began = time.monotonic()
     count = with_journal(journal_named(name, os.environ, reads_only=True), use)
-    click.echo(f"{counted(count, 'withdrawal')} in {time.monotonic() - began:.1f} s.", err=True)
+    echo(f"{counted(count, 'withdrawal')} in {time.monotonic() - began:.1f} s.", err=True)

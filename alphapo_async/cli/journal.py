@@ -13,15 +13,15 @@ from typing import Any, Final, TypeVar, cast
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.journal_rows import OPEN_HEADS, history_rows, open_rows, row_pairs
+from alphapo_async.cli.journal_rows import HISTORY_HEADS, OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, json_option, no_password
-from alphapo_async.cli.output import clean, counted, json_text, make_console, pairs, table, totals_table
-from alphapo_async.cli.row_fields import fields_of, line_fields
+from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, pairs, show_table
+from alphapo_async.cli.row_fields import fields_of, line_fields, outcome_of
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, counted_as
+from alphapo_async.core.row import Row
 from alphapo_async.core.setting_checks import check_path, check_text, may_hold_password
 from alphapo_async.journal import Journal, Migratable, open_journal
 from alphapo_async.journal.copying import CopySource, CopyTarget, Dumpable, copy_journal
@@ -134,14 +134,14 @@ def show(*, foreign_id: str, as_json: bool, name: str | None, account: str | Non
 
     row, history = with_journal(journal_named(name, os.environ, reads_only=True), use)
     if row is None:
-        click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     if as_json:
         click.echo(json_text({**fields_of(row), "history": list(map(line_fields, history))}))
         return
     for line in pairs(row_pairs(row)):
-        click.echo(line)
-    make_console().print(table("History", ["time", "what", "HTTP", "worker", "release"], history_rows(history)))
+        echo(line, indent="  ")
+    show_table(make_console(), "History", HISTORY_HEADS, history_rows(history))
 
 
 class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic in the newest releases only
@@ -166,7 +166,12 @@ class Fingerprint(click.ParamType):  # type: ignore[type-arg]  # it is generic i
     "  alphapo journal list --outcome rejected --limit 20 --journal payouts.db\n"
     "  alphapo journal list --key 5f70bf18a0860070 --journal payouts.db",
 )
-@click.option("--outcome", type=click.Choice(_OUTCOMES), help="Rows with this outcome.  [default: every open row]")
+@click.option(
+    "--outcome",
+    type=click.Choice(_OUTCOMES),
+    metavar="OUTCOME",
+    help=f"Rows with this outcome: {', '.join(_OUTCOMES)}.  [default: every open row]",
+)
 @click.option(
     "--limit", "--most", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Rows shown."
 )
@@ -191,12 +196,12 @@ def list_rows(
         for row in rows[:most]:
             click.echo(json.dumps(fields_of(row)))
     elif rows:
-        make_console().print(table(what.capitalize(), OPEN_HEADS, open_rows(rows[:most])))
+        show_table(make_console(), what.capitalize(), OPEN_HEADS, open_rows(rows[:most]))
     else:
         under = "" if key is None else f" under the key of fingerprint {key}; under others {others}"
-        click.echo(f"Nothing is {what}{under}.")
+        echo(f"Nothing is {what}{under}.")
     if len(rows) > most:
-        click.echo(f"There are more; --limit {most * 10} shows them.", err=as_json)
+        echo(f"There are more; --limit {most * 10} shows them.", err=as_json)
 
 
 async def _open(opened: Journal, owner: str, key: str | None, most: int) -> tuple[list[Row], int]:
@@ -212,7 +217,7 @@ async def _with_outcome(opened: Journal, owner: str, outcome: str, key: str | No
     """Return rows with this outcome under this key, at most one more than `most`, and the number of rows seen under other keys."""
     found, others = list[Row](), 0
     async for row in account_rows(opened, owner):
-        if counted_as(row) == outcome:
+        if outcome_of(row) == outcome:
             others += key not in (None, row.key)
             found += [row] if key in (None, row.key) else []
         if len(found) > most:
@@ -231,7 +236,8 @@ def totals(*, as_json: bool, name: str | None, account: str | None) -> None:
     if as_json:
         click.echo(json_text(sums))
         return
-    make_console().print(totals_table(sums))
+    console = make_console()
+    console.print(fitting_totals(console, sums))
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal backup /backups/payouts.db --journal payouts.db")
@@ -248,7 +254,7 @@ def backup(*, target: str, name: str | None, account: str | None) -> None:  # no
         await opened.backup(target)
 
     with_journal(journal_named(name, os.environ), use)
-    click.echo(
+    echo(
         f"Backed up to {target}. Use it with `alphapo resume --restored`, which puts every row in doubt that was open at that time."
     )
 
@@ -257,7 +263,6 @@ _COPY_EPILOG = """\b
 Example:
   alphapo journal copy postgresql://payer@db/payouts --journal payouts.db
 
-\b
 Stop everything that uses the journal first. The password of the database goes into PGPASSWORD or ~/.pgpass.
 """
 
@@ -282,10 +287,10 @@ def copy(*, target: str, name: str | None, account: str | None) -> None:  # noqa
             await into.aclose()
 
     count = with_journal(journal_named(name, os.environ), use)
-    click.echo(
+    echo(
         f"Copied and compared {counted(count, 'withdrawal')}. The file is closed for good: nothing is sent from it again."
     )
-    click.echo(f"From now on use {shown(target)}.")
+    echo(f"From now on use {shown(target)}.")
 
 
 @journal.command(epilog="\b\nExample:\n  alphapo journal migrate --journal postgresql://payer@db/payouts")
@@ -300,6 +305,4 @@ def migrate(*, name: str | None, account: str | None) -> None:  # noqa: ARG001 -
         return SCHEMA, SCHEMA
 
     before, after = with_journal(journal_named(name, os.environ), use)
-    click.echo(
-        f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}.")
-    )
+    echo(f"The journal is at schema {after}" + (", and was before." if before == after else f"; it was at {before}."))

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from alphapo_async.cli.output import clean
+from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.history import Entry
-from alphapo_async.core.row import Row, counted_as, is_by_hand, is_ended, is_in_doubt
+from alphapo_async.core.row import Row, is_by_hand, is_ended, is_in_doubt
 
-__all__ = ["OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
+__all__ = ["HISTORY_HEADS", "OPEN_HEADS", "history_rows", "moment", "money", "open_rows", "row_pairs", "why"]
 
-OPEN_HEADS: Final = ("foreign_id", "asked", "since", "state", "why", "held by", "key")
+OPEN_HEADS: Final = ("foreign_id", "outcome", "asked", "since (UTC)", "why", "held by", "key")
+HISTORY_HEADS: Final = ("time (UTC)", "what", "HTTP", "worker", "release")
+_ZONE: Final = " UTC"
 _WORDS: Final = {
     ("attempt", "Accepted"): "accepted",
     ("attempt", "Mismatched"): "in doubt: the reply shows another withdrawal",
@@ -34,20 +37,22 @@ def moment(seconds: float | None) -> str:
     """Return a time in UTC, to the millisecond; nothing for none."""
     if seconds is None:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + _ZONE
 
 
 def row_pairs(row: Row) -> list[tuple[str, str]]:
     """Return names and values of a row; empty values are left out."""
     payment, known, (figure, currency) = row.revision.payment, row.withdrawal, row.revision.asked
-    whom = "a removed address" if payment is None else payment.address
+    whom = "removed" if payment is None else payment.address
     pairs = [
         ("foreign_id", row.foreign_id),
         ("account", row.account),
         ("state", f"{row.state}, in doubt" if is_in_doubt(row) else row.state),
         ("money", money(row)),
-        ("asked", f"{figure:f} {currency} to {whom}" if currency else ""),
-        ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes, digest {row.revision.digest}"),
+        ("asked", f"{figure:f} {currency}" if currency else ""),
+        ("address", whom),
+        ("revision", f"{row.revision.number}, {len(row.revision.body)} bytes"),
+        ("digest", row.revision.digest),
         ("key", f"fingerprint {row.key}"),
         ("created", moment(row.created_at)),
         ("settled", moment(row.settled_at)),
@@ -145,7 +150,7 @@ def history_rows(history: list[Entry]) -> list[tuple[str, ...]]:
     """Return the lines of a history for a table."""
     return [
         (
-            moment(line.at),
+            moment(line.at).removesuffix(_ZONE),
             clean(f"{line.kind}: {_what(line)}{_how_often(line)}"),
             "" if line.status is None else str(line.status),
             clean((line.worker or "")[:8]),
@@ -175,10 +180,10 @@ def open_rows(rows: list[Row]) -> list[tuple[str, ...]]:
     return [
         (
             clean(row.foreign_id),
+            outcome_of(row).replace("_", " "),
             "{:f} {}".format(*row.revision.asked) if row.revision.asked[1] else "",
-            moment(row.created_at),
-            counted_as(row),
-            clean(row.reason),
+            moment(row.created_at).partition(".")[0],
+            clean(why(row)),
             clean((row.holder or "")[:8]),
             row.key,
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
@@ -30,6 +33,7 @@ __all__ = [
     "make_console",
     "pairs",
     "say",
+    "show_table",
     "table",
     "totals_table",
     "txids_text",
@@ -38,6 +42,8 @@ __all__ = [
 
 _WIDTH_OF_A_PIPE = 160
 _ANY_WIDTH = 10_000
+_FRAME = 6  # lines of a table besides its rows
+_LINES_OF_A_ROW = 3
 _BUCKETS = ("open", "accepted", "failed", "rejected", "not_sent", "unknown", "conflict")
 
 
@@ -50,12 +56,9 @@ def make_console(file: IO[str] | None = None) -> Console:
     return Console(file=file, width=_WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
 
 
-def say(console: Console, text: str) -> None:
+def say(console: Console, text: str, indent: str = "") -> None:
     """Print a sentence: broken at blanks on a terminal, and not at all in a pipe. No word, path or id is ever broken."""
-    shown = clean(text)
-    if console.is_terminal:
-        shown = textwrap.fill(shown, console.width, break_long_words=False, break_on_hyphens=False)
-    console.print(shown, soft_wrap=True)
+    console.print(_wrapped(clean(text), console.width if console.is_terminal else None, indent), soft_wrap=True)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -63,9 +66,24 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def echo(text: str, *, err: bool = False) -> None:
-    """Print a line as it is, on standard output or standard error."""
-    click.echo(clean(text), err=err)
+def echo(text: str, *, err: bool = False, indent: str = "") -> None:
+    """Print a line on standard output or standard error: broken at blanks on a terminal, and as it is in a pipe.
+
+    Args:
+        text: the line.
+        err: on standard error.
+        indent: what a broken line continues with.
+    """
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    click.echo(_wrapped(clean(text), width, indent), err=err)
+
+
+def _wrapped(text: str, width: int | None, indent: str = "") -> str:
+    """Return the text in lines of this width; a word that is wider has a line of its own."""
+    if width is None or len(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def clean(text: str) -> str:
@@ -129,11 +147,28 @@ def _told(value: object) -> str:
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
     """Return a table of texts; every column but the first to the right if `right`."""
     shown = Table(title=title, title_justify="left", title_style="bold")
+    kept = list(rows)
     for place, head in enumerate(heads):
-        shown.add_column(head, justify="right" if right and place else "left", overflow="fold")
-    for row in rows:
+        is_one_word = not any(" " in row[place] for row in kept)  # an id or a figure, which must not be broken
+        shown.add_column(head, justify="right" if right and place else "left", overflow="fold", no_wrap=is_one_word)
+    for row in kept:
         shown.add_row(*(Text(clean(cell)) for cell in row))
     return shown
+
+
+def show_table(
+    console: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False
+) -> None:
+    """Print a table; if it is wider than the console, print each row as lines of names and values, so that no value is broken."""
+    kept = list(rows)
+    if fits(console, shown := table(title, heads, kept, right=right), kept):
+        console.print(shown)
+        return
+    say(console, title)
+    for row in kept:
+        say(console, "")
+        for line in pairs((head, value) for head, value in zip(heads, row, strict=True) if value):
+            say(console, line, indent="  ")
 
 
 def totals_table(totals: Mapping[str, Totals]) -> Table:
@@ -147,16 +182,20 @@ def totals_table(totals: Mapping[str, Totals]) -> Table:
     return table("Totals by asked currency", ["currency", "requested", *heads], rows, right=True)
 
 
-def fits(console: Console, wide: Table) -> bool:
-    """Return whether the console shows the table without breaking a value."""
-    room = console.options.update(max_width=_ANY_WIDTH)
-    return console.measure(wide, options=room).maximum <= console.width
+def fits(console: Console, shown: Table, rows: Iterable[Sequence[str]]) -> bool:
+    """Return whether the console shows the table without breaking a word of its rows, and with few lines for each row."""
+    kept, file = list(rows), io.StringIO()
+    Console(file=file, width=console.width).print(shown)
+    words = {word for row in kept for cell in row for word in clean(cell).split()}
+    text = file.getvalue()
+    return all(word in text for word in words) and text.count("\n") <= _FRAME + _LINES_OF_A_ROW * len(kept)
 
 
 def fitting_totals(console: Console, totals: Mapping[str, Totals]) -> Table:
     """Return the table of totals, as a list if it would be wider than the console: a number must not be broken."""
     wide = totals_table(totals)
-    if fits(console, wide):
+    room = console.options.update(max_width=_ANY_WIDTH)
+    if console.measure(wide, options=room).maximum <= console.width:
         return wide
     rows = [
         [currency, name.replace("_", " "), plain(figure)]

@@ -14,7 +14,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, account_rows, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.output import counted
+from alphapo_async.cli.output import counted, echo
 from alphapo_async.core.history import Entry, noted
 from alphapo_async.core.redaction import is_about, is_over, redacted, tombstone
 from alphapo_async.core.row import Row
@@ -139,12 +139,12 @@ def _forget(
 ) -> None:
     names, not_over, done = found
     if not_over:
-        click.echo(
+        echo(
             f"{not_over} are not finished, or their outcome was not reported yet: they are needed and stay as they are."
         )
-        click.echo("`alphapo resume` settles what it can and reports outcomes; `alphapo worker` follows the rest.")
+        echo("`alphapo resume` settles what it can and reports outcomes; `alphapo worker` follows the rest.")
     if not names:
-        click.echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
+        echo(f"Nothing to {verb}." if not done else f"Nothing to {verb}: {done} were done before.")
         sys.exit(Exit.REFUSED if is_strict and not done else 0)
     if not yes and not click.confirm(f"{verb.capitalize()} {counted(len(names), 'withdrawal')} for good?", err=True):
         sys.exit(Exit.REFUSED)
@@ -163,7 +163,7 @@ def _forget(
 
     count, is_wiped = with_journal(journal_named(journal_name, os.environ), use)
     for words in closing_words(verb, count, is_wiped=is_wiped):
-        click.echo(words)
+        echo(words)
 
 
 def closing_words(verb: str, count: int, *, is_wiped: bool) -> list[str]:

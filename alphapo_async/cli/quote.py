@@ -8,7 +8,7 @@ import click
 
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, question_options
-from alphapo_async.cli.output import amount, json_text, pairs
+from alphapo_async.cli.output import amount, echo, json_text, pairs
 from alphapo_async.core.codec import AMOUNT_FORMATS
 from alphapo_async.core.reference_data import Quote, quote_request
 
@@ -56,7 +56,7 @@ def quote(
         click.echo(json_text(answer))
         return
     for line in pairs(quote_pairs(answer)):
-        click.echo(line)
+        echo(line, indent="  ")
 
 
 def quote_pairs(answer: Quote) -> list[tuple[str, str]]:

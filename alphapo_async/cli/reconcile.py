@@ -21,7 +21,7 @@ from alphapo_async.cli.export import NEVER_LATER, Bound
 from alphapo_async.cli.journal import account_of, account_rows, journal_named, with_journal
 from alphapo_async.cli.loop import interruptible
 from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import clean, counted, make_console, say, table
+from alphapo_async.cli.output import clean, counted, make_console, say, show_table
 from alphapo_async.core.codec import plain
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.rate_limit import REFRESHES
@@ -218,11 +218,10 @@ def _show(summary: dict[str, Any], *, as_json: bool) -> None:
         _write_json({"summary": summary})
     else:
         rows = [("matched", summary["matched"]), *((kind, summary[kind.replace(" ", "_")]) for kind in KINDS)]
-        console.print(
-            table("Withdrawals", ["", "count"], [(name, _count(number)) for name, number in rows], right=True)
-        )
+        counts = [(name, _count(number)) for name, number in rows]
+        show_table(console, "Withdrawals", ["", "count"], counts, right=True)
         sums = [(currency, *figures.values()) for currency, figures in summary["sums"].items()]
-        console.print(table("Sums", ["currency", "journal", "AlphaPo", "AlphaPo - journal"], sums, right=True))
+        show_table(console, "Sums", ["currency", "journal", "AlphaPo", "AlphaPo - journal"], sums, right=True)
     if summary["other_lines"]:
         say(
             console,

@@ -71,14 +71,21 @@ class _Pass(msgspec.Struct):
         """Count an outcome and show its line."""
         self.outcomes[result.outcome] += 1
         self.ends.add(_code(result))
-        echo(json.dumps(result_fields(result)) if self.as_json else result_line(result))
+        self.show(json.dumps(result_fields(result)) if self.as_json else result_line(result))
 
     def tell_row(self, row: Row, *, is_done: bool) -> None:
         """Count a row that has changed at AlphaPo, and show its line."""
         if is_done:
             self.final[(row.withdrawal and row.withdrawal.status) or row.state] += 1
             self.ends.add(code_of([counted_as(row)]))
-        echo(json.dumps(fields_of(row)) if self.as_json else row_line(row))
+        self.show(json.dumps(fields_of(row)) if self.as_json else row_line(row))
+
+    def show(self, text: str) -> None:
+        """Print a line; one of JSON is never broken."""
+        if self.as_json:
+            click.echo(text)
+        else:
+            echo(text, indent="  ")
 
     @property
     def code(self) -> Exit:
@@ -143,7 +150,7 @@ def resume(
         detail = failure.detail if isinstance(failure, JournalError) else str(failure)
         echo(f"{detail} The pass was cut short: run the same command again.", err=True)
     for line in passed.summary(has_refreshed=refresh):
-        echo(line)
+        passed.show(line)
     sys.exit(passed.code)
 
 

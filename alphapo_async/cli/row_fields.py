@@ -11,7 +11,7 @@ from alphapo_async.core.codec import plain
 from alphapo_async.core.history import Entry
 from alphapo_async.core.row import Row, counted_as
 
-__all__ = ["FIELDS", "fields_of", "line_fields"]
+__all__ = ["FIELDS", "fields_of", "line_fields", "outcome_of"]
 
 FIELDS: Final = (
     "foreign_id",
@@ -38,6 +38,11 @@ FIELDS: Final = (
 """The columns, in their order; new ones come at the end."""
 
 
+def outcome_of(row: Row) -> str:
+    """Return the outcome of a row; the totals count `key_refused` as not sent."""
+    return row.state if row.state == "key_refused" else counted_as(row)
+
+
 def fields_of(row: Row) -> dict[str, Any]:
     """Return what a row says, field by field; None for what it does not know."""
     payment, known, transaction = row.revision.payment, row.withdrawal, row.transaction
@@ -45,7 +50,7 @@ def fields_of(row: Row) -> dict[str, Any]:
     return {
         "foreign_id": row.foreign_id,
         "account": row.account,
-        "outcome": counted_as(row),
+        "outcome": outcome_of(row),
         "currency": currency or None,
         "amount": plain(figure) if currency else None,
         "address": None if payment is None else payment.address,

@@ -71,7 +71,14 @@ def runbook(topic: str | None) -> None:
     parts = topics(text)
     if topic is not None and topic not in parts:
         raise click.UsageError(f"There is no topic {clean(topic)!r}. Topics: {', '.join(parts)}.")
-    show(text.rstrip() if topic is None else parts[topic], make_console())
+    show(_whole(text) if topic is None else parts[topic], make_console())
+
+
+def _whole(text: str) -> str:
+    """Return the guide with the list of its topics before the first of them."""
+    start = next(_PART.finditer(text)).start()
+    listed = "\n".join(f"- `{topic}`: {title}" for topic, title in titles())
+    return f"{text[:start]}Topics:\n\n{listed}\n\n{text[start:].rstrip()}"
 
 
 def show(text: str, console: Console, page: Callable[[str], object] = click.echo_via_pager) -> None:

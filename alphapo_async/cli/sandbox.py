@@ -32,7 +32,7 @@ _EPILOG = """\b
 Examples:
   alphapo sandbox --port 8080
   alphapo sandbox --faults heavy --seed 7
-  alphapo sandbox --callback-url http://127.0.0.1:8000/alphapo/ --settle-after 5
+  alphapo sandbox --callback-url http://127.0.0.1:8000/alphapo/
 
 \b
 Then, in another terminal:

@@ -25,8 +25,8 @@ __all__ = ["settle", "settle_in"]
 
 
 @journal.command(
-    epilog='\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna --because "not in AlphaPo\'s dashboard" '
-    "--journal payouts.db"
+    epilog="\b\nExample:\n  alphapo journal settle payout-17 --rejected --by anna \\\n"
+    '      --because "not in AlphaPo\'s dashboard" --journal payouts.db'
 )
 @click.argument("foreign_id")
 @click.option(
@@ -78,10 +78,10 @@ def settle(
 
     row, is_taken = with_journal(journal_named(name, os.environ), use)
     if row is None:
-        click.echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
+        echo(f"The journal has no withdrawal {clean(foreign_id)!r} of account {clean(owner)!r}.", err=True)
         sys.exit(Exit.REFUSED)
     if not is_taken:
-        click.echo(
+        echo(
             clean(f"Not settled: {_why_not(row, now, waits_for_quiet=waits_for_quiet, is_correction=correct)}"),
             err=True,
         )

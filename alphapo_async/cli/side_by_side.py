@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from alphapo_async.cli.exit_codes import Exit, code_of
 from alphapo_async.cli.journal_rows import money, why
-from alphapo_async.cli.output import amount
+from alphapo_async.cli.output import amount, pairs, txids_text
+from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
@@ -42,14 +43,18 @@ def side_by_side(
 
 
 def one_below_the_other(heads: Sequence[str], rows: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Return the same as lines, for a terminal that is too narrow: no id, txid or address is broken, and each has a line."""
+    """Return the same as lines, one side below the other, for a terminal that is too narrow; each txid has a line."""
     title, *sides = heads
-    lines = [title]
-    for name, *values in rows:
-        for side, value in zip(sides, values, strict=True):
-            parts = value.split() if name == "txid" else [value] if value else []
-            lines += [f"{name}, {side}: {part}" for part in parts]
+    lines, kept = [title], list(rows)
+    for place, side in enumerate(sides, 1):
+        named = [(row[0], part) for row in kept for part in _parts(row[0], row[place])]
+        lines += ["", side, *pairs(named)]
     return lines
+
+
+def _parts(name: str, value: str) -> list[str]:
+    """Return the values of a name that have a line each."""
+    return value.split() if name == "txid" else [value] if value else []
 
 
 def contradiction(before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None) -> str | None:
@@ -76,7 +81,7 @@ _LOOK = "A person should look at it."
 
 
 def _state(row: Row) -> str:
-    return counted_as(row).replace("_", " ")
+    return outcome_of(row).replace("_", " ")
 
 
 def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None) -> Exit:
@@ -100,6 +105,7 @@ def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:
         "id": "" if known.id is None else str(known.id),
         "sent": _figure(known.sender_amount, known.sender_currency),
         "received": _figure(known.receiver_amount, known.receiver_currency),
+        "txid": txids_text(row.transaction),
         "error": row.contradiction or "",
         "attempts": str(row.attempts),
         "look-ups": str(row.look_ups),
@@ -131,7 +137,7 @@ def _alphapo(answer: Transaction | AlphapoUnavailable | None) -> Mapping[str, st
         "received": _figure(received.amount, received.currency),
         "address": (at and at.address) or "",
         "tag": (at and at.tag) or "",
-        "txid": " ".join(answer.txids),
+        "txid": txids_text(answer),
         "error": answer.error or "",
     }
 

@@ -49,19 +49,19 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
         sys.exit(code)
     heads = [f"withdrawal {clean(foreign_id)}", "journal", "AlphaPo"]
     rows, console = side_by_side(row, answer, is_durable=is_shared(opened)), make_console()
-    if fits(console, shown := table("", heads, rows)):
+    if fits(console, shown := table("", heads, rows), rows):
         console.print(shown)
     else:
         for line in one_below_the_other(heads, rows):
-            echo(line)
+            echo(line, indent="  ")
     if isinstance(answer, AlphapoUnavailable):
-        click.echo(clean(str(answer)), err=True)
+        echo(clean(str(answer)), err=True)
     elif answer is None:
         # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
         proof = "" if row is not None and row.state in NEGATIVE_STATES else "; this does not mean unpaid"
-        click.echo(f"AlphaPo: not visible to this key{proof}.")
+        echo(f"AlphaPo: not visible to this key{proof}.")
     if found is not None:
-        click.echo(clean(found), err=True)
+        echo(clean(found), err=True)
     sys.exit(code)
 
 

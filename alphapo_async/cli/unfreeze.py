@@ -13,7 +13,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal import account_of, journal, journal_named, journal_options, with_journal
-from alphapo_async.cli.output import clean, counted
+from alphapo_async.cli.output import clean, counted, echo
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
 from alphapo_async.core.row import Row, is_frozen
@@ -28,8 +28,8 @@ _PAGE = 500
 
 @journal.command(
     epilog="\b\nExamples:\n"
-    '  alphapo journal unfreeze payout-17 --because "not in the export of 12:00" --journal payouts.db\n'
-    "  alphapo journal unfreeze --nothing-lost --journal postgresql://payer@db/payouts"
+    '  alphapo journal unfreeze payout-17 --because "not in the export of 12:00" \\\n      --journal payouts.db\n'
+    "  alphapo journal unfreeze --nothing-lost \\\n      --journal postgresql://payer@db/payouts"
 )
 @click.argument("foreign_id", required=False)
 @click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
@@ -58,16 +58,16 @@ def unfreeze(
     opened = journal_named(name, os.environ)
     if nothing_lost:
         count = with_journal(opened, lambda opened: opened.equate_epochs())
-        click.echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
+        echo(f"Nothing was lost: {counted(count, 'earlier row counts', 'earlier rows count')} as before.")
         return
     if not because:
         raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
     owner, decision = account_of(account, os.environ), Unfrozen(getpass.getuser(), because)
     done, kept = with_journal(opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision))
-    click.echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
+    echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
     if kept or not done:
         why = "it is not frozen, or a worker holds it" if not is_all else "a worker holds them: call again in a minute"
-        click.echo(f"{kept} left unchanged: {why}.", err=True)
+        echo(f"{kept} left unchanged: {why}.", err=True)
         sys.exit(Exit.REFUSED)
 
 

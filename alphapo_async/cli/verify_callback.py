@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.output import clean, pairs
+from alphapo_async.cli.options import json_option
+from alphapo_async.cli.output import clean, echo, json_text, pairs
 from alphapo_async.core.callbacks import LARGEST, is_withdrawal, read_callback
 from alphapo_async.core.errors import CallbackError
 from alphapo_async.core.frames import hides_arguments
@@ -24,7 +25,6 @@ _EPILOG = """\b
 Example:
   alphapo verify-callback --body callback.json --signature 5c0e...
 
-\b
 FILE holds the raw bytes of the delivery, not what a log or an editor made of them; - is standard input. It is checked under the key of
 the environment and those of ALPHAPO_RETIRED_KEYS_FILE. Exit code 0: AlphaPo's, and readable; 1: not.
 """
@@ -39,7 +39,8 @@ the environment and those of ALPHAPO_RETIRED_KEYS_FILE. Exit code 0: AlphaPo's, 
     help="The file that holds the body.",
 )
 @click.option("--signature", required=True, help="The header X-Processing-Signature: 128 hexadecimal digits.")
-def verify_callback(*, path: Path, signature: str) -> None:
+@json_option
+def verify_callback(*, path: Path, signature: str, as_json: bool) -> None:
     """Check whether a callback was signed with this key, and show its content. Sends nothing, and needs no journal."""
     signers = _signers(os.environ)
     with click.open_file(str(path), "rb") as file:
@@ -51,18 +52,19 @@ def verify_callback(*, path: Path, signature: str) -> None:
             {"X-Processing-Key": signer.key, "X-Processing-Signature": signature}, body, [signer]
         )
     except CallbackError as error:
-        click.echo(f"Not AlphaPo's: {error}" if error.is_forged else str(error), err=True)
+        echo(f"Not AlphaPo's: {error}" if error.is_forged else str(error), err=True)
         if not error.is_forged:
             sys.exit(Exit.REFUSED)
-        click.echo(f"Checked under the key with fingerprint {signer.fingerprint}, over {len(body)} bytes.", err=True)
+        echo(f"Checked under the key with fingerprint {signer.fingerprint}, over {len(body)} bytes.", err=True)
         if body.endswith(b"\n"):
-            click.echo(
-                "The file ends with a line end, which AlphaPo's bodies do not: was it saved by an editor?", err=True
-            )
+            echo("The file ends with a line end, which AlphaPo's bodies do not: was it saved by an editor?", err=True)
         sys.exit(Exit.REFUSED)
-    click.echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
+    echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
+    if as_json:
+        click.echo(json_text({"key_fingerprint": signer.fingerprint, "callback": transaction}))
+        return
     for line in pairs(callback_pairs(transaction)):
-        click.echo(line)
+        echo(line, indent="  ")
 
 
 @hides_arguments

@@ -15,8 +15,9 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import Access, access_options
-from alphapo_async.cli.output import amount, clean, echo, pairs, withdrawal_pairs
+from alphapo_async.cli.messages import advice, happened
+from alphapo_async.cli.options import Access, access_options, json_option
+from alphapo_async.cli.output import amount, clean, echo, json_text, pairs, withdrawal_pairs
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS
 from alphapo_async.core.errors import (
@@ -73,9 +74,11 @@ _STILL_OPEN = "note: the journal of this run was in memory and ends with it: run
 )
 @click.option("--retry-rejected", is_flag=True, help="Send it again although AlphaPo rejected it before.")
 @click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal, unless the host is this machine.")
+@json_option
 @access_options
 def withdraw(
     *,
+    as_json: bool,
     amount_format: str,
     deadline: float | None,
     attempted_before: bool,
@@ -93,7 +96,7 @@ def withdraw(
     settings = {"amount_format": amount_format}
     calling = {"deadline": deadline, "attempted_before": attempted_before, "resend_rejected": retry_rejected}
     if not access.is_local and not _may_pay(request, access, yes=yes):
-        click.echo("Not confirmed: this call sent nothing.", err=True)
+        echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
     opened, codes = access.open_journal(), list[Exit]()
     # What holds if Ctrl-C or SIGTERM comes before an answer does.
@@ -104,8 +107,11 @@ def withdraw(
     def show_result(result: CallOutcome) -> Exit:
         lines, code = report(result, resuming=access.resuming if is_shared(opened) else None)
         codes.append(code)  # first: the exit code must not depend on the output
+        if as_json:
+            click.echo(json_text(result_fields(request.foreign_id, result, code)))
+            return code
         for line in lines:
-            echo(line, err=code is not Exit.ALL_ACCEPTED)
+            echo(line, err=code is not Exit.ALL_ACCEPTED, indent="  ")
         return code
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
@@ -158,6 +164,21 @@ def report(result: CallOutcome, *, resuming: str | None) -> tuple[list[str], Exi
     return list(map(clean, lines)), code
 
 
+def result_fields(foreign_id: str, result: CallOutcome, code: Exit) -> dict[str, Any]:
+    """Return a withdrawal's outcome as named values."""
+    known = result if isinstance(result, Withdrawal) else None
+    error = None if isinstance(result, Withdrawal) else result
+    return {
+        "foreign_id": foreign_id,
+        "outcome": "accepted" if error is None else error.outcome,
+        "may_release_funds": error is not None and error.may_release_funds,
+        "withdrawal": known,
+        "problem": None if error is None else happened(error),
+        "next_step": None if error is None else advice(error),
+        "exit_code": int(code),
+    }
+
+
 # ── asking before money moves ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -170,7 +191,7 @@ def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
     with nothing_sent(request.foreign_id):
         totals, is_durable = run(_known(access))
     for line in question(request, access, totals, is_durable=is_durable):
-        click.echo(line, err=True)
+        echo(line, err=True, indent="  ")
     if yes:
         return True
     try:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -18,11 +19,13 @@ from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import Access, access_options
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.cli.worker_log import LogFormat, worker_log
-from alphapo_async.contrib.health import health_server
+from alphapo_async.contrib.health import MetricsPage, health_server
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.journal import Journal
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
+
     from alphapo_async.contrib.opentelemetry import Telemetry
 
 __all__ = ["worker"]
@@ -36,13 +39,11 @@ Examples:
   alphapo worker --journal payouts.db
   alphapo worker --log-format json --health-port 8080 --otel
 
-\b
 Any number of workers may share a journal. SIGTERM and Ctrl-C end a worker:
 requests under way get --grace seconds, and the process ends within 3 s more.
 
-\b
---health-port serves /livez (event loop and background tasks) and /readyz
-(journal and lease). --otel sends metrics and traces by OTLP over HTTP, to
+--health-port serves /livez (event loop and background tasks), /readyz
+(journal and lease) and, with the extra prometheus, /metrics. --otel sends metrics and traces by OTLP over HTTP, to
 OTEL_EXPORTER_OTLP_ENDPOINT; it needs the extra otlp.
 """
 
@@ -59,8 +60,11 @@ OTEL_EXPORTER_OTLP_ENDPOINT; it needs the extra otlp.
     show_default=True,
     help="One line for each event.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --log-format json.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the probes.")
-@click.option("--health-port", type=click.IntRange(0, 65_535), help="Serve /livez and /readyz; 0 for any free port.")
+@click.option(
+    "--health-port", type=click.IntRange(0, 65_535), help="Serve /livez, /readyz, /metrics; 0: any free port."
+)
 @click.option("--otel", is_flag=True, help="Send metrics and traces (OpenTelemetry).")
 @access_options
 def worker(
@@ -68,6 +72,7 @@ def worker(
     grace: float,
     concurrency: int,
     log_format: LogFormat,
+    as_json: bool,
     health_host: str,
     health_port: int | None,
     otel: bool,
@@ -79,12 +84,12 @@ def worker(
     survive_lost_output()
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     opened = access.open_journal()
-    with worker_log(log_format):
+    with worker_log("json" if as_json else log_format):
         where = access.account, access.host
         logger.info("working on account %s at %s; SIGTERM or Ctrl-C ends it", *where, extra={"foreign_id": None})
         probes = None if health_port is None else (health_host, health_port)
-        with _telemetry(is_wanted=otel) as telemetry:
-            run(_Worker(access, opened, grace, concurrency, probes, telemetry).work())
+        with _telemetry(is_sent=otel, is_scraped=probes is not None) as (telemetry, metrics):
+            run(_Worker(access, opened, grace, concurrency, probes, telemetry, metrics).work())
         logger.info("stopped; open rows stay in the journal", extra={"foreign_id": None})
     sys.exit(Exit.ALL_ACCEPTED)
 
@@ -97,6 +102,7 @@ class _Worker(NamedTuple):
     probes: tuple[str, int] | None
     """Host and port."""
     telemetry: Telemetry | None
+    metrics: MetricsPage | None
 
     async def work(self) -> None:
         """Work until a signal comes, also one that comes while the journal is opened."""
@@ -117,8 +123,12 @@ class _Worker(NamedTuple):
         async with contextlib.AsyncExitStack() as stack:
             if self.probes is not None:
                 host, port = self.probes
-                port = await stack.enter_async_context(health_server(client, host=host, port=port))
-                logger.info("probes at http://%s:%d/livez and /readyz", host, port, extra={"foreign_id": None})
+                port = await stack.enter_async_context(
+                    health_server(client, host=host, port=port, metrics=self.metrics)
+                )
+                logger.info(
+                    "probes at http://%s:%d/livez, /readyz and /metrics", host, port, extra={"foreign_id": None}
+                )
             await stack.enter_async_context(client)
             if self.telemetry is not None:
                 await stack.enter_async_context(self.telemetry.watching(client))
@@ -126,20 +136,36 @@ class _Worker(NamedTuple):
 
 
 @contextlib.contextmanager
-def _telemetry(*, is_wanted: bool) -> Iterator[Telemetry | None]:
-    """Yield what turns events into metrics and spans, while these are exported; None if not wanted.
+def _telemetry(*, is_sent: bool, is_scraped: bool) -> Iterator[tuple[Telemetry | None, MetricsPage | None]]:
+    """Yield what turns events into metrics and spans, and the page of metrics; None for what is not wanted or not installed.
 
     Raises:
         ConfigurationError: the extra `otlp` is missing.
     """
-    if not is_wanted:
-        yield None
-        return
+    scraping = _prometheus() if is_scraped else None
+    with contextlib.ExitStack() as stack:
+        telemetry = None
+        if is_sent:
+            telemetry = stack.enter_context(_exporting([scraping.PrometheusMetricReader()] if scraping else []))
+        elif scraping is not None:
+            telemetry = stack.enter_context(scraping.scraped())
+        yield telemetry, None if scraping is None else scraping.metrics_page
+
+
+def _prometheus() -> ModuleType | None:
+    """Return the module of the extra `prometheus`; None if that is not installed."""
+    try:
+        from alphapo_async.contrib import prometheus  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return None
+    return prometheus
+
+
+def _exporting(readers: list[MetricReader]) -> contextlib.AbstractContextManager[Telemetry]:
     try:
         from alphapo_async.contrib.otlp import exporting  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise ConfigurationError(
             "--otel needs the extra otlp: pip install 'alphapo-async[otlp]'. Nothing was sent."
         ) from None
-    with exporting() as telemetry:
-        yield telemetry
+    return exporting(readers=readers)

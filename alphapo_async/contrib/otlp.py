@@ -10,13 +10,13 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -30,18 +30,19 @@ _LAST_SECONDS: Final = 0.5
 
 
 @contextlib.contextmanager
-def exporting(service: str = "alphapo-worker") -> Iterator[Telemetry]:
+def exporting(service: str = "alphapo-worker", readers: Iterable[MetricReader] = ()) -> Iterator[Telemetry]:
     """Yield a `Telemetry` whose spans and metrics are exported while the block runs; the end takes half a second at most.
 
     Args:
         service: the service's name where the environment gives none.
+        readers: further readers of the metrics, such as Prometheus' one.
     """
     is_named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     resource = Resource.create({} if is_named else {"service.name": service})
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    readers = [PeriodicExportingMetricReader(OTLPMetricExporter())]
-    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    exporter = PeriodicExportingMetricReader(OTLPMetricExporter())
+    meters = MeterProvider([exporter, *readers], resource=resource, shutdown_on_exit=False)
     try:
         yield Telemetry(tracers, meters)
     finally:

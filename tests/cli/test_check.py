@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,15 @@ def test_check_tells_every_line(local: Local) -> None:
     first, *lines = told.stdout.splitlines()
     assert local.url in first
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]
+
+
+def test_check_as_json_has_every_line(local: Local) -> None:
+    """With host, account, key and the worst exit code."""
+    shown = json.loads(local.invoke("check", "--json").stdout)
+    assert (shown["host"], shown["account"], shown["exit_code"]) == (local.url, "default", 0)
+    assert [line["check"] for line in shown["checks"]] == ["journal", "clock", "ping", "key"]
+    assert {line["result"] for line in shown["checks"]} == {"ok"}
+    assert json.loads(local.invoke("check", "--json", ALPHAPO_SECRET="another").stdout)["exit_code"] == 4
 
 
 def test_a_check_ends_with_the_worst_exit_code(local: Local) -> None:

@@ -128,6 +128,14 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     assert "batch" in invoke(_ALPHAPO_COMPLETE=f"{shell}_complete", **words).output
 
 
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("names", [(), ("journal",), *_commands(alphapo)], ids=" ".join)
+def test_no_line_of_a_help_is_wider_than_the_terminal(names: tuple[str, ...], width: int) -> None:
+    """A terminal would break it within a word."""
+    shown = invoke(*names, "--help", COLUMNS=str(width)).output
+    assert [line for line in shown.splitlines() if len(line) > width] == []
+
+
 @pytest.mark.parametrize("group", [(), ("journal",)])
 def test_short_helps_end_at_the_end_of_the_line(group: tuple[str, ...]) -> None:
     """A whole sentence for each command, at 80 columns."""

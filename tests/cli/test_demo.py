@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.cli.demo import DemoReport, closing_words, exit_code, killed_words, report_rows
+from alphapo_async.cli.demo import DemoReport, closing_words, exit_code, killed_words, report_fields, report_rows
 from alphapo_async.cli.demo_payments import _pay, read_rows
 from alphapo_async.cli.demo_verdict import LedgerVerdict, payment_of
 from alphapo_async.client import AlphapoClient
@@ -122,6 +123,15 @@ def test_whoever_was_told_nothing_for_good_is_counted_where_the_worker_is_killed
 def test_only_a_kept_promise_is_praised() -> None:
     """The closing sentence is not said by rote."""
     assert not any("none was paid twice" in words for words in closing_words(PAID_TWICE))
+
+
+def test_the_figures_are_given_as_json() -> None:
+    """On standard output alone, without the progress."""
+    ended = invoke("demo", "--rows", "3", "--json")
+    shown = json.loads(ended.stdout)
+    assert (shown["requested"], shown["exit_code"], shown["adds_up"]) == (3, 0, True)
+    assert "3 of 3 finished" in ended.stderr
+    assert report_fields(PAID_TWICE)["paid_more_than_once"] == PAID_TWICE.verdict.paid_twice
 
 
 def test_the_table_counts_rows() -> None:

@@ -19,6 +19,14 @@ def test_errors_are_said_and_nothing_less(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "error payout-17\n  File \\x1b[2J\n"
 
 
+def test_a_refused_key_is_left_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command reports it with what to do; the log's line would repeat that."""
+    with errors_shown():
+        logger.error("key refused", extra={"event": "key refused"})
+        logger.error("contradiction", extra={"event": "contradiction"})
+    assert capsys.readouterr().err == "contradiction\n"
+
+
 def test_afterwards_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """The handler goes with the command, also where that fails."""
     before = list(logger.handlers)

@@ -7,17 +7,32 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
+import click
 import pytest
 
-from alphapo_async.cli.journal import account_of, account_rows, journal_named
+from alphapo_async.cli.journal import account_of, account_rows, journal_named, list_rows
+from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import ConfigurationError
-from alphapo_async.core.evidence import Released
+from alphapo_async.core.evidence import Attempt, Released
+from alphapo_async.core.replies import KeyRefused
+from alphapo_async.core.row import Row, State
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import invoke
 from tests.support import postgres
 from tests.support.journal_suite import LOST, asked, hear, pay
 from tests.support.mounts import make_read_only, mounted
+from tests.support.rows import (
+    ACCEPTED_ROW,
+    CONFLICT_ROW,
+    DOUBTED,
+    FAILED_ROW,
+    NOT_SENT_ROW,
+    REFUSED_ROW,
+    REJECTED_ROW,
+    row,
+)
 
 
 @pytest.fixture
@@ -40,7 +55,14 @@ def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
     """What was asked, what is known, and line by line what was heard."""
     told = invoke("journal", "show", "free", "--journal", str(path))
     assert told.exit_code == 0, told.output
-    for words in ("open, in doubt", "0.5 BTC to a", "fingerprint key", "in doubt: connection lost", "given up: queue"):
+    for words in (
+        "open, in doubt",
+        "0.5 BTC\n",
+        "address:                  a\n",
+        "fingerprint key",
+        "in doubt: connection lost",
+        "given up: queue",
+    ):
         assert words in told.stdout
     assert '"foreign_id"' not in told.stdout
 
@@ -99,6 +121,37 @@ def test_rows_with_one_outcome_are_listed(path: Path) -> None:
     assert ended.stdout == "Nothing is not sent.\n"
     ended = invoke("journal", "list", "--outcome", "accepted", "--key", "2" * 16, "--journal", str(path))
     assert ended.stdout == f"Nothing is accepted under the key of fingerprint {'2' * 16}; under others 1.\n"
+
+
+def test_rows_whose_key_was_refused_are_listed_under_that_outcome(tmp_path: Path) -> None:
+    """And under no other, as a table and as JSON, although the totals count them as not sent."""
+    path = tmp_path / "payouts.db"
+
+    async def fill() -> None:
+        journal = SqliteJournal(path)
+        await hear(
+            journal, "refused", asked("refused"), Attempt("worker", KeyRefused("bad_header_key"), 1.0, 2.0), now=1.0
+        )
+        await journal.aclose()
+
+    asyncio.run(fill())
+    ended = invoke("journal", "list", "--outcome", "key_refused", "--journal", str(path))
+    assert "refused" in ended.stdout
+    assert "bad_header_key" in ended.stdout
+    as_json = invoke("journal", "list", "--outcome", "key_refused", "--json", "--journal", str(path))
+    assert json.loads(as_json.stdout)["outcome"] == "key_refused"
+    assert invoke("journal", "list", "--outcome", "not_sent", "--journal", str(path)).stdout == "Nothing is not sent.\n"
+
+
+@pytest.mark.parametrize(
+    "ended", [row(), DOUBTED, ACCEPTED_ROW, FAILED_ROW, REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW]
+)
+def test_every_outcome_of_a_row_can_be_listed(ended: Row) -> None:
+    """The words of the option are those that a row can have, and no others."""
+    [listed] = [option.type for option in list_rows.params if option.name == "outcome"]
+    assert isinstance(listed, click.Choice)
+    assert outcome_of(ended) in listed.choices
+    assert set(listed.choices) == {*get_args(State), "unknown"}
 
 
 def test_there_may_be_more_rows_with_one_outcome(path: Path) -> None:

@@ -91,12 +91,12 @@ def test_the_last_word_that_settled_nothing_stands_only_where_nothing_came_after
 def test_tables_are_plain_text() -> None:
     """Times in UTC, workers shortened."""
     line = Entry(1.5, "attempt", "Accepted", "0123456789abcdef", 201, b"{}", "1.0")
-    assert history_rows([line]) == [("1970-01-01 00:00:01.500 UTC", "attempt: accepted", "201", "01234567", "1.0")]
+    assert history_rows([line]) == [("1970-01-01 00:00:01.500", "attempt: accepted", "201", "01234567", "1.0")]
     assert history_rows([Entry(0.0, "operator", "x")])[0][2:] == ("", "", "")
-    assert open_rows([row()])[0][:2] == ("f", "1 BTC")
+    assert open_rows([row()])[0][:3] == ("f", "open", "1 BTC")
     assert open_rows([row()])[0][-1] == "key"
     assert len(open_rows([row()])[0]) == len(OPEN_HEADS)
-    assert open_rows([row(holder=None, revision=replace(row().revision, payment=None))])[0][1] == ""
+    assert open_rows([row(holder=None, revision=replace(row().revision, payment=None))])[0][2] == ""
     assert moment(None) == ""
 
 

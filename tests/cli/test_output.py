@@ -23,6 +23,7 @@ from alphapo_async.cli.output import (
     make_console,
     pairs,
     say,
+    show_table,
     table,
     totals_table,
     txids_text,
@@ -195,6 +196,44 @@ def test_no_word_is_broken_on_a_terminal() -> None:
     file = io.StringIO()
     say(Console(file=file, width=20, force_terminal=True, color_system=None), "see a-path/which-is/wider/than-20 now")
     assert file.getvalue() == "see\na-path/which-is/wider/than-20\nnow\n"
+
+
+class AtTerminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+
+def test_a_line_is_broken_at_blanks_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And continues with its indent; a value that is wider than the terminal has a line of its own."""
+    monkeypatch.setenv("COLUMNS", "20")
+    out, err = AtTerminal(), AtTerminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    echo("txid: 0000000000000000000000000")
+    echo("a sentence of some length", err=True, indent="  ")
+    assert (out.getvalue(), err.getvalue()) == (
+        "txid:\n0000000000000000000000000\n",
+        "a sentence of some\n  length\n",
+    )
+
+
+def table_shown(width: int, *rows: tuple[str, str]) -> str:
+    """Return what is printed of the rows on a console of this width."""
+    file = io.StringIO()
+    show_table(Console(file=file, width=width), "Rows", ["id", "why"], rows)
+    return file.getvalue()
+
+
+def test_a_table_that_would_break_an_id_is_printed_row_by_row() -> None:
+    """A sentence may be broken at its blanks, in a few lines."""
+    assert "┃ id" in table_shown(40, ("0123456789", "it was refused, and why"))
+    assert table_shown(24, ("0123456789abcdef0123456789", "refused"), ("b", "")) == (
+        "Rows\n\nid:  0123456789abcdef0123456789\nwhy: refused\n\nid: b\n"
+    )
+    assert "┃ id" not in table_shown(30, ("0123456789", "a sentence that is far too long for so narrow a column"))
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,12 @@ def test_it_has_a_part_for_each_need() -> None:
 
 
 def test_it_is_printed_whole() -> None:
-    """Without a topic."""
-    told = invoke("runbook")
-    assert (told.exit_code, told.output.rstrip()) == (0, guide().rstrip())
+    """Without a topic, after the list of its topics."""
+    shown = invoke("runbook")
+    assert shown.exit_code == 0
+    before, listed, after = re.split(r"Topics:\n\n((?:- `.*\n)+)\n", shown.output.rstrip())
+    assert before + after == guide().rstrip()
+    assert tuple(re.findall(r"- `([\w-]+)`: ", listed)) == TOPICS
 
 
 @pytest.mark.parametrize("topic", TOPICS)

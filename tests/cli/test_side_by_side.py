@@ -168,8 +168,18 @@ def test_a_narrow_terminal_gets_a_line_for_each_value() -> None:
     rows = [("status", "processing", "confirmed"), ("txid", "", "abc def")]
     assert one_below_the_other(["withdrawal payout-17", "journal", "AlphaPo"], rows) == [
         "withdrawal payout-17",
-        "status, journal: processing",
-        "status, AlphaPo: confirmed",
-        "txid, AlphaPo: abc",
-        "txid, AlphaPo: def",
+        "",
+        "journal",
+        "status: processing",
+        "",
+        "AlphaPo",
+        "status: confirmed",
+        "txid:   abc",
+        "txid:   def",
     ]
+
+
+def test_the_journal_shows_its_txids_too() -> None:
+    """As far as a look-up or a callback gave them."""
+    known = structs.replace(row(), transaction=FOUND)
+    assert lines(known, FOUND)["txid"] == ("abc", "abc")

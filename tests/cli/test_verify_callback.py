@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_genuine_callback_is_shown(tmp_path: Path) -> None:
     assert code == 0
     for words in ("AlphaPo's: signed", SIGNER.fingerprint, "payout-17", "confirmed, final"):
         assert words in told
+
+
+def test_a_genuine_callback_is_given_as_json(tmp_path: Path) -> None:
+    """With the fingerprint of its key."""
+    path = tmp_path / "callback.json"
+    path.write_bytes(BODY)
+    ended = invoke("verify-callback", "--body", str(path), "--signature", SIGNER.sign(BODY), "--json", **KEYS)
+    shown = json.loads(ended.stdout)
+    assert (shown["key_fingerprint"], shown["callback"]["foreign_id"]) == (SIGNER.fingerprint, "payout-17")
 
 
 @pytest.mark.parametrize(

@@ -111,17 +111,44 @@ def test_a_journal_that_breaks_while_a_worker_works_is_told_and_tried_again(loca
 def test_a_worker_serves_probes(local: Local, tmp_path: Path) -> None:
     """On loopback, while it works; the log names the port."""
     path = tmp_path / "payouts.db"
-    command = command_line("worker", "--journal", str(path), "--health-port", "0", "--log-format", "json")
+    command = command_line("worker", "--journal", str(path), "--health-port", "0", "--json")
     with started(command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         lines = (json.loads(line)["message"] for line in worker.stdout)
-        url = next(line for line in lines if line.startswith("probes at")).split()[2]
+        url = next(line for line in lines if line.startswith("probes at")).split()[2].rstrip(",")
         next(line for line in lines if line.startswith("SQLite"))
         assert url.startswith("http://127.0.0.1:")
         assert wait_for(url) == "ok"
         assert wait_for(url.replace("livez", "readyz")) == "ok"
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--otel",)])
+def test_a_worker_shows_its_metrics(local: Local, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Beside the probes, also where they are sent to a collector."""
+    pytest.importorskip("opentelemetry.exporter.prometheus", reason="needs the extra prometheus")
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otlp")
+    path = tmp_path / "payouts.db"
+    command = command_line("worker", "--journal", str(path), "--health-port", "0", *more)
+    environment = clean_environment(**local.environment, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    with started(command, env=environment, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        line = next(line for line in worker.stdout if "probes at" in line)
+        page = wait_for(line.split("probes at ")[1].split()[0].replace("livez,", "metrics"))
+        assert "process_start_time_seconds" in page
+        next(line for line in worker.stdout if "SQLite" in line)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+
+
+def test_without_the_extra_there_are_no_metrics(local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the worker works all the same."""
+    monkeypatch.setitem(sys.modules, "alphapo_async.contrib.prometheus", None)
+    thread = stopping_soon()
+    ended = local.invoke("worker", "--journal", str(tmp_path / "payouts.db"), "--health-port", "0")
+    thread.join()
+    assert ended.exit_code == 0, ended.output
 
 
 def wait_for(url: str) -> str:

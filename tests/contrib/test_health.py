@@ -29,14 +29,15 @@ class Unreadable(MemoryJournal):
         raise JournalError("postgresql://db.example is away.")
 
 
+async def fetched(port: int, path: str) -> tuple[int, str]:
+    """Return status and text of a path."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/{path}") as answer:
+        return answer.status, await answer.text()
+
+
 async def answers(port: int) -> list[tuple[int, str]]:
     """Return status and text of both probes."""
-    async with aiohttp.ClientSession() as http:
-        found = []
-        for path in ("livez", "readyz"):
-            async with http.get(f"http://127.0.0.1:{port}/{path}") as answer:
-                found.append((answer.status, await answer.text()))
-        return found
+    return [await fetched(port, path) for path in ("livez", "readyz")]
 
 
 async def probed(alphapo: AlphapoClient) -> list[tuple[int, str]]:
@@ -87,3 +88,13 @@ async def test_a_port_in_use_is_refused_with_its_number() -> None:
         with pytest.raises(ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*another port"):
             async with health_server(client(Wire()), port=port):
                 pass
+
+
+async def test_metrics_need_the_extra() -> None:
+    """Without them the path answers with a sentence, and with them with their page."""
+    async with client(Wire()) as alphapo:
+        async with health_server(alphapo, port=0) as port:
+            status, text = await fetched(port, "metrics")
+        assert (status, "pip install 'alphapo-async[prometheus]'" in text) == (501, True)
+        async with health_server(alphapo, port=0, metrics=lambda: (b"alphapo 1", "text/plain")) as port:
+            assert await fetched(port, "metrics") == (200, "alphapo 1")

@@ -13,7 +13,14 @@ from typing import Final
 import click
 from rich.console import Console
 
-from alphapo_async.cli.batch.confirmation import PriorKnowledge, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.confirmation import (
+    PriorKnowledge,
+    Wanted,
+    dry_run_fields,
+    dry_run_lines,
+    find_out,
+    question,
+)
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
 from alphapo_async.cli.batch.paths import check_places
@@ -25,8 +32,8 @@ from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
-from alphapo_async.cli.options import Access, access_options, give_up_after_of
-from alphapo_async.cli.output import clean, counted, echo, fitting_totals, make_console, say, table
+from alphapo_async.cli.options import Access, access_options, give_up_after_of, json_option
+from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, say, table
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
@@ -44,35 +51,31 @@ Examples:
   alphapo batch payouts.csv --dry-run
   alphapo batch payouts.csv
   alphapo batch payouts.csv --follow --give-up-after 3h
-  alphapo batch payouts.jsonl --max-rate 20 --give-up-after 2h --report report.json
+  alphapo batch payouts.jsonl --max-rate 20 --report report.json
 
-\b
-FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal:
-  foreign_id, currency, address, amount, end_user_reference, and where needed amount_to, convert_to, tag, ...
-An empty cell, and null in JSON, is an absent field. XRP and CSC need a tag: if none is wanted, write true in a column
-without_tag, or leave the column tag empty and pass --no-tag.
+FILE is CSV (comma or semicolon) or JSON Lines, in UTF-8. Its columns, or names, are the fields of a withdrawal: foreign_id, currency,
+address, amount, end_user_reference, and where needed amount_to, convert_to, tag and others. An empty cell, and null in JSON, is an absent
+field. XRP and CSC need a tag: if none is wanted, write true in a column without_tag, or leave the column tag empty and pass --no-tag.
 
-\b
-The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and
-requests under way get one minute. Ctrl-C twice ends it at once.
-Results: foreign_id,outcome,id,status,error,line,txid,fees; one line per row, in the order in which rows finish.
-With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
+The same command again continues where this one ended, and pays nothing twice. After Ctrl-C nothing more is sent, and requests under way
+get one minute. Ctrl-C twice ends it at once.
 
-\b
-The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names
-another.
+The columns of the results are foreign_id, outcome, id, status, error, line, txid and fees; one line per row, in the order in which rows
+finish. With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
+
+The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names another.
 
 \b
 Exit codes:
   0  all accepted
   1  something refused, failed, invalid or conflicting
   2  wrong usage, input or configuration, or FILE changed meanwhile
-  3  something unknown, not sent, not tried, missing in the results or, with --follow,
-     not final: run again (wins over 1)
+  3  something unknown, not sent, not tried, missing in the results or, with
+     --follow, not final: run again (wins over 1)
   4  key refused
---dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid or a balance is
-not enough, else 0. It compares each row with AlphaPo's list of currencies and checks its address: the warnings change no
-exit code without --strict.
+
+--dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid or a balance is not enough, else 0.
+It compares each row with AlphaPo's list of currencies and checks its address: the warnings change no exit code without --strict.
 """
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -120,6 +123,7 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="How amounts are written.",
 )
+@json_option
 @click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal, unless the host is this machine.")
 @access_options
 def batch(
@@ -136,6 +140,7 @@ def batch(
     follow: bool,
     no_tag: bool,
     amount_format: AmountFormat,
+    as_json: bool,
     yes: bool,
     journal: str | None,
     base_url: str | None,
@@ -152,8 +157,8 @@ def batch(
     source = InputFile(file, partial(read_lines, no_tag=no_tag))
     with contextlib.closing(Index()) as index:
         sifter = Sifter(source, index, amount_format)
-        console = make_console()
-        work = _Work(source, index=index, sifter=sifter, access=access, console=console)
+        console = make_console(sys.stderr if as_json else None)
+        work = _Work(source, index=index, sifter=sifter, access=access, console=console, as_json=as_json)
         with interruptible("Interrupted before anything was sent."), nothing_sent():
             if dry_run:
                 sys.exit(work.show(results_to, orders, strict=strict))
@@ -193,12 +198,22 @@ def _refuse_memory(named: str, access: Access) -> None:
 class _Work:
     """One run of the command."""
 
-    def __init__(self, source: InputFile, *, index: Index, sifter: Sifter, access: Access, console: Console) -> None:
+    def __init__(
+        self,
+        source: InputFile,
+        *,
+        index: Index,
+        sifter: Sifter,
+        access: Access,
+        console: Console,
+        as_json: bool = False,
+    ) -> None:
         self._source = source
         self._index = index
         self._sifter = sifter
         self._access = access
         self._console = console
+        self._as_json = as_json
         self._survey = Survey()
 
     def show(self, results: Path, orders: Orders, *, strict: bool) -> Exit:
@@ -217,7 +232,13 @@ class _Work:
         for refusal in refusals:
             say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
         say(self._console, _NOTHING)
-        if refusals:
+        code = self._code_of_dry_run(known, is_refused=bool(refusals), strict=strict)
+        if self._as_json:
+            click.echo(json_text(dry_run_fields(self._survey, known, code)))
+        return code
+
+    def _code_of_dry_run(self, known: PriorKnowledge, *, is_refused: bool, strict: bool) -> Exit:
+        if is_refused:
             return Exit.WRONG
         if known.balances.is_key_refused:
             return Exit.KEY_REFUSED
@@ -275,7 +296,8 @@ class _Work:
         )
         with ResultsFile(results, self._index.knows) as opened:
             report, failure = run(self._pay(opened, orders))
-        for step in (self._show_report, partial(self._write_report, reporting=reporting)):
+        shows = self._print_json if self._as_json else self._show_report
+        for step in (shows, partial(self._write_report, reporting=reporting)):
             try:
                 step(report, failure, results)
             except Exception as error:  # noqa: BLE001 - the money has moved: what fails now must not change how the command ends
@@ -294,6 +316,11 @@ class _Work:
                 f"Keep {self._source.name}, {results} and the journal {self._access.journal_name}: they prove what was paid, "
                 "and the journal keeps a row from being paid twice.",
             )
+        if failure is not None:
+            echo(row_message(failure), err=True)
+
+    def _print_json(self, report: BatchReport, failure: AlphapoError | None, _results: Path) -> None:
+        click.echo(report_json(report), nl=False)
         if failure is not None:
             echo(row_message(failure), err=True)
 

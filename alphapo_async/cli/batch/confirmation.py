@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,7 @@ __all__ = [
     "PriorKnowledge",
     "Wanted",
     "compare_with_alphapo",
+    "dry_run_fields",
     "dry_run_lines",
     "find_out",
     "question",
@@ -204,6 +205,26 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     unsettled = _asked(stock.unsettled).values()
     lines += [f"not settled: {line}: looked up first, and sent again only if that is safe" for line in unsettled]
     return lines
+
+
+def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str, Any]:
+    """Return the figures of a dry run as named values."""
+    stock = known.stock or InJournal(left=survey)
+    return {
+        "rows": survey.rows,
+        "rows_to_pay_now": stock.left.counts.total(),
+        "to_pay_now": stock.left.to_pay,
+        "in_journal": stock.counts,
+        "same": survey.same,
+        "conflict": survey.conflict,
+        "conflict_with_journal": stock.conflict,
+        "invalid": survey.invalid,
+        "with_warnings": known.warned,
+        "balances": known.balances.held,
+        "not_enough": known.short_of,
+        "problem": None if known.balances.error is None else str(known.balances.error),
+        "exit_code": int(code),
+    }
 
 
 def _without_tag(survey: Survey) -> list[tuple[str, str]]:

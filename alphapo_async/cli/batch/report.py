@@ -202,6 +202,7 @@ def _advice(report: BatchReport) -> list[str]:
         text.format(rows=counted(report.outcomes[outcome], *_NOUNS.get(outcome, ("row", None))))
         for outcome, text in _ADVICE.items()
         if report.outcomes[outcome]
+        and not (outcome == "key_refused" and report.failed)  # what ended the run is shown last
     ]
 
 

@@ -193,6 +193,22 @@ def test_the_report_is_written_for_machines(local: Local, tmp_path: Path) -> Non
     assert told["totals"]["BTC"]["accepted"] == "2.0"
 
 
+def test_the_report_is_printed_as_json(local: Local, tmp_path: Path) -> None:
+    """Alone on standard output, of a run and of a dry run; what ended a run stands on standard error."""
+    path = payouts(tmp_path, 3, "wrong-row,BTC,,0.1,u")
+    dry = local.invoke("batch", str(path), "--dry-run", "--json")
+    shown = msgspec.json.decode(dry.stdout)
+    assert (shown["rows"], shown["rows_to_pay_now"], shown["invalid"], shown["exit_code"]) == (4, 3, 1, 1)
+    assert shown["to_pay_now"] == {"BTC": "1.5"}
+    ended = local.invoke("batch", str(path), "--json")
+    shown = msgspec.json.decode(ended.stdout)
+    assert (shown["rows"], shown["outcomes"]["accepted"], shown["exit_code"]) == (4, 3, ended.exit_code)
+    assert shown["invalid_sums"] == {"BTC": "0.1"}
+    refused = local.invoke("batch", str(payouts(tmp_path)), "--json", "--journal", f"{path}.2", ALPHAPO_KEY="another")
+    assert msgspec.json.decode(refused.stdout)["exit_code"] == 4
+    assert "bad_header_key" in refused.stderr
+
+
 def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:
     """With an amount as a JSON number, exactly."""
     path = tmp_path / "payouts.jsonl"
