@@ -136,6 +136,11 @@ class Access:
         return "in memory" if self.is_in_memory else shown(self._settings["journal"])
 
     @property
+    def journal_option(self) -> str:
+        """The option that names the same journal to another command, after a blank; empty where the environment names it."""
+        return f" --journal {shlex.quote(self._given['journal'])}" if "journal" in self._given else ""
+
+    @property
     def is_in_memory(self) -> bool:
         """Return whether the journal ends with the process."""
         return self._settings.get("journal") in (None, "memory")

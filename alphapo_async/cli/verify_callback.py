@@ -59,10 +59,10 @@ def verify_callback(*, path: Path, signature: str, as_json: bool) -> None:
         if body.endswith(b"\n"):
             echo("The file ends with a line end, which AlphaPo's bodies do not: was it saved by an editor?", err=True)
         sys.exit(Exit.REFUSED)
-    echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
     if as_json:
         click.echo(json_text({"key_fingerprint": signer.fingerprint, "callback": transaction}))
         return
+    echo(f"AlphaPo's: signed with the key of fingerprint {signer.fingerprint}.")
     for line in pairs(callback_pairs(transaction)):
         echo(line, indent="  ")
 

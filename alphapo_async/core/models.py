@@ -504,7 +504,7 @@ class Fee(msgspec.Struct, frozen=True, gc=False):
 
 
 @with_field_docs
-class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True, repr_omit_defaults=True):
     """What AlphaPo answers to a look-up, and sends in a callback. What it does not give is `None`.
 
     Source: https://docs.alphapo.net/api-reference/transactions/fetch-transaction-metadata
@@ -553,7 +553,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 @with_field_docs
-class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Withdrawal(msgspec.Struct, frozen=True, gc=False, kw_only=True, repr_omit_defaults=True):
     """A withdrawal that AlphaPo has. What its source does not give is `None`.
 
     Source: https://docs.alphapo.net/api-reference/endpoints/withdrawal-crypto

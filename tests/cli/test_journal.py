@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_one_withdrawal_is_shown_with_its_history(path: Path) -> None:
-    """What was asked, what is known, and line by line what was heard."""
+    """What was asked, what is known, and line by line what was recorded."""
     told = invoke("journal", "show", "free", "--journal", str(path))
     assert told.exit_code == 0, told.output
     for words in (
@@ -147,7 +147,7 @@ def test_rows_whose_key_was_refused_are_listed_under_that_outcome(tmp_path: Path
     "ended", [row(), DOUBTED, ACCEPTED_ROW, FAILED_ROW, REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW]
 )
 def test_every_outcome_of_a_row_can_be_listed(ended: Row) -> None:
-    """The words of the option are those that a row can have, and no others."""
+    """The option has exactly the outcomes of rows."""
     [listed] = [option.type for option in list_rows.params if option.name == "outcome"]
     assert isinstance(listed, click.Choice)
     assert outcome_of(ended) in listed.choices

@@ -93,6 +93,12 @@ def test_the_journal_is_named_as_it_may_be_shown() -> None:
     assert Access(KEYS, base_url=LOOPBACK).journal_name == "in memory"
 
 
+def test_a_journal_is_named_as_an_option_only_where_it_was_given() -> None:
+    """With quotes where a shell needs them; the environment's name may hold a password."""
+    assert Access(KEYS, journal="my payouts.db").journal_option == " --journal 'my payouts.db'"
+    assert Access({**KEYS, "ALPHAPO_JOURNAL": "p.db"}).journal_option == ""
+
+
 def test_the_command_that_goes_on_names_what_this_one_was_given() -> None:
     """And nothing that comes from the environment, of which it is told as this one was."""
     assert Access(KEYS, base_url=None, journal="my payouts.db").resuming == "alphapo resume --journal 'my payouts.db'"

@@ -176,8 +176,10 @@ def _access(environment: Mapping[str, str], file: Path, journal: str | None, **g
     Raises:
         ConfigurationError: something is missing or wrong, or the journal would forget what was sent.
     """
-    named = journal if journal is not None else environment.get("ALPHAPO_JOURNAL") or f"{file}.journal.db"
-    access = Access(environment, journal=named, **given)
+    default = environment.get("ALPHAPO_JOURNAL")
+    named = journal if journal is not None else default or f"{file}.journal.db"
+    # A name that the environment gives may hold a password, and is not repeated as an option.
+    access = Access(environment, journal=None if journal is None and default else named, **given)
     _refuse_memory(named, access)
     return access
 
@@ -308,7 +310,7 @@ class _Work:
     def _show_report(self, report: BatchReport, failure: AlphapoError | None, results: Path) -> None:
         self._console.print(table("Rows", ["outcome", "rows"], outcome_rows(report), right=True))
         self._console.print(fitting_totals(self._console, report.totals))
-        for line in report_lines(report, str(results)):
+        for line in report_lines(report, str(results), self._access.journal_option):
             say(self._console, line)
         if not self._access.is_in_memory:
             say(

@@ -257,9 +257,11 @@ def _check_header(header: Sequence[str], name: str) -> None:
             f"{name} has tabs between its columns: save it as CSV UTF-8, with commas or semicolons. Nothing was sent."
         )
     if "foreign_id" not in header:
+        alike = [column for column in header if re.sub(r"[\W_]", "", column).lower() == "foreignid"]
+        advice = f"Rename {alike[0]!r} to it" if alike else "Add one, with a unique foreign_id of your own in every row"
         raise ConfigurationError(
-            f"{name} has no column foreign_id; its header is: {', '.join(header)}. Add one, with a unique foreign_id of your own in "
-            "every row: it is what keeps the row from being paid twice. Nothing was sent."
+            f"{name} has no column foreign_id; its header is: {', '.join(header)}. {advice}: it is what keeps the row from being paid "
+            f"twice. The columns are: {', '.join((*_REQUIRED, 'amount'))}, and where needed others. Nothing was sent."
         )
     if unknown := [column for column in header if column not in _FIELDS]:
         raise ConfigurationError(

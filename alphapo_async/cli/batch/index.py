@@ -17,7 +17,7 @@ create table laters (line integer primary key, foreign_id text not null, payment
     is_same integer not null);
 create index laters_of on laters (foreign_id);
 create table others (foreign_id text primary key) without rowid;
-create table told (foreign_id text primary key, cells text not null) without rowid;
+create table results (foreign_id text primary key, cells text not null) without rowid;
 """
 
 
@@ -97,20 +97,20 @@ class Index:
         """Record the results line of a row, if later rows request the same payment."""
         if self._scratch.first("select 1 from laters where foreign_id = ?", foreign_id):
             self._scratch.run(
-                "insert or replace into told values (?, ?)", foreign_id, msgspec.json.encode(cells).decode()
+                "insert or replace into results values (?, ?)", foreign_id, msgspec.json.encode(cells).decode()
             )
 
     def same_again(self) -> Iterator[Later]:
         """Yield the rows that request the same payment as an earlier one, in order."""
         for line, foreign_id, first, cells in self._scratch.each(
-            "select line, foreign_id, first, cells from laters left join told using (foreign_id) where is_same order by line"
+            "select line, foreign_id, first, cells from laters left join results using (foreign_id) where is_same order by line"
         ):
             yield Later(line, foreign_id, first, None if cells is None else msgspec.json.decode(cells))
 
     def has_result(self, line: int) -> bool:
         """Return whether the row of this line requests the same payment as an earlier row that has a results line."""
         found = self._scratch.first(
-            "select 1 from laters join told using (foreign_id) where is_same and line = ?", line
+            "select 1 from laters join results using (foreign_id) where is_same and line = ?", line
         )
         return found is not None
 

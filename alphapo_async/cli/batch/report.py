@@ -112,14 +112,20 @@ def outcome_rows(report: BatchReport) -> list[tuple[str, str]]:
     return [*shown, ("rows", f"{report.survey.rows:,}")]
 
 
-def report_lines(report: BatchReport, results: str) -> list[str]:
-    """Return the lines below the tables: whether the figures are right, the rows that need a person, and what to do now."""
+def report_lines(report: BatchReport, results: str, journal: str = "") -> list[str]:
+    """Return the lines below the tables: whether the figures are right, the rows that need a person, and what to do now.
+
+    Args:
+        report: of the run.
+        results: the name of the results file.
+        journal: the option that names the journal to other commands; empty where the environment does.
+    """
     lines = [
         _reconciliation(report),
         f"Took {duration(report.seconds)}. Results: {results}",
         *_paid_before(report),
         *_attention(report),
-        *_advice(report),
+        *_advice(report, journal),
     ]
     if report.unwritten:
         lines.append(
@@ -178,8 +184,8 @@ _ADVICE: Final = {
     "a new foreign_id.",
     "conflict": "{rows} not sent, because the foreign_id already has another payment, in the journal, at AlphaPo or in an earlier line. "
     "If the same payout was meant, do nothing: the existing one counts. Before you refund anything or pay it in another way, read "
-    "its outcome with `alphapo status FOREIGN_ID`. Where that is unknown, follow `alphapo runbook unknown`; `alphapo journal settle` "
-    "is for what no look-up settles.",
+    "its outcome with `alphapo status FOREIGN_ID{journal}`. Where that is unknown, follow `alphapo runbook unknown`; "
+    "`alphapo journal settle` is for what no look-up settles.",
     "unknown": "AlphaPo may have {rows} whose outcome is unknown: keep them pending, with no refund and no new foreign_id. The same "
     "command again looks them up. What stays unknown: `alphapo runbook unknown`; `alphapo journal settle` is for what no look-up settles.",
     "not_sent": "{rows} not sent, and no money moved: the same command again pays them. Or release the funds, and take the rows out "
@@ -196,10 +202,10 @@ _NOUNS: Final = {
 }
 
 
-def _advice(report: BatchReport) -> list[str]:
+def _advice(report: BatchReport, journal: str) -> list[str]:
     """Return what to do now, a line for each outcome that asks for something."""
     return [
-        text.format(rows=counted(report.outcomes[outcome], *_NOUNS.get(outcome, ("row", None))))
+        text.format(rows=counted(report.outcomes[outcome], *_NOUNS.get(outcome, ("row", None))), journal=journal)
         for outcome, text in _ADVICE.items()
         if report.outcomes[outcome]
         and not (outcome == "key_refused" and report.failed)  # what ended the run is shown last

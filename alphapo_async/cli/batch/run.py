@@ -211,7 +211,7 @@ class _Book:
         self.same += 1
         self._write(cells)
 
-    def tell_not_tried(self, cells: list[str]) -> None:
+    def write_not_tried(self, cells: list[str]) -> None:
         """Write that a row was not reached."""
         self._try(lambda: self._results.write(cells))
 
@@ -308,15 +308,15 @@ class _Run:
         self._tell_rest()
         await _each(self._job.sifter.same_again(), self._book.tell_same)
         if failure is not None or self._ending.why is not None:
-            await self._tell_not_tried()
+            await self._write_not_tried()
         self._book.finish()
         return failure
 
-    async def _tell_not_tried(self) -> None:
+    async def _write_not_tried(self) -> None:
         """Write a line for each row that the run did not reach; a second Ctrl-C ends that, too."""
         with contextlib.suppress(FileChanged):  # which rows it had is no longer known
             left = self._job.sifter.not_tried(self._book.reached)
-            await _each(takewhile(lambda _: not self._ending.is_at_once, left), self._book.tell_not_tried)
+            await _each(takewhile(lambda _: not self._ending.is_at_once, left), self._book.write_not_tried)
 
     async def _pay(self, find: Callable[[str], Awaitable[Row | None]]) -> None:
         rows, orders = self._job.sifter.to_pay(self._book.tell), self._orders
@@ -365,10 +365,10 @@ class _Run:
             self._job.index.tell(cells[0], cells)
 
 
-async def _each(lines: Iterable[list[str]], tell: Callable[[list[str]], None]) -> None:
+async def _each(lines: Iterable[list[str]], report: Callable[[list[str]], None]) -> None:
     """Report the lines, and give other tasks and signals a turn now and then."""
     for place, cells in enumerate(lines):
-        tell(cells)
+        report(cells)
         if place % _IN_ONE_GO == 0:
             await asyncio.sleep(0)
 

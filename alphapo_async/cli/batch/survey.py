@@ -187,7 +187,7 @@ class Sifter:
                 tell("conflict", [request.foreign_id, "conflict", "", "", why, str(line.number), "", ""], request)
 
     def not_tried(self, after: int) -> Iterator[list[str]]:
-        """Yield the results lines of the rows behind a line, except those that repeat a row with a result.
+        """Yield the results lines of the rows behind a line, except repetitions of a row with a result.
 
         Raises:
             FileChanged: the file has changed since the first reading.

@@ -204,9 +204,20 @@ def test_the_report_is_printed_as_json(local: Local, tmp_path: Path) -> None:
     shown = msgspec.json.decode(ended.stdout)
     assert (shown["rows"], shown["outcomes"]["accepted"], shown["exit_code"]) == (4, 3, ended.exit_code)
     assert shown["invalid_sums"] == {"BTC": "0.1"}
-    refused = local.invoke("batch", str(payouts(tmp_path)), "--json", "--journal", f"{path}.2", ALPHAPO_KEY="another")
+    (tmp_path / "other").mkdir()
+    refused = local.invoke("batch", str(payouts(tmp_path / "other")), "--json", ALPHAPO_KEY="another")
     assert msgspec.json.decode(refused.stdout)["exit_code"] == 4
     assert "bad_header_key" in refused.stderr
+
+
+def test_the_journal_of_the_environment_is_not_repeated_as_an_option(local: Local, tmp_path: Path) -> None:
+    """Its name may hold a password; a name that was given, or made from the file's, is shown in the advice."""
+    path = payouts(tmp_path, 2)
+    path.write_text(path.read_text(encoding="utf-8").replace("-1,BTC", "-0,BTC"), encoding="utf-8")
+    journal = str(tmp_path / "named.db")
+    assert f"status FOREIGN_ID --journal {path}.journal.db`" in local.invoke("batch", str(path)).stdout
+    shown = local.invoke("batch", str(path), ALPHAPO_JOURNAL=journal).stdout
+    assert "status FOREIGN_ID`" in shown
 
 
 def test_json_lines_are_read_too(local: Local, tmp_path: Path) -> None:

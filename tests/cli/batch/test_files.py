@@ -236,6 +236,7 @@ def test_a_json_array_is_refused_with_advice(path: Path, text: str) -> None:
     [
         ("currency,address,amount", "has no column foreign_id; its header is: currency, address, amount. Add one,"),
         ("Address,Tag,Currency,Amount,Note", "Add one, with a unique foreign_id of your own in every row"),
+        ("Foreign ID,amount", "its header is: Foreign ID, amount. Rename 'Foreign ID' to it: it is what keeps"),
         ("what somebody wrote", "has no column foreign_id; its header is: what somebody wrote."),
         (
             f"{HEADER},Tag",

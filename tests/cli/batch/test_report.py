@@ -203,6 +203,12 @@ def test_what_no_look_up_settles_is_pointed_to(outcome: str) -> None:
     assert "`alphapo journal settle`" in line
 
 
+def test_the_advice_names_the_journal() -> None:
+    """As an option, where another command would not find it by itself."""
+    lines = report_lines(report({"conflict": 1}), "f.results.csv", " --journal f.db")
+    assert "`alphapo status FOREIGN_ID --journal f.db`" in lines[2]
+
+
 def test_invalid_rows_are_named_beside_the_totals() -> None:
     """With their sums, as far as these can be read."""
     survey = Survey(rows=3, invalid=3, invalid_sums={"BTC": Decimal("1.5")}, invalid_without_sum=1)

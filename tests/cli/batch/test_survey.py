@@ -77,7 +77,7 @@ def test_invalid_rows_are_added_up_as_far_as_they_can_be_read(tmp_path: Path) ->
 
 
 def test_rows_behind_a_line_are_not_tried(tmp_path: Path) -> None:
-    """Whatever is wrong with them, except those that repeat a row with a result."""
+    """Whatever is wrong with them, except repetitions of a row with a result."""
     sifting = sifter(tmp_path / "f.csv")
     sifting.survey(lambda _: None)
     lines = [(cells[0], cells[1], int(cells[5])) for cells in sifting.not_tried(3)]
