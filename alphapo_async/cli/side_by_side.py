@@ -11,7 +11,7 @@ from alphapo_async.cli.output import amount, pairs, txids_text
 from alphapo_async.cli.row_fields import outcome_of
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
-from alphapo_async.core.row import NEGATIVE_STATES, Row, counted_as
+from alphapo_async.core.row import NEGATIVE_STATES, Row
 
 __all__ = ["contradiction", "one_below_the_other", "side_by_side", "status_code"]
 
@@ -90,7 +90,7 @@ def status_code(row: Row | None, answer: Transaction | AlphapoUnavailable | None
         return Exit.REFUSED if answer.status in ENDED else Exit.ALL_ACCEPTED
     if isinstance(answer, AlphapoUnavailable):
         return Exit.UNKNOWN if answer.code is None else Exit.KEY_REFUSED
-    return Exit.UNKNOWN if row is None else code_of([counted_as(row)])
+    return Exit.UNKNOWN if row is None else code_of([outcome_of(row)])
 
 
 def _journal(row: Row | None, *, is_durable: bool) -> Mapping[str, str]:

@@ -97,6 +97,7 @@ def test_a_bare_transaction_is_shown_as_far_as_it_goes() -> None:
         (None, None, 3),
         (row(), None, 0),
         (row("rejected"), None, 1),
+        (row("key_refused"), None, 4),
         (row("open", in_doubt=True), None, 3),
         (row("open"), None, 3),
     ],
