@@ -149,7 +149,7 @@ def test_the_examples_of_tests_pass(tmp_path: Path) -> None:
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    # Starlette's test client warns of the HTTP client that it uses: no matter for whoever does not run with every warning an error.
+    # Starlette's test client warns of the HTTP client that it uses: that matters only where every warning is an error.
     usual = {name: value for name, value in os.environ.items() if name not in ("PYTHONWARNINGS", "PYTHONDEVMODE")}
     ran = subprocess.run(command, cwd=tmp_path, env=usual, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stdout

@@ -25,7 +25,7 @@ NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 @pytest.mark.parametrize(
     ("name", "withdrawals", "faults"),
     [
-        ("network", 60, 3),
+        pytest.param("network", 60, 3, marks=LONG),
         pytest.param("file", 300, 6, marks=LONG),
         pytest.param("few-descriptors", 300, 3, marks=LONG),
         pytest.param("postgresql-18", 300, 8, marks=LONG),
@@ -52,6 +52,7 @@ def test_what_a_machine_lacks_is_not_run(capsys: pytest.CaptureFixture[str], mon
     assert "not run: 1: far (needs no-such-server" in capsys.readouterr().out
 
 
+@LONG
 def test_the_command_ends_what_it_has_started(tmp_path: Path) -> None:
     """A process that it started is gone once SIGTERM has ended the command."""
     arguments = [sys.executable, "-m", "tests.proof.chaos", "--only", "file", "--withdrawals", "5000", "--faults", "50"]

@@ -1,4 +1,4 @@
-"""The simulator: a hundred worlds in every test run, twice as many in `nox -s proofs`, and whether it could find anything at all."""
+"""The simulator: ten worlds in every test run, a hundred in the long run, and whether it could find anything at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_one_seed_is_one_world() -> None:
         "from hashlib import sha256\n"
         "from tests.proof.simulation.scenario import drawn\n"
         "from tests.proof.simulation.simulation import simulated\n"
-        "for seed in (2, 9, 22):\n"
+        "for seed in (2, 9):\n"
         f"    told = simulated(drawn(seed, {EACH}), is_traced=True)\n"
         "    print(sha256('\\n'.join(told.trace).encode()).hexdigest(), told.ledger)\n"
     )
@@ -54,9 +54,9 @@ def test_one_seed_is_one_world() -> None:
 
     there = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
-    here = [simulated(drawn(seed, EACH), is_traced=True) for seed in (2, 9, 22)]
+    here = [simulated(drawn(seed, EACH), is_traced=True) for seed in (2, 9)]
     told = [f"{sha256(chr(10).join(one.trace).encode()).hexdigest()} {one.ledger}" for one in here]
-    assert there.stdout.split("\n")[:3] == told
+    assert there.stdout.split("\n")[:2] == told
 
 
 def test_a_world_that_breaks_is_a_seed_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
