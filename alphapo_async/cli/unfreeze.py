@@ -16,7 +16,7 @@ from alphapo_async.cli.journal import account_of, journal, journal_named, journa
 from alphapo_async.cli.output import clean, counted, echo
 from alphapo_async.core.evidence import Unfrozen
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.row import Row, is_frozen
+from alphapo_async.core.row import Assumptions, Row, is_frozen, quiet_ends_at
 from alphapo_async.core.transitions import apply
 from alphapo_async.core.version import __version__
 from alphapo_async.journal import Journal
@@ -35,6 +35,11 @@ _PAGE = 500
 @click.option("--all", "is_all", is_flag=True, help="Every frozen row of the account.")
 @click.option("--because", help="How you know that AlphaPo's books do not have it; it is recorded.")
 @click.option(
+    "--anyway",
+    is_flag=True,
+    help="Take it although AlphaPo might still accept what was sent a short while before the journal went back.",
+)
+@click.option(
     "--nothing-lost",
     is_flag=True,
     help="The journal lost nothing (a planned switchover, a move, pg_upgrade): nothing is frozen by it any more.",
@@ -45,13 +50,15 @@ def unfreeze(
     foreign_id: str | None,
     is_all: bool,
     because: str | None,
+    anyway: bool,
     nothing_lost: bool,
     name: str | None,
     account: str | None,
 ) -> None:
     """Let workers send rows that were open when the journal went back, once you know that AlphaPo's books do not have them.
 
-    See `alphapo runbook failover`.
+    It is taken only after the quiet time: 30 minutes after the journal was first seen to have gone back. Until then AlphaPo may still
+    accept what was sent before, and its books do not show that yet. See `alphapo runbook failover`.
     """
     if [foreign_id is not None, is_all, nothing_lost].count(True) != 1:
         raise click.UsageError("Pass one of FOREIGN_ID, --all and --nothing-lost.")
@@ -63,26 +70,42 @@ def unfreeze(
     if not because:
         raise click.UsageError("Pass --because: how you know that AlphaPo's books do not have it.")
     owner, decision = account_of(account, os.environ), Unfrozen(getpass.getuser(), because)
-    done, kept = with_journal(opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision))
+    done, kept = with_journal(
+        opened, lambda opened: _unfreeze(opened, owner, foreign_id, decision, waits_for_quiet=not anyway)
+    )
     echo(f"{done} unfrozen: open, with nothing in doubt; a worker sends them.")
     if kept or not done:
-        why = "it is not frozen, or a worker holds it" if not is_all else "a worker holds them: call again in a minute"
-        echo(f"{kept} left unchanged: {why}.", err=True)
+        echo(f"{kept} left unchanged: {_why_kept(is_all=is_all, anyway=anyway)}.", err=True)
         sys.exit(Exit.REFUSED)
 
 
-async def _unfreeze(opened: Journal, owner: str, foreign_id: str | None, decision: Unfrozen) -> tuple[int, int]:
+def _why_kept(*, is_all: bool, anyway: bool) -> str:
+    """Return why rows were left frozen, and what to do."""
+    why = "a worker holds them: call again in a minute" if is_all else "it is not frozen, or a worker holds it"
+    if anyway:
+        return why
+    return f"{why}; or AlphaPo might still accept what was sent before the journal went back: call again in 30 minutes, or pass --anyway"
+
+
+async def _unfreeze(
+    opened: Journal, owner: str, foreign_id: str | None, decision: Unfrozen, *, waits_for_quiet: bool
+) -> tuple[int, int]:
     """Record the decision; return for how many rows it counts, and for how many it does not."""
     done = kept = 0
     async for row in _chosen(opened, owner, foreign_id):
-        after = await opened.update(row.account, row.foreign_id, partial(_decided, row, decision))
+        after = await opened.update(
+            row.account, row.foreign_id, partial(_decided, row, decision, waits_for_quiet=waits_for_quiet)
+        )
         done, kept = done + (not is_frozen(after)), kept + is_frozen(after)
     return done, kept
 
 
-def _decided(found: Row, decision: Unfrozen, known: Row | None) -> tuple[Row, Sequence[Entry]]:
+def _decided(
+    found: Row, decision: Unfrozen, known: Row | None, *, waits_for_quiet: bool
+) -> tuple[Row, Sequence[Entry]]:
     row, now = known or found, time.time()
-    after = apply(row, decision, now)
+    is_early = waits_for_quiet and now < quiet_ends_at(row, Assumptions())
+    after = row if is_early else apply(row, decision, now)
     return noted(after, () if after is row else entries_of((decision,), now, __version__))
 
 

@@ -389,18 +389,29 @@ def _apply_attempt(row: Row, attempt: Attempt, now: float, assumptions: Assumpti
         case Accepted():
             return _replied(_arrived(row, attempt), proof.withdrawal, sight)
         case InDoubt():
-            return put_in_doubt(_counted(row), attempt.began, attempt.until, proof.reason, 1)
+            return _doubted(row, attempt, proof.reason)
         case Mismatched() if _is_known(row):
             return _replied(_arrived(row, attempt), proof.withdrawal, sight)
         case Mismatched():
-            unsure = put_in_doubt(_counted(row), attempt.began, attempt.until, "AlphaPo shows another withdrawal", 1)
-            return _mismatched(unsure, proof)
+            return _mismatched(_doubted(row, attempt, "AlphaPo shows another withdrawal"), proof)
         case NotSent():
             return _not_sent(row, proof, now)
         case Rejected() | Duplicate() | KeyRefused():
             return _refused(_counted(row), attempt, proof, now)
         case _:
             assert_never(proof)
+
+
+def _doubted(row: Row, attempt: Attempt, reason: str) -> Row:
+    """Return the row after an attempt that may have arrived.
+
+    A caller may rely on a "no" that was recorded meanwhile, so that the row is never sent again by itself. An attempt that ended within the
+    doubt which that "no" has ended is no news. Any other attempt opens the row again, for look-ups only.
+    """
+    if row.state in NEGATIVE_STATES and row.could_leave_until is not None and attempt.until <= row.could_leave_until:
+        return _counted(row)
+    doubtful = put_in_doubt(_counted(row), attempt.began, attempt.until, reason, 1)
+    return replace(doubtful, look_ups_only=True) if row.state in NEGATIVE_STATES else doubtful
 
 
 def _counted(row: Row) -> Row:

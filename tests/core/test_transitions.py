@@ -799,6 +799,24 @@ def test_a_late_doubt_opens_a_no_again(settled: Row) -> None:
     after = sent(settled, LOST, 9.0, worker="another")
     assert (after.state, after.settled_at, after.doubt_since) == ("open", None, 9.0)
     assert after.contradiction == f"in doubt after {settled.state}"
+    assert next_step(after, 10.0) == LookUp()
+
+
+@pytest.mark.parametrize("proof", [LOST, MISMATCHED])
+def test_a_row_whose_no_is_opened_by_a_late_doubt_is_never_sent_again(proof: Proof) -> None:
+    """A caller may have released the funds: after the look-ups no body follows, however much time passes."""
+    opened = sent(replace(REJECTED_ROW, could_leave_until=8.0), proof, 9.0, worker="another")
+    for now in (10.0, 2_000.0, 100_000.0):
+        assert next_step(opened, now) == LookUp()
+        opened = apply(opened, LookedUp("another", NoneFound()), now)
+
+
+@pytest.mark.parametrize("settled", [REJECTED_ROW, NOT_SENT_ROW, CONFLICT_ROW, REFUSED_ROW])
+def test_a_late_doubt_within_the_doubt_that_a_no_has_ended_is_no_news(settled: Row) -> None:
+    """A worker was paused with an attempt that its lapse covered, and reports it after the quiet exit or the operator's decision."""
+    ended = replace(settled, doubt_since=1.0, could_leave_until=9.0)
+    after = sent(ended, LOST, 9.0, worker="another")
+    assert after == replace(ended, attempts=ended.attempts + 1)
 
 
 @pytest.mark.parametrize("settled", [ACCEPTED_ROW, FAILED_ROW])

@@ -348,7 +348,9 @@ class _Round:
         frozen = [name for name in self._named("unfreeze") if name in self._frozen and rows[name][0] == "open"]
         for name in frozen:
             began = time.monotonic()  # a worker may send the row before the command has ended
-            if await self._command("journal", "unfreeze", name, "--because", "AlphaPo's books do not have it"):
+            if await self._command(
+                "journal", "unfreeze", name, "--anyway", "--because", "AlphaPo's books do not have it"
+            ):
                 self._unfrozen[name] = began
         self._passing = asyncio.create_task(self._workers[0].ask("resume"))
 
