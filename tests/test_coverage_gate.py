@@ -126,3 +126,26 @@ def test_the_tests_run_until_they_have_covered_the_module(
     assert plugin.share == shares[-1]
     assert plugin.report == f"module.py {shares[-1]:.0f}%"
     assert plugin.has_failures is has_failures
+
+
+class Item:
+    """As much of a collected test as its rank needs."""
+
+    def __init__(self, name: str, *, is_long: bool = False, is_played: bool = False) -> None:
+        self.nodeid = f"test_module.py::{name}"
+        self.obj = type("Function", (), {"is_hypothesis_test": is_played})
+        self._marker = "long" if is_long else None
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return self._marker if name == self._marker else None
+
+
+def test_first_cases_come_first_and_what_takes_long_comes_last() -> None:
+    """Further cases rarely cover more; what hypothesis plays takes longer than all of them, and a proof longest."""
+    names = ["one[a]", "one[b]", "one[c]", "two"]
+    items = [Item("proof", is_long=True), Item("played", is_played=True), *map(Item, names)]
+
+    coverage_gate.UntilCovered(Measured(), Path("module.py")).pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+
+    order = [item.nodeid.partition("::")[2] for item in items]
+    assert order == ["one[a]", "two", "one[b]", "one[c]", "played", "proof"]

@@ -81,8 +81,8 @@ def test_two_thousand_callers_survive_an_outage_of_three_seconds(answer: Reply |
 
 @pytest.mark.parametrize(
     ("answer", "number"),
-    [(NO_CONNECTION, 2_000), *(pytest.param(answer, 10_000, marks=LONG) for answer in (NO_CONNECTION, HTML_502))],
-    ids=["2000 refused", "10000 refused", "10000 502"],
+    [(NO_CONNECTION, 2_000), pytest.param(HTML_502, 10_000, marks=LONG)],
+    ids=["2000 refused", "10000 502"],
 )
 def test_thousands_against_a_dead_server_make_few_requests(answer: Reply | NoReply, number: int) -> None:
     """With every request failing, outage mode keeps it to 0.15 requests a withdrawal; what never left is told so at the deadline."""
