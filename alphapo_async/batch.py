@@ -51,15 +51,22 @@ LetGo: TypeAlias = Callable[[], None]
 
 
 class Pay(Protocol):
-    """Pays one row; an error is returned, not raised."""
+    """Pays one row; an error is reported, not raised."""
 
     async def __call__(
-        self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
-    ) -> WithdrawOutcome:
+        self,
+        request: WithdrawalRequest,
+        *,
+        report: Callable[[WithdrawOutcome], None],
+        rest: Rest,
+        is_probe: bool,
+        at_end: Callable[[LetGo], None],
+    ) -> None:
         """Pay it.
 
         Args:
             request: what to pay.
+            report: takes the outcome, once; where the row's time is up, before the payment has ended.
             rest: sleeps through a backoff.
             is_probe: wait for a probe's turn in an outage; otherwise return as soon as an outage prevents the sending.
             at_end: takes the function that gives up the row, which is called if the batch ends early.
@@ -111,7 +118,8 @@ class Batch:
         self._sleep = sleep
         self._between_probes = between_probes
         self._key_code = key_code
-        self._paying: dict[asyncio.Task[None], _Row] = {}
+        self._paying: dict[_Row, asyncio.Task[None]] = {}
+        """The rows at work without an outcome yet, each with the task that pays it."""
         self._resting = 0
         self._returning: deque[asyncio.Future[None]] = deque()
         self._parked: deque[_Row] = deque()
@@ -245,32 +253,26 @@ class Batch:
             self._timer.cancel()
         if lets_go and not self._lets_go:
             self._lets_go = True
-            for row in list(self._paying.values()):
+            for row in list(self._paying):
                 row.let_go()
         self._step()
 
     # ── working on rows ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, row: _Row, *, is_probe: bool = False) -> None:
-        row.began = self._now()
-        task = asyncio.ensure_future(self._work_on(row, is_probe=is_probe))
-        self._paying[task] = row
-        task.add_done_callback(self._paid)
+        row.began, row.outcome = self._now(), None
+        self._paying[row] = asyncio.ensure_future(self._work_on(row, is_probe=is_probe))
 
     async def _work_on(self, row: _Row, *, is_probe: bool) -> None:
+        report, at_end = partial(self._conclude, row), partial(self._at_end, row)
         try:
             if self._at_work > self._concurrency:  # the source was slow, and the row's place is taken
                 await self._rest(0.0)
-            at_end = partial(self._at_end, row)
-            row.outcome = await self._pay(row.request, rest=self._rest, is_probe=is_probe, at_end=at_end)
+            await self._pay(row.request, report=report, rest=self._rest, is_probe=is_probe, at_end=at_end)
         except ConfigurationError as error:  # the client was closed
             if not self._is_ending:
                 self._fail(error)
-            row.outcome = _closed(row.request)
-        if self._is_kept_by_outage(row, row.outcome):
-            self._parked.append(row)
-        else:
-            self._report(row, row.outcome)
+            report(_closed(row.request))
 
     def _at_end(self, row: _Row, let_go: LetGo) -> None:
         if self._lets_go:
@@ -278,8 +280,14 @@ class Batch:
         else:
             row.let_go = let_go
 
-    def _paid(self, task: asyncio.Task[None]) -> None:
-        del self._paying[task]
+    def _conclude(self, row: _Row, outcome: WithdrawOutcome) -> None:
+        """Take the row's outcome: report it, or park the row where an outage stopped it."""
+        del self._paying[row]
+        row.outcome = outcome
+        if self._is_kept_by_outage(row, outcome):
+            self._parked.append(row)
+        else:
+            self._report(row, outcome)
         self._step()
         self._news.set()
 
@@ -410,6 +418,9 @@ async def pay_many(
     await engine.lease.acquire()
     async with contextlib.aclosing(batch.results(requests, stop)) as results:
         async for result in results:
+            if result.error is None:
+                yield result
+                continue
             try:
                 known = await _recheck(recorder, result)
             except asyncio.CancelledError as cancelled:

@@ -238,12 +238,17 @@ class Paying:
         )
 
     async def __call__(
-        self, request: WithdrawalRequest, *, rest: Rest, is_probe: bool, at_end: Callable[[LetGo], None]
-    ) -> Withdrawal | AlphapoError:
+        self,
+        request: WithdrawalRequest,
+        *,
+        report: Callable[[Withdrawal | AlphapoError], None],
+        rest: Rest,
+        is_probe: bool,
+        at_end: Callable[[LetGo], None],
+    ) -> None:
         self.at_end[request.foreign_id] = at_end
         self.seen.append((request.foreign_id, is_probe))
-        answer: Withdrawal | AlphapoError = await self.pay(request.foreign_id, rest, is_probe)
-        return answer
+        report(await self.pay(request.foreign_id, rest, is_probe))
 
 
 OK = Withdrawal(id=7)

@@ -128,8 +128,9 @@ def entries_of(evidence: Iterable[Evidence], now: float, release: str) -> tuple[
 
 
 def recorded(asked: Requested, now: float, release: str) -> Entry:
-    """Return the line for a request that made a new row."""
-    return Entry(now, "request", "enqueued" if asked.worker is None else "recorded", asked.worker, release=release)
+    """Return the line for a request that made a new row: the first one of its history, which no equal line counts up."""
+    what = "enqueued" if asked.worker is None else "recorded"
+    return Entry(now, "request", what, asked.worker, release=release, number=1)
 
 
 def requested(asked: Requested, before: Row, after: Row, now: float, release: str) -> Entry | None:
@@ -164,14 +165,13 @@ def _became(asked: Requested, before: Row, after: Row) -> str:
 
 def noted(row: Row, lines: Sequence[Entry]) -> tuple[Row, Sequence[Entry]]:
     """Return the row after these lines, and the lines as they are stored: each with its number, a repeated one with its count."""
-    if len(lines) == 1 and (lines[0].kind not in _COUNTED or (row.lines == 0 and lines[0].kind == "request")):
+    if len(lines) == 1 and lines[0].kind not in _COUNTED:
         number = row.lines + 1  # nearly always
         return replace(row, lines=number, counted=()), (replace(lines[0], number=number),)
     number, counted = row.lines, row.counted
     stored: list[Entry] = []
     for line in lines:
-        if line.kind not in _COUNTED or (number == 0 and line.kind == "request"):
-            # What records the withdrawal comes once: it need not be remembered, which every withdrawal would pay for.
+        if line.kind not in _COUNTED:
             number, counted = number + 1, ()
             stored.append(replace(line, number=number))
             continue

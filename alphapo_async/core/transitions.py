@@ -148,8 +148,9 @@ def new_row(
     is_durable: bool,
     epoch: Epoch = _FIRST_EPOCH,
     assumptions: Assumptions = _ASSUMPTIONS,
+    lines: int = 0,
 ) -> Row:
-    """Return the row of a withdrawal that is new to the journal.
+    """Return the row of a withdrawal that is new to the journal, with so many lines in its history.
 
     A journal that may have forgotten the id has it looked up first. If no caller waits for it any more, such a row is frozen: another
     caller may have received a "no" that the journal has forgotten.
@@ -167,6 +168,7 @@ def new_row(
         may_be_forgotten=not is_durable,
         holder=asked.worker,
         held_since=0.0 if asked.worker is None else now,
+        lines=lines,
     )
     if assumptions.refresh_after != REFRESH_AFTER:
         row = replace(row, refresh_after=assumptions.refresh_after)

@@ -56,7 +56,7 @@ from alphapo_async.engine.observer import Observer
 from alphapo_async.engine.questions import Answered, Questions
 from alphapo_async.engine.recorder import Recorder
 from alphapo_async.engine.refused_keys import RefusedKeys
-from alphapo_async.engine.waiters import Waiters
+from alphapo_async.engine.waiters import Caller, Waiters
 from alphapo_async.journal import Journal
 from alphapo_async.retrying import Retries
 from alphapo_async.session import SessionManager
@@ -154,7 +154,7 @@ class Flight:
         self.is_finished = asyncio.Event()
         """Set by the registry, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
-        self._leaving: list[asyncio.Future[FlightResult]] = []
+        self._leaving: list[Caller] = []
         self.waiters = Waiters(loop, parts.deadlines, self._on_last_time_up, self._in_flight)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -537,7 +537,7 @@ class Flight:
             self._resting.cancel()
             self._resting = None
 
-    def let_go(self, caller: asyncio.Future[FlightResult]) -> None:
+    def let_go(self, caller: Caller) -> None:
         """Begin nothing more for this caller; where something of it may have arrived, it waits for that as before."""
         self._leaving.append(caller)
         is_between = self._row is None or self._resting is not None or self._queued is not None

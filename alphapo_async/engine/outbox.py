@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alphapo_async.core.errors import ConfigurationError, WithdrawalError
 from alphapo_async.core.evidence import Requested
-from alphapo_async.core.history import noted, recorded
+from alphapo_async.core.history import recorded
 from alphapo_async.core.models import WithdrawalRequest
 from alphapo_async.core.rate_limit import Priority
 from alphapo_async.core.results import FlightResult, conflict_with, to_outcome
@@ -79,8 +79,8 @@ class OutboxWriter:
             ConfigurationError: the journal is not PostgreSQL.
         """
         asked, context = self._left_to_workers(request, None), self._context
-        row = new_row(context.account, request.foreign_id, asked, 0.0, is_durable=True)
-        row, [line] = noted(row, [recorded(asked, 0.0, __version__)])
+        row = new_row(context.account, request.foreign_id, asked, 0.0, is_durable=True, lines=1)
+        line = recorded(asked, 0.0, __version__)
         host, seconds = host_of(context.base_url), check_seconds("expires_in", expires_in)
         return self._outbox().enqueue_statement(row, line, host, seconds, context.policy.resend_within)
 

@@ -182,9 +182,10 @@ class Recorder:
                 is_durable=self._journal.is_durable,
                 epoch=self._journal.epoch,
                 assumptions=self._assumptions,
+                lines=1,
             )
             row = row if row.could_leave_until is None else self._clock.date(row, now)
-            return noted(row, [recorded(asked, now, __version__)])
+            return row, (recorded(asked, now, __version__),)
         before = known
         for lapse in lapses:
             before = apply(before, lapse, now, self._assumptions)

@@ -79,20 +79,32 @@ class Registry:
         request: WithdrawalRequest,
         *,
         resend_rejected: bool,
+        report: Callable[[Withdrawal | AlphapoError], None],
         rest: Callable[[float], Awaitable[None]],
         is_probe: bool,
         at_end: Callable[[Callable[[], None]], None],
-    ) -> Withdrawal | AlphapoError:
-        """Do for a row of a batch what `withdraw` does, and return what it raises (`batch.Pay`)."""
+    ) -> None:
+        """Do for a row of a batch what `withdraw` does, and report what it returns or raises (`batch.Pay`).
+
+        The flight runs in the task that calls this, unless one is under way: the batch cancels no row.
+        """
         loop = self._enter()
         try:
             asked = self.encode(request, resend_rejected=resend_rejected)
-            flight = await self._flight_of(asked, request, loop, None, rest=rest)
+            is_under_way = request.foreign_id in self.flights
+            flight = (
+                await self._flight_of(asked, request, loop, None)
+                if is_under_way
+                else self._new(asked, request, loop, rest=rest)
+            )
         except (InvalidRequest, WithdrawalError, JournalError) as error:
-            return error
-        caller = flight.waiters.join(None, fail_fast_in_outage=not is_probe)
+            report(error)
+            return
+        caller = flight.waiters.join_with(lambda result: report(to_outcome(result)), fail_fast_in_outage=not is_probe)
         at_end(partial(flight.let_go, caller))
-        return to_outcome(await caller)
+        if flight.task is None:
+            flight.task = asyncio.current_task()
+            await self._fly(flight, request.foreign_id)
 
     async def settle(self, row: Row, *, may_resend: bool) -> tuple[WithdrawalRequest | None, Withdrawal | AlphapoError]:
         """Let one flight work on an open row, or share the one that does; return its payment then, and what is known of it.
@@ -222,8 +234,12 @@ class Registry:
         self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any
     ) -> Flight:
         """Begin the one flight of this foreign_id, in a task of its own that no caller can cancel."""
-        flight = self.flights[request.foreign_id] = Flight(self._parts, asked, request, loop, **how)
+        flight = self._new(asked, request, loop, **how)
         flight.task = loop.create_task(self._fly(flight, request.foreign_id))
+        return flight
+
+    def _new(self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
+        flight = self.flights[request.foreign_id] = Flight(self._parts, asked, request, loop, **how)
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:

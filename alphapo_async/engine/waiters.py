@@ -6,15 +6,37 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from alphapo_async.core.results import FlightResult
 from alphapo_async.timers import FixedDelayTimers, Timer
 
-__all__ = ["Waiters"]
+__all__ = ["Caller", "Report", "Waiters"]
 
 _LAST_WORD: Final = 0.04
 """Seconds that a flight at its deadline has to end by itself before its callers get "in flight"."""
+
+
+class Report:
+    """Calls a function with the flight's result, once: the future of a caller that needs none."""
+
+    __slots__ = ("_is_done", "_report")
+
+    def __init__(self, report: Callable[[FlightResult], None]) -> None:
+        self._report = report
+        self._is_done = False
+
+    def done(self) -> bool:
+        """Return whether the function was called."""
+        return self._is_done
+
+    def set_result(self, result: FlightResult) -> None:
+        """Call the function."""
+        self._is_done = True
+        self._report(result)
+
+
+Caller: TypeAlias = asyncio.Future[FlightResult] | Report
 
 
 class _Waiter:
@@ -22,7 +44,7 @@ class _Waiter:
 
     __slots__ = ("due", "future", "has_own", "outage_patience", "timer")
 
-    def __init__(self, future: asyncio.Future[FlightResult], due: float | None, patience: float) -> None:
+    def __init__(self, future: Caller, due: float | None, patience: float) -> None:
         self.future = future
         self.due = inf if due is None else due
         self.has_own = due is not None
@@ -62,17 +84,31 @@ class Waiters:
         self.is_running = False
         """The flight has had a slot."""
 
-    def join(self, due: float | None, *, fail_fast_in_outage: bool = False) -> asyncio.Future[FlightResult]:
+    def join(self, due: float | None) -> asyncio.Future[FlightResult]:
         """Return a future of the flight's end, resolved earlier when this caller's time is up.
 
         Args:
             due: until when the caller waits; None for the policy's deadline.
+        """
+        future: asyncio.Future[FlightResult] = self._loop.create_future()
+        self._add(_Waiter(future, due, self._deadline), due)
+        return future
+
+    def join_with(self, report: Callable[[FlightResult], None], *, fail_fast_in_outage: bool) -> Report:
+        """Do as `join` for a caller with the policy's deadline; `report` is called with the result.
+
+        Args:
+            report: takes the result; it must not raise.
             fail_fast_in_outage: of an outage that keeps the flight from its slot, wait for nothing.
         """
-        waiter = _Waiter(self._loop.create_future(), due, 0.0 if fail_fast_in_outage else self._deadline)
+        caller = Report(report)
+        self._add(_Waiter(caller, None, 0.0 if fail_fast_in_outage else self._deadline), None)
+        return caller
+
+    def _add(self, waiter: _Waiter, due: float | None) -> None:
         if self._result is not None:  # the flight ended before its first caller came: it never had to wait
             waiter.future.set_result(self._result)
-            return waiter.future
+            return
         self._all.append(waiter)
         if due is not None:
             self._arm(waiter, due)
@@ -80,7 +116,6 @@ class Waiters:
             self._arm(waiter, self._loop.time() + self._deadline)
         elif self._outage_since is not None:
             self._arm(waiter, self._outage_since + waiter.outage_patience - self._outage_seconds)
-        return waiter.future
 
     def start(self) -> None:
         """The flight has its first slot: the policy's deadline runs."""
@@ -107,7 +142,7 @@ class Waiters:
             self._outage_since = None
             self._arm_all(lambda _: inf)
 
-    def stop_waiting(self, future: asyncio.Future[FlightResult]) -> None:
+    def stop_waiting(self, future: Caller) -> None:
         """Expire this caller's deadline now, but let it receive the flight's result; nothing new is started on its behalf."""
         for waiter in self._all:
             if waiter.future is future:

@@ -1,6 +1,7 @@
 """At most one flight for each foreign_id, and what its callers hear."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -575,24 +576,58 @@ async def _no_rest(_seconds: float) -> None:
     """Rest for no time."""
 
 
-def test_a_row_of_a_batch_returns_what_withdraw_raises() -> None:
-    """And hands out how to give it up; a listener hears that the flight began."""
+def row_of_batch(report: Callable[[Any], None], at_end: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
+    """Return how a batch calls `pay_row`."""
+    return {"resend_rejected": False, "report": report, "rest": _no_rest, "is_probe": True, "at_end": at_end}
+
+
+def test_a_row_of_a_batch_reports_what_withdraw_raises() -> None:
+    """And hands out how to give it up; a listener is called as the flight begins."""
 
     async def story() -> list[Any]:
         events: list[Event] = []
         async with client(Wire(), on_event=events.append) as alphapo:
             let_go: list[Any] = []
-            how: dict[str, Any] = {
-                "resend_rejected": False,
-                "rest": _no_rest,
-                "is_probe": True,
-                "at_end": let_go.append,
-            }
-            paid = await alphapo._registry.pay_row(request(), **how)
-            wrong = await alphapo._registry.pay_row(request("b", amount="0.12345678901234567"), **how)
-            return [type(paid), type(wrong), len(let_go), events[0].name]
+            reported: list[Any] = []
+            how = row_of_batch(reported.append, let_go.append)
+            await alphapo._registry.pay_row(request(), **how)
+            await alphapo._registry.pay_row(request("b", amount="0.12345678901234567"), **how)
+            return [*map(type, reported), len(let_go), events[0].name]
 
     assert run(story()) == [Withdrawal, InvalidRequest, 1, "begun"]
+
+
+def test_a_row_of_a_batch_shares_the_flight_of_its_payment() -> None:
+    """Whether the row came first or second: one body, and each has the outcome."""
+
+    async def story() -> tuple[list[type], int]:
+        wire, reported = Wire(seconds=1), list[Any]()
+        async with client(wire) as alphapo:
+            how, pay = row_of_batch(reported.append), alphapo._registry.pay_row
+            first = [
+                asyncio.ensure_future(alphapo.withdraw(request())),
+                asyncio.ensure_future(pay(request("b"), **how)),
+            ]
+            await asyncio.sleep(0.1)
+            await asyncio.gather(pay(request(), **how), alphapo.withdraw(request("b")), *first)
+        return [type(one) for one in reported], wire.posts
+
+    assert run(story()) == ([Withdrawal, Withdrawal], 2)
+
+
+def test_a_row_of_a_batch_is_reported_at_its_deadline_though_its_body_is_under_way() -> None:
+    """Once, as unknown; the payment goes on, and the journal learns how it ends."""
+
+    async def story() -> tuple[list[Any], float, str]:
+        wire, reported = Wire(seconds=8), list[Any]()
+        loop, journal = asyncio.get_running_loop(), MemoryJournal()
+        async with client(wire, journal=journal, policy=RetryPolicy(deadline=5, attempt_timeout=10)) as alphapo:
+            how = row_of_batch(lambda outcome: reported.append((type(outcome), outcome.reason, round(loop.time()))))
+            await alphapo._registry.pay_row(request(), **how)
+            row = await journal.find("default", "payout-17")
+        return reported, round(loop.time()), "" if row is None else row.state
+
+    assert run(story()) == ([(WithdrawalUnknown, "in flight", 5)], 8, "accepted")
 
 
 def test_an_open_row_is_settled_by_one_flight() -> None:

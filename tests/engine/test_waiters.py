@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphapo_async.core.results import FlightResult
-from alphapo_async.engine.waiters import Waiters
+from alphapo_async.engine.waiters import Report, Waiters
 from alphapo_async.timers import FixedDelayTimers
 from tests.support.virtual import run
 
@@ -184,14 +184,18 @@ def test_whoever_waits_for_no_outage_leaves_with_it(joins_later: bool) -> None: 
     """At once, whether it begins while he waits or before he comes; another caller's patience is his own."""
 
     async def story() -> None:
-        flight = Flight()
-        waiting = None if joins_later else flight.waiters.join(None, fail_fast_in_outage=True)
+        waiters, reports = Flight().waiters, list[tuple[FlightResult, float]]()
+
+        def join() -> Report:
+            return waiters.join_with(lambda result: reports.append((result, now())), fail_fast_in_outage=True)
+
+        waiting = None if joins_later else join()
         await asyncio.sleep(100)
-        flight.waiters.on_outage(has_begun=True)
-        waiting = waiting or flight.waiters.join(None, fail_fast_in_outage=True)
-        patient = flight.waiters.join(None)
-        assert await heard(waiting) == (IN_FLIGHT, 100)
-        assert await heard(patient) == (IN_FLIGHT, 100 + DEADLINE)
+        waiters.on_outage(has_begun=True)
+        waiting = waiting or join()
+        assert await heard(waiters.join(None)) == (IN_FLIGHT, 100 + DEADLINE)
+        assert waiting.done()
+        assert reports == [(IN_FLIGHT, 100)]
 
     run(story())
 
@@ -200,10 +204,12 @@ def test_whoever_waits_for_no_outage_has_the_policys_deadline_otherwise() -> Non
     """From the first slot on."""
 
     async def story() -> None:
-        flight = Flight()
-        waiting = flight.waiters.join(None, fail_fast_in_outage=True)
-        flight.waiters.start()
-        assert await heard(waiting) == (IN_FLIGHT, DEADLINE)
+        waiters, reports = Flight().waiters, list[tuple[FlightResult, float]]()
+        waiters.join_with(lambda result: reports.append((result, now())), fail_fast_in_outage=True)
+        waiters.start()
+        await asyncio.sleep(2 * DEADLINE)
+        waiters.resolve(IN_FLIGHT)
+        assert reports == [(IN_FLIGHT, DEADLINE)]
 
     run(story())
 
