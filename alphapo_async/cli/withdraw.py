@@ -223,7 +223,10 @@ def question(request: WithdrawalRequest, access: Access, totals: dict[str, Total
             ("host", access.host),
             ("account", access.account),
             ("key", f"fingerprint {access.fingerprint}"),
-            ("journal", "durable" if is_durable else "in memory: forgets what was sent when it ends"),
+            (
+                "journal",
+                f"{access.journal_name}, durable" if is_durable else "in memory: forgets what was sent when it ends",
+            ),
             ("so far", "; ".join(known) or "nothing in this journal"),
             ("foreign_id", request.foreign_id),
             ("total to pay", amount(figure, currency)),

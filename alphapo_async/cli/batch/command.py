@@ -281,7 +281,7 @@ class _Work:
 
     def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
         for line in question(self._source.name, self._survey, self._access, known):
-            echo(line, err=True)
+            echo(line, err=True, indent="  ")
         if yes:
             return True
         try:

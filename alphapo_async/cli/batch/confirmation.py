@@ -268,7 +268,12 @@ def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -
             ("host", access.host),
             ("account", access.account),
             ("key", f"fingerprint {access.fingerprint}"),
-            ("journal", "durable" if known.is_durable else "in memory: forgets what was sent when it ends"),
+            (
+                "journal",
+                f"{access.journal_name}, durable"
+                if known.is_durable
+                else "in memory: forgets what was sent when it ends",
+            ),
             ("so far", so_far or "nothing in this journal"),
             ("file", f"{name}, {counted(survey.rows, 'row')}, {left_out:,} of them not to be paid"),
             ("total to pay", "; ".join(_asked(stock.left).values()) or "nothing"),

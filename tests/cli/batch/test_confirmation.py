@@ -104,14 +104,14 @@ def test_a_dry_run_without_an_answer_says_why() -> None:
 
 def test_whoever_confirms_sees_host_account_key_and_totals() -> None:
     """And what the journal knows already."""
-    access = Access(KEYS, base_url="https://alphapo.invalid", account="payroll")
+    access = Access(KEYS, base_url="https://alphapo.invalid", account="payroll", journal="payouts.db")
     known = PriorKnowledge(is_durable=True, totals={"BTC": Totals(requested=Decimal(5), accepted=Decimal(4))})
     told = dict(line.split(":", 1) for line in question("payouts.csv", SURVEY, access, known))
     assert {name: value.strip() for name, value in told.items()} == {
         "host": "https://alphapo.invalid",
         "account": "payroll",
         "key": f"fingerprint {access.fingerprint}",
-        "journal": "durable",
+        "journal": "payouts.db, durable",
         "so far": "5 BTC requested, 4 accepted",
         "file": "payouts.csv, 1,205 rows, 5 of them not to be paid",
         "total to pay": "1.50 BTC in 1,000 rows; 7 ETH in 200 rows",
