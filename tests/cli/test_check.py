@@ -121,9 +121,9 @@ def test_a_line_says_ok_or_failed() -> None:
 
 
 def test_check_tells_every_line(local: Local) -> None:
-    """Four lines, each ok, and exit code 0, in a process of its own."""
-    told = local.run("check")
-    assert told.returncode == 0
+    """Four lines, each ok, and exit code 0."""
+    told = local.invoke("check")
+    assert told.exit_code == 0
     first, *lines = told.stdout.splitlines()
     assert local.url in first
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("journal", "clock", "ping", "key")]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from alphapo_async.cli import alphapo
 from alphapo_async.core.errors import ConfigurationError
-from tests.cli.conftest import Local, invoke, run
+from tests.cli.conftest import Local, invoke
 
 COMMANDS = (
     "demo",
@@ -66,8 +66,8 @@ def test_every_command_explains_itself_with_an_example(names: tuple[str, ...]) -
 
 def test_the_version_is_told() -> None:
     """`--version` tells the installed release."""
-    told = run("--version")
-    assert told.returncode == 0
+    told = invoke("--version")
+    assert told.exit_code == 0
     assert told.stdout.startswith("alphapo, version 0.")
 
 

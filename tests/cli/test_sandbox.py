@@ -18,8 +18,13 @@ from tests.cli.conftest import clean_environment, command_line, invoke, run, wit
 from tests.support.processes import started
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("given", [[], ["--secret", "given-secret", "--key", "given-key", "--faults", "slow"]])
+@pytest.mark.parametrize(
+    ("number", "given"),
+    [
+        (signal.SIGTERM, []),
+        (signal.SIGINT, ["--secret", "given-secret", "--key", "given-key", "--faults", "slow"]),
+    ],
+)
 def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, given: list[str]) -> None:
     """The first line is a URL that answers, a given secret is not repeated, and a signal ends it with 0."""
     command = command_line("sandbox", "--seed", "3", *given)
@@ -30,10 +35,10 @@ def test_it_tells_its_url_first_serves_and_ends_cleanly(number: signal.Signals, 
         told = process.stdout.readline()
         key = told.partition("ALPHAPO_KEY=")[2].split()[0]
         secret = "given-secret" if given else "sandbox-secret"
-        paid = run(*withdrawing("sandbox-1"), ALPHAPO_KEY=key, ALPHAPO_SECRET=secret, ALPHAPO_BASE_URL=url)
+        paid = invoke(*withdrawing("sandbox-1"), ALPHAPO_KEY=key, ALPHAPO_SECRET=secret, ALPHAPO_BASE_URL=url)
         process.send_signal(number)
         rest, complaints = process.communicate(timeout=10)
-    assert paid.returncode == 0
+    assert paid.exit_code == 0
     assert key == ("given-key" if given else "sandbox-key")
     assert f"ALPHAPO_BASE_URL={url} " in told
     assert "given-secret" not in told + rest

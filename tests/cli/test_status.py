@@ -19,10 +19,10 @@ NOBODY = "http://127.0.0.1:9"
 
 
 def test_status_shows_what_a_look_up_finds(local: Local) -> None:
-    """A withdrawal of another process is seen through AlphaPo, and the fresh journal says why it knows nothing."""
+    """A withdrawal of another client is seen through AlphaPo, and the fresh journal says why it knows nothing."""
     assert local.invoke(*withdrawing("asking-1")).exit_code == 0
-    told = local.run("status", "asking-1")
-    assert told.returncode == 0
+    told = local.invoke("status", "asking-1")
+    assert told.exit_code == 0
     assert "0.50000000 BTC" in told.stdout
     assert "a journal in memory has only what its own process did" in told.stdout
 

@@ -30,8 +30,8 @@ NOBODY = "http://127.0.0.1:9"
 
 def test_an_accepted_withdrawal_is_shown_and_never_paid_again(local: Local) -> None:
     """A second run with the same foreign_id finds the first withdrawal and says the same id."""
-    first, again = (local.run(*withdrawing("paying-1")) for _ in range(2))
-    assert (first.returncode, again.returncode) == (0, 0)
+    first, again = (local.invoke(*withdrawing("paying-1")) for _ in range(2))
+    assert (first.exit_code, again.exit_code) == (0, 0)
     shown = [dict(line.split(":", 1) for line in told.stdout.splitlines()) for told in (first, again)]
     assert shown[0]["outcome"].strip() == "accepted"
     assert shown[0]["id"] == shown[1]["id"]

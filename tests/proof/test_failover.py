@@ -23,11 +23,12 @@ from tests.proof.failover_client import KEY, POLICY, SECRET, Report, request_of
 from tests.proof.failover_judge import Evidence, judge
 from tests.proof.relay import Relay
 from tests.proof.replication import FOLDERS, PREFIX, Cluster
-from tests.support.long import LONG, long_after
+from tests.support.long import LONG
 from tests.support.processes import started
 
 
-@pytest.mark.parametrize("mode", long_after(1, ["asynchronous", "pooled"]))
+@LONG
+@pytest.mark.parametrize("mode", ["asynchronous", "pooled"])
 async def test_what_a_failover_loses_is_reported_and_never_sent_again(mode: Mode) -> None:
     """Rows that were open on the standby settle by a look-up, a callback, a repeated call and the operator, and no other row is paid."""
     [result] = await run([mode], seed=1)
