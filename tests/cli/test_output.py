@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import subprocess
 import sys
 from decimal import Decimal
 
@@ -30,7 +29,6 @@ from alphapo_async.cli.output import (
     withdrawal_pairs,
 )
 from alphapo_async.core.models import Fee, Totals, Transaction, TransactionPart, Withdrawal
-from tests.cli.conftest import clean_environment
 
 D = Decimal
 
@@ -148,23 +146,15 @@ def test_a_pipe_is_wide_and_a_terminal_as_wide_as_it_is() -> None:
         assert make_console().is_terminal
 
 
-def test_no_color_is_respected() -> None:
-    """With NO_COLOR even a forced terminal gets no colours."""
-    code = "from alphapo_async.cli.output import make_console; make_console().print('paid', style='red')"
-    plain, coloured = (run_code(code, FORCE_COLOR="1", **more) for more in ({"NO_COLOR": "1"}, {}))
-    assert "\x1b[31m" not in plain
-    assert "\x1b[31m" in coloured
-
-
-def run_code(code: str, **environment: str) -> str:
-    """Run Python in a clean environment and return what it prints."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=clean_environment(TERM="xterm", **environment),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+@pytest.mark.parametrize(("environment", "is_red"), [({"NO_COLOR": "1"}, False), ({}, True)])
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, is_red: bool) -> None:
+    """With NO_COLOR even a forced terminal gets no colors."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    printed = io.StringIO()
+    make_console(printed).print("paid", style="red")
+    assert ("\x1b[31m" in printed.getvalue()) is is_red
 
 
 @pytest.mark.parametrize(("width", "heads"), [(120, 5), (80, 3), (60, 3)])
