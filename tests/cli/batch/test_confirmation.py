@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.batch.confirmation import Balances, PriorKnowledge, Wanted, dry_run_lines, find_out, question
+from alphapo_async.cli.batch.confirmation import (
+    Balances,
+    PriorKnowledge,
+    Wanted,
+    dry_run_fields,
+    dry_run_lines,
+    find_out,
+    question,
+)
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.known_rows import InJournal
 from alphapo_async.cli.batch.survey import Sifter, Survey
@@ -90,6 +98,16 @@ def test_rows_without_a_tag_are_counted() -> None:
     for lines in (dry_run_lines(survey, known), question("payouts.csv", survey, access, known)):
         assert [line.split(":")[1].strip() for line in lines if line.startswith("XRP Ledger")] == ["2 rows, on purpose"]
     assert not [line for line in dry_run_lines(SURVEY, known) if line.startswith("XRP Ledger")]
+
+
+def test_the_figures_of_a_dry_run_are_given_as_values() -> None:
+    """Without the journal all of the file's rows are to be paid."""
+    fields = dry_run_fields(SURVEY, PriorKnowledge(is_durable=True, balances=Balances({"BTC": Decimal(1)})), 1)
+    assert (fields["rows"], fields["rows_to_pay_now"], fields["exit_code"]) == (1_205, 1_200, 1)
+    assert fields["to_pay_now"] == SURVEY.to_pay
+    assert (fields["balances"], fields["not_enough"], fields["problem"]) == ({"BTC": Decimal(1)}, [], None)
+    unavailable = PriorKnowledge(is_durable=True, balances=Balances({}, AlphapoUnavailable("AlphaPo did not answer.")))
+    assert dry_run_fields(SURVEY, unavailable, 3)["problem"] == "AlphaPo did not answer."
 
 
 def test_a_dry_run_without_an_answer_says_why() -> None:
