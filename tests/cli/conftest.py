@@ -35,10 +35,6 @@ class Local:
         """Run a command in this process."""
         return invoke(*arguments, **{**self.environment, **environment})
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in a process of its own."""
-        return run(*arguments, **{**self.environment, **environment})
-
 
 def invoke(*arguments: str, stdin: object = None, **environment: str) -> Result:
     """Run a command in this process, with nothing of AlphaPo in the environment but what is given."""
