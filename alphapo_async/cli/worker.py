@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -155,10 +156,9 @@ def _telemetry(*, is_sent: bool, is_scraped: bool) -> Iterator[tuple[Telemetry |
 def _prometheus() -> ModuleType | None:
     """Return the module of the extra `prometheus`; None if that is not installed."""
     try:
-        from alphapo_async.contrib import prometheus  # noqa: PLC0415 - an extra
+        return import_module("alphapo_async.contrib.prometheus")
     except ModuleNotFoundError:
         return None
-    return prometheus
 
 
 def _exporting(readers: list[MetricReader]) -> contextlib.AbstractContextManager[Telemetry]:

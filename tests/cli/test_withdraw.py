@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -167,6 +168,20 @@ def test_a_journal_in_a_database_is_asked_first_and_then_used() -> None:
     assert told.exit_code == 3
     assert "durable" in told.stderr
     assert "never arrived" in told.stderr
+
+
+def test_an_outcome_is_given_as_json(local: Local, tmp_path: Path) -> None:
+    """With whether funds may be released and what to do now, on standard output alone."""
+    path = str(tmp_path / "payouts.db")
+    paid = json.loads(local.invoke(*withdrawing("paying-json"), "--json", "--journal", path).stdout)
+    assert (paid["outcome"], paid["may_release_funds"], paid["exit_code"]) == ("accepted", False, 0)
+    assert (paid["withdrawal"]["foreign_id"], paid["problem"], paid["next_step"]) == ("paying-json", None, None)
+    ended = local.invoke(*withdrawing("paying-no", address="unsupported"), "--json", "--journal", path)
+    refused = json.loads(ended.stdout)
+    assert (refused["outcome"], refused["may_release_funds"], refused["exit_code"]) == ("rejected", True, 1)
+    assert "AlphaPo refused it" in refused["problem"]
+    assert refused["withdrawal"] is None
+    assert "--retry-rejected" in refused["next_step"]
 
 
 def test_the_question_shows_everything_that_matters() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from alphapo_async import AlphapoClient, WithdrawalRequest
+from alphapo_async.journal.sqlite.journal import SqliteJournal
 from tests.cli.conftest import SECRET, Local, clean_environment, command_line
 from tests.support.processes import started
 
@@ -39,11 +40,21 @@ def enqueue(local: Local, path: Path, *foreign_ids: str) -> None:
     asyncio.run(story())
 
 
-def stopping_soon() -> threading.Thread:
-    """Interrupt this process in a second."""
+def stopping_once_paid(path: Path, foreign_id: str) -> threading.Thread:
+    """Interrupt this process once the journal has the withdrawal as accepted."""
+
+    async def is_paid() -> bool:
+        journal = SqliteJournal(path, reads_only=True)
+        try:
+            row = await journal.find("default", foreign_id)
+        finally:
+            await journal.aclose()
+        return row is not None and row.state == "accepted"
 
     def stop() -> None:
-        time.sleep(1.0)
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not asyncio.run(is_paid()):
+            time.sleep(0.05)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=stop)
@@ -70,7 +81,7 @@ def test_a_worker_in_this_process_stops_too(local: Local, tmp_path: Path) -> Non
     """The same, where it can be measured."""
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-2")
-    thread = stopping_soon()
+    thread = stopping_once_paid(path, "worker-2")
     told = local.invoke("worker", "--journal", str(path), "--health-port", "0")
     thread.join()
     assert told.exit_code == 0, told.output
@@ -145,8 +156,10 @@ def test_a_worker_shows_its_metrics(local: Local, tmp_path: Path, more: tuple[st
 def test_without_the_extra_there_are_no_metrics(local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the worker works all the same."""
     monkeypatch.setitem(sys.modules, "alphapo_async.contrib.prometheus", None)
-    thread = stopping_soon()
-    ended = local.invoke("worker", "--journal", str(tmp_path / "payouts.db"), "--health-port", "0")
+    path = tmp_path / "payouts.db"
+    enqueue(local, path, "worker-5")
+    thread = stopping_once_paid(path, "worker-5")
+    ended = local.invoke("worker", "--journal", str(path), "--health-port", "0")
     thread.join()
     assert ended.exit_code == 0, ended.output
 
@@ -165,7 +178,7 @@ def test_a_worker_sends_metrics(local: Local, tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otlp")
     path = tmp_path / "payouts.db"
     enqueue(local, path, "worker-4")
-    thread = stopping_soon()
+    thread = stopping_once_paid(path, "worker-4")
     ended = local.invoke("worker", "--journal", str(path), "--otel", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     thread.join()
     assert ended.exit_code == 0, ended.output
