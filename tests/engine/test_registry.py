@@ -616,7 +616,7 @@ def test_a_row_of_a_batch_shares_the_flight_of_its_payment() -> None:
 
 
 def test_a_row_of_a_batch_is_reported_at_its_deadline_though_its_body_is_under_way() -> None:
-    """Once, as unknown; the payment goes on, and the journal learns how it ends."""
+    """Once, as unknown; the payment continues, and the journal learns how it ends."""
 
     async def story() -> tuple[list[Any], float, str]:
         wire, reported = Wire(seconds=8), list[Any]()
