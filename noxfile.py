@@ -46,6 +46,13 @@ def proofs(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run new seeds of the simulation: `nox -s soak -- --hours 5`. The next such run goes on behind them."""
+    session.install("-q", "-e", ".[dev]")
+    session.run("python", "-m", "tests.proof.simulation", *(session.posargs or ("--hours", "5")))
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Run processes of ours against every server that this machine has, and have the servers fail."""
     session.install("-q", "-e", ".[dev,chaos]")

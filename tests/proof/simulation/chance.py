@@ -22,10 +22,14 @@ class Chance:
 
     Args:
         seed: another seed, another world.
+        allowed: of all that happens by chance, only what is about one of these; None for all of it.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, allowed: frozenset[str] | None = None) -> None:
         self.seed = seed
+        self.happened: dict[str, None] = {}
+        """What happened by chance, as `allowed` names it."""
+        self._allowed = allowed
 
     def draw(self, *about: object) -> float:
         """Return a figure from 0 to 1, always the same for the same thing."""
@@ -39,12 +43,19 @@ class Chance:
         for name, share in shares.items():
             point -= share
             if point < 0:
-                return name
+                return name if self._happens(about) else ""
         return ""
 
     def happens(self, share: float, *about: object) -> bool:
         """Tell whether something happens that happens in this share of all cases."""
-        return share > 0 and self.draw(*about) < share
+        return share > 0 and self.draw(*about) < share and self._happens(about)
+
+    def _happens(self, about: tuple[object, ...]) -> bool:
+        name = "|".join(map(str, about))
+        if self._allowed is not None and name not in self._allowed:
+            return False
+        self.happened[name] = None
+        return True
 
     def first(self, share: float, *about: object) -> float:
         """Return which of many is the first to which something happens that happens to this share of them; infinity if it never does."""

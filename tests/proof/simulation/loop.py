@@ -19,6 +19,8 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from tests.proof.simulation.schedules import Arrange
+
 __all__ = ["Owner", "SimulatedLoop", "Stuck"]
 
 T = TypeVar("T")
@@ -128,13 +130,18 @@ def _take_apart(task: NumberedTask[Any]) -> None:
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """A loop for programs without sockets and threads."""
+    """A loop for programs without sockets and threads.
+
+    Args:
+        arrange: puts the handles that are ready at the same time into the order in which they run; None: as they came.
+    """
 
     MOST_IN_A_MOMENT = 1_000_000
     """Handles that may run before the clock moves: more of them would be a program that runs in circles."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrange: Arrange | None = None) -> None:
         super().__init__()
+        self._arrange = arrange
         self.set_debug(
             False
         )  # a stack for every callback would make hours of virtual days, and nothing here blocks for real
@@ -272,8 +279,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._run_what_is_ready()
 
     def _run_what_is_ready(self) -> bool:
-        ran = False
-        for owner in tuple(self._owners):
+        ran, owners = False, list(self._owners)
+        if self._arrange is not None:
+            self._arrange(owners)
+        for owner in owners:
             if owner.ready and not owner.is_stopped:
                 ran = True
                 self._run_those_of(owner)
@@ -281,6 +290,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _run_those_of(self, owner: Owner) -> None:
         ready, ran = owner.ready, 0
+        if self._arrange is not None:
+            now = list(ready)
+            self._arrange(now)
+            ready.clear()
+            ready.extend(now)
         for _ in range(len(ready)):
             if not ready or owner.is_stopped:  # it died, or was stopped, in the midst of it
                 break

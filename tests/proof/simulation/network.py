@@ -73,9 +73,9 @@ class _Forgetful(MerchantState):
 
     frees_after = _FORGETS_AFTER
 
-    def __init__(self, scenario: Scenario, balances: Mapping[str, Decimal | str | int] | None) -> None:
+    def __init__(self, scenario: Scenario, chance: Chance, balances: Mapping[str, Decimal | str | int] | None) -> None:
         super().__init__(scenario.dialect, settle_after=scenario.settle_after, balances=balances)
-        self._chance, self._rate = Chance(scenario.seed), scenario.rates.cancelled
+        self._chance, self._rate = chance, scenario.rates.cancelled
 
     def cancels(self, foreign_id: str, number: int) -> bool:
         """Return whether this withdrawal under a foreign_id, counted from 0, is one that ends cancelled."""
@@ -101,9 +101,11 @@ class _Forgetful(MerchantState):
 class Alphapo:
     """AlphaPo, in one dialect, with what goes wrong at its edge."""
 
-    def __init__(self, scenario: Scenario, clock: Callable[[], float], note: Callable[[str], None]) -> None:
+    def __init__(
+        self, scenario: Scenario, chance: Chance, clock: Callable[[], float], note: Callable[[str], None]
+    ) -> None:
         owned = None if scenario.balance is None else {**dict.fromkeys(VALUES, RICH), "BTC": scenario.balance}
-        self.world = _Forgetful(scenario, owned)
+        self.world = _Forgetful(scenario, chance, owned)
         if scenario.broken != "A2":
             self.world.frees_after = scenario.resend_within
         self.signers = {key: Signer(key, secret) for key, secret in KEYS}

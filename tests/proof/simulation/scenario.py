@@ -16,6 +16,7 @@ from alphapo_async.sandbox.dialects import DIALECT_CHOICES, Dialect
 from alphapo_async.sandbox.faults import Fault
 from alphapo_async.sandbox.records import MAGIC_CANCELLED, MAGIC_DECLINED
 from tests.proof.simulation.chance import Chance
+from tests.proof.simulation.schedules import Schedule
 
 __all__ = ["ASSUMPTIONS", "EPOCH", "FAMILIES", "QUIET", "Intent", "Outage", "Rates", "Scenario", "drawn", "fresh"]
 
@@ -55,6 +56,8 @@ EPOCH: Final = 1_800_000_000.0
 QUIET: Final = 1_800.0
 _HOUR: Final = 3_600.0
 _DAY: Final = 86_400.0
+_SCHEDULES: Final[tuple[Schedule, ...]] = ("in order", "in order", "any order", "priorities")
+"""Half of all worlds run what is ready as it came, as an event loop does."""
 _CROWDED: Final = 0.04
 """Of all worlds: those in which many are paid while AlphaPo is away."""
 _CROWD: Final = 300
@@ -182,6 +185,8 @@ class Scenario(NamedTuple):
     resend_within: float
     """After so many seconds AlphaPo frees an id (A2)."""
     broken: Assumption | None = None
+    schedule: Schedule = "in order"
+    """In which order what is ready at the same time runs."""
 
     def has(self, family: str) -> bool:
         """Tell whether this family is on."""
@@ -247,6 +252,7 @@ def drawn(seed: int, each: int = 40, broken: Assumption | None = None) -> Scenar
         is_one_machine=broken is None and "failovers" not in families and chance.happens(0.4, "one machine"),
         resend_within=chance.pick((5_400.0, _DAY), "resend within") if is_long else _DAY,
         broken=broken,
+        schedule="in order" if broken is not None else chance.pick(_SCHEDULES, "schedule"),
     )
 
 

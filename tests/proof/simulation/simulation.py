@@ -40,6 +40,7 @@ from tests.proof.simulation.oracles import Message, Oracles
 from tests.proof.simulation.people import Order, decided
 from tests.proof.simulation.process import Process
 from tests.proof.simulation.scenario import EPOCH, QUIET, Failover, Scenario, fresh
+from tests.proof.simulation.schedules import arrangement
 from tests.proof.simulation.storage import Disk, Replica
 
 __all__ = ["Simulation", "Verdict", "simulated"]
@@ -83,6 +84,8 @@ class Verdict(msgspec.Struct, frozen=True):
     ledger: str
     """A digest of all that AlphaPo has seen and done."""
     trace: tuple[str, ...] = ()
+    happened: tuple[str, ...] = ()
+    """What happened by chance, each as `Simulation` takes it in `allowed`."""
 
 
 class _HandlerError(Exception):
@@ -95,16 +98,26 @@ class Simulation:
     Args:
         scenario: what happens in it.
         is_traced: keep a line for everything that happens at a door.
+        allowed: of what happens by chance, only this; None for all of it.
+        until: simulated seconds after which no more is looked at; None for the whole story.
     """
 
-    def __init__(self, scenario: Scenario, *, is_traced: bool = False) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        is_traced: bool = False,
+        allowed: frozenset[str] | None = None,
+        until: float | None = None,
+    ) -> None:
         self.scenario = scenario
-        self.loop = SimulatedLoop()
-        self.chance = Chance(scenario.seed)
+        self._until = until
+        self.loop = SimulatedLoop(arrangement(scenario.schedule, scenario.seed))
+        self.chance = Chance(scenario.seed, allowed)
         self.troubles: Counter[str] = Counter()
         self.trace: list[str] | None = [] if is_traced else None
         self.failure: str | None = None
-        self.alphapo = Alphapo(scenario, self.loop.time, self._note)
+        self.alphapo = Alphapo(scenario, self.chance, self.loop.time, self._note)
         self.oracles = Oracles(self.alphapo.world, self.loop.time, self._fail, resend_within=scenario.resend_within)
         self.network = Network(
             self.loop,
@@ -171,6 +184,7 @@ class Simulation:
             open_at_the_end=sum(row.state == "open" for row in self.disk.rows()),
             ledger=hashlib.sha256(self.alphapo.ledger.to_json().encode()).hexdigest(),
             trace=tuple(self.trace or ()),
+            happened=tuple(self.chance.happened),
         )
 
     # ── what everything is told to ───────────────────────────────────────────────────────────────────────────────────
@@ -200,8 +214,8 @@ class Simulation:
     async def _story(self) -> None:
         self._over = self.loop.create_future()
         living = self.loop.create_task(self._life())
-        await asyncio.wait({living, self._over}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._over.done():
+        await asyncio.wait({living, self._over}, timeout=self._until, return_when=asyncio.FIRST_COMPLETED)
+        if living.done() and not self._over.done():
             living.result()
             self._check_the_end()
 
@@ -918,11 +932,17 @@ def _name_of(task: asyncio.Task[Any]) -> str:
     return str(getattr(task.get_coro(), "__qualname__", ""))
 
 
-def simulated(scenario: Scenario, *, is_traced: bool = False) -> Verdict:
-    """Let a scenario happen, and say what came of it; what it leaves behind is collected at its end."""
+def simulated(
+    scenario: Scenario,
+    *,
+    is_traced: bool = False,
+    allowed: frozenset[str] | None = None,
+    until: float | None = None,
+) -> Verdict:
+    """Let a scenario happen (`Simulation`), and return what came of it; what it leaves behind is collected at its end."""
     gc.freeze()  # what was there before is not gone through when the world is taken apart
     try:
-        return Simulation(scenario, is_traced=is_traced).run()
+        return Simulation(scenario, is_traced=is_traced, allowed=allowed, until=until).run()
     finally:
         gc.collect()
         gc.unfreeze()

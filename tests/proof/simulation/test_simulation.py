@@ -87,10 +87,11 @@ def test_what_is_taken_apart_in_the_end_says_nothing() -> None:
     assert (world.failure, "from the grave" in world.troubles) == (None, False)
 
 
+_IN_ORDER = tuple(seed for seed in range(60) if drawn(seed, EACH).schedule == "in order")[:3]
 _LEDGERS = (
     "from tests.proof.simulation.scenario import drawn\n"
     "from tests.proof.simulation.simulation import simulated\n"
-    f"print([simulated(drawn(seed, {EACH})).ledger for seed in (2, 9, 22)])\n"
+    f"print([simulated(drawn(seed, {EACH})).ledger for seed in {_IN_ORDER}])\n"
 )
 
 
@@ -103,7 +104,7 @@ def _others() -> list[str]:
 
 
 def test_one_seed_is_one_ledger_on_every_version_of_python() -> None:
-    """The schedule inside asyncio differs from version to version; what AlphaPo has seen and done does not."""
+    """The schedule inside asyncio differs from version to version; in worlds that keep the order, what AlphaPo has seen and done does not."""
     others = _others()
     if not others:
         pytest.skip("no other version of Python here can import the client")

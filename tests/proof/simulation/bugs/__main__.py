@@ -27,12 +27,12 @@ _NAME: Final = max(len(bug.name) for bug in BUGS) + 2
 _LINE: Final = f"{{:<{_NAME}}}{{:<13}}{{:>6}}{{:>9}}  {{}}"
 
 
-def hunted(bug: Bug | None, most: int, each: int) -> Find:
-    """Plant a mistake, or nothing, and hunt for it."""
+def hunted(bug: Bug | None, most: int, each: int, runs: int = 0) -> Find:
+    """Plant a mistake, or nothing, and hunt for it; shrink the world that finds it in so many runs."""
     found_by = "simulation" if bug is None else bug.found_by
     with planted(bug) as folder:
         test = "" if bug is None else bug.test
-        return msgspec.json.decode(run_in(folder, found_by, str(most), str(each), test), type=Find)
+        return msgspec.json.decode(run_in(folder, found_by, str(most), str(each), str(runs), test), type=Find)
 
 
 def _chosen(names: Sequence[str]) -> list[Bug]:
@@ -42,22 +42,26 @@ def _chosen(names: Sequence[str]) -> list[Bug]:
 
 def _table(bugs: Sequence[Bug], finds: Sequence[Find]) -> str:
     """Return the table of what all hunts brought home."""
-    lines = ["| planted | found by | seeds | what was violated |", "| --- | --- | --- | --- |"]
+    lines = ["| planted | found by | seeds | events | what was violated |", "| --- | --- | --- | --- | --- |"]
     for bug, find in zip(bugs, finds, strict=True):
         needed = str(find.tries) if bug.found_by == "simulation" else "-"
+        events = "-" if find.shrunk is None else str(find.shrunk.events)
         violation = (find.violation or "NOT FOUND").partition("\n")[0].replace("|", "/")[:160]
-        lines.append(f"| {bug.name} | {bug.found_by} | {needed} | {violation} |")
-    return "# What was planted, and how soon it was found\n\n" + "\n".join(lines) + "\n"
+        lines.append(f"| {bug.name} | {bug.found_by} | {needed} | {events} | {violation} |")
+    head = "# What was planted, and how soon it was found\n\nEvents: lines of the shortest story found of a failing world.\n\n"
+    return head + "\n".join(lines) + "\n"
 
 
-def _hunt_one(bug: Bug, most: int, each: int) -> Find:
+def _hunt_one(bug: Bug, most: int, each: int, runs: int) -> Find:
     began = time.perf_counter()
-    found = hunted(bug, most, each * bug.crowd)
+    found = hunted(bug, most, each * bug.crowd, runs)
     needed = found.tries if bug.found_by == "simulation" and found.violation else "-"
     took = f"{time.perf_counter() - began:.1f} s"
     print(
         _LINE.format(bug.name, bug.found_by, needed, took, found.violation or f"NOT FOUND in {found.tries}"), flush=True
     )
+    if found.shrunk is not None:
+        print("\n".join(f"    {line}" for line in found.shrunk.story), flush=True)
     return found
 
 
@@ -71,17 +75,22 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--most", type=int, default=300, help="seeds after which a hunt is given up")
     parser.add_argument("--each", type=int, default=40, help="withdrawals in a world, about")
+    parser.add_argument(
+        "--shrink", type=int, default=0, metavar="RUNS", help="shrink each world that finds one, in so many runs"
+    )
     wanted = parser.parse_args(words)
     bugs = _chosen(wanted.names)
     if not bugs:
         parser.error("no mistake has such a name")
     print(_LINE.format("planted", "found by", "seeds", "took", "what was violated"))
-    finds = [_hunt_one(bug, wanted.most, wanted.each) for bug in bugs]
+    finds = [_hunt_one(bug, wanted.most, wanted.each, wanted.shrink) for bug in bugs]
     if not wanted.names:
         TABLE.write_text(_table(bugs, finds), encoding="utf-8")
     found = [find for find in finds if find.violation is not None]
     seeds = [find.tries for bug, find in zip(bugs, finds, strict=True) if bug.found_by == "simulation"]
     print(f"\n{len(found)} of {len(bugs)} found" + (f", median {median(seeds):g} seeds" if seeds else ""))
+    if events := [find.shrunk.events for find in finds if find.shrunk is not None]:
+        print(f"{len(events)} shrunk, to a median of {median(events):g} events")
     return 0 if len(found) == len(bugs) else 1
 
 

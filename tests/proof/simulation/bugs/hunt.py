@@ -16,6 +16,7 @@ import alphapo_async
 from tests.proof.simulation.bugs.catalogue import FoundBy
 from tests.proof.simulation.bugs.planting import ROOT
 from tests.proof.simulation.scenario import drawn
+from tests.proof.simulation.shrinking import Shrunk, shrunk
 from tests.proof.simulation.simulation import simulated
 from tests.proof.test_row_model import EYES, explore
 
@@ -36,14 +37,17 @@ class Find(msgspec.Struct, frozen=True):
     violation: str | None
     tries: int
     """Worlds that were run, or searches that were made."""
+    shrunk: Shrunk | None = None
+    """The smallest world found in which it is violated, where the simulation found it."""
 
 
-def by_simulation(most: int, each: int) -> Find:
-    """Run the worlds of one seed after another until a promise is broken."""
+def by_simulation(most: int, each: int, runs: int = 0) -> Find:
+    """Run the worlds of one seed after another until a promise is broken; then shrink that world in so many runs."""
     for seed in range(most):
-        verdict = simulated(drawn(seed, each))
+        scenario = drawn(seed, each)
+        verdict = simulated(scenario)
         if verdict.failure is not None:
-            return Find(verdict.failure, seed + 1)
+            return Find(verdict.failure, seed + 1, shrunk(scenario, verdict.failure, runs) if runs else None)
     return Find(None, most)
 
 
@@ -66,7 +70,7 @@ def by_test(test: str) -> Find:
     return Find(f"{test.rpartition('::')[2]} fails" if done.returncode == pytest.ExitCode.TESTS_FAILED else None, 1)
 
 
-def main(found_by: FoundBy, most: int, each: int, test: str = "") -> None:
+def main(found_by: FoundBy, most: int, each: int, runs: int, test: str = "") -> None:
     """Hunt in the copy that stands in the working folder, and print what was found."""
     home = Path(alphapo_async.__file__).parent.parent
     assert home == Path.cwd(), f"the package of {home} is hunted in, not the copy"
@@ -74,7 +78,7 @@ def main(found_by: FoundBy, most: int, each: int, test: str = "") -> None:
     gc.disable()
     match found_by:
         case "simulation":
-            found = by_simulation(most, each)
+            found = by_simulation(most, each, runs)
         case "model check":
             found = by_model_check()
         case "test":
@@ -83,4 +87,4 @@ def main(found_by: FoundBy, most: int, each: int, test: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])  # type: ignore[arg-type]
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])  # type: ignore[arg-type]
