@@ -104,7 +104,7 @@ def _others() -> list[str]:
 
 
 def test_one_seed_is_one_ledger_on_every_version_of_python() -> None:
-    """The schedule inside asyncio differs from version to version; in worlds that keep the order, what AlphaPo has seen and done does not."""
+    """The schedule inside asyncio differs from version to version; where a world keeps the order, what AlphaPo has seen does not."""
     others = _others()
     if not others:
         pytest.skip("no other version of Python here can import the client")
