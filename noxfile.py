@@ -47,7 +47,7 @@ def proofs(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run new seeds of the simulation: `nox -s soak -- --hours 5`. The next such run goes on behind them."""
+    """Run new seeds of the simulation: `nox -s soak -- --hours 5`. The next such run continues behind them."""
     session.install("-q", "-e", ".[dev]")
     session.run("python", "-m", "tests.proof.simulation", *(session.posargs or ("--hours", "5")))
 

@@ -1,6 +1,6 @@
 """Run many worlds, or one again: `python -m tests.proof.simulation --seeds 2000`, `python -m tests.proof.simulation --seed 17 --trace`.
 
-`--hours 5` runs new seeds until the time is over, and goes on where the last such run stopped.
+`--hours 5` runs new seeds until the time is over, and continues where the last such run stopped.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="this world only")
     parser.add_argument("--hours", type=float, help="new seeds for so long, instead of --seeds")
     parser.add_argument(
-        "--progress", type=Path, default=Path(".simulated"), help="with --hours: the file that says where to go on"
+        "--progress", type=Path, default=Path(".simulated"), help="with --hours: the file that says where to continue"
     )
     parser.add_argument("--trace", action="store_true", help="with --seed: show all that happens")
     parser.add_argument(

@@ -221,8 +221,8 @@ def shrunk(scenario: Scenario, failure: str, most: int = MOST_RUNS) -> Shrunk:
     )
 
 
-_TOLD: Final = re.compile(
-    r"[\d.]+ (trouble: |told: |callback |AlphaPo |VIOLATION|the journal goes back|.*: (a body of|dies|is closed))"
+_STORY: Final = re.compile(
+    r"[\d.]+ (trouble: |outcome: |callback |AlphaPo |VIOLATION|the journal goes back|.*: (a body of|dies|is closed))"
 )
 
 
@@ -230,6 +230,6 @@ def story_of(verdict: Verdict) -> tuple[str, ...]:
     """Return what happened between people, processes and AlphaPo, without the ways to the journal; what repeats itself stands once."""
     lines: dict[str, str] = {}
     for line in map(str.strip, verdict.trace):
-        if _TOLD.match(line):
+        if _STORY.match(line):
             lines.setdefault(line.partition(" ")[2], line)
     return tuple(lines.values())

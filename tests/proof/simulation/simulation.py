@@ -776,7 +776,7 @@ class Simulation:
 
     def _heard(self, request: WithdrawalRequest, told: Any, *, is_late: bool) -> None:
         outcome = "accepted" if isinstance(told, Withdrawal) else told.outcome
-        self._trace(f"told: {request.foreign_id} {outcome}")
+        self._trace(f"outcome: {request.foreign_id} {outcome}")
         waiting = (
             process for (process, name), callers in self._waiting.items() if callers and name == request.foreign_id
         )

@@ -14,9 +14,9 @@ from tests.support.long import LONG
 def test_worlds_are_run_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """With what came of them, and 0 where every promise was kept."""
     assert main(["--seeds", "3", "--each", "3", "--jobs", "1"]) == 0
-    told = capsys.readouterr().out
-    assert "3 worlds in" in told
-    assert "0 violations" in told
+    shown = capsys.readouterr().out
+    assert "3 worlds in" in shown
+    assert "0 violations" in shown
 
 
 def test_one_world_is_run_again_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,15 +29,15 @@ def test_one_world_is_run_again_with_its_trace(capsys: pytest.CaptureFixture[str
 def test_a_failure_is_shrunk_and_says_how_it_is_run_again(capsys: pytest.CaptureFixture[str]) -> None:
     """Of many worlds the first that failed."""
     assert main(["--seeds", "12", "--each", "8", "--jobs", "1", "--break", "A1", "--shrink", "40"]) == 1
-    told = capsys.readouterr().out
-    assert "--each 8 --break A1 --trace" in told
-    assert "shrunk in" in told
+    shown = capsys.readouterr().out
+    assert "--each 8 --break A1 --trace" in shown
+    assert "shrunk in" in shown
     assert Worlds(8, None, "priorities").again(4).endswith("--seed 4 --each 8 --schedule 'priorities'")
 
 
 @LONG
 def test_a_long_run_shows_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The next one goes on there."""
+    """The next one continues there."""
     kept = tmp_path / "progress"
     assert main(["--hours", "0.0003", "--each", "2", "--jobs", "1", "--progress", str(kept)]) == 0
     first = json.loads(kept.read_text())
@@ -47,7 +47,7 @@ def test_a_long_run_shows_where_it_stopped(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_seeds_that_had_begun_and_not_ended_are_run_again(tmp_path: Path) -> None:
-    """A long run goes on at the first of them, whatever ended behind it."""
+    """A long run continues at the first of them, whatever ended behind it."""
     kept = tmp_path / "progress"
     progress = Progress(kept)
     shares = progress.shares(float("inf"))

@@ -28,9 +28,9 @@ def test_the_smallest_part_is_found(items: list[int], data: st.DataObject) -> No
     ("failure", "kind"),
     [
         (None, None),
-        ("at 1.5 s: payout-3: told after 12.3 s", "NAME: told after # s"),
-        ("at 20.0 s: Payout No 24-2: told after 3 s", "NAME: told after # s"),
-        ("at 0.1 s: PAYOUT-8: told after 3 s", "NAME: told after # s"),
+        ("at 1.5 s: payout-3: reported after 12.3 s", "NAME: reported after # s"),
+        ("at 20.0 s: Payout No 24-2: reported after 3 s", "NAME: reported after # s"),
+        ("at 0.1 s: PAYOUT-8: reported after 3 s", "NAME: reported after # s"),
     ],
 )
 def test_a_violation_is_known_again_by_its_kind(failure: str | None, kind: str | None) -> None:
@@ -52,7 +52,7 @@ def test_a_failure_becomes_a_story_of_a_few_events() -> None:
 
 
 def test_no_runs_leave_the_world_as_it_is() -> None:
-    """The failure is told, with all that happened."""
+    """The failure is shown, with everything that happened."""
     scenario = drawn(0, 4, "A1")
     small = shrunk(scenario, "at 1.0 s: something else", 0)
     assert (small.runs, small.payments) == (0, len(scenario.intents))
