@@ -60,6 +60,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def spec(session: nox.Session) -> None:
+    """Check the specification in TLA+ with TLC, its planted mistakes, and traces of the simulator (needs Java)."""
+    session.install("-q", "-e", ".[dev,spec]")
+    session.run("python", "-m", "tests.proof.spec", *session.posargs)
+
+
+@nox.session
 def uvloop(session: nox.Session) -> None:
     """Run the tests of whatever waits or talks on uvloop's event loop."""
     session.install("-q", "-e", ".[dev]")

@@ -297,11 +297,11 @@ class Recorder:
         Returns:
             The row before and after, the evidence, and whether that changed more than the history.
         """
-        now, before, evidence, is_news = self._now(), row, CalledBack(transaction, excerpt), False
+        before, evidence, is_news = row, CalledBack(transaction, excerpt), False
 
         def change(known: Row | None) -> _Changed:
             nonlocal before, evidence, is_news
-            before = row if known is None else known
+            now, before = self._now(), row if known is None else known
             evidence = CalledBack(transaction, excerpt, why_not_ours(before, transaction))
             learned = apply(before, evidence, now, self._assumptions)
             is_news = learned != before

@@ -22,7 +22,7 @@ from alphapo_async.core.evidence import (
     Requested,
     Revision,
 )
-from alphapo_async.core.history import Entry
+from alphapo_async.core.history import Change, Entry
 from alphapo_async.core.models import CryptoAddress, Money, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
 from alphapo_async.core.results import BatchResult
@@ -172,6 +172,28 @@ def test_whether_a_callback_fits_is_judged_on_the_row_as_it_stands_at_the_end() 
     doubts, lines = run(story())
     assert doubts == ["cancelled after confirmed", "cancelled after confirmed", None]
     assert lines == [("does not fit: cancelled after confirmed", 2), ("confirmed", 1)]
+
+
+class _SlowJournal(MemoryJournal):
+    """Takes 40 seconds until it writes."""
+
+    async def update(self, account: str, foreign_id: str, change: Change, *, may_lag: bool = False) -> Row:
+        """Write late."""
+        await asyncio.sleep(40.0)
+        return await super().update(account, foreign_id, change, may_lag=may_lag)
+
+
+def test_a_callback_is_dated_when_it_is_written() -> None:
+    """The attempt that another worker may have under way can leave until then, and not only until the callback came."""
+
+    async def story() -> None:
+        engine = engine_of(Wire(), journal=_SlowJournal(), clock=lambda: asyncio.get_running_loop().time())
+        row = await engine.recorder.record("f", ASKED)
+        processing = Transaction(id=7, foreign_id="f", status="processing", **_FIGURES)
+        _, after, _, _ = await engine.recorder.apply_callback(row, processing, ReplyExcerpt())
+        assert (after.state, after.settled_at, after.could_leave_until) == ("accepted", 80.0, 95.0)
+
+    run(story())
 
 
 _FIGURES: dict[str, Any] = {

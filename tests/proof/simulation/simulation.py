@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from math import inf
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
@@ -102,6 +102,9 @@ class Simulation:
         until: simulated seconds after which no more is looked at; None for the whole story.
     """
 
+    disk_type: ClassVar[type[Disk]] = Disk
+    network_type: ClassVar[type[Network]] = Network
+
     def __init__(
         self,
         scenario: Scenario,
@@ -119,7 +122,7 @@ class Simulation:
         self.failure: str | None = None
         self.alphapo = Alphapo(scenario, self.chance, self.loop.time, self._note)
         self.oracles = Oracles(self.alphapo.world, self.loop.time, self._fail, resend_within=scenario.resend_within)
-        self.network = Network(
+        self.network = self.network_type(
             self.loop,
             self.alphapo,
             scenario,
@@ -348,7 +351,7 @@ class Simulation:
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _new_disk(self) -> Disk:
-        disk = Disk(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
+        disk = self.disk_type(is_durable=self.scenario.is_durable, watch=self._wrote, clock=self.loop.time)
         disk.world = self.loop.context_of(self.loop.world)
         disk.forgot = self.oracles.forgot
         disk.is_lossless = self.scenario.is_lossless
