@@ -59,9 +59,16 @@ def text_of(count: int) -> str:
 
 
 async def follow(
-    folder: Path, count: int, parts: Parts, seed: int = 0, *, faults: str = "demo", settle_after: float = _SETTLES_AFTER
+    folder: Path,
+    count: int,
+    parts: Parts,
+    seed: int = 0,
+    *,
+    faults: str = "demo",
+    settle_after: float = _SETTLES_AFTER,
+    give_up_after: str = "90s",
 ) -> Followed:
-    """Pay such a file, follow it, and compare each line of the results with the ledger."""
+    """Pay such a file, follow it for so long, and compare each line of the results with the ledger."""
     path, began = folder / f"{parts}.csv", time.monotonic()
     path.write_text(text_of(count), encoding="utf-8")
     sandbox = Sandbox(
@@ -70,7 +77,7 @@ async def follow(
     async with sandbox:
         runs, code, wrong, waiting = 0, int(Exit.UNKNOWN), ["not run"], 0
         while code == Exit.UNKNOWN and wrong and runs < _RUNS:
-            runs, code = runs + 1, await _run(path, sandbox.url)
+            runs, code = runs + 1, await _run(path, sandbox.url, give_up_after)
             await sandbox.drain()
             lines, wrong, waiting = _judged(path, count, {one.foreign_id: one for one in sandbox.ledger.all_accepted()})
         doubled = len(sandbox.ledger.paid_more_than_once("foreign_id"))
@@ -97,12 +104,12 @@ def _waits(line: dict[str, str], booked: AcceptedWithdrawal | None) -> bool:
     return line["outcome"] == "unknown" and booked is not None and not booked.moved_money
 
 
-async def _run(path: Path, url: str) -> int:
+async def _run(path: Path, url: str, give_up_after: str) -> int:
     command = [sys.executable, "-m", "alphapo_async", "batch", str(path), "--follow", "--max-rate", str(_RATE)]
     environment = {"ALPHAPO_KEY": KEY, "ALPHAPO_SECRET": SECRET, "ALPHAPO_BASE_URL": url, "PATH": os.environ["PATH"]}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     process = await asyncio.create_subprocess_exec(
-        *command, "--give-up-after", "90s", env=environment, stdout=asyncio.subprocess.DEVNULL
+        *command, "--give-up-after", give_up_after, env=environment, stdout=asyncio.subprocess.DEVNULL
     )
     return await process.wait()
 
@@ -124,11 +131,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", choices=("blockchain", "internal"), action="append", help="both, if none is named")
+    parser.add_argument(
+        "--give-up-after", default="90s", help="45m also sees those that wait for the quiet time (default: 90s)"
+    )
     given = parser.parse_args()
     bad = 0
-    for parts in ("blockchain", "internal"):
+    for parts in given.parts or ("blockchain", "internal"):
         with tempfile.TemporaryDirectory() as folder:
-            outcome = asyncio.run(follow(Path(folder), given.rows, parts, given.seed))
+            outcome = asyncio.run(
+                follow(Path(folder), given.rows, parts, given.seed, give_up_after=given.give_up_after)
+            )
         print(
             f"{parts}: {outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.0f} s, "
             f"exit code {outcome.code}, {dict(outcome.statuses)}, "

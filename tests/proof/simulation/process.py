@@ -170,6 +170,10 @@ class Process:
         """Tell whether something is under way for this foreign_id."""
         return foreign_id in self.client._registry.flights
 
+    def flies_in(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether a flight runs in this task, which may be a batch's own."""
+        return any(flight.task is task for flight in self.client._registry.flights.values())
+
     def start(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin something in this process."""
         return self._loop.create_task(story, context=self._loop.context_of(self.owner))
