@@ -41,7 +41,7 @@ API = {
 API["Errors"].remove("WithdrawalRequest")
 BASES = "    options:\n      inherited_members: true\n"
 """The fields that every error of a withdrawal has stand with their base."""
-CONTRIB = ("asgi", "aiohttp_web", "health", "opentelemetry", "otlp", "prometheus", "pytest_plugin")
+CONTRIB = ("asgi", "aiohttp_web", "engines", "health", "opentelemetry", "otlp", "prometheus", "pytest_plugin")
 LINKS = {
     "alphapo_async/OPERATIONS.md": "guide/index.md",
     ".github/SECURITY.md": "security.md",

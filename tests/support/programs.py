@@ -8,12 +8,17 @@ from pathlib import Path
 
 from tests.support.documents import GUIDE, text_of
 
-__all__ = ["programs", "write_programs"]
+__all__ = ["program_with", "programs", "write_programs"]
 
 
 def programs(page: str) -> list[str]:
     """Return every Python program of a page, as it stands there."""
     return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def program_with(page: str, text: str) -> str:
+    """Return the first program of a page that has this text in it."""
+    return next(program for program in programs(page) if text in program)
 
 
 def write_programs(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from tests.proof.failover_client import Report
 from tests.proof.relay import Relay
 from tests.proof.replication import Server, free_port
 from tests.support import documents
+from tests.support.programs import program_with
 
 __all__ = ["SCENARIOS", "lacking"]
 
@@ -295,11 +295,6 @@ async def _everything(stage: Stage) -> Setting:
 # ── programs of others that pay with ours ────────────────────────────────────────────────────────────────────────────
 
 
-def _program(page: str, having: str) -> str:
-    programs: list[str] = re.findall(r"```python\n(.*?)```", documents.text_of(page), re.DOTALL)
-    return next(one for one in programs if having in one)
-
-
 def _environment(stage: Stage, **more: str) -> dict[str, str]:
     told = {"ALPHAPO_BASE_URL": stage.sandbox.url, "ALPHAPO_KEY": stage.sandbox.key, "ALPHAPO_JOURNAL": _file(stage)}
     return {**told, "ALPHAPO_SECRET": stage.sandbox.secret, "PYTHONPATH": os.pathsep.join(sys.path), **more}
@@ -307,7 +302,7 @@ def _environment(stage: Stage, **more: str) -> dict[str, str]:
 
 async def _gunicorn(stage: Stage) -> Setting:
     """The README's backend on gunicorn, four workers."""
-    (stage.folder / "backend.py").write_text(_program("README.md", "FastAPI"), encoding="utf-8")
+    (stage.folder / "backend.py").write_text(program_with("README.md", "FastAPI"), encoding="utf-8")
     port = free_port()
     options = ("-k", "uvicorn_worker.UvicornWorker", "-w", "4", "-b", f"127.0.0.1:{port}", "--graceful-timeout", "15")
     command = (sys.executable, "-m", "gunicorn", *options, "backend:app")
@@ -360,7 +355,7 @@ def _report(stage: Stage, foreign_id: str, outcome: str, text: str, began: float
 
 async def _celery(stage: Stage) -> Setting:
     """The operations guide's program for Celery, with Redis."""
-    (stage.folder / "refund_tasks.py").write_text(_program(documents.GUIDE, "from celery"), encoding="utf-8")
+    (stage.folder / "refund_tasks.py").write_text(program_with(documents.GUIDE, "from celery"), encoding="utf-8")
     port = free_port()
     command = (program("redis-server") or "", "--port", str(port), "--bind", "127.0.0.1", "--save", "")
     redis = await stage.stack.enter_async_context(Daemon(command, port, stage.folder))
@@ -380,8 +375,9 @@ async def _celery(stage: Stage) -> Setting:
         backend, asked = task.app.backend, []
         async for number in paced(numbers, time.monotonic(), seconds):
             began = time.monotonic()
-            delayed = await asyncio.to_thread(task.delay, str(number), f"made-up-{number}", "0.001")
-            asked.append((derive_foreign_id("refund", str(number)), began, delayed.id))
+            payment = {"currency": "BTC", "address": f"made-up-{number}", "amount": "0.001", "end_user_reference": "u"}
+            delayed = await asyncio.to_thread(task.delay, str(number), payment)
+            asked.append((derive_foreign_id(f"refund-{number}"), began, delayed.id))
         for foreign_id, began, task_id in asked:
             told = {"status": ""}
             while told["status"] not in _ENDED:

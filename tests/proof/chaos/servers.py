@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ _POLL: Final = 0.02
 
 
 def program(name: str) -> str | None:
-    """Return where a program is; servers are where an ordinary user does not look."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    """Return where a program is; servers are where an ordinary user does not look, or came with a package of Python."""
+    own = Path(sys.executable).parent
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:{own}")
 
 
 def debian_programs() -> Path | None:

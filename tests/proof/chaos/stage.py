@@ -29,7 +29,7 @@ from tests.proof.chaos.payer import CLOSE_GRACE, DEADLINE, Order, Verb, policy, 
 from tests.proof.failover_client import KEY, SECRET, Report
 from tests.proof.killing import UntilCalm
 
-__all__ = ["Fault", "Plan", "Result", "Scenario", "Setting", "Stage", "play"]
+__all__ = ["Fault", "Plan", "Result", "Scenario", "Setting", "Stage", "play", "row_states"]
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
 """Something that goes wrong, and is repaired before it returns."""
@@ -277,23 +277,24 @@ class Stage:
             if one.moved_money and not one.foreign_id.startswith(_CONTROL):
                 accepted.setdefault(one.foreign_id, []).append(Accepted(str(one.id), one.at))
         named = {report.foreign_id for each in reports.values() for report in each if report.foreign_id}
-        states, waiting = await self._states(setting.journal, named | accepted.keys())
+        states, waiting = await row_states(setting.journal, named | accepted.keys(), self.plan.quiet)
         pauses = {process.name: process.pauses for process in self._processes}
         return Evidence(reports, accepted, states, waiting, pauses, DEADLINE, _CLOSING)
 
-    async def _states(self, journal: str, names: Iterable[str]) -> tuple[dict[str, str], frozenset[str]]:
-        """Return the states of rows, and which of them wait for `quiet`."""
-        assumptions = Assumptions(quiet=self.plan.quiet)
-        states: dict[str, str] = {}
-        waiting: set[str] = set()
-        async with _opened(journal) as opened:
-            for name in names:
-                row = await opened.find("default", name)
-                if row is not None:
-                    states[name] = row.state
-                    if is_in_doubt(row) and time.time() < quiet_ends_at(row, assumptions):
-                        waiting.add(name)
-        return states, frozenset(waiting)
+
+async def row_states(journal: str, names: Iterable[str], quiet: float) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the states of rows, and which of them wait for `quiet`."""
+    assumptions = Assumptions(quiet=quiet)
+    states: dict[str, str] = {}
+    waiting: set[str] = set()
+    async with _opened(journal) as opened:
+        for name in names:
+            row = await opened.find("default", name)
+            if row is not None:
+                states[name] = row.state
+                if is_in_doubt(row) and time.time() < quiet_ends_at(row, assumptions):
+                    waiting.add(name)
+    return states, frozenset(waiting)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,6 @@
 
 from importlib.util import find_spec
 
-_NEEDED = {"test_engines.py": ("dbos", "temporalio"), "test_django.py": ("django",), "test_celery.py": ("celery",)}
+_NEEDED = {"test_temporal.py": ("temporalio",), "test_django.py": ("django",), "test_celery.py": ("celery",)}
 
 collect_ignore = [name for name, modules in _NEEDED.items() if None in map(find_spec, modules)]

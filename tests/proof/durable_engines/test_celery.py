@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,13 @@ from celery.contrib.testing.worker import start_worker
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.sandbox import Fault, Script
 from tests.support import documents
-from tests.support.documents import text_of
+from tests.support.programs import program_with
 
-(PROGRAM,) = [
-    program
-    for program in re.findall(r"```python\n(.*?)```", text_of(documents.GUIDE), re.DOTALL)
-    if "from celery" in program
-]
+PROGRAM = program_with(documents.GUIDE, "from celery")
+
+
+def _payment(amount: str = "0.0015") -> dict[str, str]:
+    return {"currency": "BTC", "address": "bc1qmadeup", "amount": amount, "end_user_reference": "user-42"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def pay(tasks: Any, alphapo_sandbox: RunningSandbox, monkeypatch: pytest.MonkeyP
 
 def test_a_task_that_is_delivered_twice_pays_once(pay: Any, alphapo_sandbox: RunningSandbox) -> None:
     """As a broker does whose worker was killed: the second delivery finds the first in the journal."""
-    asked = [pay.delay(f"{number % 5}", "bc1qmadeup", "0.0015") for number in range(10)]
+    asked = [pay.delay(f"{number % 5}", _payment()) for number in range(10)]
     paid = [each.get(timeout=30) for each in asked]
     assert paid[:5] == paid[5:]
     assert sorted(paid[:5]) == sorted(str(each.id) for each in alphapo_sandbox.ledger.all_accepted())
@@ -58,14 +57,14 @@ def test_a_task_that_is_delivered_twice_pays_once(pay: Any, alphapo_sandbox: Run
 @pytest.mark.alphapo(faults=Script({"*": {"withdrawal": [Fault.RESET_AFTER]}}))
 def test_a_lost_answer_is_looked_up(pay: Any, alphapo_sandbox: RunningSandbox) -> None:
     """One acceptance, one body."""
-    paid = pay.delay("17", "bc1qmadeup", "0.0015").get(timeout=30)
+    paid = pay.delay("17", _payment()).get(timeout=30)
     assert paid == str(alphapo_sandbox.ledger.all_accepted()[0].id)
     assert alphapo_sandbox.ledger.posts == 1
 
 
 def test_a_refusal_is_not_tried_again(pay: Any, alphapo_sandbox: RunningSandbox) -> None:
     """The task fails with the error that says so."""
-    asked = pay.delay("17", "bc1qmadeup", "0")
+    asked = pay.delay("17", _payment("0"))
     with pytest.raises(Exception, match=r"WithdrawalRejected.*No money moved"):  # as Celery's serializer hands it back
         asked.get(timeout=30)
     assert not alphapo_sandbox.ledger.all_accepted()
