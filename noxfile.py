@@ -151,9 +151,10 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """Run the operations guide's programs for durable engines and for one event loop per request: DBOS, Temporal, Celery, Django."""
+    """Run the operations guide's programs for engines, queues and Django; then kill the workers of every engine that is here."""
     session.install("-q", "-e", ".[dev,engines]")
-    session.run("python", "-m", "pytest", "-q", "-n0", "tests/proof/durable_engines", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "-n0", "tests/proof/durable_engines")
+    session.run("python", "-m", "tests.proof.durable_engines", *session.posargs)
 
 
 @nox.session

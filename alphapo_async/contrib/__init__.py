@@ -1,1 +1,1 @@
-"""Mounts for web frameworks: each takes AlphaPo's callbacks and hands them to one function."""
+"""Integrations, one small file for each: web frameworks, engines and queues, probes, metrics and traces, pytest."""

@@ -265,15 +265,15 @@ class Restate(Engine):
     async def _pay(self, refund: dict[str, Any]) -> Answer:
         key = {"idempotency-key": refund["name"]}
         async with self._http.post(self._url, json=refund, headers=key) as reply:
-            told = await reply.json()
-        return Answer("accepted", told) if reply.ok else Answer("rejected", str(told))
+            shown = await reply.json()
+        return Answer("accepted", shown) if reply.ok else Answer("rejected", str(shown))
 
     async def answer(self, name: str) -> Answer:
         return await self._calls[name]
 
 
 class Celery(Engine):
-    """Celery with Redis; its child is killed, which runs the tasks."""
+    """Celery with Redis; its children are killed, which run the tasks."""
 
     name = "celery"
     imports = "from celery"
@@ -286,12 +286,12 @@ class Celery(Engine):
         self.environment |= {"CELERY_BROKER_URL": f"{url}/0", "CELERY_RESULT_BACKEND": f"{url}/1"}
         self._pay = self._load().pay
         self._tasks: dict[str, str] = {}
-        await self._work("-m", "celery", "-A", self.module, "worker", "-c", "1", "-l", "INFO", port=port)
+        await self._work("-m", "celery", "-A", self.module, "worker", "-c", "2", "-l", "INFO", port=port)
         async with asyncio.timeout(_PATIENCE):
             while " ready." not in self.worker.log.read_text(errors="replace"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL)
 
-    async def kill(self) -> None:
+    async def kill(self) -> None:  # with Redis the tasks of a whole worker that was killed run again an hour later
         for child in self.worker.children():
             os.kill(child, signal.SIGKILL)
 
@@ -299,11 +299,11 @@ class Celery(Engine):
         self._tasks[name] = (await asyncio.to_thread(self._pay.delay, name, payment)).id
 
     async def answer(self, name: str) -> Answer:
-        told: dict[str, Any] = {"status": ""}
-        while told["status"] not in ("SUCCESS", "FAILURE", "REVOKED"):
+        shown: dict[str, Any] = {"status": ""}
+        while shown["status"] not in ("SUCCESS", "FAILURE", "REVOKED"):
             await asyncio.sleep(_POLL)
-            told = await asyncio.to_thread(self._pay.app.backend.get_task_meta, self._tasks[name])
-        return Answer("accepted", told["result"]) if told["status"] == "SUCCESS" else _answer_of(told["result"])
+            shown = await asyncio.to_thread(self._pay.app.backend.get_task_meta, self._tasks[name])
+        return Answer("accepted", shown["result"]) if shown["status"] == "SUCCESS" else _answer_of(shown["result"])
 
 
 class Taskiq(Engine):

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     withdrawals: int
     kills: int
     patience: float = 240.0
-    """Seconds for a body to arrive after a kill, and for all answers after the last one."""
+    """Seconds for a body to arrive after a kill, and for the next answer after the last one."""
 
 
 class Result(NamedTuple):
@@ -141,9 +141,13 @@ class _Run:
         refused = {asyncio.create_task(self._note_answer(name)) for name in self._asked if _is_refused(int(name))}
         until = time.monotonic() + self._plan.patience
         try:
-            while not all(task.done() for task in paid) and time.monotonic() < until:
+            done: set[asyncio.Task[None]] = set()
+            while len(done) < len(paid) and time.monotonic() < until:
                 await self._engine.idle()
-                await asyncio.wait(paid, timeout=1.0)
+                before = len(done)
+                done, _ = await asyncio.wait(paid, timeout=1.0)
+                if len(done) > before:
+                    until = time.monotonic() + self._plan.patience
             await asyncio.wait(paid | refused, timeout=_FOR_REFUSALS)
         finally:
             for task in paid | refused:

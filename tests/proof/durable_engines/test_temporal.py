@@ -56,7 +56,7 @@ async def test_an_answer_is_not_tried_again(alphapo_sandbox: RunningSandbox, pay
 
 @pytest.mark.alphapo(faults="unknown")
 async def test_an_unknown_outcome_is_tried_again(alphapo_sandbox: RunningSandbox, pay: Any) -> None:
-    """Temporal is told how long to wait."""
+    """Temporal is given how long to wait."""
     with pytest.raises(ApplicationError, match="Keep it pending") as answer:
         await ActivityEnvironment().run(pay, "17", PAYMENT)
     assert not answer.value.non_retryable
