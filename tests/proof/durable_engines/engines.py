@@ -266,7 +266,7 @@ class Restate(Engine):
         key = {"idempotency-key": refund["name"]}
         async with self._http.post(self._url, json=refund, headers=key) as reply:
             shown = await reply.json()
-        return Answer("accepted", shown) if reply.ok else Answer("rejected", str(shown))
+        return Answer("accepted", shown) if reply.ok else _answer_of(RuntimeError(shown))
 
     async def answer(self, name: str) -> Answer:
         return await self._calls[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Set as AbstractSet
@@ -11,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from alphapo_async import derive_foreign_id
+from alphapo_async import AlphapoClient, derive_foreign_id
 from alphapo_async.sandbox import Call, Fault, Sandbox
 from tests.proof.chaos.judge import FINAL, Accepted, Evidence, Verdict, judge
 from tests.proof.chaos.stage import row_states
@@ -23,6 +24,8 @@ __all__ = ["Plan", "Result", "StallOnDemand", "play"]
 _POLL: Final = 0.02
 _FOR_REFUSALS: Final = 5.0
 """Seconds for the other answers, after all that is paid has one."""
+_SETTLING: Final = 30.0
+"""Seconds for one pass over what is open; what is refused while in doubt takes longer, and waits for `quiet` anyway."""
 _QUIET: Final = 1_800.0
 """As in the programs, which run with the usual policy."""
 
@@ -111,6 +114,7 @@ class _Run:
             await self._engine.kill()
             kills += 1
         await self._wait_for_all()
+        await self._settle()
         evidence = await self._evidence()
         answers = Counter(report.outcome for report in self._reports if report.kind == "result")
         answers["unknown until quiet"] = len(evidence.waiting)
@@ -156,6 +160,16 @@ class _Run:
         for task in paid | refused:
             if not task.cancelled():
                 task.result()
+
+    async def _settle(self) -> None:
+        """End the worker, and settle once what no step asks for any more, as `alphapo worker` does beside an engine."""
+        await self._engine.worker.end()
+        client = AlphapoClient(KEY, SECRET, journal=self._engine.journal, base_url=self._sandbox.url)
+        async with client:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SETTLING):
+                    async for _ in client.resume():
+                        pass
 
     async def _note_answer(self, name: str) -> None:
         answer = await self._engine.answer(name)
