@@ -29,7 +29,7 @@ from alphapo_async.session import LARGEST_REPLY
 from tests.support import documents, postgres
 from tests.support.documents import place_of, text_of
 from tests.support.long import LONG
-from tests.support.programs import programs, write_programs
+from tests.support.programs import programs, programs_of, write_programs
 
 README = text_of("README.md")
 GUIDE = text_of(documents.GUIDE)
@@ -136,7 +136,7 @@ def _free_port() -> int:
 
 
 def test_the_examples_of_tests_pass(tmp_path: Path) -> None:
-    """As they stand in README and guide, with nothing but the package and pytest-asyncio, in files beside each other.
+    """As they stand in README and guide, with the settings that the guide shows, in files beside each other.
 
     Those of the backend, of at most 40 lines, import it anew each, and get a client that is not closed yet. The stand-ins are a client from
     `create_autospec`, and replies of aioresponses with the response class that it needs.
@@ -145,9 +145,8 @@ def test_the_examples_of_tests_pass(tmp_path: Path) -> None:
     programs = {"app": BACKEND, "test_payout": TESTED, "test_stand_in": STOOD_IN, "test_replies": SCRIPTED}
     for name, program in {**programs, "test_backend": TESTED_BACKEND}.items():
         (tmp_path / f"{name}.py").write_text(program, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
-    )
+    (settings,) = re.findall(r"```ini\n(\[pytest\]\n.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "pytest.ini").write_text(settings, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist"]
     # Starlette's test client warns of the HTTP client that it uses: that matters only where every warning is an error.
     usual = {name: value for name, value in os.environ.items() if name not in ("PYTHONWARNINGS", "PYTHONDEVMODE")}
@@ -155,6 +154,28 @@ def test_the_examples_of_tests_pass(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout
     passed = Counter(line.partition("::")[0] for line in ran.stdout.splitlines() if " PASSED" in line)
     assert passed == {"test_payout.py": 2, "test_stand_in.py": 2, "test_replies.py": 1, "test_backend.py": 3}
+
+
+_PACKAGES = {
+    "celery": "celery[redis]",
+    "restate": "restate-sdk",
+    "sqlalchemy": "sqlalchemy[asyncio]",
+    "starlette": "fastapi",
+    "starlette.testclient": "httpx2",
+    "taskiq_redis": "taskiq-redis",
+}
+"""What brings a module, where its name differs from the package's."""
+
+
+@pytest.mark.parametrize("topic", [topic for topic, text in topics(GUIDE).items() if "```python" in text])
+def test_each_topic_names_the_packages_of_its_programs(topic: str) -> None:
+    """In a pip line of that topic."""
+    text = topics(GUIDE)[topic]
+    installed = " ".join(re.findall(r"pip install ([^`\n]+)", text))
+    modules = set(re.findall(r"^(?:from|import) ([\w.]+)", "".join(programs_of(text)), re.MULTILINE))
+    needed = {*modules, *(module.partition(".")[0] for module in modules)} - {"alphapo_async", "aiohttp"}
+    packages = {_PACKAGES.get(name, name) for name in needed if "." not in name or name in _PACKAGES}
+    assert sorted(packages - sys.stdlib_module_names - set(re.findall(r"[\w\[\]-]+", installed))) == []
 
 
 def _cells() -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.runbook import guide, runbook, show, titles, topics
 from alphapo_async.core import errors
 from tests.cli.conftest import clean_environment, command_line, invoke
+from tests.support.documents import text_of
 
 TOPICS = (
     "production",
@@ -44,6 +45,7 @@ TOPICS = (
     "upgrade",
     "loops",
     "engines",
+    "assumptions",
     "new-id",
     "glossary",
 )
@@ -141,6 +143,13 @@ def test_every_outcome_has_its_answer_to_the_new_id() -> None:
     assert sorted(outcome for outcome in outcomes if f"| {outcome}" not in told and f"({outcome})" not in told) == []
 
 
+def test_each_assumption_has_what_goes_wrong_without_it() -> None:
+    """As many as the simulation breaks."""
+    rows = re.findall(r"^\| (\w.+) \| (.+) \|$", topics(guide())["assumptions"], re.MULTILINE)[1:]
+    broken = re.findall(r"^\| A\d \|", text_of("tests/proof/simulation/README.md"), re.MULTILINE)
+    assert len(rows) == len(broken) == 5
+
+
 def test_every_public_name_it_uses_exists() -> None:
     """Classes and functions of the package, and of the local sandbox."""
     named = {*re.findall(r"`([A-Z][a-z]\w+)[(`]", guide()), *re.findall(r"from alphapo_async import (\w+)", guide())}
@@ -150,12 +159,14 @@ def test_every_public_name_it_uses_exists() -> None:
 
 
 def test_the_glossary_explains_the_words_that_errors_and_events_use() -> None:
-    """Each word once, with its meaning."""
-    rows = [line.strip("| ").split(" | ") for line in topics(guide())["glossary"].splitlines()[4:]]
-    words = [word.strip() for names, _ in rows for word in re.split(r"[/,]", names)]
-    assert len(words) == len(set(words)) > 30
+    """Each word once, in an entry of its own, and every outcome."""
+    words = re.findall(r"^\| (\w[\w -]*) \| .+ \|$", topics(guide())["glossary"], re.MULTILINE)[1:]
+    assert len(words) == len(set(words)) == topics(guide())["glossary"].count("\n|") - 2 > 30
+    assert {kind.outcome.replace("_", " ") for kind in errors.WithdrawalError.__subclasses__()} < set(words)
     for word in (
         "foreign_id",
+        "accepted",
+        "open",
         "in doubt",
         "final",
         "frozen",

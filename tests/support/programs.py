@@ -8,12 +8,17 @@ from pathlib import Path
 
 from tests.support.documents import GUIDE, text_of
 
-__all__ = ["program_with", "programs", "write_programs"]
+__all__ = ["program_with", "programs", "programs_of", "write_programs"]
 
 
 def programs(page: str) -> list[str]:
     """Return every Python program of a page, as it stands there."""
-    return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    return programs_of(text_of(page))
+
+
+def programs_of(text: str) -> list[str]:
+    """Return every Python program of a text."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def program_with(page: str, text: str) -> str:
