@@ -383,15 +383,59 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 230
 
 
+def _lines_of(*names: str) -> int:
+    """Return the lines of files, and of every program and query in folders."""
+    places = [place_of(name) for name in names]
+    paths = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths if path.suffix in (".py", ".sql"))
+
+
+def _is_about(counted: str, lines: int) -> bool:
+    """Return whether a figure of a page is right to a tenth."""
+    return abs(lines / int(counted.replace(",", "")) - 1) < 0.1
+
+
 def test_the_readme_counts_the_lines_that_handle_money() -> None:
-    """To a tenth: who wants to read them knows what awaits."""
-    (counted, listed) = re.findall(r"Five files handle money, with about ([\d,]+) lines: (.*?)\n\n", README, re.DOTALL)[
-        0
-    ]
+    """To a tenth, the journal, the client, the package and its tests included."""
+    ((counted, listed),) = re.findall(
+        r"Five files handle money, with about ([\d,]+) lines: (.*?)\nA review", README, re.DOTALL
+    )
     names = re.findall(r"`(alphapo_async/[\w/]+\.py)`", listed)
-    lines = sum(len(text_of(name).splitlines()) for name in names)
     assert len(names) == 5
-    assert abs(lines / int(counted.replace(",", "")) - 1) < 0.1
+    assert _is_about(counted, _lines_of(*names))
+    ((journal, client, package, tests),) = re.findall(
+        r"about ([\d,]+) lines with its SQL in `alphapo_async/journal/`, and the ([\d,]+) of `alphapo_async/client.py`"
+        r".* about ([\d,]+) lines, its tests ([\d,]+)\.",
+        README,
+    )
+    assert _is_about(journal, _lines_of("alphapo_async/journal"))
+    assert _is_about(client, _lines_of("alphapo_async/client.py"))
+    assert _is_about(package, _lines_of("alphapo_async/"))
+    assert _is_about(tests, _lines_of("tests"))
+
+
+def test_the_readme_compares_the_cpu_as_the_benchmarks_do() -> None:
+    """With 100 in flight and with one, to a digit behind the point."""
+    hundred_shown, one_shown = r"([\d.]+) .*?, ([\d.]+) in a file, ([\d.]+) in .*?", r"([\d.]+), ([\d.]+) and ([\d.]+):"
+    (shown,) = re.findall(f"with 100 in flight {hundred_shown}; one at a time {one_shown}", README)
+    figures = text_of("benchmarks/README.md")
+    hundred = re.findall(r"^\| ours: `withdraw`, .+? \| ([\d.]+) \|", figures, re.MULTILINE)
+    (one,) = re.findall(r"^\| 1 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", figures, re.MULTILINE)
+    assert [float(figure) for figure in shown] == [round(float(figure) + 1e-9, 1) for figure in (*hundred, *one)]
+
+
+async def test_a_journal_is_read_without_the_library(tmp_path: Path) -> None:
+    """With the query that the page on contributing shows."""
+    (query,) = re.findall(r"```sql\n(.*?)```", text_of(".github/CONTRIBUTING.md"), re.DOTALL)
+    request = WithdrawalRequest(foreign_id="f", currency="BTC", address="bc1q", amount="0.1", end_user_reference="u")
+    path = tmp_path / "payouts.db"
+    with RunningSandbox() as running:
+        async with running.client(journal=str(path)) as client:
+            paid = await client.withdraw(request)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(query).fetchall()
+    assert {line[:6] for line in found} == {("f", "accepted", "0.1", "BTC", str(paid.id), paid.status)}
+    assert "attempt" in [line[7] for line in found]
 
 
 @LONG
