@@ -186,7 +186,7 @@ class Procrastinate(Engine):
 
 
 class Temporal(Engine):
-    """Temporal, with the development server of its command line."""
+    """Temporal, with the development server of its command line and the journal in PostgreSQL."""
 
     name = "temporal"
     imports = "from temporalio"
@@ -204,6 +204,7 @@ class Temporal(Engine):
             while not await self._connect(Client, address):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL)
         self.environment["TEMPORAL_ADDRESS"] = address
+        self.journal, _ = await self._postgres()
         await self._work(f"{self.module}.py", port=port)
 
     async def _connect(self, client: Any, address: str) -> bool:
