@@ -24,10 +24,12 @@ __all__ = [
     "by_fingerprint",
     "check_account",
     "check_base_url",
+    "check_filled",
     "check_hook",
     "check_rate",
     "from_environment",
     "is_loopback",
+    "missing_credentials",
     "read_retired_keys",
     "the_journal",
 ]
@@ -198,29 +200,75 @@ _VARIABLES: Final = {"base_url": "ALPHAPO_BASE_URL", "journal": "ALPHAPO_JOURNAL
 
 
 @hides_arguments
-def from_environment(environment: Mapping[str, str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def from_environment(
+    environment: Mapping[str, str], given: Mapping[str, Any] | None = None, *, needs_key: bool = True
+) -> dict[str, Any]:
     """Return the client's arguments: those given, and those that the environment names.
 
-    An empty variable is the same as none.
+    Args:
+        environment: the variables.
+        given: arguments that need no variable.
+        needs_key: whether key and secret are among the arguments.
 
     Raises:
-        ConfigurationError: key or secret is missing, a variable cannot be meant, or the file of the secret or of the retired keys cannot
-            be read.
+        ConfigurationError: key or secret is missing, a variable is empty or cannot be meant, or the file of the secret or of the retired
+            keys cannot be read.
     """
     found: dict[str, Any] = dict(given or {})
-    variables = {name: text for name, text in environment.items() if text}
-    if missing := _missing(variables, found):
-        raise ConfigurationError(" ".join(missing))
-    if "key" not in found:
-        found["key"] = check_text("ALPHAPO_KEY", variables["ALPHAPO_KEY"], is_secret=True)
-    if "secret" not in found:
-        found["secret"] = _secret(variables)
+    variables = _filled(environment, found)
+    if needs_key:
+        found |= _credentials(variables, found)
     for name, variable in _VARIABLES.items():
         if name not in found and variable in variables:
             text = variables[variable]
             found[name] = check_path(variable, text, is_secret=may_hold_password(text))
     if "retired_keys" not in found and RETIRED_KEYS in variables:
         found["retired_keys"] = read_retired_keys(variables[RETIRED_KEYS], RETIRED_KEYS)
+    return found
+
+
+def missing_credentials(environment: Mapping[str, str]) -> str:
+    """Return what to say of key and secret that are not set; empty if both are."""
+    return " ".join(_missing(environment, {}))
+
+
+def _filled(environment: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the variables that name arguments; those of arguments that are given are not read.
+
+    Raises:
+        ConfigurationError: one is set and empty.
+    """
+    names = {
+        "ALPHAPO_KEY": "key",
+        "ALPHAPO_SECRET": "secret",
+        "ALPHAPO_SECRET_FILE": "secret",
+        RETIRED_KEYS: "retired_keys",
+        **{variable: name for name, variable in _VARIABLES.items()},
+    }
+    variables = {name: environment[name] for name in names if name in environment and names[name] not in given}
+    check_filled(variables)
+    return variables
+
+
+def check_filled(variables: Mapping[str, str]) -> None:
+    """Pass if no variable is empty.
+
+    Raises:
+        ConfigurationError: one is. It may have been meant: without it the default is AlphaPo's production host, or another journal.
+    """
+    if empty := [name for name, text in variables.items() if not text]:
+        raise ConfigurationError(f"{', '.join(empty)}: set, but empty. Fill it, or unset it. Nothing was sent.")
+
+
+def _credentials(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return key and secret, as far as they are not given."""
+    if missing := _missing(variables, given):
+        raise ConfigurationError(" ".join(missing))
+    found = {}
+    if "key" not in given:
+        found["key"] = check_text("ALPHAPO_KEY", variables["ALPHAPO_KEY"], is_secret=True)
+    if "secret" not in given:
+        found["secret"] = _secret(variables)
     return found
 
 
@@ -280,8 +328,8 @@ def _missing(variables: Mapping[str, str], given: Mapping[str, Any]) -> list[str
 
 
 def _secret(variables: Mapping[str, str]) -> str:
-    if secret := variables.get("ALPHAPO_SECRET"):
-        return check_text("ALPHAPO_SECRET", secret, is_secret=True)
+    if "ALPHAPO_SECRET" in variables:
+        return check_text("ALPHAPO_SECRET", variables["ALPHAPO_SECRET"], is_secret=True)
     path = check_path("ALPHAPO_SECRET_FILE", variables["ALPHAPO_SECRET_FILE"], is_secret=True)
     try:
         return Path(path).read_text(encoding="utf-8-sig").strip()

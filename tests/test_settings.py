@@ -31,6 +31,7 @@ from alphapo_async.settings import (
     check_rate,
     from_environment,
     is_loopback,
+    missing_credentials,
     read_retired_keys,
     the_journal,
 )
@@ -235,25 +236,54 @@ def test_the_environment_names_every_argument() -> None:
     }
 
 
-def test_what_is_not_set_or_empty_is_left_to_the_defaults() -> None:
-    """An empty variable is the same as none."""
-    result = from_environment({**KEYED, "ALPHAPO_BASE_URL": "", "ALPHAPO_ACCOUNT": ""})
-
-    assert result == {"key": "made-up-key", "secret": "made-up-secret"}
+def test_what_is_not_set_is_left_to_the_defaults() -> None:
+    """Key and secret are all that is needed."""
+    assert from_environment(KEYED) == {"key": "made-up-key", "secret": "made-up-secret"}
 
 
-@pytest.mark.parametrize("environment", [{"ALPHAPO_SECRET": "s"}, {"ALPHAPO_SECRET": "s", "ALPHAPO_KEY": ""}])
-def test_a_missing_key_is_named(environment: dict[str, str]) -> None:
+VARIABLES = [
+    "ALPHAPO_KEY",
+    "ALPHAPO_SECRET",
+    "ALPHAPO_SECRET_FILE",
+    "ALPHAPO_RETIRED_KEYS_FILE",
+    "ALPHAPO_BASE_URL",
+    "ALPHAPO_JOURNAL",
+    "ALPHAPO_ACCOUNT",
+]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_is_set_and_empty_is_refused(variable: str) -> None:
+    """It may have been meant: the default is AlphaPo's production host."""
+    with pytest.raises(
+        ConfigurationError, match=rf"^{variable}: set, but empty\. Fill it, or unset it\. Nothing was sent\.$"
+    ):
+        from_environment({**KEYED, variable: ""})
+
+
+def test_all_empty_variables_are_named_at_once() -> None:
+    """A manifest whose values are missing is corrected once."""
+    with pytest.raises(ConfigurationError, match=r"^ALPHAPO_BASE_URL, ALPHAPO_ACCOUNT: set, but empty"):
+        from_environment({**KEYED, "ALPHAPO_ACCOUNT": "", "ALPHAPO_BASE_URL": ""})
+
+
+def test_a_missing_key_is_named() -> None:
     """The message says which variable to set."""
     with pytest.raises(ConfigurationError, match="ALPHAPO_KEY is not set"):
-        from_environment(environment)
+        from_environment({"ALPHAPO_SECRET": "s"})
 
 
-@pytest.mark.parametrize("more", [{}, {"ALPHAPO_SECRET": ""}, {"ALPHAPO_SECRET": "", "ALPHAPO_SECRET_FILE": ""}])
-def test_a_missing_secret_is_named(more: dict[str, str]) -> None:
+def test_a_missing_secret_is_named() -> None:
     """The message says which two variables may hold it."""
     with pytest.raises(ConfigurationError, match="ALPHAPO_SECRET is not set, and neither is ALPHAPO_SECRET_FILE"):
-        from_environment({"ALPHAPO_KEY": "k", **more})
+        from_environment({"ALPHAPO_KEY": "k"})
+
+
+def test_what_asks_nothing_needs_no_key() -> None:
+    """The other variables count, and it is known what is missing."""
+    assert from_environment({"ALPHAPO_ACCOUNT": "ops"}, needs_key=False) == {"account": "ops"}
+    assert missing_credentials(KEYED) == ""
+    assert missing_credentials({"ALPHAPO_KEY": "k"}).startswith("ALPHAPO_SECRET is not set")
 
 
 def test_what_is_given_wins_over_the_environment_and_is_not_asked_of_it() -> None:
@@ -487,7 +517,6 @@ def test_retired_keys_are_read_from_a_file_one_pair_a_line(tmp_path: Path) -> No
     file.write_bytes("\ufeff# of 2025\nold-key old-secret\r\n\n  older-key\tolder-secret  \n".encode())
     environment = {"ALPHAPO_KEY": "k", "ALPHAPO_SECRET": "s", "ALPHAPO_RETIRED_KEYS_FILE": str(file)}
     assert from_environment(environment)["retired_keys"] == (("old-key", "old-secret"), ("older-key", "older-secret"))
-    assert "retired_keys" not in from_environment({**environment, "ALPHAPO_RETIRED_KEYS_FILE": ""})
 
 
 @pytest.mark.parametrize("line", ["lonely-secret", "three words here", "old-key s\u00e9cret"])

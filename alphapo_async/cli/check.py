@@ -153,7 +153,7 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
         access: whose balances and list of currencies.
         strict: a warning is an error.
     """
-    severity = Exit.WRONG if strict else Exit.ALL_ACCEPTED
+    severity = Exit.REFUSED if strict else Exit.ALL_ACCEPTED
     lines: list[CheckLine] = []
 
     def warn(number: int, text: str) -> None:
@@ -165,7 +165,11 @@ async def check_file(file: Path, access: Access, *, strict: bool) -> list[CheckL
             survey = sifter.survey(lambda problem: lines.append(CheckLine("file", problem, Exit.REFUSED)))
         except AlphapoError as error:
             return [CheckLine("file", str(error), Exit.WRONG)]
-        wanted = Wanted(sifter, on_warning=lambda row, found: warn(index.line_of(row.foreign_id), warning_text(found)))
+        wanted = Wanted(
+            sifter,
+            on_warning=lambda row, found: warn(index.line_of(row.foreign_id), warning_text(found)),
+            asks_alphapo=True,
+        )
         known = await compare_with_alphapo(access, wanted)
     lines += [
         CheckLine("file", f"warning: the balance is not enough for {currency}", severity, is_warning=True)
@@ -187,7 +191,7 @@ Examples:
 
 @click.command(epilog=_CHECK_EPILOG)
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--strict", is_flag=True, help="A warning about FILE is an error: exit code 2.")
+@click.option("--strict", is_flag=True, help="A warning about FILE is an error: exit code 1.")
 @json_option
 @access_options
 def check(

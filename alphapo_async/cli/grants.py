@@ -16,19 +16,20 @@ Examples:
   alphapo journal grants
 
 \b
-The user who made the tables (`alphapo journal migrate`) grants them. Users
-are made before, with `create role shop login`.
+The user who made the tables (`alphapo journal migrate`) grants them, and grants
+them again after each migration. Users are made before, with
+`create role shop login`.
 """
 
 
 @journal.command(name="grants", epilog=_EPILOG)
-@click.option("--role", type=click.Choice(ROLES), help="Which role.  [default: all three]")
+@click.option("--role", type=click.Choice(ROLES), help="Which role.  [default: all]")
 @click.option("--to", help="The user of the database.  [default: alphapo_ROLE]")
 @click.option("--schema", default="alphapo", show_default=True, help="Where the tables are.")
 def print_grants(*, role: Role | None, to: str | None, schema: str) -> None:
     """Print the SQL that gives users of a PostgreSQL journal what they need.
 
-    payer sends withdrawals, enqueuer only records them for a worker, reader reads.
+    payer sends withdrawals, keeper redacts and prunes, enqueuer only records withdrawals for a worker, reader reads.
     """
     checked = check_schema(schema)
     for each in ROLES if role is None else (role,):

@@ -28,7 +28,7 @@ from alphapo_async.journal.copying import CopySource, CopyTarget, Dumpable, copy
 from alphapo_async.journal.sqlite.file import SCHEMA
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import shown
-from alphapo_async.settings import check_account
+from alphapo_async.settings import check_account, check_filled
 
 __all__ = ["account_of", "account_rows", "journal", "journal_named", "journal_options", "with_journal"]
 
@@ -54,7 +54,13 @@ def account_of(account: str | None, environment: Mapping[str, str]) -> str:
     """
     if account is not None:
         return check_account(account)
-    return check_text("ALPHAPO_ACCOUNT", environment.get("ALPHAPO_ACCOUNT") or "default")
+    return check_text("ALPHAPO_ACCOUNT", _variable("ALPHAPO_ACCOUNT", environment) or "default")
+
+
+def _variable(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return the variable, None if it is not set; one that is set and empty is refused."""
+    check_filled({name: environment.get(name, "not set")})
+    return environment.get(name)
 
 
 @hides_arguments
@@ -69,7 +75,7 @@ def journal_named(name: str | None, environment: Mapping[str, str], *, reads_onl
     Raises:
         ConfigurationError: none was named, or there is none.
     """
-    chosen = environment.get("ALPHAPO_JOURNAL") if name is None else name
+    chosen = _variable("ALPHAPO_JOURNAL", environment) if name is None else name
     if not chosen or chosen == "memory":
         raise ConfigurationError(
             "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): the journal is a file, or postgresql://…"

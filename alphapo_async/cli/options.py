@@ -16,7 +16,14 @@ from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, MemoryJournal, open_journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
 from alphapo_async.journal.urls import has_password, shown
-from alphapo_async.settings import PRODUCTION, check_account, check_base_url, from_environment, is_loopback
+from alphapo_async.settings import (
+    PRODUCTION,
+    check_account,
+    check_base_url,
+    from_environment,
+    is_loopback,
+    missing_credentials,
+)
 
 __all__ = [
     "Access",
@@ -111,6 +118,7 @@ class Access:
 
     Args:
         environment: has the credentials, and defaults for the rest.
+        needs_key: whether the command asks AlphaPo; one that need not may do without key and secret.
         given: the values of options; None for an option that was not given.
 
     Raises:
@@ -118,12 +126,14 @@ class Access:
     """
 
     @hides_arguments
-    def __init__(self, environment: Mapping[str, str], **given: str | None) -> None:
+    def __init__(self, environment: Mapping[str, str], *, needs_key: bool = True, **given: str | None) -> None:
         self._given = {name: value for name, value in given.items() if value is not None}
-        self._settings: dict[str, Any] = from_environment(environment, self._given)
+        self.no_key = "" if needs_key else missing_credentials(environment)
+        """What is missing to ask AlphaPo; empty if nothing is."""
+        self._settings: dict[str, Any] = from_environment(environment, self._given, needs_key=not self.no_key)
         self.host = check_base_url(self._settings.get("base_url", PRODUCTION))
         self.account = check_account(self._settings.get("account", "default"))
-        self.fingerprint = Signer(self._settings["key"], self._settings["secret"]).fingerprint
+        self.fingerprint = "" if self.no_key else Signer(self._settings["key"], self._settings["secret"]).fingerprint
 
     def __repr__(self) -> str:
         if not hasattr(self, "fingerprint"):

@@ -15,7 +15,7 @@ import click
 
 from alphapo_async.cli.exit_codes import Exit, explain, nothing_sent
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.messages import advice, happened
+from alphapo_async.cli.messages import advice, happened, warning_text
 from alphapo_async.cli.options import Access, access_options, json_option
 from alphapo_async.cli.output import amount, clean, echo, json_text, pairs, withdrawal_pairs
 from alphapo_async.cli.streams import survive_lost_output
@@ -28,6 +28,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.models import Totals, Withdrawal, WithdrawalRequest
+from alphapo_async.core.preflight import preflight
 from alphapo_async.journal import Journal, is_shared
 
 __all__ = ["question", "report", "withdraw"]
@@ -95,7 +96,7 @@ def withdraw(
     access = Access(os.environ, journal=journal, base_url=base_url, account=account)
     settings = {"amount_format": amount_format}
     calling = {"deadline": deadline, "attempted_before": attempted_before, "resend_rejected": retry_rejected}
-    if not access.is_local and not _may_pay(request, access, yes=yes):
+    if not _may_pay(request, access, yes=yes):
         echo("Not confirmed: this call sent nothing.", err=True)
         sys.exit(Exit.UNKNOWN)
     opened, codes = access.open_journal(), list[Exit]()
@@ -183,21 +184,30 @@ def result_fields(foreign_id: str, result: CallOutcome, code: Exit) -> dict[str,
 
 
 def _may_pay(request: WithdrawalRequest, access: Access, *, yes: bool) -> bool:
-    """Show what is about to happen, and ask for confirmation unless --yes was given."""
+    """Show what is about to happen and what is wrong with the address, and ask unless --yes was given or no money moves."""
+    found = preflight(request, {}).warnings
+    warning = [warning_text(found)] if found else []
+    if access.is_local:
+        _show(warning)
+        return True
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError(
             f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. Nothing was sent."
         )
     with nothing_sent(request.foreign_id):
         totals, is_durable = run(_known(access))
-    for line in question(request, access, totals, is_durable=is_durable):
-        echo(line, err=True, indent="  ")
+    _show([*question(request, access, totals, is_durable=is_durable), *warning])
     if yes:
         return True
     try:
         return click.confirm("Pay this?", err=True)
     except click.Abort:
         return False
+
+
+def _show(lines: list[str]) -> None:
+    for line in lines:
+        echo(line, err=True, indent="  ")
 
 
 async def _known(access: Access) -> tuple[dict[str, Totals], bool]:

@@ -1,6 +1,6 @@
 """Compare a withdrawal with AlphaPo's list of currencies, and check its address, before it is sent. Pure.
 
-The result is a set of warnings: the list may be old, and AlphaPo alone decides. `withdraw` does not use it.
+The result is a set of warnings: the list may be old, and AlphaPo alone decides. The client does not use it, the command line does.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def withdrawing(foreign_id: str, **changed: str | None) -> list[str]:
     """Return the arguments of a valid `withdraw`, some of them changed, or left out if None."""
     fields = {
         "currency": "BTC",
-        "address": "made-up-address",
+        "address": "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
         "amount": "0.5",
         "end-user-reference": "made-up-user",
         "foreign-id": foreign_id,

@@ -170,8 +170,8 @@ BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
     ("rows", "settings", "plain", "strict"),
     [
         ([f"a,u,BTC,{BITCOIN},1", "b,u,ADA,made-up,1"], {}, 0, 0),
-        (["a,u,usdtt,made-up,1"], {}, 0, 2),
-        ([f"a,u,BTC,{BITCOIN},1"], {"balances": {"BTC": "0.5"}}, 0, 2),
+        (["a,u,usdtt,made-up,1"], {}, 0, 1),
+        ([f"a,u,BTC,{BITCOIN},1"], {"balances": {"BTC": "0.5"}}, 0, 1),
         ([f"a,u,BTC,{BITCOIN},-1"], {}, 1, 1),
         (['a,"u'], {}, 2, 2),
         ([f"a,u,BTC,{BITCOIN},1"], {"faults": Script({"*": {"currencies": [Fault.GARBAGE] * 2}})}, 3, 3),

@@ -21,7 +21,7 @@ def test_without_a_role_all_are_printed() -> None:
     """Each for a user named after it."""
     ended = invoke("journal", "grants").stdout
     assert [line for line in ended.splitlines() if line.startswith("grant usage")] == [
-        f"grant usage on schema alphapo to alphapo_{role};" for role in ("payer", "enqueuer", "reader")
+        f"grant usage on schema alphapo to alphapo_{role};" for role in ("payer", "keeper", "enqueuer", "reader")
     ]
 
 

@@ -293,7 +293,11 @@ def test_an_empty_option_is_not_taken_for_absent() -> None:
     """A script's empty variable must not lead to the journal or the account that the environment names."""
     environment = {"ALPHAPO_JOURNAL": "payouts.db", "ALPHAPO_ACCOUNT": "ops"}
     assert (account_of(None, environment), account_of("north", environment)) == ("ops", "north")
-    assert account_of(None, {"ALPHAPO_ACCOUNT": ""}) == "default"
+    assert account_of(None, {}) == "default"
+    with pytest.raises(ConfigurationError, match="ALPHAPO_ACCOUNT: set, but empty"):
+        account_of(None, {"ALPHAPO_ACCOUNT": ""})
+    with pytest.raises(ConfigurationError, match="ALPHAPO_JOURNAL: set, but empty"):
+        journal_named(None, {"ALPHAPO_JOURNAL": ""})
     with pytest.raises(ConfigurationError, match=r"^account is empty\."):
         account_of("", environment)
     with pytest.raises(ConfigurationError, match=r"^Set ALPHAPO_JOURNAL=payouts\.db \(or --journal"):

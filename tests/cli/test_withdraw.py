@@ -89,7 +89,7 @@ def test_a_wrong_path_of_the_journal_is_wrong_input(local: Local, tmp_path: Path
 def test_another_payment_under_a_used_foreign_id_is_a_conflict(local: Local) -> None:
     """Another address and another amount cannot be ours: exit code 1, the existing withdrawal is named, and no second payment advised."""
     assert local.invoke(*withdrawing("paying-taken")).exit_code == 0
-    told = local.invoke(*withdrawing("paying-taken", amount="7", address="another-address"))
+    told = local.invoke(*withdrawing("paying-taken", amount="7", address="1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"))
     assert told.exit_code == 1
     lines = told.stderr.splitlines()
     assert "was already used for another payment (AlphaPo shows it: address: " in lines[0]
@@ -132,6 +132,9 @@ def test_an_attempt_of_an_earlier_run_leaves_its_doubt(local: Local) -> None:
     told = local.invoke(*arguments, "--attempted-before")
     assert told.exit_code == 3
     assert "may release funds: no" in told.stderr
+
+
+MISTYPED = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb"
 
 
 # ── before money moves ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,6 +185,18 @@ def test_an_outcome_is_given_as_json(local: Local, tmp_path: Path) -> None:
     assert "AlphaPo refused it" in refused["problem"]
     assert refused["withdrawal"] is None
     assert "--retry-rejected" in refused["next_step"]
+
+
+def test_a_mistyped_address_is_shown_before_anything_is_paid(local: Local) -> None:
+    """Below the question, without a terminal, and for the local sandbox, too; the payment is the caller's to decide."""
+    words = f"warning: address '{MISTYPED}' is mistyped or cut: its checksum does not fit."
+    asked = invoke(*withdrawing("paying-typo", address=MISTYPED), stdin=Terminal(b"n\n"), **ELSEWHERE)
+    assert asked.exit_code == 3
+    assert asked.stderr.splitlines()[-3:] == [words, "Pay this? [y/N]: n", "Not confirmed: this call sent nothing."]
+    meant = invoke(*withdrawing("paying-typo", address=MISTYPED, deadline="0.1"), "--yes", **ELSEWHERE)
+    assert words in meant.stderr.splitlines()
+    paid = local.invoke(*withdrawing("paying-typo", address=MISTYPED))
+    assert (paid.exit_code, paid.stderr) == (0, f"{words}\n")
 
 
 def test_the_question_shows_everything_that_matters() -> None:

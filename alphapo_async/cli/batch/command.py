@@ -14,12 +14,15 @@ import click
 from rich.console import Console
 
 from alphapo_async.cli.batch.confirmation import (
+    Notices,
     PriorKnowledge,
     Wanted,
     dry_run_fields,
     dry_run_lines,
     find_out,
+    notices,
     question,
+    strict_problems,
 )
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.index import Index
@@ -33,7 +36,7 @@ from alphapo_async.cli.exit_codes import Exit, nothing_sent
 from alphapo_async.cli.loop import interruptible, run
 from alphapo_async.cli.messages import row_message, warning_text
 from alphapo_async.cli.options import Access, access_options, give_up_after_of, json_option
-from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, say, table
+from alphapo_async.cli.output import clean, echo, fitting_totals, json_text, make_console, say, table
 from alphapo_async.cli.streams import survive_lost_output
 from alphapo_async.core.codec import AMOUNT_FORMATS, AmountFormat
 from alphapo_async.core.errors import AlphapoError, ConfigurationError
@@ -74,8 +77,12 @@ Exit codes:
      --follow, not final: run again (wins over 1)
   4  key refused
 
+Every run checks the addresses offline. Before it pays, it shows the warnings and the rows that are not paid: the first ten and the count.
+--strict is all or nothing: while any row has an error or a warning, nothing is paid, and the exit code is 1.
+
 --dry-run: 2 and 4 if the run would end with that code before it pays a row, 1 if a row cannot be paid or a balance is not enough, else 0.
-It compares each row with AlphaPo's list of currencies and checks its address: the warnings change no exit code without --strict.
+It also compares each row with AlphaPo's list of currencies: the warnings change no exit code without --strict. Without ALPHAPO_KEY and
+ALPHAPO_SECRET it checks what can be checked offline.
 """
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -97,7 +104,8 @@ _OUT: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--strict",
     is_flag=True,
-    help="Compare the file with AlphaPo's list of currencies and the balances first, and send nothing if there is a warning (exit code 2).",
+    help="All or nothing: compare the file with AlphaPo's list of currencies and the balances first, and pay nothing if a row has an error "
+    "or a warning, or a balance is not enough (exit code 1).",
 )
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Rows worked on at once."
@@ -148,7 +156,8 @@ def batch(
 ) -> None:
     """Pay the withdrawals of FILE, each of them once, and record the outcome of each."""
     survive_lost_output()
-    access = _access(os.environ, file, journal, base_url=base_url, account=account)
+    needs_key = strict or not dry_run
+    access = _access(os.environ, file, journal, needs_key=needs_key, base_url=base_url, account=account)
     results_to = results or file.with_name(f"{file.name}.results.csv")
     check_places(file, results_to, report_to, _path_of(access.open_journal()))
     reporting = None if report_to is None else ReportFile(report_to)
@@ -170,16 +179,20 @@ def batch(
 
 
 @hides_arguments
-def _access(environment: Mapping[str, str], file: Path, journal: str | None, **given: str | None) -> Access:
+def _access(
+    environment: Mapping[str, str], file: Path, journal: str | None, *, needs_key: bool, **given: str | None
+) -> Access:
     """Return the access to AlphaPo and the journal of this run.
 
     Raises:
         ConfigurationError: something is missing or wrong, or the journal would forget what was sent.
     """
     default = environment.get("ALPHAPO_JOURNAL")
-    named = journal if journal is not None else default or f"{file}.journal.db"
+    named = journal if journal is not None else default if default is not None else f"{file}.journal.db"
     # A name that the environment gives may hold a password, and is not repeated as an option.
-    access = Access(environment, journal=None if journal is None and default else named, **given)
+    access = Access(
+        environment, needs_key=needs_key, journal=None if journal is None and default is not None else named, **given
+    )
     _refuse_memory(named, access)
     return access
 
@@ -217,11 +230,14 @@ class _Work:
         self._console = console
         self._as_json = as_json
         self._survey = Survey()
+        self._problems = Notices()
+        self._warnings = Notices()
 
     def show(self, results: Path, orders: Orders, *, strict: bool) -> Exit:
         """Show what would be paid, every problem, and what would forbid the run; return the exit code."""
         self._survey = self._sifter.survey(lambda problem: say(self._console, problem))
-        known = run(find_out(self._access, Wanted(self._sifter, orders.retry_rejected, self._warn)))
+        wanted = Wanted(self._sifter, orders.retry_rejected, self._show_warning, asks_alphapo=True)
+        known = run(find_out(self._access, wanted))
         say(
             self._console,
             f"host {self._access.host}, account {self._access.account}, journal {self._access.journal_name}",
@@ -229,11 +245,10 @@ class _Work:
         for line in dry_run_lines(self._survey, known):
             say(self._console, line)
         checks = [partial(self._check_host, known), partial(self._check_results, results)]
-        checks += [partial(_check_warnings, known)] if strict else []
         refusals = [refusal for check in checks for refusal in _refused(check)]
-        for refusal in refusals:
-            say(self._console, str(refusal).removesuffix(_NOTHING).rstrip())
-        say(self._console, _NOTHING)
+        lines = [str(refusal).removesuffix(_NOTHING).rstrip() for refusal in refusals]
+        for line in (*lines, *(self._strict_refusal(known) if strict else []), _NOTHING):
+            say(self._console, line)
         code = self._code_of_dry_run(known, is_refused=bool(refusals), strict=strict)
         if self._as_json:
             click.echo(json_text(dry_run_fields(self._survey, known, code)))
@@ -248,10 +263,22 @@ class _Work:
             return Exit.UNKNOWN
         in_journal = known.stock.conflict if known.stock is not None else 0
         cannot_be_paid = self._survey.invalid or self._survey.conflict or in_journal or known.short_of
-        return Exit.REFUSED if cannot_be_paid else Exit.ALL_ACCEPTED
+        is_forbidden = strict and strict_problems(self._survey, known)
+        return Exit.REFUSED if cannot_be_paid or is_forbidden else Exit.ALL_ACCEPTED
 
-    def _warn(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> None:
-        say(self._console, f"line {self._index.line_of(request.foreign_id)}: {warning_text(warnings)}")
+    def _strict_refusal(self, known: PriorKnowledge) -> list[str]:
+        """Return the sentence that refuses a run with --strict; none if all is right."""
+        found = strict_problems(self._survey, known)
+        return [f"With --strict nothing is paid while anything is wrong: {'; '.join(found)}."] if found else []
+
+    def _warning(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> str:
+        return f"line {self._index.line_of(request.foreign_id)}: {warning_text(warnings)}"
+
+    def _show_warning(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> None:
+        say(self._console, self._warning(request, warnings))
+
+    def _keep_warning(self, request: WithdrawalRequest, warnings: Mapping[str, str]) -> None:
+        self._warnings.add(self._warning(request, warnings))
 
     def _check_host(self, known: PriorKnowledge) -> None:
         if known.host is not None:
@@ -264,26 +291,36 @@ class _Work:
     def may_pay(self, orders: Orders, *, yes: bool, strict: bool) -> bool:
         """Read the file, show what is about to happen, and ask if money would move; return whether to pay."""
         with self._console.status(f"Reading {clean(self._source.name)} ..."):
-            self._survey = self._sifter.survey(lambda _problem: None)
+            self._survey = self._sifter.survey(self._problems.add)
         access = self._access
         if not yes and not access.is_local and not sys.stdin.isatty():
             raise ConfigurationError(
                 f"{access.host} moves real money, and there is no terminal to confirm on: pass --yes. {_NOTHING}"
             )
-        asks = strict or not access.is_local
-        wanted = Wanted(self._sifter, orders.retry_rejected, self._warn if strict else None) if asks else Wanted()
+        wanted = Wanted(self._sifter, orders.retry_rejected, self._keep_warning, asks_alphapo=strict)
         known = run(find_out(access, wanted))
         self._check_host(known)
-        if strict:
-            _check_answer(known)
-            _check_warnings(known)
-        return access.is_local or self._is_agreed(known, yes=yes)
-
-    def _is_agreed(self, known: PriorKnowledge, *, yes: bool) -> bool:
-        for line in question(self._source.name, self._survey, self._access, known):
+        shown = [] if access.is_local else question(self._source.name, self._survey, access, known)
+        for line in (*shown, *notices(self._problems, self._warnings, known)):
             echo(line, err=True, indent="  ")
-        if yes:
-            return True
+        if strict:
+            self._check_strictly(known)
+        return access.is_local or yes or self._is_agreed()
+
+    def _check_strictly(self, known: PriorKnowledge) -> None:
+        """End the command unless AlphaPo answered and nothing is wrong.
+
+        Raises:
+            AlphapoUnavailable: AlphaPo did not answer.
+            SystemExit: something is wrong: exit code 1.
+        """
+        if known.balances.error is not None:
+            raise known.balances.error
+        for line in self._strict_refusal(known):
+            echo(f"{line} {_NOTHING}", err=True)
+            sys.exit(Exit.REFUSED)
+
+    def _is_agreed(self) -> bool:
         try:
             return click.confirm("Pay this?", err=True)
         except click.Abort:
@@ -350,28 +387,6 @@ class _Work:
             )
         finally:
             await journal.aclose()
-
-
-def _check_answer(known: PriorKnowledge) -> None:
-    """Pass if AlphaPo gave the balances and its list of currencies.
-
-    Raises:
-        AlphapoUnavailable: it did not.
-    """
-    if known.balances.error is not None:
-        raise known.balances.error
-
-
-def _check_warnings(known: PriorKnowledge) -> None:
-    """Pass if there is no warning.
-
-    Raises:
-        ConfigurationError: there is one, and --strict was given.
-    """
-    found = [counted(known.warned, "row has a warning", "rows have warnings")] if known.warned else []
-    found += [f"the balance is not enough for {currency}" for currency in known.short_of]
-    if found:
-        raise ConfigurationError(f"With --strict a warning is an error: {'; '.join(found)}. {_NOTHING}")
 
 
 def _refused(check: Callable[[], None]) -> Iterator[ConfigurationError]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from alphapo_async.cli.batch.known_rows import InJournal, take_stock
+from alphapo_async.cli.batch.report import LISTED
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import amount, clean, counted, pairs
@@ -23,6 +24,7 @@ from alphapo_async.journal.sqlite.journal import SqliteJournal
 
 __all__ = [
     "Balances",
+    "Notices",
     "OnWarning",
     "PriorKnowledge",
     "Wanted",
@@ -30,7 +32,9 @@ __all__ = [
     "dry_run_fields",
     "dry_run_lines",
     "find_out",
+    "notices",
     "question",
+    "strict_problems",
 ]
 
 
@@ -41,6 +45,13 @@ class Balances(NamedTuple):
     error: AlphapoUnavailable | None = None
     """Why they are not known, or only the balances are."""
     currencies: Mapping[str, Currency] = {}
+    not_asked: str = ""
+    """Why AlphaPo was not asked; empty if it was, or was not to be."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why something is not known; None if nothing is missing."""
+        return self.not_asked or (None if self.error is None else str(self.error))
 
     @property
     def is_key_refused(self) -> bool:
@@ -74,14 +85,38 @@ class PriorKnowledge(msgspec.Struct, frozen=True):
 OnWarning: TypeAlias = Callable[[WithdrawalRequest, Mapping[str, str]], None]
 
 
+class Notices:
+    """The first lines about the rows of a file, and how many lines there are."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+        self.count = 0
+
+    def __repr__(self) -> str:
+        return f"Notices({self.count})"
+
+    def add(self, line: str) -> None:
+        """Take a line."""
+        self.count += 1
+        if self.count <= LISTED:
+            self.first.append(line)
+
+    def lines(self, head: str) -> list[str]:
+        """Return the first lines below a head, and how many more there are; no line if there are none."""
+        more = [f"  and {self.count - LISTED:,} more: --dry-run lists them"] if self.count > LISTED else []
+        return [f"{head}: {self.count:,}", *(f"  {line}" for line in self.first), *more] if self.count else []
+
+
 class Wanted(NamedTuple):
     """What to find out, besides what would forbid the run."""
 
     stock_of: Sifter | None = None
     """Yields the rows to compare with the journal; None for no comparison."""
     retry_rejected: bool = False
-    on_warning: OnWarning | None = None
-    """Called with each row to pay that has warnings; with it, AlphaPo is asked for the balances and its list of currencies."""
+    on_warning: OnWarning = lambda *_: None
+    """Called with each row to pay that has warnings."""
+    asks_alphapo: bool = False
+    """Ask AlphaPo for the balances and its list of currencies; without them only the addresses are checked."""
 
 
 async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
@@ -115,7 +150,7 @@ async def compare_with_alphapo(
         journal: has rows of the file that are not to be paid now; None for none.
     """
     known = known or PriorKnowledge(is_durable=False)
-    balances = known.balances if wanted.on_warning is None else await _balances(access)
+    balances = await _balances(access) if wanted.asks_alphapo else known.balances
     comparing = _Comparing(balances.currencies, wanted.on_warning)
     stock = await _stock(journal or MemoryJournal(), access.account, wanted, comparing.take)
     warned, unchecked = comparing.warned, comparing.unchecked
@@ -129,17 +164,15 @@ async def _ask(journal: Journal, account: str) -> PriorKnowledge:
 
 
 class _Comparing:
-    """Compares each row to pay with AlphaPo's list of currencies."""
+    """Checks the address of each row to pay, and compares the row with AlphaPo's list of currencies where that is known."""
 
-    def __init__(self, currencies: Mapping[str, Currency], on_warning: OnWarning | None) -> None:
+    def __init__(self, currencies: Mapping[str, Currency], on_warning: OnWarning) -> None:
         self.warned = 0
         self.unchecked: Counter[str] = Counter()
         self._currencies = currencies
         self._on_warning = on_warning
 
     def take(self, request: WithdrawalRequest) -> None:
-        if self._on_warning is None:
-            return
         found = preflight(request, self._currencies)
         if found.warnings:
             self.warned += 1
@@ -158,6 +191,8 @@ async def _stock(
 
 
 async def _balances(access: Access) -> Balances:
+    if access.no_key:
+        return Balances({}, not_asked=f"Currencies and balances were not compared: {access.no_key}")
     held: Mapping[str, Decimal] = {}
 
     async def ask(client: AlphapoClient) -> Balances:
@@ -197,7 +232,7 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
         ]
     )
     balances = known.balances.held
-    lines += [] if known.balances.error is None else [str(known.balances.error)]
+    lines += [] if known.balances.problem is None else [known.balances.problem]
     asked = _asked(left)
     lines += [f"to pay now: {line}, {_beside(currency, left, balances)}" for currency, line in asked.items()]
     lines += [f"{currency}: {_beside(currency, left, balances)}" for currency in left.to_debit if currency not in asked]
@@ -222,7 +257,7 @@ def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str
         "with_warnings": known.warned,
         "balances": known.balances.held,
         "not_enough": known.short_of,
-        "problem": None if known.balances.error is None else str(known.balances.error),
+        "problem": known.balances.problem,
         "exit_code": int(code),
     }
 
@@ -281,6 +316,21 @@ def question(name: str, survey: Survey, access: Access, known: PriorKnowledge) -
             *((name, "; ".join(_asked(rows).values())) for name, rows in more if rows.counts),
         ]
     )
+
+
+def notices(problems: Notices, warnings: Notices, known: PriorKnowledge) -> list[str]:
+    """Return the lines that every run shows before it pays: the rows that are not paid, and the warnings about those that are."""
+    stock = known.stock
+    conflicts = [f"in conflict with the journal: {_conflicts(stock)}"] if stock is not None and stock.conflict else []
+    return [*problems.lines("rows not to be paid"), *conflicts, *warnings.lines("rows with warnings")]
+
+
+def strict_problems(survey: Survey, known: PriorKnowledge) -> list[str]:
+    """Return what forbids a run with --strict, in a few words each."""
+    left_out = survey.rows - survey.counts.total() + (0 if known.stock is None else known.stock.conflict)
+    found = [counted(left_out, "row cannot be paid as it is", "rows cannot be paid as they are")] if left_out else []
+    found += [counted(known.warned, "row has a warning", "rows have warnings")] if known.warned else []
+    return found + [f"the balance is not enough for {currency}" for currency in known.short_of]
 
 
 def _sums(totals: Iterable[tuple[str, Totals]]) -> str:

@@ -11,8 +11,8 @@ from alphapo_async.journal.stored_rows import COLUMNS, LINE, STORED
 
 __all__ = ["MIGRATIONS", "ROLES", "SCHEMA", "Role", "grants", "queries", "tables"]
 
-Role = Literal["payer", "enqueuer", "reader"]
-ROLES: Final[tuple[Role, ...]] = ("payer", "enqueuer", "reader")
+Role = Literal["payer", "keeper", "enqueuer", "reader"]
+ROLES: Final[tuple[Role, ...]] = ("payer", "keeper", "enqueuer", "reader")
 """The roles of a database that use a journal, each with what it needs and no more."""
 
 SCHEMA: Final = 1

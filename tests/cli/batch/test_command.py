@@ -46,7 +46,7 @@ BITCOIN = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"
 def payouts(folder: Path, number: int = 3, *more: str) -> Path:
     """Write a file of payments under foreign_ids of their own."""
     batch = f"{os.getpid()}-{next(_numbers)}"
-    rows = [f"batch-{batch}-{one},BTC,made-up-{one},0.5,user-{one}" for one in range(number)]
+    rows = [f"batch-{batch}-{one},BTC,{BITCOIN},0.5,user-{one}" for one in range(number)]
     path = folder / "payouts.csv"
     path.write_text("\n".join([HEADER, *rows, *more]) + "\n", encoding="utf-8")
     return path
@@ -76,7 +76,7 @@ def test_a_file_is_paid_and_the_same_command_again_pays_nothing(local: Local, tm
     ("more", "environment", "code", "words"),
     [
         ((), {}, 0, "accepted"),
-        (("x,BTC,unsupported,1,u",), {}, 1, "rejected"),
+        (("x,ADA,unsupported,1,u",), {}, 1, "rejected"),
         (("x,BTC,made-up,-1,u",), {}, 1, "invalid"),
         ((), {"ALPHAPO_KEY": ""}, 2, "ALPHAPO_KEY"),
         (('x,"BTC,made-up,1,u',), {}, 2, "Is a quote missing?"),
@@ -332,7 +332,7 @@ def test_a_file_that_changes_meanwhile_has_one_exit_code_and_one_instruction(loc
 
 def test_whoever_stops_reading_stops_nothing(local: Local, tmp_path: Path) -> None:
     """That is said once, everything is paid and written, and the exit code is the true one."""
-    path, report = payouts(tmp_path, 30, "x,BTC,unsupported,1,u"), tmp_path / "report.json"
+    path, report = payouts(tmp_path, 30, "x,ADA,unsupported,1,u"), tmp_path / "report.json"
     command = command_line("batch", str(path), "--report", str(report))
     with started(
         command, env=clean_environment(**local.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -548,7 +548,7 @@ def listed(folder: Path, rows: Iterable[str]) -> Path:
 
 
 def test_each_warning_is_shown_once_with_its_line(tmp_path: Path) -> None:
-    """In a dry run they change no exit code; with --strict it is 2, with and without --dry-run, and nothing is sent."""
+    """In a dry run they change no exit code; with --strict it is 1, with and without --dry-run, and nothing is sent."""
     path = listed(tmp_path, WARNED)
     with RunningSandbox(minimums={"BTC": "0.0002", "EUR": 5}) as sandbox:
         environment = {**sandbox.environment, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
@@ -563,22 +563,107 @@ def test_each_warning_is_shown_once_with_its_line(tmp_path: Path) -> None:
         assert shown.output.count("address not checked:             1 (no documented network for ") == 3
         for arguments in (("--dry-run",), ()):
             strict = invoke("batch", str(path), "--strict", *arguments, **environment)
-            assert strict.exit_code == 2
-            assert "With --strict a warning is an error: 8 rows have warnings." in strict.output
+            assert strict.exit_code == 1
+            words = "With --strict nothing is paid while anything is wrong: 8 rows have warnings"
+            assert words in strict.output
             assert "line 3: warning: currency 'USDT'" in strict.output
         assert sandbox.ledger.posts == 0
     assert not list(tmp_path.glob("payouts.db*"))
 
 
+def test_every_run_shows_warnings_and_rows_that_are_not_paid_before_it_pays(tmp_path: Path) -> None:
+    """Below the question, with line, cell and reason, also with --yes; then the rows are paid."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN[:-1]}b,1,,", f"XRP,{BITCOIN},1,,", f"BTC,{BITCOIN},1,,"])
+    notices = [
+        "rows not to be paid: 1",
+        (
+            "  line 3: tag is missing: money sent on the XRP Ledger to an exchange without a tag can be lost; if none is wanted, write "
+            "true in a column without_tag, or leave a column tag empty and pass --no-tag."
+        ),
+        "rows with warnings: 1",
+        f"  line 2: warning: address '{BITCOIN[:-1]}b' is mistyped or cut: its checksum does not fit.",
+    ]
+    asked = invoke("batch", str(path), stdin=Terminal(b"n\n"), **ELSEWHERE)
+    assert asked.stderr.splitlines()[-6:] == [*notices, "Pay this? [y/N]: n", "Not confirmed: this call sent nothing."]
+    with RunningSandbox() as sandbox:
+        paid = invoke("batch", str(path), **sandbox.environment)
+        assert (paid.exit_code, sandbox.ledger.posts) == (1, 2)
+    assert paid.stderr.splitlines() == notices
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([f"XRP,{BITCOIN},1,,"], "1 row cannot be paid as it is"),
+        (["BTC,x,1,,"], "1 row has a warning"),
+        ([f"BTC,{BITCOIN},1,,"] * 12, "12 rows cannot be paid as they are"),
+    ],
+)
+def test_strict_is_all_or_nothing(tmp_path: Path, more: list[str], words: str) -> None:
+    """An error, a warning or a foreign_id that comes twice, also with the same payment: no row is paid, and the code is 1."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN},1,,"])
+    lines = [f"row-{1 if len(more) > 1 else number},user,{row}" for number, row in enumerate(more, 2)]
+    path.write_text(path.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
+    with RunningSandbox() as sandbox:
+        for arguments in ((), ("--dry-run",)):
+            told = invoke("batch", str(path), "--strict", *arguments, **sandbox.environment)
+            assert told.exit_code == 1
+            assert f"With --strict nothing is paid while anything is wrong: {words}." in told.output
+        assert sandbox.ledger.posts == 0
+        if len(more) > 10:
+            told = invoke("batch", str(path), "--strict", **sandbox.environment)
+            assert "  line 12: foreign_id 'row-1' is also in line 2" in told.stderr
+            assert "  and 2 more: --dry-run lists them" in told.stderr
+
+
+def test_strict_refuses_a_row_that_conflicts_with_the_journal(tmp_path: Path) -> None:
+    """It is named, and the other rows are not paid either."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN},1,,"])
+    with RunningSandbox() as sandbox:
+        environment = {**sandbox.environment, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
+        assert invoke("batch", str(path), **environment).exit_code == 0
+        path = listed(tmp_path, [f"BTC,{BITCOIN},2,,", f"BTC,{BITCOIN},3,,"])
+        told = invoke("batch", str(path), "--strict", **environment)
+        assert (told.exit_code, sandbox.ledger.posts) == (1, 1)
+    assert "in conflict with the journal: 1, not sent: row-1" in told.stderr.splitlines()
+
+
+def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
+    """Addresses, tags, repetitions and conflicts with the journal are checked; what is left out is named. A run, and --strict, need it."""
+    path = listed(tmp_path, [f"BTC,{BITCOIN},1,,"])
+    with RunningSandbox() as sandbox:
+        host = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
+        assert invoke("batch", str(path), **{**sandbox.environment, **host}).exit_code == 0
+        path = listed(tmp_path, [f"BTC,{BITCOIN},2,,", f"BTC,{BITCOIN[:-1]}b,3,,", f"XRP,{BITCOIN},3,,"])
+        told = invoke("batch", str(path), "--dry-run", **host)
+    assert told.exit_code == 1
+    for words in (
+        "line 4: tag is missing",
+        f"line 3: warning: address '{BITCOIN[:-1]}b'",
+        "in conflict with the journal:    1, not sent: row-1",
+        "Currencies and balances were not compared: ALPHAPO_KEY is not set: it names the public API key. ALPHAPO_SECRET is not set",
+    ):
+        assert words in told.output
+    for arguments in (("--dry-run", "--strict"), ("--yes",)):
+        assert invoke("batch", str(path), *arguments, **host).exit_code == 2
+
+
+def test_an_empty_journal_of_the_environment_is_refused(tmp_path: Path) -> None:
+    """It is no other journal than the one that was meant."""
+    told = invoke("batch", str(payouts(tmp_path)), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9", ALPHAPO_JOURNAL="")
+    assert told.exit_code == 2
+    assert "ALPHAPO_JOURNAL: set, but empty." in told.output
+
+
 def test_a_balance_that_is_not_enough_ends_a_dry_run_with_1(tmp_path: Path) -> None:
-    """With --strict with 2."""
+    """With --strict, too, before anything is paid."""
     path = listed(tmp_path, [f"BTC,{BITCOIN},1,,", f"BTC,{BITCOIN},1,,"])
     with RunningSandbox(balances={"BTC": "1.99"}) as sandbox:
         shown = invoke("batch", str(path), "--dry-run", **sandbox.environment)
         assert shown.exit_code == 1
         assert "2 BTC in 2 rows, balance 1.99000000: NOT ENOUGH" in shown.output
         strict = invoke("batch", str(path), "--strict", **sandbox.environment)
-        assert strict.exit_code == 2
+        assert strict.exit_code == 1
         assert "the balance is not enough for BTC. Nothing was sent." in strict.output
         assert sandbox.ledger.posts == 0
 

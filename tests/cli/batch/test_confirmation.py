@@ -11,12 +11,15 @@ from msgspec import structs
 
 from alphapo_async.cli.batch.confirmation import (
     Balances,
+    Notices,
     PriorKnowledge,
     Wanted,
     dry_run_fields,
     dry_run_lines,
     find_out,
+    notices,
     question,
+    strict_problems,
 )
 from alphapo_async.cli.batch.files import InputFile, read_lines
 from alphapo_async.cli.batch.known_rows import InJournal
@@ -169,7 +172,7 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
         sifter = _sifter(tmp_path / "f.csv")
-        wanted = Wanted(sifter, on_warning=lambda *_: None)
+        wanted = Wanted(sifter, asks_alphapo=True)
         before = await find_out(access, wanted)
         assert before.stock is not None
         assert (before.totals, before.host, list(tmp_path.glob("j.db*"))) == ({}, None, [])
@@ -195,7 +198,7 @@ async def test_balances_that_are_not_told_are_no_reason_to_stop(tmp_path: Path, 
     """Why they are not is told in their place."""
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access({**KEYS, "ALPHAPO_SECRET": secret}, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
-        known = await find_out(access, Wanted(on_warning=lambda *_: None))
+        known = await find_out(access, Wanted(asks_alphapo=True))
     assert "bad_header_signature" in str(known.balances.error)
     assert known.balances.is_key_refused
 
@@ -256,7 +259,9 @@ async def test_each_row_that_a_run_would_pay_now_is_compared_once(tmp_path: Path
     )
     warned: list[tuple[str, list[str]]] = []
     wanted = Wanted(
-        _sifter_of(path), on_warning=lambda request, found: warned.append((request.foreign_id, list(found)))
+        _sifter_of(path),
+        on_warning=lambda request, found: warned.append((request.foreign_id, list(found))),
+        asks_alphapo=True,
     )
     async with Sandbox("made-up-key", "made-up-secret") as sandbox:
         access = Access(KEYS, base_url=sandbox.url, journal=str(tmp_path / "j.db"))
@@ -269,6 +274,34 @@ async def test_each_row_that_a_run_would_pay_now_is_compared_once(tmp_path: Path
         assert warned == [("b", ["address"])]
         assert "BTC" in known.balances.held
         assert "the currencies" in str(known.balances.error)
+
+
+def test_whatever_is_wrong_forbids_a_strict_run() -> None:
+    """Rows that are not paid, here or in the journal, warnings, and balances."""
+    assert strict_problems(Survey(), PriorKnowledge(is_durable=True)) == []
+    stock = InJournal(left=Survey(to_debit={"BTC": Decimal(2)}), conflict=3)
+    known = PriorKnowledge(is_durable=True, stock=stock, warned=1, balances=Balances({"BTC": Decimal(1)}))
+    assert strict_problems(SURVEY, known) == [
+        "8 rows cannot be paid as they are",
+        "1 row has a warning",
+        "the balance is not enough for BTC",
+    ]
+
+
+def test_only_the_first_notices_are_kept() -> None:
+    """The others are counted; nothing is shown where there are none."""
+    few, many = Notices(), Notices()
+    assert notices(few, few, PriorKnowledge(is_durable=True)) == []
+    for number in range(1_012):
+        many.add(f"line {number}")
+    assert repr(many) == "Notices(1012)"
+    lines = [*(f"  line {number}" for number in range(10)), "  and 1,002 more: --dry-run lists them"]
+    stock = InJournal(conflict=1, first_conflicts=["payout-1"])
+    assert notices(many, few, PriorKnowledge(is_durable=True, stock=stock)) == [
+        "rows not to be paid: 1,012",
+        *lines,
+        "in conflict with the journal: 1, not sent: payout-1",
+    ]
 
 
 def _sifter_of(path: Path) -> Sifter:

@@ -194,6 +194,41 @@ async def test_an_enqueuer_reaches_no_other_host_and_no_table(connect: tuple[str
     assert await enqueuer.fetchval(statement(schema, payment)) is False
 
 
+@pytest.mark.parametrize(("role", "lacking"), [("payer", {"forget"}), ("keeper", set())])
+async def test_each_statement_finds_its_privileges(connect: tuple[str, Connect], role: Role, lacking: set[str]) -> None:
+    """A payer runs every statement of the journal but the one that redacts and prunes; a keeper runs that one, too."""
+    schema, as_role = connect
+    user, refused = await as_role(role), set()
+    for name, text in queries(schema).items():
+        planned = await user.prepare(text)
+        try:
+            await planned.explain(*[None] * len(planned.get_parameters()))  # which checks the privileges
+        except asyncpg.InsufficientPrivilegeError:
+            refused.add(name)
+    assert refused == lacking
+
+
+async def test_a_payer_only_adds_to_the_history(connect: tuple[str, Connect]) -> None:
+    """It removes no row, no earlier body and no line, and changes no line but its count."""
+    schema, as_role = connect
+    payment = WithdrawalRequest(foreign_id="f", currency="BTC", address="a", end_user_reference="u", amount="1")
+    payer = await as_role("payer")
+    await payer.execute(statement(schema, payment))
+    changes = [
+        f"delete from {schema}.{table}"
+        for table in ("withdrawals", "revisions", "history", "accounts", "notes", "journal")
+    ]
+    changes += [
+        f"update {schema}.revisions set body = ''",
+        f"update {schema}.history set what = ''",
+        f"truncate {schema}.history",
+    ]
+    for refused in (*changes, f"drop table {schema}.notes", f"create table {schema}.more (one integer)"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await payer.execute(refused)
+    assert await payer.execute(f"update {schema}.history set count = 2") == "UPDATE 1"
+
+
 async def test_a_reader_reads_and_writes_nothing(connect: tuple[str, Connect]) -> None:
     """Rows and totals; no change, and nothing enqueued."""
     schema, as_role = connect
