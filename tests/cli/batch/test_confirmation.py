@@ -304,6 +304,16 @@ def test_only_the_first_notices_are_kept() -> None:
     ]
 
 
+async def test_without_a_key_alphapo_is_not_asked(tmp_path: Path) -> None:
+    """The addresses are checked all the same, and it is said what was not compared."""
+    access = Access({}, needs_key=False, base_url="https://alphapo.invalid", journal=str(tmp_path / "j.db"))
+    known = await find_out(access, Wanted(_sifter(tmp_path / "f.csv"), asks_alphapo=True))
+    assert (known.warned, known.balances.error, known.balances.held) == (3, None, {})
+    told = str(known.balances.problem)
+    assert told.startswith("Currencies and balances were not compared: ALPHAPO_KEY is not set")
+    assert told in dry_run_lines(SURVEY, known)
+
+
 def _sifter_of(path: Path) -> Sifter:
     sifter = Sifter(InputFile(path, read_lines), new_index(), "number")
     sifter.survey(lambda _: None)
