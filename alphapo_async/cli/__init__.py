@@ -28,6 +28,7 @@ from alphapo_async.cli.sandbox import sandbox
 from alphapo_async.cli.settle import settle
 from alphapo_async.cli.status import status
 from alphapo_async.cli.unfreeze import unfreeze
+from alphapo_async.cli.usage import SuggestingGroup, folded_errors
 from alphapo_async.cli.verify_callback import verify_callback
 from alphapo_async.cli.withdraw import withdraw
 from alphapo_async.cli.worker import worker
@@ -35,12 +36,16 @@ from alphapo_async.cli.worker import worker
 __all__ = ["alphapo", "callbacks", "export", "print_grants", "prune", "redact", "settle", "unfreeze"]
 
 
-class _Alphapo(click.Group):
+class _Alphapo(SuggestingGroup):
     """Commands whose errors end as sentences and exit codes, never as tracebacks."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with folded_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with errors_shown():
+            with errors_shown(), folded_errors():
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -18,6 +18,7 @@ from alphapo_async.cli.loop import run
 from alphapo_async.cli.options import existing, json_option, no_password
 from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, pairs, show_table
 from alphapo_async.cli.row_fields import fields_of, line_fields, outcome_of
+from alphapo_async.cli.usage import SuggestingGroup
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Entry
@@ -122,7 +123,7 @@ Examples:
 """
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=SuggestingGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def journal() -> None:
     """Look into a journal, and settle by hand what no look-up can."""
 

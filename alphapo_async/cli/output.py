@@ -29,6 +29,7 @@ __all__ = [
     "fees_text",
     "fits",
     "fitting_totals",
+    "folded",
     "json_text",
     "make_console",
     "pairs",
@@ -74,9 +75,13 @@ def echo(text: str, *, err: bool = False, indent: str = "") -> None:
         err: on standard error.
         indent: what a broken line continues with.
     """
+    click.echo(folded(clean(text), err=err, indent=indent), err=err)
+
+
+def folded(text: str, *, err: bool = False, indent: str = "") -> str:
+    """Return a line as `echo` prints it, with the same arguments."""
     stream = sys.stderr if err else sys.stdout
-    width = shutil.get_terminal_size().columns if stream.isatty() else None
-    click.echo(_wrapped(clean(text), width, indent), err=err)
+    return _wrapped(text, shutil.get_terminal_size().columns if stream.isatty() else None, indent)
 
 
 def _wrapped(text: str, width: int | None, indent: str = "") -> str:

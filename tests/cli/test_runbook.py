@@ -10,12 +10,14 @@ import subprocess
 
 import click
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 import alphapo_async
 from alphapo_async import sandbox
 from alphapo_async.cli.exit_codes import Exit
-from alphapo_async.cli.runbook import guide, runbook, show, titles, topics
+from alphapo_async.cli.runbook import guide, refilled, runbook, show, titles, topics
+from alphapo_async.contrib import engines
 from alphapo_async.core import errors
 from tests.cli.conftest import clean_environment, command_line, invoke
 from tests.support.documents import text_of
@@ -61,7 +63,7 @@ def test_it_is_printed_whole() -> None:
     shown = invoke("runbook")
     assert shown.exit_code == 0
     before, listed, after = re.split(r"Topics:\n\n((?:- `.*\n)+)\n", shown.output.rstrip())
-    assert before + after == guide().rstrip()
+    assert (before + after).split() == guide().split()
     assert tuple(re.findall(r"- `([\w-]+)`: ", listed)) == TOPICS
 
 
@@ -77,6 +79,40 @@ def test_one_part_is_printed_alone(topic: str) -> None:
 def terminal(height: int) -> Console:
     """Return a terminal of this height."""
     return Console(file=io.StringIO(), force_terminal=True, width=100, height=height)
+
+
+def _parts(text: str) -> list[tuple[str, list[str]]]:
+    """Return what Markdown means: the kinds of its parts, with the words of each; code with its lines."""
+    return [
+        (token.type, token.content.split("\n" if token.type in ("fence", "code_block") else None))
+        for token in MarkdownIt().enable("table").parse(text)
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_pipe_gets_lines_that_can_be_read(width: int) -> None:
+    """No line but one of a table, of code, or of a single word is longer, and the text means the same."""
+    shown = refilled(guide(), width)
+    assert _parts(shown) == _parts(guide())
+    without_code = re.sub(r"^```.*?^```", "", shown, flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in without_code.splitlines() if len(line) > width and not line.startswith(("|", "    ", "#"))]
+    assert [line for line in long if " " in line.strip()] == []
+
+
+@pytest.mark.parametrize(("columns", "width"), [("", 100), ("70", 70)])
+def test_the_lines_of_a_pipe_follow_the_environment(columns: str, width: int) -> None:
+    """COLUMNS wins over a hundred."""
+    shown = invoke("runbook", "outage", COLUMNS=columns).output
+    assert width - 15 < max(map(len, shown.splitlines())) <= width
+
+
+def test_code_and_lists_are_kept() -> None:
+    """An item continues below its text; a block of code, and a table, stay as they are."""
+    text = "1. one two three\n   four\n- five six seven eight nine\n\n```\n- code  is\nkept as it is here\n```\n| a | b c d e f g h i |"
+    assert refilled(text, 16).split("\n") == [
+        *("1. one two three", "   four", "- five six seven", "  eight nine", ""),
+        *("```", "- code  is", "kept as it is here", "```", "| a | b c d e f g h i |"),
+    ]
 
 
 def test_a_terminal_gets_it_set() -> None:
@@ -120,6 +156,8 @@ def test_an_unknown_topic_is_answered_with_those_there_are() -> None:
     told = invoke("runbook", "weather")
     assert told.exit_code == Exit.WRONG
     assert "production, unknown, money" in told.output.replace("\n", " ")
+    assert "Did you mean" not in told.output
+    assert "'outages'. Did you mean 'outage'? Topics:" in invoke("runbook", "outages").output
 
 
 def test_the_help_lists_the_topics_with_their_titles() -> None:
@@ -154,7 +192,7 @@ def test_every_public_name_it_uses_exists() -> None:
     """Classes and functions of the package, and of the local sandbox."""
     named = {*re.findall(r"`([A-Z][a-z]\w+)[(`]", guide()), *re.findall(r"from alphapo_async import (\w+)", guide())}
     assert len(named) > 5
-    public = {"True", "False", *alphapo_async.__all__, *sandbox.__all__}
+    public = {"True", "False", *alphapo_async.__all__, *sandbox.__all__, *engines.__all__}
     assert sorted(named - public) == []
 
 
