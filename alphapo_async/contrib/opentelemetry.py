@@ -10,7 +10,7 @@ Spans: `withdrawal`, a child of the span that is current where it is requested; 
 | --- | --- | --- |
 | `alphapo.withdrawal.active` | up-down counter, {withdrawal} | being worked on now |
 | `alphapo.withdrawal.duration` | histogram, s | from the request to its outcome, by `alphapo.outcome` |
-| `alphapo.withdrawal.outcomes` | counter, {withdrawal} | settled, or left unknown, by `alphapo.outcome` |
+| `alphapo.withdrawal.outcomes` | counter, {withdrawal} | settled, left unknown, or (`open`) waiting to be sent, by `alphapo.outcome` |
 | `alphapo.withdrawal.attempts`, `.look_ups` | counters, {request} | by `alphapo.proof` |
 | `alphapo.withdrawal.oldest_open.age`, `.oldest_doubt.age` | gauges, s | 0 if there is none |
 | `alphapo.callbacks` | counter, {callback} | by `alphapo.status` |
@@ -84,7 +84,7 @@ _PROOFS: Final = {**_ATTEMPTS, **_LOOK_UPS}
 """`alphapo.proof`, by the first word of an event's reason."""
 _ANSWERS: Final = frozenset({"rejected", "duplicate", "none"})
 """Proofs whose status of HTTP is no error: AlphaPo answered the question."""
-_CLEAR_OUTCOMES: Final = frozenset({"accepted", "failed", "rejected", "conflict"})
+_CLEAR_OUTCOMES: Final = frozenset({"accepted", "failed", "rejected", "conflict", "open"})
 """Outcomes that are no error of the span `withdrawal`."""
 _STATUSES: Final = ("processing", "not_confirmed", "pending", "confirmed", "cancelled", "declined", "other")
 _PORTS: Final = {"http": 80, "https": 443}
@@ -124,6 +124,7 @@ class Telemetry:
             "callback": self._called_back,
             "settled": self._settled,
             "unknown": self._settled,
+            "waiting": self._settled,
             "ended": self._ended,
             "contradiction": self._contradicted,
             "outage began": self._outage,
@@ -283,7 +284,7 @@ class _Meters:
             "From the request to its outcome",
             explicit_bucket_boundaries_advisory=_WITHDRAWAL_SECONDS,
         )
-        self.outcomes = count(f"{name}outcomes", "{withdrawal}", "Settled, or left unknown")
+        self.outcomes = count(f"{name}outcomes", "{withdrawal}", "Settled, left unknown, or waiting to be sent")
         self.attempts = count(f"{name}attempts", "{request}", "Bodies sent")
         self.look_ups = count(f"{name}look_ups", "{request}", "Questions by foreign_id")
         self.callbacks = count("alphapo.callbacks", "{callback}", "Callbacks received")

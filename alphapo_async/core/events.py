@@ -18,6 +18,7 @@ EventName = Literal[
     "callback",
     "settled",
     "unknown",
+    "waiting",
     "ended",
     "contradiction",
     "figures differ",
@@ -41,10 +42,13 @@ EventName = Literal[
 - `callback`: AlphaPo sent a signed callback; `reason` is the status, in AlphaPo's words.
 - `settled`: the withdrawal's outcome is known and recorded: `accepted`, `failed`, `rejected`, `not_sent`, `conflict` or
   `key_refused`. A later witness may settle it otherwise.
-- `unknown`: a flight ended without knowing; the row stays open. `outcome` is `unknown` where an attempt may have arrived, and `open` where
-  none has, so that a worker will send it; `reason` is the last answer that did not settle it, such as `HTTP 502`, None if there was none.
-  A row that is let go of because its key is refused has none: `key refused` reports it once for all of them.
-- `ended`: this client's work on it has ended; `outcome` is what its caller gets: the outcome of `settled`, or `unknown`. `reason` is
+- `unknown`: a flight ended without knowing, and an attempt may have arrived; the row stays open. `reason` is the last answer that did not
+  settle it, such as `HTTP 502`, None if there was none.
+- `waiting`: a flight ended before anything of the row arrived; the row stays open, and a worker sends it later. `outcome` is `open`, and
+  `reason` says why, such as `no connection`. It comes once for each row until an outage has ended. A row whose key is refused has none:
+  `key refused` reports it once for all of them.
+- `ended`: this client's work on it has ended; `outcome` is what its caller gets: the outcome of `settled`, or `unknown`; or it is `open`
+  after `waiting`, which a caller gets as `WithdrawalUnknown`. `reason` is
   None, or why the flight knows less than its row: `in flight`, `closing`, `journal`, `held`, `other payment`, `unrecorded` or
   `internal error`. Each `begun` is followed by one.
 - `contradiction`: AlphaPo now shows the opposite of what it showed before; `reason` says what, such as `accepted after rejected`. An
@@ -86,7 +90,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     foreign_id: str | None = None
     """Which withdrawal it is about; None for what is about none."""
     outcome: EventOutcome | None = None
-    """Of `settled`, `unknown` and `ended`."""
+    """Of `settled`, `unknown`, `waiting` and `ended`."""
     reason: str | None = None
     """In a few words; `EventName` lists them."""
     attempts: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from alphapo_async.core.events import Event, EventName
 from alphapo_async.core.evidence import Attempt, CalledBack, Evidence, LookedUp, Released
@@ -27,6 +27,7 @@ _LEVELS: dict[EventName, int] = {
     "callback": logging.INFO,
     "settled": logging.INFO,
     "unknown": logging.WARNING,
+    "waiting": logging.INFO,
     "contradiction": logging.ERROR,
     "figures differ": logging.WARNING,
     "not final": logging.WARNING,
@@ -40,8 +41,14 @@ _LEVELS: dict[EventName, int] = {
 }
 
 
+_ABOUT: Final = {"waiting": "(nothing was sent yet; a worker sends it later)"}
+"""What the log adds to an event."""
 _FIELDS: tuple[str, ...] = tuple(field for field in Event.__struct_fields__ if field not in ("name", "foreign_id"))
 """What a log record has as attributes besides `foreign_id` and `event`, the event's name: a record has a `name` of its own."""
+
+
+_WAITING: Final = 10_000
+"""Rows that are remembered as reported `waiting`."""
 
 
 class Observer:
@@ -65,6 +72,8 @@ class Observer:
         self._base_url = base_url
         self._ahead: set[str] = set()
         """The withdrawals whose acceptance was reported and is not recorded yet: it is not reported again when it is recorded."""
+        self._waiting: set[str] = set()
+        """The withdrawals that were reported as `waiting` since the last outage ended."""
         self._is_failure_logged: bool | None = None
         """Whether the log of this worker's round has a failure of the journal; None without rounds."""
 
@@ -85,10 +94,8 @@ class Observer:
             self.on_journal_failed(result.detail if result.why == "unrecorded" else left, result.foreign_id)
         if self._on_event is None:
             return
-        outcome, look_ups = (
-            result_of(0, None, to_outcome(result)).outcome,
-            0 if result.row is None else result.row.look_ups,
-        )
+        outcome = "open" if _waits(result) else result_of(0, None, to_outcome(result)).outcome
+        look_ups = 0 if result.row is None else result.row.look_ups
         about = {"reason": result.why or None, "attempts": result.attempts, "look_ups": look_ups}
         self._emit(self._event("ended", foreign_id=result.foreign_id, outcome=outcome, **about))
 
@@ -103,8 +110,21 @@ class Observer:
         self._report_differences(before, after, evidence)
         if self._settles(before, after, is_written=is_written):
             self._report("settled", after, outcome=after.state)
-        elif isinstance(evidence, Released) and after.state == "open" and not _is_only_the_key(evidence, after):
-            self._report("unknown", after, outcome=counted_as(after), reason=after.reason or None)
+        elif isinstance(evidence, Released) and after.state == "open":
+            self._report_release(after, evidence.reason)
+
+    def _report_release(self, row: Row, why: str) -> None:
+        """Report a row that stays open: as unknown if an attempt may have arrived; otherwise once, as one that waits.
+
+        A row of a refused key waits like all of that key, which one event reports.
+        """
+        if counted_as(row) == "unknown":
+            self._report("unknown", row, outcome="unknown", reason=row.reason or None)
+        elif why != "key refused" and row.foreign_id not in self._waiting:
+            if len(self._waiting) == _WAITING:
+                self._waiting.clear()
+            self._waiting.add(row.foreign_id)
+            self._report("waiting", row, outcome="open", reason=row.reason or why or None)
 
     def _is_unremarkable(self, after: Row) -> bool:
         """Return whether nothing is reported of an attempt that left the row like this: nearly always, without a listener."""
@@ -149,6 +169,8 @@ class Observer:
 
     def on_outage(self, has_begun: bool) -> None:  # noqa: FBT001 - a bare fact
         """AlphaPo stopped giving readable answers, or gives them again."""
+        if not has_begun:
+            self._waiting.clear()
         what = "gives no readable answer: sending nothing new, and probing" if has_begun else "answers again"
         self._emit(
             self._event("outage began" if has_begun else "outage ended"), f"{self._base_url or 'AlphaPo'} {what}"
@@ -231,6 +253,7 @@ class Observer:
         is_journal = event.name == "journal failed"
         level = self._level_of_journal_failure() if is_journal else _LEVELS[event.name]
         if logger.isEnabledFor(level):
+            about = about or _ABOUT.get(event.name, "")
             words = [word for word in (event.foreign_id, event.outcome, event.reason, about) if word]
             fields = {"event": event.name, **{field: getattr(event, field) for field in _FIELDS}}
             logger.log(level, "%s %s", event.name, " ".join(words), extra={"foreign_id": event.foreign_id, **fields})
@@ -242,6 +265,6 @@ class Observer:
             logger.exception("on_event raised at %s", event.name, extra={"foreign_id": event.foreign_id})
 
 
-def _is_only_the_key(given_up: Released, row: Row) -> bool:
-    """Nothing of the row was sent because its key is refused, which one event reports for all rows."""
-    return given_up.reason == "key refused" and counted_as(row) == "open"
+def _waits(result: FlightResult) -> bool:
+    """Return whether nothing of the row arrived, and a worker sends it later."""
+    return result.why in ("", "closing") and result.row is not None and counted_as(result.row) == "open"

@@ -69,6 +69,7 @@ def test_the_names_of_events_are_a_contract() -> None:
         "callback",
         "settled",
         "unknown",
+        "waiting",
         "ended",
         "contradiction",
         "figures differ",
