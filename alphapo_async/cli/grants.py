@@ -16,8 +16,8 @@ Examples:
   alphapo journal grants
 
 \b
-The user who made the tables (`alphapo journal migrate`) grants them, and grants
-them again after each migration. Users are made before, with
+The user who made the tables (`alphapo journal migrate`) grants them, and
+does so again after each migration. Users are made before, with
 `create role shop login`.
 """
 

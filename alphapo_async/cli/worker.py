@@ -41,7 +41,7 @@ Examples:
   alphapo worker --log-format json --health-port 8080 --otel
 
 Any number of workers may share a journal. SIGTERM and Ctrl-C end a worker:
-requests under way get --grace seconds, and the process ends within 3 s more.
+requests under way get --grace seconds, and the process ends within 4 s more.
 
 --health-port serves /livez (event loop and background tasks), /readyz
 (journal and lease) and, with the extra prometheus, /metrics. --otel sends metrics and traces by OTLP over HTTP, to

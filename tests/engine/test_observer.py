@@ -242,37 +242,39 @@ def test_a_flight_that_ends_before_anything_left_is_told_as_open() -> None:
 
 def test_a_row_that_waits_is_reported_once_in_an_outage() -> None:
     """A worker tries it every few seconds; after the outage it is news again, and a doubt is news each time."""
-    heard, waits = Heard(), changed(OPEN, reason="no connection: refused")
+    watched, waits = Heard(), changed(OPEN, reason="no connection: refused")
     released = Released("worker", "no connection: refused", stays_open=True)
     for _ in range(3):
-        heard.observer.on_evidence(waits, waits, released)
-    heard.observer.on_outage(has_begun=True)
-    heard.observer.on_evidence(waits, waits, released)
-    heard.observer.on_outage(has_begun=False)
-    heard.observer.on_evidence(waits, waits, released)
+        watched.observer.on_evidence(waits, waits, released)
+    watched.observer.on_outage(has_begun=True)
+    watched.observer.on_evidence(waits, waits, released)
+    watched.observer.on_outage(has_begun=False)
+    watched.observer.on_evidence(waits, waits, released)
     doubtful = changed(waits, doubt_since=1.0)
-    heard.observer.on_evidence(doubtful, doubtful, released)
-    heard.observer.on_evidence(doubtful, doubtful, released)
-    names = [event.name for event in heard.events]
+    watched.observer.on_evidence(doubtful, doubtful, released)
+    watched.observer.on_evidence(doubtful, doubtful, released)
+    names = [event.name for event in watched.events]
     assert names == ["waiting", "outage began", "outage ended", "waiting", "unknown", "unknown"]
 
 
 def test_rows_that_wait_take_no_more_memory_with_every_row() -> None:
     """So many are remembered; beyond them a row may be reported again."""
-    heard = Heard()
+    events: list[Event] = []
+    observer = Observer("ops", events.append, lambda: 0.0)
     for number in (*range(10_001), 0):
         row = changed(OPEN, foreign_id=str(number))
-        heard.observer.on_evidence(row, row, Released("worker", "outage", stays_open=True))
-    assert [event.foreign_id for event in heard.events][-2:] == ["10000", "0"]
+        observer.on_evidence(row, row, Released("worker", "outage", stays_open=True))
+    assert [event.foreign_id for event in events][-2:] == ["10000", "0"]
 
 
 @pytest.mark.parametrize("why", ["", "closing"])
 def test_what_was_not_sent_ends_as_open(why: Any) -> None:
     """Unknown means that it may have arrived."""
-    heard = Heard()
-    heard.observer.on_ended(FlightResult("payout-17", OPEN, why))
-    heard.observer.on_ended(FlightResult("payout-17", changed(OPEN, doubt_since=1.0), why))
-    assert [event.outcome for event in heard.events] == ["open", "unknown"]
+    events: list[Event] = []
+    observer = Observer("ops", events.append, lambda: 0.0)
+    observer.on_ended(FlightResult("payout-17", OPEN, why))
+    observer.on_ended(FlightResult("payout-17", changed(OPEN, doubt_since=1.0), why))
+    assert [event.outcome for event in events] == ["open", "unknown"]
 
 
 def test_a_row_opened_again_is_no_news() -> None:

@@ -606,14 +606,14 @@ def test_strict_is_all_or_nothing(tmp_path: Path, more: list[str], words: str) -
     path.write_text(path.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
     with RunningSandbox() as sandbox:
         for arguments in ((), ("--dry-run",)):
-            told = invoke("batch", str(path), "--strict", *arguments, **sandbox.environment)
-            assert told.exit_code == 1
-            assert f"With --strict nothing is paid while anything is wrong: {words}." in told.output
+            shown = invoke("batch", str(path), "--strict", *arguments, **sandbox.environment)
+            assert shown.exit_code == 1
+            assert f"With --strict nothing is paid while anything is wrong: {words}." in shown.output
         assert sandbox.ledger.posts == 0
         if len(more) > 10:
-            told = invoke("batch", str(path), "--strict", **sandbox.environment)
-            assert "  line 12: foreign_id 'row-1' is also in line 2" in told.stderr
-            assert "  and 2 more: --dry-run lists them" in told.stderr
+            shown = invoke("batch", str(path), "--strict", **sandbox.environment)
+            assert "  line 12: foreign_id 'row-1' is also in line 2" in shown.stderr
+            assert "  and 2 more: --dry-run lists them" in shown.stderr
 
 
 def test_strict_refuses_a_row_that_conflicts_with_the_journal(tmp_path: Path) -> None:
@@ -623,9 +623,9 @@ def test_strict_refuses_a_row_that_conflicts_with_the_journal(tmp_path: Path) ->
         environment = {**sandbox.environment, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
         assert invoke("batch", str(path), **environment).exit_code == 0
         path = listed(tmp_path, [f"BTC,{BITCOIN},2,,", f"BTC,{BITCOIN},3,,"])
-        told = invoke("batch", str(path), "--strict", **environment)
-        assert (told.exit_code, sandbox.ledger.posts) == (1, 1)
-    assert "in conflict with the journal: 1, not sent: row-1" in told.stderr.splitlines()
+        shown = invoke("batch", str(path), "--strict", **environment)
+        assert (shown.exit_code, sandbox.ledger.posts) == (1, 1)
+    assert "in conflict with the journal: 1, not sent: row-1" in shown.stderr.splitlines()
 
 
 def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
@@ -635,24 +635,24 @@ def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
         host = {"ALPHAPO_BASE_URL": sandbox.url, "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db")}
         assert invoke("batch", str(path), **{**sandbox.environment, **host}).exit_code == 0
         path = listed(tmp_path, [f"BTC,{BITCOIN},2,,", f"BTC,{BITCOIN[:-1]}b,3,,", f"XRP,{BITCOIN},3,,"])
-        told = invoke("batch", str(path), "--dry-run", **host)
-    assert told.exit_code == 1
+        shown = invoke("batch", str(path), "--dry-run", **host)
+    assert shown.exit_code == 1
     for words in (
         "line 4: tag is missing",
         f"line 3: warning: address '{BITCOIN[:-1]}b'",
         "in conflict with the journal:    1, not sent: row-1",
         "Currencies and balances were not compared: ALPHAPO_KEY is not set: it names the public API key. ALPHAPO_SECRET is not set",
     ):
-        assert words in told.output
+        assert words in shown.output
     for arguments in (("--dry-run", "--strict"), ("--yes",)):
         assert invoke("batch", str(path), *arguments, **host).exit_code == 2
 
 
 def test_an_empty_journal_of_the_environment_is_refused(tmp_path: Path) -> None:
     """It is no other journal than the one that was meant."""
-    told = invoke("batch", str(payouts(tmp_path)), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9", ALPHAPO_JOURNAL="")
-    assert told.exit_code == 2
-    assert "ALPHAPO_JOURNAL: set, but empty." in told.output
+    shown = invoke("batch", str(payouts(tmp_path)), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9", ALPHAPO_JOURNAL="")
+    assert shown.exit_code == 2
+    assert "ALPHAPO_JOURNAL: set, but empty." in shown.output
 
 
 def test_a_balance_that_is_not_enough_ends_a_dry_run_with_1(tmp_path: Path) -> None:

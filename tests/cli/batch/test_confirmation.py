@@ -309,9 +309,9 @@ async def test_without_a_key_alphapo_is_not_asked(tmp_path: Path) -> None:
     access = Access({}, needs_key=False, base_url="https://alphapo.invalid", journal=str(tmp_path / "j.db"))
     known = await find_out(access, Wanted(_sifter(tmp_path / "f.csv"), asks_alphapo=True))
     assert (known.warned, known.balances.error, known.balances.held) == (3, None, {})
-    told = str(known.balances.problem)
-    assert told.startswith("Currencies and balances were not compared: ALPHAPO_KEY is not set")
-    assert told in dry_run_lines(SURVEY, known)
+    problem = str(known.balances.problem)
+    assert problem.startswith("Currencies and balances were not compared: ALPHAPO_KEY is not set")
+    assert problem in dry_run_lines(SURVEY, known)
 
 
 def _sifter_of(path: Path) -> Sifter:
