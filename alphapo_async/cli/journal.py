@@ -15,7 +15,7 @@ import click
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.journal_rows import HISTORY_HEADS, OPEN_HEADS, history_rows, open_rows, row_pairs
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import existing, json_option, no_password
+from alphapo_async.cli.options import existing, journals_here, json_option, no_password
 from alphapo_async.cli.output import clean, counted, echo, fitting_totals, json_text, make_console, pairs, show_table
 from alphapo_async.cli.row_fields import fields_of, line_fields, outcome_of
 from alphapo_async.cli.usage import SuggestingGroup
@@ -79,7 +79,7 @@ def journal_named(name: str | None, environment: Mapping[str, str], *, reads_onl
     chosen = _variable("ALPHAPO_JOURNAL", environment) if name is None else name
     if not chosen or chosen == "memory":
         raise ConfigurationError(
-            "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): the journal is a file, or postgresql://…"
+            f"Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): the journal is a file, or postgresql://….{journals_here()}"
         )
     if name is None:
         check_path("ALPHAPO_JOURNAL", chosen, is_secret=may_hold_password(chosen))

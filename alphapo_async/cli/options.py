@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -15,6 +16,7 @@ from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.signer import Signer
 from alphapo_async.journal import Journal, MemoryJournal, open_journal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.neighbors import journals_in
 from alphapo_async.journal.urls import has_password, shown
 from alphapo_async.settings import (
     PRODUCTION,
@@ -30,12 +32,15 @@ __all__ = [
     "access_options",
     "existing",
     "give_up_after_of",
+    "journals_here",
     "json_option",
     "no_password",
     "question_options",
     "seconds_of",
 ]
 
+_NAMED: Final = 3
+"""Journals of a folder that are named."""
 _Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -62,8 +67,19 @@ def existing(journal: Journal) -> Journal:
         ConfigurationError: the file does not exist; none is created.
     """
     if isinstance(journal, SqliteJournal) and not journal.path.exists():
-        raise ConfigurationError(f"no such journal: {journal.path}")
+        beside = journals_here(journal.path.parent)
+        raise ConfigurationError(f"no such journal: {journal.path}{beside and f'.{beside}'}")
     return journal
+
+
+def journals_here(folder: Path | None = None) -> str:
+    """Return a sentence with the options for the first journals of a batch in a folder, after a blank; empty if there are none.
+
+    Args:
+        folder: which one; None for the present one.
+    """
+    found = [f"--journal {shlex.quote(str(one))}" for one in journals_in(folder or Path())[:_NAMED]]
+    return f" In this folder: {', '.join(found)}." if found else ""
 
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -178,6 +194,7 @@ class Access:
             raise ConfigurationError(
                 "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db) to a file on a permanent disk, or to a postgresql:// URL. "
                 "The journal records every withdrawal before it is sent, so that no restart pays it twice. Nothing was sent."
+                f"{journals_here()}"
             )
         return open_journal("memory" if name is None else name)
 

@@ -20,7 +20,7 @@ from alphapo_async.cli.following import Following, is_followed
 from alphapo_async.cli.journal import account_rows
 from alphapo_async.cli.loop import run
 from alphapo_async.cli.messages import advice, happened
-from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of
+from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of, journals_here
 from alphapo_async.cli.output import echo, fees_text, txids_text
 from alphapo_async.cli.progress import progress_line
 from alphapo_async.cli.row_fields import fields_of
@@ -141,6 +141,7 @@ def resume(
     if not is_shared(opened):
         raise ConfigurationError(
             "Set ALPHAPO_JOURNAL=payouts.db (or --journal payouts.db): a journal in memory ends with its process, and leaves nothing open."
+            f"{journals_here()}"
         )
     how = {"rate": max_rate, "give_up_after": give_up_after} if refresh else None
     passed = _Pass(as_json=as_json)

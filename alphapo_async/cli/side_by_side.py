@@ -13,7 +13,7 @@ from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import ENDED, Money, Transaction, Withdrawal
 from alphapo_async.core.row import NEGATIVE_STATES, Row
 
-__all__ = ["contradiction", "one_below_the_other", "side_by_side", "status_code"]
+__all__ = ["contradiction", "news", "one_below_the_other", "side_by_side", "status_code"]
 
 _NAMES = (
     "known",
@@ -75,6 +75,32 @@ def contradiction(before: Row | None, now: Row | None, answer: Transaction | Alp
         return None
     was = f"It was {before.word}; " if before is not None and before.state in NEGATIVE_STATES and before.word else ""
     return f"{was}AlphaPo contradicts what was reported before: {now.contradiction.replace('_', ' ')}. {_LOOK}"
+
+
+def news(
+    before: Row | None, now: Row | None, answer: Transaction | AlphapoUnavailable | None, option: str
+) -> str | None:
+    """Return a sentence if AlphaPo shows a final status that the journal did not have; None otherwise.
+
+    Args:
+        before: what the journal knew before AlphaPo was asked.
+        now: what it knows since.
+        answer: AlphaPo's.
+        option: names the journal to another command, after a blank; empty where the environment does.
+    """
+    if before is None or not isinstance(answer, Transaction) or not answer.is_final:
+        return None
+    if _status(before) == answer.status:
+        return None
+    has = "recorded" if now is not None and _status(now) == answer.status else "did not record"
+    return (
+        f"The journal {has} {answer.status} from this answer. `alphapo resume --refresh{option}` records the status of every withdrawal "
+        "that is not final."
+    )
+
+
+def _status(row: Row) -> str | None:
+    return None if row.withdrawal is None else row.withdrawal.status
 
 
 _LOOK = "A person should look at it."

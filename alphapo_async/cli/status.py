@@ -10,10 +10,10 @@ from msgspec import structs
 
 from alphapo_async.cli.exit_codes import Exit
 from alphapo_async.cli.loop import run
-from alphapo_async.cli.options import Access, access_options, existing, json_option
+from alphapo_async.cli.options import Access, access_options, existing, journals_here, json_option
 from alphapo_async.cli.output import clean, echo, fits, json_text, make_console, table
 from alphapo_async.cli.row_fields import fields_of
-from alphapo_async.cli.side_by_side import contradiction, one_below_the_other, side_by_side, status_code
+from alphapo_async.cli.side_by_side import contradiction, news, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Transaction
 from alphapo_async.core.row import NEGATIVE_STATES, Row
@@ -60,9 +60,16 @@ def status(*, foreign_id: str, as_json: bool, journal: str | None, base_url: str
         # A settled "no" of the journal stands; where it has none, a look-up without an answer proves nothing.
         proof = "" if row is not None and row.state in NEGATIVE_STATES else "; this does not mean unpaid"
         echo(f"AlphaPo: not visible to this key{proof}.")
-    if found is not None:
-        echo(clean(found), err=True)
+    for text in (found, news(before, now, answer, access.journal_option), _hint(is_shared(opened))):
+        if text:
+            echo(clean(text), err=True)
     sys.exit(code)
+
+
+def _hint(is_durable: bool) -> str:  # noqa: FBT001 - the only argument
+    """Return how to name a journal, if the one of this command is in memory."""
+    how = "Name the journal with --journal, or in ALPHAPO_JOURNAL (that of a batch is FILE.journal.db)."
+    return "" if is_durable else f"{how}{journals_here()}"
 
 
 async def _ask(

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import click
 import pytest
 
-from alphapo_async.cli.options import Access, access_options, existing, give_up_after_of, no_password, seconds_of
+from alphapo_async.cli.options import (
+    Access,
+    access_options,
+    existing,
+    give_up_after_of,
+    journals_here,
+    no_password,
+    seconds_of,
+)
 from alphapo_async.client import AlphapoClient
 from alphapo_async.contrib.pytest_plugin import RunningSandbox
 from alphapo_async.core.errors import AlphapoUnavailable, ConfigurationError
+from alphapo_async.journal import open_journal
+from tests.cli.conftest import Local
 
 KEYS = {"ALPHAPO_KEY": "made-up-key", "ALPHAPO_SECRET": "a-made-up-secret"}
 LOOPBACK = "http://127.0.0.1:9"
@@ -178,3 +189,28 @@ def test_no_time_means_none() -> None:
     context, option = click.Context(click.Command("c")), click.Option(["--give-up-after"])
     assert give_up_after_of(context, option, None) is None
     assert give_up_after_of(context, option, "2h") == 7_200
+
+
+def test_the_journals_of_a_folder_are_named_as_options(tmp_path: Path) -> None:
+    """The first three, newest first; nothing where there are none."""
+    assert journals_here(tmp_path) == ""
+    for number in range(4):
+        path = tmp_path / f"{number} a.journal.db"
+        path.touch()
+        os.utime(path, (number, number))
+    options = ", ".join(f"--journal '{tmp_path}/{number} a.journal.db'" for number in (3, 2, 1))
+    assert journals_here(tmp_path) == f" In this folder: {options}."
+    with pytest.raises(ConfigurationError, match=r"no such journal: .*mistyped\.db\. In this folder: --journal "):
+        existing(open_journal(str(tmp_path / "mistyped.db")))
+
+
+@pytest.mark.parametrize("command", [("status", "f"), ("resume",), ("journal", "list"), ("worker",)])
+def test_a_command_without_a_journal_names_those_that_are_here(
+    local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """At the sandbox, and at the real AlphaPo, which is not asked."""
+    (tmp_path / "payouts.csv.journal.db").touch()
+    monkeypatch.chdir(tmp_path)
+    hosts = [{}, {"ALPHAPO_BASE_URL": "https://app.alphapo.net"}]
+    for host in hosts if command[0] != "worker" else hosts[1:]:
+        assert "--journal payouts.csv.journal.db" in local.invoke(*command, **host).stderr

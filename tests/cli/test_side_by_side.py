@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec import structs
 
-from alphapo_async.cli.side_by_side import contradiction, one_below_the_other, side_by_side, status_code
+from alphapo_async.cli.side_by_side import contradiction, news, one_below_the_other, side_by_side, status_code
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.evidence import Revision
@@ -184,3 +184,23 @@ def test_the_journal_shows_its_txids_too() -> None:
     """As far as a look-up or a callback gave them."""
     known = structs.replace(row(), transaction=FOUND)
     assert lines(known, FOUND)["txid"] == ("abc", "abc")
+
+
+def test_a_final_status_that_the_journal_did_not_have_is_news() -> None:
+    """With the command that records it for every withdrawal; and nothing where there is none."""
+    before, confirmed = row(), structs.replace(row(), withdrawal=Withdrawal(id=9, status="confirmed"))
+    recorded = news(before, confirmed, FOUND, " --journal f.db")
+    assert recorded is not None
+    assert recorded.startswith(
+        "The journal recorded confirmed from this answer. `alphapo resume --refresh --journal f.db` records"
+    )
+    for now in (before, None):
+        assert (news(before, now, FOUND, "") or "").startswith("The journal did not record confirmed")
+    assert (news(row("open"), confirmed, FOUND, "") or "").startswith("The journal recorded confirmed")
+    for known, answer in (
+        (None, FOUND),
+        (before, None),
+        (before, structs.replace(FOUND, status="processing")),
+        (confirmed, FOUND),
+    ):
+        assert news(known, known, answer, "") is None

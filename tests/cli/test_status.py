@@ -121,6 +121,18 @@ def test_status_says_what_contradicts_a_persons_word(local: Local, tmp_path: Pat
         assert "accepted" in told.stdout
 
 
+def test_status_names_the_command_that_records_what_is_final(local: Local, tmp_path: Path) -> None:
+    """Once AlphaPo has confirmed what the journal knows as under way."""
+    path, until = str(tmp_path / "payouts.db"), time.monotonic() + 10
+    assert local.invoke(*withdrawing("asking-news"), "--journal", path).exit_code == 0
+    while not (shown := local.invoke("status", "asking-news", "--journal", path)).stderr:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert f"`alphapo resume --refresh --journal {path}` records" in shown.stderr
+    again = local.invoke("status", "asking-news", "--journal", path)
+    assert "resume" not in again.stderr
+
+
 def test_status_wants_a_foreign_id() -> None:
     """An empty foreign_id is wrong usage."""
     assert invoke("status", " ").exit_code == 2

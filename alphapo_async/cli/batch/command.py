@@ -66,7 +66,9 @@ get one minute. Ctrl-C twice ends it at once.
 The columns of the results are foreign_id, outcome, id, status, error, line, txid and fees; one line per row, in the order in which rows
 finish. With --follow a row finishes when it is final, and look-ups leave at --max-rate (10 a second without it).
 
-The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names another.
+The journal keeps a row from being paid twice. It is FILE.journal.db unless --journal or ALPHAPO_JOURNAL names another. A copy of FILE
+under another name therefore has a journal of its own, which does not know what was paid from FILE: name the first one with --journal. Rows
+that another *.journal.db in the same folder has as paid or open are named before anything is paid.
 
 \b
 Exit codes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,8 +21,10 @@ from alphapo_async.core.errors import AlphapoUnavailable
 from alphapo_async.core.models import Totals, WithdrawalRequest
 from alphapo_async.core.preflight import preflight
 from alphapo_async.core.reference_data import Currency
+from alphapo_async.engine.context import host_of
 from alphapo_async.journal import HostBinding, Journal, MemoryJournal
 from alphapo_async.journal.sqlite.journal import SqliteJournal
+from alphapo_async.journal.sqlite.neighbors import Neighbor, neighbors_with
 
 __all__ = [
     "Balances",
@@ -31,11 +35,15 @@ __all__ = [
     "compare_with_alphapo",
     "dry_run_fields",
     "dry_run_lines",
+    "elsewhere_lines",
     "find_out",
     "notices",
     "question",
     "strict_problems",
 ]
+
+_LOOKED_FOR: Final = 10_000
+"""Rows that are looked for in other journals."""
 
 
 class Balances(NamedTuple):
@@ -74,6 +82,10 @@ class PriorKnowledge(msgspec.Struct, frozen=True):
     """Rows with warnings, among those that a run would pay now."""
     unchecked: Mapping[str, int] = {}
     """Rows whose address was not checked, by the reason."""
+    first_to_pay: Sequence[str] = ()
+    """The foreign_ids of the first rows that a run would pay now."""
+    elsewhere: Sequence[Neighbor] = ()
+    """Other journals beside this one that have some of these rows."""
 
     @property
     def short_of(self) -> list[str]:
@@ -133,9 +145,17 @@ async def find_out(access: Access, wanted: Wanted) -> PriorKnowledge:
     try:
         is_there = not (isinstance(journal, SqliteJournal) and not journal.path.exists())
         known = await _ask(journal, access.account) if is_there else PriorKnowledge(journal.is_durable)
-        return await compare_with_alphapo(access, wanted, known, journal if is_there else MemoryJournal())
+        known = await compare_with_alphapo(access, wanted, known, journal if is_there else MemoryJournal())
+        return msgspec.structs.replace(known, elsewhere=tuple(await _elsewhere(journal, access, known.first_to_pay)))
     finally:
         await journal.aclose()
+
+
+async def _elsewhere(journal: Journal, access: Access, foreign_ids: Sequence[str]) -> list[Neighbor]:
+    """Return the journals beside this one that know some of these rows: the file may be a copy of one that was paid."""
+    if not isinstance(journal, SqliteJournal):
+        return []
+    return await asyncio.to_thread(neighbors_with, journal.path, access.account, host_of(access.host), foreign_ids)
 
 
 async def compare_with_alphapo(
@@ -153,8 +173,14 @@ async def compare_with_alphapo(
     balances = await _balances(access) if wanted.asks_alphapo else known.balances
     comparing = _Comparing(balances.currencies, wanted.on_warning)
     stock = await _stock(journal or MemoryJournal(), access.account, wanted, comparing.take)
-    warned, unchecked = comparing.warned, comparing.unchecked
-    return msgspec.structs.replace(known, stock=stock, balances=balances, warned=warned, unchecked=unchecked)
+    return msgspec.structs.replace(
+        known,
+        stock=stock,
+        balances=balances,
+        warned=comparing.warned,
+        unchecked=comparing.unchecked,
+        first_to_pay=tuple(comparing.first),
+    )
 
 
 async def _ask(journal: Journal, account: str) -> PriorKnowledge:
@@ -169,10 +195,13 @@ class _Comparing:
     def __init__(self, currencies: Mapping[str, Currency], on_warning: OnWarning) -> None:
         self.warned = 0
         self.unchecked: Counter[str] = Counter()
+        self.first: list[str] = []
+        """The first foreign_ids."""
         self._currencies = currencies
         self._on_warning = on_warning
 
     def take(self, request: WithdrawalRequest) -> None:
+        self.first += [request.foreign_id] if len(self.first) < _LOOKED_FOR else []
         found = preflight(request, self._currencies)
         if found.warnings:
             self.warned += 1
@@ -239,7 +268,16 @@ def dry_run_lines(survey: Survey, known: PriorKnowledge) -> list[str]:
     lines += [f"accepted already: {line}" for line in _asked(stock.accepted).values()]
     unsettled = _asked(stock.unsettled).values()
     lines += [f"not settled: {line}: looked up first, and sent again only if that is safe" for line in unsettled]
-    return lines
+    return [*lines, *elsewhere_lines(known)]
+
+
+def elsewhere_lines(known: PriorKnowledge) -> list[str]:
+    """Return a line for each other journal that has some of the rows to pay."""
+    return [
+        f"{one.path} beside this journal has {counted(one.rows, 'row')} of this file, such as {clean(one.first)}: is the file a copy "
+        f"of one that was paid? This journal knows nothing of that; --journal {shlex.quote(str(one.path))} does."
+        for one in known.elsewhere
+    ]
 
 
 def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str, Any]:
@@ -257,6 +295,7 @@ def dry_run_fields(survey: Survey, known: PriorKnowledge, code: int) -> dict[str
         "with_warnings": known.warned,
         "balances": known.balances.held,
         "not_enough": known.short_of,
+        "in_other_journals": {str(one.path): one.rows for one in known.elsewhere},
         "problem": known.balances.problem,
         "exit_code": int(code),
     }
@@ -322,7 +361,8 @@ def notices(problems: Notices, warnings: Notices, known: PriorKnowledge) -> list
     """Return the lines that every run shows before it pays: the rows that are not paid, and the warnings about those that are."""
     stock = known.stock
     conflicts = [f"in conflict with the journal: {_conflicts(stock)}"] if stock is not None and stock.conflict else []
-    return [*problems.lines("rows not to be paid"), *conflicts, *warnings.lines("rows with warnings")]
+    listed = [*problems.lines("rows not to be paid"), *conflicts, *warnings.lines("rows with warnings")]
+    return [*listed, *elsewhere_lines(known)]
 
 
 def strict_problems(survey: Survey, known: PriorKnowledge) -> list[str]:
@@ -330,6 +370,7 @@ def strict_problems(survey: Survey, known: PriorKnowledge) -> list[str]:
     left_out = survey.rows - survey.counts.total() + (0 if known.stock is None else known.stock.conflict)
     found = [counted(left_out, "row cannot be paid as it is", "rows cannot be paid as they are")] if left_out else []
     found += [counted(known.warned, "row has a warning", "rows have warnings")] if known.warned else []
+    found += [f"{one.path} has {counted(one.rows, 'row')} of this file" for one in known.elsewhere]
     return found + [f"the balance is not enough for {currency}" for currency in known.short_of]
 
 

@@ -702,3 +702,22 @@ def test_a_second_run_says_what_was_paid_before_and_what_needs_attention(local: 
         assert paid in ended.stdout
         assert "line 5, wrong-row: invalid: address" in ended.stdout
         assert f"Keep payouts.csv, {path}.results.csv and the journal {path}.journal.db: they prove" in ended.stdout
+
+
+def test_a_copy_of_a_paid_file_is_noticed_before_anything_is_paid(local: Local, tmp_path: Path) -> None:
+    """By a dry run, by a run, and strictly: the journal that knows the rows is named, and its rows are not paid again in it."""
+    path = payouts(tmp_path)
+    assert local.invoke("batch", str(path)).exit_code == 0
+    copied = path.rename(tmp_path / "renamed.csv")
+    words = f"{path}.journal.db beside this journal has 3 rows of this file, such as "
+    dry, strict = (local.invoke("batch", str(copied), "--dry-run", *more) for more in ((), ("--strict",)))
+    assert (dry.exit_code, strict.exit_code) == (0, 1)
+    assert words in dry.output
+    assert f"{path}.journal.db has 3 rows of this file" in strict.output
+    assert not (tmp_path / "renamed.csv.journal.db").exists()
+    paid = local.invoke("batch", str(copied))
+    assert words in paid.stderr
+    assert "is the file a copy of one that was paid?" in paid.stderr
+    there = local.invoke("batch", str(copied), "--journal", f"{path}.journal.db")
+    assert "beside this journal" not in there.output
+    assert "0 paid now, 3 were paid before." in there.output
