@@ -354,7 +354,9 @@ class Recorder:
 
         def change(known: Row | None) -> _Changed:
             if known is row:
-                return noted(learned, entries_of((evidence,), self._now(), __version__))
+                # What settles the row is dated as the row is: when it was learned, and not when it is written.
+                at = self._now() if learned.settled_at in (None, row.settled_at) else learned.settled_at
+                return noted(learned, entries_of((evidence,), at, __version__))
             return self._changed(seen_in(row, self._journal.epoch) if known is None else known, (evidence,))
 
         on_done = partial(self._on_applied_late, row, learned, evidence, number)

@@ -209,6 +209,23 @@ def _learn_later(engine: Engine, row: Row) -> Row:
     return learned
 
 
+def test_the_line_of_an_acceptance_has_the_time_at_which_it_settled_the_row() -> None:
+    """Also where it is written later; evidence that settles nothing has the time of its writing."""
+
+    async def story() -> list[float]:
+        engine = engine_of(Wire())
+        row = await engine.recorder.record("f", ASKED)
+        learned = _learn_later(engine, row)
+        await engine.recorder.flush()
+        engine.recorder.apply_later(learned, learned, ACCEPTED)
+        await engine.recorder.flush()
+        return [line.at for line in await engine.journal.history("shop", "f") if line.kind == "attempt"]
+
+    settled_at, later = run(story())
+    assert settled_at == 7.0
+    assert later != 7.0
+
+
 def test_what_lags_is_written_down_before_closing() -> None:
     """In the background; a failure is logged and told to nobody."""
 
