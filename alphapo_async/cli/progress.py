@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,8 +19,12 @@ _FRAME_EVERY: Final = 0.1  # seconds
 _WHOLE: Final = 10
 """From so many rows a second the speed is shown without decimals."""
 
-Advance: TypeAlias = Callable[[str], None]
-"""Called with the outcome of every row that has one."""
+
+class Advance(Protocol):
+    """Called with the outcome of every row that has one."""
+
+    def __call__(self, outcome: str, *, is_sent: bool = True) -> None:
+        """Count a row; the speed is that of the rows that were sent."""
 
 
 @contextlib.asynccontextmanager
@@ -33,16 +37,22 @@ async def show_progress(console: Console, total: int, every: float | None = None
         every: seconds between two pictures or lines.
     """
     done: Counter[str] = Counter()
+    sent = 0
     view = _Bar(console, total) if console.is_terminal else _Lines(console, total)
 
     def show_now() -> None:
         with contextlib.suppress(Exception):  # a picture that cannot be drawn must not end the payments that it shows
-            view.show(done)
+            view.show(done, sent)
+
+    def advance(outcome: str, *, is_sent: bool = True) -> None:
+        nonlocal sent
+        done[outcome] += 1
+        sent += is_sent
 
     view.start()
     showing = asyncio.create_task(_again(show_now, every or (_FRAME_EVERY if console.is_terminal else _LINE_EVERY)))
     try:
-        yield lambda outcome: done.update((outcome,))
+        yield advance
     finally:
         showing.cancel()
         show_now()
@@ -71,17 +81,18 @@ class _Bar(Progress):
             expand=True,
         )
         self._task = self.add_task("paying", total=total, figures="")
+        self._sending = self.add_task("sending", total=total, figures="", visible=False)
 
-    def measure(self, done: Counter[str]) -> float:
-        """Take note of how many rows are done; return rich's estimate of the rows a second over the last half minute."""
-        self.update(self._task, completed=done.total())
-        return self.tasks[0].speed or 0.0
+    def measure(self, sent: int) -> float:
+        """Take note of how many rows were sent; return rich's estimate of the rows a second over the last half minute."""
+        self.update(self._sending, completed=sent)
+        return self.tasks[1].speed or 0.0
 
-    def show(self, done: Counter[str]) -> None:
+    def show(self, done: Counter[str], sent: int) -> None:
         """Draw the bar and the outcomes."""
-        rate = _rate(done, self._total, self.measure(done))
+        rate = _rate(done, self._total, self.measure(sent))
         self._outcomes = _outcomes(done)
-        self.update(self._task, figures=f"{done.total():,}/{self._total:,}  {rate}".rstrip())
+        self.update(self._task, completed=done.total(), figures=f"{done.total():,}/{self._total:,}  {rate}".rstrip())
         self.refresh()
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -100,9 +111,9 @@ class _Lines(_Bar):
 
     stop = start
 
-    def show(self, done: Counter[str]) -> None:
+    def show(self, done: Counter[str], sent: int) -> None:
         """Print a line, unless it would repeat the one before."""
-        rate = self.measure(done)
+        rate = self.measure(sent)
         if done != self._shown:
             self._shown = done.copy()
             self.console.print(moving_line(done, self._total, rate))

@@ -58,6 +58,21 @@ async def test_a_pipe_gets_lines_while_it_runs_and_one_at_the_end() -> None:
     assert "\x1b" not in told.getvalue()
 
 
+async def test_the_speed_is_that_of_the_rows_that_were_sent() -> None:
+    """Rows that were stopped, paid before or invalid have their outcomes at once, and would make it any speed."""
+    shown = io.StringIO()
+    async with show_progress(Console(file=shown, width=100), 1_010, every=0.05) as advance:
+        for _ in range(10):
+            advance("accepted")
+            await asyncio.sleep(0.05)
+        for _ in range(1_000):
+            advance("not_sent", is_sent=False)
+    last = shown.getvalue().splitlines()[-1]
+    speed = re.fullmatch(r"1,010 of 1,010 finished, ([\d.]+)/s: 1,000 not sent, 10 accepted", last)
+    assert speed is not None
+    assert float(speed[1]) < 50
+
+
 class Screen(io.StringIO):
     """A terminal: what is written is drawn, and every picture that a person could see is kept."""
 

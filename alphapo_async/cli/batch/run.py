@@ -197,26 +197,26 @@ class _Book:
         self._ending = ending
         self._advance = advance
 
-    def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None) -> None:
+    def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None, *, is_sent: bool = False) -> None:
         """Count and write the outcome of a row."""
         self.reached = max(self.reached, int(cells[_LINE]))
         self.tally.add(outcome, request)
         if code_of([outcome]) is Exit.REFUSED and len(self.attention) < LISTED:
             named = f"line {cells[_LINE]}, {cells[0]}: {outcome}"
             self.attention.append(f"{named}: {cells[_ERROR]}" if cells[_ERROR] else named)
-        self._write(cells)
+        self._write(cells, is_sent=is_sent)
 
     def tell_same(self, cells: list[str]) -> None:
         """Write the outcome of an earlier row with the same payment."""
         self.same += 1
-        self._write(cells)
+        self._write(cells, is_sent=False)
 
     def write_not_tried(self, cells: list[str]) -> None:
         """Write that a row was not reached."""
         self._try(lambda: self._results.write(cells))
 
-    def _write(self, cells: list[str]) -> None:
-        self._advance(cells[1])
+    def _write(self, cells: list[str], *, is_sent: bool) -> None:
+        self._advance(cells[1], is_sent=is_sent)
         self._try(lambda: self._results.write(cells))
         self.unwritten += self.failure is not None
 
@@ -325,7 +325,8 @@ class _Run:
         )
         async with contextlib.aclosing(paying):
             async for result in paying:
-                self._book.paid_before += result.withdrawal is not None and result.withdrawal.source == "journal"
+                was_paid = result.withdrawal is not None and result.withdrawal.source == "journal"
+                self._book.paid_before += was_paid
                 has_ended = result.outcome == "failed" or (result.withdrawal is not None and result.withdrawal.is_final)
                 row = await find(result.request.foreign_id) if has_ended else None
                 line = self._job.index.line_of(result.request.foreign_id)
@@ -334,7 +335,7 @@ class _Run:
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
                     self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
                 else:
-                    self._tell(result.outcome, cells, result.request)
+                    self._tell(result.outcome, cells, result.request, was_paid=was_paid)
 
     async def _follow(self) -> None:
         """Look up what is not final, and report each row once nothing more is to be found out about it."""
@@ -359,8 +360,8 @@ class _Run:
             self._book.not_final += outcome == "accepted"
             self._tell(outcome, cells, request)
 
-    def _tell(self, outcome: str, cells: list[str], request: WithdrawalRequest) -> None:
-        self._book.tell(outcome, cells, request)
+    def _tell(self, outcome: str, cells: list[str], request: WithdrawalRequest, *, was_paid: bool = False) -> None:
+        self._book.tell(outcome, cells, request, is_sent=not was_paid and outcome != "not_sent")
         if self._job.survey.same:
             self._job.index.tell(cells[0], cells)
 
