@@ -47,7 +47,7 @@ def test_each_alert_fires_and_clears(tmp_path: Path) -> None:
     ended = promtool("test", "rules", str(tmp_path / "test.yml"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     alerts = re.findall(r"alert: (\w+)", RULES.read_text())
-    assert len(alerts) == 7
+    assert len(alerts) == 9
     assert {name: tests.count(f"alertname: {name}\n") for name in alerts} == dict.fromkeys(alerts, 3)
 
 
