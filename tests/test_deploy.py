@@ -122,12 +122,37 @@ async def _ask(http: aiohttp.ClientSession, url: str) -> None:
 
 def test_the_manifest_starts_the_command_of_the_image() -> None:
     """Its probes are paths of the worker, and its options are those of the command line."""
-    image, backend, manifest = COMMANDS
+    image, backend, _, manifest = COMMANDS
     assert manifest == image
     known = {option for parameter in alphapo.commands["worker"].params for option in parameter.opts}
     assert {word for word in image if word.startswith("--")} <= known
     assert backend[0] == "uvicorn"
     assert re.findall(r"path: (/\w+z),", TOPIC) == ["/livez", "/readyz"]
+
+
+@pytest.mark.parametrize(("secret", "port", "code"), [("made-up-secret", None, 0), ("another", None, 1), ("any", 9, 0)])
+async def test_the_manifest_s_check_ends_a_pod_only_for_what_no_waiting_corrects(
+    tmp_path: Path, secret: str, port: int | None, code: int
+) -> None:
+    """A refused key does; an AlphaPo that does not answer holds no pod back."""
+    shell, option, line = COMMANDS[2]
+    async with Sandbox("made-up-key", "made-up-secret") as sandbox:
+        process = await asyncio.create_subprocess_exec(
+            shell,
+            option,
+            line.replace("alphapo check", f"{sys.executable} -m alphapo_async check"),
+            env={
+                "ALPHAPO_KEY": sandbox.key,
+                "ALPHAPO_SECRET": secret,
+                "ALPHAPO_BASE_URL": sandbox.url if port is None else f"http://127.0.0.1:{port}",
+                "ALPHAPO_JOURNAL": str(tmp_path / "payouts.db"),
+                "PYTHONPATH": str(Path.cwd()),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == code, output.decode()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

@@ -41,7 +41,10 @@ _LEVELS: dict[EventName, int] = {
 }
 
 
-_ABOUT: Final = {"waiting": "(nothing was sent yet; a worker sends it later)"}
+_ABOUT: Final = {
+    "waiting": "(nothing was sent yet; a worker sends it later)",
+    "contradiction": "(alphapo runbook unknown)",
+}
 """What the log adds to an event."""
 _FIELDS: tuple[str, ...] = tuple(field for field in Event.__struct_fields__ if field not in ("name", "foreign_id"))
 """What a log record has as attributes besides `foreign_id` and `event`, the event's name: a record has a `name` of its own."""
@@ -185,7 +188,7 @@ class Observer:
             return
         about = (
             f"AlphaPo does not accept the key of fingerprint {key}, or its signature: check key, secret, base_url and the key's IP "
-            "allowlist. No money moved; workers send nothing under it, and what is open stays open"
+            "allowlist. No money moved; workers send nothing under it, and what is open stays open (alphapo runbook key-refused)"
         )
         self._emit(self._event("key refused", reason=code, key=key), about)
 

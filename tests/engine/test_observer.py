@@ -328,6 +328,7 @@ def test_a_refused_key_is_reported_with_its_fingerprint_and_so_is_its_return(cap
     refused, accepted = caplog.records
     assert (refused.levelno, accepted.levelno) == (logging.ERROR, logging.INFO)
     assert "does not accept the key of fingerprint fingerprint-0001" in refused.getMessage()
+    assert refused.getMessage().endswith("(alphapo runbook key-refused)")
     assert "No money moved" in refused.getMessage()
     assert accepted.getMessage() == "key accepted key of fingerprint fingerprint-0001: workers continue with its rows"
 
@@ -386,7 +387,7 @@ LOUDNESS: list[tuple[Callable[[Observer], None], int, str]] = [
     (
         lambda n: n.on_evidence(OPEN, changed(OPEN, contradiction="x after y"), ControlFound("w", 1.0)),
         logging.ERROR,
-        "contradiction payout-17 x after y",
+        "contradiction payout-17 x after y (alphapo runbook unknown)",
     ),
     (
         lambda n: n.on_outage(has_begun=True),
