@@ -14,6 +14,7 @@ __all__ = [
     "happened",
     "is_key_refused",
     "option_problem",
+    "row_fact",
     "row_message",
     "row_problem",
     "warning_text",
@@ -91,6 +92,11 @@ def row_message(error: AlphapoError) -> str:
     if isinstance(error, WithdrawalError | JournalError):
         return f"{happened(error)} {advice(error, 'batch')}"
     return str(error)
+
+
+def row_fact(error: AlphapoError | None) -> str | None:
+    """Return what happened to a row, without what to do now; None where the error has no such advice."""
+    return happened(error) if isinstance(error, WithdrawalError | JournalError) else None
 
 
 def option_problem(text: str) -> str:

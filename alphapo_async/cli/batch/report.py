@@ -141,11 +141,16 @@ def report_lines(report: BatchReport, results: str, journal: str = "") -> list[s
         lines.append(f"{counted(report.not_taken, 'row was', 'rows were')} not tried{reason}")
     elif reason != ".":
         lines.append(f"The run ended before every row was settled{reason}")
-    if report.code is Exit.UNKNOWN and report.failed is None:
-        lines.append(
-            "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
-        )
+    if report.failed is None and (again := _again(report)):
+        lines.append(f"{again} the same command again: it pays only what is not paid yet, and nothing twice.")
     return lines
+
+
+def _again(report: BatchReport) -> str:
+    """Return how the sentence about another run begins; empty where another run changes nothing."""
+    if report.code is Exit.UNKNOWN:
+        return "Some rows are not settled. Run"
+    return "Then run" if report.outcomes["invalid"] or report.outcomes["rejected"] else ""
 
 
 def _reconciliation(report: BatchReport) -> str:
@@ -177,19 +182,17 @@ def _attention(report: BatchReport) -> list[str]:
 
 
 _ADVICE: Final = {
-    "invalid": "Correct the {rows} in the file, then run the same command again: it pays only what is not paid yet.",
-    "rejected": "AlphaPo refused {rows}, and no money moved: correct the file under the same foreign_id and run the same command "
-    "again, or release the funds. --retry-rejected sends what was refused again as it is.",
+    "invalid": "Correct the {rows} in the file.",
+    "rejected": "AlphaPo refused {rows}, and no money moved: correct the file under the same foreign_id, or release the funds. "
+    "--retry-rejected sends what was refused again as it is.",
     "failed": "AlphaPo cancelled or declined {rows} after accepting, and no money moved: release the funds, or pay again only under "
     "a new foreign_id.",
     "conflict": "{rows} not sent, because the foreign_id already has another payment, in the journal, at AlphaPo or in an earlier line. "
     "If the same payout was meant, do nothing: the existing one counts. Before you refund anything or pay it in another way, read "
-    "its outcome with `alphapo status FOREIGN_ID{journal}`. Where that is unknown, follow `alphapo runbook unknown`; "
-    "`alphapo journal settle` is for what no look-up settles.",
-    "unknown": "AlphaPo may have {rows} whose outcome is unknown: keep them pending, with no refund and no new foreign_id. The same "
-    "command again looks them up. What stays unknown: `alphapo runbook unknown`; `alphapo journal settle` is for what no look-up settles.",
-    "not_sent": "{rows} not sent, and no money moved: the same command again pays them. Or release the funds, and take the rows out "
-    "of the file.",
+    "its outcome with `alphapo status FOREIGN_ID{journal}`; where that is unknown, `alphapo runbook unknown`.",
+    "unknown": "AlphaPo may have {rows} whose outcome is unknown: keep them pending, with no refund and no new foreign_id. Another run "
+    "looks them up. What stays unknown: `alphapo runbook unknown`; `alphapo journal settle` is for what no look-up settles.",
+    "not_sent": "{rows} not sent, and no money moved: another run pays them. Or release the funds, and take the rows out of the file.",
     "key_refused": "{rows} not sent, and no money moved, because AlphaPo does not accept the key: correct the key, then run the same "
     "command again.",
 }

@@ -21,6 +21,7 @@ from alphapo_async.cli.batch.results import COLUMNS, ResultsError, ResultsFile, 
 from alphapo_async.cli.batch.survey import Sifter, Survey
 from alphapo_async.cli.exit_codes import Exit, code_of, explain, nothing_sent
 from alphapo_async.cli.following import GIVE_UP_AFTER, Following, is_followed
+from alphapo_async.cli.messages import row_fact
 from alphapo_async.cli.options import Access
 from alphapo_async.cli.output import counted, say
 from alphapo_async.cli.progress import Advance, duration, show_progress
@@ -197,13 +198,22 @@ class _Book:
         self._ending = ending
         self._advance = advance
 
-    def tell(self, outcome: str, cells: list[str], request: WithdrawalRequest | None, *, is_sent: bool = False) -> None:
-        """Count and write the outcome of a row."""
+    def tell(
+        self,
+        outcome: str,
+        cells: list[str],
+        request: WithdrawalRequest | None,
+        fact: str | None = None,
+        *,
+        is_sent: bool = False,
+    ) -> None:
+        """Count and write the outcome of a row; a list of rows that need attention has the fact: what to do stands below it."""
         self.reached = max(self.reached, int(cells[_LINE]))
         self.tally.add(outcome, request)
         if code_of([outcome]) is Exit.REFUSED and len(self.attention) < LISTED:
             named = f"line {cells[_LINE]}, {cells[0]}: {outcome}"
-            self.attention.append(f"{named}: {cells[_ERROR]}" if cells[_ERROR] else named)
+            why = cells[_ERROR] if fact is None else fact
+            self.attention.append(f"{named}: {why}" if why else named)
         self._write(cells, is_sent=is_sent)
 
     def tell_same(self, cells: list[str]) -> None:
@@ -335,7 +345,7 @@ class _Run:
                 if orders.follow and (result.outcome in _OPEN_ENDED if row is None else is_followed(row)):
                     self._following.add(result.request.foreign_id, _kept(result.outcome, cells, result.request))
                 else:
-                    self._tell(result.outcome, cells, result.request, was_paid=was_paid)
+                    self._tell(result.outcome, cells, result.request, row_fact(result.error), was_paid=was_paid)
 
     async def _follow(self) -> None:
         """Look up what is not final, and report each row once nothing more is to be found out about it."""
@@ -349,7 +359,7 @@ class _Run:
                 result = result_of(0, request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True)))
                 cells = cells_of(result, int(cells[_LINE]), row.transaction)
                 if is_done:
-                    self._tell(result.outcome, cells, request)
+                    self._tell(result.outcome, cells, request, row_fact(result.error))
                 else:
                     self._following.keep(row.foreign_id, _kept(result.outcome, cells, request))
 
@@ -360,8 +370,16 @@ class _Run:
             self._book.not_final += outcome == "accepted"
             self._tell(outcome, cells, request)
 
-    def _tell(self, outcome: str, cells: list[str], request: WithdrawalRequest, *, was_paid: bool = False) -> None:
-        self._book.tell(outcome, cells, request, is_sent=not was_paid and outcome != "not_sent")
+    def _tell(
+        self,
+        outcome: str,
+        cells: list[str],
+        request: WithdrawalRequest,
+        fact: str | None = None,
+        *,
+        was_paid: bool = False,
+    ) -> None:
+        self._book.tell(outcome, cells, request, fact, is_sent=not was_paid and outcome != "not_sent")
         if self._job.survey.same:
             self._job.index.tell(cells[0], cells)
 

@@ -704,6 +704,17 @@ def test_a_second_run_says_what_was_paid_before_and_what_needs_attention(local: 
         assert f"Keep payouts.csv, {path}.results.csv and the journal {path}.journal.db: they prove" in ended.stdout
 
 
+def test_the_rows_that_need_attention_are_listed_with_the_fact_alone(local: Local, tmp_path: Path) -> None:
+    """What to do stands once below them; in the results it stands beside each row, too."""
+    refused = [f"wrong-{os.getpid()}-{next(_numbers)},ADA,unsupported,1,u" for _ in range(3)]
+    path = payouts(tmp_path, 1, *refused)
+    shown = local.invoke("batch", str(path)).stdout
+    listed = [line for line in shown.splitlines() if line.startswith("line ")]
+    assert [line.endswith("No money moved.") for line in listed] == [True] * 3
+    assert shown.count("release the funds") == shown.count("--retry-rejected") == shown.count("same command again") == 1
+    assert (tmp_path / "payouts.csv.results.csv").read_text().count("release the funds") == 3
+
+
 def test_a_copy_of_a_paid_file_is_noticed_before_anything_is_paid(local: Local, tmp_path: Path) -> None:
     """By a dry run, by a run, and strictly: the journal that knows the rows is named, and its rows are not paid again in it."""
     path = payouts(tmp_path)

@@ -189,6 +189,8 @@ async def test_journal_and_balances_are_looked_up_and_nothing_is_written(tmp_pat
         assert after.stock is not None
         assert (after.totals["BTC"].accepted, after.host) == (Decimal("0.5"), "loopback")
         assert (after.stock.counts, after.stock.left.to_pay) == ({"accepted": 1}, {"BTC": Decimal("1.0")})
+        in_memory = await find_out(Access(KEYS, base_url=sandbox.url), wanted)
+        assert (in_memory.elsewhere, in_memory.first_to_pay) == ((), before.first_to_pay)
         nothing_wanted = await find_out(access, Wanted())
         assert nothing_wanted == PriorKnowledge(is_durable=True, totals=after.totals, host="loopback")
 

@@ -195,12 +195,20 @@ def test_each_outcome_has_its_advice(outcome: str, one: str, two: str) -> None:
     assert below({outcome: 2})[0].startswith(two)
 
 
-@pytest.mark.parametrize("outcome", ["conflict", "unknown"])
-def test_what_no_look_up_settles_is_pointed_to(outcome: str) -> None:
-    """The guide's topic and the operator's command."""
-    [line] = [line for line in below({outcome: 1}) if "alphapo" in line]
-    assert "`alphapo runbook unknown`" in line
-    assert "`alphapo journal settle`" in line
+def test_what_no_look_up_settles_is_pointed_to() -> None:
+    """The guide's topic, and for an unknown row the operator's command."""
+    conflict, unknown = (below({outcome: 1})[0] for outcome in ("conflict", "unknown"))
+    assert "`alphapo runbook unknown`" in conflict
+    assert "`alphapo runbook unknown`" in unknown
+    assert "`alphapo journal settle`" in unknown
+
+
+def test_each_remedy_is_named_once() -> None:
+    """Also where every outcome asks for something."""
+    lines = " ".join(below({outcome: 1 for outcome in OUTCOMES if outcome != "key_refused"}))
+    for remedy in ("same command again", "journal settle", "--retry-rejected", "Correct the", "correct the file"):
+        assert lines.count(remedy) == 1, remedy
+    assert below({"invalid": 1})[-1].startswith("Then run the same command again:")
 
 
 def test_the_advice_names_the_journal() -> None:
@@ -212,14 +220,14 @@ def test_the_advice_names_the_journal() -> None:
 def test_invalid_rows_are_named_beside_the_totals() -> None:
     """With their sums, as far as these can be read."""
     survey = Survey(rows=3, invalid=3, invalid_sums={"BTC": Decimal("1.5")}, invalid_without_sum=1)
-    first, _, advice = report_lines(report({"invalid": 3}, survey=survey), "f.results.csv")
+    first, _, advice, _ = report_lines(report({"invalid": 3}, survey=survey), "f.results.csv")
     assert first == "Totals reconcile: yes. Not in them: 3 invalid rows (1.5 BTC, 1 amount that cannot be read)."
-    assert advice.startswith("Correct the 3 invalid rows in the file, then run the same command again")
+    assert advice == "Correct the 3 invalid rows in the file."
     all_read = Survey(rows=1, invalid=1, invalid_sums={"BTC": Decimal(1)})
     assert "1 invalid row (1 BTC)." in report_lines(report({"invalid": 1}, survey=all_read), "f.results.csv")[0]
 
 
-_AGAIN = "Some rows are not settled. Run the same command again: it continues from here and pays nothing twice."
+_AGAIN = "Some rows are not settled. Run the same command again: it pays only what is not paid yet, and nothing twice."
 
 
 def test_a_run_that_ended_early_names_the_reason_once() -> None:
