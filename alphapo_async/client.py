@@ -142,7 +142,7 @@ class AlphapoClient:
             settings: further arguments of `AlphapoClient`; they win over the environment.
 
         Raises:
-            ConfigurationError: a setting is missing or wrong.
+            ConfigurationError: a setting is missing or wrong, or a variable is set and empty.
         """
         return cls(**from_environment(os.environ, settings))
 

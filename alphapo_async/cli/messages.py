@@ -32,7 +32,7 @@ _STEPS: Final = {
 _STEPS_OF_RESUME: Final = {
     "rejected": "Correct the request, or release the funds.",
     "not_sent": "Request it again under the same foreign_id, or release the funds.",
-    "unknown": f"{_KEEP} Another pass, or `alphapo worker`, looks it up.",
+    "unknown": f"{_KEEP} Another pass, or `alphapo worker`, settles it.",
     "key_refused": f"{CHECK_THE_KEY}, then request it again.",
 }
 _STEPS_BY_COMMAND: Final = {

@@ -196,7 +196,7 @@ async def test_an_enqueuer_reaches_no_other_host_and_no_table(connect: tuple[str
 
 @pytest.mark.parametrize(("role", "lacking"), [("payer", {"forget"}), ("keeper", set())])
 async def test_each_statement_finds_its_privileges(connect: tuple[str, Connect], role: Role, lacking: set[str]) -> None:
-    """A payer runs every statement of the journal but the one that redacts and prunes; a keeper runs that one, too."""
+    """A payer runs every statement of the journal except `forget`, which redacts and prunes; a keeper runs that, too."""
     schema, as_role = connect
     user, refused = await as_role(role), set()
     for name, text in queries(schema).items():
