@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+from importlib.resources import files
 
 import click
 import pytest
@@ -189,10 +190,12 @@ def test_each_assumption_has_what_goes_wrong_without_it() -> None:
 
 
 def test_every_public_name_it_uses_exists() -> None:
-    """Classes and functions of the package, and of the local sandbox."""
+    """Classes and functions of the package and of the local sandbox, and alerts."""
     named = {*re.findall(r"`([A-Z][a-z]\w+)[(`]", guide()), *re.findall(r"from alphapo_async import (\w+)", guide())}
     assert len(named) > 5
-    public = {"True", "False", *alphapo_async.__all__, *sandbox.__all__, *engines.__all__}
+    rules = (files("alphapo_async") / "contrib" / "monitoring" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"alert: (\w+)", rules)
+    public = {"True", "False", *alerts, *alphapo_async.__all__, *sandbox.__all__, *engines.__all__}
     assert sorted(named - public) == []
 
 
