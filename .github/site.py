@@ -50,6 +50,11 @@ LINKS = {
     **{f".github/{name}": name for name in PICTURES},
 }
 """Where a file of the project is on the site."""
+STYLE = """
+p:has(> img[src$=".svg"]) { overflow-x: auto }
+img[src$=".svg"] { min-width: 760px }
+"""
+"""A picture that is wider than a telephone is not made too small to read: it scrolls by itself."""
 CONFIG = """
 [project]
 site_name = "alphapo-async"
@@ -57,6 +62,7 @@ site_description = "An asyncio client for AlphaPo crypto withdrawals"
 docs_dir = "pages"
 site_dir = "site"
 use_directory_urls = false
+extra_css = ["pictures.css"]
 nav = {nav}
 
 [project.theme]
@@ -167,6 +173,7 @@ def write(folder: Path) -> Path:
         target.write_text(text, encoding="utf-8")
     for name in PICTURES:
         shutil.copy(ROOT / ".github" / name, folder / "pages" / name)
+    (folder / "pages" / "pictures.css").write_text(STYLE, encoding="utf-8")
     settings = folder / "zensical.toml"
     settings.write_text(CONFIG.format(nav=_navigation(titles), root=str(ROOT)), encoding="utf-8")
     return settings

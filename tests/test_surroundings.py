@@ -145,4 +145,7 @@ def test_the_documentation_site_has_every_public_name_topic_and_command(tmp_path
     assert all(Path("guide") / f"{topic}.md" in pages for topic in topics(guide()) if topic != "glossary")
     assert "## alphapo journal show" in pages[Path("cli.md")]
     assert '"guide/outage.md"' in settings.read_text(encoding="utf-8")
+    style = (tmp_path / "pages" / "pictures.css").read_text(encoding="utf-8")
+    assert "overflow-x: auto" in style  # a picture that is too wide for a telephone scrolls
+    assert '"pictures.css"' in settings.read_text(encoding="utf-8")
     assert [path for path, text in pages.items() if "OPERATIONS.md)" in text] == []
