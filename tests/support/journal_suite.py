@@ -218,7 +218,7 @@ class JournalSuite:
         assert await journal.find_open(ACCOUNT, (3.0, "open-3"), 2) == []
 
     async def test_due_rows_come_longest_overdue_first(self, journal: Journal) -> None:
-        """Free open ones and accepted ones to refresh; not those that somebody holds."""
+        """Free open ones and accepted ones to refresh; not a row that a worker holds."""
         await hear(journal, "held", asked("held"), now=0.0)
         for number in (2, 1):
             await hear(journal, f"left-{number}", asked(f"left-{number}", worker=None), now=float(number))
@@ -262,7 +262,7 @@ class JournalSuite:
         assert await journal.find_unreported(ACCOUNT, 9) == []
 
     async def test_a_control_is_accepted_by_reply_with_the_same_key_and_newer(self, journal: Journal) -> None:
-        """The newest of those that are."""
+        """The newest one."""
         await pay(journal, "early", now=5.0)
         assert await journal.find_control(ACCOUNT, "key", 5.0) is None
         await pay(journal, "late", "later", now=6.0)
