@@ -345,7 +345,7 @@ class SessionManager:
                 raise
             if exchange.is_late:
                 return _no_reply(TimeoutError(), exchange)
-            # Nobody cancelled us: the session was closed while a name was being looked up.
+            # No caller cancelled this: the session was closed while a name was being looked up.
             return NoReply("no connection: closed", may_have_left=exchange.has_left)
         except Exception as error:  # noqa: BLE001 - whatever fails out there is a value in here
             exchange.reset()

@@ -203,7 +203,7 @@ class Desk:
         self.ledger.look_ups += 1
         fault = self._strike("look-up", spell(_fields(question.body).get("foreign_id")), now)
         if fault is Fault.INSUFFICIENT:
-            # Nobody is short of money for a question.
+            # A question costs no money.
             fault = None
         acting = behaviour(fault, self.state.dialect, self.throttle_seconds, today)
         return Reaction(acting.way, acting.instead or self._shown(question, fault, now))
