@@ -6,7 +6,15 @@ from typing import Literal, TypeAlias
 
 import pytest
 
-from alphapo_async.cli.messages import advice, happened, option_problem, row_message, row_problem, warning_text
+from alphapo_async.cli.messages import (
+    advice,
+    happened,
+    option_problem,
+    row_fact,
+    row_message,
+    row_problem,
+    warning_text,
+)
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -130,3 +138,9 @@ def test_warnings_are_one_sentence_for_each_field() -> None:
     assert (
         warning_text({"amount": "is small.", "address": "is wrong."}) == "warning: amount is small. address is wrong."
     )
+
+
+def test_the_fact_of_a_row_has_no_advice() -> None:
+    """And an error without advice has no fact of its own: its text is one."""
+    assert row_fact(ERRORS[0]) == "No."
+    assert row_fact(AlphapoError("Why?")) is row_fact(None) is None
