@@ -649,7 +649,7 @@ def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
 
 
 def test_an_empty_journal_of_the_environment_is_refused(tmp_path: Path) -> None:
-    """It is the journal that was meant."""
+    """It never stands for another journal."""
     shown = invoke("batch", str(payouts(tmp_path)), **KEYS, ALPHAPO_BASE_URL="http://127.0.0.1:9", ALPHAPO_JOURNAL="")
     assert shown.exit_code == 2
     assert "ALPHAPO_JOURNAL: set, but empty." in shown.output
