@@ -326,7 +326,7 @@ async def _gunicorn(stage: Stage) -> Setting:
 
 async def _pay_over_web(stage: Stage, session: aiohttp.ClientSession, url: str, number: int, until: float) -> None:
     """Post a payout until the answer is final, and report every answer."""
-    body = {"id": f"web-{number}", "address": f"made-up-{number}", "amount": "0.001"}
+    body = {"foreign_id": f"web-{number}", "address": f"made-up-{number}", "amount": "0.001"}
     outcome = ""
     while outcome not in FINAL and time.monotonic() < until:
         began, told = time.monotonic(), {}
@@ -334,7 +334,7 @@ async def _pay_over_web(stage: Stage, session: aiohttp.ClientSession, url: str, 
             async with session.post(url, json=body) as reply:
                 told = await reply.json()
         outcome = str(told.get("outcome", "no answer"))
-        _report(stage, body["id"], outcome, str(told.get("id", "")), began)
+        _report(stage, body["foreign_id"], outcome, str(told.get("id", "")), began)
         if outcome not in FINAL:
             await asyncio.sleep(stage.rng.uniform(0.2, 0.6))
 
