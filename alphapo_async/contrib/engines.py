@@ -24,7 +24,10 @@ _LONGEST_WAIT: Final = 60.0
 
 
 class RetryStep(AlphapoError):
-    """The outcome is unknown: keep the payment pending, and run the same step again. Every other exception is final."""
+    """The outcome is unknown, or the journal failed: keep the payment pending, and run the same step again.
+
+    Every other exception is final.
+    """
 
     foreign_id: str | None
     """The withdrawal this is about."""
@@ -55,9 +58,8 @@ async def withdraw_once(
             anything is sent. An engine that starts again at 1 after a kill needs a durable journal.
 
     Raises:
-        RetryStep: the outcome is unknown; run the step again after `retry_after` seconds.
+        RetryStep: the outcome is unknown, or the journal failed; run the step again after `retry_after` seconds.
         WithdrawalError: final; the exception says whether money moved.
-        JournalError: final: the withdrawal was not recorded, and nothing was sent.
         InvalidRequest: final: the request is wrong, and nothing was sent.
         ConfigurationError: the client is closed or belongs to another event loop; nothing was sent.
     """
@@ -66,7 +68,5 @@ async def withdraw_once(
     try:
         return await client.withdraw(request_of(request), attempted_before=attempt > 1)
     except (WithdrawalUnknown, JournalError) as error:
-        if error.outcome != "unknown":
-            raise
         wait = error.retry_after or min(2.0 ** min(attempt - 1, 10), _LONGEST_WAIT)
         raise RetryStep(str(error), error.foreign_id, wait) from None
