@@ -3,7 +3,7 @@
    Where a name of `core/row.py` is shorter here: doubt = doubt_since, until = could_leave_until, taken = look_ups_only, owes = needs_look_up,
    stays = stays_open, forget = may_be_forgotten, since = held_since, made = created_at. "no" stands for rejected, not sent and key refused.  *)
 EXTENDS Integers, FiniteSets, TLC
-CONSTANTS Workers, Quiet, Lease, Keep, Attempt, Lates, MaxTime, MaxBodies, MaxRevisions, MaxAccepted, MaxDepth, Faults, Mistake
+CONSTANTS Workers, Quiet, Lease, Keep, Attempt, LateTimes, MaxTime, MaxBodies, MaxRevisions, MaxAccepted, MaxDepth, Faults, Mistake
 VARIABLES now, row, worker, bodies, alphapo, call, reported, journal, calm
 vars == <<now, row, worker, bodies, alphapo, call, reported, journal, calm>>
 None == "none"
@@ -213,11 +213,11 @@ Tick == /\ (calm => ~Busy)                                \* once faults have st
         /\ UNCHANGED <<call, reported, calm>>
 Stop == "stop" \in Faults /\ ~calm /\ calm' = TRUE /\ UNCHANGED <<now, row, worker, bodies, alphapo, call, reported, journal>> /\ Report
 
-InitWith(lates) ==
+InitWith(lateTimes) ==
         /\ now = 1 /\ row = NoRow /\ worker = [w \in Workers |-> Idle(0)] /\ bodies = {} /\ call = "none" /\ reported = FALSE /\ calm = FALSE
-        /\ alphapo \in {[has |-> "no", n |-> 0, since |-> 0, rev |-> 0, paid |-> 0, late |-> late] : late \in lates}
+        /\ alphapo \in {[has |-> "no", n |-> 0, since |-> 0, rev |-> 0, paid |-> 0, late |-> late] : late \in lateTimes}
         /\ journal = [epoch |-> 0, since |-> 0, lags |-> FALSE, copy |-> NoRow, forgot |-> FALSE]
-Init == InitWith(Lates)
+Init == InitWith(LateTimes)
 Attempts(w) == Take(w) \/ Decide(w) \/ Send(w) \/ (\E reply \in {worker[w].reply, "taken", "nothing"} : Return(w, reply)) \/ Forget(w)
 Looks(w)    == (\E reply \in {alphapo.has, "live", "none", "no answer"} : LookUp(w, reply)) \/ Control(w)
 Work(w)     == Attempts(w) \/ Looks(w) \/ Record(w) \/ Release(w)

@@ -15,7 +15,7 @@ from tests.proof.spec.mistakes import COVERED, MISTAKES, Mistake
 from tests.proof.spec.traces import Trace, accepted_in, broken, configuration, module_of, traces
 
 EVERYTHING: Final = ("lapse", "cancel", "key", "operator", "callback", "throttle", "blame", "free", "others", "back")
-SAFETY: Final = Bounds(EVERYTHING, workers=2, lates=(0, 1, 1_000_000), revisions=2, depth=12)
+SAFETY: Final = Bounds(EVERYTHING, workers=2, late_times=(0, 1, 1_000_000), revisions=2, depth=12)
 LIVENESS: Final = Bounds(("stop",), keep=3, lease=1, max_time=5, bodies=1)
 TRACES: Final = 1_000
 SEEDS: Final = range(4_000)

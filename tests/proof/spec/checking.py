@@ -27,7 +27,7 @@ class Bounds(NamedTuple):
     quiet: int = 1
     lease: int = 2
     keep: int = 4
-    lates: tuple[int, ...] = (0,)
+    late_times: tuple[int, ...] = (0,)
     max_time: int = 6
     bodies: int = 2
     revisions: int = 1
@@ -68,7 +68,7 @@ def configuration(bounds: Bounds, mistake: str = "", *, is_live: bool = False) -
         f" Lease = {bounds.lease}",
         f" Keep = {bounds.keep}",
         " Attempt = 0",
-        f" Lates = {{{', '.join(map(str, bounds.lates))}}}",
+        f" LateTimes = {{{', '.join(map(str, bounds.late_times))}}}",
         f" MaxTime = {bounds.max_time}",
         f" MaxBodies = {bounds.bodies}",
         f" MaxRevisions = {bounds.revisions}",

@@ -25,11 +25,11 @@ MISTAKES: Final = (
         Bounds(),
         "Bad news wins: a refusal settles the row although an earlier body may have arrived.",
     ),
-    Mistake("a none settles", Bounds(lates=(1,)), "Not found is taken for never sent."),
-    Mistake("no control", Bounds(lates=(2,)), "The quiet exit believes a look-up that shows late."),
+    Mistake("a none settles", Bounds(late_times=(1,)), "Not found is taken for never sent."),
+    Mistake("no control", Bounds(late_times=(2,)), "The quiet exit believes a look-up that shows late."),
     Mistake(
         "any control counts",
-        Bounds(quiet=2, keep=6, max_time=8, lates=(1,)),
+        Bounds(quiet=2, keep=6, max_time=8, late_times=(1,)),
         "A control from within the quiet time counts.",
     ),
     Mistake(
@@ -65,7 +65,7 @@ MISTAKES: Final = (
     ),
     Mistake(
         "sent when the id may be free",
-        Bounds(faults=("free",), lates=(_BLIND,)),
+        Bounds(faults=("free",), late_times=(_BLIND,)),
         "The same bytes are sent after AlphaPo may have freed the id.",
     ),
     Mistake(
@@ -87,7 +87,7 @@ MISTAKES: Final = (
 COVERED: Final = (
     Mistake(
         "no quiet time",
-        Bounds(lates=(0, 1)),
+        Bounds(late_times=(0, 1)),
         "A refusal within the quiet time counts as one after it: the control, which the quiet time bounds, covers it.",
     ),
     Mistake(
@@ -102,7 +102,7 @@ COVERED: Final = (
     ),
     Mistake(
         "an old none counts",
-        Bounds(faults=("free",), lates=(0, _BLIND)),
+        Bounds(faults=("free",), late_times=(0, _BLIND)),
         'A "none" counts after AlphaPo may have freed the id: earlier look-ups have shown what it had.',
     ),
 )

@@ -113,7 +113,7 @@ def configuration() -> str:
     faults = ("lapse", "cancel", "key", "operator", "callback", "throttle", "blame", "others", "back")
     times = {"Quiet": 1_800_000, "Lease": 60_000, "Keep": 86_400_000, "Attempt": 15_000, "MaxTime": 2_000_000_000}
     many = dict.fromkeys(("MaxBodies", "MaxRevisions", "MaxAccepted", "MaxDepth"), 1_000_000)
-    lines = ["SPECIFICATION TraceSpec", "CONSTANTS", f" Workers = {{{workers}}}", " Lates = {0}", ' Mistake = ""']
+    lines = ["SPECIFICATION TraceSpec", "CONSTANTS", f" Workers = {{{workers}}}", " LateTimes = {0}", ' Mistake = ""']
     lines.append(f" Faults = {{{', '.join(map(_literal, faults))}}}")
     lines += [f" {name} = {value}" for name, value in (times | many).items()]
     return "\n".join([*lines, "INVARIANTS P1 P2 P4", "PROPERTIES P2Step P5 FrozenStays", ""])
