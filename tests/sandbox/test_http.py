@@ -344,10 +344,11 @@ async def test_status_changes_are_told() -> None:
             callback_url=url,
             callback_time_scale=0.0001,
         )
-        async with merchant(sandbox, timeout=0.1) as client:
+        async with merchant(sandbox) as client:
             await client.post(foreign_id="b", address="decline")
             with pytest.raises(TimeoutError):
-                await client.post(foreign_id="a")
+                async with asyncio.timeout(0.1):
+                    await client.post(foreign_id="a")
             await until(lambda: len(receiver.heard) >= 4)
     assert sorted((result["foreign_id"], result["status"]) for result in receiver.heard) == [
         ("a", "confirmed"),
