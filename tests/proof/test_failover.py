@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,15 @@ from tests.support.processes import started
 @pytest.mark.parametrize("mode", ["asynchronous", "pooled"])
 async def test_what_a_failover_loses_is_reported_and_never_sent_again(mode: Mode) -> None:
     """Rows that were open on the standby settle by a look-up, a callback, a repeated call and the operator, and no other row is paid."""
-    [result] = await run([mode], seed=1)
+    missing, lost = {*WAYS, "left"}, 0
+    for seed in (1, 2, 3):  # on a slow machine a round may lose no row of some kind
+        [result] = await run([mode], seed=seed)
+        assert result.verdict.is_clean, result
+        missing, lost = {way for way in missing if not result.frozen[way]}, lost + result.lost
+        if not missing:
+            break
 
-    assert result.verdict.is_clean, result
-    assert result.lost > 0
-    assert all(result.frozen[way] for way in (*WAYS, "left"))
+    assert (missing, lost > 0) == (set(), True)
 
 
 @LONG
@@ -156,7 +161,9 @@ async def _unfreeze(journal: str, *arguments: str) -> None:
 def test_nothing_is_left_after_a_signal(ending: signal.Signals) -> None:
     """Servers and client processes end, and their files are removed."""
     command = [sys.executable, "-m", "tests.proof.failover", "--asynchronous", "1000"]
-    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    # A shell's background job ignores SIGINT, and so would what this test starts from within one.
+    signals = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=signals) as process:
         both = _ports_of(process.pid)
         process.send_signal(ending)
         process.wait(20)
