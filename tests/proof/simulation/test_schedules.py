@@ -37,7 +37,7 @@ def test_in_order_is_as_an_event_loop_does_it() -> None:
 
 @pytest.mark.parametrize("schedule", ORDERS)
 def test_a_seed_is_one_order_and_every_task_has_its_turn(schedule: Schedule) -> None:
-    """No task waits for ever, whatever its priority."""
+    """Every task runs in the end, at any priority."""
     assert order_of(schedule, 1) == order_of(schedule, 1)
     assert sorted(order_of(schedule, 1)) == sorted([0, 1, 2, 3] * 3)
 
