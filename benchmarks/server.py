@@ -87,6 +87,26 @@ class _Silent(_Accepting):
         """Say nothing."""
 
 
+class _Slow(_Accepting):
+    """Answers after a fixed time, accepts each foreign_id once, and counts bodies."""
+
+    latency = 0.0
+    bodies = 0
+
+    def answer(self, body: bytes) -> None:
+        """Count a body, and answer it later; a question without a body is how many came, and for how many foreign_ids."""
+        found = _FOREIGN_ID.search(body)
+        if found is None:
+            self._say(b"200 OK", b'{"bodies":%d,"accepted":%d}' % (_Slow.bodies, len(_SEEN)))
+            return
+        _Slow.bodies += 1
+        _SEEN.add(found[1])
+        asyncio.get_running_loop().call_later(self.latency, super().answer, body)
+
+
+_SEEN: Final[set[bytes]] = set()
+
+
 async def _serve(kind: type[_Accepting]) -> None:
     server = await asyncio.get_running_loop().create_server(kind, "127.0.0.1", 0, backlog=2048)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -96,10 +116,10 @@ async def _serve(kind: type[_Accepting]) -> None:
 
 
 @contextlib.contextmanager
-def serving(module: str = "benchmarks.server", kind: str = "accepting") -> Iterator[str]:
+def serving(module: str = "benchmarks.server", kind: str = "accepting", *more: str) -> Iterator[str]:
     """Run a server in a process of its own, and give the URL that it says first."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, kind, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -118,4 +138,6 @@ def cpu_of(url: str) -> float:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve({"accepting": _Accepting, "failing": _Failing, "silent": _Silent}[sys.argv[1]]))
+    _Slow.latency = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    kinds = {"accepting": _Accepting, "failing": _Failing, "silent": _Silent, "slow": _Slow}
+    asyncio.run(_serve(kinds[sys.argv[1]]))

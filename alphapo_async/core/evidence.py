@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import inf
 from typing import Any, TypeAlias
 
 import msgspec
@@ -14,6 +15,7 @@ from alphapo_async.core.replies import Answer, Proof
 __all__ = [
     "Attempt",
     "CalledBack",
+    "Claimed",
     "ControlFound",
     "Evidence",
     "LeaseExpired",
@@ -25,6 +27,7 @@ __all__ = [
     "ReplyExcerpt",
     "Reported",
     "Requested",
+    "Returned",
     "Revision",
     "Unfrozen",
 ]
@@ -113,6 +116,24 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
     """A caller asks for the payment and still waits; False where a worker takes an open row on by itself, or every caller has left.
 
     Without a request no freeze ends, and a row that the journal may have forgotten is frozen."""
+    begun: float = inf
+    """The last claim of the worker whose rows may have begun; nothing of a later claim's rows was sent."""
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """A worker took the row with other fresh ones. Its body leaves after a later claim, which records that this one's rows may begin."""
+
+    worker: str
+    number: int
+    """Of the claim, from 1 on for each worker."""
+    key: str
+
+
+class Returned(msgspec.Struct, frozen=True, gc=False):
+    """A row of a claim is free again, and was not begun: the worker returned it, or is gone."""
+
+    worker: str
+    claim: int
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -219,10 +240,14 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
     state: str | None = None
     revision: int = 0
     expires_at: float | None = None
+    leaves_not_sent: bool = False
+    """A worker settled the row: "not sent" is left for `resume` to hand out."""
 
 
 Evidence: TypeAlias = (
     Requested
+    | Claimed
+    | Returned
     | Attempt
     | LookedUp
     | CalledBack

@@ -17,6 +17,7 @@ from alphapo_async.core.evidence import (
     NO_EXCERPT,
     Attempt,
     CalledBack,
+    Claimed,
     ControlFound,
     Evidence,
     LeaseExpired,
@@ -28,6 +29,7 @@ from alphapo_async.core.evidence import (
     ReplyExcerpt,
     Reported,
     Requested,
+    Returned,
     Unfrozen,
 )
 from alphapo_async.core.models import Transaction
@@ -245,7 +247,7 @@ def _described(evidence: Evidence) -> tuple[str, str, str | None] | None:  # noq
             return "unfrozen", f"AlphaPo's books do not have it, by {by}: {because}", None
         case OperatorDecision():
             return "operator", evidence.text, None
-        case Requested() | Redated() | Reported() | _:
+        case Requested() | Claimed() | Returned() | Redated() | Reported() | _:
             return None
 
 

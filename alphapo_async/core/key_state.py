@@ -7,7 +7,7 @@ a question that moves no money, so that a refused key costs AlphaPo one small re
 from __future__ import annotations
 
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -23,9 +23,9 @@ from alphapo_async.core.replies import (
     Reply,
     lets_in,
 )
-from alphapo_async.core.row import Row, counted_as, has_expired
+from alphapo_async.core.row import Row, counted_as
 
-__all__ = ["ACCEPTED", "NOTHING_HELD_BACK", "HeldBack", "KeyState", "after_body", "after_question", "key_for"]
+__all__ = ["ACCEPTED", "KeyState", "after_body", "after_question", "key_for"]
 
 
 class KeyState(msgspec.Struct, frozen=True, gc=False):
@@ -67,18 +67,3 @@ def after_question(state: KeyState, reply: Reply | NoReply, now: float, wait_max
 def key_for(row: Row, current: str) -> str:
     """Return the key under which a row is sent or looked up next: its own in doubt and settled, else the current one."""
     return current if counted_as(row) == "open" else row.key
-
-
-class HeldBack(NamedTuple):
-    """The rows that a worker does not claim: those under refused keys, except rows that have expired, which are never sent."""
-
-    keys: frozenset[str] = frozenset()
-    current: str = ""
-    """The key that signs new bodies."""
-
-    def holds(self, row: Row, now: float) -> bool:
-        """Return whether the row is left alone now."""
-        return key_for(row, self.current) in self.keys and not has_expired(row, now)
-
-
-NOTHING_HELD_BACK: Final = HeldBack()

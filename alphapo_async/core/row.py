@@ -29,6 +29,7 @@ __all__ = [
     "has_expired",
     "is_by_hand",
     "is_ended",
+    "is_fresh",
     "is_frozen",
     "is_in_doubt",
     "is_new_since_rollback",
@@ -103,6 +104,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     holder: str | None = None
     """The worker that may send, and whose "no" counts."""
     held_since: float = 0.0
+    claim: int = 0
+    """The number of the claim by which the holder took it, among other rows; 0 where the holder took it by itself."""
     expires_at: float | None = None
     """Left to the workers, who try until then."""
     stays_open: bool = False
@@ -201,6 +204,11 @@ def counted_as(row: Row) -> str:
     return "not_sent" if row.state == "key_refused" else row.state
 
 
+def is_fresh(row: Row) -> bool:
+    """Return whether a worker may claim the row among others: open, held by no worker, and nothing of it in doubt."""
+    return row.holder is None and counted_as(row) == "open"
+
+
 def is_by_hand(row: Row) -> bool:
     """Return whether a person's decision is in force: AlphaPo itself has given no outcome of the withdrawal."""
     if row.word is None:
@@ -228,7 +236,9 @@ def withdrawal_of(row: Row, source: Source) -> Withdrawal | None:
 def settle(row: Row, state: State, now: float, **learned: Any) -> Row:
     """Return the row settled: without a holder, owing nothing, with these further changes."""
     since, by = (row.settled_at, row.settled_by) if row.state == state else (now, row.holder)
-    return replace(row, state=state, settled_at=since, settled_by=by, holder=None, needs_look_up=False, **learned)
+    return replace(
+        row, state=state, settled_at=since, settled_by=by, holder=None, claim=0, needs_look_up=False, **learned
+    )
 
 
 def put_in_doubt(row: Row, began: float, until: float, reason: str, arrivals: int = MANY) -> Row:

@@ -47,6 +47,9 @@ class Record(NamedTuple):
     """When a worker on its rounds should come."""
     reported: int
     holder: str | None
+    held_since: float
+    claim: int
+    """The number of the claim by which its holder took it; 0 without one."""
     key: str
     """Fingerprint of the key; never the key."""
     source: str | None
@@ -81,7 +84,6 @@ changing: Final = attrgetter(*CHANGING)
 class _Rest(msgspec.Struct, omit_defaults=True):
     """What no column is needed for."""
 
-    held_since: float = 0.0
     expires_at: float | None = None
     stays_open: bool = False
     may_be_forgotten: bool = False
@@ -133,6 +135,8 @@ def to_record(row: Row) -> Record:
         due_at(row),
         int(row.reported),
         row.holder,
+        row.held_since,
+        row.claim,
         row.key,
         None if known is None else known.source,
         None if known is None or known.id is None else str(known.id),
@@ -170,6 +174,8 @@ def read_record(columns: Sequence[Any], revision: Revision, earlier: tuple[Revis
         state=record.state,
         settled_at=record.settled_at,
         holder=record.holder,
+        held_since=record.held_since,
+        claim=record.claim,
         reported=bool(record.reported),
         epoch=record.epoch,
         **{name: getattr(rest, name) for name in _REST},

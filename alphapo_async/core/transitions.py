@@ -32,6 +32,7 @@ from alphapo_async.core.comparison import Comparison, Difference, compare, compa
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
+    Claimed,
     ControlFound,
     Evidence,
     LeaseExpired,
@@ -42,6 +43,7 @@ from alphapo_async.core.evidence import (
     Remembered,
     Reported,
     Requested,
+    Returned,
     Unfrozen,
 )
 from alphapo_async.core.models import ENDED, Money, Source, Transaction, Withdrawal, WithdrawalRequest
@@ -71,6 +73,7 @@ from alphapo_async.core.row import (
     has_expired,
     is_by_hand,
     is_ended,
+    is_fresh,
     is_frozen,
     is_in_doubt,
     is_new_since_rollback,
@@ -110,6 +113,10 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
             return _apply_callback(row, evidence, now, assumptions)
         case Requested():
             return _apply_request(row, evidence, now)
+        case Claimed():
+            return _apply_claim(row, evidence, now) if is_fresh(row) else row
+        case Returned(worker, claim):
+            return _returned(row) if row.holder == worker and row.claim == claim > 0 else row
         case Released():
             return _apply_release(row, evidence, now)
         case LeaseExpired():
@@ -132,6 +139,8 @@ def apply(row: Row, evidence: Evidence, now: float, assumptions: Assumptions = _
 
 def _is_about(reported: Reported, row: Row) -> bool:
     """Return whether the row still has the reported outcome: no caller has requested the payment again since."""
+    if row.state == "open" or (row.state == "not_sent" and reported.leaves_not_sent):
+        return False
     was_reported = (reported.state, reported.revision, reported.expires_at)
     return reported.state is None or was_reported == (row.state, row.revision.number, row.expires_at)
 
@@ -185,7 +194,7 @@ def new_row(
 def _held(row: Row, asked: Requested, now: float) -> Row:
     if asked.worker is None:
         return row
-    return replace(row, holder=asked.worker, held_since=now)
+    return replace(row, holder=asked.worker, held_since=now, claim=0)
 
 
 def _apply_request(row: Row, asked: Requested, now: float) -> Row:
@@ -199,7 +208,8 @@ def _apply_request(row: Row, asked: Requested, now: float) -> Row:
     if is_same and asked.attempted_before and (row.may_be_forgotten or _was_new_to_the_journal(row, asked)):
         row = _attempted_before(row, asked, now)
     if is_same and row.holder is not None and row.holder == asked.worker:
-        row = _lapsed(row, now)  # an earlier flight of this worker could not record its end
+        # A claim whose answer is on its way took it, or an earlier flight of this worker could not record its end.
+        row = _returned(row) if row.claim > asked.begun else _lapsed(row, now)
     if row.state == "open":
         return _asked_while_open(row, asked, now) if is_same else row
     return _asked_again(row, asked, now) if row.holder is None and row.state in NEGATIVE_STATES else row
@@ -280,6 +290,27 @@ def _left_to_workers(row: Row, asked: Requested) -> Row:
     return replace(row, expires_at=asked.expires_at, stays_open=True, reported=asked.is_awaited)
 
 
+def _apply_claim(row: Row, claimed: Claimed, now: float) -> Row:
+    """Return a fresh row held by the worker that claimed it. Whether it has expired is looked at when it begins."""
+    return replace(
+        row,
+        holder=claimed.worker,
+        held_since=now,
+        claim=claimed.number,
+        key=claimed.key,
+        code=None,
+        reason="",
+        stays_open=True,
+        reported=False,
+        not_before=0.0,
+    )
+
+
+def _returned(row: Row) -> Row:
+    """Return a claimed row free again: nothing of it was sent."""
+    return replace(row, holder=None, claim=0)
+
+
 def _taken_on(row: Row, asked: Requested, now: float) -> Row:
     if has_expired(row, now):
         return settle(replace(row, reason="expired"), "not_sent", now)
@@ -348,7 +379,7 @@ def _apply_lease_expiry(row: Row, lapsed: LeaseExpired) -> Row:
 
 def _lapsed(row: Row, until: float) -> Row:
     """Return the row released and in doubt: its holder may have sent until then, and will not report it."""
-    return replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)
+    return replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None, claim=0)
 
 
 def _apply_release(row: Row, given_up: Released, now: float) -> Row:
@@ -357,7 +388,7 @@ def _apply_release(row: Row, given_up: Released, now: float) -> Row:
         return row
     is_sent_later = given_up.stays_open or (row.stays_open and not has_expired(row, now))
     if row.state != "open" or is_in_doubt(row) or is_sent_later:
-        return replace(row, holder=None, checked_at=now)
+        return replace(row, holder=None, claim=0, checked_at=now)
     return settle(replace(row, reason=given_up.reason), "not_sent", now)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from alphapo_async.core.events import Event
+from alphapo_async.engine.claims import Claims
 from alphapo_async.engine.context import ClientContext, host_of
 from alphapo_async.engine.flight import Flight, FlightParts
 from alphapo_async.engine.inbox import Inbox
@@ -84,7 +85,15 @@ class Engine:
         self.lifecycle = Lifecycle(
             bind=session.bind, leave_loop=self._leave_loop, drain=self._wait_for_work, steps=self._closing_steps
         )
-        self.registry = Registry(self._flight_parts(), self.lifecycle.enter, self._flights)
+        self.registry = Registry(self._flight_parts(), self.lifecycle.enter, self._flights, self._begun)
+        self.claims = Claims(
+            context,
+            journal=journal,
+            lease=self.lease,
+            registry=self.registry,
+            recorder=self.recorder,
+            supervisor=self.supervisor,
+        )
 
     def _make_lease(self) -> Lease:
         context = self.context
@@ -98,6 +107,9 @@ class Engine:
             supervisor=self.supervisor,
             margin=context.runtime.lease_margin,
         )
+
+    def _begun(self, worker: str) -> int:
+        return self.claims.begun(worker)
 
     def _make_questions(self) -> Questions:
         return Questions(
@@ -143,8 +155,10 @@ class Engine:
         return steps
 
     async def _end_work(self) -> None:
+        returning = self.claims.leave(is_final=True)
         await self.registry.end(self._wait_for_work)
         self.limiter.close()
+        await asyncio.wait({returning})
 
     async def _wait_for_work(self, seconds: float) -> None:
         """Wait so long at most for flights, and for the blocks that handle callbacks."""
@@ -155,4 +169,5 @@ class Engine:
     def _leave_loop(self) -> None:
         """Forget what ended with an event loop that was closed."""
         self._flights.clear()
+        self.claims.leave_loop()
         self.recorder.leave_loop()

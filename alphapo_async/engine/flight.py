@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import ending_of
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     Attempt,
@@ -24,7 +25,9 @@ from alphapo_async.core.evidence import (
     LookedUp,
     Redated,
     Released,
+    Reported,
     Requested,
+    Returned,
     Revision,
 )
 from alphapo_async.core.history import excerpt_of
@@ -46,7 +49,7 @@ from alphapo_async.core.replies import (
 )
 from alphapo_async.core.results import FlightResult, Why, conflict_with
 from alphapo_async.core.retry_policy import FlightCounts, backoff, is_worth_another_round, may_look_up
-from alphapo_async.core.row import NEGATIVE_STATES, Row, is_frozen, is_stale_no, seen_in
+from alphapo_async.core.row import NEGATIVE_STATES, Row, has_expired, is_frozen, is_stale_no, seen_in
 from alphapo_async.core.transitions import apply
 from alphapo_async.engine.clock import COMMIT_GRACE
 from alphapo_async.engine.context import ClientContext
@@ -69,6 +72,7 @@ _HELD_POLL: Final = 0.05  # seconds between the first two looks at a row that an
 _LONGEST_HELD_POLL: Final = 0.5
 _OWED_PAUSE: Final = 1.0  # seconds before the journal is offered again what it would not take
 _LONGEST_OWED_PAUSE: Final = 30.0
+_REPORTED: Final = Reported(leaves_not_sent=True)
 _STAMPS: Final = 3
 """How often a "no" that took long to be recorded is recorded again, to count from then on."""
 
@@ -102,11 +106,15 @@ class Flight:
         loop: where it runs.
         is_for_worker: one round without waiting, and nothing in doubt is sent twice within the quiet time.
         may_resend: whether what is in doubt may be sent again at all.
+        is_reported: the outcome counts as reported with the change that records it, since no caller waits for it; not so "not sent".
+        claimed: the row, where a claim took it; None to record the request first.
         rest: waits out a backoff; None for the runtime's sleep.
     """
 
     task: asyncio.Task[None] | None = None
-    """Runs the flight; the registry's."""
+    """Runs the flight; the registry's. None while a claimed row waits for its turn."""
+    may_begin = True
+    """Of a claimed row: a later claim has recorded that it may have begun."""
     _row: Row | None = None
     _has_journal_answered = False
     _worked_out_at = -inf
@@ -128,8 +136,12 @@ class Flight:
         *,
         is_for_worker: bool = False,
         may_resend: bool = True,
+        is_reported: bool = False,
+        claimed: Row | None = None,
         rest: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
+        self._row = self._claimed = claimed
+        self._is_reported = is_reported
         self._context = parts.context
         self._journal = parts.journal
         self._is_shared = parts.is_shared
@@ -151,6 +163,10 @@ class Flight:
         self._refusals = parts.keys.refusals
         """How many bodies of the client had been refused for their key when this flight began."""
         self._is_known = asyncio.Event()
+        if claimed is not None:
+            self.may_begin = False
+            self._has_journal_answered = True
+            self._is_known.set()
         self.is_finished = asyncio.Event()
         """Set by the registry, once another flight of this foreign_id may begin."""
         self._unwritten: list[Evidence] = []
@@ -196,6 +212,8 @@ class Flight:
 
     async def _record(self) -> FlightResult | None:
         """Record the withdrawal before anything leaves; return what its callers get at once if the journal knows the answer."""
+        if self._claimed is not None:
+            return self._begin_claimed()
         try:
             row = await self._take_on()
             self._has_journal_answered = True
@@ -227,7 +245,14 @@ class Flight:
             why = self._why_unknown(row)
         return None if row.state == "open" else replace(self._result(row, why), is_from_journal=True)
 
-    def _take_on(self, *lapses: LeaseExpired, is_repeated: bool = False) -> Awaitable[Row]:
+    def _begin_claimed(self) -> FlightResult | None:
+        """Begin with a row that a claim recorded; a callback may have settled it since, and the journal may have gone back."""
+        self._row = row = seen_in(self.row, self._journal.epoch)
+        if self._observer.is_listening:
+            self._observer.on_recorded(row)
+        return None if row.state == "open" else replace(self._result(row), is_from_journal=True)
+
+    def _take_on(self, *lapses: LeaseExpired | Returned, is_repeated: bool = False) -> Awaitable[Row]:
         """Record the payment; it counts as requested only if a caller still waits when the journal writes it."""
         return self._recorder.record(
             self._foreign_id, self.asked, *lapses, is_repeated=is_repeated, is_wanted=self.waiters.is_wanted
@@ -241,7 +266,9 @@ class Flight:
         holder, now = row.holder or "", self._context.now()
         until = await self._journal.ended(holder, now)
         if until is not None:
-            return await self._take_on(LeaseExpired(holder, self._context.clock.end_of(until, now)), is_repeated=True)
+            begun = await self._journal.begun(holder)
+            lapse = ending_of(row, holder, self._context.clock.end_of(until, now), begun)
+            return await self._take_on(lapse, is_repeated=True)
         await self._context.runtime.sleep(pause)
         return await self._take_on(is_repeated=True)
 
@@ -361,8 +388,10 @@ class Flight:
         return self._may_resend or row.doubt_since is None
 
     def _may_work_on(self, row: Row) -> bool:
-        """Return whether a worker may send the row: not one whose key was refused meanwhile, and one in doubt once each quiet time."""
-        return not self._is_key_refused(row) and may_send_again(row, self._context.now(), self._context.assumptions)
+        """Return whether a worker may send the row: its key is not refused, it has not expired, and one in doubt once each quiet time."""
+        now = self._context.now()
+        is_useless = self._is_key_refused(row) or has_expired(row, now)
+        return not is_useless and may_send_again(row, now, self._context.assumptions)
 
     def _is_key_refused(self, row: Row) -> bool:
         """Return whether AlphaPo has refused the row's key since this flight began, to this body or another."""
@@ -583,7 +612,7 @@ class Flight:
             learned = self._learned(before, evidence)
             if learned.state == "accepted":
                 self._on_learned(before, learned, evidence)
-                self._recorder.apply_later(before, learned, evidence)
+                self._recorder.apply_later(before, learned, evidence, *self._report)
                 return learned
         self._unwritten.append(evidence)
         try:
@@ -591,11 +620,20 @@ class Flight:
         except JournalError:
             return self._on_learned(before, self._learned(before, evidence), evidence, is_written=False)
 
+    @property
+    def _report(self) -> tuple[Reported, ...]:
+        """What records an outcome as reported, in the same change."""
+        return (_REPORTED,) if self._is_reported else ()
+
     def _learned(self, row: Row, evidence: Evidence) -> Row:
-        return apply(row, evidence, self._context.now(), self._context.assumptions)
+        now, assumptions = self._context.now(), self._context.assumptions
+        learned = apply(row, evidence, now, assumptions)
+        return apply(learned, _REPORTED, now, assumptions) if self._is_reported else learned
 
     async def _write(self, evidence: Evidence) -> Row:
-        before, learned, self._worked_out_at = await self._recorder.apply_and_compare(self.row, *self._unwritten)
+        before, learned, self._worked_out_at = await self._recorder.apply_and_compare(
+            self.row, *self._unwritten, *self._report
+        )
         self._unwritten.clear()
         return self._on_learned(before, learned, evidence)
 
@@ -606,7 +644,7 @@ class Flight:
 
     async def _write_again(self) -> Row:
         """Record what this flight knows of the row in a journal that has forgotten it."""
-        _, row, self._worked_out_at = await self._recorder.apply_and_compare(self.row, *self._unwritten)
+        _, row, self._worked_out_at = await self._recorder.apply_and_compare(self.row, *self._unwritten, *self._report)
         self._unwritten.clear()
         return row
 
@@ -684,11 +722,16 @@ class Flight:
         """Return why the row is open, for its history and its callers; nothing for a settled row."""
         if row.state != "open":
             return ""
+        if self._is_for_worker and has_expired(row, self._context.now()):
+            return "expired"
         if row.key not in self._context.signers:
             return (
                 f"key: it was signed with the key of fingerprint {row.key}, which is not among this client's keys: name that key and its "
                 "secret in the file of ALPHAPO_RETIRED_KEYS_FILE, or in retired_keys"
             )
+        return self._why_unsent(row)
+
+    def _why_unsent(self, row: Row) -> str:
         state = self._limiter.state
         if self._has_failed:
             return INTERNAL_ERROR

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import ending_of
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.evidence import (
     CalledBack,
@@ -25,6 +26,7 @@ from alphapo_async.core.evidence import (
     Remembered,
     ReplyExcerpt,
     Requested,
+    Returned,
     Revision,
 )
 from alphapo_async.core.history import Change, Entry, entries_of, noted, recorded, requested
@@ -114,7 +116,7 @@ class Recorder:
         self,
         foreign_id: str,
         asked: Requested,
-        *lapses: LeaseExpired,
+        *lapses: LeaseExpired | Returned,
         is_repeated: bool = False,
         is_wanted: Callable[[], bool] = _always,
     ) -> Row:
@@ -167,7 +169,7 @@ class Recorder:
         known: Row | None,
         foreign_id: str,
         asked: Requested,
-        lapses: tuple[LeaseExpired, ...],
+        lapses: tuple[LeaseExpired | Returned, ...],
         *,
         is_repeated: bool,
     ) -> _Changed:
@@ -321,6 +323,14 @@ class Recorder:
         lines = entries_of((evidence,), self._now(), __version__)
         await self._journal.update(row.account, row.foreign_id, lambda known: noted(known or row, lines))
 
+    async def end_holding(self, row: Row, worker: str, until: float, begun: int | None) -> None:
+        """Free a row of a worker that is gone: in doubt as of `until`, unless it was claimed and did not begin.
+
+        Raises:
+            JournalError: it could not be recorded.
+        """
+        await self.apply(row, ending_of(row, worker, until, begun))
+
     async def free(self, found: Row) -> None:
         """Free a row that this worker holds, unless a flight works on it when the journal makes the change; it is in doubt as of now.
 
@@ -339,7 +349,7 @@ class Recorder:
 
     # ── late writes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def apply_later(self, row: Row, learned: Row, evidence: Evidence, number: int = 1) -> None:
+    def apply_later(self, row: Row, learned: Row, *evidence: Evidence, number: int = 1) -> None:
         """Have it recorded in the background, a moment late; every later question to the journal finds it.
 
         What the journal would not take is offered again after a pause, each time after twice as long.
@@ -356,8 +366,8 @@ class Recorder:
             if known is row:
                 # What settles the row is dated as the row is: when it was learned, and not when it is written.
                 at = self._now() if learned.settled_at in (None, row.settled_at) else learned.settled_at
-                return noted(learned, entries_of((evidence,), at, __version__))
-            return self._changed(seen_in(row, self._journal.epoch) if known is None else known, (evidence,))
+                return noted(learned, entries_of(evidence, at, __version__))
+            return self._changed(seen_in(row, self._journal.epoch) if known is None else known, evidence)
 
         on_done = partial(self._on_applied_late, row, learned, evidence, number)
         try:
@@ -370,7 +380,7 @@ class Recorder:
         writing.add_done_callback(on_done)
 
     def _on_applied_late(
-        self, row: Row, learned: Row, evidence: Evidence, number: int, writing: asyncio.Future[Row]
+        self, row: Row, learned: Row, evidence: tuple[Evidence, ...], number: int, writing: asyncio.Future[Row]
     ) -> None:
         self._lagging.discard(writing)
         if writing.cancelled():
@@ -387,7 +397,7 @@ class Recorder:
             row.foreign_id, error.detail if isinstance(error, JournalError) else type(error).__name__
         )
         if not self._is_ending:
-            again = partial(self.apply_later, row, learned, evidence, number + 1)
+            again = partial(self.apply_later, row, learned, *evidence, number=number + 1)
             self._owe(backoff(number, _OWED_PAUSE, _LONGEST_OWED_PAUSE), again)
 
     def _owe(self, pause: float, again: Callable[[], None]) -> None:

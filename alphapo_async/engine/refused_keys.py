@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from alphapo_async.core.key_state import ACCEPTED, HeldBack, KeyState, after_body, after_question, key_for
+from alphapo_async.core.key_state import ACCEPTED, KeyState, after_body, after_question, key_for
 from alphapo_async.core.replies import KeyRefused, NoReply, Proof, Reply
 from alphapo_async.core.row import Row
 from alphapo_async.engine.limiter import QueuedRequest
@@ -87,15 +87,16 @@ class RefusedKeys:
     # ── what a worker does ───────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def held_back(self) -> HeldBack:
-        """What a worker claims nothing of now."""
-        keys = (key for key, state in self.refused.items() if not state.may_send_one or key in self._finding_out)
-        return HeldBack(frozenset(keys), self.current)
+    def held_back(self) -> frozenset[str]:
+        """The keys under which a worker takes no row now."""
+        return frozenset(
+            key for key, state in self.refused.items() if not state.may_send_one or key in self._finding_out
+        )
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
         """Return whether a worker may work on a row under this key while the block runs; under a refused key on one row at a time."""
-        if key not in self.refused or key in self.held_back.keys:
+        if key not in self.refused or key in self.held_back:
             yield key not in self.refused
             return
         self._finding_out.add(key)

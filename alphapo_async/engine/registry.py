@@ -32,11 +32,17 @@ class Registry:
         parts: what every flight uses.
         enter: returns the running loop; raises where the client must not be used.
         flights: the flights under way, by foreign_id.
+        begun: returns the last claim of a worker of this client whose rows may have begun.
     """
 
     def __init__(
-        self, parts: FlightParts, enter: Callable[[], asyncio.AbstractEventLoop], flights: dict[str, Flight]
+        self,
+        parts: FlightParts,
+        enter: Callable[[], asyncio.AbstractEventLoop],
+        flights: dict[str, Flight],
+        begun: Callable[[str], int],
     ) -> None:
+        self._begun = begun
         self.flights = flights
         self._parts = parts
         self._context = parts.context
@@ -102,16 +108,19 @@ class Registry:
             return
         caller = flight.waiters.join_with(lambda result: report(to_outcome(result)), fail_fast_in_outage=not is_probe)
         at_end(partial(flight.let_go, caller))
-        if flight.task is None:
+        if not is_under_way:  # a claimed row that may not begin yet has no task either
             flight.task = asyncio.current_task()
             await self._fly(flight, request.foreign_id)
 
-    async def settle(self, row: Row, *, may_resend: bool) -> tuple[WithdrawalRequest | None, Withdrawal | AlphapoError]:
+    async def settle(
+        self, row: Row, *, may_resend: bool, is_reported: bool = False
+    ) -> tuple[WithdrawalRequest | None, Withdrawal | AlphapoError]:
         """Let one flight work on an open row, or share the one that does; return its payment then, and what is known of it.
 
         Args:
             row: as it was found.
             may_resend: send again what look-ups do not find.
+            is_reported: the outcome counts as reported once it is recorded.
         """
         loop = self._enter()
         while (flight := self.flights.get(row.foreign_id)) is not None and not flight.is_for(row.revision):
@@ -122,12 +131,55 @@ class Registry:
             return request, to_outcome(FlightResult(row.foreign_id, row, is_from_journal=True))
         if flight is None:
             # What has been settled since it was found stays settled.
-            key = self._context.signer.fingerprint
-            asked = Requested(
-                self._lease.worker, row.revision, key, is_awaited=False, requested_at=0.0, is_request=False
+            asked = self._worked_on(row, self._lease.worker)
+            flight = self._start(
+                asked, request, loop, is_for_worker=True, may_resend=may_resend, is_reported=is_reported
             )
-            flight = self._start(asked, request, loop, is_for_worker=True, may_resend=may_resend)
+        self._hurry(flight)
         return request, to_outcome(await flight.waiters.join(None))
+
+    def _worked_on(self, row: Row, worker: str) -> Requested:
+        """Return what a worker asks for that takes on an open row by itself."""
+        return Requested(
+            worker,
+            row.revision,
+            self._context.signer.fingerprint,
+            is_awaited=False,
+            requested_at=0.0,
+            is_request=False,
+            begun=self._begun(worker),
+        )
+
+    # ── claimed rows ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, row: Row) -> Flight | None:
+        """Register the flight of a claimed row, which begins later; None where a call works on the row already.
+
+        A call for the same payment joins it from now on, instead of finding its own worker as the holder.
+        """
+        request = row.revision.payment
+        if row.foreign_id in self.flights or request is None:
+            return None
+        asked, loop = self._worked_on(row, row.holder or ""), asyncio.get_running_loop()
+        flight = Flight(self._parts, asked, request, loop, is_for_worker=True, is_reported=True, claimed=row)
+        self.flights[row.foreign_id] = flight
+        return flight
+
+    def begin(self, flight: Flight) -> asyncio.Task[None]:
+        """Begin the flight of a claimed row."""
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, flight.row.foreign_id))
+        return flight.task
+
+    def _hurry(self, flight: Flight) -> None:
+        """Begin the flight of a claimed row for a caller, without waiting for its turn."""
+        if flight.task is None and flight.may_begin:
+            self.begin(flight)
+
+    def forget(self, flight: Flight) -> None:
+        """Forget the flight of a claimed row that did not begin; a caller that joined it gets what is known of the row."""
+        del self.flights[flight.row.foreign_id]
+        flight.is_finished.set()
+        flight.waiters.resolve(FlightResult(flight.row.foreign_id, flight.row, "closing"))
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,6 +237,7 @@ class Registry:
             requested_at=context.now() - ago,
             requested_by=lease.worker,
             no_counts_later_by=lease.no_counts_later_by,
+            begun=self._begun(lease.worker),
         )
 
     # ── flights ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,6 +256,7 @@ class Registry:
         """
         while (flight := self.flights.get(request.foreign_id)) is not None:
             if flight.is_for(asked.revision):
+                self._hurry(flight)
                 return flight
             conflict = await self._conflict_with(flight, asked, request, due)
             if conflict is not None:

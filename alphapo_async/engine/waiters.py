@@ -84,6 +84,11 @@ class Waiters:
         self.is_running = False
         """The flight has had a slot."""
 
+    @property
+    def is_joined(self) -> bool:
+        """A caller has joined; that it has left since is not looked at."""
+        return bool(self._all)
+
     def join(self, due: float | None) -> asyncio.Future[FlightResult]:
         """Return a future of the flight's end, resolved earlier when this caller's time is up.
 

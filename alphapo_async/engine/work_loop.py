@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import ahead_after, is_jobs_turn, rows_to_claim
 from alphapo_async.core.errors import ConfigurationError, JournalError
-from alphapo_async.core.evidence import LeaseExpired, Reported
+from alphapo_async.core.evidence import Reported
 from alphapo_async.core.rate_limit import REFRESHES, is_outage
 from alphapo_async.core.results import BatchResult, FlightResult, result_of, to_outcome
 from alphapo_async.core.retry_policy import backoff
@@ -26,15 +29,22 @@ __all__ = ["WorkLoop"]
 _PAGE: Final = 100
 """Rows read at once."""
 _IDLE: Final = 1.0
-"""Seconds between two looks at the journal when there is nothing to do."""
+"""Seconds between two rounds, and between two claims when there is nothing to claim."""
+_SOON: Final = 0.05
+"""Seconds after a claim that found less than it asked for."""
 _LONGEST_PAUSE: Final = 30.0
-"""and when it cannot be used."""
+"""Seconds between two rounds at most while the journal cannot be used."""
 _BETWEEN_LOOKS: Final = 60.0
 """Seconds between two looks at what this worker itself holds; what it reports early is in the journal long before the next one."""
 _HELD: Final = 1_000
 """Rows read at such a look, besides those that are worked on."""
 
-Job: TypeAlias = Callable[[], Awaitable[None]]
+
+class _Job(NamedTuple):
+    """Work on a row that is taken by itself, or a question; its name prevents doing it twice at a time."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
 
 
 class WorkLoop:
@@ -58,6 +68,8 @@ class WorkLoop:
         self._lease = engine.lease
         self._observer = engine.observer
         self._supervisor = engine.supervisor
+        self._claims = engine.claims
+        self._lifecycle = engine.lifecycle
         self._concurrency = concurrency
         self._resend = resend
         self._index = itertools.count()
@@ -65,11 +77,29 @@ class WorkLoop:
         self._outage_sweep = OutageSweep(self._context, self._journal, self._limiter, self._keys)
         self._next_refresh = -inf
         self._next_look = 0.0
-        self._pause = _IDLE
+        self._next_round = -inf
+        self._next_claim = -inf
         self._failures = 0
         """Rounds in a row in which the journal could not be used."""
         self._idle: set[tuple[str, float]] = set()
         """What this worker held at the last look although no flight worked on it, and since when."""
+        self._jobs: deque[_Job] = deque()
+        """What waits for a slot, besides claimed rows."""
+        self._names: set[str] = set()
+        """Of the jobs that wait or run."""
+        self._running: set[asyncio.Task[None]] = set()
+        """Jobs that run."""
+        self._flying = 0
+        """Slots in use."""
+        self._begun = 0
+        """Rows that have begun so far."""
+        self._ahead = ahead_after(0, 0, concurrency)
+        self._was_job = False
+        self._is_page_full = False
+        """The journal may have more jobs than were read."""
+        self._error: BaseException | None = None
+        """Of a job."""
+        self._wake = asyncio.Event()
 
     async def run_once(self, *, restored: bool) -> AsyncGenerator[BatchResult, None]:
         """Hand out outcomes that no caller received, then settle what is open, oldest first; each outcome is marked once it was taken.
@@ -94,52 +124,199 @@ class WorkLoop:
     async def run(self) -> None:
         """Do whatever is due, again and again; while the journal cannot be used, try again ever more rarely.
 
+        Fresh rows are claimed ahead, and the next one begins whenever a slot is free. Once a second a round looks for everything else.
+
         Raises:
             ConfigurationError: the client was closed.
         """
-        while True:
-            if await self._supervisor.until_done("work", self._try_round):
-                await self._context.runtime.sleep(self._pause)
-
-    async def _try_round(self) -> bool:
-        """Do what is due now; return whether to rest before the next round, and set for how long."""
-        if self._lease.is_released:
-            raise ConfigurationError("The client was closed; nothing more is sent.")
-        self._observer.on_round()
         try:
-            is_all = await self._round()
+            while True:
+                await self._rest(await self._supervisor.until_done("work", self._try_step))
+        finally:
+            if not self._is_closed():
+                self._claims.leave(is_final=False)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until a slot is free and nothing is ready for it; as long as it takes while the journal fails."""
+        if self._failures:
+            await self._context.runtime.sleep(seconds)
+            return
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    async def _try_step(self) -> float:
+        """Do what is due now; return for how many seconds to rest."""
+        if self._is_closed():
+            raise ConfigurationError("The client was closed; nothing more is sent.")
+        self._wake.clear()
+        try:
+            self._raise_errors()
+            rest = await self._step()
         except JournalError as error:
             self._observer.on_journal_failed(error.detail)
+            self._forget_jobs()
             self._failures += 1
-            self._pause = backoff(self._failures + 1, _IDLE, _LONGEST_PAUSE)
-            return True
-        self._failures, self._pause = 0, _IDLE
-        return is_all
+            self._next_round = -inf
+            return backoff(self._failures + 1, _IDLE, _LONGEST_PAUSE)
+        except Exception:
+            self._forget_jobs()
+            raise
+        return rest
 
-    async def _round(self) -> bool:
-        """Do a page of what is due now; return whether that was all.
+    def _is_closed(self) -> bool:
+        return self._lifecycle.state == "closed"
+
+    def _raise_errors(self) -> None:
+        """Raise the first error of a job, once."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _forget_jobs(self) -> None:
+        """Begin no job that was read before an error: the next round reads anew."""
+        self._names.difference_update(job.name for job in self._jobs)
+        self._jobs.clear()
+        self._next_round = -inf
+
+    async def _step(self) -> float:
+        """Make a round if it is time, claim what is missing, and begin; return for how many seconds to rest.
 
         Raises:
-            JournalError: the journal cannot be used; jobs that have not begun wait for the next round.
-            Exception: the first unexpected error of a job, after the other jobs.
+            JournalError: the journal cannot be used.
+        """
+        time = asyncio.get_running_loop().time
+        if time() >= self._next_round:
+            self._observer.on_round()
+            await self._round()
+            self._next_round = time() + _IDLE
+        if self._is_held_up():
+            await self._claims.give_back()
+        elif self._is_claim_due():
+            await self._claim()
+        self._failures = 0
+        self._begin()
+        if self._is_claim_due():
+            return 0.0
+        is_waiting = bool(self._missing()) and not self._is_held_up()
+        until = min(self._next_round, self._next_claim) if is_waiting else self._next_round
+        return max(0.0, until - time())
+
+    async def _round(self) -> None:
+        """Free what dead workers held, and find what is due and not fresh.
+
+        Raises:
+            JournalError: the journal cannot be used.
         """
         await self._recorder.epochs.look()
         await self.recover_dead_workers()
         await self._free_idle_rows()
+        self._claims.look_at_all()
+        self._next_claim = -inf
         context, keys = self._context, self._keys
-        due = await self._journal.find_due(context.account, context.now(), _PAGE, keys.held_back)
+        due = await self._journal.find_due(
+            context.account, context.now(), _PAGE, keys.held_back, expired=self._is_held_up()
+        )
         to_settle = [row for row in due if row.state == "open"]
-        are_due = {row.foreign_id for row in due}
-        recovered = [row for row in await self._outage_sweep.claimable() if row.foreign_id not in are_due]
-        asking = [partial(self._questions.ask_about_key, key) for key in keys.to_ask(asyncio.get_running_loop().time())]
-        jobs: list[Job] = [
-            *asking,
-            *(partial(self._process, row) for row in [*to_settle, *recovered, *self._to_refresh(due)]),
-        ]
-        errors = [error async for error in as_finished(_each(jobs), _run, self._concurrency) if error is not None]
-        if errors:
-            raise errors[0]
-        return len(to_settle) < _PAGE
+        self._is_page_full = len(to_settle) == _PAGE
+        for key in keys.to_ask(asyncio.get_running_loop().time()):
+            self._add_job(f"key {key}", partial(self._questions.ask_about_key, key))
+        for row in [*to_settle, *await self._outage_sweep.claimable(), *self._to_refresh(due)]:
+            self._add_job(f"row {row.foreign_id}", partial(self._process, row))
+
+    def _add_job(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Have it done, unless it waits or runs already."""
+        if name not in self._names:
+            self._names.add(name)
+            self._jobs.append(_Job(name, run))
+
+    # ── claimed rows ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_held_up(self) -> bool:
+        """Return whether fresh rows could not leave now: in an outage, while throttled, and under a refused key."""
+        state = self._limiter.state
+        is_throttled = state.held_until > asyncio.get_running_loop().time()
+        return is_outage(state) or is_throttled or self._keys.current in self._keys.held_back
+
+    def _missing(self) -> int:
+        """Return how many rows to claim now; under a key that was refused, one finds out whether it is accepted."""
+        claims = self._claims
+        if self._keys.current in self._keys.refused:
+            return int(not claims.ready)
+        return rows_to_claim(self._concurrency - self._flying, claims.ready, claims.waiting, self._ahead)
+
+    def _is_claim_due(self) -> bool:
+        """Return whether to claim now: rows are missing, and the journal has some, or rows wait for the next claim to begin."""
+        is_time = bool(self._claims.waiting) or asyncio.get_running_loop().time() >= self._next_claim
+        return is_time and bool(self._missing()) and not self._is_held_up()
+
+    async def _claim(self) -> None:
+        missing, before = self._missing(), self._begun
+        found = await self._claims.refill(missing)
+        if not found:
+            self._next_claim = self._next_round
+        elif found < missing:
+            self._next_claim = asyncio.get_running_loop().time() + _SOON
+        self._ahead = ahead_after(self._ahead, self._begun - before, self._concurrency)
+
+    def _begin(self) -> None:
+        """Begin what waits, in free slots; while the journal fails nothing begins."""
+        while self._flying < self._concurrency and not self._failures and not self._is_closed():
+            is_first = is_jobs_turn(len(self._running), self._concurrency, was_job=self._was_job)
+            if not ((is_first and self._begin_job()) or self._begin_claimed() or self._begin_job()):
+                return
+
+    def _begin_claimed(self) -> bool:
+        if self._is_held_up():
+            return False
+        finding_out = contextlib.ExitStack()
+        if self._keys.current in self._keys.refused:
+            finding_out.enter_context(self._keys.claimed(self._keys.current))
+        task = self._claims.begin_next()
+        if task is None:
+            finding_out.close()
+            return False
+        self._flying += 1
+        self._begun += 1
+        self._was_job = False
+        task.add_done_callback(partial(self._on_landed, finding_out))
+        return True
+
+    def _on_landed(self, finding_out: contextlib.ExitStack, _task: asyncio.Task[None]) -> None:
+        finding_out.close()
+        self._flying -= 1
+        self._begin()
+        if self._missing():
+            self._wake.set()
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_job(self) -> bool:
+        if not self._jobs:
+            return False
+        job = self._jobs.popleft()
+        if not self._jobs and self._is_page_full:
+            self._next_round = -inf
+        return self._start(job.run, job.name)
+
+    def _start(self, run: Callable[[], Awaitable[None]], name: str) -> bool:
+        task = asyncio.ensure_future(run())
+        self._running.add(task)
+        self._flying += 1
+        self._was_job = True
+        task.add_done_callback(partial(self._on_job_done, name))
+        return True
+
+    def _on_job_done(self, name: str, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._names.discard(name)
+        self._flying -= 1
+        error = None if task.cancelled() else task.exception()
+        self._error = self._error or error  # each is retrieved, and the first one is raised
+        self._begin()
+        self._wake.set()
 
     def _to_refresh(self, due: list[Row]) -> list[Row]:
         """Return the accepted rows of a page to look up again in this second; none in an outage, or before the second is over."""
@@ -153,9 +330,10 @@ class WorkLoop:
         """Free the rows of workers that died, left, or whose lease ended: they are in doubt as of then."""
         now = self._context.now()
         for worker, until in await self._journal.find_dead(now):
+            begun = await self._journal.begun(worker)
             while held := await self._journal.find_held(worker, _PAGE):
-                for row in held:
-                    await self._recorder.apply(row, LeaseExpired(worker, self._context.clock.end_of(until, now)))
+                end = self._context.clock.end_of(until, now)
+                await asyncio.gather(*(self._recorder.end_holding(row, worker, end, begun) for row in held))
             # While its lease runs it stays on the list: it may take on more rows, whose doubt is as long.
             if until <= now:
                 await self._journal.leave(worker, now)
@@ -184,9 +362,7 @@ class WorkLoop:
         if row.state != "open":
             await self._questions.refresh(row)
             return
-        result = await self._settle(row)
-        if result.outcome not in ("unknown", "not_sent"):
-            await self._mark(result)
+        await self._registry.settle(row, may_resend=self._resend, is_reported=True)
 
     async def _settle_unless_refused(self, refusals: int, row: Row) -> BatchResult:
         """Settle a row, unless a body was refused for its key after `refusals` was at this mark: then nothing is sent."""
@@ -236,22 +412,6 @@ class WorkLoop:
     async def _unreported_page(self, kept_back: set[str]) -> list[Row]:
         found = await self._journal.find_unreported(self._context.account, _PAGE + len(kept_back))
         return [row for row in found if row.foreign_id not in kept_back]
-
-
-async def _each(jobs: list[Job]) -> AsyncIterator[Job]:
-    for job in jobs:
-        yield job
-
-
-async def _run(job: Job) -> Exception | None:
-    """Do a job; return an unexpected error, which concerns one row only."""
-    try:
-        await job()
-    except JournalError:
-        raise
-    except Exception as error:  # noqa: BLE001 - raised after the other jobs
-        return error
-    return None
 
 
 def _reported(row: Row) -> Reported:

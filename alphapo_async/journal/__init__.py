@@ -6,15 +6,15 @@ hands in, computes what a row becomes: every kind of storage follows the same ru
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
+from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import ConfigurationError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.journal.memory import MemoryJournal
@@ -218,10 +218,29 @@ class Journal(Protocol):
         """Return open rows, oldest first, behind the row with this (created_at, foreign_id)."""
         ...
 
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows that are due, the longest overdue first; None where its lease does not run.
+
+        A claim whose number was used before takes nothing: what it took is returned. `core.claims` says why.
+        """
+        ...
+
+    async def begun(self, worker: str) -> int | None:
+        """Return the last claim of a worker whose rows may have begun, 0 for none; None of a worker that is not known."""
+        ...
+
     async def find_due(
-        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
-        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
+        """Return rows that are due and not fresh: open rows first, and the longest overdue first.
+
+        Args:
+            account: of the rows.
+            now: seconds since the epoch.
+            limit: rows at most.
+            refused: rows under these keys are left out.
+            expired: also fresh rows that have expired, which come first.
+        """
         ...
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:

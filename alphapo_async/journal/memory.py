@@ -7,7 +7,7 @@ keeps what prevents a second payment under their ids: the digest of the payment,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from itertools import chain, islice
 from math import inf
@@ -15,12 +15,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Revision
+from alphapo_async.core.claims import Claim, ClaimedRows
+from alphapo_async.core.evidence import Claimed, Revision
 from alphapo_async.core.history import Change, Entry, merged
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.next_step import due_at
-from alphapo_async.core.row import Epoch, Row, State, counted_as, is_frozen, seen_in
+from alphapo_async.core.row import Epoch, Row, State, counted_as, has_expired, is_fresh, is_frozen, seen_in
+from alphapo_async.core.transitions import apply
 from alphapo_async.journal.host_binding import check_host
 from alphapo_async.journal.stored_rows import EXACT, sums
 
@@ -74,6 +75,8 @@ class MemoryJournal:
         self._history: dict[_Name, tuple[Entry, ...]] = {}
         self._hosts: dict[str, str] = {}
         self._workers: dict[str, float] = {}
+        self._claims: dict[str, int] = {}
+        """The number of each worker's last claim."""
         self._over: set[str] = set()
         """Workers whose leases were reported as ended: such a lease never runs again."""
         self.epoch = Epoch()
@@ -114,6 +117,7 @@ class MemoryJournal:
             self._workers[worker] = min(now, self._workers.get(worker, now))
         else:
             self._workers.pop(worker, None)
+            self._claims.pop(worker, None)
             self._over.discard(worker)
 
     async def ended(self, worker: str, now: float) -> float | None:
@@ -172,17 +176,40 @@ class MemoryJournal:
         begin = (-inf, 0) if after is None else (after[0], self._places.get((account, after[1]), 0))
         return [row for created_at, place, row in ordered if (created_at, place) > begin][:limit]
 
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows that are due; None where its lease does not run."""
+        if claim.worker in self._over or self._workers.get(claim.worker, claim.now) <= claim.now:
+            return None
+        if claim.number <= self._claims.get(claim.worker, 0):
+            made = (row for row in self._open.values() if row.holder == claim.worker and row.claim == claim.number)
+            return ClaimedRows(self._in_order(made), claim.after)
+        self._claims[claim.worker] = claim.number
+        fresh = (row for when, row in self._due(account, claim.now) if is_fresh(row) and when >= claim.after)
+        found = list(islice(fresh, claim.limit))
+        claimed = Claimed(claim.worker, claim.number, claim.key)
+        rows = [await self.update(account, row.foreign_id, _taking(claimed, claim.now)) for row in found]
+        return ClaimedRows(rows, max(map(_due, found), default=claim.after))
+
+    async def begun(self, worker: str) -> int | None:
+        """Return the last claim of a worker whose rows may have begun; None of a worker that is not known."""
+        return max(0, self._claims.get(worker, 0) - 1) if worker in self._workers else None
+
     async def find_due(
-        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
-        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
+        """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
+        due = [row for _, row in self._due(account, now)]
+        found = [row for row in due if is_fresh(row) and has_expired(row, now)] if expired else []
+        others = [row for row in due if not is_fresh(row) and row.key not in refused]
+        return [*found, *sorted(others, key=lambda row: row.state != "open")][:limit]
+
+    def _due(self, account: str, now: float) -> list[tuple[float, Row]]:
+        """Return the rows that are due, in order, each with the time since when."""
         if now < self._soonest:
             return []
         self._soonest = min(self._dates.values(), default=inf)
         due = [(when, name) for name, when in self._dates.items() if when <= now and name[0] == account]
-        rows = [row for _, name in sorted(due) if (row := self._known(name)) is not None]
-        found = sorted(rows, key=lambda row: row.state != "open")
-        return list(islice((row for row in found if not held_back.holds(row, now)), limit))
+        return [(when, row) for when, name in sorted(due) if (row := self._known(name)) is not None]
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""
@@ -303,6 +330,16 @@ class MemoryJournal:
 def _due(row: Row) -> float:
     when = None if row.holder is not None else due_at(row)
     return inf if when is None else when
+
+
+def _taking(claimed: Claimed, now: float) -> Change:
+    """Return the change by which a claim takes a row."""
+
+    def change(known: Row | None) -> tuple[Row, tuple[Entry, ...]]:
+        assert known is not None  # noqa: S101 - it was just found
+        return apply(known, claimed, now), ()
+
+    return change
 
 
 def _is_control(row: Row, account: str, key: str, after: float) -> bool:

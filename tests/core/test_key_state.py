@@ -8,8 +8,6 @@ import pytest
 
 from alphapo_async.core.key_state import (
     ACCEPTED,
-    NOTHING_HELD_BACK,
-    HeldBack,
     KeyState,
     after_body,
     after_question,
@@ -83,26 +81,3 @@ def test_an_answer_that_comes_after_an_accepted_body_changes_nothing() -> None:
 def test_a_row_is_sent_under_the_current_key_unless_it_is_in_doubt(known: Row, key: str) -> None:
     """Look-ups show only what was sent with the same key."""
     assert key_for(known, "new") == key
-
-
-@pytest.mark.parametrize(
-    ("keys", "known", "is_held"),
-    [
-        ({"new"}, row(), True),
-        ({"key"}, row(), False),
-        ({"new"}, DOUBTED, False),
-        ({"key"}, DOUBTED, True),
-        ({"key"}, ACCEPTED_ROW, True),
-        ({"new"}, row(expires_at=100.0), False),
-        ({"new"}, row(expires_at=100.5), True),
-        ({"key"}, row(expires_at=100.0, doubt_since=1.0), True),
-    ],
-)
-def test_a_worker_claims_nothing_under_a_refused_key_but_what_has_expired(
-    keys: set[str],
-    known: Row,
-    is_held: bool,  # noqa: FBT001 - a column
-) -> None:
-    """No body follows an expired row, so that it can end."""
-    assert HeldBack(frozenset(keys), "new").holds(known, 100.0) is is_held
-    assert not NOTHING_HELD_BACK.holds(known, 100.0)

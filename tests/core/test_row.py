@@ -22,6 +22,7 @@ from alphapo_async.core.row import (
     has_expired,
     is_by_hand,
     is_ended,
+    is_fresh,
     is_frozen,
     is_in_doubt,
     is_refused_after,
@@ -60,6 +61,7 @@ def test_a_row_of_which_nothing_is_known_claims_nothing() -> None:
         "earlier": (),
         "state": "open",
         "held_since": 0.0,
+        "claim": 0,
         "stays_open": False,
         "reported": True,
         "may_be_forgotten": False,
@@ -245,3 +247,12 @@ def test_a_no_of_an_earlier_epoch_is_stale_until_alphapo_confirms_it() -> None:
 def test_an_id_may_be_forgotten_for_as_long_as_alphapo_frees_none(epoch: Epoch, is_so: bool) -> None:  # noqa: FBT001 - a column
     """From the first sight of the new epoch."""
     assert may_have_forgotten(epoch, 60.0, Assumptions(resend_within=20.0)) is is_so
+
+
+def test_a_row_is_fresh_while_no_worker_holds_it_and_nothing_is_in_doubt() -> None:
+    """What a claim takes."""
+    free = row(holder=None)
+    assert is_fresh(free)
+    assert not is_fresh(row())
+    assert not is_fresh(replace(free, doubt_since=1.0))
+    assert not is_fresh(replace(free, state="accepted"))

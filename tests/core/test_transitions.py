@@ -15,6 +15,7 @@ from alphapo_async.core.errors import WithdrawalRejected, WithdrawalUnknown
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
+    Claimed,
     ControlFound,
     Evidence,
     LeaseExpired,
@@ -25,6 +26,7 @@ from alphapo_async.core.evidence import (
     Remembered,
     Reported,
     Requested,
+    Returned,
     Revision,
     Unfrozen,
 )
@@ -117,6 +119,8 @@ anything: st.SearchStrategy[Evidence] = st.one_of(
     st.builds(ControlFound, workers, times),
     st.builds(Released, workers, st.just("queue")),
     st.builds(LeaseExpired, workers, times),
+    st.builds(Claimed, workers, st.integers(1, 2), st.just("key")),
+    st.builds(Returned, workers, st.integers(0, 2)),
     st.builds(OperatorDecision, st.just("anna"), st.just("because"), st.booleans()),
     st.builds(Remembered, workers, st.sampled_from([OURS, CORRECTED]), st.just(TOLD)),
     st.builds(Unfrozen, st.just("anna"), st.just("because")),
@@ -472,6 +476,64 @@ def test_a_row_that_its_own_worker_never_let_go_of_is_in_doubt() -> None:
     """An earlier flight of the same worker ended without writing down how."""
     again = apply(HELD, ASKED, 30.0)
     assert (again.holder, again.held_since, again.doubt_since, again.could_leave_until) == ("worker", 30.0, 10.0, 30.0)
+
+
+FRESH = row(3.0, holder=None)
+
+
+def test_a_claim_takes_a_fresh_row() -> None:
+    """What held it back before is over; it is left to workers, and its outcome is not reported yet."""
+    known = replace(FRESH, code="bad_header_key", reason="outage", not_before=50.0, checked_at=7.0)
+    claimed = apply(known, Claimed("another", 4, "new key"), 9.0)
+    expected = replace(
+        FRESH,
+        holder="another",
+        held_since=9.0,
+        claim=4,
+        key="new key",
+        stays_open=True,
+        reported=False,
+        checked_at=7.0,
+    )
+    assert claimed == expected
+    for known in (
+        HELD,
+        replace(FRESH, doubt_since=1.0),
+        ACCEPTED_ROW,
+        replace(FRESH, journal_epoch=Epoch(1), look_ups_only=True),
+    ):
+        assert apply(known, Claimed("another", 4, "new key"), 9.0) is known
+
+
+def test_a_claimed_row_that_did_not_begin_is_free_again() -> None:
+    """By its holder and its claim: a row that was taken again since is another's."""
+    claimed = apply(FRESH, Claimed("worker", 4, "key"), 9.0)
+    returned = apply(claimed, Returned("worker", 4), 10.0)
+    assert returned == replace(claimed, holder=None, claim=0)
+    for evidence in (Returned("another", 4), Returned("worker", 3)):
+        assert apply(claimed, evidence, 10.0) is claimed
+    assert apply(HELD, Returned("worker", 0), 10.0) is HELD
+
+
+def test_a_request_takes_over_what_its_worker_has_claimed_and_not_begun() -> None:
+    """Without a doubt; what may have begun is in doubt, as of when it was claimed."""
+    claimed = apply(FRESH, Claimed("worker", 4, "key"), 9.0)
+    taken = apply(claimed, replace(ASKED, begun=3), 10.0)
+    assert (taken.holder, taken.claim, taken.doubt_since, taken.held_since) == ("worker", 0, None, 10.0)
+    for begun in (4, ASKED.begun):
+        taken = apply(claimed, replace(ASKED, begun=begun), 10.0)
+        assert (taken.holder, taken.claim, taken.doubt_since, taken.could_leave_until) == ("worker", 0, 9.0, 10.0)
+
+
+def test_a_worker_leaves_not_sent_to_be_handed_out() -> None:
+    """Every other outcome counts as reported with the change that records it; an open row has none."""
+    reported = Reported(leaves_not_sent=True)
+    unsent = replace(NOT_SENT_ROW, reported=False)
+    assert apply(unsent, reported, 9.0) is unsent
+    assert apply(unsent, Reported(), 9.0).reported
+    assert apply(replace(ACCEPTED_ROW, reported=False), reported, 9.0).reported
+    known = row(reported=False)
+    assert apply(known, reported, 9.0) is known
 
 
 def test_a_stale_holder_is_not_believed() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import (
     AlphapoError,
@@ -27,6 +29,7 @@ from alphapo_async.core.evidence import CalledBack, Requested, Revision
 from alphapo_async.core.history import Change
 from alphapo_async.core.models import CryptoAddress, Money, Totals, Transaction, Withdrawal
 from alphapo_async.core.replies import INTERNAL_ERROR, NoReply, Reply, mark_never_left
+from alphapo_async.core.results import to_outcome
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row, is_frozen
 from alphapo_async.core.signer import Signer
@@ -1935,3 +1938,56 @@ def test_a_body_that_follows_a_look_up_leaves_only_while_the_row_is_held() -> No
 
     run(story())
     assert (wire.posts, wire.look_ups) == (0, 1)
+
+
+async def _of_claimed(journal: Durable, wire: Wire, change: Callable[[Row], Row], seconds: float = 0.0) -> str:
+    """Claim a row, change what the flight is handed, let it begin, and return what its caller gets."""
+    async with client(wire, journal=journal, on_event=None if seconds else lambda _: None) as alphapo:
+        await alphapo.enqueue(request("f"), expires_in=50.0)
+        context, lease = alphapo._engine.context, alphapo._engine.lease
+        claim = Claim(lease.worker, 1, context.signer.fingerprint, context.now(), 9)
+        claimed = await journal.claim("default", claim)
+        assert claimed is not None
+        flight = alphapo._registry.register(change(claimed.rows[0]))
+        assert flight is not None
+        await asyncio.sleep(seconds)
+        outcome = flight.waiters.join(None)
+        alphapo._registry.begin(flight)
+        return to_outcome(await outcome).__class__.__name__
+
+
+@pytest.mark.parametrize(
+    ("change", "seconds", "outcome", "sent"),
+    [
+        (lambda row: row, 0.0, "Withdrawal", 1),
+        (lambda row: row, 51.0, "WithdrawalNotSent", 0),
+        (lambda row: replace(row, holder="another"), 0.0, "WithdrawalUnknown", 0),
+        (lambda row: replace(row, state="not_sent", holder=None, reason="expired"), 0.0, "WithdrawalNotSent", 0),
+    ],
+)
+def test_a_claimed_row_begins_without_being_recorded_again(
+    change: Callable[[Row], Row], seconds: float, outcome: str, sent: int
+) -> None:
+    """It is sent once where it is still open, its own, and not expired."""
+    wire = Wire()
+    assert run(_of_claimed(Durable(), wire, change, seconds)) == outcome
+    assert (wire.posts, wire.look_ups) == (sent, 0)
+
+
+def test_a_row_that_a_dead_worker_had_claimed_and_not_begun_is_not_in_doubt() -> None:
+    """A call takes it over and sends it at once, without a look-up."""
+    journal, wire = Durable(), Wire()
+
+    async def story() -> int:
+        async with client(wire, journal=journal) as alphapo:
+            await alphapo.enqueue(request("f"))
+            await journal.join("default", "loopback", "ghost", EPOCH + 5)
+            assert await journal.claim("default", Claim("ghost", 1, "key", EPOCH + 1, 9)) is not None
+            await asyncio.sleep(6)
+            await alphapo.withdraw(request("f"))
+            row = await journal.find("default", "f")
+            assert row is not None
+            return row.arrivals
+
+    assert run(story()) == 1
+    assert (wire.posts, wire.look_ups) == (1, 0)

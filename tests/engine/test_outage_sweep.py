@@ -15,7 +15,6 @@ from alphapo_async.client import AlphapoClient
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import WithdrawalError
 from alphapo_async.core.evidence import Requested, Revision
-from alphapo_async.core.key_state import NOTHING_HELD_BACK
 from alphapo_async.core.rate_limit import LimiterState
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
@@ -163,7 +162,7 @@ async def test_a_sweep_goes_page_by_page_and_comes_back_to_what_it_passed_over()
         assumptions=Assumptions(),
     )
     journal: Any = Rows(rows)
-    keys: Any = SimpleNamespace(held_back=NOTHING_HELD_BACK)
+    keys: Any = SimpleNamespace(held_back=frozenset())
     sweep = OutageSweep(context, journal, limiter, keys, page=1)
 
     async def names() -> list[str]:

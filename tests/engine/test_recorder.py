@@ -14,6 +14,7 @@ from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import JournalError, WithdrawalRejected
 from alphapo_async.core.evidence import (
     Attempt,
+    Claimed,
     LeaseExpired,
     LookedUp,
     Released,
@@ -724,3 +725,23 @@ def test_a_no_that_waited_is_told_as_it_stands() -> None:
         return outcomes
 
     assert run(story()) == ["rejected", "accepted"]
+
+
+def test_the_rows_of_a_worker_that_is_gone_are_in_doubt_unless_they_were_not_begun() -> None:
+    """A claim after theirs would have recorded that they may have begun."""
+
+    async def story() -> list[tuple[str | None, float | None, int]]:
+        engine = engine_of(Wire())
+        await engine.recorder.record("f", replace(ASKED, worker=None))
+        found = []
+        for begun in (0, 1):
+            row = await engine.recorder.apply(
+                await engine.recorder.record("f", replace(ASKED, worker=None)), Claimed("one", 1, "key")
+            )
+            await engine.recorder.end_holding(row, "one", 9.0, begun)
+            row = await engine.recorder.find("f") or row
+            lines = [line for line in await engine.journal.history("shop", "f") if line.kind == "lapsed"]
+            found.append((row.holder, row.could_leave_until, len(lines)))
+        return found
+
+    assert run(story()) == [(None, None, 0), (None, 9.0, 1)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.replies import Accepted, KeyRefused, Reply
 from alphapo_async.engine.refused_keys import RefusedKeys
 from tests.support.rows import DOUBTED, TOLD, row
@@ -34,15 +33,15 @@ def test_a_refusal_is_reported_once_and_holds_back_its_key_alone() -> None:
     heard = Heard()
     keys = heard.keys
     keys.judged("new", Accepted(TOLD), 0.0)
-    assert keys.held_back == HeldBack(frozenset(), "new")
+    assert keys.held_back == frozenset()
     keys.judged("new", REFUSED, 1.0)
     keys.judged("new", REFUSED, 2.0)
-    assert keys.held_back == HeldBack(frozenset({"new"}), "new")
+    assert keys.held_back == frozenset({"new"})
     assert (keys.code_of("new"), keys.code_of("old")) == ("bad_header_key", None)
     assert repr(keys) == "RefusedKeys(current='new', refused=['new'])"
     keys.judged("old", Accepted(TOLD), 3.0)
     keys.judged("new", Accepted(TOLD), 3.0)
-    assert keys.held_back.keys == frozenset()
+    assert keys.held_back == frozenset()
     assert heard.changes == [("new", "bad_header_key"), ("new", None)]
 
 
@@ -69,10 +68,10 @@ def test_a_refused_key_lets_one_row_find_out_once_the_question_is_let_in() -> No
             assert not is_claimed
         keys.answered("new", LET_IN, 21.0)
         assert keys.to_ask(99.0) == []
-        assert keys.held_back.keys == frozenset()
+        assert keys.held_back == frozenset()
         with keys.claimed("new") as first, keys.claimed("new") as second:
             assert (early, first, second) == (True, True, False)
-            assert keys.held_back.keys == frozenset({"new"})
+            assert keys.held_back == frozenset({"new"})
         with keys.claimed("new") as again:
             assert again
 

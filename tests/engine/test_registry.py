@@ -6,8 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import (
     ConfigurationError,
     ForeignIdConflict,
@@ -19,6 +21,7 @@ from alphapo_async.core.errors import (
     WithdrawalUnknown,
 )
 from alphapo_async.core.events import Event
+from alphapo_async.core.evidence import Revision
 from alphapo_async.core.models import Withdrawal
 from alphapo_async.core.replies import Reply
 from alphapo_async.core.retry_policy import RetryPolicy
@@ -27,6 +30,7 @@ from alphapo_async.engine.work_loop import WorkLoop
 from alphapo_async.journal.memory import MemoryJournal
 from tests.support.virtual import run
 from tests.support.wire import (
+    EPOCH,
     HTML_502,
     INSUFFICIENT,
     NO_CONNECTION,
@@ -647,3 +651,42 @@ def test_an_open_row_is_settled_by_one_flight() -> None:
             return sources
 
     assert run(story()) == ["reply", "journal"]
+
+
+async def _claimed(journal: Durable, alphapo: AlphapoClient, foreign_id: str) -> Row:
+    """Enqueue a withdrawal and claim its row."""
+    await alphapo.enqueue(request(foreign_id))
+    claim = Claim(alphapo._engine.lease.worker, 1, alphapo._engine.context.signer.fingerprint, EPOCH + 9, 9)
+    claimed = await journal.claim("default", claim)
+    assert claimed is not None
+    return claimed.rows[0]
+
+
+def test_the_flight_of_a_claimed_row_begins_when_it_may() -> None:
+    """Until then calls join it; one that is forgotten answers them."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal) as alphapo:
+            registry = alphapo._registry
+            row = await _claimed(journal, alphapo, "a")
+            flight = registry.register(row)
+            assert flight is not None
+            assert registry.register(row) is None
+            calls = [asyncio.ensure_future(alphapo.withdraw(request("a"))) for _ in range(2)]
+            await asyncio.sleep(1)
+            assert (flight.task, wire.posts) == (None, 0)
+            flight.may_begin = True
+            assert (await alphapo.withdraw(request("a"))).foreign_id == "a"
+            states = [call.result().status for call in calls]
+            row = replace(row, foreign_id="b", revision=Revision(b"", request("b")))
+            flight = registry.register(row)
+            assert flight is not None
+            call = asyncio.ensure_future(alphapo.withdraw(request("b")))
+            await asyncio.sleep(1)
+            registry.forget(flight)
+            with pytest.raises(WithdrawalUnknown) as raised:
+                await call
+            return [*map(str, states), raised.value.reason]
+
+    assert run(story()) == ["processing", "processing", "closing"]

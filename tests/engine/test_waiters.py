@@ -61,6 +61,18 @@ def test_a_flight_is_wanted_until_its_last_caller_has_left() -> None:
     run(story())
 
 
+def test_a_flight_knows_whether_a_caller_has_joined() -> None:
+    """A claimed row that none waits for may be returned."""
+
+    async def story() -> list[bool]:
+        waiters = Waiters(asyncio.get_running_loop(), FixedDelayTimers(5.0), lambda: False, lambda: IN_FLIGHT)
+        before = waiters.is_joined
+        waiters.join(None)
+        return [before, waiters.is_joined]
+
+    assert run(story()) == [False, True]
+
+
 def test_the_policys_deadline_runs_from_the_first_slot() -> None:
     """An hour in the queue counts for nothing; from the slot on it is the policy's deadline."""
 

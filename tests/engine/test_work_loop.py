@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
@@ -21,7 +21,6 @@ from alphapo_async.core.errors import (
 )
 from alphapo_async.core.events import Event
 from alphapo_async.core.evidence import Requested, Revision
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.results import BatchResult
 from alphapo_async.core.retry_policy import RetryPolicy
@@ -303,10 +302,10 @@ def test_many_open_rows_are_read_page_by_page() -> None:
         async with client(wire, journal=journal, policy=POLICY) as alphapo:
             for number in range(250):
                 await alphapo.enqueue(request(f"f-{number:03}"))
-            working = asyncio.ensure_future(alphapo.work(concurrency=8))
+            working = asyncio.ensure_future(alphapo.work(concurrency=32))
             await asyncio.sleep(20)
             working.cancel()
-            return len(await journal.find_due("default", EPOCH + 30, 999)), wire.posts
+            return len(await journal.find_open("default", None, 999)), wire.posts
 
     assert run(story()) == (0, 250)
 
@@ -580,13 +579,13 @@ def test_rounds_go_on_when_the_journal_is_back() -> None:
         looks = 0
 
         async def find_due(
-            self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+            self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
         ) -> list[Row]:
             """Return what is due, if it can be read."""
             self.looks += 1
             if now < self.until:
                 raise JournalError("The journal is lost.", recorded=False)
-            return await super().find_due(account, now, limit, held_back)
+            return await super().find_due(account, now, limit, refused, expired=expired)
 
     journal = Failing()
 
@@ -932,61 +931,49 @@ def test_a_row_that_is_enqueued_while_a_call_sends_it_stays_open() -> None:
     run(story())
 
 
+class Odd(Durable):
+    """A journal that raises when a row that is looked up again is to be recorded, so many times."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.times = 0
+
+    async def update(self, account: str, foreign_id: str, *what: Any, **how: Any) -> Row:
+        """Raise, of the row "old"."""
+        if foreign_id == "old" and self.times:
+            self.times -= 1
+            raise self.error
+        return await super().update(account, foreign_id, *what, **how)
+
+
+async def work_beside_an_odd_row(journal: Odd, wire: Wire, events: list[Event]) -> None:
+    """Pay many rows while an accepted one is due, whose look-up cannot be recorded."""
+    async with client(wire, journal=journal, policy=POLICY, on_event=events.append) as alphapo:
+        await alphapo.withdraw(request("old"))
+        await asyncio.sleep(601)
+        journal.times = 2
+        for number in range(200):
+            await alphapo.enqueue(request(f"r{number}"))
+        working = asyncio.ensure_future(alphapo.work(concurrency=4))
+        await asyncio.sleep(20)
+        working.cancel()
+
+
 def test_a_row_that_meets_an_unexpected_error_keeps_no_other_from_being_paid() -> None:
-    """The others of its page are worked on first; then the round fails, and is repeated after a pause."""
-    wire, heard = Wire(), list[Event]()
-
-    class Odd(Durable):
-        """A journal that cannot say how one row stands."""
-
-        async def find(self, account: str, foreign_id: str) -> Row | None:
-            if foreign_id == "r0":
-                raise ZeroDivisionError
-            return await super().find(account, foreign_id)
-
-    async def story() -> float:
-        async with client(wire, journal=Odd(), policy=POLICY, on_event=heard.append) as alphapo:
-            for number in range(200):
-                await alphapo.enqueue(request(f"r{number}"))
-            working = asyncio.ensure_future(alphapo.work(concurrency=1))
-            await asyncio.sleep(20)
-            working.cancel()
-            return asyncio.get_running_loop().time()
-
-    run(story())
-    assert wire.posts == 200
-    assert [event.reason for event in heard if event.name == "task failed"] == ["work: ZeroDivisionError"]
+    """The worker's step fails, and is repeated after a pause."""
+    wire, events = Wire(), list[Event]()
+    run(work_beside_an_odd_row(Odd(ZeroDivisionError()), wire, events))
+    assert wire.posts == 201
+    assert [event.reason for event in events if event.name == "task failed"] == ["work: ZeroDivisionError"]
 
 
-def test_a_journal_that_fails_in_the_midst_of_a_page_ends_the_round() -> None:
-    """It is told once, and not for each row; the next round pays."""
-    wire, heard = Wire(), list[Event]()
-
-    class Failing(Durable):
-        """A journal that cannot be read for a while."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.failures = 2
-
-        async def find(self, account: str, foreign_id: str) -> Row | None:
-            if self.failures:
-                self.failures -= 1
-                raise JournalError("The journal is lost.")
-            return await super().find(account, foreign_id)
-
-    async def story() -> None:
-        async with client(wire, journal=Failing(), policy=POLICY, on_event=heard.append) as alphapo:
-            for number in range(5):
-                await alphapo.enqueue(request(f"r{number}"))
-            working = asyncio.ensure_future(alphapo.work(concurrency=1))
-            await asyncio.sleep(20)
-            working.cancel()
-
-    run(story())
-    assert wire.posts == 5
-    assert [event.reason for event in heard if event.name == "journal failed"] == ["The journal is lost."] * 2
-    assert "task failed" not in {event.name for event in heard}
+def test_a_journal_that_fails_for_one_row_ends_the_round() -> None:
+    """Each failure is an event; the next round continues."""
+    wire, events = Wire(), list[Event]()
+    run(work_beside_an_odd_row(Odd(JournalError("The journal is lost.")), wire, events))
+    assert wire.posts == 201
+    assert [event.reason for event in events if event.name == "journal failed"] == ["The journal is lost."] * 2
 
 
 def test_work_ends_once_the_client_is_closed() -> None:
@@ -1044,3 +1031,44 @@ def test_a_pass_leaves_alone_what_a_key_refused_since_would_sign() -> None:
 
     assert run(story()) == [("unknown", "key refused")] * 3
     assert wire.posts == 1
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.5])
+def test_many_rows_in_doubt_are_read_page_by_page_without_a_pause(seconds: float) -> None:
+    """What waits or runs is not taken twice, and accepted rows are refreshed once a second at most."""
+    wire, journal = Wire(), Durable()
+    names = [f"f-{number:03}" for number in range(130)]
+
+    async def story() -> int:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            await alphapo.withdraw(request("old"))
+            wire.always = LOST
+            for name in names:
+                with contextlib.suppress(WithdrawalError):
+                    await alphapo.withdraw(request(name))
+            wire.always, wire.seconds = None, seconds
+            await asyncio.sleep(700)
+            working = asyncio.ensure_future(alphapo.work(concurrency=64))
+            await asyncio.sleep(120)
+            working.cancel()
+            return len({name for method, name in wire.seen if method == "GET"})
+
+    assert run(story()) == 131
+
+
+def test_a_row_whose_key_is_refused_while_it_waits_is_left_alone() -> None:
+    """One body found it out; the next row in doubt is not taken on."""
+    wire, journal = Wire(), Durable()
+
+    async def story() -> int:
+        await leave_open(journal, wire, "a", "b")
+        wire.always = BAD_KEY
+        wire.accounts = BAD_KEY
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await asyncio.sleep(40)
+            working = asyncio.ensure_future(alphapo.work(concurrency=1))
+            await asyncio.sleep(10)
+            working.cancel()
+        return wire.posts
+
+    assert run(story()) == 3

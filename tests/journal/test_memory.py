@@ -17,7 +17,17 @@ from alphapo_async.core.models import Totals, Withdrawal
 from alphapo_async.core.replies import Accepted, Duplicate, InDoubt, KeyRefused, NoneFound, NotSent, Proof, Rejected
 from alphapo_async.core.row import Row
 from alphapo_async.journal.memory import MemoryJournal
-from tests.support.journal_suite import ACCOUNT, JournalSuite, RememberingSuite, accepted, asked, hear, left_alone, pay
+from tests.support.journal_suite import (
+    ACCOUNT,
+    LOST,
+    JournalSuite,
+    RememberingSuite,
+    accepted,
+    asked,
+    hear,
+    left_alone,
+    pay,
+)
 
 SUMS = tuple(name for name in Totals.__struct_fields__ if name != "requested")
 
@@ -279,7 +289,7 @@ async def test_a_worker_that_left_and_joins_again_prolongs_its_new_lease() -> No
 async def test_nothing_is_gone_through_before_something_is_due() -> None:
     """A worker looks every second; the journal knows when the next row is due."""
     journal = MemoryJournal()
-    await hear(journal, "f", asked("f", worker=None), now=100.0)
+    await hear(journal, "f", asked("f"), LOST, Released("worker", ""), now=90.0)
 
     assert await journal.find_due(ACCOUNT, 99.0, 10) == []
     assert [row.foreign_id for row in await journal.find_due(ACCOUNT, 100.0, 10)] == ["f"]

@@ -52,12 +52,20 @@ async def race(url: str, journal: str, index: int, count: int, content: Path) ->
     async with AlphapoClient(KEY, SECRET, journal=journal, base_url=url, policy=PATIENT, _runtime=runtime) as client:
         print("ready", flush=True)  # noqa: T201 - its word to the starter
         await asyncio.to_thread(sys.stdin.readline)
-        await asyncio.gather(*(_want(client, wanted(number, index), turn, content) for number in numbers))
+        working = asyncio.create_task(client.work(concurrency=8))
+        await asyncio.gather(*(_want(client, number, index, turn, content) for number in numbers))
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
-async def _want(client: AlphapoClient, request: WithdrawalRequest, turn: asyncio.Semaphore, content: Path) -> None:
+async def _want(client: AlphapoClient, number: int, index: int, turn: asyncio.Semaphore, content: Path) -> None:
+    """Pay a withdrawal; some racers leave some of them to the workers, which claim them while others pay."""
+    request = wanted(number, index)
     async with turn:
         try:
+            if number % 4 == 2 and index % 2:
+                await client.enqueue(request)
+                return
             await client.withdraw(request)
             outcome = "accepted"
         except (WithdrawalError, JournalError) as error:

@@ -111,7 +111,8 @@ class Watched:
         ("find_dead", "work"),
         ("find_due", "work"),
         ("find_held", "work"),
-        ("find", "work"),
+        ("claim", "work"),
+        ("begun", "work"),
         ("update", "work"),
         ("leave", "work"),
         ("count_frozen", "work"),
@@ -133,7 +134,7 @@ def test_work_and_its_lease_outlive_whatever_the_journal_raises(verb: str, task:
                 watched.journal._workers.clear()  # the lease is lost, and another is to be taken
             watched.journal.script[verb] = list(ERRORS)
             for number in range(4 * len(ERRORS)):
-                if verb in ("find", "update", "leave"):  # which only a row calls for
+                if verb in ("begun", "update", "leave"):  # which only a row calls for
                     await watched.give_work(number)
                 await asyncio.sleep(61)
                 if not watched.journal.script[verb]:

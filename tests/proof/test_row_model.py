@@ -23,11 +23,13 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import ending_of
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.comparison import Difference
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
+    Claimed,
     ControlFound,
     Evidence,
     LeaseExpired,
@@ -36,6 +38,7 @@ from alphapo_async.core.evidence import (
     Released,
     Reported,
     Requested,
+    Returned,
     Revision,
     Unfrozen,
 )
@@ -62,6 +65,7 @@ from alphapo_async.core.row import (
     Epoch,
     Row,
     is_ended,
+    is_fresh,
     is_frozen,
     is_in_doubt,
     is_new_since_rollback,
@@ -183,6 +187,8 @@ class World(NamedTuple):
     """A caller got a "no" that the journal lost, and has not asked again."""
     keeps_ids: bool = False
     """AlphaPo frees no foreign_id while this is looked at: a "none" is believed where the journal went back, however late."""
+    begun: int = 0
+    """The last claim whose rows may have begun: the holder of a row of a later one sends nothing."""
     lingering: tuple[str, int] | None = None
     """The payment that a worker may still send whom the journal hears from no more, and until when."""
 
@@ -254,6 +260,8 @@ class State(NamedTuple):
             None if world.lingering is None else (world.lingering[0], world.lingering[1] - now),
             world.is_no_reported,
             world.keeps_ids,
+            may_begin(self),
+            row.claim > 0,
         )
         of_row = (
             row.state,
@@ -329,6 +337,9 @@ def beginnings(eyes: str, *, is_troubled: bool) -> Iterator[tuple[str, State]]:
         yield "attempted before, on its way", State(clean._replace(flying=(("first", 0),)), again)
     if not is_troubled:
         return
+    claimed = apply(new_row("account", "f", FOR_WORKERS, 0, is_durable=True), Claimed("one", 1, "key"), 0, ASSUMED)
+    yield "claimed", State(clean, claimed)
+    yield "claimed and begun", State(clean._replace(begun=1), claimed)
     yield from _after_going_back(eyes, clean)
 
 
@@ -364,8 +375,26 @@ def evidence(state: State, step: Step) -> Iterator[Event]:
     # The workers are alike: of a row that neither of them holds or has sent, what the second hears is what the first one hears.
     for worker in WORKERS if row.holder or busy else WORKERS[:1]:
         yield from _said_by(worker, world, is_busy=worker == busy, is_holder=worker == row.holder)
-    if row.holder is not None and row.holder != busy and isinstance(step, Send):
+    if row.holder is not None and row.holder != busy and isinstance(step, Send) and may_begin(state):
         yield from attempts(world, row.holder, NAMES[row.revision.body])
+
+
+def may_begin(state: State) -> bool:
+    """Return whether the row's holder may send: it took the row by itself, or a claim after the row's is recorded."""
+    return state.world.begun >= state.row.claim
+
+
+def _claims(state: State, _: Step) -> Iterator[Event]:
+    """A worker claims the row and later another one; it returns the row, dies, or is asked for the payment before the claim is answered."""
+    world, row = state
+    if is_fresh(row):
+        yield Claimed("one", 1, "key"), world._replace(begun=0)
+    if row.holder is None or row.claim == 0:
+        return
+    yield ending_of(row, row.holder, world.now, world.begun), world
+    if not may_begin(state):
+        yield Reported(), world._replace(begun=row.claim)
+        yield Requested(row.holder, FIRST, "key", begun=world.begun), world._replace(is_no_reported=False)
 
 
 def _rounds(state: State, _: Step) -> Iterator[Event]:
@@ -399,7 +428,7 @@ def _lapses(state: State, _: Step) -> Iterator[Event]:
 def _cuts(state: State, _: Step) -> Iterator[Event]:
     """A worker is cut off from the journal, and not known to be dead."""
     world, row = state
-    if row.holder is not None and isinstance(_own_step(state), Send):
+    if row.holder is not None and isinstance(_own_step(state), Send) and may_begin(state):
         lingering = NAMES[row.revision.body], world.now + LEASE
         yield LeaseExpired(row.holder, world.now + LEASE), world._replace(lingering=lingering)
 
@@ -409,7 +438,7 @@ def _late_words(state: State, step: Step) -> Iterator[Event]:
     world, row = state
     if world.unheard is not None:
         yield world.unheard, world._replace(unheard=None)
-    elif row.holder is not None and isinstance(step, Send):
+    elif row.holder is not None and isinstance(step, Send) and may_begin(state):
         for attempt, after in attempts(world, row.holder, NAMES[row.revision.body]):
             if not isinstance(attempt.proof, NotSent):
                 yield Reported(), after._replace(unheard=attempt)
@@ -429,6 +458,7 @@ def _callbacks(state: State, _: Step) -> Iterator[Event]:
 Trouble: TypeAlias = Callable[[State, Step], Iterator[Event]]
 TROUBLES: Final[dict[str, Trouble]] = {
     "rounds": _rounds,
+    "claims": _claims,
     "keys": _keys,
     "people": _people,
     "lapses": _lapses,
@@ -610,7 +640,9 @@ def _of_states(before: Row, heard: Evidence, after: Row) -> str | None:
 def _of_holders(before: Row, heard: Evidence, after: Row) -> str | None:
     if after.state != "open" and after.holder is not None:
         return "settled and still held"
-    is_lapse = isinstance(heard, LeaseExpired) or (isinstance(heard, Requested) and heard.worker == before.holder)
+    is_lapse = isinstance(heard, LeaseExpired | Returned) or (
+        isinstance(heard, Requested) and heard.worker == before.holder
+    )
     if before.holder is not None and after.holder not in (before.holder, None) and not is_lapse:
         return "taken from its holder"
     is_no = after.state in NEGATIVE_STATES and before.state == "open"
@@ -908,6 +940,17 @@ def test_sending_what_was_open_when_the_journal_went_back_is_found_out(wrong: Ne
         explore("good", 5, steps=wrong, troubles=("rounds",)).broken
         == "P4: a reported no was paid, and nobody asked again"
     )
+
+
+def _returned_though_begun(row: Row, seen: Evidence, now: float, assumptions: Assumptions) -> Row:
+    """Whatever a dead worker had claimed counts as not begun."""
+    is_claimed = isinstance(seen, LeaseExpired) and row.holder == seen.worker and row.claim > 0
+    return apply(row, Returned(row.holder or "", row.claim) if is_claimed else seen, now, assumptions)
+
+
+def test_returning_a_claimed_row_that_began_is_found_out() -> None:
+    """Its holder may have sent it: a refusal of the next body would be taken for the last word."""
+    assert explore("good", 3, _returned_though_begun, troubles=("claims", "cuts")).broken
 
 
 def test_repeating_a_no_from_before_the_journal_went_back_is_found_out() -> None:

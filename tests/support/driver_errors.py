@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from alphapo_async.core.claims import Claim
 from alphapo_async.journal import VERBS
 from alphapo_async.journal.copying import Register
 from tests.support.journal_suite import ACCOUNT, LOST, asked, buried, hear
@@ -42,6 +43,8 @@ def verbs(journal: Any) -> dict[str, Callable[[], Awaitable[Any]]]:
         "find": lambda: journal.find(ACCOUNT, "old"),
         "find_control": lambda: journal.find_control(ACCOUNT, "key", 0.0),
         "find_open": lambda: journal.find_open(ACCOUNT, None, 9),
+        "claim": lambda: journal.claim(ACCOUNT, Claim("w", 1, "key", 0.0, 9)),
+        "begun": lambda: journal.begun("w"),
         "find_due": lambda: journal.find_due(ACCOUNT, 0.0, 9),
         "find_unreported": lambda: journal.find_unreported(ACCOUNT, 9),
         "history": lambda: journal.history(ACCOUNT, "old"),

@@ -12,11 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.client import AlphapoClient
+from alphapo_async.core.claims import Claim, ending_of
 from alphapo_async.core.codec import encode_body
 from alphapo_async.core.errors import CallbackError, ConfigurationError
 from alphapo_async.core.evidence import (
     Attempt,
     CalledBack,
+    Claimed,
     Evidence,
     LeaseExpired,
     LookedUp,
@@ -27,7 +29,6 @@ from alphapo_async.core.evidence import (
     Revision,
 )
 from alphapo_async.core.history import Entry, entries_of, noted
-from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Money, Totals, Transaction, Withdrawal, WithdrawalRequest
 from alphapo_async.core.redaction import redacted, tombstone
 from alphapo_async.core.replies import Accepted, Found, InDoubt, NoneFound, Rejected
@@ -40,6 +41,8 @@ from alphapo_async.sandbox import Sandbox
 
 ACCOUNT = "default"
 SECRET = "made-up-secret"
+FAR = 1e12
+"""A lease that does not end."""
 
 
 def asked(foreign_id: str, amount: str = "1", currency: str = "BTC", **more: Any) -> Requested:
@@ -105,6 +108,11 @@ async def record(journal: Journal, foreign_id: str, now: float) -> Row:
         return new_row(ACCOUNT, foreign_id, fresh, now, is_durable=True, epoch=journal.epoch), ()
 
     return await journal.update(ACCOUNT, foreign_id, change)
+
+
+async def left(journal: Journal, foreign_id: str, now: float) -> Row:
+    """Leave a withdrawal to the workers, and return its row."""
+    return await hear(journal, foreign_id, asked(foreign_id, worker=None), now=now)
 
 
 async def pay(journal: Journal, *foreign_ids: str, now: float = 0.0, **more: Any) -> None:
@@ -218,39 +226,132 @@ class JournalSuite:
         assert await journal.find_open(ACCOUNT, (3.0, "open-3"), 2) == []
 
     async def test_due_rows_come_longest_overdue_first(self, journal: Journal) -> None:
-        """Free open ones and accepted ones to refresh; not a row that a worker holds."""
-        await hear(journal, "held", asked("held"), now=0.0)
-        for number in (2, 1):
-            await hear(journal, f"left-{number}", asked(f"left-{number}", worker=None), now=float(number))
+        """What is in doubt before what is only refreshed, whatever was due first; no fresh rows, and none that a worker holds."""
+        await hear(journal, "held", asked("held"), LOST, now=0.0)
+        await left(journal, "fresh", 1.0)
         await pay(journal, "paid", now=3.0)
-        assert names(await journal.find_due(ACCOUNT, 2.0, 9)) == ["left-1", "left-2"]
-        assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 9)) == ["left-1", "left-2", "paid"]
-        assert names(await journal.find_due(ACCOUNT, 3.0 + 3_600, 1)) == ["left-1"]
-
-    async def test_payments_come_before_what_is_only_refreshed(self, journal: Journal) -> None:
-        """Whatever was due first."""
-        await pay(journal, "paid", now=3.0)
-        await hear(journal, "left", asked("left", worker=None), now=50_000.0)
-        assert names(await journal.find_due(ACCOUNT, 50_000.0, 9)) == ["left", "paid"]
-        assert names(await journal.find_due(ACCOUNT, 50_000.0, 1)) == ["left"]
+        for number in (8, 7):
+            name = f"lost-{number}"
+            await hear(journal, name, asked(name), LOST, Released("worker", ""), now=float(number))
+        assert names(await journal.find_due(ACCOUNT, 17.0, 9)) == ["lost-7"]
+        assert names(await journal.find_due(ACCOUNT, 3_700.0, 9)) == ["lost-7", "lost-8", "paid"]
+        assert names(await journal.find_due(ACCOUNT, 3_700.0, 1)) == ["lost-7"]
 
     async def test_rows_under_refused_keys_are_held_back_until_they_expire(self, journal: Journal) -> None:
-        """A row in doubt and a settled one have their own key; what is not in doubt gets the current one."""
+        """A row in doubt and a settled one have their own key; what is fresh is left to claims, unless it has expired."""
         await hear(journal, "plain", asked("plain", worker=None), now=1.0)
         await hear(journal, "expiring", asked("expiring", worker=None, expires_at=50.0), now=2.0)
         await hear(journal, "doubted", asked("doubted"), LOST, Released("worker", ""), now=3.0)
         await hear(journal, "lost", asked("lost", expires_at=50.0), LOST, Released("worker", ""), now=4.0)
         await pay(journal, "paid", now=5.0)
-        for keys, current, now, expected in (
-            (set(), "", 9_999.0, ["plain", "expiring", "doubted", "lost", "paid"]),
-            ({"new"}, "new", 49.0, ["doubted", "lost"]),
-            ({"new"}, "new", 50.0, ["expiring", "doubted", "lost"]),
-            ({"key"}, "new", 9_999.0, ["plain", "expiring"]),
-            ({"key", "new"}, "new", 9_999.0, ["expiring"]),
-            ({"another"}, "new", 9_999.0, ["plain", "expiring", "doubted", "lost", "paid"]),
+        for keys, now, is_expired, expected in (
+            (set(), 9_999.0, False, ["doubted", "lost", "paid"]),
+            (set(), 9_999.0, True, ["expiring", "doubted", "lost", "paid"]),
+            ({"new"}, 49.0, True, ["doubted", "lost"]),
+            ({"key"}, 9_999.0, False, []),
+            ({"key"}, 9_999.0, True, ["expiring"]),
         ):
-            found = await journal.find_due(ACCOUNT, now, 9, HeldBack(frozenset(keys), current))
-            assert sorted(names(found)) == sorted(expected), (keys, now)
+            found = await journal.find_due(ACCOUNT, now, 9, keys, expired=is_expired)
+            assert names(found) == expected, (keys, now)
+
+    # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_a_claim_takes_fresh_rows_longest_due_first(self, journal: Journal) -> None:
+        """Not what is in doubt, held, settled, another account's, due later, or passed; the rows are those of the pure transition."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        before = {name: await left(journal, name, float(number)) for number, name in enumerate("cab", start=1)}
+        await left(journal, "d", 9.0)
+        await hear(journal, "lost", asked("lost"), LOST, Released("worker", ""), now=0.0)
+        await hear(journal, "held", asked("held", worker="another"), now=0.0)
+        await pay(journal, "paid")
+        await hear(journal, "x", asked("x", worker=None), account="another", now=0.0)
+
+        first = await journal.claim(ACCOUNT, Claim("worker", 1, "new key", 5.0, 2))
+        assert first is not None
+        assert names(first.rows) == ["c", "a"]
+        assert first.last_due_at == 2.0
+        for row in first.rows:
+            assert same(row, apply(before[row.foreign_id], Claimed("worker", 1, "new key"), 5.0))
+            known = await journal.find(ACCOUNT, row.foreign_id)
+            assert known is not None
+            assert (known.holder, known.claim, known.held_since, known.key) == ("worker", 1, 5.0, "new key")
+        assert names(await journal.find_held("worker", 9)) == ["c", "a"]
+
+        second = await journal.claim(ACCOUNT, Claim("worker", 2, "new key", 5.0, 9, after=2.5))
+        assert second is not None
+        assert (names(second.rows), second.last_due_at) == (["b"], 3.0)
+        third = await journal.claim(ACCOUNT, Claim("worker", 3, "new key", 5.0, 9, after=3.0))
+        assert third == ([], 3.0)
+
+    async def test_a_claim_that_is_made_again_returns_what_it_took(self, journal: Journal) -> None:
+        """Its answer was lost: it takes nothing more, under any limit."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        for number, name in enumerate("abc", start=1):
+            await left(journal, name, float(number))
+        first = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 2))
+        again = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 6.0, 9))
+        assert first is not None
+        assert again is not None
+        assert names(again.rows) == names(first.rows) == ["a", "b"]
+        none = await journal.claim(ACCOUNT, Claim("worker", 2, "key", 6.0, 0))
+        assert none is not None
+        assert none.rows == []
+        again = await journal.claim(ACCOUNT, Claim("worker", 2, "key", 6.0, 9))
+        assert again is not None
+        assert again.rows == []
+
+    async def test_a_claim_needs_a_lease_that_runs(self, journal: Journal) -> None:
+        """Its worker is on the list, and its lease has not ended."""
+        await left(journal, "a", 1.0)
+        assert await journal.claim(ACCOUNT, Claim("stranger", 1, "key", 5.0, 9)) is None
+        await journal.join(ACCOUNT, "h", "worker", 60.0)
+        assert await journal.claim(ACCOUNT, Claim("worker", 1, "key", 60.0, 9)) is None
+        assert await journal.find_dead(60.0) == [("worker", 60.0)]
+        assert await journal.begun("worker") == 0
+        assert await journal.claim(ACCOUNT, Claim("worker", 1, "key", 60.0, 9)) is None
+
+    async def test_a_claim_lets_the_rows_of_the_one_before_begin(self, journal: Journal) -> None:
+        """After the worker's end, rows of its last claim are free and not in doubt; those before are in doubt."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        assert await journal.begun("stranger") is None
+        for number, name in enumerate("ab", start=1):
+            await left(journal, name, float(number))
+            assert await journal.claim(ACCOUNT, Claim("worker", number, "key", 5.0, 1)) is not None
+            assert await journal.begun("worker") == number - 1
+        for row in await journal.find_held("worker", 9):
+            await hear(journal, row.foreign_id, ending_of(row, "worker", 8.0, await journal.begun("worker")), now=9.0)
+        a, b = [await journal.find(ACCOUNT, name) for name in "ab"]
+        assert a is not None
+        assert b is not None
+        assert (a.holder, a.doubt_since, a.could_leave_until) == (None, 5.0, 8.0)
+        assert (b.holder, b.claim, b.doubt_since) == (None, 0, None)
+        await journal.join(ACCOUNT, "h", "heir", FAR)
+        claimed = await journal.claim(ACCOUNT, Claim("heir", 1, "key", 9.0, 9))
+        assert claimed is not None
+        assert names(claimed.rows) == ["b"]
+
+    async def test_a_corrected_row_is_claimed_with_its_revisions(self, journal: Journal) -> None:
+        """Whatever it takes to read it."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        await hear(journal, "f", asked("f", "2"), Released("worker", "queue"), now=1.0)
+        await hear(journal, "f", asked("f", "1", worker=None), now=1.0)
+        claimed = await journal.claim(ACCOUNT, Claim("worker", 1, "key", 5.0, 9))
+        assert claimed is not None
+        assert [(row.revision.number, len(row.earlier)) for row in claimed.rows] == [(2, 1)]
+
+    async def test_what_was_open_when_the_journal_went_back_is_not_claimed(self, journal: Journal) -> None:
+        """It is frozen, and found with what is due."""
+        await journal.join(ACCOUNT, "h", "worker", FAR)
+        await left(journal, "old", 1.0)
+        since = (await journal.raise_epoch(2.0)).since
+        assert since is not None
+        now = since + 100_000.0  # no id that is new now can have been forgotten
+        await record(journal, "new", now)
+        claimed = await journal.claim(ACCOUNT, Claim("worker", 1, "key", now, 9))
+        assert claimed is not None
+        assert names(claimed.rows) == ["new"]
+        assert names(await journal.find_due(ACCOUNT, now, 9)) == ["old"]
+        assert await journal.find_due(ACCOUNT, now, 9, {"key"}) == []
 
     async def test_unreported_rows_are_handed_out_until_they_are_marked(self, journal: Journal) -> None:
         """Only what is settled."""

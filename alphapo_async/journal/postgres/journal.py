@@ -2,6 +2,16 @@
 
 Changes that come at the same time are stored with one statement. A row is changed only from the version from which the change was computed:
 no worker waits for another one, and a statement that is sent twice takes effect once.
+
+What is used of PostgreSQL, which has to be version 13 or newer (`trim_scale`):
+
+- `for update skip locked`: workers that claim at the same time take different rows, and none waits.
+- A lock on the worker's own row in each claim: a claim and the end of its worker's lease come one after the other, so that what was begun
+  is known when the lease has ended.
+- Advisory locks, one for each process: a dead process is seen at once. Through a pooler there are none, and leases alone count.
+- plpgsql: `identity()` catches what a managed database forbids; `enqueue()` runs as its owner, for callers without rights on the tables.
+- Identity columns number the rows in the order in which they came; a foreign key binds earlier revisions to their row.
+- Partial indexes: fresh rows, rows in doubt and rows to refresh have one each, so that settled rows cost a claim nothing.
 """
 
 from __future__ import annotations
@@ -9,14 +19,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from copy import copy
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.frames import hides_arguments
 from alphapo_async.core.history import Change, Entry, is_stored
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
@@ -163,7 +173,7 @@ class PostgresJournal:
             return await fetch(self._sql["enlist"], self._stamp, worker, until, await self._presence.show(worker))
 
         try:
-            await self._claim(enlist)
+            await self._guarded(enlist)
         except BaseException:
             self._presence.forget(worker)
             raise
@@ -175,7 +185,7 @@ class PostgresJournal:
             shown = await self._presence.show(worker)
             return await fetch(self._sql["renew"], self._stamp, worker, until, now, shown)
 
-        return bool(await self._claim(renew))
+        return bool(await self._guarded(renew))
 
     async def leave(self, worker: str, now: float) -> None:
         """End the worker's lease; other workers may take the rows that it still holds."""
@@ -276,14 +286,34 @@ class PostgresJournal:
         created_at, foreign_id = after or (-1.0, "")
         return await self._select("open", account, created_at, foreign_id, limit)
 
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows that are due, with one statement; None where its lease does not run."""
+
+        async def take(fetch: Fetch) -> tuple[list[StoredRow], float] | None:
+            found = await self._compared(fetch, lambda fetch: self._rows.claim(fetch, account, claim, self._stamp))
+            found = found or await self._rows.claimed(fetch, claim)
+            return await self._rows.taken(fetch, found, claim) if found else None
+
+        self._check_open()
+        taken = await self._server.run(take)  # no change that waits is about a fresh row
+        if taken is None:
+            return None
+        for known in taken[0]:
+            self._remember((known.row.account, known.row.foreign_id), known)
+        return ClaimedRows([known.row for known in taken[0]], taken[1])
+
+    async def begun(self, worker: str) -> int | None:
+        """Return the last claim of a worker whose rows may have begun; None of a worker that is not known."""
+        found = await self._ask(lambda fetch: fetch(self._sql["begun"], worker))
+        return int(found[0]["begun"]) if found else None
+
     async def find_due(
-        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
-        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
-        found: list[Row] = []
-        for is_open in (True, False):
-            keys, left = sorted(held_back.keys), limit - len(found)
-            found += await self._select("due", account, now, left, held_back.current, keys, is_open)
+        """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
+        found = await self._select("fresh_and_expired", account, now, limit) if expired else []
+        for query in ("frozen", "in_doubt", "to_refresh"):
+            found += await self._select(query, account, now, limit - len(found), sorted(refused))
         return found
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
@@ -300,7 +330,7 @@ class PostgresJournal:
 
     async def remember(self, account: str, name: str, text: str) -> None:
         """Keep this text under this name, instead of what was kept there before."""
-        await self._claim(lambda fetch: fetch(self._sql["remember"], self._stamp, account, name, text))
+        await self._guarded(lambda fetch: fetch(self._sql["remember"], self._stamp, account, name, text))
 
     async def recall(self, account: str, name: str) -> str | None:
         """Return the text kept under this name; None if there is none."""
@@ -310,7 +340,7 @@ class PostgresJournal:
     async def swap(self, account: str, name: str, before: str | None, after: str) -> bool:
         """Keep `after` if `before` was kept until now; return whether it was, or whether `after` is there already."""
         return bool(
-            await self._claim(lambda fetch: fetch(self._sql["swap"], self._stamp, account, name, before, after))
+            await self._guarded(lambda fetch: fetch(self._sql["swap"], self._stamp, account, name, before, after))
         )
 
     async def forget(
@@ -447,16 +477,15 @@ class PostgresJournal:
         """Return what an operator should know of this database, a sentence each: what it may lose, and what it hides."""
         return await self._ask(self._server.cautions)
 
-    async def _claim(self, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
+    async def _guarded(self, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
         """Run a statement that compares the identity; once more where the journal has gone back since it was last seen."""
+        return await self._ask(lambda fetch: self._compared(fetch, work))
 
-        async def claim(fetch: Fetch) -> list[Any]:
+    async def _compared(self, fetch: Fetch, work: Callable[[Fetch], Awaitable[list[Any]]]) -> list[Any]:
+        found = await work(fetch)
+        while not found and await self._look(fetch):
             found = await work(fetch)
-            while not found and await self._look(fetch):
-                found = await work(fetch)
-            return found
-
-        return await self._ask(claim)
+        return found
 
     async def _look(self, fetch: Fetch) -> bool:
         """See where the journal stands; return whether that is another database or epoch than was seen before.

@@ -12,6 +12,10 @@
 select from {s}.journal j, (select {s}.identity() as seen) now
 where j.identity = now.seen and now.seen || ' ' || j.epoch_number = $1::text
 
+-- part now --
+-- Return the database's time, in seconds since the epoch.
+extract(epoch from clock_timestamp())::float8
+
 -- part row --
 -- Begin each query that returns rows; `unpack` reads them in this order.
 select id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
@@ -107,14 +111,59 @@ where account = $1 and state = 'open'
   and (created_at, id) > ($2, coalesce((select id from {s}.withdrawals where account = $1 and foreign_id = $3), 0))
 order by created_at, id limit $4
 
--- due --
--- Return rows, open ones or settled ones, that a worker should look at: of those under refused keys only what has expired.
+-- claim --
+-- Have a worker whose lease runs take fresh rows, the longest due first, without rows that another statement is just changing. It takes
+-- none under a number that was used before. Nothing found: no lease, or such a number, or the journal went back.
+with mine as materialized (
+  update {s}.workers set claims = $4
+  where worker = $3 and claims < $4 and not is_over and until > greatest($6::float8, {now}) and exists ({here})
+  returning {durable}
+), fresh as materialized (
+  select id from {s}.withdrawals
+  where account = $2 and epoch = (select epoch_number from {s}.journal) and due_at between $8 and $6 and counted_as = 'open'
+    and exists (select from mine)
+  order by due_at limit $7 for update skip locked
+), taken as (
+  update {s}.withdrawals w
+  set row_version = w.row_version + 1, holder = $3, held_since = $6, claim = $4, key = $5, due_at = null, reported = false
+  from fresh where w.id = fresh.id
+  returning w.*
+)
+select id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
+from mine left join (taken cross join {s}.journal) on true
+
+-- claimed --
+-- Return what a worker's claim took, where it was made before; an empty row where it took nothing.
+select w.id, row_version, body, digest, epoch_number, epoch_since, {columns_as_text}
+from {s}.workers left join {s}.withdrawals w on holder = worker and claim = claims cross join {s}.journal
+where worker = $1 and claims = $2
+
+-- begun --
+-- Return the last claim of a worker whose rows may have begun.
+select greatest(claims - 1, 0) as begun from {s}.workers where worker = $1
+
+-- fresh_and_expired --
+-- Return rows that no worker sends any more, and that no claim has taken.
 {row}
-where account = $1 and due_at <= $2 and (
-  case counted_as when 'open' then $4::text else key end <> all($5::text[])
-  or (counted_as = 'open' and (rest ->> 'expires_at')::float8 <= $2)
-) and (state = 'open') = $6
+where account = $1 and epoch = (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open'
+  and (rest ->> 'expires_at')::float8 <= $2
 order by due_at limit $3
+
+-- frozen --
+-- Return rows that were open and fresh when the journal went back, and are due.
+{row}
+where account = $1 and epoch < (select epoch_number from {s}.journal) and due_at <= $2 and counted_as = 'open' and key <> all($4::text[])
+order by due_at limit $3
+
+-- in_doubt --
+-- Return rows in doubt that are due.
+{row}
+where account = $1 and due_at <= $2 and counted_as = 'unknown' and key <> all($4::text[]) order by due_at limit $3
+
+-- to_refresh --
+-- Return settled rows that are due.
+{row}
+where account = $1 and due_at <= $2 and state <> 'open' and key <> all($4::text[]) order by due_at limit $3
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.
@@ -190,10 +239,6 @@ select count(*) from {s}.withdrawals w cross join {s}.journal where account = $1
 -- set_epoch --
 -- Record the epoch of a journal that was copied here.
 update {s}.journal set epoch_number = $1, epoch_since = $2
-
--- part now --
--- Return the database's time, in seconds since the epoch.
-extract(epoch from clock_timestamp())::float8
 
 -- part ended --
 -- Hold for a worker that has ended by the clocks of both ($1 and the database's: one that is fast cannot end another's lease), or whose lock
@@ -300,9 +345,9 @@ insert into {s}.notes (account, name, text) select * from unnest($1::text[], $2:
 insert into {s}.accounts (account, host) select * from unnest($1::text[], $2::text[])
 
 -- load_leases --
--- Record the workers that another journal kept; they have ended.
-insert into {s}.workers (worker, until, is_over)
-select worker, until, true from unnest($1::text[], $2::float8[]) as old(worker, until)
+-- Record the workers that another journal kept; they have ended, and any of their rows may have begun.
+insert into {s}.workers (worker, until, is_over, claims)
+select worker, until, true, 9223372036854775807 from unnest($1::text[], $2::float8[]) as old(worker, until)
 
 -- server --
 -- Return what the server is, and the process behind this connection.

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
-from alphapo_async.core.evidence import Revision
+from alphapo_async.core.claims import Claim
+from alphapo_async.core.evidence import Claimed, Revision
 from alphapo_async.core.history import Entry, merged
 from alphapo_async.core.models import Totals
+from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Row
 from alphapo_async.core.row_format import to_record, written
+from alphapo_async.core.transitions import apply
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.schema import queries
 from alphapo_async.journal.stored_rows import sums, unpack
@@ -81,7 +85,9 @@ class PostgresRows:
 
     async def select(self, fetch: Fetch, query: str, *values: object) -> list[StoredRow]:
         """Return the rows that the query of this name finds."""
-        found = await fetch(self._sql[query], *values)
+        return await self._unpacked(fetch, await fetch(self._sql[query], *values))
+
+    async def _unpacked(self, fetch: Fetch, found: list[Any]) -> list[StoredRow]:
         earlier = defaultdict[int, list[tuple[int, bytes, str]]](list)
         if corrected := [each["id"] for each in found if each["revision"] > 1]:
             for number, *revision in await fetch(self._sql["earlier"], corrected):
@@ -90,6 +96,26 @@ class PostgresRows:
             StoredRow(number, version, unpack(row, partial(earlier.__getitem__, number)))
             for number, version, *row in found
         ]
+
+    async def claim(self, fetch: Fetch, account: str, claim: Claim, stamp: str) -> list[Any]:
+        """Have a worker take fresh rows; return them as they stand then, a row of nulls where there are none, nothing where it may not."""
+        return await fetch(self._sql["claim"], stamp, account, *claim)
+
+    async def claimed(self, fetch: Fetch, claim: Claim) -> list[Any]:
+        """Return in the same way what a claim took that was made before."""
+        return await fetch(self._sql["claimed"], claim.worker, claim.number)
+
+    async def taken(self, fetch: Fetch, found: list[Any], claim: Claim) -> tuple[list[StoredRow], float]:
+        """Return the rows that a claim took, and when the last of them was due.
+
+        The database sets who holds a row; what else a claim changes is written with the row's next change.
+        """
+        rows, claimed = list[tuple[float, StoredRow]](), Claimed(*claim[:3])
+        for known in await self._unpacked(fetch, [each for each in found if each["id"] is not None]):
+            before = replace(known.row, holder=None, claim=0)
+            rows.append((due_at(before) or 0.0, known._replace(row=apply(before, claimed, claim.now))))
+        rows.sort(key=itemgetter(0))
+        return [known for _, known in rows], rows[-1][0] if rows else claim.after
 
     async def history_of(self, fetch: Fetch, name: Name) -> list[Entry]:
         """Return the lines of a withdrawal."""

@@ -45,8 +45,11 @@ create table {s}.workers (
   is_over boolean not null default false,
   session bigint,
   identity text,
+  claims bigint not null default 0,
   seen_at timestamptz not null default clock_timestamp()
-);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- A few rows that every claim and every renewal changes: there is room for that in their page.
+comment on column {s}.workers.claims is 'The number of its last claim: rows of earlier ones may have begun';
 comment on column {s}.workers.session is 'The advisory lock that the worker holds as long as its connection lives';
 
 create table {s}.withdrawals (
@@ -63,6 +66,8 @@ create table {s}.withdrawals (
   due_at double precision,
   reported boolean not null,
   holder text,
+  held_since double precision not null,
+  claim bigint not null,
   key text not null,
   source text,
   alphapo_id text,
@@ -73,12 +78,15 @@ create table {s}.withdrawals (
   body bytea not null,
   sha256 text not null,
   digest text not null
-) with (fillfactor = 80);
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.01);
+-- By default a fifth of the table may be dead rows before they are removed, which every claim would pass over: here a hundredth.
 comment on column {s}.withdrawals.row_version is 'Counts the changes: a change is made only to the version from which it was computed';
 comment on column {s}.withdrawals.body is 'The exact bytes that are signed and sent';
 create unique index withdrawals_by_foreign_id on {s}.withdrawals (account, foreign_id);
 create index withdrawals_open on {s}.withdrawals (account, created_at, id) where state = 'open';
-create index withdrawals_due on {s}.withdrawals (account, due_at) where due_at is not null;
+create index withdrawals_fresh on {s}.withdrawals (account, epoch, due_at) where due_at is not null and counted_as = 'open';
+create index withdrawals_in_doubt on {s}.withdrawals (account, due_at) where due_at is not null and counted_as = 'unknown';
+create index withdrawals_to_refresh on {s}.withdrawals (account, due_at) where due_at is not null and state <> 'open';
 create index withdrawals_held on {s}.withdrawals (holder, id) where holder is not null;
 create index withdrawals_unreported on {s}.withdrawals (account, id) where not reported and state <> 'open';
 create index withdrawals_accepted on {s}.withdrawals (account, key, created_at) where state = 'accepted' and source = 'reply';
@@ -166,6 +174,8 @@ begin
   wanted.currency := payment ->> case when payment ->> 'amount' is null then 'convert_to' else 'currency' end;
   wanted.amount := figure::numeric;
   wanted.reported := false;
+  wanted.held_since := 0;
+  wanted.claim := 0;
   wanted.key := key;
   wanted.revision := 1;
   wanted.body := body;
@@ -215,7 +225,7 @@ begin
   wanted.created_at := moment;
   wanted.due_at := moment;
   wanted.epoch := here.epoch_number;
-  wanted.rest := jsonb_build_object('held_since', 0.0, 'stays_open', true, 'not_before', 0.0, 'lines', 1,
+  wanted.rest := jsonb_build_object('stays_open', true, 'not_before', 0.0, 'lines', 1,
     'expires_at', moment + (handed ->> 'expires_in')::double precision) ||
     case when moment < here.epoch_since + greatest((handed ->> 'resend_within')::double precision, 86400)
     then jsonb_build_object('may_be_forgotten', true, 'needs_look_up', true) else jsonb_build_object() end;

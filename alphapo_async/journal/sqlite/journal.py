@@ -12,18 +12,21 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Claimed
 from alphapo_async.core.history import Change, Entry, is_stored
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
+from alphapo_async.core.next_step import due_at
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import to_record
+from alphapo_async.core.transitions import apply
 from alphapo_async.journal.copying import Kept, Register
 from alphapo_async.journal.group_commit import GroupCommit, PendingWrite
 from alphapo_async.journal.host_binding import check_host
@@ -190,6 +193,20 @@ class _File:
             self._continuity.recorded(*name, entries[-1].number)
         self._remember(name, place, row)
         return row, entries
+
+    def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows, and gather their changes; None where its lease does not run."""
+        if not self.rows.number_claim(claim):
+            is_made = self.rows.claims(claim.worker) == claim.number
+            return ClaimedRows(self.rows.claimed(claim.worker, claim.number), claim.after) if is_made else None
+        found = self.rows.fresh(account, claim)
+        claimed = Claimed(claim.worker, claim.number, claim.key)
+        taken = [(place, apply(row, claimed, claim.now)) for place, row in found]
+        self._changed += taken
+        for place, row in taken:
+            self._remember((account, row.foreign_id), place, row)
+        last = max((due_at(row) or 0.0 for _, row in found), default=claim.after)
+        return ClaimedRows([row for _, row in taken], last)
 
     def _find(self, name: _Name) -> tuple[int, Row] | None:
         if name in self._known:
@@ -383,11 +400,20 @@ class SqliteJournal:
         """Return open rows, oldest first, from behind (created_at, foreign_id) on."""
         return await self._ask(lambda file: file.rows.find_open(account, after, limit))
 
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Have a worker take fresh rows that are due; None where its lease does not run."""
+        return await self._ask(lambda file: file.claim(account, claim), writes=True)
+
+    async def begun(self, worker: str) -> int | None:
+        """Return the last claim of a worker whose rows may have begun; None of a worker that is not known."""
+        claims: int | None = await self._ask(lambda file: file.rows.claims(worker))
+        return None if claims is None else max(0, claims - 1)
+
     async def find_due(
-        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
-        """Return rows that are due and not held back: open rows first, and the longest overdue first."""
-        return await self._ask(lambda file: file.rows.find_due(account, now, limit, held_back))
+        """Return rows that are due and not fresh: open rows first, and the longest overdue first."""
+        return await self._ask(lambda file: file.rows.find_due(account, now, limit, refused, expired=expired))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return settled rows whose outcome was not handed out."""

@@ -17,18 +17,49 @@ where account = ?1 and state = 'open'
   and (created_at, id) > (?2, coalesce((select id from withdrawals where account = ?1 and foreign_id = ?3), 0))
 order by created_at, id limit ?4
 
--- due --
--- Return rows, open ones or settled ones, that a worker should look at.
-{row} where account = ? and due_at <= ? and (state = 'open') = ? order by due_at limit ?
-
--- due_with_refused_keys --
--- Return rows that a worker should look at: of those under refused keys only what has expired.
+-- fresh --
+-- Return rows that a worker may claim.
 {row}
-where account = ?1 and due_at <= ?2 and (
-  case counted_as when 'open' then ?5 else key end not in (select value from json_each(?6))
-  or (counted_as = 'open' and json_extract(cast(rest as text), '$.expires_at') <= ?2)
-) and (state = 'open') = ?3
-order by due_at limit ?4
+where account = ? and epoch = (select epoch_number from journal) and due_at between ? and ? and due_at is not null and counted_as = 'open'
+order by due_at limit ?
+
+-- fresh_and_expired --
+-- Return rows that no worker sends any more, and that no claim has taken.
+{row}
+where account = ?1 and epoch = (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
+  and json_extract(cast(rest as text), '$.expires_at') <= ?2
+order by due_at limit ?3
+
+-- frozen --
+-- Return rows that were open and fresh when the journal went back, and are due.
+{row}
+where account = ?1 and epoch < (select epoch_number from journal) and due_at <= ?2 and due_at is not null and counted_as = 'open'
+  and key not in (select value from json_each(?4))
+order by due_at limit ?3
+
+-- in_doubt --
+-- Return rows in doubt that are due.
+{row}
+where account = ?1 and due_at <= ?2 and due_at is not null and counted_as = 'unknown' and key not in (select value from json_each(?4))
+order by due_at limit ?3
+
+-- to_refresh --
+-- Return settled rows that are due.
+{row}
+where account = ?1 and due_at <= ?2 and due_at is not null and state <> 'open' and key not in (select value from json_each(?4))
+order by due_at limit ?3
+
+-- claimed --
+-- Return what a worker's claim took.
+{row} where holder = ? and claim = ? order by id
+
+-- claims --
+-- Return the number of a worker's last claim.
+select claims from workers where worker = ?
+
+-- number_claim --
+-- Record that a worker whose lease runs makes this claim, unless it was made before.
+update workers set claims = ?2 where worker = ?1 and claims < ?2 and until > ?3
 
 -- unreported --
 -- Return settled rows whose outcome was not handed out.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.evidence import Revision
 from alphapo_async.core.history import Entry
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row
 from alphapo_async.core.row_format import CHANGING, changing, to_record, written
@@ -81,14 +81,32 @@ class SqliteRows:
         created_at, foreign_id = after or (-1.0, "")
         return [row for _, row in self._select("open", account, created_at, foreign_id, limit)]
 
-    def find_due(self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK) -> list[Row]:
-        """Return rows that are due and not held back: open ones first, and the longest overdue first."""
-        query, keys = "due", list[object]()
-        if held_back.keys:
-            query, keys = "due_with_refused_keys", [held_back.current, json.dumps(sorted(held_back.keys))]
+    def fresh(self, account: str, claim: Claim) -> list[tuple[int, Row]]:
+        """Return the rows that a claim takes, each with its place."""
+        return self._select("fresh", account, claim.after, claim.now, claim.limit)
+
+    def claimed(self, worker: str, number: int) -> list[Row]:
+        """Return what a worker's claim took."""
+        return [row for _, row in self._select("claimed", worker, number)]
+
+    def number_claim(self, claim: Claim) -> bool:
+        """Record that a worker makes this claim; False where its lease does not run, or the number was used before."""
+        return self._run("number_claim", claim.worker, claim.number, claim.now).rowcount == 1
+
+    def claims(self, worker: str) -> int | None:
+        """Return the number of a worker's last claim; None of a worker that is not on the list."""
+        found = self._run("claims", worker).fetchone()
+        return None if found is None else int(found[0])
+
+    def find_due(
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
+    ) -> list[Row]:
+        """Return rows that are due and not fresh: open ones first, and the longest overdue first."""
         found: list[tuple[int, Row]] = []
-        for is_open in (True, False):
-            found += self._select(query, account, now, is_open, limit - len(found), *keys)
+        if expired:
+            found += self._select("fresh_and_expired", account, now, limit)
+        for query in ("frozen", "in_doubt", "to_refresh"):
+            found += self._select(query, account, now, limit - len(found), json.dumps(sorted(refused)))
         return [row for _, row in found]
 
     def find_unreported(self, account: str, limit: int) -> list[Row]:

@@ -17,7 +17,8 @@ insert into journal values (1, 0, null);
 create table workers (
   worker text primary key,
   until real not null,
-  lock_inode integer
+  lock_inode integer,
+  claims integer not null default 0
 ) without rowid;
 
 create table withdrawals (
@@ -33,6 +34,8 @@ create table withdrawals (
   due_at real,
   reported integer not null,
   holder text,
+  held_since real not null,
+  claim integer not null,
   key text not null,
   source text,
   alphapo_id text,
@@ -46,7 +49,9 @@ create table withdrawals (
 );
 create unique index withdrawals_by_foreign_id on withdrawals (account, foreign_id);
 create index withdrawals_open on withdrawals (account, created_at, id) where state = 'open';
-create index withdrawals_due on withdrawals (account, due_at) where due_at is not null;
+create index withdrawals_fresh on withdrawals (account, epoch, due_at) where due_at is not null and counted_as = 'open';
+create index withdrawals_in_doubt on withdrawals (account, due_at) where due_at is not null and counted_as = 'unknown';
+create index withdrawals_to_refresh on withdrawals (account, due_at) where due_at is not null and state <> 'open';
 create index withdrawals_held on withdrawals (holder, id) where holder is not null;
 create index withdrawals_unreported on withdrawals (account, id) where reported = 0 and state <> 'open';
 

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from alphapo_async.core import history
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.errors import ConfigurationError, JournalError
 from alphapo_async.core.evidence import Released
 from alphapo_async.core.history import Entry
@@ -35,6 +36,7 @@ from tests.support.journal_suite import (
     asked,
     buried,
     hear,
+    left,
     left_alone,
     names,
     pay,
@@ -118,6 +120,74 @@ async def test_what_is_lost_on_the_way_is_written_once(between: Pooler) -> None:
     await journal.aclose()
 
 
+@pytest.mark.parametrize("lost", ["lose_before", "lose_reply_to"])
+async def test_a_claim_that_is_lost_on_the_way_is_made_once(between: Pooler, lost: str) -> None:
+    """Whether the database had made it or not: its rows come back, and no others."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await journal.join(ACCOUNT, "h", "w", FAR)
+    for number, name in enumerate("abc", start=1):
+        await left(journal, name, float(number))
+    setattr(between, lost, b"")
+    claimed = await journal.claim(ACCOUNT, Claim("w", 1, "key", 5.0, 2))
+    assert claimed is not None
+    assert names(claimed.rows) == ["a", "b"]
+    assert len(await journal.find_held("w", 9)) == 2
+    row = await hear(journal, "a", accepted("a"), now=6.0)
+    assert (row.state, row.claim) == ("accepted", 0)
+    await journal.aclose()
+
+
+async def test_a_claim_that_arrives_late_takes_its_rows_once(between: Pooler) -> None:
+    """A claim that is sent again waits for the first one, and returns what it took."""
+    journal = PostgresJournal(between.url, schema=postgres.schema())
+    await journal.join(ACCOUNT, "h", "w", FAR)
+    for number, name in enumerate("abc", start=1):
+        await left(journal, name, float(number))
+    claimed = await late(journal, between, lambda: journal.claim(ACCOUNT, Claim("w", 1, "key", 5.0, 2)), "workers")
+    assert claimed is not None
+    assert names(claimed.rows) == ["a", "b"]
+    assert len(await journal.find_held("w", 9)) == 2
+    await journal.aclose()
+
+
+async def test_workers_that_claim_at_the_same_time_take_different_rows(journal: PostgresJournal) -> None:
+    """None of them waits for another, and every row is taken once."""
+    for name in ("one", "two", "three"):
+        await journal.join(ACCOUNT, "h", name, FAR)
+    await asyncio.gather(*(left(journal, f"f{number}", 1.0) for number in range(60)))
+    taken: list[str] = []
+
+    async def work(worker: str) -> None:
+        for number in range(1, 11):
+            claimed = await journal.claim(ACCOUNT, Claim(worker, number, "key", 5.0, 5))
+            assert claimed is not None
+            taken.extend(names(claimed.rows))
+
+    await asyncio.gather(*(work(name) for name in ("one", "two", "three")))
+    assert sorted(taken) == sorted(f"f{number}" for number in range(60))
+
+
+async def test_a_worker_whose_end_is_recorded_makes_no_claim_on_its_way(journal: PostgresJournal) -> None:
+    """Of the two statements one comes first: either the claim counts for what may have begun, or it is not made."""
+    await left(journal, "f", 1.0)
+    outcomes = []
+    for number in range(8):
+        worker, until = f"w{number}", time.time() + 0.05
+        await journal.join(ACCOUNT, "h", worker, until)
+        assert await journal.claim(ACCOUNT, Claim(worker, 1, "key", 5.0, 0)) is not None
+        await asyncio.sleep(0.051 - number / 1_000)
+        claimed, dead = await asyncio.gather(
+            journal.claim(ACCOUNT, Claim(worker, 2, "key", 5.0, 0)), journal.find_dead(time.time() + 1)
+        )
+        begun = await journal.begun(worker)
+        if worker in dict(dead):
+            assert begun == (0 if claimed is None else 1)
+            assert await journal.claim(ACCOUNT, Claim(worker, 3, "key", 5.0, 0)) is None
+            assert await journal.begun(worker) == begun
+        outcomes.append(claimed is None)
+    assert outcomes
+
+
 async def test_changes_of_one_row_in_one_group_survive_a_lost_reply(between: Pooler) -> None:
     """None of them counts twice."""
     journal = PostgresJournal(between.url, schema=postgres.schema())
@@ -199,11 +269,13 @@ async def test_what_is_not_answered_is_not_done_twice_though_others_wrote_meanwh
     await other.aclose()
 
 
-async def late(journal: PostgresJournal, between: Pooler, asking: Callable[[], Awaitable[Any]]) -> Any:
+async def late(
+    journal: PostgresJournal, between: Pooler, asking: Callable[[], Awaitable[Any]], table: str = "withdrawals"
+) -> Any:
     """Have a statement come to its row only when it is sent again: the database has not noticed that nobody waits for its answer."""
     connection = await asyncpg.connect(postgres.url())
     async with connection.transaction():
-        await connection.execute(f"select from {journal._server.schema}.withdrawals for update")
+        await connection.execute(f"select from {journal._server.schema}.{table} for update")
         asked_for = asyncio.ensure_future(asking())
         for count in (1, 2):
             waiting = 0

@@ -10,12 +10,13 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from alphapo_async.core.evidence import Revision
+from alphapo_async.core.claims import Claim
+from alphapo_async.core.evidence import Claimed, Revision
 from alphapo_async.core.history import Entry
 from alphapo_async.core.models import Transaction, Withdrawal
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Row
-from alphapo_async.core.transitions import new_row
+from alphapo_async.core.transitions import apply, new_row
 from alphapo_async.journal.copying import Kept
 from alphapo_async.journal.postgres.rows import Draft, Fetch, Name, PostgresRows, StoredRow, stored
 from alphapo_async.journal.postgres.schema import queries, tables
@@ -97,6 +98,32 @@ async def test_every_statement_is_understood(connection: Any) -> None:
     """Every table, column and type in them is there."""
     for statement in queries("s").values():
         await connection.prepare(statement)
+
+
+async def test_a_claim_takes_rows_in_the_order_in_which_they_were_due(fetch: Fetch) -> None:
+    """As the pure transition has it; a row of nulls where there are none, and nothing under a number that was used."""
+    far = 4e9
+    await fetch("insert into s.workers (worker, until) values ('w', $1)", far)
+    left = [row(name, created_at=at, holder=None, held_since=0.0) for name, at in (("b", 2.0), ("a", 3.0), ("c", 9.0))]
+    await ROWS.write(fetch, [draft(each) for each in left])
+    claim = Claim("w", 1, "new key", 5.0, 9)
+    taken, last = await ROWS.taken(fetch, await ROWS.claim(fetch, "default", claim, STAMP), claim)
+    assert ([(known.version, known.row.foreign_id) for known in taken], last) == ([(2, "b"), (2, "a")], 3.0)
+    assert all(
+        same(known.row, apply(each, Claimed("w", 1, "new key"), 5.0)) for known, each in zip(taken, left, strict=False)
+    )
+    assert await ROWS.claim(fetch, "default", claim, STAMP) == []
+    again, _ = await ROWS.taken(fetch, await ROWS.claimed(fetch, claim), claim)
+    assert [known.row for known in again] == [known.row for known in taken]
+
+    second = claim._replace(number=2)
+    assert await ROWS.claim(fetch, "default", second, "elsewhere 0") == []
+    [nothing] = await ROWS.claim(fetch, "default", second, STAMP)
+    assert nothing["id"] is None
+    assert await ROWS.taken(fetch, [nothing], second) == ([], 0.0)
+    assert await ROWS.claimed(fetch, claim) == []
+    [nothing] = await ROWS.claimed(fetch, second)
+    assert nothing["id"] is None
 
 
 async def test_new_rows_are_added_once(fetch: Fetch) -> None:

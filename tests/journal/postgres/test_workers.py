@@ -255,9 +255,9 @@ async def test_whoever_holds_a_row_and_is_on_no_list_is_found_by_a_few_looks_at_
     await connection.fetch(workers._sql["enlist"], STAMP, "w", FAR, None)
     schema = workers._sql["renew"].split(".")[0].removeprefix("update ")
     held = (
-        f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, currency, amount, created_at, reported, holder, key, "
-        "revision, epoch, rest, body, sha256, digest) "
-        "select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, '', 1, 0, '{}', '', '', '' "
+        f"insert into {schema}.withdrawals (account, foreign_id, state, counted_as, currency, amount, created_at, reported, holder, "
+        "held_since, claim, key, revision, epoch, rest, body, sha256, digest) "
+        "select 'a', $1 || number, 'open', 'open', 'BTC', 1, 0, true, $1, 0, 0, '', 1, 0, '{}', '', '', '' "
         "from generate_series(1, $2) number"
     )
     for holder, many in (("w", 10_000), ("a ghost", 2), ("z ghost", 1)):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from alphapo_async.core.claims import Claim
 from alphapo_async.core.history import Entry
-from alphapo_async.core.key_state import HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.redaction import redacted
 from alphapo_async.core.row import Epoch, Row, is_frozen
@@ -123,7 +123,7 @@ def test_lists_know_their_rows(rows: SqliteRows) -> None:
     insert(rows, row())
     insert(rows, replace(ACCEPTED_ROW, foreign_id="paid", reported=False))
     insert(rows, row(foreign_id="free", holder=None))
-    assert [one.foreign_id for one in rows.find_due("default", 1e9, 9)] == ["free", "paid"]
+    assert [one.foreign_id for one in rows.find_due("default", 1e9, 9)] == ["paid"]
     assert [one.foreign_id for one in rows.find_unreported("default", 9)] == ["paid"]
     assert [one.foreign_id for one in rows.find_held("worker", 9)] == ["f"]
     control = rows.find_control("default", "key", -1.0)
@@ -131,17 +131,22 @@ def test_lists_know_their_rows(rows: SqliteRows) -> None:
     assert control.foreign_id == "paid"
 
 
-def test_due_rows_under_refused_keys_are_held_back(rows: SqliteRows) -> None:
-    """A row in doubt has its own key, and one that is not in doubt gets the current one."""
-    insert(rows, row(foreign_id="plain", holder=None))
-    insert(rows, replace(DOUBTED, foreign_id="doubted", holder=None, key="old"))
-    for keys, current, due in (
-        ({"old"}, "new", ["plain"]),
-        ({"new"}, "new", ["doubted"]),
-        ({"old", "new"}, "new", []),
-    ):
-        found = rows.find_due("default", 1e9, 9, HeldBack(frozenset(keys), current))
-        assert [one.foreign_id for one in found] == due
+def test_a_claim_is_numbered_once_while_the_lease_runs(rows: SqliteRows) -> None:
+    """Its rows are the fresh ones that are due; what has expired is found apart."""
+    rows.enlist("w", 60.0, None)
+    insert(rows, row(1.0, foreign_id="fresh", holder=None, expires_at=8.0))
+    insert(rows, row(2.0, foreign_id="late", holder=None))
+    insert(rows, row(foreign_id="taken", holder="w", claim=1))
+    claim = Claim("w", 1, "key", 9.0, 9)
+    assert [one.foreign_id for _, one in rows.fresh("default", claim)] == ["fresh", "late"]
+    assert rows.fresh("default", claim._replace(after=3.0)) == []
+    assert rows.number_claim(claim)
+    assert not rows.number_claim(claim)
+    assert not rows.number_claim(claim._replace(number=2, now=60.0))
+    assert (rows.claims("w"), rows.claims("stranger")) == (1, None)
+    assert [one.foreign_id for one in rows.claimed("w", 1)] == ["taken"]
+    assert [one.foreign_id for one in rows.find_due("default", 9.0, 9, expired=True)] == ["fresh"]
+    assert rows.find_due("default", 9.0, 9) == []
 
 
 def test_an_epoch_freezes_open_rows_until_it_is_declared_equal(rows: SqliteRows) -> None:
@@ -226,7 +231,11 @@ def test_sums_are_exact(rows: SqliteRows) -> None:
     [
         ("find", ("a", "f"), "withdrawals_by_foreign_id"),
         ("open", ("a", 0.0, "f", 9), "withdrawals_open"),
-        ("due", ("a", 0.0, True, 9), "withdrawals_due"),
+        ("fresh", ("a", 0.0, 1.0, 9), "withdrawals_fresh"),
+        ("fresh_and_expired", ("a", 0.0, 9), "withdrawals_fresh"),
+        ("in_doubt", ("a", 0.0, 9, "[]"), "withdrawals_in_doubt"),
+        ("to_refresh", ("a", 0.0, 9, "[]"), "withdrawals_to_refresh"),
+        ("claimed", ("w", 1), "withdrawals_held"),
         ("unreported", ("a", 9), "withdrawals_unreported"),
         ("held", ("w", 9), "withdrawals_held"),
         ("unlisted", (), "withdrawals_held"),

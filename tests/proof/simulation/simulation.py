@@ -59,7 +59,7 @@ _OF_CALLERS: Final = (
     "Process.",
     "_run",
     "Batch._",
-    "WorkLoop._settle",
+    "WorkLoop._",
     "Storage.",
 )
 """Tasks of whoever still iterates or works when his client is closed, which end at their next step, and the disk's own."""
@@ -866,6 +866,8 @@ class Simulation:
             and not process.disk.is_leased(foreign_id, self._now() + self._ahead)
         ):
             self._fail(f"{foreign_id}: a body leaves {name} after the lease under which its row is held")
+        if not process.storage.is_unaware and not process.disk.may_begin(foreign_id):
+            self._fail(f"{foreign_id}: a body leaves {name} before a later claim has recorded that its row may begin")
         return message
 
     def _accepted(self, record: SandboxWithdrawal, message: Message) -> None:

@@ -7,14 +7,14 @@ change is shown to whoever watches, with the row before and after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import copy_context
 from copy import copy
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from alphapo_async.core.claims import Claim, ClaimedRows
 from alphapo_async.core.errors import JournalError
 from alphapo_async.core.history import Change, Entry
-from alphapo_async.core.key_state import NOTHING_HELD_BACK, HeldBack
 from alphapo_async.core.models import Totals
 from alphapo_async.core.row import Epoch, Row, seen_in
 from alphapo_async.journal.memory import MemoryJournal
@@ -88,6 +88,11 @@ class Disk(MemoryJournal):
         """Tell whether the row is held under a lease that runs."""
         row = self.row("default", foreign_id)
         return row is not None and row.holder is not None and self._workers.get(row.holder, 0.0) >= now
+
+    def may_begin(self, foreign_id: str) -> bool:
+        """Return whether the row was taken by itself, or a claim after its own is recorded."""
+        row = self.row("default", foreign_id)
+        return row is None or row.claim == 0 or row.claim < self._claims.get(row.holder or "", 0)
 
     def rows(self) -> list[Row]:
         """Return all rows."""
@@ -412,11 +417,19 @@ class Storage:
         """Return open rows."""
         return await self._do("find open", "", lambda: self.disk.find_open(account, after, limit))
 
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Take fresh rows: slowly, in vain, or without an answer."""
+        return await self._do("claim", "", lambda: self.disk.claim(account, claim), writes=True)
+
+    async def begun(self, worker: str) -> int | None:
+        """Return which rows of a worker may have begun."""
+        return await self._do("begun", "", lambda: self.disk.begun(worker))
+
     async def find_due(
-        self, account: str, now: float, limit: int, held_back: HeldBack = NOTHING_HELD_BACK
+        self, account: str, now: float, limit: int, refused: Collection[str] = (), *, expired: bool = False
     ) -> list[Row]:
         """Return rows that a worker should come to."""
-        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit, held_back))
+        return await self._poll("find due", lambda: self.disk.find_due(account, now, limit, refused, expired=expired))
 
     async def find_unreported(self, account: str, limit: int) -> list[Row]:
         """Return outcomes that nobody heard."""

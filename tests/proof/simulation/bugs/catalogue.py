@@ -481,8 +481,8 @@ _JUDGES: Final = (
         (
             Edit(
                 "core/transitions.py",
-                'replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None)',
-                "replace(row, holder=None)",
+                'replace(put_in_doubt(row, row.held_since, until, "its worker is gone"), holder=None, claim=0)',
+                "replace(row, holder=None, claim=0)",
             ),
         ),
     ),
@@ -807,6 +807,99 @@ _EPOCHS: Final = (
     ),
 )
 
+_CLAIMS: Final = (
+    Bug(
+        "claims without a watermark",
+        "Queues that free whatever a dead worker had fetched: some of it was sent, and its successor takes the next refusal for the truth.",
+        (
+            Edit(
+                "core/claims.py",
+                "    if row.claim > (inf if begun is None else begun):\n",
+                "    if row.claim > 0:\n",
+            ),
+        ),
+        found_by="test",
+        test="tests/core/test_claims.py::test_rows_of_the_last_claim_of_a_dead_worker_were_not_begun",
+    ),
+    Bug(
+        "a watermark that is one too high",
+        "Workers that begin what they have just fetched: the journal does not know yet that it may have been sent.",
+        (
+            Edit(
+                "engine/claims.py",
+                "            self._let_begin()\n            self._take(claimed.rows)\n",
+                "            self._take(claimed.rows)\n            self._let_begin()\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a claim without the lease guard",
+        "Workers that fetch whether or not they count as alive: rows are held by a worker that another one has buried.",
+        (
+            Edit(
+                "journal/memory.py",
+                "if claim.worker in self._over or self._workers.get(claim.worker, claim.now) <= claim.now:",
+                "if claim.worker not in self._workers and claim.worker not in self._claims and claim.number > 1:",
+            ),
+        ),
+        found_by="test",
+        test="tests/journal/test_memory.py::TestMemory::test_a_claim_needs_a_lease_that_runs",
+    ),
+    Bug(
+        "a claimed row that is not registered",
+        "Workers whose process does not know what it has fetched: a call for the same payment meets its own worker as the holder.",
+        (
+            Edit(
+                "engine/registry.py",
+                "        self.flights[row.foreign_id] = flight\n        return flight\n",
+                "        return flight\n",
+            ),
+        ),
+        found_by="test",
+        test="tests/engine/test_claims.py::test_a_call_joins_the_row_that_its_own_worker_has_claimed",
+    ),
+    Bug(
+        "an expired row sent",
+        "Outboxes that look at the clock when they fetch: the payment that its owner has given up leaves an hour later.",
+        (
+            Edit(
+                "engine/flight.py",
+                "is_useless = self._is_key_refused(row) or has_expired(row, now)",
+                "is_useless = self._is_key_refused(row)",
+            ),
+        ),
+        found_by="test",
+        test="tests/engine/test_claims.py::test_a_row_that_expires_while_it_lies_ready_is_not_sent",
+    ),
+    Bug(
+        "a lost claim sent twice",
+        "Workers that fetch again after a lost answer: what the first one took is held by a worker that knows nothing of it.",
+        (
+            Edit(
+                "engine/claims.py",
+                "            self._is_unanswered = True\n            claimed = await",
+                "            self._made += 1\n            claimed = await",
+            ),
+        ),
+        found_by="test",
+        test="tests/engine/test_claims.py::test_a_claim_whose_answer_was_lost_is_made_again_under_its_number",
+    ),
+    Bug(
+        "a barrier that starves rows in doubt",
+        "Workers that fetch new work whenever a slot is free: with a full outbox nobody ever looks up what is in doubt.",
+        (
+            Edit(
+                "engine/work_loop.py",
+                "if not ((is_first and self._begin_job()) or self._begin_claimed() or self._begin_job()):",
+                "is_full = bool(self._claims.ready or self._claims.waiting)\n"
+                "            if not (self._begin_claimed() or (not is_full and self._begin_job())):",
+            ),
+        ),
+        found_by="test",
+        test="tests/engine/test_claims.py::test_a_row_in_doubt_waits_for_no_empty_outbox",
+    ),
+)
+
 _CALLBACKS: Final = (
     Bug(
         "callbacks told apart by id alone",
@@ -837,4 +930,16 @@ _CALLBACKS: Final = (
     ),
 )
 
-BUGS: Final = (*_REPLIES, *_BODIES, *_PACE, *_JUDGES, *_KEYS, *_JOURNAL, *_HISTORY, *_LIVENESS, *_EPOCHS, *_CALLBACKS)
+BUGS: Final = (
+    *_REPLIES,
+    *_BODIES,
+    *_PACE,
+    *_JUDGES,
+    *_KEYS,
+    *_JOURNAL,
+    *_HISTORY,
+    *_LIVENESS,
+    *_EPOCHS,
+    *_CLAIMS,
+    *_CALLBACKS,
+)

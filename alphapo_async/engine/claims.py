@@ -1,0 +1,182 @@
+"""The rows that this client has claimed and that have not begun (`core.claims` says what a claim is)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from alphapo_async.core.claims import Claim
+from alphapo_async.core.errors import JournalError
+from alphapo_async.core.evidence import Returned
+from alphapo_async.core.row import Row
+from alphapo_async.engine.context import ClientContext
+from alphapo_async.engine.flight import Flight
+from alphapo_async.engine.lease import Lease
+from alphapo_async.engine.recorder import Recorder
+from alphapo_async.engine.registry import Registry
+from alphapo_async.journal import Journal
+from alphapo_async.supervisor import Supervisor
+
+__all__ = ["Claims"]
+
+
+class Claims:
+    """Claims of one client.
+
+    Args:
+        context: account, key and clock.
+        journal: where rows are claimed.
+        lease: the worker that claims.
+        registry: holds the flights of claimed rows.
+        recorder: records what is returned.
+        supervisor: reports an unexpected error of that.
+    """
+
+    def __init__(
+        self,
+        context: ClientContext,
+        *,
+        journal: Journal,
+        lease: Lease,
+        registry: Registry,
+        recorder: Recorder,
+        supervisor: Supervisor,
+    ) -> None:
+        self._context = context
+        self._journal = journal
+        self._lease = lease
+        self._registry = registry
+        self._recorder = recorder
+        self._supervisor = supervisor
+        self._worker = ""
+        self._made = 0
+        """The worker's last claim that was answered."""
+        self._is_unanswered = False
+        """A claim was made whose answer was lost: it is made again under its number."""
+        self._after = 0.0
+        self._ready: deque[Flight] = deque()
+        """Rows that may begin."""
+        self._waiting: list[Flight] = []
+        """Rows of the latest claim, which may begin after the next one."""
+        self._to_return: dict[str, Row] = {}
+        """Rows that did not begin and whose return is not recorded."""
+        self._turn = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> int:
+        """How many rows may begin."""
+        return len(self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows may begin after the next claim."""
+        return len(self._waiting)
+
+    def begun(self, worker: str) -> int:
+        """Return the last claim of a worker of this client whose rows may have begun; 0 for none."""
+        return max(0, self._made - 1) if worker == self._worker else 0
+
+    def look_at_all(self) -> None:
+        """Have the next claim look at every row that is due, also at rows that it has passed: they were returned, or recorded late."""
+        self._after = 0.0
+
+    async def refill(self, limit: int) -> int | None:
+        """Claim rows, and let those of the claim before begin; return how many came, None where the lease does not run.
+
+        Raises:
+            JournalError: no answer came; the same claim is made again next.
+        """
+        async with self._turn:
+            self._check_worker()
+            key, now = self._context.signer.fingerprint, self._context.now()
+            claim = Claim(self._worker, self._made + 1, key, now, limit, self._after)
+            self._is_unanswered = True
+            claimed = await self._journal.claim(self._context.account, claim)
+            self._is_unanswered = False
+            if claimed is None:
+                return None
+            self._made, self._after = claim.number, claimed.last_due_at
+            self._let_begin()
+            self._take(claimed.rows)
+            return len(claimed.rows)
+
+    def _check_worker(self) -> None:
+        """Count anew under a new lease; what was claimed under the one before is returned."""
+        if self._lease.worker != self._worker:
+            self._set_aside([*self._ready, *self._waiting], is_final=False)
+            self._worker, self._made = self._lease.worker, 0
+
+    def _let_begin(self) -> None:
+        for flight in self._waiting:
+            flight.may_begin = True
+            if flight.waiters.is_joined:
+                self._registry.begin(flight)
+        self._ready.extend(self._waiting)
+        self._waiting = []
+
+    def _take(self, rows: list[Row]) -> None:
+        """Register the flights of rows; return a row on which a call works already, which takes it on by itself."""
+        for row in rows:
+            flight = self._registry.register(row)
+            if flight is None:
+                self._to_return[row.foreign_id] = row
+            else:
+                self._waiting.append(flight)
+
+    def begin_next(self) -> asyncio.Task[None] | None:
+        """Begin the next row that may; None if there is none."""
+        while self._ready:
+            flight = self._ready.popleft()
+            if flight.task is None:
+                return self._registry.begin(flight)
+        return None
+
+    # ── what is returned ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def give_back(self, *, is_final: bool = False) -> None:
+        """Return what has not begun, in one change of the journal, free and not in doubt; a row that a caller waits for begins.
+
+        Args:
+            is_final: no row begins any more: a caller that waits for one gets what is known of it.
+
+        Raises:
+            JournalError: the return could not be recorded; the next one tries again.
+        """
+        if self._is_unanswered or (not is_final and any(flight.waiters.is_joined for flight in self._waiting)):
+            await self.refill(0)
+        self._set_aside([*self._ready, *self._waiting], is_final=is_final)
+        rows, self._to_return = self._to_return, {}
+        try:
+            returning = (self._recorder.apply(row, Returned(row.holder or "", row.claim)) for row in rows.values())
+            await asyncio.gather(*returning)
+        except BaseException:
+            self._to_return = rows | self._to_return
+            raise
+
+    def _set_aside(self, flights: list[Flight], *, is_final: bool) -> None:
+        self._ready.clear()
+        self._waiting = []
+        for flight in [flight for flight in flights if flight.task is None]:
+            if flight.waiters.is_joined and not is_final:
+                self._waiting.append(flight)  # it begins as soon as it may
+            else:
+                self._registry.forget(flight)
+                self._to_return[flight.row.foreign_id] = flight.row
+
+    def leave(self, *, is_final: bool) -> asyncio.Task[None]:
+        """Return in the background what has not begun; where the journal does not take it, it is free once the lease has ended."""
+        task = asyncio.get_running_loop().create_task(self._leave(is_final=is_final))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return task
+
+    async def _leave(self, *, is_final: bool) -> None:
+        with self._supervisor.attempt("claims"), contextlib.suppress(JournalError):
+            await self.give_back(is_final=is_final)
+
+    def leave_loop(self) -> None:
+        """Forget the flights of an event loop that is closed."""
+        self._ready.clear()
+        self._waiting.clear()

@@ -1,0 +1,458 @@
+"""Rows that are claimed ahead: begun one by one, joined by calls, returned where they cannot leave, and free when their worker dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from alphapo_async.client import AlphapoClient
+from alphapo_async.core.claims import Claim, ClaimedRows
+from alphapo_async.core.errors import JournalError, WithdrawalError
+from alphapo_async.core.replies import NoReply, Reply
+from alphapo_async.core.retry_policy import RetryPolicy
+from alphapo_async.core.row import Row
+from tests.support.virtual import run
+from tests.support.wire import BAD_KEY, HTML_502, LOST, Durable, Wire, client, reply, request
+
+POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
+
+
+async def rows_of(journal: Durable, *names: str) -> list[Row]:
+    """Return rows as they stand."""
+    found = [await journal.find("default", name) for name in names]
+    return [row for row in found if row is not None]
+
+
+async def enqueue(alphapo: AlphapoClient, *names: str, **how: Any) -> None:
+    """Leave withdrawals to the workers."""
+    for name in names:
+        await alphapo.enqueue(request(name), **how)
+
+
+@contextlib.asynccontextmanager
+async def working(alphapo: AlphapoClient, concurrency: int) -> AsyncIterator[None]:
+    """Let a client work while the block runs."""
+    task = asyncio.ensure_future(alphapo.work(concurrency=concurrency))
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Watching(Wire):
+    """Sees at each body whether the journal knows that its row may have begun."""
+
+    def __init__(self, journal: Durable, **how: Any) -> None:
+        super().__init__(**how)
+        self.journal = journal
+        self.early: list[str] = []
+
+    async def _play(self, method: str, fields: dict[str, Any], body: bytes, timeout: float) -> Reply | NoReply:
+        [row] = await rows_of(self.journal, str(fields["foreign_id"]))
+        begun = await self.journal.begun(row.holder or "")
+        if method == "POST" and row.claim > (begun or 0):
+            self.early.append(row.foreign_id)
+        return await super()._play(method, fields, body, timeout)
+
+
+NAMES = tuple(f"r{number}" for number in range(40))
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+def test_every_row_begins_after_a_later_claim_and_all_are_paid_once(concurrency: int) -> None:
+    """In few claims, never more at once than wanted, and without a round for each row."""
+    journal = Durable()
+    wire = Watching(journal, seconds=0.1)
+
+    async def story() -> int:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES)
+            async with working(alphapo, concurrency):
+                await asyncio.sleep(0.1 * len(NAMES) / concurrency + 2)
+            claims = max(journal._claims.values())
+            rows = await rows_of(journal, *NAMES)
+            assert {(row.state, row.reported, row.holder, row.claim) for row in rows} == {("accepted", True, None, 0)}
+            return claims
+
+    claims = run(story())
+    assert [len(wire.bodies[name]) for name in NAMES] == [1] * len(NAMES)
+    assert wire.early == []
+    assert wire.most_under_way == concurrency
+    assert claims <= 60 / max(1, concurrency // 8) + 5
+
+
+def test_what_a_dead_worker_had_claimed_and_not_begun_is_free_at_once() -> None:
+    """What it had sent is in doubt, and the one row that a slot was about to be free for."""
+    journal, wire = Durable(), Wire(["silent"])
+
+    async def story() -> tuple[list[Row], list[str]]:
+        async with client(wire, journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
+            await enqueue(alphapo, *NAMES)
+            async with working(alphapo, 8):
+                await asyncio.sleep(0.5)
+                sent = [name for name in NAMES if wire.bodies[name]]
+                left = deepcopy(journal)  # the worker is dead, as far as this copy knows
+        async with client(Wire(), journal=left, policy=POLICY) as heir:
+            await asyncio.sleep(100)
+            async with working(heir, 1):
+                await asyncio.sleep(0.001)
+            return await rows_of(left, *NAMES), sent
+
+    rows, sent = run(story())
+    assert len(sent) == 8
+    in_doubt = {row.foreign_id for row in rows if row.doubt_since is not None}
+    assert in_doubt >= set(sent)
+    assert len(in_doubt) <= len(sent) + 1
+
+
+def test_a_call_joins_the_row_that_its_own_worker_has_claimed() -> None:
+    """It is begun for the call at once, sent once, and never in doubt; a call for another payment is a conflict."""
+    journal, wire = Durable(), Wire(seconds=5.0)
+
+    async def story() -> list[float]:
+        loop = asyncio.get_running_loop()
+        async with client(wire, journal=journal, policy=replace(POLICY, deadline=60.0)) as alphapo:
+            await enqueue(alphapo, *NAMES[:6])
+            async with working(alphapo, 1):
+                await asyncio.sleep(0.5)
+                held = [row.foreign_id for row in await rows_of(journal, *NAMES[:6]) if row.holder is not None]
+                assert len(held) > 1
+                times = []
+                for name in held[1:]:
+                    began = loop.time()
+                    await alphapo.withdraw(request(name))
+                    times.append(loop.time() - began)
+                with pytest.raises(WithdrawalError):
+                    await alphapo.withdraw(request(held[0], amount="77"))
+            rows = await rows_of(journal, *held)
+            assert {row.arrivals for row in rows} == {1}
+            return times
+
+    assert max(run(story())) < 12.0
+    assert wire.look_ups == 0
+    assert {len(bodies) for bodies in wire.bodies.values()} == {1}
+
+
+def test_a_row_that_expires_while_it_lies_ready_is_not_sent() -> None:
+    """It is settled as not sent, and left for `resume` to hand out."""
+    journal, wire = Durable(), Wire(seconds=5.0)
+
+    async def story() -> list[tuple[str, str, bool]]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES[:4], expires_in=3.0)
+            async with working(alphapo, 1):
+                await asyncio.sleep(30)
+            return [(row.state, row.reason, row.reported) for row in await rows_of(journal, *NAMES[1:4])]
+
+    assert run(story()) == [("not_sent", "expired", False)] * 3
+    assert wire.posts == 1
+
+
+class Losing(Durable):
+    """A journal that makes claims and loses some answers."""
+
+    def __init__(self, *lost: int) -> None:
+        super().__init__()
+        self.lost = list(lost)
+        self.asked = 0
+
+    async def claim(self, account: str, claim: Claim) -> ClaimedRows | None:
+        """Make it, and lose the answer by turns."""
+        self.asked += 1
+        made = await super().claim(account, claim)
+        if self.asked in self.lost:
+            raise JournalError("The answer was lost.", recorded=None)
+        return made
+
+
+def test_a_claim_whose_answer_was_lost_is_made_again_under_its_number() -> None:
+    """What it took is paid, and nothing is left with a worker that does not know of it."""
+    journal, wire = Losing(1, 3, 4), Wire()
+
+    async def story() -> list[Row]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES)
+            async with working(alphapo, 4):
+                await asyncio.sleep(20)
+            return await rows_of(journal, *NAMES)
+
+    assert {(row.state, row.holder) for row in run(story())} == {("accepted", None)}
+    assert {len(bodies) for bodies in wire.bodies.values()} == {1}
+    assert wire.look_ups == 0
+
+
+def test_what_a_lost_claim_took_is_returned_when_nothing_can_leave() -> None:
+    """The same claim is made again first, for no more rows."""
+    journal = Losing(2)
+
+    async def story() -> set[str | None]:
+        async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *NAMES[:9])
+            claims = alphapo._engine.claims
+            await claims.refill(3)
+            with pytest.raises(JournalError):
+                await claims.refill(3)
+            assert len(await journal.find_held(alphapo._engine.lease.worker, 9)) == 6
+            await claims.give_back()
+            assert (claims.ready, claims.waiting) == (0, 0)
+            rows = await rows_of(journal, *NAMES[:9])
+            assert {row.doubt_since for row in rows} == {None}
+            return {row.holder for row in rows}
+
+    assert run(story()) == {None}
+
+
+def test_a_row_in_doubt_waits_for_no_empty_outbox() -> None:
+    """It is looked up while hundreds of fresh rows wait."""
+    journal, wire = Durable(), Wire([LOST], seconds=0.5)
+
+    async def story() -> tuple[float, int]:
+        async with client(wire, journal=journal, policy=RetryPolicy.none()) as alphapo:
+            with contextlib.suppress(WithdrawalError):
+                await alphapo.withdraw(request("doubtful"))
+            wire.scripts["POST"] = []
+            await enqueue(alphapo, *(f"f{number}" for number in range(300)))
+            await asyncio.sleep(15)
+            began, asked = asyncio.get_running_loop().time(), wire.look_ups
+            async with working(alphapo, 4):
+                await asyncio.sleep(3)
+            looked_up = [when for when, method in wire.times if method == "GET"][asked:]
+            return looked_up[0] - began, 300 - wire.posts
+
+    waited, left = run(story())
+    assert waited < 1.0
+    assert left > 200
+
+
+@pytest.mark.parametrize("answer", [reply(429, {}, retry_after="3"), HTML_502, BAD_KEY])
+def test_while_nothing_can_leave_nothing_lies_ready(answer: Reply) -> None:
+    """Throttled, in an outage, and under a refused key rows are returned, not in doubt, and none is claimed."""
+    journal, wire = Durable(), Wire()
+    wire.always, wire.accounts = answer, BAD_KEY
+    names = [f"f{number}" for number in range(80)]
+
+    async def story() -> tuple[int, int]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, *names)
+            async with working(alphapo, 8):
+                await asyncio.sleep(6)
+                rows = await rows_of(journal, *names)
+                held = [row for row in rows if row.holder is not None]
+                assert (alphapo._engine.claims.ready, alphapo._engine.claims.waiting) == (0, 0)
+            return len(held), sum(row.doubt_since is not None for row in rows if not wire.bodies[row.foreign_id])
+
+    held, in_doubt = run(story())
+    assert held <= 8
+    assert in_doubt == 0
+
+
+@pytest.mark.parametrize("ends", ["closed", "cancelled"])
+def test_what_lies_ready_is_returned_at_the_end(ends: str) -> None:
+    """When the client is closed, and when `work` is cancelled: free at once, and not in doubt."""
+    journal, wire = Durable(), Wire(seconds=3.0)
+
+    async def story() -> list[Row]:
+        alphapo = client(wire, journal=journal, policy=POLICY)
+        async with alphapo:
+            await enqueue(alphapo, *NAMES)
+            task = asyncio.ensure_future(alphapo.work(concurrency=8))
+            await asyncio.sleep(0.5)
+            assert alphapo._engine.claims.ready + alphapo._engine.claims.waiting > 0
+            if ends == "cancelled":
+                task.cancel()
+                await asyncio.sleep(0.1)
+                assert alphapo._engine.claims.ready + alphapo._engine.claims.waiting == 0
+        await asyncio.gather(task, return_exceptions=True)
+        return await rows_of(journal, *NAMES)
+
+    rows = run(story())
+    assert {row.holder for row in rows} == {None}
+    assert {row.doubt_since for row in rows if not wire.bodies[row.foreign_id]} == {None}
+    assert sum(row.state == "accepted" for row in rows) == 8
+
+
+def test_a_caller_that_joined_a_row_gets_an_answer_at_closing() -> None:
+    """Its row may not have begun: no caller waits for ever."""
+    journal = Durable()
+
+    async def story() -> str:
+        async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
+            await enqueue(alphapo, "a")
+            await alphapo._engine.claims.refill(1)
+            waiting = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+        with pytest.raises(WithdrawalError) as raised:
+            await waiting
+        [row] = await rows_of(journal, "a")
+        assert (row.state, row.holder, row.doubt_since) == ("open", None, None)
+        return raised.value.outcome
+
+    assert run(story()) == "unknown"
+
+
+def test_a_row_for_which_a_caller_waits_is_not_returned() -> None:
+    """It begins instead, after another claim where it must not begin yet."""
+    journal, wire = Durable(), Wire()
+
+    async def story() -> list[str | None]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a", "b", "c")
+            claims = alphapo._engine.claims
+            await claims.refill(1)
+            await claims.refill(2)
+            calls = [asyncio.ensure_future(alphapo.withdraw(request(name))) for name in ("a", "b")]
+            await asyncio.sleep(0.1)
+            assert [call.done() for call in calls] == [True, False]
+            await claims.give_back()
+            await asyncio.gather(*calls)
+            return [row.state for row in await rows_of(journal, "a", "b", "c")]
+
+    assert run(story()) == ["accepted", "accepted", "open"]
+    assert wire.posts == 2
+
+
+def test_a_call_that_meets_a_claim_on_its_way_takes_the_row_over() -> None:
+    """The claim is recorded and not answered: nothing of the row was sent, and the claim leaves it to the call."""
+    journal, wire = Durable(), Wire()
+
+    async def story() -> tuple[list[Row], int]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            claims = alphapo._engine.claims
+            inner = journal.claim
+            calls: list[asyncio.Future[Any]] = []
+
+            async def slow(account: str, claim: Claim) -> ClaimedRows | None:
+                made = await inner(account, claim)
+                calls.append(asyncio.ensure_future(alphapo.withdraw(request("a"))))
+                await asyncio.sleep(0.005)
+                return made
+
+            journal.claim = slow  # type: ignore[method-assign]
+            await claims.refill(1)
+            assert claims.waiting == 0
+            await calls[0]
+            await claims.give_back()
+            return await rows_of(journal, "a"), wire.look_ups
+
+    [row], look_ups = run(story())
+    assert (row.state, row.arrivals, look_ups) == ("accepted", 1, 0)
+
+
+def test_under_a_new_lease_claims_are_counted_anew() -> None:
+    """What was claimed under the one before is returned; without a lease nothing is claimed."""
+    journal, wire = Durable(), Wire()
+
+    async def story() -> list[int | None]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a", "b")
+            claims, lease = alphapo._engine.claims, alphapo._engine.lease
+            found = [await claims.refill(1)]
+            assert claims.begun(lease.worker) == 0
+            journal._over.add(lease.worker)
+            found.append(await claims.refill(1))
+            await lease._renew()
+            found.append(await claims.refill(1))
+            await claims.give_back()
+            assert claims.begun("another") == 0
+            assert {row.holder for row in await rows_of(journal, "a", "b")} == {None}
+            return found
+
+    assert run(story()) == [1, None, 1]
+
+
+def test_claims_of_a_loop_that_is_closed_are_forgotten() -> None:
+    """Closing the client in another loop touches no flight of the first one."""
+
+    async def begin() -> AlphapoClient:
+        alphapo = client(Wire(), journal=Durable(), policy=POLICY)
+        await enqueue(alphapo, "a", "b")
+        await alphapo._engine.claims.refill(1)
+        await alphapo._engine.claims.refill(1)
+        return alphapo
+
+    alphapo = run(begin())
+    run(alphapo.aclose())
+    assert (alphapo._engine.claims.ready, alphapo._engine.claims.waiting) == (0, 0)
+
+
+def test_a_return_that_is_not_recorded_is_tried_again() -> None:
+    """The rows stay this worker's until then."""
+
+    class Failing(Durable):
+        is_down = False
+
+        async def update(self, *what: Any, **how: Any) -> Row:
+            if self.is_down:
+                raise JournalError("The journal is lost.")
+            return await super().update(*what, **how)
+
+    journal = Failing()
+
+    async def story() -> list[str | None]:
+        async with client(Wire(), journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            claims = alphapo._engine.claims
+            await claims.refill(1)
+            journal.is_down = True
+            with pytest.raises(JournalError):
+                await claims.give_back()
+            [held] = await rows_of(journal, "a")
+            journal.is_down = False
+            await claims.give_back()
+            [row] = await rows_of(journal, "a")
+            return [held.holder and "held", row.holder]
+
+    assert run(story()) == ["held", None]
+
+
+def test_a_row_for_which_a_caller_waits_is_kept_where_no_claim_can_be_made() -> None:
+    """Without a lease it may not begin, and its caller still waits for it."""
+    journal = Durable()
+
+    async def story() -> tuple[int, bool]:
+        async with client(Wire(), journal=journal, policy=POLICY, close_grace=0.0) as alphapo:
+            await enqueue(alphapo, "a")
+            claims = alphapo._engine.claims
+            await claims.refill(1)
+            call = asyncio.ensure_future(alphapo.withdraw(request("a")))
+            await asyncio.sleep(0.1)
+            journal._over.add(alphapo._engine.lease.worker)
+            await claims.give_back()
+            found = claims.waiting, call.done()
+        await asyncio.gather(call, return_exceptions=True)
+        return found
+
+    assert run(story()) == (1, False)
+
+
+def test_a_batch_joins_a_claimed_row_and_does_not_begin_it_early() -> None:
+    """Its row begins after a later claim, as for any other caller."""
+    journal = Durable()
+    wire = Watching(journal)
+
+    async def story() -> list[str]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            await alphapo._engine.claims.refill(1)
+
+            async def pay() -> list[str]:
+                return [result.outcome async for result in alphapo.batch([request("a")])]
+
+            paying = asyncio.ensure_future(pay())
+            await asyncio.sleep(1)
+            assert wire.posts == 0
+            await alphapo._engine.claims.refill(0)
+            return await paying
+
+    assert run(story()) == ["accepted"]
+    assert (wire.posts, wire.early) == (1, [])
