@@ -92,14 +92,17 @@ class Claims:
             self._check_worker()
             key, now = self._context.signer.fingerprint, self._context.now()
             claim = Claim(self._worker, self._made + 1, key, now, limit, self._after)
+            if self._registry.begun_since is None:
+                self._registry.begun_since = set()
             self._is_unanswered = True
             claimed = await self._journal.claim(self._context.account, claim)
             self._is_unanswered = False
+            taken_over, self._registry.begun_since = self._registry.begun_since, None
             if claimed is None:
                 return None
             self._made, self._after = claim.number, claimed.last_due_at
             self._let_begin()
-            self._take(claimed.rows)
+            self._take(claimed.rows, taken_over)
             return len(claimed.rows)
 
     def _check_worker(self) -> None:
@@ -116,10 +119,10 @@ class Claims:
         self._ready.extend(self._waiting)
         self._waiting = []
 
-    def _take(self, rows: list[Row]) -> None:
-        """Register the flights of rows; return a row on which a call works already, which takes it on by itself."""
+    def _take(self, rows: list[Row], taken_over: set[str]) -> None:
+        """Register the flights of rows; return a row on which a call works, or has worked since the claim: that call took it over."""
         for row in rows:
-            flight = self._registry.register(row)
+            flight = None if row.foreign_id in taken_over else self._registry.register(row)
             if flight is None:
                 self._to_return[row.foreign_id] = row
             else:

@@ -43,6 +43,8 @@ class Registry:
         begun: Callable[[str], int],
     ) -> None:
         self._begun = begun
+        self.begun_since: set[str] | None = None
+        """The foreign_ids whose flights began since a claim was sent that is not answered; None where there is no such claim."""
         self.flights = flights
         self._parts = parts
         self._context = parts.context
@@ -294,6 +296,8 @@ class Registry:
 
     def _new(self, asked: Requested, request: WithdrawalRequest, loop: asyncio.AbstractEventLoop, **how: Any) -> Flight:
         flight = self.flights[request.foreign_id] = Flight(self._parts, asked, request, loop, **how)
+        if self.begun_since is not None:
+            self.begun_since.add(request.foreign_id)
         return flight
 
     async def _fly(self, flight: Flight, foreign_id: str) -> None:

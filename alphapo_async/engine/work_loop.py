@@ -299,15 +299,15 @@ class WorkLoop:
         job = self._jobs.popleft()
         if not self._jobs and self._is_page_full:
             self._next_round = -inf
-        return self._start(job.run, job.name)
-
-    def _start(self, run: Callable[[], Awaitable[None]], name: str) -> bool:
-        task = asyncio.ensure_future(run())
+        task = asyncio.ensure_future(self._run_job(job))
         self._running.add(task)
         self._flying += 1
         self._was_job = True
-        task.add_done_callback(partial(self._on_job_done, name))
+        task.add_done_callback(partial(self._on_job_done, job.name))
         return True
+
+    async def _run_job(self, job: _Job) -> None:
+        await job.run()
 
     def _on_job_done(self, name: str, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -18,7 +18,7 @@ from alphapo_async.core.replies import NoReply, Reply
 from alphapo_async.core.retry_policy import RetryPolicy
 from alphapo_async.core.row import Row
 from tests.support.virtual import run
-from tests.support.wire import BAD_KEY, HTML_502, LOST, Durable, Wire, client, reply, request
+from tests.support.wire import BAD_KEY, HTML_502, LOST, NO_CONNECTION, Durable, Wire, client, reply, request
 
 POLICY = RetryPolicy(quiet=30.0, wait_initial=0.1, wait_max=1.0, attempts=3, deadline=5.0)
 
@@ -346,6 +346,29 @@ def test_a_call_that_meets_a_claim_on_its_way_takes_the_row_over() -> None:
 
     [row], look_ups = run(story())
     assert (row.state, row.arrivals, look_ups) == ("accepted", 1, 0)
+
+
+def test_a_row_that_a_call_took_over_and_released_before_the_answer_does_not_begin() -> None:
+    """The claim's answer shows it as it was: meanwhile another worker may hold it."""
+    journal, wire = Durable(), Wire([NO_CONNECTION] * 9)
+
+    async def story() -> tuple[str | None, int, int]:
+        async with client(wire, journal=journal, policy=POLICY) as alphapo:
+            await enqueue(alphapo, "a")
+            claims, inner = alphapo._engine.claims, journal.claim
+
+            async def slow(account: str, claim: Claim) -> ClaimedRows | None:
+                made = await inner(account, claim)
+                with pytest.raises(WithdrawalError):
+                    await alphapo.withdraw(request("a"))
+                return made
+
+            journal.claim = slow  # type: ignore[method-assign]
+            await claims.refill(1)
+            [row] = await rows_of(journal, "a")
+            return row.holder, claims.waiting, claims.ready
+
+    assert run(story()) == (None, 0, 0)
 
 
 def test_under_a_new_lease_claims_are_counted_anew() -> None:

@@ -57,7 +57,6 @@ _SUMS_EVERY: Final = 30
 _OF_CALLERS: Final = (
     "Simulation.",
     "Process.",
-    "_run",
     "Batch._",
     "WorkLoop._",
     "Storage.",
