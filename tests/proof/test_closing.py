@@ -32,7 +32,7 @@ from tests.support.wire import request
 GRACE: Final = 0.1
 SETTLING: Final = 2.0
 """Seconds that the other side may take to notice that a connection has ended."""
-STALLS: Final = Script({"stalls": {"withdrawal": [Fault.STALL_AFTER]}})
+STALLS: Final = Script({"stalls": {"withdrawal": [Fault.STALL_AFTER]}}, then="repeat last")
 
 
 @pytest.fixture(scope="module")
